@@ -1,0 +1,147 @@
+"""Speed against other libraries, each row gated on an equality check; never a timed test.
+
+python benchmarks/bench.py [ROW ...]        prints a row a goal and writes build/bench.json
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import radwb as rw
+
+OUT = Path(__file__).parents[1] / "build" / "bench.json"
+
+
+def timed(calls: dict, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, interleaved so that a busy moment hits all of them; one warm-up each."""
+    seconds = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def row(name: str, unit: str, amount: float, seconds: dict, *, bound: float, of: str, equal: str) -> dict:
+    """Rates are amount / median seconds; spread is (slowest - fastest) / median of ours."""
+    ours = seconds["ours"]
+    rate = {who: amount / statistics.median(s) for who, s in seconds.items()}
+    ratio = rate["ours"] / rate["peer"] if "peer" in rate else None
+    reached = ratio if of == "ratio" else rate["ours"]
+    spread = (max(ours) - min(ours)) / statistics.median(ours)
+    return {"row": name, "unit": unit, "ours": rate["ours"], "peer": rate.get("peer"), "ratio": ratio, "bound": bound,
+            "of": of, "met": bool(reached >= bound), "spread": spread, "equal": equal}  # fmt: skip
+
+
+def simulate() -> dict:
+    """Radiographs a second with masks, a fresh cohort each time; the same seed gives the same pixels."""
+    n, seed = 24, iter(range(1000, 2000))
+    first = rw.simulate.cohort(n=n, seed=999)
+    again = rw.simulate.cohort(n=n, seed=999, workers=1)
+    assert (rw.data.images(first, 160) == rw.data.images(again, 160)).all()
+    seconds = timed({"ours": lambda: rw.simulate.cohort(n=n, seed=next(seed))}, 3)
+    return row("simulate 160 px", "img/s", n, seconds, bound=6, of="ours", equal="same seed, same pixels")
+
+
+def clip_step() -> dict:
+    """One training step of clip-tiny as `fit` takes it, against open_clip's loss in fp32 on the same network."""
+    from open_clip.loss import ClipLoss
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from radwb.models.model import autocast
+    from radwb.pretrain.recipes import Contrastive
+
+    table = rw.simulate.cohort(n=96, seed=0).drop_duplicates("report").head(32)
+    texts = list(table["report"])
+    model = rw.models.clip_tiny(rw.models.Tokenizer.train(texts), seed=0)
+    x, tokens = model.preprocess(rw.data.images(table, model.size)), model.tokenizer(texts)
+    task, ids, fast = Contrastive(model, table), torch.arange(len(texts)), rw.models.fast_precision()
+
+    def peer():
+        model.net.zero_grad()
+        net = model.net
+        loss = ClipLoss()(
+            net.encode_image(x, normalize=True), net.encode_text(tokens, normalize=True), net.logit_scale.exp()
+        )
+        loss.backward()
+        return loss.item()
+
+    def ours(precision=fast):
+        model.net.zero_grad()
+        backend = [SDPBackend.MATH] if precision == "bf16-mixed" else list(SDPBackend.__members__.values())
+        with autocast(model.device, precision), sdpa_kernel(backend):
+            loss = task(x, tokens, ids)
+        loss.backward()
+        return loss.item()
+
+    assert abs(ours("32-true") - peer()) < 1e-4
+    seconds = timed({"ours": ours, "peer": peer}, 5)
+    bound = 1.6 if fast == "bf16-mixed" else 1.0
+    equal = "fp32 losses within 1e-4"
+    return row(f"CLIP step, {fast}", "img/s", len(texts), seconds, bound=bound, of="ratio", equal=equal)
+
+
+def bootstrap() -> dict:
+    """1,000 resamples of 2,000 images of 1,000 patients; of the loop over scikit-learn a tenth is run, times ten."""
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    patients, y = np.repeat(np.arange(1000), 2), (rng.random(2000) < 0.2).astype(int)
+    s = np.round(y + rng.normal(size=2000), 2)  # rounded: with ties
+
+    def peer(n_boot=100):
+        of, counts = rw.probe.resample_patients(patients, n_boot=1000, seed=0)
+        return np.array([roc_auc_score(y, s, sample_weight=counts[of, b]) for b in range(n_boot)])
+
+    def ours():
+        return rw.probe.bootstrap(y, s, patients, n_boot=1000, seed=0)
+
+    assert np.abs(ours()[:100] - peer()).max() < 1e-6
+    seconds = timed({"ours": ours, "peer": peer}, 5)
+    seconds["peer"] = [10 * t for t in seconds["peer"]]
+    equal = "resample by resample within 1e-6"
+    return row("bootstrap AUROC", "resamples/s", 1000, seconds, bound=20, of="ratio", equal=equal)
+
+
+def import_time() -> dict:
+    """`import radwb` beyond a bare Python; torch must not come with it."""
+
+    def start(code):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+
+    start("import sys, radwb; assert 'torch' not in sys.modules")()
+    seconds = timed({"ours": start("import radwb"), "bare": start("pass")}, 7)
+    bare = statistics.median(seconds.pop("bare"))
+    seconds["ours"] = [max(1e-3, s - bare) for s in seconds["ours"]]
+    return row("import radwb", "1/s", 1, seconds, bound=1 / 0.3, of="ours", equal="without torch")
+
+
+ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time}
+
+
+def main(names: list[str]) -> int:
+    rows = []
+    for name in tqdm(names or list(ROWS), desc="bench"):
+        rows.append(ROWS[name]())
+        r = rows[-1]
+        peer = f"{r['peer']:.3g}" if r["peer"] else "-"
+        ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
+        tqdm.write(f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} ratio {ratio:>8} "
+                   f"bound {r['bound']:.3g} ({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}")  # fmt: skip
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({"cores": os.cpu_count(), "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,353 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · What is in the data before a model sees it?
+#
+# A model believes whatever its files say. Files are inverted, cut short or not images at all; reports deny more than they
+# state; the same patient comes twice; and a table can give the answer away without a single pixel.
+#
+# **You will** read a DICOM file by hand, plant an inverted copy, put a CT together in millimetres, index a folder that
+# holds damaged files, cut 3,955 real reports into sections and label them, split by patient and measure what a wrong
+# split leaks, and predict oedema from a table alone.
+#
+# **Needs**: notebook 0; 1.5 minutes on two CPU cores. **Data**: chest CT LIDC-IDRI-0001 as DICOM (CC BY 3.0); Open-i
+# reports (CC BY-NC-ND 4.0, read in place); NIH ChestX-ray14 table (free use with attribution); pydicom's test files (MIT);
+# the simulator.
+#
+# *For teaching and research. Not for clinical use.*
+
+# %%
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+from IPython.display import Markdown, display
+
+import radwb as rw
+
+# %% tags=["parameters"]
+n = 2400  # virtual radiographs in the cohort; notebooks 2 to 5 use the same
+low, high = -160, 240  # window for soft tissue, HU
+n_boot = 200  # resamples of the patients
+
+# %% [markdown]
+# ## How do stored numbers become an image?
+# A CT file stores integers. Two fields turn them into Hounsfield units (water 0, air -1000), and a **window** turns those
+# into grey: below it all is black, above it all is white. Can you do it in three lines?
+
+# %%
+folder = rw.data.fetch("lidc-dicom")
+path = sorted(folder.glob("*.dcm"))[70]
+
+
+def by_hand(path, window):
+    ds = pydicom.dcmread(path)
+    hu = ds.pixel_array * float(ds.RescaleSlope) + float(ds.RescaleIntercept)  # (H, W)
+    return np.clip((hu - window[0]) / (window[1] - window[0]), 0, 1)
+
+
+windows = {"soft tissue": (low, high), "lung": (-1350, 150), "bone": (-450, 1050)}
+rw.check.matches(by_hand, lambda path, window: rw.data.read(path, window=window).pixels,
+                 cases=[(path, window) for window in windows.values()])  # fmt: skip
+
+# %%
+views = {name: rw.data.read(path, window=window) for name, window in windows.items()}
+titles = [f"{name}, {windows[name][0]} to {windows[name][1]} HU" for name in views]
+display(rw.show.grid(list(views.values()), titles=titles, columns=3, title="One slice, three windows"))
+grey = {name: ((scan.pixels > 0) & (scan.pixels < 1)).mean() for name, scan in views.items()}
+Markdown(f"We see that a window is a choice: for soft tissue {grey['soft tissue']:.0%} of the pixels are neither black nor "
+         f"white, for lung {grey['lung']:.0%}. What is clipped is gone for the model, too.")  # fmt: skip
+
+# %% [markdown]
+# ## What if the file is upside down in grey?
+# In MONOCHROME1 the largest number is black. Half the world's old radiographs are stored so, and a reader that ignores
+# the field sees air as bone. We plant such a copy. Does anybody notice?
+
+# %%
+inbox = Path(tempfile.mkdtemp())
+ds = pydicom.dcmread(path)
+values = ds.pixel_array
+ds.PhotometricInterpretation = "MONOCHROME1"
+ds.PixelData = (values.max() - values + values.min()).astype(values.dtype).tobytes()
+ds.save_as(inbox / "inverted.dcm")
+original, copy = rw.data.read(path), rw.data.read(inbox / "inverted.dcm")
+naive = rw.data.Scan(1 - copy.pixels)  # what a reader gets that ignores the field
+same = [np.corrcoef(original.pixels.ravel(), s.pixels.ravel())[0, 1] for s in (copy, naive)]
+display(rw.show.grid([original, naive, copy], titles=["original", "copy, field ignored", "copy, read"], columns=3))
+Markdown(f"We see that the correlation with the original is {same[1]:.2f} when the field is ignored and {same[0]:.2f} when "
+         "it is read. No pixel statistic of one file tells; the field does.")  # fmt: skip
+
+# %% [markdown]
+# ## Where in the patient is a voxel?
+# A series is a heap of files whose names mean nothing. The order comes from the patient's coordinates, and the distance
+# between slices is not the distance between pixels.
+
+# %%
+volume = rw.data.read(folder)
+display(rw.show.planes(volume, window_hu=(-1000, 400), title="133 files, one patient"))
+depth, height, width = volume.spacing_mm
+Markdown(f"We see {volume.shape[0]} slices {depth:.2f} mm apart with pixels of {height:.2f} mm. Drawn with square voxels, "
+         f"the patient would be squeezed to {height / depth:.0%} of his height.")  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 1: from index to millimetres
+# `first` and `last` are the headers of the lowest and the highest slice. DICOM gives `ImagePositionPatient` (the centre of
+# the first pixel), `ImageOrientationPatient` (six numbers: the direction along a row, then down a column) and
+# `PixelSpacing` (between rows, between columns). Where is voxel (d, h, w)?
+
+# %%
+headers = [pydicom.dcmread(p, stop_before_pixels=True) for p in folder.glob("*.dcm")]
+first, *_, last = sorted(headers, key=lambda ds: ds.ImagePositionPatient[2])
+
+
+def place_mm(d, h, w):
+    """(3,) left, posterior, superior of a voxel, mm."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def place_solution(d, h, w):
+    start, end = (np.array(ds.ImagePositionPatient, float) for ds in (first, last))
+    across, down = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
+    step = (end - start) / (len(headers) - 1)
+    between_rows, between_columns = first.PixelSpacing
+    return start + d * step + h * between_rows * down + w * between_columns * across
+
+
+# %%
+for mine in (place_mm, place_solution):
+    rw.check.matches(mine, lambda d, h, w: (volume.affine @ [d, h, w, 1])[:3],
+                     cases=[(0, 0, 0), (132, 511, 5), (60, 100, 300)])  # fmt: skip
+
+# %% [markdown]
+# ## What is in the inbox?
+# Nobody's archive is clean. We fill a folder with a CT, a report, a treatment plan, a dose grid, an ultrasound, and with
+# files that we damage ourselves. A tool that stops at the first bad file is useless; one that skips it in silence is worse.
+
+# %%
+source = Path(pydicom.__file__).parent / "data" / "test_files"
+for name in ("CT_small", "MR_small", "MR_truncated", "reportsi", "rtplan", "rtdose", "examples_rgb_color"):
+    shutil.copy(source / f"{name}.dcm", inbox)
+whole = path.read_bytes()
+(inbox / "cut.dcm").write_bytes(whole[: len(whole) // 2])
+(inbox / "empty.dcm").write_bytes(b"")
+(inbox / "letter.dcm").write_bytes(b"Dear colleague, thank you for sending Mr XXXX.")
+for name, keyword, value in [("giant", "Rows", 60000), ("no_place", "PixelSpacing", [0, 0]), ("flat", "RescaleSlope", 0)]:
+    ds = pydicom.dcmread(path)
+    setattr(ds, keyword, value)
+    ds.save_as(inbox / f"{name}.dcm")
+
+# %%
+index = rw.curate.index(inbox)
+refused = index[index.refused != ""]
+with pd.option_context("display.max_colwidth", None):
+    display(refused[["refused"]].style.hide(axis="index"))
+spaceless = index[(index.refused == "") & index.row_mm.isna()]
+Markdown(f"We see that {len(index)} files are {len(index)} rows; {len(refused)} are refused, each with its reason. "
+         f"{len(spaceless)} more read, but say no honest spacing, and nobody invents one: *{spaceless.notes.iloc[-1]}*.")  # fmt: skip
+
+# %% [markdown]
+# ## What do 3,955 real reports say?
+# Open-i holds the chest radiograph reports of Indiana University, with names replaced by XXXX (Demner-Fushman et al. 2016,
+# [doi 10.1093/jamia/ocv080](https://doi.org/10.1093/jamia/ocv080)). A report has sections, and which of them a model learns
+# from is a choice. By hand: cut at a word in capitals and a colon.
+
+# %%
+reports = rw.data.reports(rw.data.fetch("openi-reports"))
+
+
+def sections_by_hand(report):
+    pieces = re.split(r"\b(FINDINGS|IMPRESSION|INDICATION|COMPARISON):", report)
+    return {name.lower(): text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+
+
+def same_keys(report):
+    return {name: text for name, text in rw.curate.sections(report).items() if text}
+
+
+clean = reports[reports.report.str.count("[A-Z]{7,}:") == reports.report.str.count("\n") + 1]
+rw.check.matches(sections_by_hand, same_keys, cases=[(r,) for r in clean.report.head(500) if r.count(": ") > 2])
+
+# %%
+parts = reports.report.map(rw.curate.sections).apply(pd.Series)
+there = (parts != "").mean().drop("other").rename("share").rename_axis("section").reset_index()
+words = {name: parts.loc[parts[name] != "", name].str.split().str.len() for name in ("findings", "impression")}
+display(rw.show.bars(there, x="section", y="share", y_title="share of the reports", title="Not every report has findings"))
+display(rw.show.hist(words, x_title="words", bins=40, title="Impressions are short"))
+Markdown(f"We see that {(parts.findings == '').mean():.0%} of the reports have no findings section and "
+         f"{(parts.impression == '').mean():.1%} no impression; the medians are {words['findings'].median():.0f} and "
+         f"{words['impression'].median():.0f} words.")  # fmt: skip
+
+# %% [markdown]
+# ## How many reports are the same report?
+# Contrastive pretraining tells pairs apart. Two equal texts cannot be told apart, so it matters how many there are.
+
+# %%
+texts = {name: parts.loc[parts[name] != "", name].str.lower() for name in ("findings", "impression")}
+copies = {name: text.duplicated(keep=False).mean() for name, text in texts.items()}
+common = texts["impression"].value_counts()
+display(common.head(5).rename("reports").to_frame())
+Markdown(f"We see that {copies['findings']:.0%} of the findings and {copies['impression']:.0%} of the impressions stand more "
+         f"than once, word for word. The favourite covers {common.iloc[0] / len(texts['impression']):.0%} of all "
+         "impressions. Notebook 2 counts equal texts as the pairs they are.")  # fmt: skip
+
+# %% [markdown]
+# ## Does "effusion" mean effusion?
+# Experts coded what each report states (column `mesh`). A labeller that looks for the word ignores that radiologists mostly
+# write what is **not** there. We let it read the negation as well (Chapman et al. 2001,
+# [doi 10.1006/jbin.2001.1029](https://doi.org/10.1006/jbin.2001.1029)).
+
+# %%
+NEGATED = re.compile(r"\b(no|without|negative for|free of|clear of)\b.*effusion|effusion.*\b(resolved|absent)\b")
+
+
+def mentions(text):
+    return int("effusion" in text.lower())
+
+
+def states(text):
+    sentences = re.split(r"(?<=[.;])\s+", text.lower())
+    return int(any("effusion" in s and not NEGATED.search(s) for s in sentences))
+
+
+text = reports.findings + " " + reports.impression
+truth = reports.mesh.str.contains("Pleural Effusion").astype(int)
+
+# %%
+rows = {}
+for name, rule in {"the word": mentions, "the word, not negated": states}.items():
+    said = text.map(rule)
+    hits, false = (said & truth).sum(), (said & ~truth.astype(bool)).sum()
+    rows[name] = {"found": hits, "missed": truth.sum() - hits, "false alarms": false, "precision": hits / (hits + false),
+                  "sensitivity": hits / truth.sum()}  # fmt: skip
+confusion = pd.DataFrame(rows).T
+display(confusion.style.format("{:.0f}").format("{:.2f}", subset=["precision", "sensitivity"]))
+Markdown(f"We see that {mentions(text.iloc[0])} word is no finding: of {text.map(mentions).sum():,} reports that name an "
+         f"effusion the experts coded {truth.sum()}. Precision rises from {confusion.precision.iloc[0]:.2f} to "
+         f"{confusion.precision.iloc[1]:.2f}, sensitivity is {confusion.sensitivity.iloc[1]:.2f}.")  # fmt: skip
+
+# %%
+wrong = (text.map(states) == 1) & (truth == 0)
+sentences = text[wrong].str.extract(r"([^.]*effusion[^.]*\.)", flags=re.IGNORECASE)[0].dropna().str.strip()
+hedged = sentences.str.contains(r"\b(?:may|could|question|versus|possib|suspect|represent|likely)", case=False)
+display(sentences.head(6).rename("false alarms, as written").to_frame().style.hide(axis="index"))
+Markdown(f"We see why: {hedged.sum()} of the {len(sentences)} false alarms hedge. A label needs a third value, and the "
+         "table has one: -1, uncertain.")  # fmt: skip
+
+# %% [markdown]
+# ## A cohort whose truth is known
+# Real labels are opinions. From here on the workbench uses **virtual patients** as well: radiographs projected from the CT
+# above, with findings that were placed in 3-D, so that label, mask and report are known. It is one patient's anatomy, a
+# simulator, and the notebooks say so.
+
+# %%
+table = rw.data.check_table(rw.simulate.cohort(n=n, seed=0))
+findings = rw.data.findings_of(table)
+picked = [table[table[f] == 1].iloc[0] for f in findings]
+display(rw.show.grid([rw.data.scan_of(row) for row in picked], titles=findings, truth=True, title="What was planted"))
+display(table.groupby("site")[findings].mean().style.format("{:.2f}"))
+Markdown(f"We see {len(table):,} radiographs of {table.patient_id.nunique():,} virtual patients; "
+         + ", ".join(f"{f.lower()} in {table[f].mean():.0%}" for f in findings) + ".")  # fmt: skip
+
+# %% [markdown]
+# ## Who stands on both sides?
+# A patient has several films, and they look alike. Dealing out **images** at random puts films of one patient into
+# training and test; the test then measures memory. How much does it leak?
+
+# %%
+by_patient = rw.curate.check_split(rw.curate.split_by_patient(table, seed=0))
+rng = np.random.default_rng(0)
+by_image = table.assign(split=rng.permutation(by_patient["split"].to_numpy()))  # the same sizes, dealt out by image
+try:
+    rw.curate.check_split(by_image)
+except ValueError as error:
+    print(error)
+
+# %% [markdown]
+# ### Exercise 2: the leak
+# Which share of the patients in test is in train, too?
+
+
+# %%
+def leak(table):
+    """Share of the test patients who have an image in train."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def leak_solution(table):
+    train, test = (set(table.loc[table["split"] == part, "patient_id"]) for part in ("train", "test"))
+    return len(train & test) / len(test)
+
+
+# %%
+sides = by_image.groupby("patient_id")["split"].agg(set)
+leaked = np.mean([{"train", "test"} <= s for s in sides if "test" in s])
+for mine in (leak, leak_solution):
+    rw.check.matches(mine, lambda table: leaked if table is by_image else 0.0, cases=[(by_image,), (by_patient,)])
+shares = pd.DataFrame({"split": ["by image", "by patient"], "leak": [leaked, leak_solution(by_patient)]})
+display(rw.show.bars(shares, x="split", y="leak", y_title="test patients who are in train", title="A random split leaks"))
+Markdown(f"We see that a split by image puts {leaked:.0%} of the test patients into train; by patient it's none.")
+
+# %% [markdown]
+# ## Can a table diagnose oedema without an image?
+# A portable film (view AP) is taken of those too ill to stand. In NIH ChestX-ray14 (Wang et al. 2017,
+# [arXiv 1705.02315](https://arxiv.org/abs/1705.02315)) we give a reader nothing but the view, then age, sex and the number
+# of the visit as well. **No pixels.**
+
+# %%
+raw = pd.read_csv(rw.data.fetch("nih-tables") / "Data_Entry_2017_v2020.csv.gz")
+nih = pd.DataFrame({"patient_id": raw["Patient ID"].astype(str), "AP": (raw["View Position"] == "AP").astype(int)})
+nih["age"], nih["female"], nih["visit"] = raw["Patient Age"], (raw["Patient Gender"] == "F").astype(int), raw["Follow-up #"]
+labels = {"Edema": "Edema", "Pneumothorax": "Pneumothorax", "Pleural Effusion": "Effusion", "Lung Lesion": "Mass|Nodule"}
+truth = pd.DataFrame({name: raw["Finding Labels"].str.contains(part).astype(int) for name, part in labels.items()})
+nih = rw.curate.split_by_patient(nih, seed=0)
+train, test = (nih["split"] == part for part in ("train", "test"))
+print(f"{len(nih):,} radiographs of {nih.patient_id.nunique():,} patients; AP: {nih.AP.mean():.0%}")
+
+# %%
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+answers = {}
+for name, columns in {"view alone": ["AP"], "view, age, sex, visit": ["AP", "age", "female", "visit"]}.items():
+    fits = {f: make_pipeline(StandardScaler(), LogisticRegression()).fit(nih.loc[train, columns], truth.loc[train, f])
+            for f in labels}  # fmt: skip
+    values = pd.DataFrame({f: fit.predict_proba(nih.loc[test, columns])[:, 1] for f, fit in fits.items()})
+    scores = rw.probe.Scores(values, truth[test].reset_index(drop=True), nih.patient_id[test].to_numpy())
+    answers[name] = scores.auroc(n_boot=n_boot)
+oedema, control = answers["view alone"].set_index("finding").loc["Edema"], scores.shuffled(0).auroc(n_boot=n_boot)
+display(rw.show.forest({**answers, "labels shuffled": control}, title="Diagnoses without a pixel"))
+Markdown(f"We see that the view alone gives an AUROC of {rw.probe.stated(oedema)} for oedema on unseen patients. A network "
+         "that scores as much has perhaps learnt to tell AP from PA.")  # fmt: skip
+
+# %%
+lines = [
+    f"**Headers decide what a model sees**: {len(refused)} of {len(index)} files were refused with a reason; the inverted "
+    f"copy correlates {same[1]:.2f} when its field is ignored.",
+    f"**Words are not findings**: precision {confusion.precision.iloc[0]:.2f} for the word, "
+    f"{confusion.precision.iloc[1]:.2f} when negation is read.",
+    f"**A split by image leaks {leaked:.0%}** of the test patients, and a table without pixels reaches {oedema.auroc:.2f}.",
+]
+rw.book.headline(files=len(index), refused=len(refused), effusion_precision=float(confusion.precision.iloc[1]),
+                 leak_by_image=float(leaked), oedema_auroc_by_view=rw.probe.stated(oedema))  # fmt: skip
+Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
+
+# %% [markdown]
+# ## Where it breaks
+# - A flipped grey scale with a wrong field, a name burnt into the pixels, a wrong patient identifier: no header tells.
+# - The labeller knows one word of one language, and the experts' codes are themselves an opinion; where the report is
+#   silent, nobody knows.
+# - A split by `patient_id` is as good as the identifier: one person under two numbers still leaks.
+# - NIH's labels were mined from reports with rules like ours; part of the AUROC above may be the miner's.

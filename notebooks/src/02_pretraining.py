@@ -1,0 +1,330 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · How does a model learn from reports, without a single label?
+#
+# A radiograph and its report say the same thing in two languages. A model that must find out which report belongs to
+# which image has to learn what an effusion looks like, although nobody ever marked one.
+#
+# **You will** cut reports into tokens and a radiograph into patches, write the contrastive loss by hand, see why equal
+# reports need care, pretrain a model on your own processor, and find out what it knows of patients it never saw.
+#
+# **Needs**: notebook 1; 6 minutes on two CPU cores, 1 when the run is there already. **Data**: the simulator on a real
+# CT (LIDC-IDRI, CC BY 3.0). **Model**: it goes on from `radwb-tiny`, which the package ships.
+#
+# *For teaching and research. Not for clinical use.*
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+
+import radwb as rw
+
+# %% tags=["parameters"]
+n = 2400  # virtual radiographs in the cohort; notebooks 3 to 5 use the same
+scratch_epochs, epochs = 2, 4  # passes over those for training: from nothing, and on from the released model
+batch = 64  # images a step
+n_boot = 1000  # resamples of the patients
+
+# %%
+table = rw.simulate.cohort(n=n, seed=0)
+train, test = (table[table["split"] == s] for s in ("train", "test"))
+shown = train.head(4)
+captions = [rw.pretrain.caption_of(report) for report in table["report"]]  # the impression
+titles = [captions[table.index.get_loc(i)].replace(". ", ".<br>") for i in shown.index]
+display(rw.show.grid([rw.data.scan_of(row) for _, row in shown.iterrows()], titles=titles,
+                     title="Pairs: a radiograph and the impression of its report"))  # fmt: skip
+Markdown(f"{len(train):,} pairs to learn from; {len(test):,} radiographs of {test.patient_id.nunique()} other patients "
+         "wait for the test.")  # fmt: skip
+
+# %% [markdown]
+# ## What does the model read?
+# Not letters and not words: **tokens**, pieces that a byte-pair encoding found to be frequent (Sennrich et al. 2016,
+# [arXiv 1508.07909](https://arxiv.org/abs/1508.07909)). Does it matter whose texts they were learnt from? We train one
+# on our own reports, and compare it with characters and with the one that CLIP learnt from the web.
+
+# %%
+from open_clip import get_tokenizer
+
+texts = sorted({rw.pretrain.caption_of(report) for report in train["report"]})
+own = rw.models.Tokenizer.train(texts)
+web = get_tokenizer("ViT-B-32")
+pieces = pd.DataFrame({"vocabulary": ["characters", "CLIP's, from the web", "our own, from reports"],
+                       "tokens": [np.mean([len(t) for t in texts]), np.mean([len(web.encode(t)) + 2 for t in texts]),
+                                  np.mean([len(own.encode(t)) for t in texts])]})  # fmt: skip
+display(rw.show.bars(pieces, x="vocabulary", y="tokens", y_title="tokens a caption (mean)",
+                     title="A vocabulary that knows the field reads in fewer steps"))  # fmt: skip
+split = " | ".join(own.decode([i]) for i in own.encode("Moderate right hydropneumothorax.")[1:-1])
+Markdown(f"""We see {pieces.tokens[2]:.0f} tokens a caption from {own.vocab_size:,} entries, where CLIP needs
+{pieces.tokens[1]:.0f} from {web.vocab_size:,}. A word that no report holds falls into pieces: *{split}*.""")
+
+# %% [markdown]
+# ## What does the model look at?
+# A vision transformer sees a grid of patches, each one token; attention lets them talk
+# ([arXiv 2010.11929](https://arxiv.org/abs/2010.11929)). Ours takes one channel, since a radiograph has no colours, and
+# a stem of small convolutions makes the patches ([arXiv 2106.14881](https://arxiv.org/abs/2106.14881)). How much is a patch?
+
+# %%
+untrained = rw.models.clip_tiny(own)  # open_clip's CLIP, with random weights
+rows, columns = untrained.grid
+scan = rw.data.scan_of(train[train["Pleural Effusion"] == 1].iloc[0])
+figure = rw.show.scan(scan, truth="Pleural Effusion", title="Each square is one token for the transformer")
+(dy, dx), (H, W) = scan.spacing_mm, scan.shape
+for r in range(1, rows):
+    figure.add_hline(r * H * dy / rows, line=dict(color="white", width=0.7))
+    figure.add_vline(r * W * dx / columns, line=dict(color="white", width=0.7))
+display(figure)
+parameters = sum(p.numel() for p in untrained.net.parameters())
+Markdown(f"""We see {rows} x {columns} patches of {H * dy / rows:.0f} mm, so {rows * columns + 1} tokens with the class
+token. The two towers together have {parameters / 1e6:.1f} million weights.""")
+
+# %% [markdown]
+# ## What is the exercise? The loss by hand
+# Each image and each text becomes a point of unit length. In a batch of $B$ pairs, image $i$ must pick its own text
+# among $B$, and text $i$ its own image: two softmax cross-entropies over the same matrix of cosines, divided by a
+# temperature (InfoNCE; CLIP, Radford et al. 2021, [arXiv 2103.00020](https://arxiv.org/abs/2103.00020)).
+
+# %%
+from open_clip.loss import ClipLoss
+
+
+def info_nce(images, texts, scale):
+    logits = scale * images @ texts.T  # (B, B), row i: image i against all texts
+    right = torch.arange(len(logits))
+    per_image = (torch.logsumexp(logits, 1) - logits[right, right]).mean()
+    per_text = (torch.logsumexp(logits, 0) - logits[right, right]).mean()
+    return (per_image + per_text) / 2
+
+
+points = torch.nn.functional.normalize(torch.randn(2, batch, 32, generator=torch.Generator().manual_seed(0)), dim=-1)
+rw.check.matches(info_nce, ClipLoss(), points[0], points[1], torch.tensor(1 / 0.07))
+guess = info_nce(points[0][:1].expand(batch, -1), points[1][:1].expand(batch, -1), 14.0)
+Markdown(f"""A model to which all look alike has a loss of {guess:.3f}, and ln({batch}) is {np.log(batch):.3f}.
+A curve that stays there learns nothing: remember the number.""")
+
+# %% [markdown]
+# ## What does the temperature do?
+# Cosines lie between -1 and 1: too close together for a softmax. A scale of one over the temperature, itself learnt,
+# spreads them. Here one right pair stands against $B - 1$ wrong ones, at a cosine that is 0.3 higher.
+
+# %%
+scales = np.array([1, 2, 5, 10, 14.3, 20, 50, 100])
+share = np.exp(0.3 * scales) / (np.exp(0.3 * scales) + batch - 1)  # what the softmax gives to the right pair
+sharp = pd.DataFrame({"scale": scales, "right pair": share, "each wrong pair": (1 - share) / (batch - 1)})
+display(rw.show.curve(sharp, x="scale", panels={"probability": ["right pair", "each wrong pair"]},
+                      title="A higher scale turns a small lead into a verdict"))  # fmt: skip
+Markdown(f"""We see {share[0]:.1%} for the right pair at a scale of 1, hardly more than chance ({1 / batch:.1%}),
+{share[4]:.0%} at CLIP's start of 14.3, and {share[-1]:.0%} at its bound of 100.""")
+
+# %% [markdown]
+# ## Which reports are wrong answers?
+# CLIP takes every other text of the batch for wrong. But reports repeat, and *no acute findings* is right for every
+# healthy chest. How often does a batch hold the same words twice?
+
+# %%
+in_training = (table["split"] == "train").to_numpy()
+words = pd.Series(captions)[in_training].sample(batch, random_state=0).to_numpy()
+same = words[:, None] == words[None, :]  # (B, B)
+order = np.argsort(words)
+figure = rw.show.heat(same[order][:, order].astype(float), label="same words", x_title="texts", y_title="images",
+                      title="Off the diagonal: right answers that CLIP punishes")  # fmt: skip
+display(figure)
+wrongly = (same.sum() - batch) / (batch * (batch - 1))
+Markdown(f"""We see {len(set(words))} different impressions among {batch}; {wrongly:.1%} of all pairs that the loss
+would push apart are equal, and no model could tell them apart.""")
+
+# %% [markdown]
+# ### Exercise 1: targets that share
+# Give each image a row of targets that sums to one: equal shares for all texts of the batch that are the same as its
+# own. Captions come as numbers; equal numbers are equal captions.
+
+
+# %%
+def targets(ids):
+    """(B,) caption numbers -> (B, B) targets."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def targets_solution(ids):
+    same = (ids[:, None] == ids[None, :]).float()
+    return same / same.sum(dim=1, keepdim=True)
+
+
+# %%
+cases = [(torch.tensor([7, 3, 7]),), (torch.arange(5),), (torch.zeros(4),)]
+for mine in (targets, targets_solution):
+    rw.check.matches(mine, rw.pretrain.same_captions, cases=cases)
+
+# %% [markdown]
+# With these targets in the place of the diagonal, and nothing else changed, `rw.pretrain.SameCaptionLoss` is
+# open_clip's loss. Where all captions differ, they are equal.
+
+# %%
+distinct, scale = torch.randperm(batch, generator=torch.Generator().manual_seed(1)), torch.tensor(14.3)
+rw.check.close(rw.pretrain.SameCaptionLoss()(*points, scale, distinct), ClipLoss()(*points, scale))
+
+# %% [markdown]
+# ## Now pretrain, from nothing
+# Each step draws a batch of images with the impressions of their reports; the images are a little shifted, turned and
+# brightened, but never mirrored: left and right are findings. The same line runs on eight GPUs with `devices=8`. Stop
+# it and run it again: it goes on where it was, to the same weights. How far does a minute get?
+
+# %%
+scratch = rw.pretrain.fit(table, recipe="clip-tiny", out="../runs/clip-scratch", epochs=scratch_epochs, batch=batch)
+began, ended = (scratch.log["loss"].iloc[i].mean() for i in (slice(5), slice(-20, None)))
+asked = list(rw.simulate.PLANTED)
+early = rw.probe.zero_shot(scratch.model, test, asked).auroc(n_boot=n_boot).set_index("finding")
+Markdown(f"""We see the loss go from {began:.2f} (a guess has {np.log(batch):.2f}) to {ended:.2f} in
+{scratch.config['seconds']:.0f} seconds. Asked in words, it tells {early.auroc.idxmax().lower()} best (AUROC
+{early.auroc.max():.2f}) and {early.auroc.idxmin().lower()} worst ({early.auroc.min():.2f}, and 0.5 is a guess): what is
+large comes first.""")
+
+# %% [markdown]
+# ## Then go on from the released model
+# That is what one does with a foundation model. `radwb-tiny` is the same recipe on the same training patients, many
+# passes longer; its `model_card.md` says how it was made. It never saw the test patients. We go on for a few passes.
+
+# %%
+run = rw.pretrain.fit(table, start="radwb-tiny", out="../runs/clip-tiny", epochs=epochs, batch=batch, lr=3e-4)
+model, log, config = run.model, run.log, run.config
+log["loss, smoothed"] = log["loss"].ewm(halflife=10).mean()
+said = "was there already, and was taken as it is" if run.reused else "is new"
+Markdown(f"The run {said}: {config['n_train']:,} images, {len(log):,} steps, {config['seconds'] / 60:.1f} minutes.")
+
+# %% tags=["headline"]
+whole = pd.concat([scratch.log.assign(**{"from nothing": scratch.log["loss"].ewm(halflife=10).mean()}),
+                   log.rename(columns={"loss, smoothed": "from radwb-tiny"})])  # fmt: skip
+panels = {"loss": ["from nothing", "from radwb-tiny"]}
+display(rw.show.curve(whole, panels=panels, lines={"loss": np.log(batch)}, title="Pretraining, step by step",
+                      caption=f"dashed: ln({batch}), the loss of a guess"))  # fmt: skip
+epoch = log.dropna(subset="val_loss")
+Markdown(f"""We see the loss of the continued run at {log['loss, smoothed'].iloc[-1]:.2f} on the training images and at
+{epoch['val_loss'].iloc[-1]:.2f} on other patients: the gap is what it has memorised.""")
+
+# %% [markdown]
+# ## What has changed?
+# Eight patients that it never saw, with eight different impressions, before and after: each row an image, each column
+# a text. What should the matrix look like?
+
+# %%
+impressions = pd.Series(captions, index=table.index)[test.index]
+eight = impressions.drop_duplicates().head(8)
+for name, m in (("before", untrained), ("after", model)):
+    cosines = rw.models.embed(m, table.loc[eight.index]) @ m.encode_text(list(eight)).detach().numpy().T
+    found = (cosines.argmax(axis=1) == np.arange(len(eight))).sum()
+    title = f"{name}: {found} of {len(eight)} images pick their own text"
+    display(rw.show.heat(cosines, rows=list(eight), columns=list(eight), label="cosine", x_title="text",
+                         y_title="image of ...", title=title))  # fmt: skip
+
+# %% [markdown]
+# ## Does it find the report of a patient it never saw?
+# Rank all different impressions of the test set for each image: is the right one among the first five? Three controls
+# stand beside the answer: chance, the untrained model, and the trained one with its texts dealt to other patients.
+
+# %%
+groups, numbers = np.unique(impressions, return_inverse=True)  # U different texts, and which one each image has
+
+
+def hits(m, own_text, k=5):
+    images, texts = rw.models.embed(m, test), m.encode_text(list(groups)).detach().numpy()
+    nearest = np.argsort(-images @ texts.T, axis=1)[:, :k]  # (N, k) of the U texts
+    return (nearest == own_text[:, None]).any(axis=1)
+
+
+shuffled = np.random.default_rng(0).permutation(numbers)
+right = {"trained": hits(model, numbers), "untrained": hits(untrained, numbers), "shuffled": hits(model, shuffled)}
+
+# %%
+row, counts = rw.probe.resample_patients(test["patient_id"], n_boot=n_boot)  # patients, not images
+found = pd.DataFrame({"model": right.keys(), "recall": [r.mean() for r in right.values()]})
+boots = np.array([r @ counts[row] for r in right.values()]) / counts[row].sum(axis=0)  # (3, n_boot)
+found["low"], found["high"] = np.quantile(boots, [0.025, 0.975], axis=1)
+chance = min(1, 5 / len(groups))
+display(rw.show.bars(found, x="model", y="recall", line=chance, y_title="right text in the top 5 (share)",
+                     title="Reports found for unseen patients, and three controls",
+                     caption=f"{len(test)} images of {test.patient_id.nunique()} patients, {len(groups)} texts; 95 % "
+                             "intervals over patients; dashed: chance"))  # fmt: skip
+a, u, s = (rw.probe.stated(found.iloc[i], "recall") for i in range(3))
+Markdown(f"We see {a} for the trained model, {u} untrained, {s} shuffled, and {chance:.2f} by chance.")
+
+# %% [markdown]
+# ### Exercise 2: the other way round
+# A reader types a sentence and wants its images. Write text-to-image recall: for each different text, is one of *its*
+# images among the $k$ nearest of all?
+
+
+# %%
+def text_to_image(images, texts, own_text, k):
+    """(N, E), (U, E), (N,) number of each image's text -> share of the U texts."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def text_to_image_solution(images, texts, own_text, k):
+    nearest = np.argsort(-texts @ images.T, axis=1)[:, :k]  # (U, k) images
+    return (own_text[nearest] == np.arange(len(texts))[:, None]).any(axis=1).mean()
+
+
+# %%
+Z, T = rw.models.embed(model, test), model.encode_text(list(groups)).detach().numpy()
+reference = rw.pretrain.retrieval(Z, T[numbers], numbers)["text_to_image_recall_5"]
+for mine in (text_to_image, text_to_image_solution):
+    rw.check.matches(mine, reference, Z, T, numbers, 5)
+
+# %% [markdown]
+# ## Where do the findings lie?
+# The points have many dimensions; the two in which the test images spread most make a map. It was drawn without labels:
+# the colours come afterwards.
+
+# %%
+from sklearn.decomposition import PCA
+
+findings = rw.data.findings_of(test)
+count = (test[findings] == 1).sum(axis=1)
+colour = np.where(count == 0, "none", np.where(count > 1, "several", test[findings].idxmax(axis=1)))
+pca = PCA(2).fit(Z)
+display(rw.show.scatter(pca.transform(Z), colour=colour, hover=impressions, x_title="first component",
+                        y_title="second component", title="Unseen patients by what the model sees"))  # fmt: skip
+alike = Z @ Z.T + np.where(test.patient_id.to_numpy()[:, None] == test.patient_id.to_numpy(), -np.inf, 0)
+neighbour = (colour[alike.argmax(axis=1)] == colour).mean()
+control = (np.random.default_rng(0).permutation(colour) == colour).mean()
+Markdown(f"""We see {pca.explained_variance_ratio_.sum():.0%} of the spread. For {neighbour:.0%} of the images the
+nearest one of *another* patient shares the colour; by chance {control:.0%} would.""")
+
+# %% [markdown]
+# ## What does it cost?
+# The step that hurts is the image tower. How far would this machine get with a real collection?
+
+# %%
+speed, mimic = config["images_per_s"], 377_110  # images of MIMIC-CXR
+budget = pd.DataFrame({"images": [config["n_train"], mimic], "epochs": [epochs, 32]}, index=["this run", "MIMIC-CXR"])
+budget["hours at this speed"] = (budget["images"] * budget["epochs"] / speed / 3600).round(2)
+display(budget)
+rw.book.headline(recall_at_5=found.recall[0], chance=chance, minutes=config["seconds"] / 60, images_per_s=speed)
+Markdown(f"""We see {speed:.0f} images a second ({config['precision_used']}). A collection the size of MIMIC-CXR asks
+for {budget['hours at this speed'].iloc[1] / 24:.0f} days here: foundation models are a matter of hardware.""")
+
+# %%
+Markdown(f"""## What we found
+- A loss that only asks *which text belongs to which image* falls from a guess, ln({batch}) = {np.log(batch):.2f}, to
+  {ended:.2f} in {scratch.config['seconds']:.0f} seconds from nothing, and to {log['loss, smoothed'].iloc[-1]:.2f} after
+  radwb-tiny and {config['seconds'] / 60:.1f} minutes more, without a label.
+- On patients it never saw, the right impression is among five of {len(groups)} in {a}, where chance gives {chance:.2f}.
+- {wrongly:.1%} of the pairs in a batch are equal texts; they count as right answers here.""")
+
+# %% [markdown]
+# ## Where it breaks
+# - All patients share the anatomy of one CT: the model knows a simulator, and notebook 3 asks how far it carries.
+# - It learns what reports say. What nobody writes down, it need not see; what is written by habit, it learns as well.
+# - Retrieval counts words, not meaning: *no acute findings* in the place of *normal chest radiograph* is an error here.
+#
+# Next: **3 Zero-shot probing** asks this model for findings, in words.

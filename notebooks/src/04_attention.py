@@ -1,0 +1,361 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4 · Where does it look, and does the picture mean anything?
+#
+# The model of notebook 2 gives a score for *there is a pleural effusion*. Which part of the film made the score? Four
+# methods answer with a coloured map, and a coloured map always looks convincing. Here the truth is known, so it can be
+# graded.
+#
+# **You will** take the attention out of the model and prove that it is the model's own, write rollout and relevance,
+# lay four kinds of map over the scan, and score them against lesions, chance and a change of words.
+#
+# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 2 minutes on two CPU cores. **Data**: the simulator on a real
+# CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric radiographs (Kermany et al., CC BY 4.0); where `RADWB_MIRROR` holds
+# them, 35 radiographs with drawn lesions (annotations CC BY 4.0, each image its own licence).
+#
+# *For teaching and research. Not for clinical use.*
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from IPython.display import Markdown, display
+
+import radwb as rw
+
+# %% tags=["parameters"]
+n = 2400  # virtual radiographs in the cohort, as in notebook 2
+per_finding = 60  # test films scored for each finding; fast: 12
+n_boot = 1000  # resamples of the patients
+
+# %%
+table = rw.simulate.cohort(n=n, seed=0)
+model = rw.models.load("../runs/clip-tiny")
+test = table[table["split"] == "test"]
+asked = {
+    "Pleural Effusion": ("there is a pleural effusion", "there is no pleural effusion"),
+    "Pneumothorax": ("there is a pneumothorax", "there is no pneumothorax"),
+    "Cardiomegaly": ("there is cardiomegaly", "heart size is normal"),
+    "Lung Lesion": ("there is a lung nodule", "there is no lung nodule"),
+}
+films = ", ".join(f"{f} {int(test[f].sum())}" for f in asked)
+Markdown(f"{len(test)} test films of {test.patient_id.nunique()} virtual patients. With a finding: {films}.")
+
+# %% [markdown]
+# ## What does the model see?
+# Not pixels: a grid of patches, each turned into a token (and one more, the *class token*). The embedding is the mean
+# of the patch tokens after the last layer. A map can't be finer than this grid. How many patches does one effusion have?
+
+# %%
+effusions = test[(test["Pleural Effusion"] == 1) & (test["Pleural Effusion side"] == "right")]
+finding, row = "Pleural Effusion", effusions.sort_values("Pleural Effusion severity").iloc[-3]
+scan = rw.data.scan_of(row)
+lesion = scan.truth[finding]
+patch_mm = scan.shape[0] * scan.spacing_mm[0] / model.grid[0]
+figure = rw.show.scan(scan, truth=finding, title=f"One film, {model.grid[0]} x {model.grid[1]} patches")
+for i in range(1, model.grid[0]):
+    figure.add_hline(i * patch_mm, line_width=0.5).add_vline(i * patch_mm, line_width=0.5)
+display(figure)
+on_patches = lesion.sum() * np.prod(scan.spacing_mm) / patch_mm**2
+Markdown(f"We see that a patch is {patch_mm:.0f} mm wide, and that this effusion covers {on_patches:.1f} of "
+         f"{np.prod(model.grid)} patches ({lesion.mean():.1%} of the film).")  # fmt: skip
+
+# %% [markdown]
+# ## What does a token listen to?
+# In each layer and head a token sends a query; the softmax of its products with all keys is its attention, a row that
+# sums to one. The fast kernels never keep it. `rw.attend.capture` brings it out; we compute the last layer's by hand.
+
+# %%
+seen = rw.attend.capture(model, model.preprocess(scan), target=asked[finding])
+L, B, heads, T, _ = seen["attention"].shape
+block = model.net.visual.transformer.resblocks[-1]
+with torch.no_grad():
+    h = block.ln_1(seen["tokens"][-2])  # (1, T, D), what the last block is given
+    qkv = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
+q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # each (1, heads, T, D / heads)
+rw.check.matches((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1), seen["attention"][-1])
+Markdown(f"{L} layers of {heads} heads, each with a square of {T} x {T}: {L * heads * T * T:,} weights for one film.")
+
+# %% [markdown]
+# ## Does any head look at the effusion?
+# The embedding is the mean of the patch tokens, so the mean of their rows is what it listened to. Here are all layers
+# (left to right) and heads (top to bottom).
+
+# %%
+places = [(layer, head) for head in range(heads) for layer in range(L)]
+maps = [rw.attend.attention_map(model, scan, method="attention", layer=a, head=b) for a, b in places]
+on_lesion = np.array([rw.attend.score_map(m, lesion)["energy"] for m in maps])
+titles = [f"layer {a}, head {b}<br>{e:.0%}" for (a, b), e in zip(places, on_lesion, strict=True)]
+display(rw.show.grid([scan] * len(maps), maps=maps, titles=titles, truth=finding, columns=L, cell=150,
+                     title="The mean row of attention, and its share on the effusion"))  # fmt: skip
+best, least = places[on_lesion.argmax()], places[on_lesion.argmin()]
+Markdown(f"We see that layer {best[0]}, head {best[1]} has {on_lesion.max():.0%} of its attention on the effusion, and "
+         f"layer {least[0]}, head {least[1]} has {on_lesion.min():.1%}. A blind map would have {lesion.mean():.1%}. "
+         f"But the head was picked by looking at the truth, and nobody asked about an effusion.")  # fmt: skip
+
+# %% [markdown]
+# ## All layers in one: rollout
+# Each layer mixes tokens that were mixed before. Half of a token goes through the attention, half past it, so one layer
+# moves things by `0.5 A + 0.5 I`; the layers multiply (Abnar & Zuidema 2020,
+# [arXiv 2005.00928](https://arxiv.org/abs/2005.00928)).
+
+
+# %%
+def rollout_by_hand(attention):  # (L, heads, T, T)
+    flow = torch.eye(T)
+    for A in attention.mean(1):  # (T, T), the mean over heads
+        step = 0.5 * A + 0.5 * torch.eye(T)
+        flow = step / step.sum(-1, keepdim=True) @ flow
+    return flow  # (T, T): what each token at the end holds of each at the start
+
+
+rw.check.matches(rollout_by_hand, rw.attend.rollout, seen["attention"][:, 0])
+rolled = rw.attend.attention_map(model, scan, method="rollout")
+display(rw.show.overlay(scan, rolled, truth=finding, title="Rollout: attention through all layers"))
+kept = rollout_by_hand(seen["attention"][:, 0]).diagonal()[1:].mean()
+share = rw.attend.score_map(rolled, lesion)["energy"]
+Markdown(f"We see that {share:.1%} of the map lies on the effusion, which covers {lesion.mean():.1%} of the film. "
+         f"A patch token keeps {kept:.0%} of itself.")  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 1: relevance
+# Rollout doesn't know what was asked. Relevance does: it weighs each attention by the gradient of the score. Start with
+# `R = I`; for each layer, from the first, add `mean over heads of max(gradient * attention, 0)`, times `R`, to `R`
+# (Chefer, Gur & Wolf 2021, [arXiv 2103.15679](https://arxiv.org/abs/2103.15679)).
+
+
+# %%
+def relevance(attention, gradients):
+    """(L, heads, T, T) twice -> (T, T) the relevance of each token for each."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def relevance_solution(attention, gradients):
+    R = torch.eye(attention.shape[-1])
+    for A, G in zip(attention, gradients, strict=True):
+        R = R + (G * A).clamp(min=0).mean(0) @ R
+    return R
+
+
+# %%
+A, G = seen["attention"][:, 0], seen["gradients"][:, 0]
+for mine in (relevance, relevance_solution):
+    rw.check.matches(mine, rw.attend.relevance, A, G / G.abs().max())  # scaled up, so that a slip shows
+
+# %% [markdown]
+# ## Grad-CAM, for any network
+# It needs no attention. Take the features before the last block, weight each channel by its mean gradient, keep what is
+# positive (Selvaraju et al. 2017, [arXiv 1610.02391](https://arxiv.org/abs/1610.02391)). The score is the cosine with
+# *there is X* less the cosine with *there is no X*.
+
+# %%
+tower, tokens = model.net.visual, seen["tokens"][-2].clone().requires_grad_()  # (1, T, D)
+z = F.normalize(tower._pool(block(tokens))[0] @ tower.proj, dim=-1)  # (1, E)
+yes, no = model.encode_text(list(asked[finding])).detach()
+gradient = torch.autograd.grad((z @ (yes - no)).sum(), tokens)[0][:, 1:]  # (1, T - 1, D), patches only
+cam = (gradient.mean(1, keepdim=True) * tokens[:, 1:]).sum(-1).relu().detach().reshape(model.grid).numpy()
+by_hand = rw.data.to_scan(cam, scan.shape, fit=model.fit)
+package = rw.attend.attention_map(model, scan, method="gradcam", target=asked[finding]).values
+rw.check.matches(by_hand / by_hand.max(), package / package.max())
+
+# %% [markdown]
+# ## Four methods side by side
+# One film of each finding, four maps of each, the truth outlined.
+
+# %%
+shown, titles, maps, outlined = [], [], [], []
+for f, pair in asked.items():
+    severe = test[test[f] == 1].sort_values(f"{f} severity").iloc[-3]
+    for method in rw.attend.METHODS:
+        shown.append(rw.data.scan_of(severe))
+        maps.append(rw.attend.attention_map(model, shown[-1], method=method, target=pair))
+        titles.append(f"{f}<br>{method}")
+        outlined.append(f)
+display(rw.show.grid(shown, maps=maps, titles=titles, truth=outlined, title="What counted for the score?"))
+hits = [rw.attend.score_map(m, s.truth[f])["hit"] for m, s, f in zip(maps, shown, outlined, strict=True)]
+Markdown(f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them look as if they knew.")
+
+# %% [markdown]
+# ### Exercise 2: two scores
+# The *pointing game*: is the map's highest pixel on the lesion, 1 or 0? The *energy*: which share of the map's sum lies
+# on the lesion? Return both.
+
+
+# %%
+def point_and_energy(values, mask):
+    """(H, W) map and bool mask -> hit, energy."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def point_and_energy_solution(values, mask):
+    return [float(mask.ravel()[values.argmax()]), values[mask].sum() / values.sum()]
+
+
+# %%
+def score_map(values, mask):
+    scores = rw.attend.score_map(values, mask)  # it has three more: iou, cnr, area
+    return [scores["hit"], scores["energy"]]
+
+
+cases = [(m.values, s.truth[f]) for m, s, f in zip(maps, shown, outlined, strict=True) if m.values.any()]
+for mine in (point_and_energy, point_and_energy_solution):
+    rw.check.matches(mine, score_map, cases=cases)
+
+# %% [markdown]
+# ## All test films, and three controls
+# A hit rate means nothing alone. *Random*: smooth noise. *Centre*: a blob in the middle. *Another patient's*: the
+# relevance map of a different film with the same finding, which knows where such findings usually are and nothing of
+# this one. Intervals resample patients.
+
+
+# %%
+def compare(scans, masks, patients, question):
+    """Mean, low and high of each score, for every method and control on the same films."""
+    maps = {m: rw.attend.attention_maps(model, scans, method=m, targets=question) for m in rw.attend.METHODS}
+    for i, s in enumerate(scans):  # three films on: no virtual patient has more than three
+        other = maps["relevance"][(i + 3) % len(scans)].values
+        maps.setdefault("other patient", []).append(rw.data.to_scan(other, s.shape, fit="squash"))
+    maps["random"] = [rw.attend.random_map(s.shape, seed=i) for i, s in enumerate(scans)]
+    maps["centre"] = [rw.attend.centre_map(s.shape) for s in scans]
+    tables = {m: rw.attend.score_maps(few, masks, groups=patients, n_boot=n_boot) for m, few in maps.items()}
+    return pd.concat(tables, names=["map", "score"])
+
+
+scored = {}
+for f, question in asked.items():
+    some = test[test[f] == 1].head(per_finding)
+    scans = [rw.data.scan_of(row) for _, row in some.iterrows()]
+    scored[f] = compare(scans, [s.truth[f] for s in scans], some["patient_id"], question)
+scores = pd.concat(scored, names=["finding"])
+scores["mean"].unstack("score").round(2)
+
+# %%
+hit = scores.xs("hit", level="score")
+display(rw.show.bars(hit.reset_index(), x="finding", y="mean", group="map", y_title="peak on the finding (share)",
+                     title="Does the map point at the finding?", width=1000))  # fmt: skip
+
+
+def ahead(method, control):
+    """Findings where the method's interval lies above the control's."""
+    return [f for f in asked if hit.loc[(f, method), "low"] > hit.loc[(f, control), "high"]]
+
+
+lines = []
+for method in ("relevance", "gradcam"):
+    for control in ("random", "centre", "other patient"):
+        yes = ahead(method, control)
+        no = ", ".join(f for f in asked if f not in yes) or "none"
+        lines.append(f"- **{method}** is ahead of *{control}* for {', '.join(yes) or 'none'}; not for {no}.")
+films = f"{hit['n'].min()} films a finding" if hit["n"].nunique() == 1 else f"at most {hit['n'].max()} films a finding"
+Markdown(f"We see, on {films}, where *ahead* means that the 95 % intervals do not overlap:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# ## Does the map change with the words?
+# If relevance answers the question, another question must get another map. We take one-sided effusions and change one
+# thing at a time. The last phrase is nonsense.
+
+# %%
+some = test[test["Pleural Effusion side"].isin(["left", "right"])].head(per_finding)
+scans, side = [rw.data.scan_of(row) for _, row in some.iterrows()], list(some["Pleural Effusion side"])
+other = ["left" if s == "right" else "right" for s in side]
+phrases = {"as it is": [f"{s} pleural effusion" for s in side], "other wording": [f"effusion on the {s}" for s in side],
+           "other side": [f"{s} pleural effusion" for s in other], "other finding": ["cardiomegaly"] * len(side),
+           "nonsense": ["purple bicycle on tuesday"] * len(side)}  # fmt: skip
+maps = {k: rw.attend.attention_maps(model, scans, targets=p) for k, p in phrases.items()}
+maps = {k: np.stack([m.values for m in few]) for k, few in maps.items()}  # each (N, H, W)
+row, counts = rw.probe.resample_patients(some["patient_id"], n_boot=n_boot)
+
+
+def with_interval(values):
+    """Mean of (N,) values and its 95 % interval over patients."""
+    low, high = np.quantile(counts[row].T @ values / counts[row].sum(0), [0.025, 0.975])
+    return {"mean": values.mean(), "low": low, "high": high}
+
+
+# %%
+flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
+flat = {k: m / np.linalg.norm(m, axis=1, keepdims=True) for k, m in flat.items()}  # products are now correlations
+words = pd.DataFrame({k: with_interval((flat["as it is"] * m).sum(1)) for k, m in flat.items() if k != "as it is"}).T
+display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
+                     title="Effusion films: how much of the map is the words?"))  # fmt: skip
+middle = scans[0].shape[1] // 2  # the patient's right is on our left
+right = {k: m[:, :, :middle].sum((1, 2)) / m.sum((1, 2)) for k, m in maps.items()}
+moved = with_interval(np.where(np.array(side) == "right", 1, -1) * (right["as it is"] - right["other side"]))
+follows = "follows" if moved["low"] > 0 else "does not clearly follow"
+Markdown(f"We see that nonsense keeps {words.loc['nonsense', 'mean']:.2f} of correlation and another wording "
+         f"{words.loc['other wording', 'mean']:.2f}. Naming a side moves {moved['mean']:+.1%} ({moved['low']:+.1%} to "
+         f"{moved['high']:+.1%}) of the map there: the map {follows} the side.")  # fmt: skip
+
+# %% [markdown]
+# ## And real radiographs?
+# First sixteen films of children, without a drawn truth: a look, and one warning sign. How often does the map peak in
+# the outer tenth of the film, where there is no lung?
+
+# %%
+children = rw.data.real("kermany-16").sort_values("study_id", key=lambda names: names.str[-1])  # sick and well mixed
+question = ("there is a lung opacity", "no acute cardiopulmonary abnormality")
+scans = [rw.data.scan_of(row) for _, row in children.iterrows()]
+maps = rw.attend.attention_maps(model, scans, targets=question)
+titles = ["pneumonia" if sick else "normal" for sick in children["Pneumonia"]]
+display(rw.show.grid(scans[:8], maps=maps[:8], titles=titles[:8], title="Relevance for a lung opacity, real films"))
+rims = [np.ones(s.shape, bool) for s in scans]
+for rim in rims:
+    H, W = rim.shape
+    rim[H // 10 : -H // 10, W // 10 : -W // 10] = False
+at_rim = rw.attend.score_maps(maps, rims, groups=children["patient_id"], n_boot=n_boot)["mean"]
+Markdown(f"We see a peak at the rim in {at_rim['hit']:.0%} of {len(maps)} films; blind maps have {at_rim['area']:.0%}.")
+
+# %% [markdown]
+# Then real lesions that a person drew, where the mirror holds them. One more control: *lungs*, a map that knows nothing
+# but where the lungs are.
+
+# %%
+try:
+    drawn = rw.data.real("covid-masks")
+except rw.data.FetchError as missing:
+    carried, real = f"real lesions were not scored here: {str(missing).split(' (')[0]}", None
+else:
+    read = [(rw.data.scan_of(row), row["patient_id"]) for _, row in drawn.iterrows()]
+    read = [(s, who) for s, who in read if {"Lung Opacity", "lungs"} <= set(s.truth)]
+    scans, who = zip(*read, strict=True)
+    masks, lungs = ([s.truth[name] for s in scans] for name in ("Lung Opacity", "lungs"))
+    real = compare(scans, masks, who, question).xs("hit", level="score")
+    real.loc["lungs"] = rw.attend.score_maps(lungs, masks, groups=who, n_boot=n_boot).loc["hit"]
+    display(rw.show.bars(real.reset_index(), x="map", y="mean", y_title="peak on a drawn opacity (share)",
+                         title="Real lesions"))  # fmt: skip
+    said = ["{} in {mean:.0%} ({low:.0%} to {high:.0%})".format(m, **real.loc[m]) for m in ("relevance", "lungs")]
+    carried = f"on {len(scans)} films of {len(set(who))} patients a drawn opacity is hit by {', by '.join(said)}"
+Markdown(f"We see: {carried}.")
+
+# %%
+best = hit.xs("relevance", level="map").sort_values("mean").iloc[-1]
+beyond = {c: ", ".join(ahead("relevance", c)) or "no finding" for c in ("random", "other patient")}
+lines = [
+    f"**A map can be graded**: relevance is ahead of chance for {beyond['random']}, of *other patient* for "
+    f"{beyond['other patient']}; at best, {best.name}, it hits {best['mean']:.0%}.",
+    f"**Words**: naming the other side moves {moved['mean']:.1%} of the map; nonsense keeps a correlation of "
+    f"{words.loc['nonsense', 'mean']:.2f}.",
+    f"**Real films**: {carried}.",
+]
+rw.book.headline(ahead_of_chance=beyond["random"], best_hit_rate=best["mean"], nonsense=words.loc["nonsense", "mean"])
+Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
+
+# %% [markdown]
+# ## Where it breaks
+# - A map says where the score came from, not that the score is right. Look at the score first.
+# - A peak on the lesion may sit on something that always comes with it; only *other patient* can tell.
+# - Eight patches a side: a lesion smaller than a patch is a matter of luck.
+# - One CT's anatomy puts every finding where it was in this one chest, so the position controls do well.
+# - Attention is what the model mixes, not what it needs: a weight without a gradient is not evidence.
+#
+# Next: notebook 5 builds a shortcut on purpose, and the maps are asked to find it.

@@ -1,0 +1,232 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5 · Where does it break, and what helps?
+#
+# A high AUROC can be earned for the wrong reason. Here we plant such a reason, turn it up with one dial, measure what
+# it does, and mend it. Then we look for the failures nobody planted.
+#
+# **You will** tie a marker to a finding, prove with an edited image that the model uses it, retrain one layer, find
+# weak groups, look at the worst misses, and ask whether the model notices what it has never seen.
+#
+# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 3.5 minutes on two CPU cores. **Data**: the simulator and axial
+# slices of its real CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric radiographs (Kermany et al., CC BY 4.0).
+#
+# *For teaching and research. Not for clinical use.*
+
+# %%
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+
+import radwb as rw
+
+# %% tags=["parameters"]
+n = 2400  # virtual radiographs in the cohort, as in notebook 2
+n_train = 800  # images for each setting of the dial; fast: 64
+epochs = 4  # of each fine-tuning; fast: 1
+k = 5  # neighbours, for unknown input
+
+# %%
+table = rw.simulate.cohort(n=n, seed=0)
+model = rw.models.load("../runs/clip-tiny")
+finding = "Pneumothorax"
+test = table[table["split"] == "test"].reset_index(drop=True)
+images = rw.data.images(test, model.size)
+marked = rw.fail.add_marker(images[:4], [True, False, True, False], kind="letter")
+rw.show.grid(list(marked / 255), titles=["marker", "none"] * 2, title="A lead letter says nothing of the patient")
+
+# %% [markdown]
+# ## A shortcut with a dial
+# Suppose one department puts its letter on films of patients it suspects of pneumothorax. At strength 0.5 the letter
+# says nothing; at 1 every training image with the finding carries it and no other does. How good is a reader who looks
+# at the letter alone?
+
+# %%
+y = table.loc[table["split"] == "train", finding].to_numpy()
+for strength in (0.5, 0.75, 1.0):
+    carries = rw.fail.tie(y, strength)
+    sensitivity, specificity = carries[y == 1].mean(), (~carries)[y == 0].mean()
+    rw.check.matches((sensitivity + specificity) / 2, rw.probe.auroc(y, carries))
+Markdown(f"We see that for a yes-or-no reader AUROC is the mean of sensitivity and specificity; both are the strength, "
+         f"here {rw.probe.auroc(y, carries):.2f} in the end.")  # fmt: skip
+
+# %% [markdown]
+# ## Turn the dial
+# For each strength we fine-tune our model for pneumothorax, then test the **same unseen images** three ways: letter
+# where the finding is (the tie holds), anywhere (independent), only where the finding is not (the tie is broken).
+
+# %%
+result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, kind="letter")
+dial = result.table.assign(finding=result.table.strength.map("strength {:g}".format))
+by_arm = dict(list(dial.groupby("arm", sort=False)))
+display(rw.show.forest(by_arm, title="One letter decides"))
+tied = result.table[result.table.strength == 1].set_index("arm")
+drop = tied.auroc["tie holds"] - tied.auroc["tie broken"]
+Markdown(f"We see, fully tied, {rw.probe.stated(tied.loc['tie holds'])} where the tie holds and "
+         f"{rw.probe.stated(tied.loc['tie broken'])} where it's broken, a drop of {drop:.2f}. The letter alone scores "
+         f"{tied.marker_only['tie holds']:.0f} and {tied.marker_only['tie broken']:.0f}.")  # fmt: skip
+
+# %% [markdown]
+# ## Prove it on one image at a time
+# An AUROC that drops is a suspicion. The proof is an edit: the same film, once without and once with the letter, and
+# nothing else changed (DeGrave et al. 2021, [doi 10.1038/s42256-021-00338-7](https://doi.org/10.1038/s42256-021-00338-7)).
+
+# %%
+edits = result.edits.assign(given=lambda e: e.finding.map({1: "with pneumothorax", 0: "without"}))
+edits["tie"] = edits.strength.map("strength {:g}".format)
+display(rw.show.bars(edits, x="tie", y="added", group="given", line=0, y_title="change of the logit",
+                     title="What pasting the letter does to the answer"))  # fmt: skip
+said = edits[edits.finding == 0].set_index("strength")
+Markdown(f"We see that the letter alone moves healthy films by {rw.probe.stated(said.loc[1.0], 'added')} logits when "
+         f"tied, and by {rw.probe.stated(said.loc[0.5], 'added')} when it wasn't.")  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 1: the counterfactual edit
+# `tuned.logits(images)` answers for a stack of images, `rw.fail.add_marker(images, **result.marker)` pastes the letter.
+# Write the mean change.
+
+
+# %%
+def effect_of_letter(tuned, images):
+    """Mean change of the logit when the letter is pasted on each image."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def effect_solution(tuned, images):
+    return (tuned.logits(rw.fail.add_marker(images, **result.marker)) - tuned.logits(images)).mean()
+
+
+# %%
+for mine in (effect_of_letter, effect_solution):
+    rw.check.matches(mine, said.added[1.0], result.tuned[1.0], result.images, tol=1e-2)
+
+# %% [markdown]
+# ## Mend it
+# The tower may still see the pneumothorax, while the last layer listens to the letter. Retrain only that layer on the
+# validation patients, with the letter dealt out at random (Kirichenko et al. 2023,
+# [arXiv 2204.02937](https://arxiv.org/abs/2204.02937)).
+
+# %%
+from sklearn.linear_model import LogisticRegression
+
+val, tuned = table[table["split"] == "val"], result.tuned[1.0]
+free = rw.fail.add_marker(rw.data.images(val, model.size), rw.fail.tie(val[finding], 0.5, seed=7), **result.marker)
+last = LogisticRegression(C=100, class_weight="balanced", max_iter=1000)
+last.fit(rw.models.embed(tuned.model, free), val[finding])
+pair = (result.images, rw.fail.add_marker(result.images, **result.marker))
+off, on = (last.decision_function(rw.models.embed(tuned.model, x)) for x in pair)
+mended = rw.fail.arms(off, on, result.test, finding).set_index("arm")
+both = {"before": tied.assign(finding=tied.index), "last layer retrained": mended.assign(finding=mended.index)}
+display(rw.show.forest(both, title="One retrained layer"))
+Markdown(f"We see {rw.probe.stated(mended.loc['tie broken'])} where the tie is broken, after {len(val)} images without "
+         f"one; it was {rw.probe.stated(tied.loc['tie broken'])}.")  # fmt: skip
+
+# %% [markdown]
+# ## Failures nobody planted: who is missed?
+# Back to the zero-shot model of notebook 3. Small findings against all healthy films, then each site by itself.
+
+# %%
+scores = rw.probe.zero_shot(model, test, [finding])
+size = pd.cut(test[f"{finding} severity"], [0, 1 / 3, 2 / 3, 1], labels=["small", "moderate", "large"])
+groups = pd.concat([
+    rw.fail.subgroups(scores, size, of="cases"),
+    *(rw.fail.subgroups(scores, column + " " + test[column].astype(str)) for column in ("site", "sex", "view")),
+])  # fmt: skip
+display(rw.show.forest(groups.assign(finding=groups.group), title="Pneumothorax, zero-shot, by group"))
+worst, best = (groups.loc[groups.auroc == f(groups.auroc)].iloc[0] for f in (min, max))
+Markdown(f"We see {rw.probe.stated(worst)} for *{worst.group}* and {rw.probe.stated(best)} for *{best.group}*. With "
+         f"{len(groups)} groups, one interval in twenty misses by chance.")  # fmt: skip
+
+# %% [markdown]
+# ## Look at the worst misses
+# The four films with the finding that score lowest, with the planted outline.
+
+# %%
+score = scores.values[finding].to_numpy()
+missed = test.assign(score=score, rank=pd.Series(score).rank(pct=True))[test[finding] == 1].nsmallest(4, "score")
+titles = [f"{r[f'{finding} side']}, severity {r[f'{finding} severity']:.2f}<br>below {1 - r['rank']:.0%} of all films"
+          for _, r in missed.iterrows()]  # fmt: skip
+display(rw.show.grid([rw.data.scan_of(r) for _, r in missed.iterrows()], titles=titles, truth=finding,
+                     title="Missed pneumothoraces"))  # fmt: skip
+severity = test[f"{finding} severity"]
+Markdown(f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} among them; over all cases it is "
+         f"{severity.mean():.2f}.")  # fmt: skip
+
+# %% [markdown]
+# ## Does it notice what it has never seen?
+# A model answers whatever it is shown. The distance of an image to its nearest training images may tell that it is
+# strange. We show it films of real children, its own test films with black and white swapped, and slices of a CT.
+
+# %%
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+
+volume = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
+axis = int(np.argmax(np.abs(volume.affine[2, :3])))  # the axis that runs head to foot
+cuts = [volume.slice(axis, i, (-1000, 400)).pixels for i in range(10, volume.shape[axis] - 10, 4)]
+strange = {"known: test films": images, "inverted films": 255 - images,
+           "real children": rw.data.images(rw.data.real("kermany-16"), model.size),
+           "CT slices": np.stack([rw.data.to_input(c, model.size) * 255 for c in cuts]).astype(np.uint8)}  # fmt: skip
+points = {name: rw.models.embed(model, x) for name, x in strange.items()}
+train = rw.models.embed(model, table[table["split"] == "train"])
+rw.show.grid([x[3] / 255 for x in strange.values()], titles=list(strange), title="Known and unknown input")
+
+# %%
+near = NearestNeighbors(n_neighbors=k).fit(train)
+shape = LedoitWolf().fit(train)
+distance = {"k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1], "Mahalanobis": lambda z: shape.mahalanobis(z)}
+rows, known = {}, points["known: test films"]
+for method, far in distance.items():
+    parts = []
+    for name, z in list(points.items())[1:]:
+        who = [*test.patient_id, *(test.patient_id if len(z) == len(test) else range(len(z)))]
+        answer, truth = np.concatenate([far(known), far(z)]), np.repeat([0, 1], [len(known), len(z)])
+        parts.append(rw.probe.Scores(pd.DataFrame({name: answer}), pd.DataFrame({name: truth}), np.array(who)).auroc())
+    rows[method] = pd.concat(parts)
+display(rw.show.forest(rows, x_title="AUROC, unknown against known", title="Does distance tell the unknown?"))
+seen = rows["k-th neighbour"].set_index("finding")
+Markdown("We see by the k-th neighbour: " + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows()))
+
+# %% [markdown]
+# ### Exercise 2: the k-th neighbour
+# Write the distance from each point to its k-th nearest reference point without a library.
+
+
+# %%
+def kth_neighbour(Z, reference, k):
+    """(N,) Euclidean distance of each row of Z to its k-th nearest row of `reference`."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def kth_solution(Z, reference, k):
+    squared = (Z**2).sum(1)[:, None] + (reference**2).sum(1) - 2 * Z @ reference.T  # (N, R)
+    return np.sqrt(np.clip(np.sort(squared, axis=1)[:, k - 1], 0, None))
+
+
+# %%
+for mine in (kth_neighbour, kth_solution):
+    rw.check.matches(mine, near.kneighbors(known)[0][:, -1], known, train, k, tol=1e-3)
+
+# %%
+lines = [
+    f"**A letter can carry an AUROC**: {tied.auroc['tie holds']:.2f}, then {tied.auroc['tie broken']:.2f} once it breaks.",
+    f"**One layer and {len(val)} honest images** bring {mended.auroc['tie broken']:.2f} back where the tie is broken.",
+    f"**The mean hides the weak**: {worst.group} {rw.probe.stated(worst)}, {best.group} {rw.probe.stated(best)}.",
+]
+Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
+
+# %% [markdown]
+# ## Where it breaks
+# - We knew which marker to edit. A shortcut that nobody suspects needs other means than this dial.
+# - Retraining the last layer needs images that are free of the tie, and can only use what the tower still sees.
+# - An AUROC of unknown against known depends on what is called unknown: an easy stranger flatters every detector.
+# - All groups are small; look at the intervals before the order.

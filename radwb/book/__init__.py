@@ -1,0 +1,9 @@
+"""The notebooks' toolchain: sync sources to notebooks, run them, and make pages that open without a network.
+
+>>> rw.book.headline(mean_auroc=0.87)
+mean auroc: 0.87
+"""
+
+from radwb.book.headline import headline
+
+__all__ = ["headline"]

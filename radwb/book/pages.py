@@ -1,0 +1,194 @@
+"""Executed notebooks as pages that need nothing but themselves: no CDN, no fonts, plotly.js once a page."""
+
+import base64
+import html
+import io
+import os
+import re
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from nbconvert.filters import Highlight2HTML, ansi2html
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
+from PIL import Image
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+from pygments.formatters import HtmlFormatter
+
+from radwb.book.headline import MIME, said
+
+PLOTLY = "application/vnd.plotly.v1+json"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BAR = re.compile(r"\d+%\|")  # a progress bar in text: of use while it moves, noise on a page
+LEGAL = "For teaching and research. Not for clinical use."
+
+
+def opening(nb) -> tuple[str, str]:
+    """Title and question: the heading and the first paragraph of the first cell."""
+    blocks = [b.strip() for b in nb.cells[0].source.split("\n\n") if b.strip()]
+    title = blocks[0].lstrip("# ").strip() if blocks else ""
+    question = re.sub(r"[*_`]", "", " ".join(blocks[1].split())) if len(blocks) > 1 else ""
+    return title, question
+
+
+def figures_of(nb) -> list[tuple[list[str], dict]]:
+    """(tags of the cell, figure) of every plotly figure, in order."""
+    return [
+        (cell.metadata.get("tags", []), output["data"][PLOTLY])
+        for cell in nb.cells
+        for output in cell.get("outputs", [])
+        if PLOTLY in output.get("data", {})
+    ]
+
+
+def headline_figure(nb) -> dict | None:
+    """The figure of the cell tagged `headline`, else the first one."""
+    found = figures_of(nb)
+    tagged = [figure for tags, figure in found if "headline" in tags]
+    return (tagged or [figure for _, figure in found] or [None])[0]
+
+
+def write_page(nb, path: Path, *, title: str) -> None:
+    """One executed notebook as one HTML file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    script = f"<script>{get_plotlyjs()}</script>" if figures_of(nb) else ""
+    body = "\n".join(cell_html(cell) for cell in nb.cells)
+    nav = f'<nav><a href="index.html">All notebooks</a><span>{LEGAL}</span></nav>'
+    path.write_text(page(title, f"{nav}<main>{body}</main>", script), encoding="utf-8")
+
+
+def page(title: str, body: str, head: str = "") -> str:
+    style = files("radwb.book").joinpath("page.css").read_text() + HtmlFormatter().get_style_defs(".highlight")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{style}</style>{head}</head>'
+        f"<body>{body}</body></html>\n"
+    )
+
+
+def cell_html(cell) -> str:
+    if cell.cell_type == "markdown":
+        return f'<section class="words">{markdown2html_mistune(cell.source)}</section>'
+    if cell.cell_type != "code":
+        return ""
+    code = Highlight2HTML()(cell.source, language="python") if cell.source.strip() else ""
+    if cell.metadata.get("jupyter", {}).get("source_hidden"):
+        code = f"<details><summary>Solution</summary>{code}</details>"
+    return f'<section class="code">{code}{"".join(output_html(o) for o in cell.outputs)}</section>'
+
+
+def output_html(output) -> str:
+    """The richest form of an output that a page without a kernel can show; widgets have none."""
+    if output.output_type == "stream":
+        lines = [line.split("\r")[-1] for line in output.text.split("\n")]
+        text = "\n".join(line for line in lines if not BAR.search(line)).strip("\n")
+        return f'<pre class="{output.name}">{ansi2html(text)}</pre>' if text.strip() else ""
+    if output.output_type == "error":
+        return f'<pre class="error">{ansi2html(chr(10).join(output.traceback))}</pre>'
+    data = output.data
+    if PLOTLY in data:
+        config = {"displaylogo": False, "responsive": False}
+        return to_html(data[PLOTLY], config=config, include_plotlyjs=False, full_html=False, validate=False)
+    if any("widget-view" in mime for mime in data):
+        return ""
+    for mime, wrap in FORMS.items():
+        if mime in data:
+            return wrap(data[mime])
+    return ""
+
+
+FORMS = {
+    MIME: lambda values: f'<p class="headline">{headline_html(values)}</p>',
+    "text/html": lambda text: f'<div class="html">{text}</div>',
+    "text/markdown": markdown2html_mistune,
+    "image/svg+xml": lambda text: text,
+    "image/png": lambda text: f'<img alt="figure" src="data:image/png;base64,{text.strip()}">',
+    "image/jpeg": lambda text: f'<img alt="figure" src="data:image/jpeg;base64,{text.strip()}">',
+    "text/plain": lambda text: f"<pre>{ansi2html(text)}</pre>",
+}
+
+
+def headline_html(values: dict) -> str:
+    pairs = ((name.replace("_", " "), said(value)) for name, value in values.items())
+    return "".join(f"<span>{html.escape(name)} <b>{html.escape(value)}</b></span>" for name, value in pairs)
+
+
+def write_index(tour: dict, figures: dict[str, dict | None], folder: Path) -> Path:
+    """The front page of the gallery."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = thumbnails(figures)
+    cards = "".join(card(note, pictures.get(note["name"])) for note in tour["notebooks"])
+    about = ", ".join(f"{name} {number}" for name, number in tour["versions"].items())
+    machine = tour["machine"]
+    run = (
+        f"{len(tour['notebooks'])} notebooks in {tour['minutes']:.1f} minutes, at most {tour['peak_gib']:.1f} GiB, on "
+        f"{machine['cores']} cores{', ' + machine['gpu'] if machine['gpu'] else ''}"
+        + (". A fast run with small numbers: don't quote its results" if tour["fast"] else "")
+        + ("" if tour["ok"] else ". It stopped before its end")
+    )
+    body = (
+        "<header><h1>Radiology foundation models, from scan to evidence</h1>"
+        "<p>Each page is a notebook that was run from its first cell to its last on this machine: curate, pretrain, "
+        f"probe, attend, fail.</p><p class='run'>{run}.</p><p class='legal'>{LEGAL}</p></header>"
+        f"<main class='cards'>{cards}</main><footer>Made {tour['made']} with {html.escape(about)}.</footer>"
+    )
+    path = folder / "index.html"
+    path.write_text(page("radwb gallery", body), encoding="utf-8")
+    return path
+
+
+def card(note: dict, picture: str | None) -> str:
+    name, title = note["name"], html.escape(note["title"] or note["name"])
+    image = f'<img alt="a figure of {title}" src="{picture}">' if picture else '<div class="blank"></div>'
+    state = f'<p class="stopped">Stopped in {html.escape(note["error"])}</p>' if note["error"] else ""
+    return (
+        f'<article><a href="{name}.html">{image}<h2>{title}</h2></a><p>{html.escape(note["question"])}</p>{state}'
+        f'<p class="headline">{headline_html(note["headline"])}</p>'
+        f'<p class="cost">{note["minutes"]:.1f} min, {note["peak_gib"]:.1f} GiB, {note["cells"]} code cells</p>'
+        "</article>"
+    )
+
+
+def thumbnails(figures: dict[str, dict | None]) -> dict[str, str]:
+    """A picture a notebook, drawn by Chromium; where there's none, the first scan inside the figure."""
+    drawn = {name: figure for name, figure in figures.items() if figure}
+    pictures = {name: found for name, figure in drawn.items() if (found := first_image(figure))}
+    browser = os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser or not drawn:
+        return pictures
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            draw(drawn, Path(folder), browser)
+        except Exception as error:  # a browser that won't start costs the pictures, not the tour
+            print(f"thumbnails come from the figures' own images: {type(error).__name__}: {error}")
+        for name in drawn:
+            if (picture := Path(folder) / f"{name}.png").exists():
+                pictures[name] = as_uri(Image.open(picture))
+    return pictures
+
+
+def draw(figures: dict[str, dict], folder: Path, browser: str) -> None:
+    import kaleido
+
+    jobs = [{"fig": f, "path": folder / f"{name}.png", "opts": {"format": "png"}} for name, f in figures.items()]
+    before = os.environ.get("BROWSER_PATH")
+    os.environ["BROWSER_PATH"] = browser
+    try:
+        kaleido.write_fig_from_object_sync(jobs, kopts={"mathjax": False, "timeout": 60})
+    finally:
+        if before is None:
+            del os.environ["BROWSER_PATH"]
+
+
+def first_image(figure: dict) -> str | None:
+    return next((trace["source"] for trace in figure.get("data", []) if trace.get("type") == "image"), None)
+
+
+def as_uri(image: Image.Image, width: int = 640) -> str:
+    image.thumbnail((width, width))
+    out = io.BytesIO()
+    image.convert("RGB").quantize(128).save(out, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

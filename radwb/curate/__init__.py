@@ -1,0 +1,7 @@
+"""A folder becomes a table; reports become sections; patients are kept on one side of a split."""
+
+from radwb.curate.index import index
+from radwb.curate.sections import sections
+from radwb.curate.split import check_split, split_by_patient
+
+__all__ = ["check_split", "index", "sections", "split_by_patient"]

@@ -1,0 +1,30 @@
+"""Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch and verify what the catalog names."""
+
+from radwb.data.fetch import FetchError, cache_folder, catalog, fetch
+from radwb.data.geometry import to_input, to_scan
+from radwb.data.read import read, write_png
+from radwb.data.real import real, reports
+from radwb.data.scan import ReadError, Scan, Volume
+from radwb.data.table import COLUMNS, FINDINGS, check_table, findings_of, images, scan_of
+
+__all__ = [
+    "COLUMNS",
+    "FINDINGS",
+    "FetchError",
+    "ReadError",
+    "Scan",
+    "Volume",
+    "cache_folder",
+    "catalog",
+    "check_table",
+    "fetch",
+    "findings_of",
+    "images",
+    "read",
+    "real",
+    "reports",
+    "scan_of",
+    "to_input",
+    "to_scan",
+    "write_png",
+]

@@ -1,0 +1,67 @@
+"""Unpack zip, wheel and tar files without ever writing outside the folder they're unpacked into."""
+
+import fnmatch
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+
+class ArchiveError(ValueError):
+    """An archive holds something that must not be unpacked."""
+
+
+def unpack(archive: Path, folder: Path, patterns: tuple[str, ...] = ("*",), *, max_bytes: int = 2 << 30) -> list[Path]:
+    """Write the regular files of an archive that match a pattern, by their last name, into one flat folder.
+
+    >>> unpack("box.whl", "out", ("package/data/*.csv",))
+
+    Every name is looked at before anything is written, so that a bad archive leaves nothing behind.
+
+    Raises:
+        ArchiveError: a member is absolute, climbs out with .., is a link or a device, shares its last name with
+            another, or all of them are larger than `max_bytes`.
+    """
+    with _open(archive) as box:
+        chosen = [(name, size) for name, size in _list(box, archive) if any(fnmatch.fnmatch(name, p) for p in patterns)]
+        total, last = sum(size for _, size in chosen), [PurePosixPath(name).name for name, _ in chosen]
+        if total > max_bytes:
+            raise ArchiveError(f"{archive.name}: unpacks to {total:,} bytes, more than the {max_bytes:,} allowed")
+        if len(set(last)) < len(last):
+            raise ArchiveError(f"{archive.name}: two members share a file name, so that one would overwrite the other")
+        folder.mkdir(parents=True, exist_ok=True)
+        for (name, size), short in zip(chosen, last, strict=True):
+            with _member(box, name) as source, (folder / short).open("xb") as target:
+                shutil.copyfileobj(source, target)
+                if target.tell() > size:
+                    raise ArchiveError(f"{archive.name}: {name} unpacks to more than the {size:,} bytes it claims")
+    return [folder / short for short in last]
+
+
+def _open(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
+    if zipfile.is_zipfile(archive):
+        return zipfile.ZipFile(archive)
+    if tarfile.is_tarfile(archive):
+        return tarfile.open(archive)
+    raise ArchiveError(f"{archive.name}: expected a zip, wheel or tar file, got something else or a damaged one")
+
+
+def _list(box: zipfile.ZipFile | tarfile.TarFile, archive: Path) -> Iterator[tuple[str, int]]:
+    """Name and size of each regular file; raises for whatever isn't a plain file or folder inside of the archive."""
+    if isinstance(box, zipfile.ZipFile):
+        links = {i.filename for i in box.infolist() if (i.external_attr >> 16) & 0o170000 == 0o120000}
+        entries = [(i.filename, i.file_size, i.is_dir(), i.filename not in links) for i in box.infolist()]
+    else:
+        entries = [(m.name, m.size, m.isdir(), m.isdir() or m.isreg()) for m in box.getmembers()]
+    for name, size, is_folder, plain in entries:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in name or not plain:
+            raise ArchiveError(f"{archive.name}: {name!r} is a link or points outside of the folder; nothing unpacked")
+        if not is_folder and not parts.name.startswith("."):
+            yield name, size
+
+
+def _member(box: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
+    return box.open(name) if isinstance(box, zipfile.ZipFile) else box.extractfile(name)

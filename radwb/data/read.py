@@ -1,0 +1,153 @@
+"""One door for files: `read` looks at the content, not at the suffix."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+
+from radwb.data.scan import MAX_PIXELS, ReadError, Scan, Volume
+
+
+def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, truth: bool = True) -> Scan | Volume:
+    """Read a DICOM, NIfTI, PNG or JPEG file, or a folder that holds one DICOM series.
+
+    >>> rw.data.read("chest.dcm")
+    Scan(2500 x 2048, 0.139 x 0.139 mm, DX, PA, chest.dcm)
+
+    Args:
+        path: a file (known by its content, not by its suffix) or a folder with one DICOM series.
+        window: (low, high) in the units after rescale (HU for CT) for a 2-D DICOM, instead of the file's own.
+        truth: whether to look for the masks `NAME.truth.png` beside `NAME.png`.
+    Returns:
+        Scan for one 2-D image; Volume for NIfTI, a series, or a file with several frames.
+    Raises:
+        ReadError: whatever is wrong with the file, in one sentence.
+    """
+    return read_with_header(path, window=window, truth=truth)[0]
+
+
+def read_with_header(path: str | os.PathLike, *, window: tuple | None = None, truth: bool = True) -> tuple:
+    """As `read`, and the DICOM data set of a single file, else None; a ReadError carries it as `header`, too."""
+    path, header = Path(path), None
+    try:
+        kind = sniff(path)
+        if kind == "dicom":
+            from radwb.data.dicom import decode, load
+
+            header = load(path)
+            return decode(header, path, window=window), header
+        if kind == "folder":
+            from radwb.data.series import read_series
+
+            return read_series(path), None
+        if kind == "nifti":
+            from radwb.data.nifti import read_nifti
+
+            return read_nifti(path), None
+        return read_image(path, truth=truth), None
+    except Exception as error:  # a damaged file can break a decoder anywhere; the reader gets one sentence
+        text = " ".join(str(error).split())[:500] or type(error).__name__
+        if not isinstance(error, ReadError):
+            text = f"{path.name}: damaged or not supported ({type(error).__name__}: {text[:300]})"
+        refused = ReadError(text)
+        refused.header = header
+        raise refused from error
+
+
+def sniff(path: Path) -> str:
+    """What a path holds, from its first bytes: "folder", "image", "nifti" or "dicom"."""
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise ReadError(f"{path.name}: no such file in {path.parent}")
+    if not path.is_file():
+        raise ReadError(f"{path.name}: expected a file or a folder, got a device, pipe or socket")
+    with path.open("rb") as file:
+        head = file.read(352)
+    if not head:
+        raise ReadError(f"{path.name}: the file is empty (0 bytes)")
+    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
+        return "image"
+    if head[:2] == b"\x1f\x8b" or head[344:347] in (b"n+1", b"ni1"):
+        return "nifti"
+    if head[128:132] == b"DICM" or looks_like_data_set(head):
+        return "dicom"
+    raise ReadError(f"{path.name}: expected DICOM, NIfTI, PNG or JPEG, got a file that starts with {head[:8]!r}")
+
+
+def looks_like_data_set(head: bytes) -> bool:
+    """Whether the bytes start as a DICOM data set without preamble: a low group (2 to 8) in either byte order."""
+    return len(head) >= 8 and (head[0:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"))
+
+
+def read_image(path: Path, *, truth: bool = True) -> Scan:
+    """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or 65535), not the image's."""
+    with open_image(path) as image:
+        about = json.loads(image.info.get("radwb", "{}"))
+        pixels = grey(ImageOps.exif_transpose(image))
+    spacing = about.get("spacing_mm")
+    sidecar = path.with_suffix(".truth.png")
+    masks = read_truth(sidecar) if truth and sidecar.is_file() else {}
+    return Scan(pixels, tuple(spacing) if spacing else None, about.get("view"), about.get("modality"), str(path), masks)
+
+
+def open_image(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path, formats=["PNG", "JPEG"])
+    except UnidentifiedImageError:
+        raise ReadError(f"{path.name}: starts like a PNG or JPEG, but isn't one") from None
+    if math.prod(image.size) > MAX_PIXELS:
+        raise ReadError(f"{path.name}: claims {image.size[1]} x {image.size[0]} pixels, more than {MAX_PIXELS:,}")
+    return image
+
+
+def grey(image: Image.Image) -> np.ndarray:
+    """(H, W) float32 in [0, 1]."""
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.float32) / 65535
+    return np.asarray(image.convert("RGB").convert("L") if image.mode != "L" else image).astype(np.float32) / 255
+
+
+def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb" text."""
+    with open_image(Path(path)) as image:
+        findings = json.loads(image.info.get("radwb", "{}")).get("findings")
+        if not findings:
+            raise ReadError(f"{Path(path).name}: expected a PNG with a radwb text that names its findings, got none")
+        bits = np.asarray(image)
+    return {finding: (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)}
+
+
+def write_png(scan: Scan, path: str | os.PathLike) -> Path:
+    """Write a scan as 8-bit grey PNG, and its truth masks beside it as `NAME.truth.png`; `read` gives both back.
+
+    >>> write_png(scan, "cohort/0001.png")
+    """
+    path = Path(path)
+    if path.suffix != ".png":
+        raise ValueError(f"expected a path that ends in .png, got {path.name}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    spacing = None if scan.spacing_mm is None else [float(s) for s in scan.spacing_mm]
+    about = {"spacing_mm": spacing, "view": scan.view, "modality": scan.modality}
+    if scan.truth:
+        write_truth(scan.truth, path.with_suffix(".truth.png"))
+    save_png(np.round(np.clip(scan.pixels, 0, 1) * 255), about, path)
+    return path
+
+
+def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
+    if len(truth) > 8:
+        raise ValueError(f"expected at most 8 findings in one truth PNG, got {len(truth)}")
+    bits = sum((np.asarray(mask).astype(np.uint8) << k for k, mask in enumerate(truth.values())), np.uint8(0))
+    save_png(bits, {"findings": list(truth)}, path)
+
+
+def save_png(values: np.ndarray, about: dict, path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("radwb", json.dumps(about))
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    Image.fromarray(values.astype(np.uint8)).save(part, format="PNG", pnginfo=text, compress_level=4)
+    os.replace(part, path)

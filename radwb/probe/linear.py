@@ -1,0 +1,145 @@
+"""What a frozen tower already knows: linear probes, label efficiency, retrieval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from radwb.data import Scan
+from radwb.probe.prompts import embeddings_of, text_embeddings
+from radwb.probe.scores import Scores, auroc
+
+
+def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
+    """Logistic regression on frozen embeddings: fitted on split "train", scored on split "test".
+
+    >>> linear_probe(model, table, label="Pneumothorax").auroc()
+
+    Args:
+        model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
+        table: has `split`; uncertain and unmentioned labels aren't trained on.
+        label: one finding or a list of them.
+        C: inverse of the ridge penalty, on standardised embeddings.
+    Returns:
+        Scores of the test rows.
+    """
+    labels = [label] if isinstance(label, str) else list(label)
+    Z, test = _frozen(model_or_Z, table), (table["split"] == "test").to_numpy()
+    values = [_fit_score(Z, table, name, (table["split"] == "train").to_numpy(), C)[test] for name in labels]
+    return Scores.of(np.stack(values, axis=1), table[test], labels)
+
+
+def label_efficiency(
+    model_or_Z, table, *, label, fractions: Sequence[float] = (0.01, 0.1, 1.0), draws=5, C=1.0, n_boot=200, seed=0
+) -> pd.DataFrame:
+    """AUROC on the test split against the share of training patients whose labels are used.
+
+    Args:
+        fractions: shares of the training patients; at least one with and one without the finding stay in.
+        draws: how many random choices of patients a fraction below 1 gets.
+    Returns:
+        label, fraction, patients (mean number trained on), auroc (mean over draws), low, high: the 95 %
+        interval over draws and resampled test patients together.
+    """
+    Z = _frozen(model_or_Z, table)
+    train, test = ((table["split"] == s).to_numpy() for s in ("train", "test"))
+    rows = []
+    for fraction in fractions:
+        rng, boots, means, used = np.random.default_rng(seed), [], [], []
+        for draw in range(draws if fraction < 1 else 1):
+            chosen = train & _some_patients(table[train], label, fraction, rng, table)
+            scores = Scores.of(_fit_score(Z, table, label, chosen, C)[test, None], table[test], [label])
+            boots.append(scores.resamples(n_boot=n_boot, seed=seed + draw)[label])
+            means.append(auroc(scores.truth[label], scores.values[label]))
+            used.append(table.patient_id[chosen].nunique())
+        low, high = np.nanquantile(np.concatenate(boots), [0.025, 0.975])
+        rows.append((label, fraction, float(np.mean(used)), float(np.mean(means)), low, high))
+    return pd.DataFrame(rows, columns=["label", "fraction", "patients", "auroc", "low", "high"])
+
+
+def retrieve(model, table, query, *, k=5, embeddings=None) -> pd.DataFrame:
+    """The k rows whose image lies nearest to a sentence or to another scan.
+
+    >>> retrieve(model, table, "large right pleural effusion", k=3)[["report", "score"]]
+
+    Args:
+        query: a str, or a Scan.
+        embeddings: (N, E) of the table, when they're at hand already.
+    Returns:
+        k rows of `table`, best first, with a column `score` (cosine).
+    """
+    Z = embeddings_of(model, table, embeddings)
+    score = Z @ _query(model, query)
+    best = np.argsort(-score, kind="stable")[:k]
+    return table.iloc[best].assign(score=score[best])
+
+
+def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
+    """How often the k nearest hold a right partner, image to text and text to image.
+
+    Args:
+        images, texts: (N, E) unit vectors, row i of both being one pair.
+        same: (N,) anything hashable; rows with an equal value count as right too (identical reports).
+    Returns:
+        direction, k, recall, chance (what a random order gives), n.
+    """
+    group = np.unique(np.arange(len(images)) if same is None else np.asarray(same).astype(str), return_inverse=True)[1]
+    right = group[:, None] == group[None, :]
+    sims = images @ texts.T
+    rows = [
+        (direction, int(kk), _hits(matrix, right, kk).mean(), _chance(right.sum(axis=1), len(images), kk), len(images))
+        for direction, matrix in (("image to text", sims), ("text to image", sims.T))
+        for kk in k
+    ]
+    return pd.DataFrame(rows, columns=["direction", "k", "recall", "chance", "n"])
+
+
+def _frozen(model_or_Z, table):
+    if isinstance(model_or_Z, np.ndarray):
+        return embeddings_of(None, table, model_or_Z)
+    return embeddings_of(model_or_Z, table)
+
+
+def _fit_score(Z, table, label, rows, C):
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    y = table[label].to_numpy(dtype=float)
+    rows = rows & np.isin(y, (0, 1))
+    if len(set(y[rows])) < 2:
+        with_it, without = int((y[rows] == 1).sum()), int((y[rows] == 0).sum())
+        raise ValueError(f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(Z[rows], y[rows])
+    return probe.decision_function(Z)
+
+
+def _some_patients(train, label, fraction, rng, table):
+    has = train.groupby("patient_id")[label].max() == 1
+    groups = [np.asarray(has.index[has]), np.asarray(has.index[~has])]
+    chosen = [rng.permutation(g)[: max(1, round(fraction * len(g)))] for g in groups]
+    return table["patient_id"].isin(np.concatenate(chosen)).to_numpy()
+
+
+def _query(model, query):
+    if isinstance(query, str):
+        return text_embeddings(model, [query])[0]
+    if isinstance(query, Scan):
+        import torch
+
+        with torch.no_grad():
+            return model.encode_image(model.preprocess(query))[0].float().cpu().numpy()
+    raise ValueError(f"expected a sentence or a Scan to look for, got {type(query).__name__}")
+
+
+def _hits(sims, right, k):
+    near = np.argpartition(-sims, min(k, sims.shape[1] - 1), axis=1)[:, :k]
+    return np.take_along_axis(right, near, axis=1).any(axis=1)
+
+
+def _chance(partners, n, k):
+    # 1 - the chance that k draws without replacement all miss
+    miss = np.ones(len(partners))
+    for i in range(min(k, n)):
+        miss *= np.clip(n - partners - i, 0, None) / (n - i)
+    return float(1 - miss.mean())

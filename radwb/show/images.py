@@ -1,0 +1,272 @@
+"""Scans, maps laid over them, and volumes, with the aspect from the spacing and the axes in millimetres."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from PIL import Image
+from plotly.colors import get_colorscale, sample_colorscale
+from plotly.subplots import make_subplots
+
+from radwb.data.scan import Scan, Volume
+from radwb.show.theme import FAINT, TRUTH, finish
+
+MAX_SIDE = 640  # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
+MAP_COLOURS = "Inferno"  # dark = transparent, so that the scan stays in sight where the map says nothing
+CORNERS = {  # marching squares: which edges of a 2 x 2 cell the outline joins; bits are corners (0,0) (0,1) (1,0) (1,1)
+    1: ["LT"], 2: ["TR"], 3: ["LR"], 4: ["BL"], 5: ["TB"], 6: ["TR", "BL"], 7: ["BR"],
+    8: ["BR"], 9: ["LT", "BR"], 10: ["TB"], 11: ["BL"], 12: ["LR"], 13: ["TR"], 14: ["LT"],
+}  # fmt: skip
+EDGES = {"T": (0, 0.5), "B": (1, 0.5), "L": (0.5, 0), "R": (0.5, 1)}  # (row, column) of an edge's middle in its cell
+
+
+def scan(scan: Scan, *, truth=False, title: str = "", caption: str = "", width: int = 560) -> go.Figure:
+    """One scan with its axes in millimetres (px where the spacing is unknown).
+
+    >>> rw.show.scan(scan, truth=True, title="Where the effusion was planted")
+
+    Args:
+        scan: what to show; an (H, W) array in [0, 1] will do.
+        truth: True outlines every mask of `scan.truth`; a finding's name or a (H, W) mask outlines that one.
+        title: says the finding.
+        caption: is added to what the scan says of itself; the place for a CT's window.
+    """
+    scan = as_scan(scan)
+    figure = go.Figure(grey_trace(scan))
+    draw_outlines(figure, scan, truth)
+    return frame(figure, scan, title=title, caption=caption, width=width)
+
+
+def overlay(
+    scan: Scan, map, *, truth=False, title: str | None = None, caption: str = "", label: str = "map value",
+    alpha: float = 0.75, limits: tuple[float, float] | None = None, width: int = 620,
+) -> go.Figure:  # fmt: skip
+    """A map laid over its scan: low values are clear, high values opaque, the colour bar says which is which.
+
+    >>> rw.show.overlay(scan, m, truth="Pleural Effusion")
+
+    Args:
+        scan: the scan that the map belongs to.
+        map: a `Map` or an array (H, W) in the pixels of the scan.
+        truth: as in `scan`.
+        title: None = the map's method and target.
+        label: the colour bar's title.
+        alpha: opacity of the highest value.
+        limits: values at both ends of the colours; None = the map's own range, so compare maps by place, not by colour.
+    """
+    scan = as_scan(scan)
+    values = map_values(map, scan)
+    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
+    figure = go.Figure([grey_trace(scan), map_trace(values, scan, low, high, alpha), colour_bar(low, high, label)])
+    draw_outlines(figure, scan, truth)
+    if title is None:
+        title = ": ".join(str(part) for part in (getattr(map, "method", ""), getattr(map, "target", "")) if part)
+    return frame(figure, scan, title=title, caption=caption, width=width, bar=True)
+
+
+def grid(
+    scans: Sequence[Scan], *, titles: Sequence[str] | None = None, maps: Sequence | None = None, truth=False,
+    columns: int = 4, title: str = "", caption: str = "", alpha: float = 0.75, cell: int = 230,
+) -> go.Figure:  # fmt: skip
+    """A contact sheet.
+
+    >>> rw.show.grid([rw.data.scan_of(row) for _, row in table.head(8).iterrows()], truth=True)
+
+    Args:
+        scans: what to show, in reading order.
+        titles: one a scan, "<br>" breaks a line.
+        maps: one a scan (None leaves a scan bare), each scaled to its own range.
+        truth: as in `scan`, for all of them, or a list with one entry a scan.
+        columns: scans in a row.
+        cell: width of a scan, px.
+    """
+    scans = [as_scan(s) for s in scans]
+    if not scans:
+        raise ValueError("expected at least one scan, got none. Try rw.data.scan_of(table.iloc[0]).")
+    for name, given in (("titles", titles), ("maps", maps), ("truth", truth if isinstance(truth, list) else None)):
+        if given is not None and len(given) != len(scans):
+            raise ValueError(f"expected one of {name} for each of the {len(scans)} scans, got {len(given)}")
+    columns = min(columns, len(scans))
+    rows = -(-len(scans) // columns)
+    tall = max(extent(s)[0] / extent(s)[1] for s in scans)
+    lines = max((t.count("<br>") + 1 for t in titles), default=0) if titles else 0
+    gap, side = 8 + 20 * lines, 32 + 100 * (maps is not None)
+    width, height = columns * cell + side, rows * cell * tall
+    spacing = dict(horizontal_spacing=0.02 / columns, vertical_spacing=gap / (height + gap * (rows - 1)))
+    figure = make_subplots(rows, columns, subplot_titles=titles, **spacing)
+    for n, s in enumerate(scans):
+        row, column = n // columns + 1, n % columns + 1
+        figure.add_trace(grey_trace(s, int(1.5 * cell)), row, column)
+        if maps is not None and maps[n] is not None:
+            values = map_values(maps[n], s)
+            low, high = float(np.nanmin(values)), float(np.nanmax(values))
+            figure.add_trace(map_trace(values, s, low, high, alpha, int(1.5 * cell)), row, column)
+        wanted = truth[n] if isinstance(truth, list) else truth
+        draw_outlines(figure, s, wanted, row=row, column=column, legend=n == 0)
+    figure.update_annotations(font_size=14)
+    if maps is not None:
+        figure.add_trace(colour_bar(0, 1, "map, each from its<br>lowest to its highest", ends=("low", "high")), 1, 1)
+    finish(figure, title=title, caption=caption, width=width)
+    top = figure.layout.margin.t - 30 + gap
+    figure.update_layout(height=int(height + gap * (rows - 1) + top + 16), margin=dict(l=16, r=side - 16, t=top, b=16))
+    figure.update_xaxes(visible=False, constrain="domain")
+    figure.update_yaxes(visible=False, constrain="domain", constraintoward="top", autorange="reversed")
+    return figure.update_layout(showlegend=False)
+
+
+def planes(
+    volume: Volume, *, window_hu: tuple[float, float] | None = (-160, 240), at: tuple[int, int, int] | None = None,
+    title: str = "", width: int = 1000,
+) -> go.Figure:  # fmt: skip
+    """The three planes of a volume through one point, each in its true aspect.
+
+    >>> rw.show.planes(rw.data.read("ct/"), window_hu=(-1000, 400), title="A real chest CT")
+
+    Args:
+        volume: CT in Hounsfield units or any other (then window_hu=None takes its whole range).
+        window_hu: what is black and what is white.
+        at: (d, h, w) index of the point; None = the middle.
+    """
+    at = at or tuple(n // 2 for n in volume.shape)
+    axes = sorted(range(3), key=lambda axis: plane_name(volume, axis))
+    cuts = [volume.slice(axis, at[axis], window_hu) for axis in axes]
+    names = [f"{plane_name(volume, axis)}, slice {at[axis] + 1} of {volume.shape[axis]}" for axis in axes]
+    tall, wide = max(extent(c)[0] for c in cuts), [extent(c)[1] for c in cuts]
+    figure = make_subplots(1, 3, subplot_titles=names, column_widths=wide, horizontal_spacing=0.06)
+    for n, cut in enumerate(cuts):
+        figure.add_trace(grey_trace(cut), 1, n + 1)
+    window = "whole range" if window_hu is None else "window {:g} to {:g} HU".format(*window_hu)
+    steps = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
+    finish(figure, title=title, caption=f"{window}; voxels {steps} mm; axes in mm", width=width)
+    figure.update_annotations(font_size=14)
+    room = 0.88 * (width - 88) / sum(wide) * tall  # so that a millimetre is as long in all three planes
+    figure.update_layout(height=int(room + figure.layout.margin.t + 58))
+    figure.update_xaxes(constrain="domain", showgrid=False)
+    return figure.update_yaxes(constrain="domain", constraintoward="top", showgrid=False, autorange="reversed")
+
+
+def plane_name(volume: Volume, axis: int) -> str:
+    return ("sagittal", "coronal", "axial")[int(np.abs(volume.affine[:3, axis]).argmax())]
+
+
+def as_scan(image) -> Scan:
+    return image if isinstance(image, Scan) else Scan(np.asarray(image, dtype=np.float32))
+
+
+def extent(scan: Scan) -> tuple[float, float]:
+    """Height and width in mm, or px where the spacing is unknown."""
+    (H, W), (dy, dx) = scan.shape, scan.spacing_mm or (1, 1)
+    return H * dy, W * dx
+
+
+def map_values(map, scan: Scan) -> np.ndarray:
+    values = np.asarray(getattr(map, "values", map), dtype=np.float32)
+    if values.shape != scan.shape:
+        raise ValueError(f"expected a map in the scan's pixels {scan.shape}, got {values.shape}. "
+                         "Try rw.data.to_scan(grid, scan.shape, fit=model.fit).")  # fmt: skip
+    return values
+
+
+def shrink(values: np.ndarray, side: int) -> np.ndarray:
+    factor = side / max(values.shape)
+    if factor >= 1:
+        return values
+    H, W = (max(1, round(n * factor)) for n in values.shape)
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((W, H), Image.Resampling.BILINEAR))
+
+
+def grey_trace(scan: Scan, side: int = MAX_SIDE) -> go.Image:
+    pixels = np.round(np.clip(shrink(scan.pixels, side), 0, 1) * 255).astype(np.uint8)
+    return image_trace(Image.fromarray(pixels), scan)
+
+
+def map_trace(values, scan: Scan, low: float, high: float, alpha: float, side: int = MAX_SIDE) -> go.Image:
+    """A palette PNG whose alpha rises with the value: one byte a pixel instead of four."""
+    level = np.nan_to_num(np.clip((shrink(values, side) - low) / ((high - low) or 1), 0, 1))
+    image = Image.fromarray(np.round(level * 255).astype(np.uint8)).convert("P")
+    colours = sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple")
+    image.putpalette(np.round(np.array(colours) * 255).astype(np.uint8).tobytes())
+    image.info["transparency"] = bytes(np.round(np.linspace(0, 1, 256) ** 0.7 * alpha * 255).astype(np.uint8))
+    return image_trace(image, scan)
+
+
+def image_trace(image: Image.Image, scan: Scan) -> go.Image:
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    (height, width), uri = extent(scan), "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
+    dx, dy = width / image.width, height / image.height
+    hover = "x %{x:.0f}, y %{y:.0f} " + unit(scan) + "<extra></extra>"
+    return go.Image(source=uri, x0=dx / 2, y0=dy / 2, dx=dx, dy=dy, zsmooth="fast", hovertemplate=hover)
+
+
+def unit(scan: Scan) -> str:
+    return "px" if scan.spacing_mm is None else "mm"
+
+
+def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None = None) -> go.Scatter:
+    """go.Image has no colour bar, so an empty trace carries it."""
+    bar = dict(title=dict(text=label, side="right", font_size=13), thickness=14, outlinewidth=0, tickfont_size=13)
+    if ends:
+        bar |= dict(tickvals=[low, high], ticktext=ends)
+    colours = dict(colorscale=get_colorscale(MAP_COLOURS), cmin=low, cmax=high, color=[low])
+    marker = colours | dict(showscale=True, colorbar=bar)
+    return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, showlegend=False, hoverinfo="skip")
+
+
+def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None, legend=True) -> None:
+    for n, (finding, mask) in enumerate(truth_masks(scan, truth).items()):
+        x, y = outline(mask)
+        dy, dx = scan.spacing_mm or (1, 1)
+        line = dict(color=TRUTH[n % len(TRUTH)], width=2.5)
+        hover = dict(hovertemplate=f"truth: {finding}<extra></extra>", name=f"truth: {finding}", showlegend=legend)
+        trace = go.Scatter(x=x * dx, y=y * dy, mode="lines", line=line, **hover)
+        figure.add_trace(trace, row, column)
+
+
+def truth_masks(scan: Scan, truth) -> dict[str, np.ndarray]:
+    if truth is None or truth is False:
+        return {}
+    if truth is True:
+        return scan.truth
+    if isinstance(truth, str):
+        return {truth: scan.truth[truth]} if truth in scan.truth else {}
+    masks = truth if isinstance(truth, Mapping) else {"mask": np.asarray(truth, dtype=bool)}
+    for name, mask in masks.items():
+        if mask.shape != scan.shape:
+            raise ValueError(f"expected a mask in the scan's pixels {scan.shape}, got {mask.shape} for {name}")
+    return masks
+
+
+def outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The contour of a mask as line pieces, NaN between them (marching squares).
+
+    Returns:
+        x, y: (3 n,) float32 in px, measured from the image's upper left corner.
+    """
+    m = np.pad(np.asarray(mask, dtype=bool), 1).astype(np.uint8)
+    code = m[:-1, :-1] + 2 * m[:-1, 1:] + 4 * m[1:, :-1] + 8 * m[1:, 1:]
+    pieces = []
+    for case, joins in CORNERS.items():
+        cells = np.argwhere(code == case)
+        for a, b in joins:
+            pieces.append(np.stack([cells + EDGES[a], cells + EDGES[b], np.full(cells.shape, np.nan)], 1))
+    points = np.concatenate(pieces).reshape(-1, 2).astype(np.float32) - 0.5  # from padded cells to pixel corners
+    return points[:, 1], points[:, 0]
+
+
+def frame(figure: go.Figure, scan: Scan, *, title: str, caption: str, width: int, bar: bool = False) -> go.Figure:
+    """Axes, the aspect, the patient's side and the caption of a single scan."""
+    height, across = extent(scan)
+    room = width - 64 - (110 if bar else 24)
+    known = f"pixels {scan.spacing_mm[0]:.3g} x {scan.spacing_mm[1]:.3g} mm" if scan.spacing_mm else "spacing unknown"
+    text = "; ".join(p for p in (scan.modality, scan.view, caption, known) if p)
+    finish(figure, title=title, caption=text, width=width, height=int(room * height / across + 160))
+    figure.update_xaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[0, across])
+    figure.update_yaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[height, 0])
+    if scan.view in ("PA", "AP"):
+        style = dict(font=dict(color="white", size=18), bgcolor="rgba(0,0,0,0.45)", showarrow=False)
+        place = dict(x=0, y=0, xref="x", yref="y", xanchor="left", yanchor="top", xshift=6, yshift=-6)
+        figure.add_annotation(text="R", hovertext="the patient's right side", **place, **style)
+    return figure.update_layout(legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"), modebar_color=FAINT)

@@ -1,0 +1,37 @@
+"""One clean look for all figures: readable on a slide, and safe for colour-blind readers."""
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+# Okabe & Ito 2008, "Color universal design": blue, vermillion, green, purple, orange, sky, yellow, black
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+INK, FAINT, RULE = "#1f2933", "#52606d", "#e4e7eb"
+TRUTH = ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")  # outlines: apart from grey and from every colour of a map
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
+
+AXIS = dict(gridcolor=RULE, linecolor=FAINT, zeroline=False, ticks="outside", tickcolor=FAINT, automargin=True)
+AXIS |= dict(title=dict(font=dict(size=14), standoff=8))
+pio.templates["radwb"] = go.layout.Template(
+    layout=dict(
+        font=dict(family=FONT, size=15, color=INK),
+        title=dict(x=0, xref="container", pad=dict(l=16), font=dict(size=19)),
+        colorway=COLOURS,
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        xaxis=AXIS,
+        yaxis=AXIS,
+        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0, title_text=""),
+        hoverlabel=dict(font=dict(family=FONT, size=14)),
+    )
+)
+
+
+def finish(figure: go.Figure, *, title: str, caption: str = "", width: int = 720, height: int = 420) -> go.Figure:
+    """Give a figure the common look, its title, and its caption below the title (where no axis can run into it)."""
+    room = 24 * (title.count("<br>") + 1) * bool(title) + 32 * (caption.count("<br>") + 1) * bool(caption)
+    caption_font = dict(size=14, color=FAINT)
+    head = dict(text=title or caption, subtitle=dict(text=caption if title else "", font=caption_font))
+    if not title:
+        head["font"] = caption_font
+    figure.update_layout(template="radwb", width=width, height=height, margin=dict(l=64, r=24, t=54 + room, b=58))
+    return figure.update_layout(title=head | dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16)))

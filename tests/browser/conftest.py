@@ -1,0 +1,45 @@
+"""A real Chromium with the network off; the tests skip, and say so, where there is none."""
+
+import os
+import shutil
+
+import pytest
+
+FLAGS = [
+    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]  # fmt: skip
+LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:", "chrome:", "about:")
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = os.environ.get("BROWSER_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not path:
+        pytest.skip("no Chromium on this machine: apt install chromium")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that lets nothing out of this machine; `page.outside` names what it tried, `page.errors` what broke."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.outside, page.errors = [], []
+
+    def gate(route):
+        if route.request.url.startswith(LOCAL):
+            route.continue_()
+        else:
+            page.outside.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", gate)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield page
+    context.close()

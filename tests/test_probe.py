@@ -1,0 +1,304 @@
+"""Claims about rw.probe: exact AUROCs, intervals over patients, paired prompts, probes, retrieval."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from radwb import probe
+from radwb.data import Scan
+
+PHRASES = {"nodule": 0, "no nodule": 1, "air": 2, "no air": 3, "all normal": 4}
+
+
+class FakeModel:
+    """Knows one direction a phrase; counts what it is asked to encode."""
+
+    name, kind, size, fit, findings, logit_scale, device = "fake", "image-text", 8, "pad", None, 10.0, "cpu"
+
+    def __init__(self, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.net = torch.nn.Linear(2, 2)
+        self.directions = torch.nn.functional.normalize(torch.randn(5, 6, generator=generator), dim=1)
+        self.encoded = []
+
+    def encode_text(self, texts):
+        self.encoded += texts
+        return torch.stack([self.directions[PHRASES[t]] for t in texts])
+
+    def preprocess(self, scans):
+        return torch.ones(1, 1, 8, 8)
+
+    def encode_image(self, x):
+        return self.directions[:1]
+
+
+@pytest.fixture
+def model():
+    return FakeModel()
+
+
+@pytest.fixture
+def table():
+    """60 patients with one to three images; half of each split has the finding."""
+    rng = np.random.default_rng(0)
+    patient = np.repeat(np.arange(60), rng.integers(1, 4, 60))
+    has = rng.integers(0, 2, 60)[patient]
+    split = np.where(patient < 40, "train", "test")
+    return pd.DataFrame({"path": [f"{i}.png" for i in range(len(patient))], "patient_id": [f"p{p}" for p in patient],
+                         "split": split, "Lung Lesion": has, "Pneumothorax": rng.integers(0, 2, len(patient)),
+                         "report": [f"text {i % 4}" for i in range(len(patient))]})  # fmt: skip
+
+
+def unit(n, dim=6, seed=0):
+    z = np.random.default_rng(seed).normal(size=(n, dim))
+    return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auroc_equals_sklearn(ties):
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        y, s = rng.integers(0, 2, 40), rng.normal(size=40)
+        s = np.round(s) if ties else s
+        assert probe.auroc(y, s) == pytest.approx(roc_auc_score(y, s), abs=1e-12)
+
+
+def test_auroc_by_hand():
+    # pairs won: 0.35 beats 0.1; 0.8 beats both; 0.35 loses to 0.4: 3 of 4
+    assert probe.auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
+    assert probe.auroc([0, 1], [0.5, 0.5]) == 0.5
+
+
+def test_auroc_drops_uncertain_and_unmentioned_labels():
+    assert probe.auroc([0, 1, -1, np.nan, 0, 1], [0.1, 0.9, 9, 9, 0.2, 0.8]) == 1.0
+
+
+def test_auroc_of_one_class_is_nan():
+    assert np.isnan(probe.auroc([1, 1], [0.1, 0.2]))
+    assert np.isnan(probe.auroc([], []))
+
+
+def test_auroc_refuses_unequal_lengths():
+    with pytest.raises(ValueError, match="got 3 scores for 2 labels"):
+        probe.auroc([0, 1], [1, 2, 3])
+
+
+@pytest.mark.parametrize("digits", [0, 9])
+def test_bootstrap_equals_a_naive_loop_on_the_same_resamples(digits):
+    rng = np.random.default_rng(2)
+    patients = rng.integers(0, 25, 90)
+    y = rng.choice([0, 1, -1, np.nan], 90, p=[0.6, 0.3, 0.05, 0.05])
+    s = np.round(rng.normal(size=90), digits)  # 0 digits: many ties
+    fast = probe.bootstrap(y, s, patients, n_boot=150, seed=3)
+    row, counts = probe.resample_patients(patients, n_boot=150, seed=3)
+    for b in range(150):
+        drawn = np.concatenate([np.flatnonzero(row == p).repeat(int(counts[p, b])) for p in range(len(counts))])
+        drawn = drawn[np.isin(y[drawn], (0, 1))]
+        assert fast[b] == pytest.approx(roc_auc_score(y[drawn], s[drawn]), abs=1e-9)
+
+
+def test_a_resample_draws_as_many_patients_as_there_are():
+    _, counts = probe.resample_patients(list("aabbbc"), n_boot=40)
+    assert counts.shape == (3, 40)
+    assert (counts.sum(axis=0) == 3).all()
+
+
+def test_repeating_every_image_widens_nothing_over_patients_but_narrows_over_images():
+    rng = np.random.default_rng(4)
+    y, s = rng.integers(0, 2, 80), rng.normal(size=80)
+    y5, s5, p5 = np.repeat(y, 5), np.repeat(s, 5), np.repeat(np.arange(80), 5)
+    once, five = probe.bootstrap(y, s, np.arange(80)), probe.bootstrap(y5, s5, p5)
+    np.testing.assert_allclose(once, five, atol=1e-12)  # five copies of a chest say no more than one
+    assert probe.bootstrap(y5, s5, range(400)).std() < 0.6 * once.std()
+
+
+def test_interval_covers_the_truth_about_95_times_in_100():
+    covered = 0
+    for trial in range(100):  # 40 patients with 3 alike images each; the true AUROC is 0.5
+        rng = np.random.default_rng(trial)
+        y, s = rng.integers(0, 2, 40).repeat(3), rng.normal(size=40).repeat(3)
+        low, high = np.nanquantile(probe.bootstrap(y, s, np.arange(40).repeat(3), n_boot=300), [0.025, 0.975])
+        covered += low <= 0.5 <= high
+    assert 88 <= covered <= 99
+
+
+def test_scores_count_what_is_used_and_dropped():
+    truth = pd.DataFrame({"Edema": [1, 0, -1, np.nan, 0]})
+    row = probe.Scores(pd.DataFrame({"Edema": [0.9, 0.1, 0.5, 0.5, 0.95]}), truth, np.array(list("aabcd"))).auroc()
+    assert row.loc[0, ["auroc", "n", "positives", "patients", "dropped"]].tolist() == [0.5, 3, 1, 2, 2]
+
+
+def test_one_class_gives_nan_and_its_reason():
+    scores = probe.Scores(
+        pd.DataFrame({"Edema": [0.1, 0.2], "Fracture": [0.1, 0.2]}),
+        pd.DataFrame({"Edema": [0, 0], "Fracture": [0, 1]}),
+        np.array(["a", "b"]),
+    )
+    each = scores.auroc(n_boot=50).set_index("finding")
+    assert np.isnan(each.auroc["Edema"])
+    assert each.note["Edema"] == "no case among 2 labelled images"
+    assert "resamples held one class only" in each.note["Fracture"]
+    assert scores.mean_auroc(n_boot=50).note[0] == "without Edema"
+
+
+def test_mean_takes_its_interval_from_the_same_resamples(table):
+    findings = ["Lung Lesion", "Pneumothorax"]
+    scores = probe.Scores.of(np.random.default_rng(0).normal(size=(len(table), 2)), table, findings)
+    mean, boots = scores.mean_auroc(n_boot=200).iloc[0], scores.resamples(n_boot=200).mean(axis=1)
+    assert mean.auroc == pytest.approx(scores.auroc(n_boot=200).auroc.mean())
+    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(boots, [0.025, 0.975])))
+
+
+def test_a_resample_without_a_rare_finding_says_nothing_of_the_mean():
+    values = np.random.default_rng(0).normal(size=(30, 2))
+    truth = pd.DataFrame({"Edema": np.arange(30) % 2, "Fracture": np.arange(30) == 0}).astype(int)
+    scores = probe.Scores(pd.DataFrame(values, columns=list(truth)), truth, np.arange(30))
+    whole = scores.resamples(n_boot=300).dropna().mean(axis=1)
+    assert 100 < len(whole) < 250  # the one fracture is drawn in about 64 of 100
+    mean = scores.mean_auroc(n_boot=300).iloc[0]
+    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(whole, [0.025, 0.975])))
+
+
+def test_perfect_scores_fall_to_a_coin_when_labels_are_shuffled(table):
+    scores = probe.Scores.of(table[["Lung Lesion"]], table, ["Lung Lesion"])
+    assert scores.auroc(n_boot=20).auroc[0] == 1.0
+    nulls = [scores.shuffled(seed).auroc(n_boot=2).auroc[0] for seed in range(60)]
+    assert np.mean(nulls) == pytest.approx(0.5, abs=0.04)
+
+
+def test_shuffling_moves_whole_patients_and_keeps_the_prevalence():
+    patients = np.repeat(np.arange(30), 2)
+    truth = pd.DataFrame({"Edema": np.repeat(np.arange(30) % 2, 2)})
+    dealt = probe.Scores(truth, truth, patients).shuffled(1).truth["Edema"]
+    assert dealt.sum() == truth["Edema"].sum()
+    assert (dealt[::2].to_numpy() == dealt[1::2].to_numpy()).all()  # a patient's two images still agree
+    assert (dealt != truth["Edema"]).any()
+
+
+PAIR = probe.Prompts(positive={"Lung Lesion": ["nodule"]}, negative={"Lung Lesion": ["no nodule", "all normal"]})
+
+
+def test_zero_shot_is_a_softmax_over_the_pair(model, table):
+    Z = unit(len(table))
+    got = probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=Z).values["Lung Lesion"]
+    yes, normal = model.directions[0], model.directions[[1, 4]].mean(dim=0)
+    cosines = torch.from_numpy(Z) @ torch.stack([yes, normal / normal.norm()]).T
+    np.testing.assert_allclose(got, (model.logit_scale * cosines).softmax(dim=1)[:, 0], atol=1e-6)
+
+
+def test_zero_shot_finds_images_that_lie_near_their_phrase(model, table):
+    toward = np.where(table[["Lung Lesion"]] == 1, model.directions[0], model.directions[1])
+    scores = probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=toward + 0.1 * unit(len(table)))
+    assert scores.auroc(n_boot=20).auroc[0] == 1.0
+
+
+def test_swapping_the_pair_mirrors_the_auroc(model, table):
+    Z, swapped = unit(len(table)), probe.Prompts(positive=PAIR.negative, negative=PAIR.positive)
+    a, b = (
+        probe.zero_shot(model, table, ["Lung Lesion"], prompts=p, embeddings=Z).auroc(n_boot=5).auroc[0]
+        for p in (PAIR, swapped)
+    )
+    assert a + b == pytest.approx(1.0)
+
+
+def test_a_phrase_is_encoded_once_until_the_weights_change(model):
+    for _ in range(3):
+        probe.text_embeddings(model, ["nodule", "air", "nodule"])
+    assert model.encoded == ["nodule", "air"]
+    with torch.no_grad():
+        model.net.weight += 1
+    probe.text_embeddings(model, ["air"])
+    assert model.encoded == ["nodule", "air", "air"]
+
+
+def test_two_models_do_not_share_a_cache(model):
+    other = FakeModel(seed=1)
+    assert not np.allclose(probe.text_embeddings(model, ["air"]), probe.text_embeddings(other, ["air"]))
+
+
+def test_default_prompts_affirm_and_deny_each_finding():
+    prompts = probe.Prompts.of(["Pleural Effusion", "Lung Lesion", "No Finding"])
+    yes, no = prompts.pair("Pleural Effusion")
+    assert "there is a pleural effusion" in yes
+    assert {"no pleural effusion", "there is no evidence of pleural effusion", *probe.prompts.NORMAL} <= set(no)
+    assert not set(yes) & set(no)
+    assert set(prompts.pair("No Finding")[0]) >= set(probe.prompts.NORMAL)
+
+
+def test_a_finding_without_phrases_is_refused_with_a_way_out():
+    with pytest.raises(ValueError, match=r"for and against 'Edema', got 0 and 0. Try Prompts"):
+        probe.Prompts().pair("Edema")
+
+
+def test_linear_probe_learns_on_train_and_is_scored_on_test(table):
+    Z = unit(len(table))
+    Z[:, 0] += 2 * table["Lung Lesion"].to_numpy()
+    scores = probe.linear_probe(Z, table, label=["Lung Lesion", "Pneumothorax"])
+    assert len(scores.values) == (table.split == "test").sum()
+    assert scores.auroc(n_boot=20).auroc[0] > 0.98
+    spoilt = table.assign(**{"Lung Lesion": table["Lung Lesion"].where(table.split == "train", -1)})
+    np.testing.assert_array_equal(probe.linear_probe(Z, spoilt, label="Lung Lesion").values["Lung Lesion"],
+                                  scores.values["Lung Lesion"])  # fmt: skip
+
+
+def test_linear_probe_says_when_a_class_is_missing(table):
+    with pytest.raises(ValueError, match="with and without Lung Lesion, got 0"):
+        probe.linear_probe(unit(len(table)), table.assign(**{"Lung Lesion": 0}), label="Lung Lesion")
+
+
+def test_label_efficiency_rises_with_labels_and_takes_whole_patients(table):
+    Z = unit(len(table), seed=1)
+    Z[:, 0] += table["Lung Lesion"].to_numpy()
+    curve = probe.label_efficiency(Z, table, label="Lung Lesion", fractions=(0.05, 1.0), draws=8, n_boot=50)
+    assert curve.patients.tolist() == [2.0, 40.0]
+    assert curve.auroc[1] > curve.auroc[0]
+    assert (curve.low <= curve.auroc).all()
+    assert (curve.auroc <= curve.high).all()
+
+
+def test_retrieve_ranks_by_cosine_to_a_sentence_or_a_scan(model, table):
+    Z = unit(len(table))
+    Z[7] = model.directions[0]
+    for query in ("nodule", Scan(np.zeros((4, 4), np.float32))):
+        hits = probe.retrieve(model, table, query, k=3, embeddings=Z)
+        assert hits.index[0] == 7
+        assert hits.score.is_monotonic_decreasing
+    with pytest.raises(ValueError, match="a sentence or a Scan"):
+        probe.retrieve(model, table, 3, embeddings=Z)
+
+
+def test_recall_of_matched_pairs_is_one_and_of_random_pairs_is_chance():
+    Z = unit(200, dim=32)
+    assert (probe.recall_at_k(Z, Z).recall == 1).all()
+    random = probe.recall_at_k(Z, unit(200, dim=32, seed=9), k=(1, 20))
+    assert random.chance.tolist() == pytest.approx([1 / 200, 20 / 200] * 2)
+    np.testing.assert_allclose(random.recall, random.chance, atol=0.06)
+
+
+def test_identical_reports_count_as_right(table):
+    Z, same = unit(len(table), seed=1), table.report.to_numpy()
+    texts = unit(4, seed=2)[[int(t[-1]) for t in same]]  # four reports among all: equal text, equal vector
+    strict, fair = probe.recall_at_k(Z, texts, k=[1]), probe.recall_at_k(Z, texts, same=same, k=[1])
+    assert fair.recall[0] > strict.recall[0]
+    assert fair.chance[0] == pytest.approx(sum((same == t).mean() ** 2 for t in set(same)))
+
+
+def test_embeddings_of_other_rows_are_refused(model, table):
+    with pytest.raises(ValueError, match=f"got 3 for {len(table)} rows"):
+        probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=unit(3))
+
+
+def test_classify_gives_the_heads_probabilities_for_findings_of_the_table(model, table, monkeypatch):
+    monkeypatch.setattr("radwb.data.images", lambda t, size, fit: np.arange(len(t), dtype=np.uint8))
+    model.findings = ["Edema", "Lung Lesion"]
+    model.preprocess = torch.from_numpy
+    model.classify = lambda x: torch.stack([x.float() * 0, x.float() / 50 - 1], dim=1)
+    scores = probe.classify(model, table, batch=16)
+    assert list(scores.values) == ["Lung Lesion"]
+    by_hand = 1 / (1 + np.exp(1 - np.arange(len(table)) / 50))
+    np.testing.assert_allclose(scores.values["Lung Lesion"], by_hand, atol=1e-6)
+    model.findings = None
+    with pytest.raises(ValueError, match="classifier head"):
+        probe.classify(model, table)

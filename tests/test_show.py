@@ -1,0 +1,202 @@
+"""Figures carry light images, keep the patient's proportions, and draw outlines and intervals where they belong."""
+
+import base64
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import radwb as rw
+from radwb.data import Scan, Volume
+from radwb.show.images import outline
+
+RNG = np.random.default_rng(0)
+MASK = np.zeros((40, 60), bool)
+MASK[10:20, 30:50] = True
+SCAN = Scan(RNG.random((40, 60)).astype(np.float32), (2.0, 1.0), "PA", "DX", truth={"Pleural Effusion": MASK})
+AUROC = pd.DataFrame(
+    {
+        "finding": ["A", "B"],
+        "auroc": [0.9, 0.6],
+        "low": [0.8, 0.5],
+        "high": [0.95, 0.7],
+        "n": [50, 50],
+        "positives": [9, 5],
+    }
+)
+
+
+def picture(trace):
+    return Image.open(io.BytesIO(base64.b64decode(trace.source.partition(",")[2])))
+
+
+def images(figure):
+    return [t for t in figure.data if t.type == "image"]
+
+
+def test_the_embedded_image_is_the_scan():
+    (trace,) = images(rw.show.scan(SCAN))
+    assert picture(trace).mode == "L"
+    assert np.abs(np.asarray(picture(trace)) / 255 - SCAN.pixels).max() <= 0.5 / 255 + 1e-6
+
+
+def test_pixels_lie_where_their_millimetres_say():
+    (trace,) = images(rw.show.scan(SCAN))
+    assert (trace.dx, trace.dy) == (1.0, 2.0)
+    assert (trace.x0, trace.y0) == (0.5, 1.0)
+    figure = rw.show.scan(SCAN)
+    assert tuple(figure.layout.yaxis.range) == (80, 0)
+    assert figure.layout.xaxis.title.text == "mm"
+
+
+def test_unknown_spacing_is_not_called_millimetres():
+    figure = rw.show.scan(SCAN.pixels)
+    assert figure.layout.xaxis.title.text == "px"
+    assert "spacing unknown" in figure.layout.title.text
+
+
+def test_a_large_film_is_embedded_small_and_keeps_its_extent():
+    film = Scan(np.tile(np.linspace(0, 1, 3000, dtype=np.float32), (2000, 1)), (0.1, 0.1))
+    figure = rw.show.scan(film)
+    (trace,) = images(figure)
+    assert picture(trace).width * trace.dx == pytest.approx(300)
+    assert picture(trace).height * trace.dy == pytest.approx(200)
+    assert len(figure.to_json()) < 300_000
+
+
+def test_the_outline_runs_around_the_mask():
+    x, y = outline(MASK)
+    x, y = x[np.isfinite(x)], y[np.isfinite(y)]
+    assert (x.min(), x.max(), y.min(), y.max()) == (30, 50, 10, 20)
+    whole = outline(np.ones((3, 3), bool))
+    assert np.nanmin(whole[0]) == 0
+    assert np.nanmax(whole[0]) == 3
+    assert outline(np.zeros((3, 3), bool))[0].size == 0
+
+
+def test_the_outline_is_as_long_as_a_circle_is_round():
+    yy, xx = np.mgrid[:200, :200]
+    x, y = outline((yy - 100) ** 2 + (xx - 100) ** 2 < 60**2)
+    pieces = np.stack([x, y], 1).reshape(-1, 3, 2)[:, :2]
+    length = np.linalg.norm(pieces[:, 1] - pieces[:, 0], axis=1).sum()
+    assert length == pytest.approx(2 * np.pi * 60, rel=0.08)
+
+
+def test_truth_is_outlined_in_millimetres_when_asked_only():
+    lines = [t for t in rw.show.scan(SCAN, truth=True).data if t.type == "scatter" and t.mode == "lines"]
+    assert [t.name for t in lines] == ["truth: Pleural Effusion"]
+    assert np.nanmax(lines[0].y) == 40  # row 20 at 2 mm
+    assert not [t for t in rw.show.scan(SCAN).data if t.type == "scatter" and t.mode == "lines"]
+    assert not [t for t in rw.show.scan(SCAN, truth="Fracture").data if t.type == "scatter" and t.mode == "lines"]
+
+
+def test_low_map_values_are_clear_and_high_ones_coloured():
+    ramp = np.tile(np.linspace(2, 4, 60, dtype=np.float32), (40, 1))
+    _, over = images(rw.show.overlay(SCAN, ramp, alpha=0.8))
+    colours = np.asarray(picture(over).convert("RGBA"))
+    assert colours[0, 0, 3] == 0
+    assert colours[0, -1, 3] == pytest.approx(0.8 * 255, abs=1)
+    assert (np.diff(colours[0, :, 3].astype(int)) >= 0).all()
+
+
+def test_the_colour_bar_says_the_values_of_the_map():
+    figure = rw.show.overlay(SCAN, np.linspace(2, 4, 2400, dtype=np.float32).reshape(40, 60), label="relevance")
+    (bar,) = [t.marker for t in figure.data if t.type == "scatter" and t.marker.showscale]
+    assert (bar.cmin, bar.cmax, bar.colorbar.title.text) == (2, 4, "relevance")
+
+
+@pytest.mark.parametrize("values", [np.zeros((40, 60)), np.full((40, 60), np.nan)])
+def test_an_empty_map_is_drawn_clear(values):
+    with np.errstate(all="ignore"):
+        _, over = images(rw.show.overlay(SCAN, values, limits=(0, 1)))
+    assert np.asarray(picture(over).convert("RGBA"))[..., 3].max() == 0
+
+
+def test_a_map_of_another_size_is_refused():
+    with pytest.raises(ValueError, match="expected a map in the scan's pixels"):
+        rw.show.overlay(SCAN, np.zeros((10, 10)))
+
+
+def test_the_patients_right_is_marked_on_frontal_films_only():
+    labels = lambda s: [a.text for a in rw.show.scan(s).layout.annotations]  # noqa: E731
+    assert labels(SCAN) == ["R"]
+    assert labels(Scan(SCAN.pixels, view="LATERAL")) == []
+
+
+def test_a_contact_sheet_holds_each_scan_once():
+    figure = rw.show.grid([SCAN] * 5, titles=list("abcde"), maps=[None, MASK.astype(float)] + [None] * 3, truth=True)
+    assert len(images(figure)) == 6
+    assert [a.text for a in figure.layout.annotations] == list("abcde")
+    assert len({t.xaxis for t in images(figure)}) == 5
+
+
+def test_a_contact_sheet_counts_its_titles():
+    with pytest.raises(ValueError, match="one of titles for each of the 2 scans, got 1"):
+        rw.show.grid([SCAN] * 2, titles=["a"])
+    with pytest.raises(ValueError, match="at least one scan"):
+        rw.show.grid([])
+
+
+def test_planes_have_the_same_millimetres_and_their_names():
+    volume = Volume(RNG.random((5, 20, 30)).astype(np.float32), np.diag([1.0, 1.0, 1.0, 1.0]), "MR")
+    volume = Volume(volume.voxels, np.array([[0, 0, 1, 0], [0, 2, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1.0]]), "MR")
+    figure = rw.show.planes(volume, window_hu=None)
+    assert [a.text.split(",")[0] for a in figure.layout.annotations] == ["axial", "coronal", "sagittal"]
+    extents = [(picture(t).width * t.dx, picture(t).height * t.dy) for t in images(figure)]
+    assert extents == [(30, 40), (30, 20), (40, 20)]  # (L, P), (L, S), (P, S) in mm
+
+
+def test_intervals_are_drawn_from_low_to_high():
+    figure = rw.show.forest({"zero-shot": AUROC, "control": AUROC.assign(auroc=0.5, low=0.4, high=0.6)})
+    first = figure.data[0]
+    assert np.allclose(first.x - first.error_x.arrayminus, AUROC["low"])
+    assert np.allclose(first.x + first.error_x.array, AUROC["high"])
+    assert figure.layout.shapes[0].x0 == 0.5
+    assert "50 images" in figure.layout.title.text
+
+
+def test_bars_take_their_groups_and_intervals():
+    table = pd.concat([AUROC.assign(method="relevance"), AUROC.assign(method="random", auroc=0.55)])
+    figure = rw.show.bars(table, x="finding", y="auroc", group="method", line=0.5)
+    assert [t.name for t in figure.data] == ["relevance", "random"]
+    assert np.allclose(figure.data[0].y + figure.data[0].error_y.array, AUROC["high"])
+
+
+def test_a_log_with_gaps_is_drawn_where_it_was_measured():
+    log = pd.DataFrame({"step": range(50), "loss": np.linspace(4, 1, 50), "val_loss": np.nan, "val_recall": np.nan})
+    log.loc[::10, ["val_loss", "val_recall"]] = 0.5
+    figure = rw.show.curve(log, lines={"loss": np.log(64)})
+    assert {t.name: len(t.x) for t in figure.data} == {"loss": 50, "val_loss": 5, "val_recall": 5}
+    assert figure.layout.yaxis2.title.text == "retrieval"
+    with pytest.raises(ValueError, match="expected columns named loss"):
+        rw.show.curve(log[["step"]])
+
+
+def test_a_histogram_counts_each_value_once():
+    figure = rw.show.hist({"a": [0, 0.1, np.nan], "b": [1, 1, 1, np.inf]}, bins=4)
+    assert [int(sum(t.y)) for t in figure.data] == [2, 3]
+    assert [t.name for t in figure.data] == ["a (n = 2)", "b (n = 3)"]
+
+
+def test_a_matrix_keeps_its_labels_and_values():
+    frame = pd.DataFrame([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], index=list("xyz"), columns=["left", "right"])
+    figure = rw.show.heat(frame)
+    assert np.allclose(figure.data[0].z, frame)
+    assert list(figure.layout.yaxis.ticktext) == list("xyz")
+    assert list(figure.layout.xaxis.ticktext) == ["left", "right"]
+
+
+def test_every_point_is_drawn_in_the_colour_of_its_name():
+    names = np.array(["A", "B", "A"])
+    figure = rw.show.scatter([[0, 0], [1, 1], [2, 2]], colour=names, label="site")
+    assert {t.name: list(t.x) for t in figure.data} == {"site A": [0, 2], "site B": [1]}
+    assert figure.data[0].marker.symbol != figure.data[1].marker.symbol
+    with pytest.raises(ValueError, match=r"expected points \(N, 2\)"):
+        rw.show.scatter(np.zeros((3, 3)))
+
+
+def test_no_figure_calls_on_the_network():
+    figures = [rw.show.scan(SCAN, truth=True), rw.show.forest(AUROC), rw.show.heat(np.eye(3)), rw.show.hist([1, 2, 3])]
+    assert not any("http" in f.to_json() for f in figures)
