@@ -22,6 +22,7 @@ def clip():
     tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
     shape = {"size": 64, "width": 48, "layers": 3, "embed": 32, "text_width": 32, "text_layers": 1}
     model = models.clip_tiny(tokenizer, shape=shape, seed=1)
+    model.net.visual.pool_type = "tok"  # as most CLIPs have it
     for p in model.net.visual.parameters():  # sharper than at initialisation, so that maps differ from place to place
         p.data *= 1.5
     return model
@@ -136,7 +137,7 @@ def state_of(model):
         (m.training, getattr(m, "fused_attn", None), len(m._forward_hooks), len(m._forward_pre_hooks))
         for m in model.net.modules()
     ]
-    params = [(p.requires_grad, p.grad, p._version) for p in model.net.parameters()]
+    params = [(p.requires_grad, p.grad, p._version) for p in (*model.net.parameters(), *model.net.buffers())]
     return modules, params, F.scaled_dot_product_attention, torch.backends.mha.get_fastpath_enabled()
 
 
@@ -252,6 +253,16 @@ def test_relevance_equals_the_reference_loop(clip, scans, start):
         assert np.allclose(got[b], want, atol=1e-6)
         grid = want[0, 1:].reshape(4, 4).astype(np.float32)
         assert np.allclose(maps[b].values, attend.maps.to_scan(grid, scans[b].shape, fit="pad"), rtol=1e-4)
+
+
+def test_relevance_of_a_tower_that_averages_is_what_its_patches_gathered(clip, scans, monkeypatch):
+    monkeypatch.setattr(clip.net.visual, "pool_type", "avg")
+    seen = attend.capture(clip, clip.preprocess(scans), target=TEXTS[0])
+    maps = attend.attention_maps(clip, scans, method="relevance", targets=TEXTS[0])
+    for b, (m, scan) in enumerate(zip(maps, scans, strict=True)):
+        R = paper_relevance(seen["attention"][:, b].numpy(), seen["gradients"][:, b].numpy(), 0)
+        grid = (R - np.eye(17))[1:, 1:].mean(0).reshape(4, 4).astype(np.float32)
+        assert np.allclose(m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), rtol=1e-3, atol=1e-7)
 
 
 def captum_gradcam(net, layer, x, **target):

@@ -182,7 +182,7 @@ def malicious_zip(path, name, kind=0):
         out.writestr(info, b"/etc/passwd")
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"])
+@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"])
 @pytest.mark.parametrize("make", [malicious_tar, malicious_zip])
 def test_an_archive_cannot_write_outside_of_its_folder(tmp_path, make, name):
     make(tmp_path / "evil.bin", name)

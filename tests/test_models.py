@@ -93,17 +93,17 @@ def test_a_single_channel_goes_in_as_one_and_three_as_equal_greys(model):
     torch.testing.assert_close(one[0, 0], want)
 
 
-def test_conv_stem_keeps_the_grid_where_the_patches_were():
-    """A bright spot changes the token that covers it most."""
+@pytest.mark.parametrize("groups", [0, 1])
+def test_a_token_of_the_conv_stem_looks_at_the_middle_of_its_patch(groups):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        stem = conv_stem(64, 16)
-    x = torch.zeros(1, 1, 128, 128)
-    x[0, 0, 3 * 16 + 4 : 3 * 16 + 12, 5 * 16 + 4 : 5 * 16 + 12] = 1
-    with torch.no_grad():
-        change = (stem(x) - stem(torch.zeros_like(x))).square().sum(1)[0]
-    assert change.shape == (8, 8)
-    assert divmod(int(change.argmax()), 8) == (3, 5)
+        stem = conv_stem(48, 16, groups).eval()
+    x = torch.rand(32, 1, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    stem(x)[:, :, 4, 5].square().sum().backward()
+    weight = x.grad.abs().mean((0, 1))  # (160, 160) what the token of row 4, column 5 depends on
+    at = torch.arange(160.0)
+    row, column = ((weight.sum(d) / weight.sum() * at).sum().item() for d in (1, 0))
+    assert (row, column) == pytest.approx((4 * 16 + 7.5, 5 * 16 + 7.5), abs=3)
 
 
 def test_the_supervised_twin_starts_from_the_same_image_tower(model):

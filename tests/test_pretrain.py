@@ -24,7 +24,7 @@ from radwb.pretrain.recipes import Contrastive
 
 SMALL = {"width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
 QUICK = {"size": 32, "shape": SMALL, "batch": 16, "epochs": 2, "lr": 1e-3}
-WITHIN = SMALL | {"groups": 4}  # norms within each image: the same gradient however a batch is spread
+WITHIN = SMALL | {"groups": 1}  # norms within each image: the same gradient however a batch is spread
 VISUAL = {k: v for k, v in SMALL.items() if not k.startswith("text")}
 
 
@@ -270,8 +270,9 @@ def test_a_start_goes_on_from_the_weights_of_a_run(table, tmp_path):
     on = rw.pretrain.fit(table, out=tmp_path / "b", start=first.out, lr=1e-9, **how)
     head = rw.pretrain.fit(table, out=tmp_path / "c", start=first.out, recipe="supervised-tiny", lr=1e-9, **how)
     want = weights_of(first)
-    assert all(torch.allclose(v, want[k], atol=1e-6) for k, v in weights_of(on).items())
-    assert all(torch.allclose(v, want[k], atol=1e-6) for k, v in weights_of(head).items() if k.startswith("visual"))
+    for run, part in ((on, ""), (head, "visual")):
+        learnt = dict(run.model.net.named_parameters())  # without the batch norms' statistics, which follow the data
+        assert all(torch.allclose(v, want[k], atol=1e-6) for k, v in learnt.items() if k.startswith(part))
     with pytest.raises(ValueError, match="has its own"):
         rw.pretrain.fit(table, out=tmp_path / "d", start=first.out, size=64, **how)
 

@@ -132,6 +132,13 @@ def test_a_contact_sheet_holds_each_scan_once():
     assert len({t.xaxis for t in images(figure)}) == 5
 
 
+def test_a_finding_has_one_colour_and_one_entry_in_the_legend():
+    other = Scan(SCAN.pixels, truth={"Fracture": MASK, "Pleural Effusion": ~MASK})
+    lines = [t for t in rw.show.grid([SCAN, other, SCAN], truth=True).data if t.type == "scatter"]
+    assert sorted(t.name for t in lines if t.showlegend) == ["truth: Fracture", "truth: Pleural Effusion"]
+    assert len({t.line.color for t in lines if t.name == "truth: Pleural Effusion"}) == 1
+
+
 def test_a_contact_sheet_counts_its_titles():
     with pytest.raises(ValueError, match="one of titles for each of the 2 scans, got 1"):
         rw.show.grid([SCAN] * 2, titles=["a"])

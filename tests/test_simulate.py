@@ -9,7 +9,7 @@ import torch
 import radwb as rw
 from radwb.simulate import Anatomy, Body, Finding
 from radwb.simulate.anatomy import FIELD_MM
-from radwb.simulate.findings import Lungs, plant
+from radwb.simulate.findings import plant
 from radwb.simulate.project import BEAM_Z_MM, MU_WATER, SOURCE_MM, line_integral, sample
 from radwb.simulate.words import report
 
@@ -70,8 +70,9 @@ def test_what_lies_nearer_to_the_source_is_magnified_more():
     z, y, x = grid()
     front = phantom(np.where((np.abs(y - 90) < 10) & (np.abs(x) < 60) & (np.abs(z - BEAM_Z_MM) < 30), 0.0, -1000.0))
     width = {v: int((line_integral(sample(front, Body(), v, 160))[80] > 0.1).sum()) for v in ("PA", "AP")}
+    pixel = FIELD_MM / 160
     # source to the middle plane: 1830 - 40 - 120 and 1150 - 60 - 120 mm; the block lies 90 mm before or behind it
-    expected = {"PA": 120 / 2.0 * 1670 / 1760, "AP": 120 / 2.0 * 970 / 880}
+    expected = {"PA": 120 / pixel * 1670 / 1760, "AP": 120 / pixel * 970 / 880}
     assert width["PA"] == pytest.approx(expected["PA"], abs=2)
     assert width["AP"] == pytest.approx(expected["AP"], abs=2)
 
@@ -117,8 +118,9 @@ def test_an_enlarged_heart_widens_the_cardiothoracic_ratio(anatomy):
 
 
 def test_visibility_zero_hides_the_finding_and_empties_its_mask():
-    seen, hidden, without = (rw.simulate.render(f, size=SIZE, visibility=v) for f, v in (
-        ([Finding("Pleural Effusion", 0.8, "left")], 1.0), ([Finding("Pleural Effusion", 0.8, "left")], 0.0), ([], 1.0)))
+    fluid = [Finding("Pleural Effusion", 0.8, "left")]
+    dials = ((fluid, 1), (fluid, 0), ((), 1))
+    seen, hidden, without = (rw.simulate.render(f, size=SIZE, visibility=v) for f, v in dials)
     assert not hidden.truth["Pleural Effusion"].any()
     np.testing.assert_array_equal(hidden.pixels, without.pixels)
     assert np.abs(seen.pixels - without.pixels).max() > 0.2

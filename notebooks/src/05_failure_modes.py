@@ -39,7 +39,8 @@ model = rw.models.load("../runs/clip-tiny")
 finding = "Pneumothorax"
 test = table[table["split"] == "test"].reset_index(drop=True)
 images = rw.data.images(test, model.size)
-marked = rw.fail.add_marker(images[:4], [True, False, True, False], kind="letter")
+letter = dict(kind="letter", corner="bottom-right")
+marked = rw.fail.add_marker(images[:4], [True, False, True, False], **letter)
 rw.show.grid(list(marked / 255), titles=["marker", "none"] * 2, title="A lead letter says nothing of the patient")
 
 # %% [markdown]
@@ -63,7 +64,7 @@ Markdown(f"We see that for a yes-or-no reader AUROC is the mean of sensitivity a
 # where the finding is (the tie holds), anywhere (independent), only where the finding is not (the tie is broken).
 
 # %%
-result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, kind="letter")
+result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, **letter)
 dial = result.table.assign(finding=result.table.strength.map("strength {:g}".format))
 by_arm = dict(list(dial.groupby("arm", sort=False)))
 display(rw.show.forest(by_arm, title="One letter decides"))
@@ -163,7 +164,7 @@ Markdown(f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} 
 # %% [markdown]
 # ## Does it notice what it has never seen?
 # A model answers whatever it is shown. The distance of an image to its nearest training images may tell that it is
-# strange. We show it films of real children, its own test films with black and white swapped, and slices of a CT.
+# strange. We show it its own test films mirrored, or with black and white swapped, films of real children, and a CT.
 
 # %%
 from sklearn.covariance import LedoitWolf
@@ -172,7 +173,7 @@ from sklearn.neighbors import NearestNeighbors
 volume = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
 axis = int(np.argmax(np.abs(volume.affine[2, :3])))  # the axis that runs head to foot
 cuts = [volume.slice(axis, i, (-1000, 400)).pixels for i in range(10, volume.shape[axis] - 10, 4)]
-strange = {"known: test films": images, "inverted films": 255 - images,
+strange = {"known: test films": images, "mirrored films": images[:, :, ::-1], "inverted films": 255 - images,
            "real children": rw.data.images(rw.data.real("kermany-16"), model.size),
            "CT slices": np.stack([rw.data.to_input(c, model.size) * 255 for c in cuts]).astype(np.uint8)}  # fmt: skip
 points = {name: rw.models.embed(model, x) for name, x in strange.items()}

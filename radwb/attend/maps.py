@@ -41,7 +41,8 @@ def attention_map(model, scan, *, method="relevance", target=None, layer=None, h
     Args:
         model: a `rw.models.Model`.
         scan: a `rw.data.Scan`.
-        method: "attention": one layer's weights from the class token to the patches, of one head or the mean.
+        method: "attention": one layer's weights on the patches, of one head or the mean over heads; the class token's
+            row, or the mean of the patches' rows where the tower averages them.
             "rollout": attention multiplied through the layers (Abnar & Zuidema 2020). Both ignore the target.
             "relevance": gradient times attention through the layers (Chefer et al. 2021).
             "gradcam": gradient-weighted features (Selvaraju et al. 2017); the one method for CNNs too.
@@ -147,12 +148,13 @@ def _grids(model, x, method, targets, layer, head):
     elif method == "rollout":
         flow = rollout(attention[layer:], rows=read)
     else:
-        flow = relevance(attention[layer:], seen["gradients"][layer:], rows=read)
+        # less the identity that R starts from, which says the same of every patch that is read
+        flow = relevance(attention[layer:], seen["gradients"][layer:], rows=read) - read
     return flow[:, 0, -rows * cols :].unflatten(-1, (rows, cols))
 
 
 def _read_out(model, attention):
-    """(1, T): the mixture of tokens that becomes the embedding, the class token or the mean of the patches."""
+    """(1, T): the mixture of tokens that becomes the embedding: the class token, else the mean of the patches."""
     tower = getattr(model.net, "visual", model.net)
     tower = getattr(tower, "trunk", tower)
     T, patches = attention.shape[-1], model.grid[0] * model.grid[1]

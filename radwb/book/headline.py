@@ -24,7 +24,7 @@ def headline(**values) -> None:
     if get_ipython() is None:
         print(line)
     else:
-        display({MIME: values, "text/plain": line}, raw=True)
+        display({MIME: [list(pair) for pair in values.items()], "text/plain": line}, raw=True)
 
 
 def plain(value):

@@ -101,7 +101,7 @@ def output_html(output) -> str:
 
 
 FORMS = {
-    MIME: lambda values: f'<p class="headline">{headline_html(values)}</p>',
+    MIME: lambda pairs: f'<p class="headline">{headline_html(dict(pairs))}</p>',
     "text/html": lambda text: f'<div class="html">{text}</div>',
     "text/markdown": markdown2html_mistune,
     "image/svg+xml": lambda text: text,

@@ -106,7 +106,7 @@ def execute(nb, source: Path, result: Result) -> Result:
     result.cells = sum(c.cell_type == "code" and c.execution_count is not None for c in nb.cells)
     for cell in nb.cells:
         for output in cell.get("outputs", []):
-            result.headline |= output.get("data", {}).get(MIME, {})
+            result.headline |= dict(output.get("data", {}).get(MIME, ()))
     return result
 
 

@@ -4,6 +4,7 @@ GDCM is the only decoder at hand for lossless JPEG. Run as a script, this file i
 line, and a line of JSON goes out, followed by the array's bytes.
 """
 
+import atexit
 import json
 import os
 import subprocess
@@ -55,6 +56,12 @@ def _ask_gdcm(path: str) -> np.ndarray:
         except (BrokenPipeError, EOFError):
             worker.wait()
             raise RuntimeError("it crashed on this file") from None
+
+
+@atexit.register
+def _stop() -> None:
+    if worker := _workers.pop(os.getpid(), None):
+        worker.communicate()  # closes its input, at which it ends
 
 
 def _answer(worker: subprocess.Popen, path: str) -> np.ndarray:

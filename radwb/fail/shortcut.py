@@ -132,7 +132,7 @@ def finetune(start, images, y, *, epochs=4, lr=3e-4, batch=32, seed=0, note="fin
         optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
         steps = epochs * -(-len(y) // batch)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2), pct_start=0.15)
-        tuned.model.net.train()
+        tuned.model.net.to(memory_format=torch.channels_last).train()  # a sixth faster where there are convolutions
         with tqdm(total=steps, desc=note, delay=2, leave=False) as bar:
             for _ in range(epochs):
                 losses = []

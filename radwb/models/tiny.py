@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import nn
+from torch.nn import functional as F
 
 from radwb.models.model import Model
 from radwb.models.tokenizer import Tokenizer
@@ -24,6 +25,16 @@ class Residual(nn.Module):
 
     def forward(self, x):
         return torch.relu(x + self.body(x))
+
+
+class Centred(nn.Conv2d):
+    """A strided 3 x 3 convolution that looks half a step down and right, where all others look up and left.
+
+    As the stem's last step it centres each token on its patch; padded evenly, maps would lie half a patch off.
+    """
+
+    def forward(self, x):
+        return super().forward(F.pad(x, (0, 1, 0, 1)))
 
 
 def conv(a: int, b: int, groups: int, stride: int = 1) -> list[nn.Module]:
@@ -48,7 +59,10 @@ def conv_stem(width: int, patch: int, groups: int = 0) -> nn.Sequential:
     widths = [1, *(max(8, width // 6 * 2 ** (i - 1)) if i < 3 else width // 2 for i in range(1, steps)), width]
     layers = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
-        layers += [*conv(a, b, groups, stride=2), nn.ReLU()]
+        step = conv(a, b, groups, stride=2)
+        if i == steps - 1:
+            step[0] = Centred(a, b, 3, stride=2, bias=False)
+        layers += [*step, nn.ReLU()]
         layers += [Residual(b, groups)] if 0 < i < steps - 1 else []
     return nn.Sequential(*layers)
 

@@ -44,11 +44,17 @@ def load(name: str | Path) -> Model:
     return _load_folder(folder)
 
 
-def save(model: Model, folder: str | Path) -> Path:
-    """Write model.safetensors, model.json and, with a radwb tokenizer, tokenizer.json; `load(folder)` reads them."""
+def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
+    """Write model.safetensors, model.json and, with a radwb tokenizer, tokenizer.json; `load(folder)` reads them.
+
+    Args:
+        half: keep numbers as bfloat16, in half the bytes; loaded, they are float32 again.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.net.state_dict().items()}
+    if half:
+        tensors = {k: v.bfloat16() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(tensors, folder / "model.safetensors")
     about = {k: getattr(model, k) for k in KEPT} | {"spec": model.spec, "radwb": version("radwb")}
     (folder / "model.json").write_text(json.dumps(about, indent=1))

@@ -11,7 +11,7 @@ from plotly.colors import get_colorscale, sample_colorscale
 from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
-from radwb.show.theme import FAINT, TRUTH, finish
+from radwb.show.theme import FAINT, PLANTED, TRUTH, finish
 
 MAX_SIDE = 640  # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
 MAP_COLOURS = "Inferno"  # dark = transparent, so that the scan stays in sight where the map says nothing
@@ -104,16 +104,19 @@ def grid(
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             figure.add_trace(map_trace(values, s, low, high, alpha, int(1.5 * cell)), row, column)
         wanted = truth[n] if isinstance(truth, list) else truth
-        draw_outlines(figure, s, wanted, row=row, column=column, legend=n == 0)
+        draw_outlines(figure, s, wanted, row=row, column=column)
     figure.update_annotations(font_size=14)
     if maps is not None:
         figure.add_trace(colour_bar(0, 1, "map, each from its<br>lowest to its highest", ends=("low", "high")), 1, 1)
     finish(figure, title=title, caption=caption, width=width)
-    top = figure.layout.margin.t - 30 + gap
-    figure.update_layout(height=int(height + gap * (rows - 1) + top + 16), margin=dict(l=16, r=side - 16, t=top, b=16))
+    top, bottom = (
+        figure.layout.margin.t - 30 + gap,
+        44 if any(t.type == "scatter" and t.showlegend for t in figure.data) else 16,
+    )
+    figure.update_layout(margin=dict(l=16, r=side - 16, t=top, b=bottom), legend=dict(y=0, yanchor="top"))
+    figure.update_layout(height=int(height + gap * (rows - 1) + top + bottom))
     figure.update_xaxes(visible=False, constrain="domain")
-    figure.update_yaxes(visible=False, constrain="domain", constraintoward="top", autorange="reversed")
-    return figure.update_layout(showlegend=False)
+    return figure.update_yaxes(visible=False, constrain="domain", constraintoward="top", autorange="reversed")
 
 
 def planes(
@@ -208,6 +211,7 @@ def unit(scan: Scan) -> str:
 def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None = None) -> go.Scatter:
     """go.Image has no colour bar, so an empty trace carries it."""
     bar = dict(title=dict(text=label, side="right", font_size=13), thickness=14, outlinewidth=0, tickfont_size=13)
+    bar |= dict(tickformat=".3~g")
     if ends:
         bar |= dict(tickvals=[low, high], ticktext=ends)
     colours = dict(colorscale=get_colorscale(MAP_COLOURS), cmin=low, cmax=high, color=[low])
@@ -215,12 +219,14 @@ def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None
     return go.Scatter(x=[None], y=[None], mode="markers", marker=marker, showlegend=False, hoverinfo="skip")
 
 
-def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None, legend=True) -> None:
+def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
     for n, (finding, mask) in enumerate(truth_masks(scan, truth).items()):
         x, y = outline(mask)
         dy, dx = scan.spacing_mm or (1, 1)
-        line = dict(color=TRUTH[n % len(TRUTH)], width=2.5)
-        hover = dict(hovertemplate=f"truth: {finding}<extra></extra>", name=f"truth: {finding}", showlegend=legend)
+        place = PLANTED.index(finding) if finding in PLANTED else n
+        line = dict(color=TRUTH[place % len(TRUTH)], width=2.5)
+        first = not any(t.name == f"truth: {finding}" for t in figure.data)
+        hover = dict(hovertemplate=f"truth: {finding}<extra></extra>", name=f"truth: {finding}", showlegend=first)
         trace = go.Scatter(x=x * dx, y=y * dy, mode="lines", line=line, **hover)
         figure.add_trace(trace, row, column)
 

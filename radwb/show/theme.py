@@ -7,6 +7,7 @@ import plotly.io as pio
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 INK, FAINT, RULE = "#1f2933", "#52606d", "#e4e7eb"
 TRUTH = ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")  # outlines: apart from grey and from every colour of a map
+PLANTED = ("Pleural Effusion", "Lung Lesion", "Pneumothorax", "Cardiomegaly")  # each has its colour in every figure
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
 
 AXIS = dict(gridcolor=RULE, linecolor=FAINT, zeroline=False, ticks="outside", tickcolor=FAINT, automargin=True)

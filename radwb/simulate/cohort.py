@@ -110,14 +110,14 @@ def _make_patient(number, *, seed, size, visibility, anatomy, folder):
     view = "AP" if rng.random() < display.SITES[site].portable else "PA"
     body = _with_heart(body, lasting)
     rays = sample(anatomy, body, view, size)
-    lungs = Lungs(rays, anatomy)
+    lungs, patient_id = Lungs(rays, anatomy), f"V{seed}-{number:06d}"
     for study in range(1, 1 + int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
         findings = _draw_findings(rng, anatomy, lasting)
         scan = _film(rays, lungs, findings, body, view, site, rng, visibility)
         path = folder / f"{number:06d}_{study}.png"
         write_png(scan, path)
         present = {f.name: f for f in findings}
-        rows.append({"path": path.name, "patient_id": f"V{seed}-{number:06d}", "study_id": f"V{seed}-{number:06d}-{study}",
+        rows.append({"path": path.name, "patient_id": patient_id, "study_id": f"{patient_id}-{study}",
                      "view": view, "site": site, "sex": sex, "age_years": age,
                      "report": report(findings, rng, before=before), "split": split,
                      **{name: int(name in present) for name in PLANTED},
@@ -170,7 +170,8 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, workers=None, anatomy=No
     key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, own=anatomy is not None)
     folder = cache_folder() / "cohorts" / key
     if anatomy is not None or not (folder / "table.csv").exists():
-        _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy or default_anatomy(FIELD_MM / size))
+        anatomy = anatomy or default_anatomy(FIELD_MM / size)
+        _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy)
     table = pd.read_csv(folder / "table.csv", dtype={"patient_id": str, "study_id": str}, keep_default_na=True)
     table["path"] = [str(folder / p) for p in table["path"]]
     table.loc[:, table.columns.str.endswith(" side")] = table.filter(like=" side").fillna("")

@@ -130,7 +130,7 @@ def plant(rays: Rays, anatomy: Anatomy, findings, *, visibility=1.0, lungs=None)
 
 
 def _changed(finding, change, lungs, hu):
-    """Truth mask: where this finding changed the signal; for air, beyond the visceral line and not the collapsed lung."""
+    """Truth mask: where this finding changed the signal; for air, what lies beyond the visceral line."""
     if finding.name == "Pneumothorax":
         here = lungs.side(finding.side)
         total, air = (

@@ -30,6 +30,7 @@ def page(chromium):
     """A page that lets nothing out of this machine; `page.outside` names what it tried, `page.errors` what broke."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
+    page.set_default_timeout(90_000)  # a busy machine with two cores
     page.outside, page.errors = [], []
 
     def gate(route):
