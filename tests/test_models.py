@@ -230,3 +230,13 @@ def test_embedding_points_change_with_the_image_not_with_its_neighbours(model, i
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
     assert not np.allclose(together[0], together[1], atol=1e-4)
     assert F.cosine_similarity(torch.tensor(together[:1]), torch.tensor(together[1:2])).item() < 1
+
+
+def test_the_shipped_model_tells_the_planted_findings_it_claims_to_know():
+    """radwb-tiny on new virtual patients of another seed; the card says that lung lesions were not learnt."""
+    table = rw.simulate.cohort(n=60, seed=11)
+    model = rw.models.load("radwb-tiny")
+    assert model.name == "radwb-tiny"
+    scores = rw.probe.zero_shot(model, table, ["Pleural Effusion", "Pneumothorax", "Cardiomegaly"])
+    assert scores.auroc(n_boot=10)["auroc"].min() > 0.8
+    assert "radwb-tiny" in rw.models.available("radwb")

@@ -221,8 +221,8 @@ def test_two_models_do_not_share_a_cache(model):
 def test_default_prompts_affirm_and_deny_each_finding():
     prompts = probe.Prompts.of(["Pleural Effusion", "Lung Lesion", "No Finding"])
     yes, no = prompts.pair("Pleural Effusion")
-    assert "there is a pleural effusion" in yes
-    assert {"no pleural effusion", "there is no evidence of pleural effusion", *probe.prompts.NORMAL} <= set(no)
+    assert {"pleural effusion", "large pleural effusion"} <= set(yes)
+    assert {"no pleural effusion", "no evidence of pleural effusion", *probe.prompts.NORMAL} <= set(no)
     assert not set(yes) & set(no)
     assert set(prompts.pair("No Finding")[0]) >= set(probe.prompts.NORMAL)
 

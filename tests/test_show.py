@@ -61,6 +61,7 @@ def test_a_large_film_is_embedded_small_and_keeps_its_extent():
     film = Scan(np.tile(np.linspace(0, 1, 3000, dtype=np.float32), (2000, 1)), (0.1, 0.1))
     figure = rw.show.scan(film)
     (trace,) = images(figure)
+    assert picture(trace).size == (640, 427)
     assert picture(trace).width * trace.dx == pytest.approx(300)
     assert picture(trace).height * trace.dy == pytest.approx(200)
     assert len(figure.to_json()) < 300_000
@@ -70,6 +71,8 @@ def test_the_outline_runs_around_the_mask():
     x, y = outline(MASK)
     x, y = x[np.isfinite(x)], y[np.isfinite(y)]
     assert (x.min(), x.max(), y.min(), y.max()) == (30, 50, 10, 20)
+    touching = outline(np.eye(2, dtype=bool))[0].reshape(-1, 3)  # two pixels that share a corner: four pieces each
+    assert len(touching) == 8
     whole = outline(np.ones((3, 3), bool))
     assert np.nanmin(whole[0]) == 0
     assert np.nanmax(whole[0]) == 3
@@ -147,9 +150,8 @@ def test_a_contact_sheet_counts_its_titles():
 
 
 def test_planes_have_the_same_millimetres_and_their_names():
-    volume = Volume(RNG.random((5, 20, 30)).astype(np.float32), np.diag([1.0, 1.0, 1.0, 1.0]), "MR")
-    volume = Volume(volume.voxels, np.array([[0, 0, 1, 0], [0, 2, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1.0]]), "MR")
-    figure = rw.show.planes(volume, window_hu=None)
+    to_lps = np.array([[1, 0, 0, 0], [0, 0, 2, 0], [0, 4, 0, 0], [0, 0, 0, 1.0]])  # d -> left, h -> up, w -> back
+    figure = rw.show.planes(Volume(RNG.random((30, 5, 20)).astype(np.float32), to_lps, "MR"), window_hu=None)
     assert [a.text.split(",")[0] for a in figure.layout.annotations] == ["axial", "coronal", "sagittal"]
     extents = [(picture(t).width * t.dx, picture(t).height * t.dy) for t in images(figure)]
     assert extents == [(30, 40), (30, 20), (40, 20)]  # (L, P), (L, S), (P, S) in mm
@@ -192,6 +194,7 @@ def test_a_matrix_keeps_its_labels_and_values():
     figure = rw.show.heat(frame)
     assert np.allclose(figure.data[0].z, frame)
     assert list(figure.layout.yaxis.ticktext) == list("xyz")
+    assert figure.layout.yaxis.autorange == "reversed"  # the first row is on top
     assert list(figure.layout.xaxis.ticktext) == ["left", "right"]
 
 

@@ -203,10 +203,10 @@ for mine in (window, window_solution):
 # | Notebook | Its question |
 # |---|---|
 # | 1 Data curation | Which of these files can be trusted, and who is on which side? |
-# | 2 Pretraining | How do images and reports teach each other? |
+# | 2 Pretraining | How does a model learn from reports, without a single label? |
 # | 3 Zero-shot probing | Can it find what nobody labelled? |
-# | 4 Attention | Does it look at the disease? |
-# | 5 Failure modes | When is it right for the wrong reason? |
+# | 4 Attention | Where does it look, and does the picture mean anything? |
+# | 5 Failure modes | Where does it break, and what helps? |
 #
 # Each runs from top to bottom; exercises say "not attempted yet" until you write them. Solutions are folded below them.
 

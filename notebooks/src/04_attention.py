@@ -284,17 +284,19 @@ def with_interval(values):
 
 # %%
 flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
-flat = {k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()}  # products are now correlations
+flat = {
+    k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()
+}  # products are now correlations
 words = pd.DataFrame({k: with_interval((flat["as it is"] * m).sum(1)) for k, m in flat.items() if k != "as it is"}).T
 display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
                      title="Effusion films: how much of the map is the words?"))  # fmt: skip
 middle = scans[0].shape[1] // 2  # the patient's right is on our left
 right = {k: m[:, :, :middle].sum((1, 2)) / m.sum((1, 2)) for k, m in maps.items()}
 moved = with_interval(np.where(np.array(side) == "right", 1, -1) * (right["as it is"] - right["other side"]))
-follows = "follows" if moved["low"] > 0 else "does not clearly follow"
+follows = "follows" if moved["low"] > 0 else "shrinks from" if moved["high"] < 0 else "does not clearly follow"
 Markdown(f"We see that nonsense keeps {words.loc['nonsense', 'mean']:.2f} of correlation and another wording "
          f"{words.loc['other wording', 'mean']:.2f}. Naming a side moves {moved['mean']:+.1%} ({moved['low']:+.1%} to "
-         f"{moved['high']:+.1%}) of the map there: the map {follows} the side.")  # fmt: skip
+         f"{moved['high']:+.1%}) of the map there: it {follows} the side that is named.")  # fmt: skip
 
 # %% [markdown]
 # ## And real radiographs?
@@ -325,7 +327,7 @@ Markdown(f"We see a peak at the rim in {at_rim['hit']:.0%} of {len(maps)} films;
 try:
     drawn = rw.data.real("covid-masks")
 except rw.data.FetchError as missing:
-    carried, real = f"real lesions were not scored here: {str(missing).split(' (')[0]}", None
+    carried = f"real lesions were not scored: {str(missing).split(' (')[0]} is neither in the cache nor in a mirror"
 else:
     read = [(rw.data.scan_of(row), row["patient_id"]) for _, row in drawn.iterrows()]
     read = [(s, who) for s, who in read if {"Lung Opacity", "lungs"} <= set(s.truth)]
@@ -362,5 +364,6 @@ Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 # - Eight patches a side: a lesion smaller than a patch is a matter of luck.
 # - One CT's anatomy puts every finding where it was in this one chest, so the position controls do well.
 # - Attention is what the model mixes, not what it needs: a weight without a gradient is not evidence.
+# - Grad-CAM puts a token's worth back on its own patch; once attention has mixed the tokens, that is a belief.
 #
 # Next: notebook 5 builds a shortcut on purpose, and the maps are asked to find it.

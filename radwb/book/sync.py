@@ -11,7 +11,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import radwb
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-FAST = re.compile(r"^(\w+)\s*=[^#\n]*#.*?\bfast:\s*(.+?)\s*$", re.MULTILINE)
+FAST = re.compile(r"^(\w+(?:, *\w+)*)\s*=[^#\n]*#.*?\bfast:\s*(.+?)\s*$", re.MULTILINE)
 
 
 def checkout() -> Path:

@@ -126,28 +126,26 @@ def finetune(start, images, y, *, epochs=4, lr=3e-4, batch=32, seed=0, note="fin
     gpus = [start.device] if start.device.type == "cuda" else []
     with torch.random.fork_rng(gpus):  # dropout, where a tower has it; the caller's generator stays as it was
         torch.manual_seed(seed)
-        tuned, rng, loss = Tuned(start), np.random.default_rng(seed), nn.BCEWithLogitsLoss()
+        tuned, rng, per_epoch = Tuned(start), np.random.default_rng(seed), -(-len(y) // batch)
+        batches = [rows for _ in range(epochs) for rows in np.array_split(rng.permutation(len(y)), per_epoch)]
         target = torch.tensor(np.asarray(y), dtype=torch.float32, device=start.device)
         parameters = [*tuned.model.net.parameters(), *tuned.head.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
-        steps = epochs * -(-len(y) // batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(steps, 2), pct_start=0.15)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=max(len(batches), 2), pct_start=0.15)
         tuned.model.net.to(memory_format=torch.channels_last).train()  # a sixth faster where there are convolutions
-        with tqdm(total=steps, desc=note, delay=2, leave=False) as bar:
-            for _ in range(epochs):
-                losses = []
-                for rows in np.array_split(rng.permutation(len(y)), -(-len(y) // batch)):
-                    with autocast(start.device):
-                        step_loss = loss(tuned(images[rows]).float(), target[rows])
-                    optimiser.zero_grad()
-                    step_loss.backward()
-                    nn.utils.clip_grad_norm_(parameters, 1.0)
-                    optimiser.step()
-                    schedule.step()
-                    losses.append(step_loss.item())
-                    bar.update()
+        losses = []
+        for rows in tqdm(batches, note, delay=2, leave=False):
+            with autocast(start.device):
+                logits = tuned(images[rows])
+            loss = nn.functional.binary_cross_entropy_with_logits(logits.float(), target[rows])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
         tuned.model.net.eval()
-    return tuned, float(np.mean(losses))
+    return tuned, float(np.mean(losses[-per_epoch:]))
 
 
 def arms(off, on, test, finding, *, seed=0, n_boot=1000) -> pd.DataFrame:

@@ -136,7 +136,7 @@ def _causal_text(net, tokens):
 
 def squares(images, size: int) -> torch.Tensor:
     """(N, S, S) uint8 grey squares -> (N, 1, size, size) float32 in [0, 1]."""
-    x = torch.as_tensor(images)
+    x = torch.as_tensor(np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images)
     if x.dtype != torch.uint8 or x.ndim != 3:
         raise ValueError(f"expected uint8 squares (N, S, S), got {x.dtype} {tuple(x.shape)}. "
                          "Try rw.data.images(table, model.size, fit=model.fit), or pass Scans.")  # fmt: skip

@@ -23,6 +23,7 @@ XRV_NAMES = {"Effusion": "Pleural Effusion"}  # the rest of TorchXRayVision's na
 def load(name: str | Path) -> Model:
     """A model by name.
 
+    >>> load("radwb-tiny")                              # shipped with the package
     >>> load("../runs/clip-tiny")                       # a run of rw.pretrain.fit, or a folder written by `save`
     >>> load("open_clip:ViT-B-32/laion2b_s34b_b79k")    # a tag: open_clip downloads it, once
     >>> load("open_clip:ViT-B-32/weights.safetensors")  # a file
@@ -41,7 +42,7 @@ def load(name: str | Path) -> Model:
     folder = SHIPPED / text if (SHIPPED / text / "model.json").is_file() else Path(name)
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(_no_folder(folder))
-    return _load_folder(folder)
+    return _load_folder(folder, text)
 
 
 def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
@@ -77,9 +78,9 @@ def available(contains: str = "") -> list[str]:
     return [n for n in names if contains.lower() in n.lower()]
 
 
-def _load_folder(folder):
+def _load_folder(folder, name):
     about = json.loads((folder / "model.json").read_text())
-    spec, name = about["spec"], str(folder)
+    spec = about["spec"]
     if spec["builder"] == "clip-tiny":
         tokenizer = Tokenizer.load(folder / "tokenizer.json", context=spec["context"])
         model = clip_tiny(tokenizer, shape=spec["shape"], name=name)

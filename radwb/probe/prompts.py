@@ -10,14 +10,15 @@ from tqdm.auto import tqdm
 from radwb import data
 from radwb.probe.scores import Scores
 
-POSITIVE = ("{}", "there is {}", "there is a {}", "findings of {}", "{} is present")
-NEGATIVE = ("no {}", "there is no {}", "no evidence of {}", "there is no evidence of {}", "without {}")
-NORMAL = ("no acute cardiopulmonary abnormality",)
+# chosen on validation patients of the simulator: words of size help, and a normal chest denies better than "no X"
+POSITIVE = ("{}", "small {}", "moderate {}", "large {}")
+NEGATIVE = ("no {}", "there is no {}", "no evidence of {}")
+NORMAL = ("no acute cardiopulmonary abnormality", "normal chest radiograph")
 WORDS = {
     "Enlarged Cardiomediastinum": ("enlarged cardiomediastinum", "widened mediastinum"),
     "Cardiomegaly": ("cardiomegaly", "enlarged heart"),
     "Lung Opacity": ("lung opacity", "pulmonary opacity"),
-    "Lung Lesion": ("lung nodule", "pulmonary nodule"),
+    "Lung Lesion": ("lung nodule", "pulmonary nodule", "lung mass"),
     "Edema": ("pulmonary edema",),
     "Pleural Other": ("pleural thickening",),
     "Fracture": ("rib fracture", "fracture"),
@@ -46,7 +47,7 @@ class Prompts:
         fill = {f: tuple(t.format(w) for w in words[f] for t in positive) for f in words}
         deny = {f: tuple(t.format(w) for w in words[f] for t in negative) + tuple(normal) for f in words}
         if "No Finding" in words:
-            fill["No Finding"], deny["No Finding"] = (*normal, "normal chest"), ("abnormal chest",)
+            fill["No Finding"], deny["No Finding"] = tuple(normal), ("abnormal chest radiograph",)
         return cls(fill, deny)
 
     def pair(self, finding: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,7 +13,7 @@ FLAGS = [
 LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:", "chrome:", "about:")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # closed before the next file: its event loop would be in the way of nbclient
 def chromium():
     path = os.environ.get("BROWSER_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
     if not path:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -67,9 +68,9 @@ def test_lab_is_closed_to_the_network_and_to_those_without_the_token(address):
 
 def test_a_figure_is_drawn_in_lab(address, page, tmp_path_factory):
     """The plotly extension that comes with the package is what Lab draws figures with, offline."""
-    folder = checkout() / "build" / "lab-check"
-    folder.mkdir(parents=True, exist_ok=True)
-    notebook = folder / f"figure-{os.getpid()}.ipynb"
+    folder = checkout() / "build" / f"lab-check-{os.getpid()}"
+    folder.mkdir(parents=True)
+    notebook = folder / "figure.ipynb"
     make_figure_notebook(notebook)
     try:
         base, _, token = address[0].partition("/lab")
@@ -79,7 +80,7 @@ def test_a_figure_is_drawn_in_lab(address, page, tmp_path_factory):
         assert image.bounding_box()["width"] > 100
         assert page.outside == []
     finally:
-        notebook.unlink()
+        shutil.rmtree(folder)
 
 
 def make_figure_notebook(path):
