@@ -36,7 +36,7 @@ k = 5  # neighbours, for unknown input
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
 model = rw.models.load("../runs/clip-tiny")
-finding = "Pneumothorax"
+finding = "Lung Lesion"
 test = table[table["split"] == "test"].reset_index(drop=True)
 images = rw.data.images(test, model.size)
 letter = dict(kind="letter", corner="bottom-right")
@@ -45,9 +45,9 @@ rw.show.grid(list(marked / 255), titles=["marker", "none"] * 2, title="A lead le
 
 # %% [markdown]
 # ## A shortcut with a dial
-# Suppose one department puts its letter on films of patients it suspects of pneumothorax. At strength 0.5 the letter
-# says nothing; at 1 every training image with the finding carries it and no other does. How good is a reader who looks
-# at the letter alone?
+# Suppose one department, where the patients with lung lesions go, marks its films with a letter. At strength 0.5 the
+# letter says nothing; at 1 every training image with the finding carries it and no other does. How good is a reader who
+# looks at the letter alone?
 
 # %%
 y = table.loc[table["split"] == "train", finding].to_numpy()
@@ -60,10 +60,10 @@ Markdown(f"We see that for a yes-or-no reader AUROC is the mean of sensitivity a
 
 # %% [markdown]
 # ## Turn the dial
-# For each strength we fine-tune our model for pneumothorax, then test the **same unseen images** three ways: letter
+# For each strength we fine-tune our model for lung lesions, then test the **same unseen images** three ways: letter
 # where the finding is (the tie holds), anywhere (independent), only where the finding is not (the tie is broken).
 
-# %%
+# %% tags=["headline"]
 result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, **letter)
 dial = result.table.assign(finding=result.table.strength.map("strength {:g}".format))
 by_arm = dict(list(dial.groupby("arm", sort=False)))
@@ -80,7 +80,7 @@ Markdown(f"We see, fully tied, {rw.probe.stated(tied.loc['tie holds'])} where th
 # nothing else changed (DeGrave et al. 2021, [doi 10.1038/s42256-021-00338-7](https://doi.org/10.1038/s42256-021-00338-7)).
 
 # %%
-edits = result.edits.assign(given=lambda e: e.finding.map({1: "with pneumothorax", 0: "without"}))
+edits = result.edits.assign(given=lambda e: e.finding.map({1: "with lesion", 0: "without"}))
 edits["tie"] = edits.strength.map("strength {:g}".format)
 display(rw.show.bars(edits, x="tie", y="added", group="given", line=0, y_title="change of the logit",
                      title="What pasting the letter does to the answer"))  # fmt: skip
@@ -111,31 +111,53 @@ for mine in (effect_of_letter, effect_solution):
     rw.check.matches(mine, said.added[1.0], result.tuned[1.0], healthy, tol=1e-2)
 
 # %% [markdown]
+# ## Who takes the bait?
+# Our tower hardly sees lung lesions, so the letter was the easier way. Is it also for pneumothorax, which it learnt to
+# see from reports? And for the same tower with random weights?
+
+# %%
+fresh = rw.models.clip_tiny(model.tokenizer, seed=1, shape=model.spec["shape"])
+rows = [tied.reset_index().assign(finding="lung lesion, pretrained")]
+for name, tower in {"pretrained": model, "random weights": fresh}.items():
+    other = rw.fail.shortcut(table, start=tower, finding="Pneumothorax", strengths=[1.0], epochs=epochs, n=n_train, **letter)
+    rows.append(other.table.assign(finding=f"pneumothorax, {name}"))
+bait = pd.concat(rows)
+display(rw.show.forest(dict(list(bait.groupby("arm", sort=False))), title="Fully tied: who reads the letter?"))
+broken = bait[bait.arm == "tie broken"].set_index("finding")
+Markdown("We see, where the tie is broken, " + "; ".join(f"{name}: {rw.probe.stated(r)}" for name, r in broken.iterrows())
+         + ". A letter is learnt where it is easier than the finding.")  # fmt: skip
+
+# %% [markdown]
 # ## Mend it
-# The tower may still see the pneumothorax, while the last layer listens to the letter. Retrain only that layer on the
+# The tower may still see the lesions, while the last layer listens to the letter. Retrain only that layer on the
 # validation patients, with the letter dealt out at random (Kirichenko et al. 2023,
-# [arXiv 2204.02937](https://arxiv.org/abs/2204.02937)).
+# [arXiv 2204.02937](https://arxiv.org/abs/2204.02937)). Hardly any penalty (C = 100): one would favour the loud letter.
 
 # %%
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 val, tuned = table[table["split"] == "val"], result.tuned[1.0]
-free = rw.fail.add_marker(rw.data.images(val, model.size), rw.fail.tie(val[finding], 0.5, seed=7), **result.marker)
-last = LogisticRegression(C=100, class_weight="balanced", max_iter=1000)
-last.fit(rw.models.embed(tuned.model, free), val[finding])
+loose = rw.fail.add_marker(rw.data.images(val, model.size), rw.fail.tie(val[finding], 0.5, seed=7), **result.marker)
+last = make_pipeline(StandardScaler(), LogisticRegression(C=100, class_weight="balanced", max_iter=2000))
+last.fit(rw.models.embed(tuned.model, loose), val[finding])
 pair = (result.images, rw.fail.add_marker(result.images, **result.marker))
 off, on = (last.decision_function(rw.models.embed(tuned.model, x)) for x in pair)
 mended = rw.fail.arms(off, on, result.test, finding).set_index("arm")
 both = {"before": tied.assign(finding=tied.index), "last layer retrained": mended.assign(finding=mended.index)}
 display(rw.show.forest(both, title="One retrained layer"))
+free = result.table[result.table.strength == 0.5].set_index("arm")
 Markdown(f"We see {rw.probe.stated(mended.loc['tie broken'])} where the tie is broken, after {len(val)} images without "
-         f"one; it was {rw.probe.stated(tied.loc['tie broken'])}.")  # fmt: skip
+         f"one; it was {tied.auroc['tie broken']:.2f}, and is {free.auroc['tie broken']:.2f} for who was never tied.")  # fmt: skip
 
 # %% [markdown]
 # ## Failures nobody planted: who is missed?
-# Back to the zero-shot model of notebook 3. Small findings against all healthy films, then each site by itself.
+# Back to the zero-shot model of notebook 3, and to pneumothorax: small ones against all healthy films, then each site,
+# sex and view by itself.
 
 # %%
+finding = "Pneumothorax"
 scores = rw.probe.zero_shot(model, test, [finding])
 size = pd.cut(test[f"{finding} severity"], [0, 1 / 3, 2 / 3, 1], labels=["small", "moderate", "large"])
 groups = pd.concat([
@@ -168,34 +190,41 @@ Markdown(f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} 
 # strange. We show it its own test films mirrored, or with black and white swapped, films of real children, and a CT.
 
 # %%
+from contextlib import suppress
+
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
 volume = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
 axis = int(np.argmax(np.abs(volume.affine[2, :3])))  # the axis that runs head to foot
 cuts = [volume.slice(axis, i, (-1000, 400)).pixels for i in range(10, volume.shape[axis] - 10, 4)]
-strange = {"known: test films": images, "mirrored films": images[:, :, ::-1], "inverted films": 255 - images,
-           "real children": rw.data.images(rw.data.real("kermany-16"), model.size),
-           "CT slices": np.stack([rw.data.to_input(c, model.size) * 255 for c in cuts]).astype(np.uint8)}  # fmt: skip
-points = {name: rw.models.embed(model, x) for name, x in strange.items()}
-train = rw.models.embed(model, table[table["split"] == "train"])
-rw.show.grid([x[3] / 255 for x in strange.values()], titles=list(strange), title="Known and unknown input")
+who, size = test["patient_id"], model.size
+inputs = {"known: test films": (images, who), "mirrored films": (images[:, :, ::-1], who),
+          "inverted films": (255 - images, who),
+          "CT slices": (np.stack([rw.data.to_input(c, size) * 255 for c in cuts]).astype(np.uint8), ["CT"] * len(cuts))}
+for name in ("kermany-16", "hannover"):
+    with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
+        films = rw.data.real(name)
+        inputs[f"real: {name}"] = rw.data.images(films, size), films["patient_id"]
+rw.show.grid([x[3] / 255 for x, _ in inputs.values()], titles=list(inputs), columns=6, cell=180, title="Known and unknown")
 
 # %%
-near = NearestNeighbors(n_neighbors=k).fit(train)
-shape = LedoitWolf().fit(train)
-distance = {"k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1], "Mahalanobis": lambda z: shape.mahalanobis(z)}
-rows, known = {}, points["known: test films"]
+points = {name: rw.models.embed(model, x) for name, (x, _) in inputs.items()}
+train, known = rw.models.embed(model, table[table["split"] == "train"]), points["known: test films"]
+near, shape = NearestNeighbors(n_neighbors=k).fit(train), LedoitWolf().fit(train)
+distance = {"k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1], "Mahalanobis": shape.mahalanobis}
+rows = {}
 for method, far in distance.items():
     parts = []
     for name, z in list(points.items())[1:]:
-        who = [*test.patient_id, *(test.patient_id if len(z) == len(test) else range(len(z)))]
-        answer, truth = np.concatenate([far(known), far(z)]), np.repeat([0, 1], [len(known), len(z)])
-        parts.append(rw.probe.Scores(pd.DataFrame({name: answer}), pd.DataFrame({name: truth}), np.array(who)).auroc())
+        answer = pd.DataFrame({name: np.concatenate([far(known), far(z)])})
+        truth = pd.DataFrame({name: np.repeat([0, 1], [len(known), len(z)])})
+        parts.append(rw.probe.Scores(answer, truth, np.array([*who, *inputs[name][1]])).auroc())
     rows[method] = pd.concat(parts)
 display(rw.show.forest(rows, x_title="AUROC, unknown against known", title="Does distance tell the unknown?"))
 seen = rows["k-th neighbour"].set_index("finding")
-Markdown("We see by the k-th neighbour: " + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows()))
+Markdown("We see by the k-th neighbour: " + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows())
+         + ". (All slices are of one CT, so their interval says nothing of other patients.)")  # fmt: skip
 
 # %% [markdown]
 # ### Exercise 2: the k-th neighbour
@@ -219,6 +248,8 @@ for mine in (kth_neighbour, kth_solution):
     rw.check.matches(mine, near.kneighbors(known)[0][:, -1], known, train, k, tol=1e-3)
 
 # %%
+rw.book.headline(tie_holds=tied.auroc["tie holds"], tie_broken=tied.auroc["tie broken"], drop=drop,
+                 mended=mended.auroc["tie broken"])  # fmt: skip
 lines = [
     f"**A letter can carry an AUROC**: {tied.auroc['tie holds']:.2f}, then {tied.auroc['tie broken']:.2f} once it breaks.",
     f"**One layer and {len(val)} honest images** bring {mended.auroc['tie broken']:.2f} back where the tie is broken.",
