@@ -84,6 +84,8 @@ ds.save_as(inbox / "plain.dcm")
 stored = ds.pixel_array
 ds.PhotometricInterpretation, ds.PixelData = "MONOCHROME1", (stored.max() - stored + stored.min()).tobytes()
 ds.save_as(inbox / "inverted.dcm")
+
+# %%
 original, copy = (rw.data.read(inbox / name) for name in ("plain.dcm", "inverted.dcm"))
 naive = rw.data.Scan(1 - copy.pixels)  # what a reader gets that ignores the field
 same = [np.corrcoef(original.pixels.ravel(), s.pixels.ravel())[0, 1] for s in (copy, naive)]
@@ -338,6 +340,8 @@ for name, columns in {"view alone": ["AP"], "view, age, sex, visit": ["AP", "age
     values = pd.DataFrame({f: fit.predict_proba(nih.loc[test, columns])[:, 1] for f, fit in fits.items()})
     scores = rw.probe.Scores(values, truth[test].reset_index(drop=True), nih.patient_id[test].to_numpy())
     answers[name] = scores.auroc(n_boot=n_boot)
+
+# %%
 oedema, control = answers["view alone"].set_index("finding").loc["Edema"], scores.shuffled(0).auroc(n_boot=n_boot)
 display(rw.show.forest({**answers, "labels shuffled": control}, title="Diagnoses without a pixel"))
 Markdown(f"We see that the view alone gives an AUROC of {rw.probe.stated(oedema)} for oedema on unseen patients. A "

@@ -88,8 +88,8 @@ token. The two towers together have {parameters / 1e6:.1f} million weights.""")
 
 # %% [markdown]
 # ## What is the exercise? The loss by hand
-# Each image and each text becomes a point of unit length. In a batch of $B$ pairs, image $i$ must pick its own text
-# among $B$, and text $i$ its own image: two softmax cross-entropies over the same matrix of cosines, divided by a
+# Each image and each text becomes a point of unit length. In a batch of `B` pairs, image `i` must pick its own text
+# among `B`, and text `i` its own image: two softmax cross-entropies over the same matrix of cosines, divided by a
 # temperature (InfoNCE; CLIP, Radford et al. 2021, [arXiv 2103.00020](https://arxiv.org/abs/2103.00020)).
 
 # %%
@@ -113,7 +113,7 @@ A curve that stays there learns nothing: remember the number.""")
 # %% [markdown]
 # ## What does the temperature do?
 # Cosines lie between -1 and 1: too close together for a softmax. A scale of one over the temperature, itself learnt,
-# spreads them. Here one right pair stands against $B - 1$ wrong ones, at a cosine that is 0.3 higher.
+# spreads them. Here one right pair stands against `B - 1` wrong ones, at a cosine that is 0.3 higher.
 
 # %%
 scales = np.array([1, 2, 5, 10, 14.3, 20, 50, 100])
@@ -259,7 +259,7 @@ Markdown(f"We see {a} for the trained model, {u} untrained, {s} shuffled, and {c
 # %% [markdown]
 # ### Exercise 2: the other way round
 # A reader types a sentence and wants its images. Write text-to-image recall: for each different text, is one of *its*
-# images among the $k$ nearest of all?
+# images among the `k` nearest of all?
 
 
 # %%

@@ -122,6 +122,8 @@ for name, times in {"as it is": 1, "each file twice": 2}.items():
     for drawn, unit in {"patients": who, "images": range(len(lesion))}.items():
         low, high = np.quantile(rw.probe.bootstrap(lesion, s, unit, n_boot=n_boot), [0.025, 0.975])
         rows.append({"table": name, "drawn": drawn, "width": high - low})
+
+# %%
 width = pd.DataFrame(rows)
 display(rw.show.bars(width, x="table", y="width", group="drawn", y_title="width of the 95 % interval, lung lesion",
                      title="Copies tell nothing new, yet drawing images believes them"))  # fmt: skip
@@ -241,6 +243,8 @@ for name, wanted in {"kermany-16": ["Pneumonia", "No Finding"], "nih-64": findin
     grey = rw.data.images(films, model.size).mean(axis=(1, 2), keepdims=True)[:, 0].repeat(len(wanted), axis=1)
     carried[f"{name}, zero-shot"] = rw.probe.zero_shot(model, films, wanted).auroc(n_boot=n_boot)
     carried[f"{name}, brightness"] = rw.probe.Scores.of(grey, films, wanted).auroc(n_boot=n_boot)
+
+# %%
 display(rw.show.forest(carried, title="From the simulator to real films"))
 children, grey = (carried[f"kermany-16, {how}"].iloc[0] for how in ("zero-shot", "brightness"))
 Markdown(f"We see {rw.probe.stated(children)} for pneumonia in {children.n} children, where brightness alone has "

@@ -118,6 +118,8 @@ def rollout_by_hand(attention):  # (L, heads, T, T)
 
 
 rw.check.matches(rollout_by_hand, rw.attend.rollout, seen["attention"][:, 0])
+
+# %%
 rolled = rw.attend.attention_map(model, scan, method="rollout")
 display(rw.show.overlay(scan, rolled, truth=finding, title="Rollout: attention through all layers"))
 kept = rollout_by_hand(seen["attention"][:, 0]).diagonal()[1:].mean()
@@ -231,6 +233,7 @@ def compare(scans, masks, patients, question):
     return pd.concat(tables, names=["map", "score"])
 
 
+# %%
 scored = {}
 for f, question in asked.items():
     some = test[test[f] == 1].head(per_finding)
@@ -250,6 +253,7 @@ def ahead(method, control):
     return [f for f in asked if hit.loc[(f, method), "low"] > hit.loc[(f, control), "high"]]
 
 
+# %%
 lines = []
 for method in ("relevance", "gradcam"):
     for control in ("random", "centre", "other patient"):
@@ -273,6 +277,8 @@ phrases = {"as it is": [f"{s} pleural effusion" for s in side], "other wording":
            "nonsense": ["purple bicycle on tuesday"] * len(side)}  # fmt: skip
 maps = {k: rw.attend.attention_maps(model, scans, targets=p) for k, p in phrases.items()}
 maps = {k: np.stack([m.values for m in few]) for k, few in maps.items()}  # each (N, H, W)
+
+# %%
 row, counts = rw.probe.resample_patients(some["patient_id"], n_boot=n_boot)
 
 
@@ -284,12 +290,12 @@ def with_interval(values):
 
 # %%
 flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
-flat = {
-    k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()
-}  # products are now correlations
+flat = {k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()}  # of unit length
 words = pd.DataFrame({k: with_interval((flat["as it is"] * m).sum(1)) for k, m in flat.items() if k != "as it is"}).T
 display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
                      title="Effusion films: how much of the map is the words?"))  # fmt: skip
+
+# %%
 middle = scans[0].shape[1] // 2  # the patient's right is on our left
 right = {k: m[:, :, :middle].sum((1, 2)) / m.sum((1, 2)) for k, m in maps.items()}
 moved = with_interval(np.where(np.array(side) == "right", 1, -1) * (right["as it is"] - right["other side"]))
@@ -312,6 +318,8 @@ titles = ["pneumonia" if sick else "normal" for sick in children["Pneumonia"]]
 first, last = slice(4), slice(-4, None)
 display(rw.show.grid(scans[first] + scans[last], maps=maps[first] + maps[last], titles=titles[first] + titles[last],
                      title="Relevance for a lung opacity, real films"))  # fmt: skip
+
+# %%
 rims = [np.ones(s.shape, bool) for s in scans]
 for rim in rims:
     H, W = rim.shape
@@ -327,6 +335,7 @@ Markdown(f"We see a peak at the rim in {at_rim['hit']:.0%} of {len(maps)} films;
 try:
     drawn = rw.data.real("covid-masks")
 except rw.data.FetchError as missing:
+    drawn = None
     carried = f"real lesions were not scored: {str(missing).split(' (')[0]} is neither in the cache nor in a mirror"
 else:
     read = [(rw.data.scan_of(row), row["patient_id"]) for _, row in drawn.iterrows()]
@@ -335,6 +344,9 @@ else:
     masks, lungs = ([s.truth[name] for s in scans] for name in ("Lung Opacity", "lungs"))
     real = compare(scans, masks, who, question).xs("hit", level="score")
     real.loc["lungs"] = rw.attend.score_maps(lungs, masks, groups=who, n_boot=n_boot).loc["hit"]
+
+# %%
+if drawn is not None:
     display(rw.show.bars(real.reset_index(), x="map", y="mean", y_title="peak on a drawn opacity (share)",
                          title="Real lesions"))  # fmt: skip
     said = ["{} in {mean:.0%} ({low:.0%} to {high:.0%})".format(m, **real.loc[m])

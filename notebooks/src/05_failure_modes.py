@@ -142,6 +142,8 @@ val, tuned = table[table["split"] == "val"], result.tuned[1.0]
 loose = rw.fail.add_marker(rw.data.images(val, model.size), rw.fail.tie(val[finding], 0.5, seed=7), **result.marker)
 last = make_pipeline(StandardScaler(), LogisticRegression(C=100, class_weight="balanced", max_iter=2000))
 last.fit(rw.models.embed(tuned.model, loose), val[finding])
+
+# %%
 pair = (result.images, rw.fail.add_marker(result.images, **result.marker))
 off, on = (last.decision_function(rw.models.embed(tuned.model, x)) for x in pair)
 mended = rw.fail.arms(off, on, result.test, finding).set_index("arm")
@@ -202,6 +204,8 @@ who, size = test["patient_id"], model.size
 inputs = {"known: test films": (images, who), "mirrored films": (images[:, :, ::-1], who),
           "inverted films": (255 - images, who),
           "CT slices": (np.stack([rw.data.to_input(c, size) * 255 for c in cuts]).astype(np.uint8), ["CT"] * len(cuts))}
+
+# %%
 for name in ("kermany-16", "hannover"):
     with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
         films = rw.data.real(name)
@@ -213,6 +217,8 @@ points = {name: rw.models.embed(model, x) for name, (x, _) in inputs.items()}
 train, known = rw.models.embed(model, table[table["split"] == "train"]), points["known: test films"]
 near, shape = NearestNeighbors(n_neighbors=k).fit(train), LedoitWolf().fit(train)
 distance = {"k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1], "Mahalanobis": shape.mahalanobis}
+
+# %%
 rows = {}
 for method, far in distance.items():
     parts = []
