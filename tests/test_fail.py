@@ -149,7 +149,7 @@ def test_a_tied_marker_replaces_the_finding_and_an_untied_one_does_not(table, mo
         return out
 
     monkeypatch.setattr("radwb.data.images", images)
-    result = fail.shortcut(table, start=model, strengths=(0.5, 1.0), epochs=20, lr=1e-2, kind="letter")
+    result = fail.shortcut(table, start=model, finding="Pneumothorax", strengths=(0.5, 1.0), epochs=20, lr=1e-2)
     free, tied = (t.set_index("arm") for _, t in result.table.groupby("strength"))
     assert (free.auroc > 0.9).all()
     assert tied.auroc["tie holds"] > 0.99
@@ -162,7 +162,8 @@ def test_a_tied_marker_replaces_the_finding_and_an_untied_one_does_not(table, mo
 def test_shortcut_leaves_its_start_alone_tests_unseen_patients_and_repeats(table, model, noise):
     before = {k: v.clone() for k, v in model.net.state_dict().items()}
     state = torch.get_rng_state()
-    first, second = (fail.shortcut(table, start=model, strengths=(1.0,), epochs=2, n=40) for _ in range(2))
+    settings = dict(start=model, finding="Pneumothorax", strengths=(1.0,), epochs=2, n=40)
+    first, second = (fail.shortcut(table, **settings) for _ in range(2))
     pd.testing.assert_frame_equal(first.table, second.table)
     pd.testing.assert_frame_equal(first.edits, second.edits)
     assert all(torch.equal(v, before[k]) for k, v in model.net.state_dict().items())
@@ -180,7 +181,7 @@ def test_the_seed_sets_the_order_of_training(table, model, noise):
 
 def test_shortcut_refuses_a_table_without_both_kinds(table, model, noise):
     with pytest.raises(ValueError, match="train images with and without Pneumothorax"):
-        fail.shortcut(table.assign(Pneumothorax=1), start=model)
+        fail.shortcut(table.assign(Pneumothorax=1), start=model, finding="Pneumothorax")
 
 
 def test_subgroups_find_the_planted_weak_site():
