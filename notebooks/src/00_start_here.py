@@ -40,8 +40,8 @@ facts = {
     "CPU cores, memory": f"{os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
     "graphics card": card,
     "precision of training": rw.models.fast_precision(),
-    "own cache (RADWB_CACHE)": "RADWB_CACHE" in os.environ,
-    "local mirror of data (RADWB_MIRROR)": "RADWB_MIRROR" in os.environ,
+    "own cache (RADWB_CACHE)": os.environ.get("RADWB_CACHE") or "no",
+    "local mirror of data (RADWB_MIRROR)": os.environ.get("RADWB_MIRROR") or "no",
 }
 pd.Series(facts, name="this machine").to_frame()
 

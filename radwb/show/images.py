@@ -107,7 +107,7 @@ def grid(
         draw_outlines(figure, s, wanted, row=row, column=column)
     figure.update_annotations(font_size=14)
     if maps is not None:
-        figure.add_trace(colour_bar(0, 1, "map, each from its<br>lowest to its highest", ends=("low", "high")), 1, 1)
+        figure.add_trace(colour_bar(0, 1, "each map from its lowest to its highest", ends=("low", "high")), 1, 1)
     finish(figure, title=title, caption=caption, width=width)
     top, bottom = (
         figure.layout.margin.t - 30 + gap,
