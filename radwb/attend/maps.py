@@ -1,35 +1,13 @@
 """Four ways to turn a look inside into one map over the scan."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from radwb.attend.capture import attention_blocks, capture, features, has_attention
+from radwb.attend.map import Map
 from radwb.data.geometry import to_scan
 
 METHODS = ("attention", "rollout", "relevance", "gradcam")
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """One value a pixel of the scan: how much this place counted.
-
-    Args:
-        values: (H, W) float32 in the pixels of the scan, not of the model's input; 0 or more.
-        method: one of `METHODS`.
-        layer: the attention's layer, the first layer that rollout or relevance multiplies, Grad-CAM's block.
-        head: the attention's head; None = mean over heads.
-        target: the phrase, (positive, negative) pair, finding or class; None where the method has none.
-        model: the model's name.
-    """
-
-    values: np.ndarray
-    method: str
-    layer: int | None = None
-    head: int | None = None
-    target: str | tuple | int | None = None
-    model: str = ""
 
 
 def attention_map(model, scan, *, method="relevance", target=None, layer=None, head=None) -> Map:
