@@ -1,6 +1,5 @@
 """Four ways to turn a look inside into one map over the scan."""
 
-import numpy as np
 import torch
 
 from radwb.attend.capture import attention_blocks, capture, features, has_attention
