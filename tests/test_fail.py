@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from radwb import fail, probe
+from radwb import attend, data, fail, models, probe
 
 
 @dataclass(eq=False)
@@ -171,6 +171,19 @@ def test_shortcut_leaves_its_start_alone_tests_unseen_patients_and_repeats(table
     assert set(first.test.split) == {"test"}
     assert first.training.loc[0, ["n", "positives"]].tolist() == [40, 20]
     np.testing.assert_array_equal(first.images, noise(first.test, 40, "pad"))
+
+
+@pytest.mark.parametrize("name", ["radwb-tiny", "timm:vit_tiny_patch16_224"])
+def test_a_tuned_tower_can_be_opened_as_a_classifier(name):
+    start = models.load(name)
+    images = np.random.default_rng(0).integers(0, 255, (4, start.size, start.size), dtype=np.uint8)
+    tuned, _ = fail.finetune(start, images, np.array([0, 1, 0, 1]), epochs=1, batch=2)
+    opened = tuned.classifier("Lung Lesion")
+    with torch.no_grad():
+        logits = opened.classify(opened.preprocess(images))
+    np.testing.assert_allclose(logits[:, 0], tuned.logits(images), atol=1e-4)
+    scan = data.Scan(images[0] / np.float32(255))
+    assert attend.attention_map(opened, scan, target="Lung Lesion").values.std() > 0
 
 
 def test_the_seed_sets_the_order_of_training(table, model, noise):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import nn
 from tqdm.auto import tqdm
 
 from radwb import data
 from radwb.fail.marker import add_marker, tie
-from radwb.models.model import autocast
+from radwb.models.model import Model, autocast, image_features
 from radwb.probe import Scores, auroc, resample_patients
 
 ARMS = {"tie holds": 1.0, "independent": 0.5, "tie broken": 0.0}
@@ -39,11 +40,30 @@ class Tuned:
         x = self.model.preprocess(images)
         return self.head(self.model.encode_image(x)).squeeze(-1)
 
+    def classifier(self, finding: str) -> Model:
+        """The same network as a `Model` with one finding, for `rw.attend.attention_map(..., target=finding)`."""
+        about = {k: getattr(self.model, k) for k in ("size", "channels", "mean", "std", "fit", "grid")}
+        return Model(_Headed(self.model.net, self.head), self.model.name, "image", **about, findings=[finding])
+
     def logits(self, images, *, batch=64) -> np.ndarray:
         """(N, S, S) uint8 -> (N,) logits, without gradient."""
         with torch.no_grad(), autocast(self.model.device):
             parts = [self(images[i : i + batch]).float().cpu() for i in range(0, len(images), batch)]
         return torch.cat(parts).numpy()
+
+
+class _Headed(nn.Module):
+    """An image tower under a head that reads its unit embedding."""
+
+    def __init__(self, net, head):
+        super().__init__()
+        self.visual, self.head = getattr(net, "visual", net), head
+
+    def encode_image(self, x):
+        return image_features(self.visual, x) if hasattr(self.visual, "forward_head") else self.visual(x)
+
+    def forward(self, x):
+        return self.head(F.normalize(self.encode_image(x), dim=-1))  # (B, 1) logits
 
 
 @dataclass(frozen=True, eq=False)
