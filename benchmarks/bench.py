@@ -8,39 +8,17 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from attention import ATTENTION
+from rows import row, timed
 from tqdm import tqdm
 
 import radwb as rw
 
 OUT = Path(__file__).parents[1] / "build" / "bench.json"
-
-
-def timed(calls: dict, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, interleaved so that a busy moment hits all of them; one warm-up each."""
-    seconds = {name: [] for name in calls}
-    for turn in range(repeats + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def row(name: str, unit: str, amount: float, seconds: dict, *, bound: float, of: str, equal: str) -> dict:
-    """Rates are amount / median seconds; spread is (slowest - fastest) / median of ours."""
-    ours = seconds["ours"]
-    rate = {who: amount / statistics.median(s) for who, s in seconds.items()}
-    ratio = rate["ours"] / rate["peer"] if "peer" in rate else None
-    reached = ratio if of == "ratio" else rate["ours"]
-    spread = (max(ours) - min(ours)) / statistics.median(ours)
-    return {"row": name, "unit": unit, "ours": rate["ours"], "peer": rate.get("peer"), "ratio": ratio, "bound": bound,
-            "of": of, "met": bool(reached >= bound), "spread": spread, "equal": equal}  # fmt: skip
 
 
 def simulate() -> dict:
@@ -127,14 +105,17 @@ def import_time() -> dict:
     return row("import radwb", "1/s", 1, seconds, bound=1 / 0.3, of="ours", equal="without torch")
 
 
-ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time}
+ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time, **ATTENTION}
 
 
 def main(names: list[str]) -> int:
     rows = []
     for name in tqdm(names or list(ROWS), desc="bench"):
-        rows.append(ROWS[name]())
-        r = rows[-1]
+        r = ROWS[name]()
+        if r is None:
+            tqdm.write(f"{name}: its peer is not installed. Try: pip install grad-cam")
+            continue
+        rows.append(r)
         peer = f"{r['peer']:.3g}" if r["peer"] else "-"
         ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
         tqdm.write(f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} ratio {ratio:>8} "

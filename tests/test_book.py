@@ -235,3 +235,10 @@ def test_pages_can_be_made_anew_from_what_was_executed(ran, tmp_path, monkeypatc
     assert (tmp_path / "build" / "gallery" / "00_mini.html").exists()
     with pytest.raises(FileNotFoundError, match="expected tour.json"):
         run.gallery(tmp_path / "elsewhere")
+
+
+def test_a_widget_is_its_still_on_a_page_and_nothing_where_it_has_none():
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Explorer(...)"}
+    still = nbformat.v4.new_output("display_data", view | {"image/png": "iVBORw0KGgo="})
+    assert pages.output_html(still).startswith('<img alt="figure" src="data:image/png;base64,iVBORw0KGgo="')
+    assert pages.output_html(nbformat.v4.new_output("display_data", view)) == ""

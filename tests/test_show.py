@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import radwb as rw
+from radwb.attend import Badge, Map
 from radwb.data import Scan, Volume
 from radwb.show.images import outline
 
@@ -147,6 +148,34 @@ def test_a_contact_sheet_counts_its_titles():
         rw.show.grid([SCAN] * 2, titles=["a"])
     with pytest.raises(ValueError, match="at least one scan"):
         rw.show.grid([])
+
+
+def badged(method, badge=None):
+    return Map(MASK.astype(np.float32), method, badge=badge)
+
+
+def test_every_map_says_in_words_and_by_a_sign_what_the_sanity_checks_said():
+    good, bad = Badge({"random weights": True}, 16), Badge({"random weights": True, "nonsense phrase": False}, 16)
+    cases = [(good, "✓ sanity: passes random weights (n = 16)"), (bad, "✗ sanity: fails nonsense phrase (n = 16)"),
+             (None, "? sanity: not checked")]  # fmt: skip
+    for badge, words in cases:
+        m = badged("m", badge)
+        for figure in (rw.show.overlay(SCAN, m, title="t"), rw.show.grid([SCAN] * 3, maps=[None, m, m], title="t")):
+            assert figure.layout.title.subtitle.text.count(f">{words}<") == 1
+    plain = (rw.show.overlay(SCAN, MASK * 1.0, title="t"), rw.show.grid([SCAN], maps=[MASK * 1.0], title="t"))
+    assert not any("sanity" in f.to_json() for f in plain)
+    many = rw.show.grid([SCAN] * 4, maps=[badged("a", good), badged("b", bad), badged("c"), badged("d")], caption="x")
+    assert [line.partition(">")[2].partition("<")[0] for line in many.layout.title.text.split("<br>")] == [
+        "", "✓ a: " + cases[0][1][2:], "✗ b: " + cases[1][1][2:], "? c, d: sanity: not checked"
+    ]  # fmt: skip
+
+
+def test_a_long_verdict_is_broken_into_lines_that_fit_the_figure():
+    long = Badge(dict.fromkeys(("random weights", "nonsense phrase", "other finding", "shuffled labels"), False), 16)
+    lines = rw.show.overlay(SCAN, badged("m", long), title="t").layout.title.subtitle.text.split("<br>")[1:]
+    words = [line.partition(">")[2].removesuffix("</span>") for line in lines]
+    assert " ".join(words) == f"✗ {long}"
+    assert max(map(len, words)) <= 620 / 7.5
 
 
 def test_planes_have_the_same_millimetres_and_their_names():

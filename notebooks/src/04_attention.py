@@ -9,12 +9,13 @@
 # %% [markdown]
 # # 4 · Where does it look, and does the picture mean anything?
 #
-# The model of notebook 2 gives a score for *there is a pleural effusion*. Which part of the film made the score? Four
+# The model of notebook 2 gives a score for *there is a pleural effusion*. Which part of the film made the score? Many
 # methods answer with a coloured map, and a coloured map always looks convincing. Here the truth is known, so it can be
 # graded.
 #
 # **You will** take the attention out of the model and prove that it is the model's own, write rollout and relevance,
-# lay four kinds of map over the scan, and score them against lesions, chance and a change of words.
+# lay a dozen kinds of map over the scan, score them against lesions, chance and a change of words, put each through
+# checks that it may fail, silence heads, map a CT, and then explore by yourself.
 #
 # **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 2 minutes on two CPU cores. **Data**: the simulator on a real
 # CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric radiographs (Kermany et al., CC BY 4.0); where `RADWB_MIRROR` holds
@@ -34,6 +35,10 @@ import radwb as rw
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort, as in notebook 2
 per_finding = 60  # test films scored for each finding; fast: 12
+few = 24  # effusions for the checks that take longer; fast: 8
+shares = (0.1, 0.3, 0.5, 0.7)  # of the pixels, taken away
+nodules = 20  # planted in a CT, one after the other; fast: 3
+methods = ("attention", "rollout", "relevance", "gradcam", "similarity")  # rw.attend.METHODS has more
 n_boot = 1000  # resamples of the patients
 
 # %%
@@ -170,21 +175,40 @@ package = rw.attend.attention_map(model, scan, method="gradcam", target=asked[fi
 rw.check.matches(by_hand / by_hand.max(), package / package.max())
 
 # %% [markdown]
-# ## Four methods side by side
-# One film of each finding, four maps of each, the truth outlined.
+# ## Some methods side by side
+# One film of each finding, the truth outlined. *similarity* is the cosine of each patch with the text; all others you
+# have met.
 
 # %%
 shown, titles, maps, outlined = [], [], [], []
 for f, pair in asked.items():
     severe = test[test[f] == 1].sort_values(f"{f} severity").iloc[-3]
-    for method in rw.attend.METHODS:
+    for method in methods:
         shown.append(rw.data.scan_of(severe))
         maps.append(rw.attend.attention_map(model, shown[-1], method=method, target=pair))
         titles.append(f"{f}<br>{method}")
         outlined.append(f)
-display(rw.show.grid(shown, maps=maps, titles=titles, truth=outlined, title="What counted for the score?"))
+display(rw.show.grid(shown, maps=maps, titles=titles, truth=outlined, columns=len(methods), cell=190,
+                     title="What counted for the score?"))  # fmt: skip
 hits = [rw.attend.score_map(m, s.truth[f])["hit"] for m, s, f in zip(maps, shown, outlined, strict=True)]
 Markdown(f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them look as if they knew.")
+
+# %% [markdown]
+# ## And all the others
+# Gradients over many copies (integrated gradients, SmoothGrad), things hidden and missed (occlusion, RISE), kin of
+# Grad-CAM, attention weighted by what it hands over, attention as a flow: one call, other names. One effusion:
+
+# %%
+every = {m: rw.attend.attention_map(model, scan, method=m, target=asked[finding]) for m in rw.attend.METHODS}
+share = {m: rw.attend.score_map(v, lesion)["energy"] / lesion.mean() for m, v in every.items()}
+display(rw.show.grid([scan] * len(every), maps=list(every.values()), truth=finding, columns=5, cell=190,
+                     titles=[f"{m}<br>{share[m]:.1f} times chance" for m in every],
+                     title="One film, one question, every method"))  # fmt: skip
+alike = rw.attend.agreement({m: [v] for m, v in every.items()})["mean"].unstack().loc[list(every), list(every)]
+display(rw.show.heat(alike, label="rank correlation", title="How far do they agree?"))
+apart = alike.where(~np.eye(len(alike), dtype=bool)).stack()
+Markdown(f"We see rank correlations from {apart.min():.2f} to {apart.max():.2f}, with a mean of {apart.mean():.2f}, between "
+         "methods that were all asked the same question. They can't all be right.")  # fmt: skip
 
 # %% [markdown]
 # ### Exercise 2: two scores
@@ -214,21 +238,22 @@ for mine in (point_and_energy, point_and_energy_solution):
     rw.check.matches(mine, score_map, cases=cases)
 
 # %% [markdown]
-# ## All test films, and three controls
+# ## All test films, and four controls
 # A hit rate means nothing alone. *Random*: smooth noise. *Centre*: a blob in the middle. *Another patient's*: the
 # relevance map of a different film with the same finding, which knows where such findings usually are and nothing of
-# this one. Intervals resample patients.
+# this one. *Edges*: the film's own contours, without any model. Intervals resample patients.
 
 
 # %%
 def compare(scans, masks, patients, question):
     """Mean, low and high of each score, for every method and control on the same films."""
-    maps = {m: rw.attend.attention_maps(model, scans, method=m, targets=question) for m in rw.attend.METHODS}
+    maps = {m: rw.attend.attention_maps(model, scans, method=m, targets=question) for m in methods}
     for i, s in enumerate(scans):  # three films on: no virtual patient has more than three
         other = maps["relevance"][(i + 3) % len(scans)].values
         maps.setdefault("other patient", []).append(rw.data.to_scan(other, s.shape, fit="squash"))
     maps["random"] = [rw.attend.random_map(s.shape, seed=i) for i, s in enumerate(scans)]
     maps["centre"] = [rw.attend.centre_map(s.shape) for s in scans]
+    maps["edges"] = [rw.attend.edge_map(s) for s in scans]
     tables = {m: rw.attend.score_maps(few, masks, groups=patients, n_boot=n_boot) for m, few in maps.items()}
     return pd.concat(tables, names=["map", "score"])
 
@@ -305,6 +330,113 @@ Markdown(f"We see that nonsense keeps {words.loc['nonsense', 'mean']:.2f} of cor
          f"{moved['high']:+.1%}) of the map there: it {follows} the side that is named.")  # fmt: skip
 
 # %% [markdown]
+# ## Would another model have drawn the same map?
+# If so, the map says nothing of this one. Three changes that must show: the weights dealt out at random (Adebayo et al.
+# 2018, [arXiv 1810.03292](https://arxiv.org/abs/1810.03292)), a phrase that no film answers, another finding's phrase. We
+# take the rank correlation of the map before and after; what isn't clearly below 0.5 fails.
+
+# %%
+ill = test[test[finding] == 1].head(few)
+films, who = [rw.data.scan_of(row) for _, row in ill.iterrows()], ill["patient_id"]
+
+
+def edges(model, scan, target):
+    return rw.attend.edge_map(scan)
+
+
+how = dict(target=asked[finding], groups=who, n_boot=n_boot)
+checks = {getattr(m, "__name__", m): rw.attend.sanity_check(model, films, method=m, **how) for m in (*methods, edges)}
+
+# %%
+parts = [c.table.dropna(subset="passed").reset_index().assign(map=m) for m, c in checks.items()]
+worst = pd.concat(parts).sort_values("similarity").groupby(["map", "test"], sort=False).tail(1)
+worst = worst.set_index("map").loc[list(checks)].reset_index()
+display(rw.show.bars(worst, x="map", y="similarity", group="test", line=0.5, y_title="rank correlation (below 0.5 passes)",
+                     title="The same map after a change that must show?", width=1000))  # fmt: skip
+display(rw.show.overlay(scan, checks["relevance"].stamp(every["relevance"]), truth=finding))
+Markdown("We see:\n" + "\n".join(f"- **{m}**: {c.badge}" for m, c in checks.items())
+         + "\n\nA method that never hears the question can't pass the phrases, and the film's edges pass nothing.")  # fmt: skip
+
+# %% [markdown]
+# ## Take away what it marks
+# A map that marks what counts: without those pixels the score falls (*deletion*), with only those it rises (*insertion*).
+# What is taken away is filled from its surroundings, so that no hole tells its outline (ROAD, Rong et al. 2022,
+# [arXiv 2202.00449](https://arxiv.org/abs/2202.00449)). The control takes away as much at random, in patches.
+
+# %%
+gains = {}
+for m in methods:
+    drawn = rw.attend.attention_maps(model, films, method=m, targets=asked[finding])
+    result = rw.attend.faithfulness(model, films, drawn, target=asked[finding], shares=shares, groups=who, n_boot=n_boot)
+    gains[m] = result.table.xs("gain", level="of")
+gains = pd.concat(gains, names=["map", "curve"]).reset_index()
+display(rw.show.bars(gains, x="map", y="mean", group="curve", line=0, y_title="score, better than random by",
+                     title="Does the score hang on what the map marks?"))  # fmt: skip
+better = gains[gains.low > 0].groupby("map", sort=False)["curve"].agg(" and ".join)
+Markdown(f"We see a gain over random, on {len(films)} films, for "
+         + ("; ".join(f"{m} ({c})" for m, c in better.items()) or "no method") + ".")  # fmt: skip
+
+# %% [markdown]
+# ## Which heads look at the effusion, and do they matter?
+# *Selectivity* is a head's share of attention on the lesion over the lesion's share of the film. Then the three best
+# heads are silenced, and as a control as many others.
+
+# %%
+census = rw.attend.head_census(model, films, [s.truth[finding] for s in films], groups=who, n_boot=n_boot)
+best = census.nlargest(3, "selectivity")
+silent = rw.attend.compare_ablation(model, films, best.index, target=asked[finding], groups=who, n_boot=n_boot)
+display(census.round(2))
+named = ", ".join(f"layer {a} head {b} ({r.selectivity:.1f})" for (a, b), r in best.iterrows())
+change = {k: rw.probe.stated(silent.loc[k], "mean") for k in ("chosen", "random")}
+Markdown(f"We see the highest selectivity at {named}. Without these three the score changes by {change['chosen']}, without "
+         f"three others by {change['random']}: {silent['as_low'].iloc[0]:.0%} of the random trios cost as much.")  # fmt: skip
+
+# %% [markdown]
+# ## A CT has three dimensions
+# The same question for a network over a volume. Ours is a single filter made by hand, a ball less the shell around it, so
+# that we know what it looks for. We plant nodules in the CT, and ask Grad-CAM where they are.
+
+# %%
+source = rw.data.fetch("lidc-ct")
+ct, organs = (rw.data.read(source / f"{name}.nii.gz") for name in ("cxr", "mask"))
+small = rw.data.Volume(ct.voxels[::2, ::6, ::6], ct.affine @ np.diag([2, 6, 6, 1]), "CT")
+radius = np.linalg.norm((np.stack(np.indices((9, 9, 9)), -1) - 4) * small.spacing_mm, axis=-1)  # mm
+ball, shell = radius <= 10, (radius > 12) & (radius <= 20)
+conv = torch.nn.Conv3d(1, 1, 9, padding=4)
+conv.weight.data[:] = torch.tensor(ball / ball.sum() - shell / shell.sum())
+conv.bias.data[:] = -0.3
+net = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.AdaptiveMaxPool3d(1), torch.nn.Flatten())
+eye = rw.attend.Net3d(net, small.shape, window_hu=(-1000, -300), findings=["nodule"], name="a ball filter")
+
+# %%
+from scipy.ndimage import binary_erosion
+
+lungs, index = np.isin(organs.voxels[::2, ::6, ::6], (10, 11, 12, 13, 14)), np.stack(np.indices(small.shape), -1)
+places, found = np.argwhere(binary_erosion(lungs, iterations=3)), []
+for centre in places[np.random.default_rng(0).integers(len(places), size=nodules)]:
+    nodule = np.linalg.norm((index - centre) * small.spacing_mm, axis=-1) <= 10  # mm
+    planted = rw.data.Volume(np.where(nodule, 40, small.voxels), small.affine, "CT")
+    spot = rw.attend.volume_map(eye, planted, method="gradcam", target="nodule")
+    found.append({"hit": nodule.ravel()[spot.values.argmax()], "energy": spot.values[nodule].sum() / spot.values.sum()})
+found = pd.DataFrame(found).mean()
+
+# %%
+rw.show.volume(planted, spot, window_hu=(-1000, 400), at=tuple(centre))
+
+# %%
+rw.attend.save_map(spot, planted, "../runs/nodule.nii.gz")  # for any viewer; .dcm writes a DICOM object
+Markdown(f"We see the peak in the nodule {found['hit'] * nodules:.0f} times of {nodules}; a blind map peaks there in "
+         f"{nodule.mean():.2%}. But only {found['energy']:.1%} of the map lies inside: vessels and ribs look like balls, too.")  # fmt: skip
+
+# %% [markdown]
+# ## Now you
+# Click a head or a patch, type a phrase, drag the window, compare two methods, start with the worst film. In the exported
+# page this is a still; the widget needs JupyterLab.
+
+# %%
+rw.show.explore(model, ill, finding=finding, against="gradcam")
+
+# %% [markdown]
 # ## And real radiographs?
 # First sixteen films of children, without a drawn truth: a look, and one warning sign. How often does the map peak in
 # the outer tenth of the film, where there is no lung?
@@ -357,16 +489,17 @@ if drawn is not None:
 Markdown(f"We see: {carried}.")
 
 # %%
-best = hit.xs("relevance", level="map").sort_values("mean").iloc[-1]
+top = hit.xs("relevance", level="map").sort_values("mean").iloc[-1]
 beyond = {c: ", ".join(ahead("relevance", c)) or "no finding" for c in ("random", "other patient")}
 lines = [
     f"**A map can be graded**: relevance is ahead of chance for {beyond['random']}, of *other patient* for "
-    f"{beyond['other patient']}; at best, {best.name}, it hits {best['mean']:.0%}.",
+    f"{beyond['other patient']}; at best, {top.name}, it hits {top['mean']:.0%}.",
     f"**Words**: naming the other side moves {moved['mean']:.1%} of the map; nonsense keeps a correlation of "
     f"{words.loc['nonsense', 'mean']:.2f}.",
+    f"**Checks**: {', '.join(m for m, c in checks.items() if c.badge.passed) or 'no map'} passes them all.",
     f"**Real films**: {carried}.",
 ]
-rw.book.headline(ahead_of_chance=beyond["random"], best_hit_rate=best["mean"], nonsense=words.loc["nonsense", "mean"])
+rw.book.headline(ahead_of_chance=beyond["random"], best_hit_rate=top["mean"], nonsense=words.loc["nonsense", "mean"])
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]

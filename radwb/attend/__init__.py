@@ -1,21 +1,57 @@
 """Capture attention, turn it into maps in the scan's own pixels, and score the maps against the truth."""
 
 from radwb.attend.capture import capture
+from radwb.attend.doubt import randomised, sanity_check
+from radwb.attend.faithful import agreement, faithfulness, impute, stability, target_scores
+from radwb.attend.files import save_map
+from radwb.attend.heads import ablate_heads, compare_ablation, head_census, patch_norms
 from radwb.attend.map import Badge, Map
 from radwb.attend.maps import METHODS, attention_map, attention_maps, relevance, rollout
-from radwb.attend.score import centre_map, random_map, score_map, score_maps
+from radwb.attend.score import (
+    centre_map,
+    edge_map,
+    lesion_shape,
+    random_map,
+    scaled,
+    score_by_lesion,
+    score_map,
+    score_maps,
+    tune_threshold,
+)
+from radwb.attend.volume import METHODS_3D, Net3d, slice_maps, volume_map
 
 __all__ = [
     "METHODS",
+    "METHODS_3D",
     "Badge",
     "Map",
+    "Net3d",
+    "ablate_heads",
+    "agreement",
     "attention_map",
     "attention_maps",
     "capture",
     "centre_map",
+    "compare_ablation",
+    "edge_map",
+    "faithfulness",
+    "head_census",
+    "impute",
+    "lesion_shape",
+    "patch_norms",
     "random_map",
+    "randomised",
     "relevance",
     "rollout",
+    "sanity_check",
+    "save_map",
+    "scaled",
+    "score_by_lesion",
     "score_map",
     "score_maps",
+    "slice_maps",
+    "stability",
+    "target_scores",
+    "tune_threshold",
+    "volume_map",
 ]

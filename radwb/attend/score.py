@@ -1,8 +1,10 @@
 """Does the map lie on the lesion? Scores against a truth mask, and the controls that they must beat."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
-from scipy.ndimage import distance_transform_edt, gaussian_filter
+from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude, label
 from scipy.stats import norm
 
 from radwb.probe.scores import resample_patients
@@ -11,23 +13,25 @@ from radwb.probe.scores import resample_patients
 def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: float | None = None) -> dict[str, float]:
     """Score one map against the mask of one finding.
 
-    A constant map scores what chance gives: hit = energy = iou = area and cnr = 0.
+    A constant map scores what chance gives: hit = energy = iou = auprc = area and cnr = 0.
 
     >>> score_map(np.array([[0, 3.0], [0, 1]]), np.array([[False, True], [False, False]]))
-    {'hit': 1.0, 'iou': 1.0, 'cnr': 3.5..., 'energy': 0.75, 'area': 0.25}
+    {'hit': 1.0, 'iou': 1.0, 'cnr': 5.6..., 'energy': 0.75, 'auprc': 1.0, 'area': 0.25}
 
     Args:
         map: a `Map` or an (H, W) array; values below its minimum of 0 are taken as 0 for the energy.
         mask: (H, W) bool, the truth.
         tolerance_px: a peak this near to the mask is a hit (Zhang et al. 2018 use 15 px for photographs).
         threshold: the map is cut here for the IoU. Default: so that as many pixels are kept as the mask has,
-            which lends the map the lesion's size and asks only for the place.
+            which lends the map the lesion's size and asks only for the place. `tune_threshold` finds one that
+            lends nothing.
     Returns:
         hit: the map's peak is in the mask, the pointing game (Zhang et al. 2018); of several equal peaks, the share.
         iou: intersection over union of the cut map and the mask.
         cnr: (mean inside - mean outside) / sqrt(variance inside + variance outside) (Boecking et al. 2022, signed).
         energy: share of the map's sum that lies inside (Wang et al. 2020).
-        area: share of the scan that is mask: what a map drawn blindly scores in hit and energy.
+        auprc: average precision over pixels: mean precision at each step down the map, weighted by the recall gained.
+        area: share of the scan that is mask: what a map drawn blindly scores in hit, energy and auprc.
     Raises:
         ValueError: an empty mask, another shape, a value that isn't finite.
     """
@@ -46,11 +50,12 @@ def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: floa
         "iou": float((kept & mask).sum() / (kept | mask).sum()),
         "cnr": float(contrast / spread) if spread > 0 else float(np.sign(contrast) * np.inf if contrast else 0.0),
         "energy": float(positive[mask].sum() / positive.sum()) if positive.any() else float(mask.mean()),
+        "auprc": _average_precision(values.ravel(), mask.ravel()),
         "area": float(mask.mean()),
     }
 
 
-def score_maps(maps, masks, *, groups, tolerance_px=0, n_boot=1000, seed=0) -> pd.DataFrame:
+def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None, n_boot=1000, seed=0) -> pd.DataFrame:
     """Mean scores over many maps, each with its 95 % interval over patients.
 
     >>> score_maps(maps, masks, groups=table.patient_id).loc["hit"]
@@ -62,24 +67,106 @@ def score_maps(maps, masks, *, groups, tolerance_px=0, n_boot=1000, seed=0) -> p
         maps: Map or (H, W) arrays.
         masks: (H, W) bool, one a map.
         groups: the patient of each map.
-        tolerance_px: as in `score_map`.
+        tolerance_px, threshold: as in `score_map`.
     Returns:
-        index hit, iou, cnr, energy, area; columns mean, low, high, n (maps), patients.
+        index hit, iou, cnr, energy, auprc, area; columns mean, low, high, n (maps), patients.
     """
-    maps, masks, groups = list(maps), list(masks), list(groups)
-    if not maps or not len(maps) == len(masks) == len(groups):
-        sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"
-        raise ValueError(f"expected one mask and one group for each of at least one map, got {sizes}")
-    points = pd.DataFrame([score_map(m, t, tolerance_px=tolerance_px) for m, t in zip(maps, masks, strict=True)])
+    points, groups = _points(maps, masks, groups, tolerance_px, threshold), list(groups)
+    return _with_wilson(mean_by_patient(points, groups, n_boot=n_boot, seed=seed), points)
+
+
+def score_by_lesion(
+    maps, masks, *, groups, by=("area", "elongation"), spacing_mm=None, bins=3, tolerance_px=0, threshold=None,
+    n_boot=1000, seed=0,
+) -> pd.DataFrame:  # fmt: skip
+    """`score_maps` for small and large, round and long lesions, each group with its interval over patients.
+
+    >>> score_by_lesion(maps, masks, groups=table.patient_id, bins=2).query("score == 'hit' and by == 'area'")
+
+    Args:
+        maps, masks, groups, tolerance_px, threshold: as in `score_maps`.
+        by: which of the keys of `lesion_shape`.
+        spacing_mm: (row, column) of all scans, or a list with one pair a scan; None = areas are in px.
+        bins: the lesions are cut into so many groups of about equal number, from the least to the most.
+    Returns:
+        one row a feature, group and score: by, group (1 = least), least, most (the feature's range in the group),
+        score, mean, low, high, n, patients.
+    """
+    points, groups = _points(maps, masks, groups, tolerance_px, threshold), np.asarray(groups)
+    spacings = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm] * len(points)
+    shapes = pd.DataFrame([lesion_shape(m, s) for m, s in zip(masks, spacings, strict=True)])
+    tables = []
+    for name in by:
+        group = pd.qcut(shapes[name].rank(method="average"), bins, labels=False, duplicates="drop") + 1
+        for g in sorted(group.unique()):
+            rows = np.flatnonzero(group == g)
+            part = points.iloc[rows].reset_index(drop=True)
+            table = _with_wilson(mean_by_patient(part, groups[rows], n_boot=n_boot, seed=seed), part)
+            span = {"least": shapes[name][rows].min(), "most": shapes[name][rows].max()}
+            tables.append(table.rename_axis("score").reset_index().assign(by=name, group=g, **span))
+    whole = pd.concat(tables, ignore_index=True)
+    return whole[["by", "group", "least", "most", "score", "mean", "low", "high", "n", "patients"]]
+
+
+def lesion_shape(mask: np.ndarray, spacing_mm: tuple[float, float] | None = None) -> dict[str, float]:
+    """How large and how long a lesion is.
+
+    Args:
+        mask: (H, W) bool with at least one true pixel.
+        spacing_mm: (row, column); None counts pixels.
+    Returns:
+        area: mm^2 (px without spacing) of all parts; elongation: of the largest part, the ratio of the long to the
+        short axis of the ellipse with the same second moments (1 = round).
+    """
+    dy, dx = spacing_mm or (1.0, 1.0)
+    parts, _ = label(np.asarray(mask, dtype=bool), np.ones((3, 3)))
+    y, x = np.nonzero(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+    # a pixel is a square, not a point: its own second moment is 1/12, so that one pixel is round and not undefined
+    moments = np.cov(np.stack([y * dy, x * dx]), bias=True) + np.diag([dy**2, dx**2]) / 12
+    short, long = np.sqrt(np.linalg.eigvalsh(moments))
+    return {"area": float(np.count_nonzero(mask) * dy * dx), "elongation": float(long / short)}
+
+
+def tune_threshold(maps, masks, *, candidates: int = 200) -> float:
+    """The cut with the highest mean IoU, to be used on other scans than those it was found on.
+
+    >>> score_maps(maps, masks, groups=who, threshold=tune_threshold(validation_maps, validation_masks))
+
+    One cut for all scans needs maps on one scale: pass `scaled` maps, here and there, where the method has none.
+
+    Args:
+        maps, masks: as in `score_maps`, of scans that are not scored with the result.
+        candidates: so many quantiles of all maps' values are tried.
+    """
+    maps = [np.asarray(getattr(m, "values", m), dtype=np.float64) for m in maps]
+    if not maps:
+        raise ValueError("expected at least one map to tune on, got none")
+    pooled = np.concatenate([np.quantile(m, np.linspace(0, 1, candidates)) for m in maps])
+    cuts = np.unique(np.quantile(pooled, np.linspace(0, 1, candidates), method="nearest"))
+    return float(cuts[np.mean([_ious(m, t, cuts) for m, t in zip(maps, masks, strict=True)], axis=0).argmax()])
+
+
+def scaled(map):
+    """A `Map` or array stretched to run from 0 to 1; a constant one becomes 0."""
+    values = np.asarray(getattr(map, "values", map), dtype=np.float32)
+    values = (values - values.min()) / (np.ptp(values) or 1)
+    return replace(map, values=values) if hasattr(map, "values") else values
+
+
+def mean_by_patient(points: pd.DataFrame, groups, *, n_boot=1000, seed=0) -> pd.DataFrame:
+    """The mean of each column and its 95 % interval, the bootstrap drawing patients with all their rows.
+
+    Args:
+        points: (N, K), one row a scan.
+        groups: (N,) the patient of each row.
+    Returns:
+        index the columns of `points`; columns mean, low, high, n, patients.
+    """
     row, counts = resample_patients(groups, n_boot=n_boot, seed=seed)
     with np.errstate(invalid="ignore"):  # a two-valued map that is the mask has an infinite contrast
-        boots = (counts[row].T @ points.to_numpy()) / counts[row].sum(0)[:, None]  # (n_boot, metrics)
-    low, high = np.quantile(boots, [0.025, 0.975], axis=0)
-    table = pd.DataFrame({"mean": points.mean(), "low": low, "high": high, "n": len(maps), "patients": len(counts)})
-    for metric in ("hit", "iou", "energy"):
-        if points[metric].nunique() == 1 and points[metric][0] in (0, 1):
-            table.loc[metric, ["low", "high"]] = _wilson(points[metric][0], len(counts))
-    return table
+        boots = (counts[row].T @ points.to_numpy()) / counts[row].sum(0)[:, None]  # (n_boot, K)
+        low, high = np.quantile(boots, [0.025, 0.975], axis=0)
+    return pd.DataFrame({"mean": points.mean(), "low": low, "high": high, "n": len(points), "patients": len(counts)})
 
 
 def random_map(shape: tuple[int, int], seed: int, *, sigma: float | None = None) -> np.ndarray:
@@ -106,6 +193,53 @@ def centre_map(shape: tuple[int, int]) -> np.ndarray:
     """
     y, x = (np.linspace(-2, 2, n) for n in shape)
     return np.exp(-(y[:, None] ** 2 + x**2) / 2).astype(np.float32)
+
+
+def edge_map(scan, *, sigma: float | None = None) -> np.ndarray:
+    """The scan's own edges, smoothed: the control for a map that draws the anatomy and knows nothing of the model.
+
+    Args:
+        scan: a `Scan` or its pixels (H, W).
+        sigma: smoothness in px, as in `random_map`.
+    Returns:
+        (H, W) float32, 0 or more.
+    """
+    pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
+    sigma = max(pixels.shape) / 20 if sigma is None else sigma
+    return gaussian_filter(gaussian_gradient_magnitude(pixels, max(1, sigma / 8)), sigma).astype(np.float32)
+
+
+def _points(maps, masks, groups, tolerance_px, threshold):
+    maps, masks, groups = list(maps), list(masks), list(groups)
+    if not maps or not len(maps) == len(masks) == len(groups):
+        sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"
+        raise ValueError(f"expected one mask and one group for each of at least one map, got {sizes}")
+    how = dict(tolerance_px=tolerance_px, threshold=threshold)
+    return pd.DataFrame([score_map(m, t, **how) for m, t in zip(maps, masks, strict=True)])
+
+
+def _with_wilson(table, points):
+    for metric in ("hit", "iou", "energy", "auprc"):
+        if points[metric].nunique() == 1 and points[metric][0] in (0, 1):
+            table.loc[metric, ["low", "high"]] = _wilson(points[metric][0], table.loc[metric, "patients"])
+    return table
+
+
+def _average_precision(values, mask):
+    order = np.argsort(-values)
+    values, found = values[order], np.cumsum(mask[order])
+    last = np.flatnonzero(np.diff(values, append=-np.inf))  # equal values are one step
+    precision, gained = found[last] / (last + 1), np.diff(found[last], prepend=0)
+    return float((precision * gained).sum() / found[-1])
+
+
+def _ious(values, mask, cuts):
+    """(K,) IoU of the mask and the map cut at each of K values."""
+    mask = np.asarray(mask, dtype=bool)
+    _require_comparable(values, mask)
+    kept = values.size - np.searchsorted(np.sort(values, axis=None), cuts)
+    inside = mask.sum() - np.searchsorted(np.sort(values[mask]), cuts)
+    return inside / (kept + mask.sum() - inside)
 
 
 def _wilson(p, n):

@@ -81,7 +81,7 @@ def cell_html(cell) -> str:
 
 
 def output_html(output) -> str:
-    """The richest form of an output that a page without a kernel can show; widgets have none."""
+    """The richest form of an output that a page without a kernel can show; of a widget the still that it brings."""
     if output.output_type == "stream":
         lines = [line.split("\r")[-1] for line in output.text.split("\n")]
         text = "\n".join(line for line in lines if not BAR.search(line)).strip("\n")
@@ -92,10 +92,9 @@ def output_html(output) -> str:
     if PLOTLY in data:
         config = {"displaylogo": False, "responsive": False}
         return to_html(data[PLOTLY], config=config, include_plotlyjs=False, full_html=False, validate=False)
-    if any("widget-view" in mime for mime in data):
-        return ""
+    widget = any("widget-view" in mime for mime in data)  # needs a kernel: its still stands for it, never its repr
     for mime, wrap in FORMS.items():
-        if mime in data:
+        if mime in data and not (widget and mime == "text/plain"):
             return wrap(data[mime])
     return ""
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,9 +12,10 @@ from plotly.colors import get_colorscale, sample_colorscale
 from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
-from radwb.show.theme import FAINT, PLANTED, TRUTH, finish
+from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, finish
 
 MAX_SIDE = 640  # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
+SPARE = 13  # px that `finish` leaves more for a line of the caption than a further line needs
 MAP_COLOURS = "Inferno"  # dark = transparent, so that the scan stays in sight where the map says nothing
 CORNERS = {  # marching squares: which edges of a 2 x 2 cell the outline joins; bits are corners (0,0) (0,1) (1,0) (1,1)
     1: ["LT"], 2: ["TR"], 3: ["LR"], 4: ["BL"], 5: ["TB"], 6: ["TR", "BL"], 7: ["BR"],
@@ -45,6 +47,8 @@ def overlay(
 ) -> go.Figure:  # fmt: skip
     """A map laid over its scan: low values are clear, high values opaque, the colour bar says which is which.
 
+    A `Map` brings its sanity badge into the caption, or the words that it was not checked.
+
     >>> rw.show.overlay(scan, m, truth="Pleural Effusion")
 
     Args:
@@ -62,8 +66,10 @@ def overlay(
     figure = go.Figure([grey_trace(scan), map_trace(values, scan, low, high, alpha), colour_bar(low, high, label)])
     draw_outlines(figure, scan, truth)
     if title is None:
-        title = ": ".join(str(part) for part in (getattr(map, "method", ""), getattr(map, "target", "")) if part)
-    return frame(figure, scan, title=title, caption=caption, width=width, bar=True)
+        target = getattr(map, "target", "")
+        target = " vs ".join(target) if isinstance(target, tuple) else target
+        title = ": ".join(str(part) for part in (getattr(map, "method", ""), target) if part)
+    return frame(figure, scan, title=title, caption=caption, width=width, bar=True, badges=badge_lines([map], width))
 
 
 def grid(
@@ -77,7 +83,7 @@ def grid(
     Args:
         scans: what to show, in reading order.
         titles: one a scan, "<br>" breaks a line.
-        maps: one a scan (None leaves a scan bare), each scaled to its own range.
+        maps: one a scan (None leaves a scan bare), each scaled to its own range; the caption has their badges.
         truth: as in `scan`, for all of them, or a list with one entry a scan.
         columns: scans in a row.
         cell: width of a scan, px.
@@ -108,9 +114,10 @@ def grid(
     figure.update_annotations(font_size=14)
     if maps is not None:
         figure.add_trace(colour_bar(0, 1, "each map from its lowest to its highest", ends=("low", "high")), 1, 1)
-    finish(figure, title=title, caption=caption, width=width)
+    badges = badge_lines(maps or [], width)
+    finish(figure, title=title, caption="<br>".join(part for part in (caption, *badges) if part), width=width)
     top, bottom = (
-        figure.layout.margin.t - 30 + gap,
+        figure.layout.margin.t - 30 + gap - SPARE * len(badges),
         44 if any(t.type == "scatter" and t.showlegend for t in figure.data) else 16,
     )
     figure.update_layout(margin=dict(l=16, r=side - 16, t=top, b=bottom), legend=dict(y=0, yanchor="top"))
@@ -170,6 +177,20 @@ def map_values(map, scan: Scan) -> np.ndarray:
         raise ValueError(f"expected a map in the scan's pixels {scan.shape}, got {values.shape}. "
                          "Try rw.data.to_scan(grid, scan.shape, fit=model.fit).")  # fmt: skip
     return values
+
+
+def badge_lines(maps: Sequence, width: int) -> list[str]:
+    """What the sanity checks said of maps, each verdict once: a sign, words, and a colour only besides."""
+    said = {}
+    for m in (m for m in maps if hasattr(m, "badge")):  # a plain array claims no method, so it has no verdict
+        sign = ("?", FAINT) if m.badge is None else ("✓", COLOURS[0]) if m.badge.passed else ("✗", COLOURS[1])
+        said.setdefault((*sign, str(m.badge or "sanity: not checked")), {})[m.method] = None
+    lines = []
+    for (sign, colour, words), methods in said.items():
+        whose = f"{', '.join(methods)}: " if len(said) > 1 else ""
+        whole = textwrap.wrap(f"{sign} {whose}{words}", int(width / 7.5))  # 7.5 px, a wide letter of the caption
+        lines += [f'<span style="color:{colour}">{line}</span>' for line in whole]
+    return lines
 
 
 def shrink(values: np.ndarray, side: int) -> np.ndarray:
@@ -262,13 +283,17 @@ def outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points[:, 1], points[:, 0]
 
 
-def frame(figure: go.Figure, scan: Scan, *, title: str, caption: str, width: int, bar: bool = False) -> go.Figure:
-    """Axes, the aspect, the patient's side and the caption of a single scan."""
+def frame(
+    figure: go.Figure, scan: Scan, *, title: str, caption: str, width: int, bar: bool = False, badges: Sequence = (),
+) -> go.Figure:  # fmt: skip
+    """Axes, the aspect, the patient's side and the caption of a single scan; `badges` are lines below the caption."""
     height, across = extent(scan)
     room = width - 64 - (110 if bar else 24)
     known = f"pixels {scan.spacing_mm[0]:.3g} x {scan.spacing_mm[1]:.3g} mm" if scan.spacing_mm else "spacing unknown"
     text = "; ".join(p for p in (scan.modality, scan.view, caption, known) if p)
-    finish(figure, title=title, caption=text, width=width, height=int(room * height / across + 160))
+    tall = int(room * height / across + 160 + 19 * len(badges))
+    finish(figure, title=title, caption="<br>".join([text, *badges]), width=width, height=tall)
+    figure.update_layout(margin_t=figure.layout.margin.t - SPARE * len(badges))
     figure.update_xaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[0, across])
     figure.update_yaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[height, 0])
     if scan.view in ("PA", "AP"):

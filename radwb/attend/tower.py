@@ -1,0 +1,113 @@
+"""What one has to know of an image tower to look inside: its blocks, its last feature map, what it reads out."""
+
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+
+QUIET = {"training": False, "grad_checkpointing": False, "dropout_rate": 0.0}  # MONAI drops attention in eval mode too
+ROUTED = {"fused_attn": True, "use_flash_attention": True}  # timm's and MONAI's way to the one function
+
+
+def forward(model, x) -> torch.Tensor:
+    """(B, E) unit embedding of an image-text model or a headless one, (B, K) logits of a classifier; float32."""
+    x = x.to(_precision(model.net))
+    with torch.autocast(x.device.type, enabled=False):  # maps are float32, whatever the caller's precision
+        out = model.encode_image(x) if model.findings is None else model.classify(x)
+    out = out[0] if isinstance(out, tuple) else out  # MONAI's ViT gives its hidden states too
+    return out.to(torch.promote_types(out.dtype, torch.float32))
+
+
+def in_float32(model):
+    """The model, or a copy of it in float32: in half precision the gradients of a cosine vanish."""
+    half = _precision(model.net) in (torch.float16, torch.bfloat16)
+    if not half:
+        return model
+    return replace(model, net=deepcopy(model.net).float())
+
+
+def _precision(net):
+    parameters = list(net.parameters())
+    # of the patch cut: where only matrices are halved, the norms and embeddings beside them are not
+    return next((p for p in parameters if p.ndim > 3), parameters[0]).dtype
+
+
+def has_attention(model) -> bool:
+    return bool(_find_blocks(model))
+
+
+def attention_blocks(model) -> list:
+    """The transformer blocks of the image tower, in order."""
+    blocks = _find_blocks(model)
+    if not blocks:
+        tower = type(getattr(model.net, "visual", model.net)).__name__
+        raise ValueError(
+            f"expected a ViT, got {model.name} ({tower}) without attention from each patch to all. Try method='gradcam'"
+        )
+    return blocks
+
+
+def _find_blocks(model):
+    lists = list(_lists_of_blocks(getattr(model.net, "visual", model.net)))
+    return list(lists[0]) if len(lists) == 1 else []  # several: a pyramid of windows, as in Swin
+
+
+def _lists_of_blocks(module):
+    for name, part in module.named_children():
+        if name not in ("resblocks", "blocks"):
+            yield from _lists_of_blocks(part)
+        elif any(hasattr(m, "num_heads") for m in part.modules()):
+            yield part
+
+
+def last_spatial(model, x):
+    """The last module that gives a feature map on the model's grid."""
+    last, (rows, cols) = [], model.grid  # an odd input size may round up
+
+    def note(module, _, out):
+        spatial = torch.is_tensor(out) and out.ndim == 4 and out.shape[-2:].numel() > 1
+        if spatial and abs(out.shape[-2] - rows) < 2 and abs(out.shape[-1] - cols) < 2:
+            last[:] = [module]
+
+    with ExitStack() as stack, torch.no_grad():
+        for module in model.net.modules():
+            stack.callback(module.register_forward_hook(note).remove)
+        forward(model, x)
+    if not last:
+        raise ValueError(f"expected a last feature map (B, C, {rows}, {cols}) in {model.name}, found none to weight")
+    return last[0]
+
+
+def read_out(model, T: int) -> torch.Tensor:
+    """(1, T): the mixture of tokens that becomes the embedding: the class token, else the mean of the patches."""
+    tower = getattr(model.net, "visual", model.net)
+    tower = getattr(tower, "trunk", tower)
+    patches = model.grid[0] * model.grid[1]
+    pool = getattr(tower, "pool_type", getattr(tower, "global_pool", "token"))
+    read = torch.zeros(1, T, device=model.device)
+    pooled_by_attention = getattr(tower, "attn_pool", None) is not None  # CoCa's, SigLIP's: it asks all tokens
+    if patches < T and pool in ("tok", "token") and not pooled_by_attention:
+        read[0, 0] = 1
+    else:
+        read[0, T - patches :] = 1 / patches
+    return read
+
+
+@contextmanager
+def as_it_was(net, wanted=QUIET):
+    """Eval mode and no gradients of parameters, or other settings of modules; then all put back."""
+    settings = [(m, k, v) for m in net.modules() for k, v in vars(m).items() if k in wanted and v != wanted[k]]
+    # MONAI's flash attention would leave its relative positions out
+    settings = [s for s in settings if not (s[1] in ROUTED and getattr(s[0], "rel_positional_embedding", None))]
+    settings += [(p, "requires_grad", True) for p in net.parameters() if p.requires_grad]
+    fastpath = torch.backends.mha.get_fastpath_enabled()  # a kernel of nn.MultiheadAttention that skips the function
+    try:
+        for owner, name, _ in settings:
+            setattr(owner, name, wanted.get(name, False))
+        torch.backends.mha.set_fastpath_enabled(False)
+        yield
+    finally:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+        torch.backends.mha.set_fastpath_enabled(fastpath)

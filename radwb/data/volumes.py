@@ -1,0 +1,44 @@
+"""What a volume needs on its way out: a window where its values have no unit, and the bytes of a NIfTI file."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+
+from radwb.data.nifti import RAS_TO_LPS
+
+SAMPLE = 1_000_000  # voxels looked at, every n-th along each axis: a volume on disk isn't read as a whole
+
+
+def robust_window(voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)) -> tuple[float, float]:
+    """Two percentiles of the voxels above the lowest one, which is the air around an MR.
+
+    >>> robust_window(np.r_[np.zeros(1000), np.arange(101.0)].reshape(1, 1, -1))
+    (2.0, 99.0)
+
+    Args:
+        voxels: (D, H, W); of a large one a regular sample is looked at.
+    """
+    step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
+    few = np.asarray(voxels[::step, ::step, ::step])
+    body = few[few > few.min()]
+    low, high = np.percentile(body, percentiles) if body.size else (few.min(), few.max())
+    return float(low), float(high)
+
+
+def nifti_bytes(values: np.ndarray, affine: np.ndarray, note: str = "", *, packed: bool = True) -> bytes:
+    """A NIfTI file in memory, with the affine turned from LPS to the format's RAS and no voxel moved in the patient.
+
+    >>> nib.Nifti1Image.from_bytes(nifti_bytes(ct.voxels, ct.affine, packed=False)).affine
+
+    Args:
+        values: (D, H, W) of a type that NIfTI has.
+        affine: (4, 4), index (d, h, w, 1) to LPS mm.
+        note: up to 79 characters for the header.
+        packed: gzip, as in .nii.gz.
+    """
+    image = nib.Nifti1Image(values.transpose(2, 1, 0), RAS_TO_LPS @ affine[:, [2, 1, 0, 3]])
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = note.encode("ascii", "replace")[:79]
+    plain = image.to_bytes()
+    return gzip.compress(plain, 1, mtime=0) if packed else plain
