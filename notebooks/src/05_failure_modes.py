@@ -15,7 +15,7 @@
 # **You will** tie a marker to a finding, prove with an edited image that the model uses it, see whether a map would have
 # told you, retrain one layer, find weak groups, look at the worst misses, and show the model what it has never seen.
 #
-# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 3.5 minutes on two CPU cores. **Data**: the simulator and axial
+# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 4 minutes on two CPU cores. **Data**: the simulator and axial
 # slices of its real CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric radiographs (Kermany et al., CC BY 4.0).
 #
 # *For teaching and research. Not for clinical use.*
@@ -159,8 +159,8 @@ display(rw.show.bars(mass, x="map", y="mean", group="part", line=1, y_title="sha
 on = mass.set_index(["part", "map"])
 shows = [m for m in methods if on.loc[("letter", m), "low"] > max(1, on.loc[(finding, m), "high"])]
 hides = [m for m in methods if on.loc[("letter", m), "high"] < 1]
-Markdown(f"We see that {', '.join(shows) or 'no method'} puts clearly more on the letter than a blind map (1) and than on "
-         f"the lesion; {', '.join(hides) or 'none'} puts less there than a blind map. ({seeds} seeds, {len(scans)} films.)")  # fmt: skip
+Markdown(f"We see clearly more on the letter than in a blind map (1) and than on the lesion by: {', '.join(shows) or 'none'}; "
+         f"less on it than in a blind map by: {', '.join(hides) or 'none'}. ({seeds} seeds, {len(scans)} films.)")  # fmt: skip
 
 # %% [markdown]
 # ## Who takes the bait?
@@ -311,6 +311,7 @@ rw.book.headline(tie_holds=tied.auroc["tie holds"], tie_broken=tied.auroc["tie b
 lines = [
     f"**A letter can carry an AUROC**: {tied.auroc['tie holds']:.2f}, then {tied.auroc['tie broken']:.2f} once it breaks.",
     f"**One layer and {len(val)} honest images** bring {mended.auroc['tie broken']:.2f} back where the tie is broken.",
+    f"**A map may tell**: of {len(methods)} kinds the letter is shown by {', '.join(shows) or 'none'}.",
     f"**The mean hides the weak**: {worst.group} {rw.probe.stated(worst)}, {best.group} {rw.probe.stated(best)}.",
 ]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
