@@ -179,7 +179,7 @@ rw.check.matches(by_hand / by_hand.max(), package / package.max())
 # One film of each finding, the truth outlined. *similarity* is the cosine of each patch with the text; all others you
 # have met.
 
-# %%
+# %% tags=["headline"]
 shown, titles, maps, outlined = [], [], [], []
 for f, pair in asked.items():
     severe = test[test[f] == 1].sort_values(f"{f} severity").iloc[-3]
