@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
 from torch import nn
+from towers import TEXTS, timm_model
 
 from radwb import attend, models
 from radwb.data import Scan
-
-timm = pytest.importorskip("timm")
-TEXTS = ["right pleural effusion", "no pleural effusion", "cardiomegaly"]
 
 
 @pytest.fixture(scope="module")
@@ -26,25 +24,6 @@ def clip():
     for p in model.net.visual.parameters():  # sharper than at initialisation, so that maps differ from place to place
         p.data *= 1.5
     return model
-
-
-def timm_model(name, *, findings=("a", "b"), size=64, **options):
-    torch.manual_seed(0)
-    net = timm.create_model(name, pretrained=False, num_classes=len(findings), **options)
-    grid = getattr(getattr(net, "patch_embed", None), "grid_size", (size // 32, size // 32))
-    return models.Model(
-        net, name, "image", size, 3, (0.5,) * 3, (0.5,) * 3, "pad", tuple(grid), findings=list(findings)
-    )
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return timm_model("vit_tiny_patch16_224", img_size=64, depth=3)
-
-
-@pytest.fixture(scope="module")
-def cnn():
-    return timm_model("resnet10t", size=96)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.networks.nets import ViT
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-from test_attend import TEXTS, seer, timm_model
+from test_attend import seer
 from torch import nn
+from towers import TEXTS, timm_model
 
 from radwb import attend, models
 from radwb.attend import maps, perturb

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from captum.attr import IntegratedGradients, LayerGradCam, NoiseTunnel, Occlusion, Saliency
 from monai.visualize import OcclusionSensitivity
-from test_attend import TEXTS, paper_relevance, paper_rollout, timm_model
+from test_attend import paper_relevance, paper_rollout
 from torch import nn
+from towers import TEXTS
 
 from radwb import attend, data, models
 from radwb.attend import formulas, maps
@@ -33,16 +34,6 @@ def tiny(seed=1, **changes):
 @pytest.fixture(scope="module", params=["random", "trained"])
 def clip(request):
     return tiny() if request.param == "random" else models.load("radwb-tiny")
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return timm_model("vit_tiny_patch16_224", img_size=64, depth=3)
-
-
-@pytest.fixture(scope="module")
-def cnn():
-    return timm_model("resnet10t", size=96)
 
 
 @pytest.fixture(scope="module")

@@ -302,3 +302,12 @@ def test_classify_gives_the_heads_probabilities_for_findings_of_the_table(model,
     model.findings = None
     with pytest.raises(ValueError, match="classifier head"):
         probe.classify(model, table)
+
+
+@pytest.mark.parametrize(("scores", "perfect"), [([0, 0, 0, 1, 1], 1), ([1, 1, 1, 0, 0], 0)])
+def test_a_perfect_auroc_is_no_certainty(scores, perfect):
+    truth = pd.DataFrame({"Edema": [0, 0, 0, 1, 1]})
+    row = probe.Scores(pd.DataFrame({"Edema": scores}), truth, np.array(list("abcde"))).auroc().iloc[0]
+    bound = 2 / (2 + 1.959964**2)  # Wilson's for 2 of 2, by hand: n / (n + z^2)
+    assert row.auroc == perfect
+    assert (row.low, row.high) == pytest.approx((bound, 1) if perfect else (0, 1 - bound))

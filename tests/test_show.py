@@ -239,3 +239,11 @@ def test_every_point_is_drawn_in_the_colour_of_its_name():
 def test_no_figure_calls_on_the_network():
     figures = [rw.show.scan(SCAN, truth=True), rw.show.forest(AUROC), rw.show.heat(np.eye(3)), rw.show.hist([1, 2, 3])]
     assert not any("http" in f.to_json() for f in figures)
+
+
+def test_a_long_question_is_a_title_of_several_lines_and_a_pair_reads_as_one():
+    pair = ("there is a small left pleural effusion", "there is no pleural effusion at all")
+    asked = Map(np.eye(8, dtype=np.float32), "relevance", target=pair)
+    title = rw.show.overlay(Scan(np.zeros((8, 8), np.float32)), asked, width=480).layout.title.text
+    assert title.replace("<br>", " ") == f"relevance: {pair[0]} vs {pair[1]}"
+    assert max(map(len, title.split("<br>"))) * 12 <= 480  # px a wide letter of the title takes

@@ -12,9 +12,18 @@ import torch
 import torch.nn.functional as F
 
 from radwb.attend.targets import directions
-from radwb.attend.tower import ROUTED, as_it_was, attention_blocks, forward, has_attention, last_spatial
+from radwb.attend.tower import (
+    EXACT,
+    HALF,
+    ROUTED,
+    as_it_was,
+    attention_blocks,
+    forward,
+    has_attention,
+    last_spatial,
+    require_equal,
+)
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}  # of the largest value; half precision: 2e-2
 CHUNK = 2**26  # numbers of attention that are in memory at once where no gradient is asked (256 MiB)
 _one_at_a_time = threading.RLock()  # the function that is replaced belongs to the whole process
 _proven = WeakSet()  # networks whose output was seen to be the same with and without capture
@@ -84,8 +93,8 @@ def watch(model, x, *, first=None, layers=None, rows=None, mean_heads=False, tok
         with as_it_was(model.net, ROUTED), taps:
             output = forward(model, x.detach())
     if plain is not None:
-        tolerance = 1e-4 if taps.precision in TOLERANCE else 2e-2
-        _require_equal(output[:1], plain, tolerance, "the model's output changes under capture")
+        tolerance = 1e-4 if taps.precision in EXACT else HALF
+        require_equal(output[:1], plain, tolerance, "the model's output changes under capture")
         _proven.add(model.net)
     return taps, output
 
@@ -180,8 +189,8 @@ class _Taps:
             if i in self.layers:
                 kept.append(self.reduce(weights, at))
             outs.append(weights.to(value.dtype) @ value)
-            _require_equal(outs[-1], theirs[:, :, at], TOLERANCE.get(query.dtype, 2e-2), f"block {i}: softmax(QK) V")
-            _require_equal(weights.sum(-1), torch.ones(()), 1e-5, f"block {i}: sums of rows")
+            require_equal(outs[-1], theirs[:, :, at], EXACT.get(query.dtype, HALF), f"block {i}: softmax(QK) V")
+            require_equal(weights.sum(-1), torch.ones(()), 1e-5, f"block {i}: sums of rows")
         if kept:
             self.attention[i] = torch.cat(kept, 2) if self.mixtures(T) is None else sum(kept)
         if self.keeps_tokens:
@@ -219,9 +228,3 @@ def _softmax(query, key, mask, scale):
 
 def _part(mask, at):
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., at, :]
-
-
-def _require_equal(mine, theirs, tolerance, what):
-    error = float((mine - theirs).detach().abs().max())
-    if not error <= tolerance * max(1.0, float(theirs.detach().abs().max())):  # also false for NaN
-        raise RuntimeError(f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted")

@@ -11,7 +11,7 @@ import torch
 from radwb import data
 from radwb.attend.capture import capture
 from radwb.attend.doubt import sanity_check
-from radwb.attend.maps import UNASKED, _require_sense, grids
+from radwb.attend.maps import UNASKED, grids, require_sense
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
 from radwb.attend.tower import has_attention, in_float32, read_out
@@ -148,7 +148,7 @@ class Cases:
 
     def _grid(self, case, choice):
         model, target = self.models[choice.model], asked(choice.target)
-        _require_sense(model, choice.method, target, choice.head, choice.layer)
+        require_sense(model, choice.method, target, choice.head, choice.layer)
         if choice.method == "attention":
             heads = self.heads(case, choice.model, choice.patch)
             head = 0 if choice.head is None else 1 + range(heads.shape[1] - 1)[choice.head]

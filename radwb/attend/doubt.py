@@ -101,11 +101,11 @@ def sanity_check(
     _require_patients(scans, groups)
     changes = _changes(model, scans, target, nonsense, others, shuffled_model, draws, cascade, seed)
     how = dict(method=method, layer=layer, head=head)
-    maps, values = _values(model, scans, target, **how), {}
+    maps, values = maps_by(model, scans, target, **how), {}
     plain = ranks(maps)
     for name, how_to in tqdm(changes, "sanity", delay=2, leave=False):
         changed, asked = how_to()
-        same = similarity(plain, ranks(_values(changed, scans, asked, **how)))
+        same = similarity(plain, ranks(maps_by(changed, scans, asked, **how)))
         values.setdefault(name, []).append(same if name[0] in ("nonsense phrase", "other finding") else np.abs(same))
     values = pd.DataFrame({name: np.mean(v, axis=0) for name, v in values.items()})
     values["reference", "another patient's scan"] = _between(plain, groups)
@@ -169,7 +169,8 @@ def _grid(map):
     return pool(values[None, None], SIDE[values.ndim]).flatten().numpy().astype(np.float64)
 
 
-def _values(model, scans, target, *, method, layer, head):
+def maps_by(model, scans, target, *, method, layer, head) -> list:
+    """A Map or array of each scan, by a name in `METHODS` or a function (model, scan, target) -> Map or array."""
     if callable(method):
         return [method(model, scan, target) for scan in scans]
     return attention_maps(model, scans, method=method, targets=target, layer=layer, head=head)

@@ -10,8 +10,7 @@ from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import cg
 from tqdm.auto import tqdm
 
-from radwb.attend.doubt import ranks, similarity
-from radwb.attend.maps import attention_maps
+from radwb.attend.doubt import maps_by, ranks, similarity
 from radwb.attend.score import mean_by_patient, random_map
 from radwb.attend.targets import directions
 from radwb.attend.tower import forward
@@ -128,13 +127,13 @@ def stability(
     groups = np.arange(len(scans)) if groups is None else groups
     if not (np.abs(shifts) < 1).all():
         raise ValueError(f"expected shifts as shares of the scan's sides, under 1, got {tuple(shifts)}")
-    ask, found = dict(method=method, target=target, layer=layer, head=head), []
-    plain = _arrays(model, scans, **ask)
+    ask, found = dict(target=target, method=method, layer=layer, head=head), []
+    plain = _values(maps_by(model, scans, **ask))
     for shift in tqdm(shifts, "shifting", delay=2, leave=False):
         px = [tuple(round(share * side) for share, side in zip(shift, s.shape, strict=True)) for s in scans]
         moved = [replace(s, pixels=_shift(s.pixels, *by), truth={}) for s, by in zip(scans, px, strict=True)]
         parts = [(_window(m, dy, dx), _window(p, -dy, -dx), _window(p, dy, dx))
-                 for m, p, (dy, dx) in zip(_arrays(model, moved, **ask), plain, px, strict=True)]  # fmt: skip
+                 for m, p, (dy, dx) in zip(_values(maps_by(model, moved, **ask)), plain, px, strict=True)]  # fmt: skip
         there, back, place = (ranks(few) for few in zip(*parts, strict=True))
         found.append(np.stack([similarity(there, back), similarity(there, place)], 1))
     points = pd.DataFrame(np.mean(found, axis=0), columns=["moved back", "left in place"])
@@ -209,10 +208,8 @@ def _system(shape):
     return (diags(np.asarray(weights.sum(1)).ravel()) - weights).tocsr()
 
 
-def _arrays(model, scans, *, method, target, layer, head):
-    if callable(method):
-        return [np.asarray(getattr(m, "values", m)) for m in (method(model, scan, target) for scan in scans)]
-    return [m.values for m in attention_maps(model, scans, method=method, targets=target, layer=layer, head=head)]
+def _values(maps):
+    return [np.asarray(getattr(m, "values", m)) for m in maps]
 
 
 def _shift(pixels, dy, dx):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from radwb.attend.capture import capture
 from radwb.attend.faithful import target_scores
 from radwb.attend.score import mean_by_patient
-from radwb.attend.tower import attention_blocks, read_out
+from radwb.attend.tower import attention_blocks, output_projection, read_out
 from radwb.data.geometry import to_input
 
 
@@ -183,17 +183,14 @@ def _next_patient(groups, i):
 
 
 def _projection(model, layer):
-    """The weights behind a block's heads and how many heads there are."""
-    for module in attention_blocks(model)[layer].modules():
-        linear = getattr(module, "out_proj", getattr(module, "proj", None))
-        heads = getattr(module, "num_heads", 0)
-        if heads and isinstance(linear, nn.Linear) and linear.in_features % heads == 0:
-            between = [n for n in ("norm", "ln", "inner_attn_ln") if not isinstance(getattr(module, n, None),
-                                                                                   nn.Identity | None)]  # fmt: skip
-            if not between:
-                return linear.weight, heads
-    raise ValueError(f"expected heads that end in one linear projection in block {layer} of {model.name}, found none: "
-                     "a single head can't be silenced there")  # fmt: skip
+    """The weights behind a block's heads and how many heads there are; nothing may lie between."""
+    module, linear = output_projection(model, layer)
+    norms = {name: getattr(module, name, None) for name in ("norm", "ln", "inner_attn_ln")}
+    between = [name for name, norm in norms.items() if not isinstance(norm, nn.Identity | None)]
+    if between or linear.in_features % module.num_heads:
+        got = f"{', '.join(between) or 'another width'} between: a single head can't be silenced there"
+        raise ValueError(f"expected heads that end in one projection in block {layer} of {model.name}, got {got}")
+    return linear.weight, module.num_heads
 
 
 def _slice(model, layer, head):

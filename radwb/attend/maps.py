@@ -78,7 +78,7 @@ def attention_maps(model, scans, *, method="relevance", targets=None, layer=None
     """
     one = not isinstance(scans, list | tuple)
     asked = targets if isinstance(targets, list) else [targets] * (1 if one else len(scans))
-    _require_sense(model, method, targets, head, layer)
+    require_sense(model, method, targets, head, layer)
     if not one and len(asked) != len(scans):
         raise ValueError(f"expected a target for each of {len(scans)} scans, got {len(asked)}")
     if method in UNASKED:
@@ -184,7 +184,7 @@ def _layer(model, method, layer):
     return range(len(attention_blocks(model)))[default if layer is None else layer]
 
 
-def _require_sense(model, method, targets, head, layer=None):
+def require_sense(model, method, targets, head, layer=None):
     if method not in METHODS:
         raise ValueError(f"expected a method of {METHODS}, got {method!r}")
     if method not in UNASKED and targets is None:

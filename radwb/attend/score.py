@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude, label
-from scipy.stats import norm
+from sklearn.metrics import average_precision_score
 
-from radwb.probe.scores import resample_patients
+from radwb.probe.scores import resample_patients, wilson
 
 
 def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: float | None = None) -> dict[str, float]:
@@ -50,7 +50,7 @@ def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: floa
         "iou": float((kept & mask).sum() / (kept | mask).sum()),
         "cnr": float(contrast / spread) if spread > 0 else float(np.sign(contrast) * np.inf if contrast else 0.0),
         "energy": float(positive[mask].sum() / positive.sum()) if positive.any() else float(mask.mean()),
-        "auprc": _average_precision(values.ravel(), mask.ravel()),
+        "auprc": float(average_precision_score(mask.ravel(), values.ravel())),
         "area": float(mask.mean()),
     }
 
@@ -221,16 +221,9 @@ def _points(maps, masks, groups, tolerance_px, threshold):
 def _with_wilson(table, points):
     for metric in ("hit", "iou", "energy", "auprc"):
         if points[metric].nunique() == 1 and points[metric][0] in (0, 1):
-            table.loc[metric, ["low", "high"]] = _wilson(points[metric][0], table.loc[metric, "patients"])
+            patients = int(table.loc[metric, "patients"])
+            table.loc[metric, ["low", "high"]] = wilson(int(points[metric][0]) * patients, patients)
     return table
-
-
-def _average_precision(values, mask):
-    order = np.argsort(-values)
-    values, found = values[order], np.cumsum(mask[order])
-    last = np.flatnonzero(np.diff(values, append=-np.inf))  # equal values are one step
-    precision, gained = found[last] / (last + 1), np.diff(found[last], prepend=0)
-    return float((precision * gained).sum() / found[-1])
 
 
 def _ious(values, mask, cuts):
@@ -240,12 +233,6 @@ def _ious(values, mask, cuts):
     kept = values.size - np.searchsorted(np.sort(values, axis=None), cuts)
     inside = mask.sum() - np.searchsorted(np.sort(values[mask]), cuts)
     return inside / (kept + mask.sum() - inside)
-
-
-def _wilson(p, n):
-    z = norm.ppf(0.975)
-    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return (middle - half) / (1 + z**2 / n), (middle + half) / (1 + z**2 / n)
 
 
 def _require_comparable(values, mask):

@@ -5,8 +5,10 @@ from copy import deepcopy
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 QUIET = {"training": False, "grad_checkpointing": False, "dropout_rate": 0.0}  # MONAI drops attention in eval mode too
+EXACT, HALF = {torch.float32: 1e-5, torch.float64: 1e-9}, 2e-2  # how near a re-derived attention has to come
 ROUTED = {"fused_attn": True, "use_flash_attention": True}  # timm's and MONAI's way to the one function
 
 
@@ -92,6 +94,23 @@ def read_out(model, T: int) -> torch.Tensor:
     else:
         read[0, T - patches :] = 1 / patches
     return read
+
+
+def output_projection(model, layer: int):
+    """A block's attention, and the one linear layer behind its heads: (module with num_heads, nn.Linear)."""
+    for module in attention_blocks(model)[layer].modules():
+        linear = getattr(module, "out_proj", getattr(module, "proj", None))
+        if getattr(module, "num_heads", 0) and isinstance(linear, nn.Linear):
+            return module, linear
+    raise ValueError(f"expected heads that end in one linear projection in block {layer} of {model.name}, found none. "
+                     "Try method='attention'")  # fmt: skip
+
+
+def require_equal(mine, theirs, tolerance, what) -> None:
+    """RuntimeError where two tensors differ by more than `tolerance`, as a share of the largest value over 1."""
+    error = float((mine - theirs).detach().abs().max())
+    if not error <= tolerance * max(1.0, float(theirs.detach().abs().max())):  # also false for NaN
+        raise RuntimeError(f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted")
 
 
 @contextmanager

@@ -1,11 +1,10 @@
 """Attention weighed by what it hands over: the norm of each token's projected value."""
 
 import torch
-from torch import nn
 
 from radwb.attend.capture import watch
 from radwb.attend.formulas import value_norm
-from radwb.attend.tower import attention_blocks, read_out
+from radwb.attend.tower import output_projection, read_out
 
 
 def value_norms(model, x, layer: int, head: int | None) -> torch.Tensor:
@@ -19,7 +18,7 @@ def value_norms(model, x, layer: int, head: int | None) -> torch.Tensor:
     Raises:
         ValueError: the attention has no plain output projection.
     """
-    module, linear = _output_projection(model, layer)
+    module, linear = output_projection(model, layer)
     given = []
     hook = module.register_forward_hook(lambda *call: given.append(call[-1]))
     try:
@@ -47,12 +46,3 @@ def _prove(attention, values, weight, bias, out):
     if mine.shape != out.shape or not torch.allclose(mine, out, rtol=1e-4, atol=1e-4 * float(out.abs().max())):
         raise ValueError("value_norm: expected attention, then one linear projection; something lies between them. "
                          "Try method='attention'")  # fmt: skip
-
-
-def _output_projection(model, layer):
-    for module in attention_blocks(model)[layer].modules():
-        linear = getattr(module, "out_proj", getattr(module, "proj", None))
-        if hasattr(module, "num_heads") and isinstance(linear, nn.Linear):
-            return module, linear
-    raise ValueError(f"value_norm: expected an attention with an output projection in {model.name}, found none. "
-                     "Try method='attention'")  # fmt: skip

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map
 from radwb.attend.maps import attention_maps
-from radwb.attend.tower import QUIET, ROUTED, as_it_was
+from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
@@ -294,7 +294,7 @@ def _trace(net, x, target) -> list[_Layer]:
             join = lambda _, args, to=layer: keep(to, *args)  # noqa: E731
             hooks.callback(block.attn.out_rearrange.register_forward_pre_hook(join).remove)
         out = _output(net, x)
-        _require_equal(out.detach(), plain, 1e-4, f"{net.name}: output")
+        require_equal(out.detach(), plain, 1e-4 if plain.dtype in EXACT else HALF, f"{net.name}: output")
         if target is not None:
             gradients = torch.autograd.grad(_score(net, out, target).sum(), [layer.out for layer in layers])
     for n, layer in enumerate(layers):
@@ -309,18 +309,11 @@ def _times(flow, layer, head=None):
     for n in range(0, q.shape[1], ROWS):
         rows = slice(n, n + ROWS)
         a = (layer.scale * q[:, rows] @ k.mT).softmax(-1)  # (heads, rows, T)
-        _require_equal(a @ v, layer.out[:, rows], 1e-5, "softmax(QK) V")
+        require_equal(a @ v, layer.out[:, rows], EXACT.get(v.dtype, HALF), "softmax(QK) V")
         if layer.gradient is not None:
             a = (a * (layer.gradient[:, rows] @ v.mT)).clamp(min=0)
         total += flow[:, rows] @ (a.mean(0) if head is None else a[head])
     return total
-
-
-def _require_equal(mine, theirs, tolerance, what):
-    error, size = float((mine - theirs).abs().max()), max(1.0, float(theirs.abs().max()))
-    tolerance = tolerance if theirs.dtype in (torch.float32, torch.float64) else 2e-2
-    if not error <= tolerance * size:  # also false for NaN
-        raise RuntimeError(f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted")
 
 
 def _require_sense(net, method, target, head):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+from scipy.stats import binomtest, rankdata
 
 CHUNK = 32  # resamples at a time: the working set stays in cache
 
@@ -132,6 +132,9 @@ class Scores:
     def auroc(self, *, n_boot=1000, seed=0) -> pd.DataFrame:
         """One row a finding: AUROC with its 95 % percentile interval over patients.
 
+        An AUROC of 0 or 1 is the same in every resample, which would give it an interval without width. It gets
+        Wilson's, as if it were a share of as many patients as the rarer class has.
+
         Returns:
             finding, auroc, low, high, n and positives (labelled images), patients (of these), dropped
             (uncertain or not mentioned), note (why a number is missing or weak, else "").
@@ -174,15 +177,19 @@ class Scores:
 
     def _row(self, finding, boots):
         y, _, keep = _labelled(self.truth[finding], self.values[finding])
+        patients, value = np.asarray(self.patient_id)[keep], auroc(self.truth[finding], self.values[finding])
         low, high = _interval(boots)
+        if value in (0, 1):  # no resample differs; cautious: a share of as many patients as the rarer class has
+            rarer = min(len(set(patients[y])), len(set(patients[~y])))
+            low, high = wilson(int(value) * rarer, rarer)
         return {
             "finding": finding,
-            "auroc": auroc(self.truth[finding], self.values[finding]),
+            "auroc": value,
             "low": low,
             "high": high,
             "n": len(y),
             "positives": int(y.sum()),
-            "patients": len(set(np.asarray(self.patient_id)[keep])),
+            "patients": len(set(patients)),
             "dropped": int((~keep).sum()),
             "note": _note(y, boots),
         }
@@ -195,6 +202,11 @@ def stated(row, value="auroc") -> str:
     '0.84 (0.80 to 0.88)'
     """
     return f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, which has a width at 0 and 1 too."""
+    return tuple(map(float, binomtest(hits, n).proportion_ci(method="wilson")))
 
 
 def _interval(boots):

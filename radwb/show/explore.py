@@ -12,13 +12,10 @@ import anywidget
 import numpy as np
 import traitlets
 from PIL import Image, ImageDraw, ImageFont
-from plotly.colors import sample_colorscale
 
-from radwb.show.images import MAP_COLOURS, MAX_SIDE, extent, outline, shrink
+from radwb.show.images import LUT, MAX_SIDE, blend, extent, outline, shrink
 from radwb.show.theme import FAINT, INK, PLANTED, TRUTH
 
-LUT = np.round(np.array(sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple")) * 255)
-LUT = LUT.astype(np.uint8)  # (256, 3)
 LOOK = {"window": 1.0, "level": 0.5, "alpha": 0.75, "truth": True}
 SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
 LEGAL, PANEL = "Not for clinical use", 480  # px that a scan's longer side has in a still
@@ -285,13 +282,10 @@ def _panel(scan, values, view, look) -> Image.Image:
 def _picture(scan, values, look) -> Image.Image:
     """The same mixture as explore.js draws: the windowed scan under the map's colours, clear where the map is low."""
     grey = (shrink(scan.pixels, MAX_SIDE).clip(0, 1) - look["level"]) / max(look["window"], 1e-3) + 0.5
-    mixed = np.repeat(grey.clip(0, 1)[..., None] * 255, 3, -1)  # (H, W, 3)
     if values is not None:
-        small = shrink(values, MAX_SIDE)
-        level = (small - small.min()) / ((small.max() - small.min()) or 1)
-        alpha = (level**0.7 * look["alpha"])[..., None]
-        mixed = mixed * (1 - alpha) + LUT[np.round(level * 255).astype(np.uint8)] * alpha
-    return Image.fromarray(np.round(mixed).astype(np.uint8))
+        values = shrink(values, MAX_SIDE)
+        values = (values - values.min()) / (np.ptp(values) or 1)
+    return blend(grey.clip(0, 1), values, look["alpha"])
 
 
 def _write(sheet, place, text, colour):

@@ -17,6 +17,8 @@ from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, finish
 MAX_SIDE = 640  # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
 SPARE = 13  # px that `finish` leaves more for a line of the caption than a further line needs
 MAP_COLOURS = "Inferno"  # dark = transparent, so that the scan stays in sight where the map says nothing
+LUT = np.round(np.array(sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple")) * 255)
+LUT = LUT.astype(np.uint8)  # (256, 3)
 CORNERS = {  # marching squares: which edges of a 2 x 2 cell the outline joins; bits are corners (0,0) (0,1) (1,0) (1,1)
     1: ["LT"], 2: ["TR"], 3: ["LR"], 4: ["BL"], 5: ["TB"], 6: ["TR", "BL"], 7: ["BR"],
     8: ["BR"], 9: ["LT", "BR"], 10: ["TB"], 11: ["BL"], 12: ["LR"], 13: ["TR"], 14: ["LT"],
@@ -69,6 +71,7 @@ def overlay(
         target = getattr(map, "target", "")
         target = " vs ".join(target) if isinstance(target, tuple) else target
         title = ": ".join(str(part) for part in (getattr(map, "method", ""), target) if part)
+        title = "<br>".join(textwrap.wrap(title, width // 12))  # 12 px, a wide letter of the title
     return frame(figure, scan, title=title, caption=caption, width=width, bar=True, badges=badge_lines([map], width))
 
 
@@ -210,10 +213,23 @@ def map_trace(values, scan: Scan, low: float, high: float, alpha: float, side: i
     """A palette PNG whose alpha rises with the value: one byte a pixel instead of four."""
     level = np.nan_to_num(np.clip((shrink(values, side) - low) / ((high - low) or 1), 0, 1))
     image = Image.fromarray(np.round(level * 255).astype(np.uint8)).convert("P")
-    colours = sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple")
-    image.putpalette(np.round(np.array(colours) * 255).astype(np.uint8).tobytes())
-    image.info["transparency"] = bytes(np.round(np.linspace(0, 1, 256) ** 0.7 * alpha * 255).astype(np.uint8))
+    image.putpalette(LUT.tobytes())
+    image.info["transparency"] = bytes(np.round(opacity(np.linspace(0, 1, 256), alpha) * 255).astype(np.uint8))
     return image_trace(image, scan)
+
+
+def opacity(level, alpha: float):
+    """How opaque a map is where it has come so far from its lowest (0) to its highest (1)."""
+    return level**0.7 * alpha
+
+
+def blend(grey: np.ndarray, level: np.ndarray | None, alpha: float) -> Image.Image:
+    """(H, W) display values and (H, W) of a map, both in [0, 1], mixed as `overlay` draws them."""
+    mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
+    if level is not None:
+        share = opacity(level, alpha)[..., None]
+        mixed = mixed * (1 - share) + LUT[np.round(level * 255).astype(np.uint8)] * share
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
 def image_trace(image: Image.Image, scan: Scan) -> go.Image:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from plotly.colors import sample_colorscale
 
 from radwb.data.scan import Volume
 from radwb.data.volumes import nifti_bytes, robust_window
-from radwb.show.images import MAP_COLOURS, badge_lines, extent, plane_name, planes
+from radwb.show.images import badge_lines, blend, extent, plane_name, planes
 from radwb.show.theme import FAINT, FONT, INK
 
 VIEWERS = ("itkwidgets", "ipyniivue", "plotly", "still")  # from the heaviest to the one that needs nothing
@@ -29,7 +28,6 @@ ITK_HOST = "dweb.link"  # what itkwidgets 1.0a55 opens its viewer from
 SOFT_TISSUE = (-160, 240)  # HU
 STEPS = 48  # slices a plane in the plotly figure: a page stays near a megabyte
 HOW = "Wheel: slices. Left drag: crosshair, or turn the rendering. Right drag: window."
-COLOURS = np.array(sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple"))
 
 
 @dataclass(eq=False)
@@ -176,12 +174,8 @@ class _Look:
 
     def picture(self, axis, index):
         """One slice as a radiologist looks at it, with the map over it."""
-        shown = self.small.slice(axis, index, self.window).pixels[..., None]
-        if self.level is not None:
-            share = self.level.slice(axis, index, (0, 1)).pixels
-            opacity = (share**0.7 * self.alpha)[..., None]
-            shown = shown * (1 - opacity) + COLOURS[np.rint(share * 255).astype(int)] * opacity
-        return Image.fromarray(np.rint(np.broadcast_to(shown, (*shown.shape[:2], 3)) * 255).astype(np.uint8))
+        share = None if self.level is None else self.level.slice(axis, index, (0, 1)).pixels
+        return blend(self.small.slice(axis, index, self.window).pixels, share, self.alpha)
 
 
 def _thin(volume, steps):
@@ -249,6 +243,7 @@ def _bytes(image, kind, **options):
 
 def _figure(look, lines):
     """Three planes, each with a slider over its slices; the pictures lie in the figure, so that it works offline."""
+    lines = [line for line in lines if line]
     figure = planes(look.small, window_hu=look.window, at=tuple(look.at), title=lines[0], width=1000)
     caption = "<br>".join([*lines[1:], "axes in mm; the slider below a plane moves its slice"])
     extra = 18 * caption.count("<br>")
