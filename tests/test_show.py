@@ -202,6 +202,16 @@ def test_bars_take_their_groups_and_intervals():
     assert np.allclose(figure.data[0].y + figure.data[0].error_y.array, AUROC["high"])
 
 
+def test_nine_groups_differ_and_their_legend_takes_no_room_from_the_bars():
+    frame = pd.DataFrame({"finding": "effusion", "hit": 0.5, "map": [f"a method's name {n}" for n in range(9)]})
+    figure, one = (rw.show.bars(part, x="finding", y="hit", group="map", title="Where?") for part in (frame, frame[:2]))
+    looks = {(t.marker.color, t.marker.pattern.shape) for t in figure.data}
+    assert len(looks) == 9
+    rows = (figure.layout.margin.t - one.layout.margin.t) / 20
+    assert rows >= 2
+    assert figure.layout.height - figure.layout.margin.t == one.layout.height - one.layout.margin.t
+
+
 def test_a_log_with_gaps_is_drawn_where_it_was_measured():
     log = pd.DataFrame({"step": range(50), "loss": np.linspace(4, 1, 50), "val_loss": np.nan, "val_recall": np.nan})
     log.loc[::10, ["val_loss", "val_recall"]] = 0.5
@@ -225,6 +235,14 @@ def test_a_matrix_keeps_its_labels_and_values():
     assert list(figure.layout.yaxis.ticktext) == list("xyz")
     assert figure.layout.yaxis.autorange == "reversed"  # the first row is on top
     assert list(figure.layout.xaxis.ticktext) == ["left", "right"]
+
+
+def test_the_labels_of_narrow_columns_do_not_run_into_each_other():
+    words = ["there is a small left pleural effusion with more words than fit"] * 16
+    wide, narrow = (rw.show.heat(np.eye(n), columns=words[:n], width=560).layout.xaxis.ticktext[0] for n in (3, 16))
+    assert wide.count("<br>") == 2
+    assert "<br>" not in narrow
+    assert narrow.endswith(" ...")  # one line of 17 px is all that a column of 19 px holds
 
 
 def test_every_point_is_drawn_in_the_colour_of_its_name():

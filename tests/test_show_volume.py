@@ -24,7 +24,7 @@ TURNED = np.array([[0, -0.7, 0, 40], [0, 0, -0.8, 30], [-2.0, 0, 0, 90], [0, 0, 
 
 @pytest.fixture
 def ct():
-    return Volume(np.rint(RNG.normal(0, 300, (20, 30, 40))).astype(np.float32), AXIAL, "CT")
+    return Volume(np.rint(np.random.default_rng(0).normal(0, 300, (20, 30, 40))).astype(np.float32), AXIAL, "CT")
 
 
 def a_map(volume, at):

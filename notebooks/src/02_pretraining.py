@@ -305,7 +305,7 @@ nearest one of *another* patient shares the colour; by chance {control:.0%} woul
 # The step that hurts is the image tower. How far would this machine get with a real collection?
 
 # %%
-speed, mimic = config["images_per_s"], 377_110  # images of MIMIC-CXR
+speed, mimic = config["images_per_s"], 377_110  # images of MIMIC-CXR (Johnson et al., 2019, doi 10.1038/s41597-019-0322-0)
 budget = pd.DataFrame({"images": [config["n_train"], mimic], "epochs": [epochs, 32]}, index=["this run", "MIMIC-CXR"])
 budget["hours at this speed"] = (budget["images"] * budget["epochs"] / speed / 3600).round(2)
 display(budget)

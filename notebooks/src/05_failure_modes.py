@@ -193,7 +193,7 @@ from sklearn.preprocessing import StandardScaler
 val, tuned = table[table["split"] == "val"], result.tuned[1.0]
 loose = rw.fail.add_marker(rw.data.images(val, model.size), rw.fail.tie(val[finding], 0.5, seed=7), **result.marker)
 last = make_pipeline(StandardScaler(), LogisticRegression(C=100, class_weight="balanced", max_iter=2000))
-last.fit(rw.models.embed(tuned.model, loose), val[finding])
+last = last.fit(rw.models.embed(tuned.model, loose), val[finding])
 
 # %%
 pair = (result.images, rw.fail.add_marker(result.images, **result.marker))

@@ -127,6 +127,7 @@ def bars(
         if {"low", "high"} <= set(part.columns):
             error = dict(array=part["high"] - part[y], arrayminus=part[y] - part["low"], color=INK, thickness=1.8)
         look = dict(marker_color=COLOURS[n % 8], name=str(name), showlegend=group is not None)
+        look |= dict(marker_pattern_shape="/") if n >= 8 else {}  # no colour means two things
         figure.add_trace(go.Bar(x=part[x].astype(str), y=part[y], error_y=error, **look))
     if line is not None:
         figure.add_hline(line, line=dict(color=FAINT, dash="dash", width=1.5))
@@ -146,7 +147,7 @@ def heat(
 
     Args:
         matrix: (R, C) array or DataFrame (its index and columns are the labels).
-        rows, columns: labels; long ones are folded, and cut after three lines.
+        rows, columns: labels; long ones are folded, and cut after the lines that fit, three at most.
         label: what the colours mean.
         limits: values at both ends of the colours.
         numbers: whether the value stands in each cell; None = up to 100 cells.
@@ -159,7 +160,9 @@ def heat(
     bar = dict(title=dict(text=label, side="right", font_size=13), thickness=14, outlinewidth=0)
     look = dict(colorscale="Cividis", zmin=low, zmax=high, colorbar=bar, texttemplate="%{z:.2f}" if numbers else None)
     figure = go.Figure(go.Heatmap(z=z, hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>", **look))
-    rows, columns = ([fold(n) for n in names] if names is not None else None for names in (rows, columns))
+    across = int(0.55 * width / z.shape[1] / 17)  # lines of 17 px that stand side by side in a column
+    rows, columns = ([fold(n, lines=k) for n in names] if names is not None else None
+                     for names, k in ((rows, 3), (columns, min(max(across, 1), 3))))  # fmt: skip
     slanted = sum(map(len, columns or ())) > width / 12
     height = int(width * min(z.shape[0] / z.shape[1], 1)) + 40 + slanted * 190
     finish(figure, title=title, caption=caption, width=width, height=height)
@@ -171,8 +174,8 @@ def heat(
     return figure.update_yaxes(title_text=y_title, autorange="reversed")
 
 
-def fold(text: str, width: int = 24) -> str:
-    return "<br>".join(textwrap.wrap(str(text), width, max_lines=3, placeholder=" ..."))
+def fold(text: str, width: int = 24, lines: int = 3) -> str:
+    return "<br>".join(textwrap.wrap(str(text), width, max_lines=lines, placeholder=" ..."))
 
 
 def hist(

@@ -118,7 +118,8 @@ def grid(
     if maps is not None:
         figure.add_trace(colour_bar(0, 1, "each map from its lowest to its highest", ends=("low", "high")), 1, 1)
     badges = badge_lines(maps or [], width)
-    finish(figure, title=title, caption="<br>".join(part for part in (caption, *badges) if part), width=width)
+    said = "<br>".join(part for part in (caption, *badges) if part)
+    finish(figure, title=title, caption=said, width=width, legend=False)  # it stands below
     top, bottom = (
         figure.layout.margin.t - 30 + gap - SPARE * len(badges),
         44 if any(t.type == "scatter" and t.showlegend for t in figure.data) else 16,

@@ -27,12 +27,27 @@ pio.templates["radwb"] = go.layout.Template(
 )
 
 
-def finish(figure: go.Figure, *, title: str, caption: str = "", width: int = 720, height: int = 420) -> go.Figure:
-    """Give a figure the common look, its title, and its caption below the title (where no axis can run into it)."""
-    room = 24 * (title.count("<br>") + 1) * bool(title) + 32 * (caption.count("<br>") + 1) * bool(caption)
+def finish(
+    figure: go.Figure, *, title: str, caption: str = "", width: int = 720, height: int = 420, legend: bool = True
+) -> go.Figure:
+    """Give a figure the common look, its title, and its caption below the title (where no axis can run into it).
+
+    Args:
+        legend: whether the legend stands between caption and axes; further rows of it make the figure taller.
+    """
+    more = 20 * (legend_rows(figure, width - 88) - 1) if legend else 0
+    height += more
+    room = more + 24 * (title.count("<br>") + 1) * bool(title) + 32 * (caption.count("<br>") + 1) * bool(caption)
     caption_font = dict(size=14, color=FAINT)
     head = dict(text=title or caption, subtitle=dict(text=caption if title else "", font=caption_font))
     if not title:
         head["font"] = caption_font
     figure.update_layout(template="radwb", width=width, height=height, margin=dict(l=64, r=24, t=54 + room, b=58))
     return figure.update_layout(title=head | dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16)))
+
+
+def legend_rows(figure: go.Figure, room: int) -> int:
+    """How many rows a legend takes in `room` px; plotly gives each entry the width of the longest."""
+    names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    entry = 45 + 8 * max(map(len, names), default=0)  # px: the mark, and a letter of 15 px type
+    return max(1, -(-len(names) // max(1, room // entry)))

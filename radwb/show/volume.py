@@ -243,13 +243,12 @@ def _bytes(image, kind, **options):
 
 def _figure(look, lines):
     """Three planes, each with a slider over its slices; the pictures lie in the figure, so that it works offline."""
-    lines = [line for line in lines if line]
     figure = planes(look.small, window_hu=look.window, at=tuple(look.at), title=lines[0], width=1000)
     caption = "<br>".join([*lines[1:], "axes in mm; the slider below a plane moves its slice"])
     extra = 18 * caption.count("<br>")
     figure.update_layout(
         sliders=[_slider(look, figure, n, axis) for n, axis in enumerate(look.axes())],
-        title_subtitle_text=caption, height=figure.layout.height + extra + 70,
+        title_text=lines[0], title_subtitle_text=caption, height=figure.layout.height + extra + 70,
         margin=dict(t=figure.layout.margin.t + extra, b=figure.layout.margin.b + 70),
     )  # fmt: skip
     for note, axis in zip(figure.layout.annotations, look.axes(), strict=True):

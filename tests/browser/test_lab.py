@@ -78,6 +78,11 @@ def test_a_figure_is_drawn_in_lab(address, page, tmp_path_factory):
         page.wait_for_selector(".jp-NotebookPanel .js-plotly-plot .main-svg", timeout=90_000)
         image = page.locator(".js-plotly-plot .imagelayer image").first
         assert image.bounding_box()["width"] > 100
+        before = notebook.stat().st_mtime_ns
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(3000)
+        assert notebook.stat().st_mtime_ns > before
+        assert list(folder.glob("*.py")) == []  # a save pairs no script
         assert page.outside == []
     finally:
         shutil.rmtree(folder)
