@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from attention import ATTENTION
+from browser import BROWSER
 from rows import row, timed
 from tqdm import tqdm
+from volumes import VOLUMES
 
 import radwb as rw
 
@@ -105,7 +107,8 @@ def import_time() -> dict:
     return row("import radwb", "1/s", 1, seconds, bound=1 / 0.3, of="ours", equal="without torch")
 
 
-ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time, **ATTENTION}
+ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time,
+        **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
 
 
 def main(names: list[str]) -> int:
@@ -113,13 +116,14 @@ def main(names: list[str]) -> int:
     for name in tqdm(names or list(ROWS), desc="bench"):
         r = ROWS[name]()
         if r is None:
-            tqdm.write(f"{name}: its peer is not installed. Try: pip install grad-cam")
+            tqdm.write(f"{name}: not measured, its peer is not installed (grad-cam; playwright and Chromium)")
             continue
         rows.append(r)
         peer = f"{r['peer']:.3g}" if r["peer"] else "-"
         ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
         tqdm.write(f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} ratio {ratio:>8} "
                    f"bound {r['bound']:.3g} ({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}")  # fmt: skip
+        tqdm.write(f"    {r['equal']}")
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps({"cores": os.cpu_count(), "torch": torch.__version__, "rows": rows}, indent=1) + "\n")
     return 0

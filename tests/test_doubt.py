@@ -4,6 +4,7 @@ import zlib
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -408,6 +409,19 @@ def test_curves_start_and_end_at_the_scan_as_it_is_and_areas_are_theirs():
     assert gain["insertion", "gain"] == pytest.approx(gain["insertion", "map"] - gain["insertion", "random"])
     one = attend.faithfulness(model, scans[0], maps[0], target=lambda x: x.mean((1, 2, 3)), shares=(0.5,), noise=0)
     assert one.curves["mean"][0] == pytest.approx(scans[0].pixels.mean(), rel=1e-5)  # a score of one's own
+
+
+def test_several_methods_share_their_control_and_get_what_each_gets_alone():
+    model, scans = box_model(), [bright_box(seed) for seed in range(4)]
+    box = model.net.weight.detach().numpy()[0] * 120
+    maps = {"good": [box] * 4, "bad": [1 - box] * 4}
+    how = dict(target="box", shares=(0.2, 0.6), noise=0)
+    together = attend.faithfulness(model, scans, maps, **how)
+    for name, few in maps.items():
+        alone = attend.faithfulness(model, scans, few, **how)
+        pd.testing.assert_frame_equal(together.table.loc[name], alone.table)
+        theirs = together.curves[together.curves["map"] == name].drop(columns="map").reset_index(drop=True)
+        pd.testing.assert_frame_equal(theirs, alone.curves)
 
 
 def test_deletion_takes_pixels_of_the_scan_and_none_of_the_padding():

@@ -433,7 +433,7 @@ def test_each_slice_map_is_that_of_the_slice_alone(seer, ct):
 
 def test_what_does_not_fit_is_said(classifier, cnn, ct):
     for method in ("attention", "rollout", "relevance"):
-        with pytest.raises(ValueError, match="expected a MONAI ViT for .*cnn .DenseNet121.*gradcam"):
+        with pytest.raises(ValueError, match="expected a MONAI ViT or Swin for .*cnn .DenseNet121.*gradcam"):
             attend.volume_map(cnn, ct, method=method, target=0)
     for wrong in (7, "heart", None):
         with pytest.raises(ValueError, match="target"):

@@ -7,6 +7,7 @@ from radwb.attend.files import save_map
 from radwb.attend.heads import ablate_heads, compare_ablation, head_census, patch_norms
 from radwb.attend.map import Badge, Map
 from radwb.attend.maps import METHODS, attention_map, attention_maps, relevance, rollout
+from radwb.attend.readers import lung_zones, reader_agreement, score_zones
 from radwb.attend.score import (
     centre_map,
     edge_map,
@@ -38,9 +39,11 @@ __all__ = [
     "head_census",
     "impute",
     "lesion_shape",
+    "lung_zones",
     "patch_norms",
     "random_map",
     "randomised",
+    "reader_agreement",
     "relevance",
     "rollout",
     "sanity_check",
@@ -49,6 +52,7 @@ __all__ = [
     "score_by_lesion",
     "score_map",
     "score_maps",
+    "score_zones",
     "slice_maps",
     "stability",
     "target_scores",

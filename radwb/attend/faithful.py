@@ -49,34 +49,46 @@ def faithfulness(
     its own outline is filled from the diaphragm below it and stays an effusion, so even the truth may gain nothing.
 
     Args:
-        scans, maps: a Scan and its map, or lists of them.
+        scans, maps: a Scan and its map, or lists of them; or a dict of lists, name -> maps, for several methods that
+            then share their control. Table and curves have that name as `map`.
         target: as in `attention_map`; or a function that takes the model's input (B, C, S, S) and gives scores (B,).
         shares: of the pixels, rising, each above 0 and below 1.
         noise: standard deviation, in grey values from 0 to 1.
         groups: the patient of each scan; None = each scan is another patient's.
     """
-    scans, maps = _listed(scans), _listed(maps)
+    scans, many = _listed(scans), maps if isinstance(maps, dict) else {"map": maps}
+    many = {name: _listed(few) for name, few in many.items()}
     groups = np.arange(len(scans)) if groups is None else groups
-    if not len(scans) == len(maps) == len(groups):
-        raise ValueError(f"expected a map and a group for each scan, got {len(scans)} scans, {len(maps)} maps, "
-                         f"{len(groups)} groups")  # fmt: skip
+    lengths = [len(few) for few in many.values()]
+    if not {len(scans), *lengths} == {len(groups)}:
+        raise ValueError(f"expected a map and a group for each scan, got {len(scans)} scans, "
+                         f"{' and '.join(map(str, lengths))} maps, {len(groups)} groups")  # fmt: skip
     if not all(0 < a < b < 1 for a, b in zip(shares, [*shares[1:], 1 - 1e-9], strict=True)):
         raise ValueError(f"expected shares that rise between 0 and 1, got {tuple(shares)}")
     score = target if callable(target) else lambda x: _target_score(model, x, target)
-    jobs = [(scan, {"map": m, "random": random_map(scan.shape, seed + i)}) for i, (scan, m)
-            in enumerate(zip(scans, maps, strict=True))]  # fmt: skip
-    rows = [_curves(model, scan, both, score, shares, noise, np.random.default_rng([seed, i]), batch)
+    jobs = [(scan, [few[i] for few in many.values()] + [random_map(scan.shape, seed + i)])
+            for i, scan in enumerate(scans)]  # fmt: skip
+    rows = [_curves(model, scan, both, score, shares, noise, [seed, i], batch)
             for i, (scan, both) in enumerate(tqdm(jobs, "imputing", delay=2, leave=False))]  # fmt: skip
-    values = np.stack(rows)  # (N, 2 curves, 2 maps, shares + 1)
+    values, how = np.stack(rows), dict(n_boot=n_boot, seed=seed)  # (N, 2 curves, maps and the random one, shares + 1)
+    found = [_against_random(values[:, :, [n, -1]], shares, groups, how) for n in range(len(many))]
+    if not isinstance(maps, dict):
+        return found[0]
+    tables, curves = ({name: getattr(f, part) for name, f in zip(many, found, strict=True)}
+                      for part in ("table", "curves"))  # fmt: skip
+    return Faithfulness(pd.concat(tables, names=["map"]), pd.concat(curves, names=["map"]).reset_index("map"))
+
+
+def _against_random(values, shares, groups, how):
+    """(N, 2 curves, map and random, shares + 1) scores -> Faithfulness."""
     steps = {"deletion": (0, *shares), "insertion": (*shares, 1)}
     names = ["curve", "of", "share"]
     index = [(curve, of, share) for curve, along in steps.items() for of in ("map", "random") for share in along]
-    points = pd.DataFrame(values.reshape(len(scans), -1), columns=pd.MultiIndex.from_tuples(index, names=names))
+    points = pd.DataFrame(values.reshape(len(values), -1), columns=pd.MultiIndex.from_tuples(index, names=names))
     areas = [np.trapezoid(values[:, i], along, axis=-1) / np.ptp(along) for i, along in enumerate(steps.values())]
     gains = [sign * (area[:, 0] - area[:, 1]) for sign, area in zip((-1, 1), areas, strict=True)]
     areas = [{"map": area[:, 0], "random": area[:, 1], "gain": gain} for area, gain in zip(areas, gains, strict=True)]
     areas = {(curve, of): v for curve, both in zip(steps, areas, strict=True) for of, v in both.items()}
-    how = dict(n_boot=n_boot, seed=seed)
     table = mean_by_patient(pd.DataFrame(areas).rename_axis(columns=names[:2]), groups, **how)
     return Faithfulness(table, mean_by_patient(points, groups, **how).reset_index())
 
@@ -171,13 +183,14 @@ def _target_score(model, x, target):
         return (output * directions(model, target, len(x)).to(output)).sum(-1).float().cpu().numpy()
 
 
-def _curves(model, scan, maps, score, shares, noise, rng, batch):
-    """(2 curves, 2 maps, shares + 1) scores of one scan; first in deletion and last in insertion the scan as it is."""
+def _curves(model, scan, maps, score, shares, noise, seed, batch):
+    """(2 curves, maps, shares + 1) scores of one scan; first in deletion and last in insertion the scan as it is."""
     fit = dict(size=model.size, fit=model.fit)
     pixels, inside = to_input(scan.pixels, **fit), to_input(np.ones(scan.shape), **fit).ravel() > 0
     inputs = [pixels]
     for curve in ("deletion", "insertion"):
-        for m in maps.values():
+        for m in maps:
+            rng = np.random.default_rng(seed)  # anew, so that a map gets the same beside others as alone
             values = to_input(np.asarray(getattr(m, "values", m)), **fit).ravel()
             order = np.lexsort([rng.random(values.size), -values])  # ties in random order, not row by row
             order = order[inside[order]]  # the padding is no part of the scan

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-QUIET = {"training": False, "grad_checkpointing": False, "dropout_rate": 0.0}  # MONAI drops attention in eval mode too
+# MONAI drops attention in eval mode too; a block under a checkpoint runs twice
+QUIET = {"training": False, "grad_checkpointing": False, "use_checkpoint": False, "dropout_rate": 0.0}
 EXACT, HALF = {torch.float32: 1e-5, torch.float64: 1e-9}, 2e-2  # how near a re-derived attention has to come
 ROUTED = {"fused_attn": True, "use_flash_attention": True}  # timm's and MONAI's way to the one function
 

@@ -20,11 +20,13 @@ from tqdm.auto import tqdm
 from radwb.attend.map import Map
 from radwb.attend.maps import attention_maps
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
+from radwb.attend.windows import channels_last, window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
 
-METHODS_3D = ("attention", "rollout", "relevance", "gradcam", "occlusion")
+FOLLOWED = ("attention", "rollout", "relevance")  # from token to token
+METHODS_3D = (*FOLLOWED, "gradcam", "occlusion")
 ROWS = 256  # of a layer's attention made at a time
 
 
@@ -35,8 +37,8 @@ class Net3d:
     >>> Net3d(monai.networks.nets.ViT(1, 96, 16, classification=True), (96, 96, 96), window_hu=(-1000, 400))
 
     Args:
-        net: takes (B, channels, *size), gives (B, K) or a tuple that starts with it; tokens (B, T, K) and feature
-            maps (B, K, d, h, w) are averaged over their places.
+        net: takes (B, channels, *size), gives (B, K), a tuple that starts with it or a list that ends with it (the
+            deepest of a pyramid); tokens (B, T, K) and feature maps (B, K, d, h, w) are averaged over their places.
         size: of the input. A volume is shrunk to it, its axes each by their own factor: a voxel of the input is the
             mean of those it covers. Planes are read one at a time, so a volume on disk (a memmap) may be of any size.
         window_hu: what goes to 0 and to 1; None = the volume's 1st and 99th percentile, as for an MR.
@@ -82,10 +84,12 @@ def volume_map(
 
     Args:
         method: "gradcam" and "occlusion" for any network; "attention", "rollout" and "relevance" as in `attention_map`
-            for a MONAI ViT.
+            for a MONAI ViT, and read at the mean of the last block's tokens for a MONAI Swin (`SwinUNETR`, or its
+            `swinViT` alone), whose tokens attend within windows: see `windows.window_flow` for what that assumes.
         target: index or finding of an output, or a (K,) direction to multiply the outputs with (a text's embedding).
-        layer: of a ViT as in `attention_map`. Of a CNN the name of the module whose feature map Grad-CAM weighs;
-            default the last one of more than one voxel.
+        layer: of a ViT as in `attention_map`; of a Swin a block, counted through all stages, and the map has that
+            block's grid. For Grad-CAM of a Swin or CNN the name of the module whose feature map is weighed; default
+            the last one of more than one voxel.
         head: only for "attention"; None = mean over heads.
         mask: (d, h, w) of the box that occlusion fills with the input's mean, in voxels of the input; default an
             eighth of each side. The map is the fall of the score, 0 where it rises.
@@ -94,21 +98,20 @@ def volume_map(
         ValueError: the method doesn't suit the network, the target isn't known, or the map is larger than memory.
         RuntimeError: softmax(QK) V as re-derived isn't what a block computed.
     """
-    _require_sense(net, method, target, head)
+    layer = _require_sense(net, method, target, layer, head)
     _require_room(volume.shape, step)
     turns = _turns(volume, net.axes)
-    if net.grid:
-        layer = range(len(net.net.blocks))[
-            (0 if method in ("rollout", "relevance") else -1) if layer is None else layer
-        ]
     x = net.preprocess(volume)
-    with as_it_was(net.net, QUIET | ROUTED):
+    with as_it_was(net.net, QUIET | ROUTED if net.grid else QUIET):
         if method == "gradcam":
             grid = _gradcam(net, x, target, layer)
         elif method == "occlusion":
             grid = _occlusion(net, x, target, mask or [max(1, n // 8) for n in net.size]).relu()
-        else:
+        elif net.grid:
             grid = _flow(net, x, method, target, layer, head)
+        else:
+            score = (lambda out: _score(net, out, target).sum()) if method == "relevance" else None
+            grid = window_flow(net.net, lambda: _output(net, x), score, method, layer, head)
     back = nib.orientations.ornt_transform([[n, 1] for n in range(3)], turns)
     values = _spread(nib.orientations.apply_orientation(grid.float().cpu().numpy(), back), volume.shape, step)
     affine = None if volume.affine is None else volume.affine @ np.diag([step, step, step, 1.0])
@@ -194,7 +197,7 @@ def _place(volume, axis):
 
 def _output(net, x):
     out = net.net(x)
-    out = out[0] if isinstance(out, tuple | list) else out
+    out = out[0] if isinstance(out, tuple) else out[-1] if isinstance(out, list) else out
     return out.mean(1) if out.ndim == 3 else out.flatten(2).mean(-1) if out.ndim == 5 else out  # (B, K)
 
 
@@ -212,12 +215,14 @@ def _score(net, out, target):
 
 def _gradcam(net, x, target, layer):
     """(d, h, w): one forward pass; the backward pass ends at the feature map that is weighed."""
-    kept = []
+    kept, turned = [], channels_last(net.net)
 
-    def leaf(tensor):
-        if torch.is_tensor(tensor) and tensor.ndim == (3 if net.grid else 5) and tensor.shape[2:].numel() > 1:
-            kept[:] = [tensor.detach().requires_grad_()]  # the last one wins: what came before it needs no gradient
-            return kept[0].clone()  # a copy, since an in-place ReLU may follow
+    def leaf(tensor, axis=1):  # that of the channels
+        if not torch.is_tensor(tensor) or tensor.ndim != (3 if net.grid else 5):
+            return None
+        if tensor.shape[1:].numel() // tensor.shape[axis] > 1:
+            kept[:] = [tensor.detach().movedim(axis, 1).requires_grad_()]  # the last one wins: no gradient before it
+            return kept[0].movedim(1, axis).clone()  # a copy, since an in-place ReLU may follow
         return None
 
     with ExitStack() as hooks, torch.enable_grad():
@@ -226,7 +231,8 @@ def _gradcam(net, x, target, layer):
             hooks.callback(block.register_forward_pre_hook(lambda _, args: (leaf(args[0]), *args[1:])).remove)
         else:
             for module in net.net.modules() if layer is None else [net.net.get_submodule(layer)]:
-                hooks.callback(module.register_forward_hook(lambda *call: leaf(call[-1])).remove)
+                axis = -1 if module in turned else 1
+                hooks.callback(module.register_forward_hook(lambda *call, axis=axis: leaf(call[-1], axis)).remove)
         score = _score(net, _output(net, x), target).sum()
         if not kept:
             raise ValueError(f"expected a feature map of more than one voxel in {net.name}, found none to weigh")
@@ -316,18 +322,28 @@ def _times(flow, layer, head=None):
     return total
 
 
-def _require_sense(net, method, target, head):
+def _require_sense(net, method, target, layer, head):
+    """ValueError, or the layer: a number from 0 of a transformer, a name or None for Grad-CAM of another network."""
+    blocks = net.net.blocks if net.grid else window_blocks(net.net) if method in FOLLOWED else []
     if method not in METHODS_3D:
         raise ValueError(f"expected a method of {METHODS_3D}, got {method!r}")
-    if net.grid is None and method not in ("gradcam", "occlusion"):
+    if method in FOLLOWED and not len(blocks):
         kind = type(net.net).__name__
-        raise ValueError(f"expected a MONAI ViT for {method}, got {net.name} ({kind}). Try method='gradcam'.")
+        raise ValueError(f"expected a MONAI ViT or Swin for {method}, got {net.name} ({kind}). Try method='gradcam'.")
     if net.grid and np.prod(net.grid) < 2:
         raise ValueError(f"{net.name} sees the volume as one patch, so no map can say where; expected a finer grid")
     if target is None and method not in ("attention", "rollout"):
         raise ValueError(f"{method} asks for a score: expected a target, got None. Try target=0.")
     if head is not None and method != "attention":
         raise ValueError(f"expected head=None for {method}, which takes all heads; got {head}")
+    if len(blocks):
+        layer = (0 if method in ("rollout", "relevance") else -1) if layer is None else layer
+        if not isinstance(layer, Integral) or layer not in range(-len(blocks), len(blocks)):
+            raise ValueError(f"expected a layer of 0 to {len(blocks) - 1} for {method}, got {layer!r}. Try layer=None.")
+        return layer % len(blocks)
+    if method == "gradcam" and layer is not None and layer not in dict(net.net.named_modules()):
+        raise ValueError(f"expected the name of a module of {net.name} as layer, got {layer!r}. Try layer=None.")
+    return layer
 
 
 def _require_room(shape, step=1):

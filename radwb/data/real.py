@@ -24,6 +24,7 @@ def real(name: str) -> pd.DataFrame:
     Labels: NIH's Effusion is Pleural Effusion, its Nodule or Mass a Lung Lesion, its Pleural_Thickening Pleural Other;
     Infiltration, Emphysema, Fibrosis and Hernia have no CheXpert name and stay as they are. Hannover and covid-text
     have a diagnosis (column `diagnosis`), no findings. In covid-masks a drawn mask is a 1; what isn't drawn is NaN.
+    covid-text has machine-made masks of the lungs (`truth["lungs"]`) and Brixia grades (`brixia_A` to `brixia_F`).
 
     Args:
         name: one of kermany-16, kermany, nih-64, hannover, covid-masks, covid-text.
@@ -64,8 +65,8 @@ def _from_metadata(name: str, folder: Path) -> pd.DataFrame:
     table["age_years"] = pd.to_numeric(raw["age"], errors="coerce") if "age" in raw else np.nan
     table["report"] = raw.get("text")
     table = pd.concat([table, _labels(name, raw)], axis=1)
-    if name == "covid-masks":
-        table["truth_path"] = _truth_files(raw, folder)
+    if name in TRUTH:
+        table["truth_path"] = _truth_files(name, raw, folder)
     return pd.concat([table, raw.drop(columns=[c for c in raw if c in table], errors="ignore")], axis=1)
 
 
@@ -88,26 +89,30 @@ def _labels(name: str, raw: pd.DataFrame) -> pd.DataFrame:
 
 
 TRUTH = {
-    "Lung Opacity": ("ground_glass_opacities", "consolidation"),
-    "Pleural Effusion": ("pleural_effusion",),
-    "Pneumothorax": ("pneumothorax",),
-    "lungs": ("left_lung", "right_lung"),
-}  # name in a Scan's truth -> the drawn masks whose union it is
+    "covid-masks": {
+        "Lung Opacity": ("mask_ground_glass_opacities", "mask_consolidation"),
+        "Pleural Effusion": ("mask_pleural_effusion",),
+        "Pneumothorax": ("mask_pneumothorax",),
+        "lungs": ("mask_left_lung", "mask_right_lung"),
+    },
+    "covid-text": {"lungs": ("lung_mask",)},
+}  # set -> name in a Scan's truth -> the columns of masks whose union it is
 
 
-def _truth_files(raw: pd.DataFrame, folder: Path) -> list[str]:
-    """Write one bitmask PNG an image into the cache, the union of its drawn masks a name."""
+def _truth_files(name: str, raw: pd.DataFrame, folder: Path) -> list[str | None]:
+    """Write one bitmask PNG an image into the cache, the union of its masks a name; None where there's no mask."""
     paths = []
     for row in raw.to_dict("records"):
         truth = {}
-        for finding, parts in TRUTH.items():
-            drawn = [folder / row[f"mask_{p}"] for p in parts if isinstance(row.get(f"mask_{p}"), str)]
+        for finding, columns in TRUTH[name].items():
+            drawn = [folder / row[c] for c in columns if isinstance(row.get(c), str)]
             if drawn:
                 truth[finding] = np.any([np.asarray(Image.open(d).convert("L")) > 0 for d in drawn], axis=0)
-        path = cache_folder() / "derived" / "covid-masks" / (Path(row["image"]).stem + ".truth.png")
+        path = cache_folder() / "derived" / name / (Path(row["image"]).stem + ".truth.png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_truth(truth, path)
-        paths.append(str(path))
+        if truth:
+            write_truth(truth, path)
+        paths.append(str(path) if truth else None)
     return paths
 
 

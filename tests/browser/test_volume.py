@@ -157,8 +157,6 @@ def test_the_viewer_comes_back_after_saving_and_without_its_kernel(address, page
     run_all(page)
     canvas = canvas_of(page)
     first = looks(canvas)
-    page.locator(".lm-MenuBar-itemLabel", has_text="Settings").first.click()
-    page.locator(".lm-Menu-itemLabel", has_text="Save Widget State Automatically").first.click()
     page.locator(".jp-NotebookPanel .jp-CodeCell").first.locator(".jp-InputPrompt").click()
     page.keyboard.press("Control+s")
     page.wait_for_timeout(3000)
