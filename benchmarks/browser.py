@@ -36,25 +36,25 @@ m = rw.attend.Map((small.voxels > 100).astype(np.float32), "bone", affine=small.
 rw.show.volume(small, m, window_hu=(-1000, 400), side=96)"""
 CHANGE = """(canvas, [kind, what]) => new Promise(done => {
     const gl = kind === 'wheel' && canvas.getContext('webgl2');
-    const seen = () => {
-        if (!gl) return canvas.toDataURL();
+    const seen = () => {  // when it was all drawn, and what
+        if (!gl) return [performance.now(), canvas.toDataURL()];
         const w = canvas.width, h = canvas.height, pixels = new Uint8Array(w * h * 4);
-        gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);  // waits until all is drawn
-        return pixels.reduce((sum, value, n) => (sum + value * (n % 9973)) % 4294967296, 0);
+        gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);  // waits for the last triangle
+        return [performance.now(), pixels.reduce((sum, value, n) => (sum + value * (n % 9973)) % 4294967296, 0)];
     };
-    const before = gl ? canvas.lastSeen : seen(), start = performance.now();
+    const before = gl ? canvas.lastSeen : seen()[1], start = performance.now();
     if (gl) {
         const box = canvas.getBoundingClientRect();
         const at = {clientX: box.x + box.width * 0.3, clientY: box.y + (box.height - 60) * 0.75};
         canvas.dispatchEvent(new WheelEvent('wheel', {deltaY: what, bubbles: true, cancelable: true, ...at}));
     } else document.querySelector(`.rx button[aria-label="${what}"]`).click();
     const look = () => {
-        const finished = (gl && gl.finish(), performance.now()), now = seen();
-        if (now !== before && now !== 0) {
-            canvas.lastSeen = now;
-            return done(before === undefined ? null : finished - start);
+        const [now, picture] = seen();
+        if (picture !== before && picture !== 0) {
+            canvas.lastSeen = picture;
+            return done(before === undefined ? null : now - start);
         }
-        if (finished - start > 20000) return done(-1);
+        if (now - start > 20000) return done(-1);
         requestAnimationFrame(look);
     };
     look();

@@ -20,7 +20,7 @@ def gradcam_3d() -> dict:
     x = net.preprocess(volume)
 
     def ours():
-        return rw.attend.volume_map(net, volume, method="gradcam", target=0).values
+        return rw.attend.volume_map(net, volume, method="gradcam", target=0, layer=layer).values
 
     from radwb.attend.volume import _spread
 
@@ -38,7 +38,8 @@ def setting(DenseNet121):
     net = DenseNet121(3, 1, 2).eval()
     voxels = np.random.default_rng(0).normal(0, 400, (SIDE,) * 3).astype(np.float32)
     volume = rw.data.Volume(voxels, np.diag([2.0, 2, 2, 1]), "CT")
-    return rw.attend.Net3d(net, (SIDE,) * 3, (-1000, 1000), axes=None, name="DenseNet-121"), volume, "class_layers.relu"
+    eye = rw.attend.Net3d(net, (SIDE,) * 3, (-1000, 1000), axes=None, name="DenseNet-121")
+    return eye, volume, "features.denseblock3"  # 3^3 places; behind it one is left
 
 
 def same(tensor):

@@ -67,7 +67,7 @@ class VolumeView:
 
 def volume(
     volume: Volume, map=None, *, viewer: str = "auto", window_hu: tuple[float, float] | None = None,
-    at: tuple[int, int, int] | None = None, title: str = "", alpha: float = 0.75, side: int = 192, height: int = 620,
+    at: tuple[int, int, int] | None = None, title: str = "", alpha: float = 0.75, side: int = 192, height: int = 460,
 ) -> VolumeView:  # fmt: skip
     """CT or MR with a map over it: three linked planes and a rendering.
 
@@ -81,7 +81,7 @@ def volume(
         at: (d, h, w), the voxel where the planes cross first; None = the map's peak, or the middle.
         alpha: opacity of the map's highest value; its lowest is clear.
         side: about the longest side that is sent to the browser; of a larger volume every second (third, ...) voxel is.
-        height: of the widget, px.
+        height: of the widget, px; where WebGL is drawn by the CPU, a change takes time in proportion to its square.
     Raises:
         ValueError: the viewer can't be reached, the volume has no affine, or the map isn't the volume's.
     """
@@ -280,7 +280,8 @@ def _niivue(look, height, lines, why):
     from ipyniivue import Volume as Layer
 
     niivue = NiiVue(
-        height=height, is_radiological_convention=True, sagittal_nose_left=True, tile_margin=2.0, crosshair_width=1.0,
+        height=height, is_radiological_convention=True, sagittal_nose_left=True, tile_margin=2.0,
+        crosshair_width=1.0, crosshair_gap=12.0,  # so that what it points at is seen
         multiplanar_show_render=ShowRender.ALWAYS, multiplanar_layout=MultiplanarType.GRID,
         crosshair_color=(0.34, 0.71, 0.91, 1.0), font_color=(1.0, 1.0, 1.0, 1.0), show_3d_crosshair=True,
         drag_mode=DragMode.WINDOWING, drag_and_drop_enabled=False, is_colorbar=look.level is not None,
