@@ -318,6 +318,7 @@ def with_truth(finding, split, question):
     return [rw.attend.scaled(m) for m in maps], [s.truth[finding] for s in scans], some["patient_id"]
 
 
+# %%
 rows = []
 for f, question in asked.items():
     (val, val_masks, _), (maps, masks, who) = (with_truth(f, split, question) for split in ("val", "test"))
@@ -564,14 +565,14 @@ except rw.data.FetchError as missing:
 else:
     graded = graded[graded[grades].nunique(axis=1) > 1]  # else no zone is the worst
     scans, who = [rw.data.scan_of(row) for _, row in graded.iterrows()], graded["patient_id"]
-    lungs = [s.truth["lungs"] for s in scans]
     maps = {"relevance": rw.attend.attention_maps(model, scans, targets=question_of_opacity),
             "random": [rw.attend.random_map(s.shape, seed=i) for i, s in enumerate(scans)],
             "edges": [rw.attend.edge_map(s) for s in scans]}  # fmt: skip
-    zones = {m: rw.attend.score_zones(few, lungs, graded[grades], groups=who, n_boot=n_boot) for m, few in maps.items()}
 
 # %%
 if graded is not None:
+    lungs = [s.truth["lungs"] for s in scans]
+    zones = {m: rw.attend.score_zones(few, lungs, graded[grades], groups=who, n_boot=n_boot) for m, few in maps.items()}
     rank = pd.concat(zones, names=["map", "score"]).xs("rank", level="score").reset_index()
     display(rw.show.bars(rank, x="map", y="mean", y_title="rank correlation with the grade", line=0,
                          title="Real films: does the map follow the graded zones?"))  # fmt: skip
