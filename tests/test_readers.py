@@ -146,3 +146,11 @@ def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
 def test_grades_that_can_not_rank_are_refused(lungs, bad):
     with pytest.raises(ValueError, match="expected .*grades"):
         rw.attend.score_zones([lungs * 1.0], [lungs], bad, groups=["a"])
+
+
+def test_a_large_zone_does_not_win_by_its_size(lungs):
+    lungs[:, 60:80] = False  # the left lung is narrower by more than half
+    zones, grade = rw.attend.lung_zones(lungs), np.array([1, 0, 0, 3, 0, 0])  # worst in a small zone
+    values = 0.2 + 0.6 * zones[0] + 0.7 * zones[3]
+    assert values[zones[0]].sum() > values[zones[3]].sum()
+    assert rw.attend.score_zones([values], [lungs], [grade], groups=["a"], n_boot=10).loc["worst", "mean"] == 1

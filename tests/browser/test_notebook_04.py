@@ -9,6 +9,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from test_explore_widget import gate
 from test_lab import address  # noqa: F401 - the running lab
 from test_volume import changed, looks, quarter, scroll, settle
 
@@ -78,15 +79,6 @@ def wait_until_idle(page, seconds=540):
         if calm == 3:
             return
     pytest.fail(f"the notebook still runs after {seconds} s")
-
-
-def gate(page, route):
-    from conftest import LOCAL
-
-    if route.request.url.startswith(LOCAL):
-        return route.continue_()
-    page.outside.append(route.request.url)
-    return route.abort()
 
 
 @pytest.fixture
