@@ -85,7 +85,8 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
     columns = np.flatnonzero(lungs.any(0))
     if len(columns) < 4:
         raise ValueError(f"expected two lungs, got a mask with {len(columns)} columns of lung")
-    middle = columns[len(columns) // 4 : -(len(columns) // 4)]
+    margin = (columns[-1] - columns[0]) // 4
+    middle = np.arange(columns[0] + margin, columns[-1] - margin + 1)  # with the columns that no lung is in
     fewest = lungs[:, middle].sum(0)
     divide = int(np.median(middle[fewest == fewest.min()]))  # the mediastinum
     zones = []
