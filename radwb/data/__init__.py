@@ -5,6 +5,7 @@ from radwb.data.geometry import to_input, to_scan
 from radwb.data.read import read, write_png
 from radwb.data.real import real, reports
 from radwb.data.scan import ReadError, Scan, Volume
+from radwb.data.shards import read_shards, write_shards
 from radwb.data.table import COLUMNS, FINDINGS, check_table, findings_of, images, scan_of
 
 __all__ = [
@@ -21,10 +22,12 @@ __all__ = [
     "findings_of",
     "images",
     "read",
+    "read_shards",
     "real",
     "reports",
     "scan_of",
     "to_input",
     "to_scan",
     "write_png",
+    "write_shards",
 ]

@@ -134,14 +134,15 @@ def write_png(scan: Scan, path: str | os.PathLike) -> Path:
     about = {"spacing_mm": spacing, "view": scan.view, "modality": scan.modality}
     if scan.truth:
         write_truth(scan.truth, path.with_suffix(".truth.png"))
-    save_png(np.round(np.clip(scan.pixels, 0, 1) * 255), about, path)
+    save_png(np.round(np.clip(scan.pixels, 0, 1) * 255).astype(np.uint8), about, path)
     return path
 
 
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
-    if len(truth) > 8:
-        raise ValueError(f"expected at most 8 findings in one truth PNG, got {len(truth)}")
-    bits = sum((np.asarray(mask).astype(np.uint8) << k for k, mask in enumerate(truth.values())), np.uint8(0))
+    if len(truth) > 16:
+        raise ValueError(f"expected at most 16 findings in one truth PNG, got {len(truth)}")
+    kind = np.uint8 if len(truth) <= 8 else np.uint16
+    bits = sum((np.asarray(mask).astype(kind) << kind(k) for k, mask in enumerate(truth.values())), kind(0))
     save_png(bits, {"findings": list(truth)}, path)
 
 
@@ -149,5 +150,5 @@ def save_png(values: np.ndarray, about: dict, path: Path) -> None:
     text = PngImagePlugin.PngInfo()
     text.add_text("radwb", json.dumps(about))
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    Image.fromarray(values.astype(np.uint8)).save(part, format="PNG", pnginfo=text, compress_level=4)
+    Image.fromarray(values).save(part, format="PNG", pnginfo=text, compress_level=4)
     os.replace(part, path)

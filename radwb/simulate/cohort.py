@@ -4,9 +4,12 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,123 +17,108 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from radwb.data import Scan, cache_folder, write_png
-from radwb.simulate import display
+from radwb.data import cache_folder, write_png
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
-from radwb.simulate.findings import PLANTED, Finding, Lungs, place_lesion, plant
-from radwb.simulate.project import Body, line_integral, sample
-from radwb.simulate.words import report
+from radwb.simulate.display import SITES
+from radwb.simulate.film import film
+from radwb.simulate.findings import PLANTED, shaped
+from radwb.simulate.mechanisms import Lungs
+from radwb.simulate.patient import Dials, draw_lasting, draw_patient, draw_study
+from radwb.simulate.plant import plant
+from radwb.simulate.project import sample
+from radwb.simulate.realism import anatomy_ratios
+from radwb.simulate.words import STYLES, report_and_key
 
-SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
-PREVALENCE = {"Cardiomegaly": 0.25, "Lung Lesion": 0.33, "Pneumothorax": 0.30, "Pleural Effusion": 0.30}
+MADE_BY = ("anatomy", "cohort", "devices", "display", "film", "findings", "mechanisms", "patient", "physics", "plant",
+           "project", "words")  # fmt: skip
 
 
-def render(findings=(), *, body=None, view="PA", site="A", size=160, visibility=1.0, seed=0, anatomy=None):
-    """Make one virtual radiograph.
+def _view(frail, patient, findings, dials):
+    """("PA" or "AP", supine): the sick are filmed in bed. `frail` is drawn once, so that a patient's views agree."""
+    chance = max([SITES[patient.site].portable, *(dials.portable.get(f.name, 0) for f in findings)])
+    return ("AP", frail < 0.25 * chance) if frail < chance else ("PA", False)
 
-    >>> rw.simulate.render([rw.simulate.Finding("Pneumothorax", 0.5, "left")]).truth["Pneumothorax"].sum()
 
-    Args:
-        findings: `Finding`s to plant.
-        body: `Body`, the patient; a `Finding("Cardiomegaly", ...)` enlarges its heart.
-        view: "PA", "AP" or "LATERAL".
-        site: "A", "B" or "C", whose processing and marker the film gets.
-        size: rows and columns.
-        visibility: factor on the signal of fluid, air and masses; 0 hides them, the truth mask stays empty.
-        seed: of noise and placement.
-        anatomy: an `Anatomy`; default the public chest CT.
-    Returns:
-        Scan with truth masks; spacing in mm at the middle of the patient.
+def _marked(rng, findings, dials):
+    """Whether the film gets its burned-in side marker."""
+    if not dials.marker:
+        return True
+    name, strength = dials.marker
+    return any(f.name == name for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
+
+
+def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
+    """Make one patient's films, hand each to `keep(name, scan)`, and return their rows.
+
+    It depends on nothing but (seed, number); films and words are drawn from streams of their own, so that a dial that
+    changes the words leaves the films as they are.
     """
-    anatomy = anatomy or default_anatomy(FIELD_MM / size)
-    body = _with_heart(body or Body(), findings)
-    rays = sample(anatomy, body, view, size)
-    rng = np.random.default_rng(seed)
-    return _film(rays, Lungs(rays, anatomy), findings, body, view, site, rng, visibility)
-
-
-def _with_heart(body, findings):
-    large = [f.severity for f in findings if f.name == "Cardiomegaly"]
-    return Body(**{**vars(body), "heart": 1.3 + 0.35 * max(large)}) if large else body
-
-
-def _film(rays, lungs, findings, body, view, site, rng, visibility=1.0):
-    """Plant, place, expose, develop and stamp one film of a sampled patient."""
-    change, truth = plant(rays, lungs.anatomy, findings, visibility=visibility, lungs=lungs)
-    placed = dict(degrees=rng.normal(0, 1.5), zoom=rng.uniform(1.03, 1.13),
-                  offset=rng.normal(0, 0.015, 2) * rays.step_mm.shape[0])
-    signal = display.shift((line_integral(rays, body.bone) + change).numpy(), **placed)
-    truth = {k: display.shift(v.astype(np.float32), mode="constant", **placed) > 0.5 for k, v in truth.items()}
-    how = display.SITES[site]
-    pixels = display.stamp(display.develop(display.expose(signal, how, rng), how), how)
-    spacing = rays.pixel_mm / placed["zoom"]
-    return Scan(pixels, spacing_mm=(spacing, spacing), view=view, modality="DX", source="radwb simulator", truth=truth)
-
-
-def _patient(rng):
-    """Draw one virtual patient: site, sex, age and a body. Reports never mention sex or age."""
-    site, sex, age = str(rng.choice(list(display.SITES))), str(rng.choice(["F", "M"])), int(rng.integers(20, 90))
-    small = 0.94 if sex == "F" else 1.02
-    build = rng.normal(0, 0.05)
-    scale = (small * (1 + build) * rng.normal(1, 0.02), small * (1 + 1.5 * build) * rng.normal(1, 0.03),
-             small * rng.normal(1, 0.035))
-    body = Body(scale=tuple(float(s) for s in np.clip(scale, 0.82, 1.15)), heart=float(rng.uniform(0.92, 1.10)),
-                inspiration_mm=float(rng.normal(0, 12)), yaw_deg=float(rng.normal(0, 3)),
-                tilt_deg=float(rng.normal(0, 3)), roll_deg=float(rng.normal(0, 1.5)),
-                bone=float(1.25 - 0.006 * age), wobble=rng.normal(0, 5, (3, 4, 4, 4)).astype(np.float32))
-    return site, sex, age, body
-
-
-def _draw_findings(rng, anatomy, lasting):
-    """Findings of one study; heart and lesion last from study to study, fluid and air come and go."""
-    findings = list(lasting)
-    for name in ("Pleural Effusion", "Pneumothorax"):
-        if rng.random() < PREVALENCE[name]:
-            both = name == "Pleural Effusion" and rng.random() < 0.2
-            sides = ("right", "left") if both else (str(rng.choice(["right", "left"])),)
-            findings += [Finding(name, float(rng.random()), side) for side in sides]
-    return findings
-
-
-def _draw_lasting(rng, anatomy):
-    lasting = []
-    if rng.random() < PREVALENCE["Cardiomegaly"]:
-        lasting.append(Finding("Cardiomegaly", float(rng.random())))
-    if rng.random() < PREVALENCE["Lung Lesion"]:
-        lasting.append(place_lesion(anatomy, float(rng.random()), rng))
-    return lasting
-
-
-def _make_patient(number, *, seed, size, visibility, anatomy, folder):
-    """Write one patient's films and return their rows; depends on nothing but (seed, number)."""
-    rng = np.random.default_rng([seed, number])
-    site, sex, age, body = _patient(rng)
-    lasting, rows, before = _draw_lasting(rng, anatomy), [], None
-    split = str(rng.choice(list(SPLIT), p=list(SPLIT.values())))
-    view = "AP" if rng.random() < display.SITES[site].portable else "PA"
-    body = _with_heart(body, lasting)
-    rays = sample(anatomy, body, view, size)
-    lungs, patient_id = Lungs(rays, anatomy), f"V{seed}-{number:06d}"
+    rng, noise, words = (np.random.default_rng([seed, number, k]) for k in range(3))
+    patient = draw_patient(rng, dials)
+    lasting = draw_lasting(rng, patient, dials, anatomy)
+    patient_id, rows, before, sampled, frail = f"V{seed}-{number:06d}", [], None, {}, float(rng.random())
+    if dials.scanner:
+        patient = _scanned(rng, patient, lasting, dials)
     for study in range(1, 1 + int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
-        findings = _draw_findings(rng, anatomy, lasting)
-        scan = _film(rays, lungs, findings, body, view, site, rng, visibility)
-        path = folder / f"{number:06d}_{study}.png"
-        write_png(scan, path)
-        present = {f.name: f for f in findings}
-        rows.append({"path": path.name, "patient_id": patient_id, "study_id": f"{patient_id}-{study}",
-                     "view": view, "site": site, "sex": sex, "age_years": age,
-                     "report": report(findings, rng, before=before), "split": split,
-                     **{name: int(name in present) for name in PLANTED},
-                     **{f"{name} severity": round(present[name].severity, 3) if name in present else np.nan
-                        for name in PLANTED},
-                     **{f"{name} side": _sides(findings, name) for name in PLANTED if name != "Cardiomegaly"}})
+        findings = draw_study(rng, patient, lasting, before, dials, anatomy)
+        view, supine = _view(frail, patient, findings, dials)
+        body = shaped(patient.body, findings)
+        key = (view, body.heart, body.inspiration_mm, body.shift_mm)
+        if key not in sampled:
+            rays = sample(anatomy, body, view, size)
+            sampled = {key: (rays, Lungs(rays))}  # the last one only: memory is finite
+        rays, lungs = sampled[key]
+        lungs.supine = supine
+        planted = plant(rays, findings, visibility=visibility, cnr=dials.cnr, lungs=lungs)
+        scan = film(rays, planted, patient.site, noise, marker=_marked(rng, findings, dials))
+        text, errors = report_and_key(findings, words, before=before, style=str(words.choice(list(STYLES))),
+                                      withhold=dials.withhold, error=dials.report_error)  # fmt: skip
+        name = f"{number:06d}_{study}"
+        keep(name, scan)
+        row = {"path": name, "patient_id": patient_id, "study_id": f"{patient_id}-{study}", "view": view,
+               "position": "supine" if supine else "erect", "site": patient.site, "sex": patient.sex,
+               "age_years": patient.age_years, "report": text, "split": patient.split,
+               **_labels(findings, planted, rng, dials), **anatomy_ratios(rays.organs["Lungs"], rays.organs["Heart"]),
+               "report_errors": json.dumps(errors) if errors else "", "copy_of": ""}  # fmt: skip
+        rows += [row, *_copies(row, scan, partial(film, rays, planted, patient.site), noise, dials, keep)]
         before = findings
     return rows
 
 
-def _sides(findings, name):
-    sides = sorted({f.side for f in findings if f.name == name})
-    return "both" if len(sides) == 2 else "".join(sides)
+def _scanned(rng, patient, lasting, dials):
+    name, site, strength = dials.scanner
+    tied = any(f.name == name for f in lasting)
+    others = [s for s in SITES if s != site]
+    return replace(patient, site=site if tied else str(rng.choice(others))) if rng.random() < strength else patient
+
+
+def _labels(findings, planted, rng, dials):
+    """Columns of labels, severities, sides and contrasts; `planted` keeps the truth when a label is flipped."""
+    names = {f.name for f in findings}
+    labels = {name: int(name in names) for name in PLANTED}
+    flipped = [name for name in PLANTED if dials.label_noise and rng.random() < dials.label_noise]
+    worst = {name: max((f.severity for f in findings if f.name == name), default=np.nan) for name in PLANTED}
+    sides = {name: sorted({f.side for f in findings if f.name == name} - {""}) for name in PLANTED}
+    return {**{n: 1 - labels[n] if n in flipped else labels[n] for n in PLANTED},
+            **{f"{n} severity": round(worst[n], 3) for n in PLANTED},
+            **{f"{n} side": "both" if len(sides[n]) == 2 else "".join(sides[n]) for n in PLANTED
+               if n not in ("Cardiomegaly", "Edema")},
+            **{f"{n} cnr": round(planted.cnr[n], 3) if n in planted.cnr else np.nan for n in PLANTED
+               if n != "Cardiomegaly"},
+            "planted": json.dumps([asdict(f) for f in findings]), "label_errors": ", ".join(flipped)}  # fmt: skip
+
+
+def _copies(row, scan, again, rng, dials, keep):
+    """Rows of films that are filed a second time, under another patient and perhaps another split."""
+    out = []
+    for kind, chance in (("duplicate", dials.duplicates), ("near duplicate", dials.near_duplicates)):
+        if chance and rng.random() < chance:
+            name = f"{row['path']}_{kind.split()[0]}"
+            keep(name, scan if kind == "duplicate" else again(rng))
+            out.append({**row, "path": name, "patient_id": f"{row['patient_id']}-{kind[0]}",
+                        "study_id": f"{row['study_id']}-{kind[0]}", "copy_of": row["study_id"],
+                        "split": str(rng.choice(["train", "val", "test"], p=[0.7, 0.1, 0.2]))})  # fmt: skip
+    return out
 
 
 @contextmanager
@@ -144,13 +132,51 @@ def _one_thread_each():
         torch.set_num_threads(before)
 
 
+def _patients(make, workers):
+    """Rows of patient 0, 1, 2, ... in order, made `workers` at a time and never far ahead of the reader."""
+    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
+        numbers, waiting = count(), deque()
+        try:
+            while True:
+                while len(waiting) < 4 * workers:
+                    waiting.append(pool.submit(make, next(numbers)))
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def stream(n, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, anatomy=None):
+    """Virtual radiographs one after another, nothing written and nothing kept: any number in the same memory.
+
+    >>> for scan, row in rw.simulate.stream(10_000, seed=1): ...
+
+    Args:
+        n, seed, size, visibility, dials, workers, anatomy: as in `cohort`; the same seed gives the same films.
+    Yields:
+        (Scan with truth masks, row as a dict; its `path` is the film's name).
+    """
+    def make(number):
+        films = {}
+        rows = _make_patient(number, seed=seed, size=size, visibility=visibility, dials=dials or Dials(),
+                             anatomy=anatomy or default_anatomy(FIELD_MM / size), keep=films.__setitem__)  # fmt: skip
+        return [(films[row["path"]], row) for row in rows]
+
+    made = _patients(make, workers or os.cpu_count())
+    try:
+        yield from islice((pair for pairs in made for pair in pairs), n)
+    finally:
+        made.close()
+
+
 def _fingerprint(**settings):
-    """Key of a cohort: its settings and the simulator's own source, so a changed simulator is a new cohort."""
-    source = b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))
+    """Key of a cohort: its settings and the source of films and words, so that a changed simulator is a new cohort."""
+    here = Path(__file__).parent
+    source = b"".join((here / f"{name}.py").read_bytes() for name in MADE_BY)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + source).hexdigest()[:16]
 
 
-def cohort(n=2000, *, seed=0, size=160, visibility=1.0, workers=None, anatomy=None):
+def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, anatomy=None):
     """Simulate `n` radiographs of virtual patients with one to three studies each; made once, then read from the cache.
 
     >>> table = rw.simulate.cohort(n=12, seed=0)
@@ -159,43 +185,50 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, workers=None, anatomy=No
         n: images; the last patient's studies are cut to fit.
         seed: the same seed gives the same images and words, whatever `workers` is.
         size: rows and columns.
-        visibility: factor on the signal of fluid, air and masses.
+        visibility: factor on the signal of all findings but the heart.
+        dials: `Dials`: prevalence, confounders, noise in labels and words, duplicates.
         workers: threads; default one a core.
         anatomy: another CT's `Anatomy` (then nothing is cached: the folder is made anew).
     Returns:
-        table: the schema of design.md, `split` by patient, and what was planted: severity and side.
+        table: the schema of design.md, `split` by patient; and what was planted: severity, side and contrast to noise
+        of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient.
+    Raises:
+        ValueError: n is below 1.
     """
     if n < 1:
         raise ValueError(f"expected n of at least 1 image, got {n}")
-    key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, own=anatomy is not None)
+    key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, dials=repr(dials or Dials()),
+                       own=anatomy is not None)  # fmt: skip
     folder = cache_folder() / "cohorts" / key
     if anatomy is not None or not (folder / "table.csv").exists():
         anatomy = anatomy or default_anatomy(FIELD_MM / size)
-        _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy)
+        _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy, dials or Dials())
     table = pd.read_csv(folder / "table.csv", dtype={"patient_id": str, "study_id": str}, keep_default_na=True)
     table["path"] = [str(folder / p) for p in table["path"]]
-    table.loc[:, table.columns.str.endswith(" side")] = table.filter(like=" side").fillna("")
+    words = [c for c in table if c.endswith(" side") or c in ("label_errors", "report_errors", "copy_of")]
+    table[words] = table[words].astype(object).fillna("")
     return table
 
 
-def _simulate(folder, n, seed, size, visibility, workers, anatomy):
+def _simulate(folder, n, seed, size, visibility, workers, anatomy, dials):
     """Fill `folder` beside its final place and move it there, so that a killed run leaves no half cohort."""
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    make = partial(_make_patient, seed=seed, size=size, visibility=visibility, anatomy=anatomy, folder=temporary)
-    rows, number = [], 0
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool, tqdm(total=n, desc="virtual radiographs", unit="img",
-                                                                      disable=n < 30) as bar:
+    make = partial(_make_patient, seed=seed, size=size, visibility=visibility, dials=dials, anatomy=anatomy,
+                   keep=lambda name, scan: write_png(scan, temporary / f"{name}.png"))  # fmt: skip
+    rows, patients = [], _patients(make, workers)
+    with tqdm(total=n, desc="virtual radiographs", unit="img", disable=n < 30) as bar:
         while len(rows) < n:
-            batch = range(number, number + max(1, min(64, (n - len(rows)) // 2)))
-            for made in pool.map(make, batch):
-                rows += made
-                bar.update(min(len(made), n - bar.n))
-            number = batch.stop
-    for row in rows[n:]:
-        (temporary / row["path"]).unlink()
-        (temporary / row["path"]).with_suffix(".truth.png").unlink(missing_ok=True)
-    pd.DataFrame(rows[:n]).to_csv(temporary / "table.csv", index=False)
+            made = next(patients)
+            rows += made
+            bar.update(min(len(made), n - bar.n))
+    patients.close()
+    table = pd.DataFrame(rows[:n]).assign(path=lambda t: t["path"] + ".png")
+    kept = {Path(p).stem for p in table["path"]}
+    for path in temporary.iterdir():
+        if path.name.split(".")[0] not in kept:  # of patients begun beyond the n-th film
+            path.unlink()
+    table.to_csv(temporary / "table.csv", index=False)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)

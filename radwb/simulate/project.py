@@ -1,18 +1,20 @@
-"""Rays through a deformed patient: cone-beam geometry, anatomical variation, Beer-Lambert line integrals."""
+"""Rays through a deformed patient: cone-beam geometry, anatomical variation, mass along each ray by material."""
 
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from radwb.simulate.anatomy import FIELD_MM, Anatomy
+from radwb.simulate import physics
+from radwb.simulate.anatomy import BONE, DEPTH, FAT, FIELD_MM, HEARTS, SOFT, Anatomy
 
-MU_WATER = 0.0205  # per mm, about 60 keV (NIST XCOM); a diagnostic chest beam's effective energy
-PLANE_MM = 5.0  # step along the ray
-BEAM_Z_MM = 22.0  # the central ray runs through the lungs, above the middle of the CT
+BEAM_Z_MM = 44.0  # the central ray runs through the lungs, above the middle of the CT
 SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
 GAP_MM = {"PA": 40.0, "AP": 60.0, "LATERAL": 40.0}  # skin to detector
+AXIS = {"PA": (1, 1), "AP": (1, -1), "LATERAL": (0, 1)}  # axis of the central ray, and +1 where it runs along it
+COARSE = 5  # the deformation is smooth: every fifth ray is bent, those between are interpolated
 
 
 @dataclass(frozen=True)
@@ -22,77 +24,86 @@ class Body:
     Attributes:
         scale: stretch along X (left), Y (anterior), Z (superior).
         heart: stretch of the heart; above about 1.25 it reads as cardiomegaly.
-        inspiration_mm: how far the diaphragm moves down (positive) or up.
+        inspiration_mm: how far the right and the left half of the diaphragm move down (positive) or up.
         yaw_deg, tilt_deg, roll_deg: pose about Z, X and Y.
+        scoliosis_mm, kyphosis_mm: sideward bow and forward stoop of the spine, and of all around it.
+        taper: how much wider the base of the chest is than the CT's, per metre of height.
+        shift_mm: mediastinum pulled to the left (positive) or right, as a collapsed lobe pulls.
+        aorta_mm: unfolding of the arch to the left, with age.
         bone: factor on bone density, falls with age.
+        lung: factor on the density of the lungs.
+        fat_mm: layer of fat under the skin, on top of the CT's own.
+        breast_mm: radius of the breasts; 0 for none.
+        supine: lies on the back: fluid layers out behind the lung, air collects in front.
         wobble: (3, 4, 4, 4) displacements in mm on a coarse lattice, smoothly interpolated.
     """
 
     scale: tuple = (1.0, 1.0, 1.0)
     heart: float = 1.0
-    inspiration_mm: float = 0.0
+    inspiration_mm: tuple = (0.0, 0.0)
     yaw_deg: float = 0.0
     tilt_deg: float = 0.0
     roll_deg: float = 0.0
+    scoliosis_mm: float = 0.0
+    kyphosis_mm: float = 0.0
+    taper: float = 0.0
+    shift_mm: float = 0.0
+    aorta_mm: float = 0.0
     bone: float = 1.0
+    lung: float = 1.0
+    fat_mm: float = 0.0
+    breast_mm: float = 0.0
+    supine: bool = False
     wobble: np.ndarray = field(default_factory=lambda: np.zeros((3, 4, 4, 4), np.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class Rays:
-    """A patient sampled along the rays of one view.
+    """A patient crossed by the rays of one view, slab by slab.
 
     Attributes:
-        hu: (P, H, W) Hounsfield units on P planes; rows run from superior to inferior.
-        depth: (P, H, W) signed chest-wall depth in mm (`Anatomy.channels`).
-        heart: (P, H, W) 0 to 1.
-        where: (P, H, W, 3) position in the CT in mm (x, y, z) of each sample.
-        step_mm: (H, W) path length in mm from plane to plane.
+        paths: mass along each ray by material, (H, W) each; rows run from superior to inferior.
+        heart_mm: (H, W) path through the heart, for its outline.
+        depth: (K, H, W) signed chest-wall depth in mm (`Anatomy.slabs`), and soft: (K, H, W) density in g/cm3.
+        across, up, path: (K, H, W) where in the slab a ray crosses it (-1 to 1), and mm of path in it.
+        coarse: (K, 3, n, n), the same on every fifth ray.
+        lung_mm: (H, W) path through the lungs.
         pixel_mm: pixel side at the middle of the patient.
+        anatomy, body, view: what was sampled.
     """
 
-    hu: torch.Tensor
+    paths: physics.Paths
+    lung_mm: torch.Tensor
+    heart_mm: torch.Tensor
     depth: torch.Tensor
-    heart: torch.Tensor
-    where: torch.Tensor
-    step_mm: torch.Tensor
+    soft: torch.Tensor
+    across: torch.Tensor
+    up: torch.Tensor
+    path: torch.Tensor
+    coarse: torch.Tensor
     pixel_mm: float
+    anatomy: Anatomy
+    body: Body
+    view: str
+
+    @cached_property
+    def organs(self):
+        """{"Lungs": bool (H, W), "Heart": ...}: the projected outlines."""
+        return {"Lungs": (self.lung_mm > 15).numpy(), "Heart": self.heart.numpy()}
+
+    @cached_property
+    def heart(self):
+        """(H, W) bool, the heart's outline: where rays cross more than 25 mm of it, notches of the mask closed."""
+        wide = 2 * round(9 / self.pixel_mm) + 1
+        outline = (self.heart_mm > 25).float()[None, None]
+        for sign in (1, -1):
+            for side in ((wide, 1), (1, wide)):
+                outline = sign * F.max_pool2d(sign * outline, side, 1, (side[0] // 2, side[1] // 2))
+        return outline[0, 0] > 0.5
 
 
-def attenuation(hu, bone=1.0):
-    """Linear attenuation per mm from Hounsfield units; above 150 HU calcium attenuates more than HU says."""
-    water = (hu / 1000 + 1).clamp(min=0)
-    return MU_WATER * (water + bone * 0.35 * ((hu - 150) / 1000).clamp(min=0))
-
-
-def ray_points(half_mm, view, size, *, coarse=1, pixel_mm=FIELD_MM / 160):
-    """Points (P, H, W, 3) in mm on cone-beam rays, and the path length (H, W) from plane to plane.
-
-    Args:
-        half_mm: half the volume's extent along X, Y, Z.
-        view: "PA" (detector in front of the patient), "AP" (behind) or "LATERAL" (at the patient's left).
-        size: rows and columns of the detector.
-        coarse: take about every `coarse`-th point, spread over the same extent.
-        pixel_mm: detector pixel scaled to the middle of the patient.
-    """
-    axis, sign = {"PA": (1, 1), "AP": (1, -1), "LATERAL": (0, 1)}[view]
-    depth = float(half_mm[axis])
-    fine = round(2 * depth / PLANE_MM)
-    step = 2 * depth / fine
-    planes, n = max(2, round(fine / coarse)), max(2, round(size / coarse))
-    middle = SOURCE_MM[view] - GAP_MM[view] - depth  # from the source to the middle of the patient
-    along = torch.linspace(-1, 1, planes) * (depth - step / 2)  # planes in the middle of their steps
-    across = torch.linspace(-0.5, 0.5, n) * pixel_mm * (size - 1)
-    grow = (middle + along) / middle  # rays spread away from the source
-    u = (grow[:, None] * across[None])[:, None, :].expand(planes, n, n)
-    v = (grow[:, None] * -across[None])[:, :, None].expand(planes, n, n) + BEAM_Z_MM
-    t = (sign * along)[:, None, None].expand(planes, n, n)
-    points = torch.stack((u, t, v) if axis == 1 else (t, -u, v), dim=-1)
-    slant = torch.sqrt(1 + (across[None] ** 2 + across[:, None] ** 2) / middle**2)
-    return points, slant * step
-
-
-def _rotation(body):
+def rotation(body: Body):
+    """(3, 3) from yaw, tilt and roll."""
     a, b, c = np.deg2rad([body.yaw_deg, body.tilt_deg, body.roll_deg])
     yaw = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     tilt = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -100,40 +111,128 @@ def _rotation(body):
     return torch.from_numpy(yaw @ tilt @ roll).float()
 
 
+def _near(p, centre, radius):
+    """(...) 1 at `centre`, 0 far from it, smooth."""
+    return torch.exp(-(((p - torch.tensor(centre, dtype=torch.float32)).norm(dim=-1) / radius) ** 4))
+
+
 def to_ct(points, anatomy: Anatomy, body: Body):
-    """Where in the CT each point (..., 3) of the virtual patient comes from: pose, size, wobble, breath, heart."""
+    """Where in the CT each point (..., 3) of the virtual patient comes from: pose, size, spine, breath, heart."""
     half = torch.from_numpy(anatomy.half_mm).float()
-    p = points @ _rotation(body) / torch.tensor(body.scale)
+    p = points @ rotation(body) / torch.tensor(body.scale)
     lattice = torch.from_numpy(body.wobble)[None]
-    p = p + F.grid_sample(lattice, (p / half)[None], padding_mode="border", align_corners=True)[0].movedim(0, -1)
+    p = p + F.grid_sample(lattice, (p / half)[None].flatten(1, -2)[:, None, None], padding_mode="border",
+                          align_corners=True)[0, :, 0, 0].T.reshape(p.shape)  # fmt: skip
+    x, y, z = p.unbind(-1)
+    up = z / half[2]
+    x = (x - body.scoliosis_mm * torch.cos(1.6 * up)) / (1 - body.taper * z / 1000)
+    y = y - body.kyphosis_mm * (up.clamp(min=0) ** 2)
     bottom, top = min(r[0] for r in anatomy.lung_range.values()), max(r[1] for r in anatomy.lung_range.values())
     # breathing moves the diaphragm and leaves the apex; below the lungs everything moves along
-    share = ((top - p[..., 2]) / (top - bottom)).clamp(0, 1) ** 2
-    p = torch.cat((p[..., :2], p[..., 2:] + (body.inspiration_mm * share)[..., None]), dim=-1)
+    left = torch.sigmoid((x - anatomy.marks["carina"][0]) / 25)
+    breath = body.inspiration_mm[0] * (1 - left) + body.inspiration_mm[1] * left
+    z = z + breath * ((top - z) / (top - bottom)).clamp(0, 1) ** 2
+    p = torch.stack((x, y, z), dim=-1)
+    hearts = np.array(anatomy.marks["heart"])
+    shift = torch.zeros_like(p)
+    shift[..., 0] = body.shift_mm * _near(p, hearts + (0, 0, 40), 110) + body.aorta_mm * _near(
+        p, anatomy.marks["knob"], 32)  # fmt: skip
+    p = p - shift
     # the heart grows to the left and down more than to the right: the fixed point lies right of its centre
-    fixed = torch.from_numpy(anatomy.heart_centre + np.array([-18.0, 0.0, 10.0])).float()
-    from_fixed = p - fixed
-    near = torch.exp(-((from_fixed.norm(dim=-1, keepdim=True) / 95) ** 4))
-    grow = 1 + (body.heart - 1) * near * torch.tensor([1.0, 0.8, 0.5])
-    return fixed + from_fixed / grow
+    fixed = torch.from_numpy(hearts + np.array([-18.0, 0.0, 10.0])).float()
+    grow = 1 + (body.heart - 1) * _near(p, fixed.tolist(), 95)[..., None] * torch.tensor([1.0, 0.8, 0.5])
+    return fixed + (p - fixed) / grow
 
 
-def sample(anatomy: Anatomy, body: Body, view="PA", size=160, *, coarse=5):
+def bend(anatomy: Anatomy, body: Body, view, size, n):
+    """Follow n x n rays of a cone beam through the bent patient.
+
+    Args:
+        size: rows and columns of the detector, over which the n x n rays are spread.
+    Returns:
+        (K, 3, n, n): where ray (row, column) crosses slab k (across and up, -1 to 1) and its path through it in mm.
+    Raises:
+        ValueError: the anatomy was cut for another view.
+    """
+    axis, sign = AXIS[view]
+    if axis != anatomy.axis:
+        raise ValueError(f"expected an anatomy cut along axis {axis} for {view}, got {anatomy.axis}. "
+                         f"Try from_arrays(..., axis={axis})")  # fmt: skip
+    depth = float(anatomy.half_mm[axis])
+    middle = SOURCE_MM[view] - GAP_MM[view] - depth  # from the source to the middle of the patient
+    along = torch.linspace(-1, 1, 15) * (1.35 * depth + 20)  # the patient may be larger than the CT
+    across = torch.linspace(-0.5, 0.5, n) * FIELD_MM * (size - 1) / size
+    grow = (middle + along) / middle  # rays spread away from the source
+    u = (grow[:, None] * across[None])[:, None, :].expand(-1, n, n)
+    v = (grow[:, None] * -across[None])[:, :, None].expand(-1, n, n) + BEAM_Z_MM
+    t = (sign * along)[:, None, None].expand(-1, n, n)
+    there = to_ct(torch.stack((u, t, v) if axis == 1 else (t, -u, v), dim=-1), anatomy, body)  # (15, n, n, 3)
+    slant = torch.sqrt(1 + (across[None] ** 2 + across[:, None] ** 2) / middle**2)
+    return _crossings(there, along, slant, anatomy, axis, sign)
+
+
+def _crossings(there, along, slant, anatomy, axis, sign):
+    """From points along each ray to the points where it crosses the slabs' middles, linear in between."""
+    order = there[..., axis].movedim(0, -1).contiguous() * sign  # (n, n, 15), increasing along the ray
+    wanted = (anatomy.centres * sign).expand(*order.shape[:2], -1).contiguous()  # (n, n, K)
+    hi = torch.searchsorted(order, wanted).clamp(1, len(along) - 1)
+    a, b = order.gather(2, hi - 1), order.gather(2, hi)
+    share = (wanted - a) / (b - a)
+    step = (along[1] - along[0]) / (b - a).abs() * abs(float(anatomy.centres[1] - anatomy.centres[0]))
+    half = anatomy.half_mm
+    out = []
+    for k in (1 - axis, 2):
+        c = there[..., k].movedim(0, -1)
+        c0, c1 = c.gather(2, hi - 1), c.gather(2, hi)
+        out.append((c0 + share * (c1 - c0)) / float(half[k]))
+    return torch.stack((*out, step * slant[..., None]), dim=0).permute(3, 0, 1, 2).contiguous()  # (K, 3, n, n)
+
+
+@lru_cache(maxsize=8)
+def _between(n, size):
+    """(size, n) weights of the linear interpolation from n points to size over the same extent."""
+    at = torch.linspace(0, n - 1, size)
+    return (1 - (at[:, None] - torch.arange(n)).abs()).clamp(min=0)
+
+
+def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     """Sample the deformed patient along the rays of one view; the costly step, shared by a patient's studies.
 
-    The deformation is smooth, so it is computed on every fifth point and interpolated in between.
+    Each slab of the CT is a picture, and looking it up where the rays cross it is a 2-D interpolation, about five times
+    cheaper than a 3-D one and exact in depth: the change of variable from the ray to the slabs is in the path.
     """
+    coarse = bend(anatomy, body, view, size, max(2, round(size / COARSE) + 1))
+    between = _between(coarse.shape[-1], size)
+    across, up, path = (between @ coarse[:, i] @ between.T for i in range(3))  # (K, H, W)
+    found = F.grid_sample(anatomy.slabs, torch.stack((across, up), -1), padding_mode="reflection", align_corners=False)
+    soft, fat, bone, heart = ((found[:, c] * path).sum(0) / 10 for c in (SOFT, FAT, BONE, HEARTS))
+    within = (found[:, DEPTH].abs() > 0.5) * path
+    lungs = (found[:, SOFT] * within).sum(0) / 10
     pixel_mm = FIELD_MM / size
-    fine, step = ray_points(anatomy.half_mm, view, size, pixel_mm=pixel_mm)
-    rough, _ = ray_points(anatomy.half_mm, view, size, coarse=coarse, pixel_mm=pixel_mm)
-    where = to_ct(rough, anatomy, body).movedim(-1, 0)[None]
-    where = F.interpolate(where, size=fine.shape[:3], mode="trilinear", align_corners=True)[0].movedim(0, -1)
-    half = torch.from_numpy(anatomy.half_mm).float()
-    grid = (where / half)[None]
-    hu, depth, heart = F.grid_sample(anatomy.channels[None], grid, padding_mode="border", align_corners=False)[0]
-    return Rays(hu, depth, heart, where, step, pixel_mm)
+    extra_soft, extra_fat = _soft_tissue(soft, body, anatomy, view, pixel_mm)
+    paths = physics.Paths(soft + (body.lung - 1) * lungs + extra_soft, fat + extra_fat, bone * body.bone,
+                          torch.zeros_like(soft))  # fmt: skip
+    return Rays(paths, within.sum(0), heart * 10, found[:, DEPTH], found[:, SOFT], across, up, path, coarse, pixel_mm,
+                anatomy, body, view)  # fmt: skip
 
 
-def line_integral(rays: Rays, bone=1.0):
-    """Sum attenuation along each ray: (H, W), the negative logarithm of the transmitted share (Beer-Lambert)."""
-    return attenuation(rays.hu, bone).sum(0) * rays.step_mm
+def _soft_tissue(soft, body, anatomy, view, pixel_mm):
+    """What the CT's patient lacks, g/cm2: a layer of fat on both sides, and breasts (two flattened domes)."""
+    layer = 2 * body.fat_mm / 10 * physics.DENSITY["fat"] * (soft > 1).float()
+    if not body.breast_mm or view == "LATERAL":
+        return torch.zeros_like(soft), layer
+    size = len(soft)
+    at = (torch.arange(size) + 0.5 - size / 2) * pixel_mm
+    r = body.breast_mm
+    chord = torch.zeros_like(soft)
+    for sign in (-1, 1):
+        x0 = anatomy.marks["carina"][0] * 0.5 + sign * 88 * body.scale[0]
+        z0 = anatomy.marks["heart"][2] - 30 - BEAM_Z_MM
+        off = ((at[None] - x0) / 1.1) ** 2 + (-at[:, None] - z0 - 0.25 * (at[None] - x0).abs()) ** 2
+        chord = torch.maximum(chord, 0.6 * (r**2 - off).clamp(min=0) / r)  # flat against the stand, soft at the rim
+    return chord / 10 * 0.35, layer + chord / 10 * 0.6  # a third of it glandular
+
+
+def line_integral(rays: Rays, kev=60):
+    """(H, W) attenuation along each ray at one energy (Beer-Lambert)."""
+    return physics.line_integral(rays.paths, kev)

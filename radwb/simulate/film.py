@@ -1,0 +1,118 @@
+"""One virtual radiograph or CT: a patient is sampled, findings are planted, the detector and the vendor do the rest."""
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from radwb.data import Scan, Volume
+from radwb.simulate import display, physics
+from radwb.simulate.anatomy import BONE, DEPTH, FAT, FIELD_MM, SOFT, default_anatomy
+from radwb.simulate.findings import shaped
+from radwb.simulate.mechanisms import MECHANISM, Lungs
+from radwb.simulate.plant import Planted, plant
+from radwb.simulate.project import AXIS, Body, Rays, sample, to_ct
+
+
+def render(findings=(), *, body=None, view="PA", site="A", size=160, visibility=1.0, cnr=None, seed=0, anatomy=None,
+           organs=False):  # fmt: skip
+    """Make one virtual radiograph.
+
+    >>> rw.simulate.render([rw.simulate.Finding("Pneumothorax", 0.5, "left")]).truth["Pneumothorax"].sum()
+
+    Args:
+        findings: `Finding`s to plant; `draw(name, anatomy, rng)` makes one that lies somewhere sensible.
+        body: `Body`, the patient; findings that change its shape do so here (`shaped`).
+        view: "PA", "AP" or "LATERAL".
+        site: "A", "B" or "C", whose processing and marker the film gets.
+        size: rows and columns.
+        visibility: factor on the signal of all but the heart; 0 hides them, the truth mask is empty then.
+        cnr: scale each finding to this contrast to noise instead.
+        seed: of noise and placement.
+        anatomy: an `Anatomy`; default the public chest CT.
+        organs: add the outlines "Lungs" and "Heart" to the truth.
+    Returns:
+        Scan with truth masks; spacing in mm at the middle of the patient.
+    Raises:
+        ValueError: no such view or site.
+    """
+    for name, got, known in (("view", view, AXIS), ("site", site, display.SITES)):
+        if got not in known:
+            raise ValueError(f"expected a {name} of {', '.join(known)}, got {got!r}")
+    anatomy = anatomy or default_anatomy(FIELD_MM / size, AXIS[view][0])
+    rays = sample(anatomy, shaped(body or Body(), findings), view, size)
+    planted = plant(rays, findings, visibility=visibility, cnr=cnr)
+    return film(rays, planted, site, np.random.default_rng(seed), organs=organs)
+
+
+def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) -> Scan:
+    """Place, expose, develop and stamp one film of a sampled patient."""
+    how, size = display.SITES[site], rays.paths.soft.shape[0]
+    truth = planted.truth | (rays.organs if organs else {})
+    primary = physics.transmit(planted.paths, physics.BEAM_OF[rays.view])
+    layers = torch.stack([primary, *(torch.from_numpy(m).float() for m in truth.values())])
+    zoom = rng.uniform(1.10, 1.28)
+    layers = display.shift(layers, rng.normal(0, 1.5), zoom, rng.normal(0, 0.018, 2) * size).numpy()
+    spacing = rays.pixel_mm / zoom
+    signal = physics.expose(layers[0], photons=how.photons * (160 / size) ** 2, scatter=how.scatter,
+                            unsharp_px=how.unsharp_mm / spacing, rng=rng)  # fmt: skip
+    borders = rng.integers(0, 1 + int(how.shutter * size), 4)
+    pixels = display.stamp(display.develop(signal, how), how, borders=borders, marker=marker)
+    masks = {name: layer > 0.5 for name, layer in zip(truth, layers[1:], strict=True)}
+    return Scan(pixels, spacing_mm=(spacing, spacing), view=rays.view, modality="DX", source="radwb simulator",
+                truth=masks)  # fmt: skip
+
+
+def render_ct(findings=(), *, body=None, spacing_mm=(2.5, 1.5, 1.5), seed=0, anatomy=None) -> Volume:
+    """Make a virtual CT: the bent patient with its findings on a grid of its own, with noise of 15 HU.
+
+    >>> volume = rw.simulate.render_ct([rw.simulate.Finding("Pleural Effusion", 0.6, "left")])
+
+    Args:
+        findings: `Finding`s to plant; devices are drawn on radiographs only and refused here.
+        body: `Body`, the patient.
+        spacing_mm: (slices, rows, columns) of the CT.
+        seed: of the noise.
+        anatomy: an `Anatomy` cut along axis 1, best with thin slabs (`default_anatomy(1.5, 1, 1.5)`, the default).
+    Returns:
+        Volume in HU, first slice lowest, rows from anterior to posterior, the patient's left on the right.
+    Raises:
+        ValueError: a device is asked for.
+    """
+    devices = [f.kind for f in findings if f.name == "Support Devices"]
+    if devices:
+        raise ValueError(f"expected findings of the body in a CT, got {', '.join(devices)}. Try render(...)")
+    anatomy, body = anatomy or default_anatomy(1.5, 1, 1.5), shaped(body or Body(), findings)
+    half = anatomy.half_mm * 1.02
+    counts = [int(2 * h / s) for h, s in zip(half[::-1], spacing_mm, strict=True)]
+    z, y, x = (torch.arange(n) * s - (n - 1) * s / 2 for n, s in zip(counts, spacing_mm, strict=True))
+    volume, half_ct = anatomy.slabs.movedim(0, 2)[None], torch.from_numpy(anatomy.half_mm).float()  # (1, C, Z, Y, X)
+    out = np.empty(counts, np.float32)
+    for k in range(0, counts[0], 16):
+        points = torch.stack(torch.meshgrid(z[k : k + 16], -y, x, indexing="ij")[::-1], dim=-1)  # (d, H, W, 3) x, y, z
+        there = to_ct(points, anatomy, body)
+        found = F.grid_sample(volume, (there / half_ct)[None], padding_mode="zeros", align_corners=False)[0]
+        density = _with_findings(found, there, anatomy, body, findings)
+        out[k : k + 16] = _to_hu(density, found, body)
+    out += np.random.default_rng(seed).normal(0, 15, out.shape).astype(np.float32)
+    affine = np.diag([0.0, 0, 0, 1])
+    affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
+    affine[:3, 3] = float(x[0]), float(-(-y)[0]), float(z[0])
+    return Volume(np.round(out).clip(-1024, 3071), affine, "CT", "radwb simulator")
+
+
+def _with_findings(found, there, anatomy, body, findings):
+    """Density of soft tissue (d, H, W) once each mechanism has had its turn."""
+    lungs = Lungs.at(found[SOFT], found[DEPTH], there, anatomy, body)
+    density = lungs.density
+    for name, mechanism in MECHANISM.items():
+        for finding in (f for f in findings if f.name == name):
+            density = mechanism(lungs, finding, density)
+    return found[SOFT].flatten().index_copy(0, lungs.index, density).reshape(found[SOFT].shape)
+
+
+def _to_hu(soft, found, body):
+    """Hounsfield units at the CT's energy from densities: the inverse of `physics.materials`."""
+    water = physics.attenuation("water", physics.CT_KEV)
+    relative = soft + sum(d * physics.attenuation(m, physics.CT_KEV) / water
+                          for m, d in (("fat", found[FAT]), ("bone", found[BONE] * body.bone)))  # fmt: skip
+    return (1000 * (relative - 1)).numpy()

@@ -1,0 +1,334 @@
+"""The report grammar against a reader that knows sentences and cue words but not the tables of words.py."""
+
+import inspect
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import radwb as rw
+from radwb.simulate import words
+from radwb.simulate.statistics import report_statistics
+from radwb.simulate.words import ORDER, STYLES, report, report_and_key
+
+AIRSPACE = {"Lung Opacity", "Consolidation", "Edema", "Atelectasis", "Lung Lesion"}
+DEVICES = ("chest tube", "central line", "endotracheal tube", "pacemaker", "ECG leads")
+LOBES = ("right upper lobe", "right middle lobe", "right lower lobe", "left upper lobe", "left lower lobe")
+READ = {  # what a reader would look for
+    "Cardiomegaly": "cardiomegaly|enlarged", "Edema": "edema", "Lung Opacity": "opacity|airspace disease",
+    "Consolidation": "consolidation", "Atelectasis": "atelectasis", "Lung Lesion": r"nodule|mass\b|lesion",
+    "Pneumothorax": "pneumothorax", "Pleural Effusion": "effusion", "Pleural Other": "thickening",
+    "Fracture": "fracture", "Support Devices": r"support device|\btube\b|\bline\b|pacemaker|ecg leads"}
+IMPLIED = {  # denials that don't name what they deny
+    "no acute": set(ORDER) - {"Support Devices"}, "normal chest radiograph": set(ORDER), "lungs are clear": AIRSPACE,
+    "expanded and clear": AIRSPACE | {"Pneumothorax", "Pleural Effusion"}, "heart size is normal": {"Cardiomegaly"},
+    "silhouette is normal": {"Cardiomegaly"}, "bones are intact": {"Fracture"}, "skeleton": {"Fracture"},
+    "angles are sharp": {"Pleural Effusion"}, "vascularity is normal": {"Edema"}}
+SIZES = {"small": "small|mild|mildly", "moderate": "moderate|moderately", "large": "large|marked|markedly"}
+CHANGED = r"increased|worsened|decreased|improved|unchanged|stable|is new|no longer|resolved"
+
+
+def finding(name, severity, side="", lobe="", kind=""):
+    """A `Finding`; a name or kind that the simulator can't plant yet has the same attributes."""
+    if "kind" in inspect.signature(rw.simulate.Finding).parameters and name in rw.simulate.PLANTED:
+        return rw.simulate.Finding(name, severity, side, lobe=lobe, kind=kind)
+    return SimpleNamespace(name=name, severity=severity, side=side, lobe=lobe, kind=kind, radius_mm=10 + 18 * severity)
+
+
+def one(name, rng, severity=None):
+    """Random findings of one name; effusions may be on both sides, devices several."""
+    severity = float(rng.random()) if severity is None else severity
+    lobe, side = str(rng.choice(LOBES)), str(rng.choice(["right", "left"]))
+    if name in ("Lung Opacity", "Consolidation", "Lung Lesion"):
+        kind = str(rng.choice(["solid", "part-solid", "spiculated"])) if name == "Lung Lesion" else ""
+        return [finding(name, severity, lobe.split()[0], lobe, kind)]
+    if name == "Pleural Effusion" and rng.random() < 0.4:
+        return [finding(name, severity, "right"), finding(name, float(rng.random()), "left")]
+    if name == "Support Devices":
+        kinds = rng.choice(DEVICES, size=rng.integers(1, 4), replace=False)
+        return [finding(name, severity, "" if k in DEVICES[2::2] else side, kind=str(k)) for k in kinds]
+    kinds = {"Edema": ("interstitial", "alveolar"), "Atelectasis": ("plate", "lobar"), "Pleural Other": ("apical",)}
+    where = {"Fracture": "7th rib", "Atelectasis": f"{side} lower lobe"}.get(name, "")
+    return [finding(name, severity, "" if name in ("Cardiomegaly", "Edema") else side, where,
+                    str(rng.choice(kinds.get(name, ("",)))))]
+
+
+def study(rng, none=0.4, least=0.0):
+    """Random findings of one study; about 40 % have none."""
+    if rng.random() < none:
+        return []
+    names = rng.choice(ORDER, size=rng.choice([1, 2, 3, 4], p=[0.55, 0.28, 0.12, 0.05]), replace=False)
+    return [f for name in names for f in one(str(name), rng, None if not least else float(rng.uniform(least, 1)))]
+
+
+def prior(findings, rng):
+    """None, another study, or the same findings in other sizes."""
+    if rng.random() < 0.5:
+        return None
+    return study(rng) if rng.random() < 0.5 else [
+        finding(f.name, float(rng.random()), f.side, f.lobe, f.kind) for f in findings]
+
+
+def sentences(text):
+    return [s for s in re.split(r"(?<=\.)\s+", re.sub(r"[A-Z]+: |\b\d\. ", "", text)) if s]
+
+
+def read(text):
+    """(affirmed {name: sentences}, denied {name: sentences}) of some sentences."""
+    affirmed, denied = {}, {}
+    for sentence in (s.lower() for s in sentences(text)):
+        no = re.search(r"\bno\b", sentence)
+        for name, pattern in READ.items():
+            if re.search(pattern, sentence):
+                (denied if no else affirmed).setdefault(name, []).append(sentence)
+        for phrase, names in IMPLIED.items():
+            for name in names if phrase in sentence else ():
+                denied.setdefault(name, []).append(sentence)
+    return affirmed, denied
+
+
+def sections(text):
+    parts = re.split(r"(FINDINGS|IMPRESSION|COMPARISON): ", text)
+    return {k: v for k, v in zip(parts[1::2], parts[2::2], strict=True) if k != "COMPARISON"}
+
+
+def sides(affirmed):
+    text = re.sub(r"\b([rl])[uml]l\b", lambda m: {"r": "right", "l": "left"}[m[1]], " ".join(affirmed))
+    found = set(re.findall("right|left", text))
+    return {"right", "left"} if "bilateral" in text else found
+
+
+def contradictions(text, findings):
+    """[(name, what)] of a report that don't agree with the truth; sizes only where a name comes once."""
+    affirmed, denied = read(" ".join(sections(text).values()))
+    out, truth = [], {}
+    for f in findings:
+        truth.setdefault(f.name, []).append(f)
+    for name in ORDER:
+        said = affirmed.get(name, ())
+        if name not in truth:
+            out += [(name, "false positive")] * bool(said)
+            continue
+        out += [(name, "denied" if name in denied else "omitted")] * (not said)
+        out += [(name, "both")] * bool(said and name in denied)
+        out += [(name, "wrong side")] * bool(said and sides(said) != {f.side for f in truth[name] if f.side})
+        if said and len(truth[name]) == 1 and name not in ("Fracture", "Support Devices"):
+            out += [(name, "wrong severity")] * (not size_agrees(said, truth[name][0]))
+    return out
+
+
+def size_agrees(said, f):
+    said = [s for s in said if not re.search(CHANGED, s)]
+    if f.name == "Lung Lesion":
+        return all(re.search(r"mass\b" if f.radius_mm > 15 else "nodule", s) for s in said)
+    word = SIZES[words.size_word(f.severity)]
+    return all(re.search(rf"\b(?:{word})\b", s) for s in said)
+
+
+def test_words_and_labels_agree_in_every_style():
+    rng = np.random.default_rng(0)
+    for i in range(600):
+        findings = study(rng, none=0.3)
+        text = report(findings, rng, before=prior(findings, rng), style="ABCDEF"[i % 6])
+        assert contradictions(text, findings) == [], text
+
+
+def test_each_section_affirms_every_finding_and_the_impression_is_short():
+    rng = np.random.default_rng(1)
+    for i in range(300):
+        findings = study(rng, none=0)
+        for section, body in sections(report(findings, rng, style=list(STYLES)[i % len(STYLES)])).items():
+            assert set(read(body)[0]) == {f.name for f in findings}, body
+            about = [s for s in sentences(body) if not re.search(r"\bno\b|upport|Tube or|No ", s)]
+            assert section == "FINDINGS" or max((len(s.split()) for s in about), default=0) <= 9
+
+
+def test_no_sentence_denies_a_parent_of_what_is_there():
+    rng = np.random.default_rng(2)
+    for _ in range(300):
+        findings = study(rng, none=0)
+        _, denied = read(report(findings, rng, style="C", omit=0.0))
+        if {f.name for f in findings} & AIRSPACE:
+            assert "Lung Opacity" not in denied
+        assert not {f.name for f in findings} & set(denied)
+
+
+def test_devices_alone_leave_the_chest_without_acute_abnormality():
+    rng = np.random.default_rng(3)
+    texts = [report([finding("Support Devices", 0.5, kind="ECG leads")], rng) for _ in range(60)]
+    assert any("No acute" in t for t in texts)
+    assert not any("Normal chest" in t or "ube or line" in t for t in texts)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_withheld_finding_is_neither_affirmed_nor_denied(name):
+    rng = np.random.default_rng(4)
+    for i in range(60):
+        findings = one(name, rng) * (i % 2) + [f for f in study(rng) if f.name != name]
+        how = {"before": one(name, rng) if i % 3 else None, "withhold": (name,), "error": float(i % 5 == 0)}
+        text = report(findings, rng, style="ABCDEF"[i % 6], **how)
+        assert not any(name in side for side in read(text)), text
+
+
+def test_a_report_may_withhold_everything():
+    for style in STYLES:
+        text = report([finding("Edema", 0.5)], np.random.default_rng(0), style=style, withhold=ORDER, error=1.0)
+        assert read(text) == ({}, {})
+
+
+def test_the_key_names_the_only_contradiction():
+    rng, kinds = np.random.default_rng(5), set()
+    for i in range(600):
+        findings = study(rng, none=0.1)
+        text, key = report_and_key(findings, rng, before=prior(findings, rng), style="ABCDEF"[i % 6], error=1.0)
+        assert [(e["finding"], e["kind"]) for e in key] == contradictions(text, findings), (text, key)
+        assert set(key[0]) == {"kind", "finding", "said", "truth"}
+        kinds.add(key[0]["kind"])
+        if key[0]["kind"] == "denied":  # "no tube or line" would deny no pacemaker
+            assert key[0]["said"].removeprefix("no ") in text
+    assert kinds == {"wrong side", "omitted", "denied", "false positive", "wrong severity"}
+
+
+def test_the_key_quotes_what_is_said_and_what_is_true():
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        truth = finding("Pneumothorax", 0.9, "left")
+        text, (entry,) = report_and_key([truth], rng, error=1.0, hedge=0.0)
+        if entry["kind"] in ("denied", "omitted"):
+            assert entry["truth"] == "large left pneumothorax"
+        if entry["kind"] in ("wrong side", "wrong severity"):
+            assert entry["said"] in text.lower()
+            assert entry["truth"] in ("left", "large")
+        if entry["kind"] == "denied":
+            assert re.search(r"\bno\b[^.]*pneumothorax", text.lower())
+
+
+def test_without_errors_the_key_is_empty_and_about_a_share_errs():
+    rng = np.random.default_rng(7)
+    assert not any(report_and_key(study(rng), rng)[1] for _ in range(50))
+    wrong = np.mean([len(report_and_key(study(rng), rng, error=0.3)[1]) for _ in range(500)])
+    assert wrong == pytest.approx(0.3, abs=0.06)
+
+
+def test_only_small_findings_are_hedged_and_never_devices():
+    uncertain = r"Possible|Questionable|may be|suspected|could"
+    rng = np.random.default_rng(8)
+    for name in ORDER:
+        for severity in (0.1, 0.5, 0.9):
+            texts = [report(one(name, rng, severity)[:1], rng, hedge=1.0, style=s) for s in STYLES]
+            hedged = [bool(re.search(uncertain, t)) for t in texts]
+            assert all(hedged) if severity < 1 / 3 and name != "Support Devices" else not any(hedged), texts
+
+
+@pytest.mark.parametrize(("then", "now", "pattern"), [
+    (0.2, 0.8, "increased|worsened"), (0.8, 0.2, "decreased|improved"), (0.5, 0.55, "unchanged|stable"),
+    (None, 0.5, "is new"), (0.5, None, "no longer|no residual")])
+def test_the_comparison_follows_the_severities(then, now, pattern):
+    rng = np.random.default_rng(9)
+    for name in ("Pleural Effusion", "Edema", "Lung Lesion", "Cardiomegaly", "Fracture"):
+        for style in STYLES:
+            old, new = ([] if s is None else one(name, np.random.default_rng(1), s)[:1] for s in (then, now))
+            text = report(new, rng, before=old, style=style, hedge=0.0)
+            said = [s for s in sentences(text) if re.search(CHANGED, s)]
+            assert len(said) == 1, text
+            assert re.search(pattern, said[0]), text
+            assert re.search(READ[name], said[0].lower())
+
+
+def test_without_a_prior_study_nothing_is_compared():
+    rng = np.random.default_rng(10)
+    assert not any(re.search(CHANGED, report(study(rng), rng, style=s)) for s in STYLES for _ in range(40))
+
+
+def test_the_prompts_words_are_in_the_reports():
+    rng = np.random.default_rng(11)
+    said = " ".join(report(one(n, rng), rng).lower() for n in ORDER for _ in range(200))
+    for name in ORDER:
+        for word in rw.probe.prompts.WORDS.get(name, (name.lower(),)):
+            assert word in said
+            if word in ("lung nodule", "pneumothorax", "pleural thickening", "support device", "tube or line"):
+                assert all(f"{no} {word}" in said for no in ("no", "there is no", "no evidence of"))
+
+
+def test_styles_differ_and_sections_follow_them():
+    def numbers(style):
+        rng = np.random.default_rng(12)
+        return report_statistics([report(study(rng), rng, style=style) for _ in range(300)])
+
+    by = {style: numbers(style) for style in STYLES}
+    for style, how in STYLES.items():
+        assert by[style]["findings_section"] == pytest.approx(1 - how.lacks_findings, abs=0.02)
+        assert by[style]["impression_section"] == pytest.approx(1 - how.lacks_impression, abs=0.03)
+    assert by["D"]["words"] < by["A"]["words"] < by["B"]["words"]
+    assert by["C"]["negated"] == max(v["negated"] for v in by.values())
+
+
+def test_the_seed_repeats_a_report_and_global_state_does_not_matter():
+    def many(seed):
+        return [report(study(np.random.default_rng(k)), np.random.default_rng([seed, k])) for k in range(30)]
+
+    first = many(1)
+    np.random.seed(5)
+    assert many(1) == first
+    assert many(2) != first
+
+
+def test_age_and_sex_are_never_mentioned():
+    rng = np.random.default_rng(13)
+    text = " ".join(report(study(rng), rng, style=s, error=0.5) for s in STYLES for _ in range(80)).lower()
+    assert not re.search(r"\b(?:male|female|man|woman|years?|old|young|elderly|breast|he|she|his|her)\b", text)
+
+
+def test_unknown_names_and_styles_are_refused():
+    with pytest.raises(ValueError, match="Cardiomegaly"):
+        report([SimpleNamespace(name="Gout", severity=0.5)], np.random.default_rng(0))
+    with pytest.raises(ValueError, match="'Z'"):
+        report([], np.random.default_rng(0), style="Z")
+
+
+def test_statistics_of_a_report_counted_by_hand():
+    got = report_statistics(["COMPARISON: None. FINDINGS: No effusion. 1.2 cm nodule. IMPRESSION: 1. Possible nodule.",
+                             "IMPRESSION: Normal."])
+    assert got["words"] == (6 + 1) / 2
+    assert got["sentences"] == (3 + 1) / 2
+    assert (got["findings_section"], got["impression_section"]) == (0.5, 1.0)
+    assert (got["negated"], got["uncertain"]) == (1 / 3, 1 / 3)
+    with pytest.raises(ValueError, match="at least 1"):
+        report_statistics([])
+
+
+@pytest.fixture(scope="module")
+def real():
+    try:
+        folder = rw.data.fetch("openi-reports", offline=True)
+    except rw.data.FetchError:
+        pytest.skip("the grammar isn't compared with real reports: openi-reports isn't in the cache")
+    return [r for r in rw.data.reports(folder)["report"] if "FINDINGS:" in r or "IMPRESSION:" in r]
+
+
+@pytest.fixture(scope="module")
+def virtual():
+    rng = np.random.default_rng(14)
+    out = []
+    for _ in range(1000):
+        findings = study(rng)
+        before = prior(findings, rng) if rng.random() < 0.5 else None
+        out.append(report(findings, rng, before=before, style=str(rng.choice(list(STYLES)))))
+    return out
+
+
+def test_the_mixture_of_styles_is_like_the_real_reports(real, virtual):
+    there, here = report_statistics(real), report_statistics(virtual)
+    for name in ("words", "sentences"):
+        assert here[name] == pytest.approx(there[name], rel=0.25), name
+    for name in ("findings_section", "impression_section", "negated", "uncertain"):
+        assert here[name] == pytest.approx(there[name], abs=0.1), name
+
+
+def test_no_longer_sentence_is_a_real_one(real, virtual):
+    def long(texts):  # lists of denials are stock phrases: ours meet a real one by chance
+        said = {s.lower() for t in texts for s in sentences(t) if len(s.split()) > 7}
+        return {s for s in said if not re.match("no |there is no ", s)}
+
+    assert not long(virtual) & long(real)
