@@ -24,7 +24,7 @@ RIGHT, LEFT = (12, 13, 14), (10, 11)
 HEART, TRACHEA, AORTA, CAVA = 51, 16, 52, 62
 BONES = (*range(25, 51), *range(69, 79), *range(92, 117))  # vertebrae, limb girdles, ribs, sternum
 SOFT_HU = 60  # the CT carries iodine; a radiograph's patient does not
-SOFT, FAT, BONE, DEPTH, HEARTS = range(5)  # channels
+SOFT, BONE, DEPTH, HEARTS = range(4)  # channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Anatomy:
 
     Attributes:
         slabs: (K, C, Z, W) float32, K slabs from posterior to anterior and W = X; for the lateral view from right to
-            left and W = Y. Channels: soft (as water), fat, bone in g/cm3; depth under the chest wall in mm, positive in
-            the right lung and negative in the left; heart, 0 to 1.
+            left and W = Y. Channels: water and bone in g/cm3 (`physics.materials`); depth under the chest wall in mm,
+            positive in the right lung and negative in the left; heart, 0 to 1.
         axis: the world axis that the slabs are stacked along: 1 (Y) for PA and AP, 0 (X) for lateral.
         half_mm: half the extent along X, Y, Z.
         lobes: (Z, Y, X) int16 lobe labels on a grid of about GRID_MM with the same extent.

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from radwb.data import Scan, Volume
 from radwb.simulate import display, physics
-from radwb.simulate.anatomy import BONE, DEPTH, FAT, FIELD_MM, SOFT, default_anatomy
+from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, default_anatomy
 from radwb.simulate.findings import shaped
 from radwb.simulate.mechanisms import MECHANISM, Lungs
 from radwb.simulate.plant import Planted, plant
@@ -112,7 +112,5 @@ def _with_findings(found, there, anatomy, body, findings):
 
 def _to_hu(soft, found, body):
     """Hounsfield units at the CT's energy from densities: the inverse of `physics.materials`."""
-    water = physics.attenuation("water", physics.CT_KEV)
-    relative = soft + sum(d * physics.attenuation(m, physics.CT_KEV) / water
-                          for m, d in (("fat", found[FAT]), ("bone", found[BONE] * body.bone)))  # fmt: skip
-    return (1000 * (relative - 1)).numpy()
+    water, bone = (physics.attenuation(m, physics.CT_KEV) for m in ("water", "bone"))
+    return (1000 * (soft + found[BONE] * body.bone * bone / water - 1)).numpy()

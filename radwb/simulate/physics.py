@@ -26,16 +26,18 @@ BEAM_OF = {"PA": "120 kVp", "LATERAL": "120 kVp", "AP": "90 kVp"}
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """What lies along each ray, g/cm2: (H, W) tensors of soft tissue (as water), fat, bone and metal."""
+    """What lies along each ray, g/cm2: (H, W) tensors of water, bone and metal.
+
+    Water and bone are a basis: all other tissue is written in them (`in_water_and_bone`).
+    """
 
     soft: torch.Tensor
-    fat: torch.Tensor
     bone: torch.Tensor
     metal: torch.Tensor
 
     def stack(self):
-        """(4, H, W), in the order of the attributes."""
-        return torch.stack((self.soft, self.fat, self.bone, self.metal))
+        """(3, H, W), in the order of the attributes."""
+        return torch.stack((self.soft, self.bone, self.metal))
 
 
 def attenuation(material: str, kev: float) -> float:
@@ -53,36 +55,50 @@ def attenuation(material: str, kev: float) -> float:
     return float(np.exp(np.interp(np.log(kev), np.log(KEV), np.log(MASS_ATTENUATION[material]))))
 
 
+def in_water_and_bone(material):
+    """(water, bone) in g that attenuate like 1 g of a material, at all of KEV.
+
+    Two effects, photoelectric and Compton, make the attenuation of tissue, so that two materials span all others
+    (Alvarez and Macovski 1976, doi 10.1088/0031-9155/21/5/002); fat is water and a little less than no bone.
+
+    >>> in_water_and_bone("fat")
+    (1.06, -0.07)
+    """
+    basis = np.array([MASS_ATTENUATION["water"], MASS_ATTENUATION["bone"]]).T  # (E, 2)
+    return tuple(float(x) for x in np.linalg.lstsq(basis, np.array(MASS_ATTENUATION[material]), rcond=None)[0])
+
+
 def materials(hu, bones):
-    """Split Hounsfield units into partial densities that give the same attenuation at `CT_KEV`.
+    """Split Hounsfield units into densities of water and bone that give the same attenuation at `CT_KEV`.
 
     Args:
         hu: array of Hounsfield units.
         bones: bool array, True where bone may be: there, what exceeds soft tissue is cortical bone.
     Returns:
-        soft, fat, bone in g/cm3, arrays like `hu`; soft counts as water.
+        water, bone in g/cm3, arrays like `hu`.
     """
     water = attenuation("water", CT_KEV)
-    fat_weight, bone_weight = (attenuation(m, CT_KEV) / water for m in ("fat", "bone"))
+    bone_weight = attenuation("bone", CT_KEV) / water
+    a, b = in_water_and_bone("fat")
     relative = np.maximum(hu / 1000 + 1, 0).astype(np.float32)
     is_fat = (hu > -150) & (hu < -20) & ~bones
     share = (relative - DENSITY["soft"]) / (DENSITY["bone"] * bone_weight - DENSITY["soft"])  # of the voxel's volume
     share = np.where(bones, np.clip(share, 0, 1.3), 0)
-    soft = np.where(share > 0, DENSITY["soft"] * np.clip(1 - share, 0, 1), np.where(is_fat, 0, relative))
-    fat = np.where(is_fat, relative / fat_weight, 0)
-    return tuple(x.astype(np.float32) for x in (soft, fat, DENSITY["bone"] * share))
+    fat = relative / (a + b * bone_weight)  # g/cm3
+    soft = np.where(share > 0, DENSITY["soft"] * np.clip(1 - share, 0, 1), np.where(is_fat, a * fat, relative))
+    return soft.astype(np.float32), np.where(is_fat, b * fat, DENSITY["bone"] * share).astype(np.float32)
 
 
 def line_integral(paths: Paths, kev: float = 60):
     """(H, W) attenuation along each ray at one energy: minus the logarithm of the transmitted share (Beer-Lambert)."""
-    of = ("water", "fat", "bone", "metal")
+    of = ("water", "bone", "metal")
     return sum(attenuation(m, kev) * path for m, path in zip(of, paths.stack(), strict=True))
 
 
 def transmit(paths: Paths, beam: str):
     """(H, W) share of the beam's energy that reaches the detector: Beer-Lambert at each energy of the spectrum."""
     weights = np.array(BEAMS[beam]) * KEV
-    mu = np.array([MASS_ATTENUATION[m] for m in ("water", "fat", "bone", "metal")], np.float32)  # (4, E)
+    mu = np.array([MASS_ATTENUATION[m] for m in ("water", "bone", "metal")], np.float32)  # (3, E)
     paths = paths.stack()
     total = 0
     for k, weight in enumerate(weights / weights.sum()):

@@ -8,13 +8,13 @@ import torch
 from torch.nn import functional as F
 
 from radwb.simulate import physics
-from radwb.simulate.anatomy import BONE, DEPTH, FAT, FIELD_MM, HEARTS, SOFT, Anatomy
+from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, HEARTS, SOFT, Anatomy
 
 BEAM_Z_MM = 44.0  # the central ray runs through the lungs, above the middle of the CT
 SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
 GAP_MM = {"PA": 40.0, "AP": 60.0, "LATERAL": 40.0}  # skin to detector
 AXIS = {"PA": (1, 1), "AP": (1, -1), "LATERAL": (0, 1)}  # axis of the central ray, and +1 where it runs along it
-COARSE = 5  # the deformation is smooth: every fifth ray is bent, those between are interpolated
+COARSE = 6  # the deformation is smooth: every sixth ray is bent, those between are interpolated
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Rays:
         heart_mm: (H, W) path through the heart, for its outline.
         depth: (K, H, W) signed chest-wall depth in mm (`Anatomy.slabs`), and soft: (K, H, W) density in g/cm3.
         across, up, path: (K, H, W) where in the slab a ray crosses it (-1 to 1), and mm of path in it.
-        coarse: (K, 3, n, n), the same on every fifth ray.
+        coarse: (K, 3, n, n), the same on every sixth ray.
         lung_mm: (H, W) path through the lungs.
         pixel_mm: pixel side at the middle of the patient.
         anatomy, body, view: what was sampled.
@@ -204,20 +204,29 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     coarse = bend(anatomy, body, view, size, max(2, round(size / COARSE) + 1))
     between = _between(coarse.shape[-1], size)
     across, up, path = (between @ coarse[:, i] @ between.T for i in range(3))  # (K, H, W)
-    found = F.grid_sample(anatomy.slabs, torch.stack((across, up), -1), padding_mode="reflection", align_corners=False)
-    soft, fat, bone, heart = ((found[:, c] * path).sum(0) / 10 for c in (SOFT, FAT, BONE, HEARTS))
+    grid = torch.stack((across, up), -1)
+    found = F.grid_sample(anatomy.slabs[:, :HEARTS], grid, padding_mode="reflection", align_corners=False)
+    soft, bone = ((found[:, c] * path).sum(0) / 10 for c in (SOFT, BONE))
     within = (found[:, DEPTH].abs() > 0.5) * path
     lungs = (found[:, SOFT] * within).sum(0) / 10
     pixel_mm = FIELD_MM / size
-    extra_soft, extra_fat = _soft_tissue(soft, body, anatomy, view, pixel_mm)
-    paths = physics.Paths(soft + (body.lung - 1) * lungs + extra_soft, fat + extra_fat, bone * body.bone,
-                          torch.zeros_like(soft))  # fmt: skip
-    return Rays(paths, within.sum(0), heart * 10, found[:, DEPTH], found[:, SOFT], across, up, path, coarse, pixel_mm,
-                anatomy, body, view)  # fmt: skip
+    gland, fat = _soft_tissue(soft, body, anatomy, view, pixel_mm)
+    a, b = physics.in_water_and_bone("fat")
+    soft, bone = soft + (body.lung - 1) * lungs + gland + a * fat, bone * body.bone + b * fat
+    paths = physics.Paths(soft, bone, torch.zeros_like(soft))
+    return Rays(paths, within.sum(0), _heart(anatomy, grid, path), found[:, DEPTH], found[:, SOFT], across, up, path,
+                coarse, pixel_mm, anatomy, body, view)  # fmt: skip
+
+
+def _heart(anatomy, grid, path):
+    """(H, W) path through the heart in mm: an outline, for which every second ray will do."""
+    found = F.grid_sample(anatomy.slabs[:, HEARTS:], grid[:, ::2, ::2], padding_mode="border", align_corners=False)
+    half = (found[:, 0] * path[:, ::2, ::2]).sum(0)[None, None]
+    return F.interpolate(half, size=grid.shape[1:3], mode="bilinear", align_corners=False)[0, 0]
 
 
 def _soft_tissue(soft, body, anatomy, view, pixel_mm):
-    """What the CT's patient lacks, g/cm2: a layer of fat on both sides, and breasts (two flattened domes)."""
+    """What the CT's patient lacks, gland and fat in g/cm2: breasts (two flattened domes), and fat on both sides."""
     layer = 2 * body.fat_mm / 10 * physics.DENSITY["fat"] * (soft > 1).float()
     if not body.breast_mm or view == "LATERAL":
         return torch.zeros_like(soft), layer
