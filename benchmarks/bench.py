@@ -23,15 +23,20 @@ import radwb as rw
 OUT = Path(__file__).parents[1] / "build" / "bench.json"
 
 
-def simulate() -> dict:
-    """Radiographs a second with masks, a fresh cohort each time; the same seed gives the same pixels."""
-    n, seed = 24, iter(range(1000, 2000))
-    anatomy = rw.simulate.default_anatomy()  # a cohort of a given anatomy is made anew, never read from the cache
-    first = rw.data.images(rw.simulate.cohort(n=n, seed=999, anatomy=anatomy), 160)
-    again = rw.data.images(rw.simulate.cohort(n=n, seed=999, anatomy=anatomy, workers=1), 160)
+def simulate(size=160, n=120, bound=30.0) -> dict:
+    """Radiographs a second with masks and devices, written to disk; the same seed gives the same pixels."""
+    seed = iter(range(1000, 2000))
+    anatomy = rw.simulate.default_anatomy(345 / size)  # a cohort of a given anatomy is made anew, never read
+    first, again = (
+        rw.data.images(rw.simulate.cohort(n=8, seed=999, size=size, anatomy=anatomy, workers=w), size) for w in (1, 3)
+    )
     assert (first == again).all()
-    seconds = timed({"ours": lambda: rw.simulate.cohort(n=n, seed=next(seed), anatomy=anatomy)}, 3)
-    return row("simulate 160 px", "img/s", n, seconds, bound=6, of="ours", equal="same seed, same pixels")
+    seconds = timed({"ours": lambda: rw.simulate.cohort(n=n, seed=next(seed), size=size, anatomy=anatomy)}, 3)
+    return row(f"simulate {size} px", "img/s", n, seconds, bound=bound, of="ours", equal="same seed, same pixels")
+
+
+def simulate_large() -> dict:
+    return simulate(512, 16, 4.0)
 
 
 def clip_step() -> dict:
@@ -107,7 +112,7 @@ def import_time() -> dict:
     return row("import radwb", "1/s", 1, seconds, bound=1 / 0.3, of="ours", equal="without torch")
 
 
-ROWS = {"simulate": simulate, "clip": clip_step, "bootstrap": bootstrap, "import": import_time,
+ROWS = {"simulate": simulate, "simulate-512": simulate_large, "clip": clip_step, "bootstrap": bootstrap, "import": import_time,
         **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from radwb.data import check_table, images, read, scan_of
 RATIOS = ("cardiothoracic_ratio", "lung_area", "lung_box_share", "lung_height_width")
 NUMBERS = {"mean": np.nanmean, "sd": np.nanstd} | {f"{q} %": partial(np.nanpercentile, q=q) for q in (5, 50, 95)}
 COLUMNS = ("measure", "virtual", "real", "gap", "low", "high", "n_virtual", "n_real")
-MIN_IMAGES, MIN_PATIENTS, THUMB = 20, 10, 16  # for five folds and a halved control; side of small images, px
+MIN_IMAGES, MIN_PATIENTS, THUMB = 16, 10, 16  # for five folds and a halved control; side of small images, px
 NOTE = "Films are compared as they are, letters and collimation too, in their middle square. No distance is below 0."
 
 
@@ -197,11 +197,11 @@ def realism(table: pd.DataFrame, real: pd.DataFrame, *, size: int = 128, seed: i
 
     Args:
         table, real: need `path`, `patient_id`; the views and ages to be compared. A column of `ratios_of` is compared
-            where both have 20 values; lung_area is a share of the image, so that it measures collimation, too.
+            where both have 16 values; lung_area is a share of the image, so that it measures collimation, too.
         size: side of the images' middle squares, px, a multiple of 16; above the films' own size the spectrum is empty.
         seed, n_boot: of folds, control and the patients taken for `nearest`, as many a side; resamples of the patients.
     Raises:
-        ValueError: a side has fewer than 20 images or 10 patients, or both share an image.
+        ValueError: a side has fewer than 16 images or 10 patients, or both share an image.
     """
     sides = dict(virtual=table, real=real)
     _check(sides, size)
