@@ -112,8 +112,8 @@ def import_time() -> dict:
     return row("import radwb", "1/s", 1, seconds, bound=1 / 0.3, of="ours", equal="without torch")
 
 
-ROWS = {"simulate": simulate, "simulate-512": simulate_large, "clip": clip_step, "bootstrap": bootstrap, "import": import_time,
-        **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
+ROWS = {"simulate": simulate, "simulate-512": simulate_large, "clip": clip_step, "bootstrap": bootstrap,
+        "import": import_time, **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
 
 
 def main(names: list[str]) -> int:

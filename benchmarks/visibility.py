@@ -48,7 +48,8 @@ def learn(table, seed=0):
         pick = torch.from_numpy(rng.choice(len(x), 32, replace=False))
         dy, dx = rng.integers(-4, 5, 2)
         bright = torch.from_numpy(rng.normal(0, 0.05, (32, 1, 1, 1)).astype(np.float32))
-        loss = F.binary_cross_entropy_with_logits(net(torch.roll(x[pick], (int(dy), int(dx)), (2, 3)) + bright), y[pick])
+        films = torch.roll(x[pick], (int(dy), int(dx)), (2, 3)) + bright
+        loss = F.binary_cross_entropy_with_logits(net(films), y[pick])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

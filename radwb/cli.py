@@ -72,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0)
     add("--size", type=int, default=160, help="side, px (default 160)")
     add("--out", type=Path, help="write the table to this CSV")
+    add("--dicom", type=Path, metavar="FOLDER", help="write the films as DICOM (DX), too")
+    add("--identifiers", action="store_true", help="with --dicom: invented people in the files, and key.csv")
+    add("--shards", type=Path, metavar="FOLDER", help="write webdataset shards, too")
 
     add = verb("curate", curate, "turn a folder of files into a table; no file stops it", prints=True).add_argument
     add("folder", type=Path)
@@ -204,7 +207,16 @@ def simulate(options) -> None:
     from radwb import data
     from radwb import simulate as room
 
+    if options.identifiers and not options.dicom:
+        raise ValueError("expected --dicom FOLDER beside --identifiers, got none. They are planted in DICOM files")
     table = room.cohort(n=options.n, seed=options.seed, size=options.size)
+    if options.shards:
+        data.write_shards(table, options.shards)
+    if options.identifiers:
+        table, key = room.plant_identifiers(table, options.dicom, seed=options.seed)
+        write(key, options.dicom / "key.csv")
+    elif options.dicom:
+        table = room.write_dicom(table, options.dicom, seed=options.seed)
     write(table, options.out)
     counts = {f: int((table[f] == 1).sum()) for f in data.findings_of(table)}
     show(options, {"images": len(table), "patients": int(table["patient_id"].nunique()), **counts})

@@ -426,6 +426,18 @@ def test_a_stream_gives_the_films_of_the_cohort_and_stops_when_told(table):
         assert set(scan.truth) == set(same.truth)
 
 
+@pytest.mark.slow
+def test_a_long_stream_stays_in_the_same_memory(anatomy):
+    import psutil
+
+    used = []
+    for k, _ in enumerate(rw.simulate.stream(1500, seed=1, size=SIZE)):
+        if k % 250 == 249:
+            used.append(psutil.Process().memory_info().rss / 2**30)
+    assert max(used) < 2.0
+    assert max(used[2:]) < used[1] + 0.1
+
+
 def test_cohort_keeps_the_schema_and_patients_apart(table):
     rw.data.check_table(table, needs=("report", "split", "site", "sex", "age_years", "view"))
     assert len(table) == 60

@@ -9,6 +9,7 @@ import pandas as pd
 import pydicom
 import pytest
 
+import radwb as rw
 from radwb.data import Scan, Volume, read, scan_of, write_png
 from radwb.simulate.files import write_ct, write_dx
 from radwb.simulate.identifiers import DOCTORS, GIVEN, HOSPITALS, SURNAMES, plant_identifiers, write_dicom
@@ -265,3 +266,16 @@ def test_letters_that_do_not_fit_are_refused(tmp_path):
     write_dicom(small, tmp_path / "clean")
     with pytest.raises(ValueError, match="20 x 20"):
         plant_identifiers(small, tmp_path / "out", seed=1)
+
+
+def test_the_shell_writes_dicom_with_its_key_and_shards(tmp_path, capsys):
+    from radwb import cli
+
+    folder, shards, table = tmp_path / "films", tmp_path / "shards", tmp_path / "table.csv"
+    words = ["simulate", "-n", "4", "--dicom", folder, "--identifiers", "--shards", shards, "--out", table, "--json"]
+    assert cli.main([str(w) for w in words]) == 0, capsys.readouterr().err
+    key, rows = pd.read_csv(folder / "key.csv"), pd.read_csv(table)
+    assert len(list(folder.glob("*.dcm"))) == len(rows) == 4
+    assert set(key["file"]) == set(rows["path"])
+    assert len(list(rw.data.read_shards(sorted(shards.glob("*.tar"))))) == 4
+    assert cli.main(["simulate", "-n", "4", "--identifiers"]) != 0

@@ -190,8 +190,8 @@ large comes first.""")
 
 # %% [markdown]
 # ## Then go on from the released model
-# That is what one does with a foundation model. `radwb-tiny` is the same recipe on the same training patients, many
-# passes longer; its `model_card.md` says how it was made. It never saw the test patients. We go on for a few passes.
+# That is what one does with a foundation model. `radwb-tiny` is the same recipe on 7,000 other virtual patients of the same
+# CT, many steps longer; its `model_card.md` says how it was made. It saw none of ours. We go on for a few passes.
 
 # %%
 run = rw.pretrain.fit(table, start="radwb-tiny", out="../runs/clip-tiny", epochs=epochs, batch=batch, lr=3e-4)

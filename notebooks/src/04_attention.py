@@ -261,10 +261,17 @@ def compare(scans, masks, patients, question):
 
 
 # %%
+def outlined_films(split, f):
+    """Rows and scans with a finding that the film shows; an invisible positive has no outline to hit."""
+    some = table[(table["split"] == split) & (table[f] == 1)].head(per_finding)
+    scans = [rw.data.scan_of(row) for _, row in some.iterrows()]
+    seen = [bool(s.truth[f].any()) for s in scans]
+    return some[seen], [s for s, yes in zip(scans, seen, strict=True) if yes]
+
+
 scored = {}
 for f, question in asked.items():
-    some = test[test[f] == 1].head(per_finding)
-    scans = [rw.data.scan_of(row) for _, row in some.iterrows()]
+    some, scans = outlined_films("test", f)
     scored[f] = compare(scans, [s.truth[f] for s in scans], some["patient_id"], question)
 scores = pd.concat(scored, names=["finding"])
 scores["mean"].unstack("score").round(2)
@@ -312,8 +319,7 @@ readers[["presence", "iou", "iou_low", "iou_high", "images"]].round(2)
 # %%
 def with_truth(finding, split, question):
     """Maps from 0 to 1, masks and patients of the films with a finding."""
-    some = table[(table["split"] == split) & (table[finding] == 1)].head(per_finding)
-    scans = [rw.data.scan_of(row) for _, row in some.iterrows()]
+    some, scans = outlined_films(split, finding)
     maps = rw.attend.attention_maps(model, scans, targets=question)
     return [rw.attend.scaled(m) for m in maps], [s.truth[finding] for s in scans], some["patient_id"]
 
@@ -397,8 +403,8 @@ Markdown(f"Asked for the four findings it has a mean AUROC of {rw.probe.stated(b
          "a little to either side.")  # fmt: skip
 
 # %%
-ill = test[test[finding] == 1].head(few)
-films, who = [rw.data.scan_of(row) for _, row in ill.iterrows()], ill["patient_id"]
+ill, films = outlined_films("test", finding)
+films, who = films[:few], ill["patient_id"].head(few)
 
 
 def edges(model, scan, target):

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import count, islice
@@ -121,29 +120,23 @@ def _copies(row, scan, again, rng, dials, keep):
     return out
 
 
-@contextmanager
-def _one_thread_each():
-    """Torch's own threads off while patients run side by side; the setting is put back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _patients(make, workers):
-    """Rows of patient 0, 1, 2, ... in order, made `workers` at a time and never far ahead of the reader."""
-    with _one_thread_each(), ThreadPoolExecutor(workers) as pool:
-        numbers, waiting = count(), deque()
-        try:
-            while True:
-                while len(waiting) < 4 * workers:
-                    waiting.append(pool.submit(make, next(numbers)))
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    """Rows of patient 0, 1, 2, ... in order, made `workers` at a time and never far ahead of the reader.
+
+    Torch works on one thread in each worker; the reader, who may be training a model meanwhile, keeps its own.
+    """
+    threads, numbers, waiting = torch.get_num_threads(), count(), deque()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        while True:
+            while len(waiting) < 4 * workers:
+                waiting.append(pool.submit(make, next(numbers)))
+            made = waiting.popleft().result()
+            torch.set_num_threads(threads)
+            yield made
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def stream(n, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, anatomy=None):

@@ -31,7 +31,7 @@ def to_film(rays: Rays, points):
         where = torch.stack((at[:, 0], at[:, 1], slab), 1)[None, None, None]
         there = F.grid_sample(field, where, padding_mode="border", align_corners=True)[0, :, 0, 0].T  # (N, 2)
         at = (at + (target - there) @ torch.linalg.inv(slope).T).clamp(-1.5, 1.5)
-    size = rays.depth.shape[-1]
+    size = rays.lung_mm.shape[-1]
     return ((at.flip(1) + 1) / 2 * (size - 1)).numpy()
 
 
@@ -102,7 +102,7 @@ def draw_device(rays: Rays, finding):
         rays: the sampled patient.
         finding: a `Finding` of "Support Devices"; its texture seeds the course.
     """
-    shape, px = tuple(rays.depth.shape[1:]), rays.pixel_mm
+    shape, px = tuple(rays.lung_mm.shape), rays.pixel_mm
     rng = np.random.default_rng(finding.texture)
     radius, metal_g, plastic_g = MAKE[finding.kind]
     stripe = np.hypot(min(radius, 1.3) / 2, 0.4 * px) / px  # sigma in pixels: the stripe and the pixel itself

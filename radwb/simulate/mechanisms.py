@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from radwb.simulate.anatomy import LOBES
 from radwb.simulate.findings import Finding
@@ -15,7 +14,7 @@ class Lungs:
     """The lung samples of some `Rays` as flat arrays, so that a finding touches only these.
 
     Attributes:
-        index: (N,) which samples of the grid they are; pixel: (N,) which ray each lies on; path: mm of it.
+        pixel: (N,) which ray each lies on; path: (N,) mm of it. `at` has neither, but `index`: which points they are.
         x, y, z: (N,) positions in the CT, mm.
         depth: (N,) under the chest wall, mm; right: (N,) bool.
         blur: (N,) change of that depth from slab to slab, mm: a thin layer is spread over it, or would show as steps.
@@ -23,31 +22,25 @@ class Lungs:
     """
 
     def __init__(self, rays: Rays):
-        k, h, w = rays.depth.shape
-        index = torch.nonzero(rays.depth.flatten().abs() > 0.5).squeeze(1)
-        across, up, self.path = (x.flatten()[index] for x in (rays.across, rays.up, rays.path))
-        half, axis = rays.anatomy.half_mm, rays.anatomy.axis
-        xy = [across * float(half[1 - axis]), rays.anatomy.centres[index // (h * w)]]
-        self.shape, self.pixel = (h, w), index % (h * w)
-        change = F.pad((rays.depth[2:] - rays.depth[:-2]).abs() / 2, (0, 0, 0, 0, 1, 1))
-        self.blur = change.flatten()[index].clamp(1.0, 8.0)
-        self._fill(rays.anatomy, rays.body, index, rays.depth, rays.soft, *(xy if axis == 1 else xy[::-1]),
-                   up * float(half[2]))  # fmt: skip
+        s, half, axis = rays.samples, rays.anatomy.half_mm, rays.anatomy.axis
+        xy = (s.across * float(half[1 - axis]), rays.anatomy.centres[s.slab])
+        self.shape, self.pixel, self.path = tuple(rays.lung_mm.shape), s.ray, s.path
+        self.blur = s.change.clamp(1.0, 8.0)
+        self._fill(rays.anatomy, rays.body, s.depth, s.soft, *(xy if axis == 1 else xy[::-1]), s.up * float(half[2]))
 
     @classmethod
     def at(cls, soft, depth, where, anatomy, body):
         """The lungs among points of any grid: densities and depths (...), positions (..., 3) in the CT."""
         lungs = cls.__new__(cls)
         index = torch.nonzero(depth.flatten().abs() > 0.5).squeeze(1)
-        lungs.blur = torch.ones(len(index))
-        lungs._fill(anatomy, body, index, depth, soft, *where.reshape(-1, 3)[index].unbind(1))
+        lungs.index, lungs.blur = index, torch.ones(len(index))
+        lungs._fill(anatomy, body, *(a.flatten()[index] for a in (depth, soft)), *where.reshape(-1, 3)[index].unbind(1))
         return lungs
 
-    def _fill(self, anatomy, body, index, depth, soft, x, y, z):
-        self.anatomy, self.supine, self.index = anatomy, body.supine, index
-        depth = depth.flatten()[index]
+    def _fill(self, anatomy, body, depth, soft, x, y, z):
+        self.anatomy, self.supine = anatomy, body.supine
         self.depth, self.right = depth.abs(), depth > 0
-        self.density = soft.flatten()[index] * body.lung
+        self.density = soft * body.lung
         self.x, self.y, self.z = x, y, z
 
     def on(self, side):

@@ -94,5 +94,7 @@ def _outline(finding, change, lungs, density):
             torch.zeros(lungs.shape).flatten().index_add_(0, lungs.pixel, part * lungs.path).reshape(lungs.shape)
             for part in (here, here & (density < 0.3 * lungs.density))
         )
-        return (air > 15) & (air > 0.6 * total)
+        most = air.max()
+        beyond = (air > min(15.0, 0.5 * float(most))) & (air > 0.6 * total)
+        return beyond if beyond.any() else air > 0.5 * most  # in the supine no ray may run through air alone
     return change > (0.35 if finding.name == "Edema" else 0.15) * change.max().clamp(min=1e-6)
