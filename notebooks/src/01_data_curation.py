@@ -345,7 +345,7 @@ try:
     real, whose = real[real.view.isin(["PA", "AP"])], "real adult films"
 except rw.data.FetchError:
     real, whose = rw.data.real("kermany-16"), "real films of children"
-gap = rw.simulate.realism(table.head(len(real)), real, n_boot=n_boot)
+gap = rw.simulate.realism(table.drop_duplicates("patient_id").head(max(60, len(real))), real, n_boot=n_boot)
 print(gap)
 spectra = gap.spectra.assign(octaves=np.log2(gap.spectra.cycles)).rename(columns={"real": whose})
 display(rw.show.curve(spectra, x="octaves", panels={"log power (dB)": ["virtual", whose]},
