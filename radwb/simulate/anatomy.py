@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import get_ident
 
 import numpy as np
 import torch
@@ -54,6 +55,12 @@ class Anatomy:
         """(K,) position of the slabs' middles along `axis`, mm."""
         k = len(self.slabs)
         return (torch.arange(k) + 0.5 - k / 2) * (2 * float(self.half_mm[self.axis]) / k)
+
+    @property
+    def digest(self):
+        """A name that follows from the content."""
+        text = json.dumps([self.axis, [float(h) for h in self.half_mm], self.marks, self.lung_range])
+        return hashlib.sha256(self.slabs.numpy().tobytes() + self.lobes.tobytes() + text.encode()).hexdigest()[:16]
 
     @cached_property
     def lobe_points(self):
@@ -180,11 +187,12 @@ def _landmarks(labels, lobes, half, heart, ranges):
     voxel = 2 * half / labels.shape
     top = min(r[1] for r in ranges.values())
 
-    def line(label, fallback):
+    def line(label, fallback, least_mm=40):
         z = np.flatnonzero((labels == label).any((0, 1)))[:: max(1, int(8 / voxel[2]))]
         points = [np.append((np.argwhere(labels[:, :, k] == label).mean(0) + 0.5) * voxel[:2] - half[:2],
                             (k + 0.5) * voxel[2] - half[2]) for k in z]  # fmt: skip
-        return [[float(c) for c in p] for p in points] if len(points) > 3 else fallback
+        long = len(points) > 3 and points[-1][2] - points[0][2] >= least_mm
+        return [[float(c) for c in p] for p in points] if long else fallback
 
     guess = [[0.0, heart[1] - 20.0, z] for z in np.linspace(top - 90, top + 20, 8)]
     trachea = line(TRACHEA, guess)
@@ -217,7 +225,7 @@ def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM):
     if not kept.exists():
         anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_name(f"{kept.stem}.{os.getpid()}.part.npz")
+        temporary = kept.with_name(f"{kept.stem}.{os.getpid()}-{get_ident()}.part.npz")
         np.savez(temporary, slabs=anatomy.slabs.numpy(), half=anatomy.half_mm, lobes=anatomy.lobes,
                  text=json.dumps([anatomy.marks, anatomy.lung_range]))  # fmt: skip
         os.replace(temporary, kept)

@@ -22,19 +22,20 @@ from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
 from radwb.simulate.mechanisms import Lungs
-from radwb.simulate.patient import Dials, draw_lasting, draw_patient, draw_study
+from radwb.simulate.patient import SPLIT, Dials, draw_lasting, draw_patient, draw_study
 from radwb.simulate.plant import plant
 from radwb.simulate.project import sample
 from radwb.simulate.realism import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
 MADE_BY = ("anatomy", "cohort", "devices", "display", "film", "findings", "mechanisms", "patient", "physics", "plant",
-           "project", "words")  # fmt: skip
+           "project", "realism", "words")  # fmt: skip
+COPIES = ("duplicate", "near duplicate")
 
 
 def _view(frail, patient, findings, dials):
     """("PA" or "AP", supine): the sick are filmed in bed. `frail` is drawn once, so that a patient's views agree."""
-    chance = max([SITES[patient.site].portable, *(dials.portable.get(f.name, 0) for f in findings)])
+    chance = 1 - np.prod([1 - SITES[patient.site].portable, *(1 - dials.portable.get(f.name, 0) for f in findings)])
     return ("AP", frail < 0.25 * chance) if frail < chance else ("PA", False)
 
 
@@ -49,19 +50,20 @@ def _marked(rng, findings, dials):
 def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
     """Make one patient's films, hand each to `keep(name, scan)`, and return their rows.
 
-    It depends on nothing but (seed, number); films and words are drawn from streams of their own, so that a dial that
-    changes the words leaves the films as they are.
+    It depends on nothing but (seed, number). Patients, noise, words and filing (labels, markers, copies) are drawn from
+    streams of their own, so that a dial of the one leaves the others as they are.
     """
-    rng, noise, words = (np.random.default_rng([seed, number, k]) for k in range(3))
+    rng, noise, words, filing = (np.random.default_rng([seed, number, k]) for k in range(4))
     patient = draw_patient(rng, dials)
     lasting = draw_lasting(rng, patient, dials, anatomy)
     patient_id, rows, before, sampled, frail = f"V{seed}-{number:06d}", [], None, {}, float(rng.random())
     if dials.scanner:
-        patient = _scanned(rng, patient, lasting, dials)
+        patient = _scanned(filing, patient, lasting, dials)
+    elsewhere = {kind: str(filing.choice(list(SPLIT), p=list(SPLIT.values()))) for kind in COPIES}
     for study in range(1, 1 + int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
         findings = draw_study(rng, patient, lasting, before, dials, anatomy)
         view, supine = _view(frail, patient, findings, dials)
-        body = shaped(patient.body, findings)
+        body = shaped(patient.body, findings, visibility)
         key = (view, body.heart, body.inspiration_mm, body.shift_mm)
         if key not in sampled:
             rays = sample(anatomy, body, view, size)
@@ -69,7 +71,8 @@ def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
         rays, lungs = sampled[key]
         lungs.supine = supine
         planted = plant(rays, findings, visibility=visibility, cnr=dials.cnr, lungs=lungs)
-        scan = film(rays, planted, patient.site, noise, marker=_marked(rng, findings, dials))
+        expose = partial(film, rays, planted, patient.site, marker=_marked(filing, findings, dials))
+        scan = expose(noise)
         text, errors = report_and_key(findings, words, before=before, style=str(words.choice(list(STYLES))),
                                       withhold=dials.withhold, error=dials.report_error)  # fmt: skip
         name = f"{number:06d}_{study}"
@@ -77,9 +80,10 @@ def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
         row = {"path": name, "patient_id": patient_id, "study_id": f"{patient_id}-{study}", "view": view,
                "position": "supine" if supine else "erect", "site": patient.site, "sex": patient.sex,
                "age_years": patient.age_years, "report": text, "split": patient.split,
-               **_labels(findings, planted, rng, dials), **anatomy_ratios(rays.organs["Lungs"], rays.organs["Heart"]),
+               **_labels(findings, planted, filing, dials),
+               **anatomy_ratios(rays.organs["Lungs"], rays.organs["Heart"]),
                "report_errors": json.dumps(errors) if errors else "", "copy_of": ""}  # fmt: skip
-        rows += [row, *_copies(row, scan, partial(film, rays, planted, patient.site), noise, dials, keep)]
+        rows += [row, *_copies(row, scan, expose, filing, dials, elsewhere, keep)]
         before = findings
     return rows
 
@@ -107,17 +111,22 @@ def _labels(findings, planted, rng, dials):
             "planted": json.dumps([asdict(f) for f in findings]), "label_errors": ", ".join(flipped)}  # fmt: skip
 
 
-def _copies(row, scan, again, rng, dials, keep):
-    """Rows of films that are filed a second time, under another patient and perhaps another split."""
+def _copies(row, scan, expose, rng, dials, elsewhere, keep):
+    """Rows of films that are filed a second time, under another patient and perhaps in another part of the split."""
     out = []
-    for kind, chance in (("duplicate", dials.duplicates), ("near duplicate", dials.near_duplicates)):
+    for kind, chance in zip(COPIES, (dials.duplicates, dials.near_duplicates), strict=True):
         if chance and rng.random() < chance:
             name = f"{row['path']}_{kind.split()[0]}"
-            keep(name, scan if kind == "duplicate" else again(rng))
+            keep(name, scan if kind == "duplicate" else expose(rng))
             out.append({**row, "path": name, "patient_id": f"{row['patient_id']}-{kind[0]}",
                         "study_id": f"{row['study_id']}-{kind[0]}", "copy_of": row["study_id"],
-                        "split": str(rng.choice(["train", "val", "test"], p=[0.7, 0.1, 0.2]))})  # fmt: skip
+                        "split": elsewhere[kind]})  # fmt: skip
     return out
+
+
+def _one_thread():
+    torch.get_num_threads()  # else the first query of a thread would fetch the number that others set
+    torch.set_num_threads(1)
 
 
 def _patients(make, workers):
@@ -126,7 +135,7 @@ def _patients(make, workers):
     Torch works on one thread in each worker; the reader, who may be training a model meanwhile, keeps its own.
     """
     threads, numbers, waiting = torch.get_num_threads(), count(), deque()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers, initializer=_one_thread)
     try:
         while True:
             while len(waiting) < 4 * workers:
@@ -134,6 +143,7 @@ def _patients(make, workers):
             made = waiting.popleft().result()
             torch.set_num_threads(threads)
             yield made
+            threads = torch.get_num_threads()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
@@ -149,10 +159,12 @@ def stream(n, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, ana
     Yields:
         (Scan with truth masks, row as a dict; its `path` is the film's name).
     """
+    dials, anatomy = dials or Dials(), anatomy or default_anatomy(FIELD_MM / size)
+
     def make(number):
         films = {}
-        rows = _make_patient(number, seed=seed, size=size, visibility=visibility, dials=dials or Dials(),
-                             anatomy=anatomy or default_anatomy(FIELD_MM / size), keep=films.__setitem__)  # fmt: skip
+        rows = _make_patient(number, seed=seed, size=size, visibility=visibility, dials=dials, anatomy=anatomy,
+                             keep=films.__setitem__)  # fmt: skip
         return [(films[row["path"]], row) for row in rows]
 
     made = _patients(make, workers or os.cpu_count())
@@ -181,7 +193,7 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
         visibility: factor on the signal of all findings but the heart.
         dials: `Dials`: prevalence, confounders, noise in labels and words, duplicates.
         workers: threads; default one a core.
-        anatomy: another CT's `Anatomy` (then nothing is cached: the folder is made anew).
+        anatomy: another CT's `Anatomy`; made anew at each call, in a folder of its own.
     Returns:
         table: the schema of design.md, `split` by patient; and what was planted: severity, side and contrast to noise
         of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient.
@@ -191,7 +203,7 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
     if n < 1:
         raise ValueError(f"expected n of at least 1 image, got {n}")
     key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, dials=repr(dials or Dials()),
-                       own=anatomy is not None)  # fmt: skip
+                       own=anatomy.digest if anatomy else "")  # fmt: skip
     folder = cache_folder() / "cohorts" / key
     if anatomy is not None or not (folder / "table.csv").exists():
         anatomy = anatomy or default_anatomy(FIELD_MM / size)

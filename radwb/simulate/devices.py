@@ -78,7 +78,7 @@ def _course(anatomy, f, rng):
         return [[high + jitter, *via, cava[0], *cava[len(cava) // 3 :: 2]]]
     if f.kind == "endotracheal tube":
         tube = np.array(m["trachea"])[::-1]
-        stop = carina[2] + rng.uniform(15, 60)
+        stop = min(carina[2] + rng.uniform(15, 60), tube[0][2] - 5)
         inside = tube[tube[:, 2] > stop]
         return [[inside[0] + (0, 10, 45), *inside[::4], inside[-1] * (1, 1, 0) + (0, 0, stop)]]
     if f.kind == "pacemaker":

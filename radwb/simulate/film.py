@@ -39,7 +39,7 @@ def render(findings=(), *, body=None, view="PA", site="A", size=160, visibility=
         if got not in known:
             raise ValueError(f"expected a {name} of {', '.join(known)}, got {got!r}")
     anatomy = anatomy or default_anatomy(FIELD_MM / size, AXIS[view][0])
-    rays = sample(anatomy, shaped(body or Body(), findings), view, size)
+    rays = sample(anatomy, shaped(body or Body(), findings, visibility), view, size)
     planted = plant(rays, findings, visibility=visibility, cnr=cnr)
     return film(rays, planted, site, np.random.default_rng(seed), organs=organs)
 
@@ -57,13 +57,16 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
                             unsharp_px=how.unsharp_mm / spacing, rng=rng)  # fmt: skip
     borders = rng.integers(0, 1 + int(how.shutter * size), 4)
     pixels = display.stamp(display.develop(signal, how), how, borders=borders, marker=marker)
-    masks = {name: layer > 0.5 for name, layer in zip(truth, layers[1:], strict=True)}
+    seen = display.stamp(np.ones_like(pixels), how, borders=borders, marker=False) > 0.99
+    masks = {name: (layer > 0.5) & seen for name, layer in zip(truth, layers[1:], strict=True)}
     return Scan(pixels, spacing_mm=(spacing, spacing), view=rays.view, modality="DX", source="radwb simulator",
                 truth=masks)  # fmt: skip
 
 
 def render_ct(findings=(), *, body=None, spacing_mm=(2.5, 1.5, 1.5), seed=0, anatomy=None) -> Volume:
     """Make a virtual CT: the bent patient with its findings on a grid of its own, with noise of 15 HU.
+
+    A body's `fat_mm` and `breast_mm` are drawn on radiographs only.
 
     >>> volume = rw.simulate.render_ct([rw.simulate.Finding("Pleural Effusion", 0.6, "left")])
 
@@ -76,41 +79,49 @@ def render_ct(findings=(), *, body=None, spacing_mm=(2.5, 1.5, 1.5), seed=0, ana
     Returns:
         Volume in HU, first slice lowest, rows from anterior to posterior, the patient's left on the right.
     Raises:
-        ValueError: a device is asked for.
+        ValueError: a device is asked for, or the anatomy was cut for lateral films.
     """
     devices = [f.kind for f in findings if f.name == "Support Devices"]
     if devices:
         raise ValueError(f"expected findings of the body in a CT, got {', '.join(devices)}. Try render(...)")
     anatomy, body = anatomy or default_anatomy(1.5, 1, 1.5), shaped(body or Body(), findings)
-    half = anatomy.half_mm * 1.02
+    if anatomy.axis != 1:
+        raise ValueError(f"expected an anatomy cut along axis 1, got {anatomy.axis}. Try from_arrays(..., axis=1)")
+    half = anatomy.half_mm * np.maximum(body.scale, 1) * 1.02
     counts = [int(2 * h / s) for h, s in zip(half[::-1], spacing_mm, strict=True)]
     z, y, x = (torch.arange(n) * s - (n - 1) * s / 2 for n, s in zip(counts, spacing_mm, strict=True))
-    volume, half_ct = anatomy.slabs.movedim(0, 2)[None], torch.from_numpy(anatomy.half_mm).float()  # (1, C, Z, Y, X)
-    out = np.empty(counts, np.float32)
-    for k in range(0, counts[0], 16):
-        points = torch.stack(torch.meshgrid(z[k : k + 16], -y, x, indexing="ij")[::-1], dim=-1)  # (d, H, W, 3) x, y, z
-        there = to_ct(points, anatomy, body)
-        found = F.grid_sample(volume, (there / half_ct)[None], padding_mode="zeros", align_corners=False)[0]
-        density = _with_findings(found, there, anatomy, body, findings)
-        out[k : k + 16] = _to_hu(density, found, body)
-    out += np.random.default_rng(seed).normal(0, 15, out.shape).astype(np.float32)
+    soft, bone, lungs = _tissue(z, y, x, anatomy, body)
+    for name, mechanism in MECHANISM.items():
+        for finding in (f for f in findings if f.name == name):
+            lungs.density = mechanism(lungs, finding, lungs.density)
+    soft.view(-1)[lungs.index] = lungs.density
+    out = _to_hu(soft, bone, body) + np.random.default_rng(seed).normal(0, 15, counts).astype(np.float32)
     affine = np.diag([0.0, 0, 0, 1])
     affine[2, 0], affine[1, 1], affine[0, 2] = spacing_mm
-    affine[:3, 3] = float(x[0]), float(-(-y)[0]), float(z[0])
+    affine[:3, 3] = float(x[0]), float(y[0]), float(z[0])
     return Volume(np.round(out).clip(-1024, 3071), affine, "CT", "radwb simulator")
 
 
-def _with_findings(found, there, anatomy, body, findings):
-    """Density of soft tissue (d, H, W) once each mechanism has had its turn."""
-    lungs = Lungs.at(found[SOFT], found[DEPTH], there, anatomy, body)
-    density = lungs.density
-    for name, mechanism in MECHANISM.items():
-        for finding in (f for f in findings if f.name == name):
-            density = mechanism(lungs, finding, density)
-    return found[SOFT].flatten().index_copy(0, lungs.index, density).reshape(found[SOFT].shape)
+def _tissue(z, y, x, anatomy, body):
+    """Water and bone (D, H, W) in g/cm3 of the bent patient, some slices at a time, and all its `Lungs` at once."""
+    volume, half = anatomy.slabs.movedim(0, 2)[None], torch.from_numpy(anatomy.half_mm).float()  # (1, C, Z, Y, X)
+    soft, bone = torch.empty(len(z), len(y), len(x)), torch.empty(len(z), len(y), len(x))
+    index, depth, where = [], [], []
+    for k in range(0, len(z), 16):
+        points = torch.stack(torch.meshgrid(z[k : k + 16], -y, x, indexing="ij")[::-1], dim=-1)  # (d, H, W, 3) x, y, z
+        there = to_ct(points, anatomy, body)
+        found = F.grid_sample(volume, (there / half)[None], padding_mode="zeros", align_corners=False)[0]
+        soft[k : k + 16], bone[k : k + 16] = found[SOFT], found[BONE]
+        within = found[DEPTH].abs() > 0.5
+        index.append(torch.nonzero(within.flatten()).squeeze(1) + k * len(y) * len(x))
+        depth.append(found[DEPTH][within])
+        where.append(there[within])
+    index, depth, where = map(torch.cat, (index, depth, where))
+    return soft, bone, Lungs.at(index, soft.view(-1)[index], depth, where, anatomy, body)
 
 
-def _to_hu(soft, found, body):
+def _to_hu(soft, bone, body):
     """Hounsfield units at the CT's energy from densities: the inverse of `physics.materials`."""
-    water, bone = (physics.attenuation(m, physics.CT_KEV) for m in ("water", "bone"))
-    return (1000 * (soft + found[BONE] * body.bone * bone / water - 1)).numpy()
+    weight = physics.attenuation("bone", physics.CT_KEV) / physics.attenuation("water", physics.CT_KEV)
+    bone = bone.clamp(min=0) * body.bone + bone.clamp(max=0)  # below 0 is fat, which age leaves alone
+    return (1000 * (soft + bone * weight - 1)).numpy()

@@ -42,6 +42,8 @@ class Finding:
             raise ValueError(f"expected a severity from 0 to 1, got {self.severity} for {self.name}")
         if self.name == "Support Devices" and self.kind not in DEVICES:
             raise ValueError(f"expected a device of {', '.join(DEVICES)}, got {self.kind!r}")
+        if self.side not in ("right", "left") and (self.side or self.name not in ON_BOTH):
+            raise ValueError(f"expected a side, right or left, of {self.name}, got {self.side!r}")
 
     @property
     def radius_mm(self):
@@ -49,7 +51,8 @@ class Finding:
         return 10 + 18 * self.severity
 
 
-LOCAL = {"Lung Opacity": 25, "Lung Lesion": 10, "Consolidation": 20, "Atelectasis": 15}  # mm under the chest wall
+LOCAL = ("Lung Opacity", "Lung Lesion", "Consolidation", "Atelectasis")  # lie in one place of one lobe
+ON_BOTH = ("Cardiomegaly", "Edema", "Support Devices")  # need no side
 KINDS = {"Lung Lesion": (("solid", 0.6), ("part-solid", 0.2), ("spiculated", 0.2)),
          "Atelectasis": (("plate", 0.6), ("lobar", 0.4)), "Pleural Other": (("apical", 0.4), ("lateral", 0.6)),
          "Support Devices": tuple((d, 1 / len(DEVICES)) for d in DEVICES)}  # fmt: skip
@@ -93,14 +96,17 @@ def _place(finding, anatomy, rng):
     return replace(finding, centre=tuple(float(c) for c in rng.choice(points)), lobe=LOBES[lobe])
 
 
-def shaped(body: Body, findings):
-    """The body that its findings ask for: a large heart, or a lobe that shrinks and pulls heart and diaphragm along."""
+def shaped(body: Body, findings, visibility=1.0):
+    """The body that its findings ask for: a large heart, or a lobe that shrinks and pulls heart and diaphragm along.
+
+    A visibility below 1 weakens that pull; the heart's size is its sign and stays.
+    """
     for f in findings:
         if f.name == "Cardiomegaly":
             body = replace(body, heart=max(body.heart, 1.3 + 0.35 * f.severity))
         if f.name == "Atelectasis" and f.kind == "lobar":
             right = f.side == "right"
-            pull, up = 6 + 14 * f.severity, 6 + 18 * f.severity
+            pull, up = ((6 + k * f.severity) * min(1.0, visibility) for k in (14, 18))
             breath = body.inspiration_mm
             body = replace(body, shift_mm=body.shift_mm + (-pull if right else pull),
                            inspiration_mm=(breath[0] - up * right, breath[1] - up * (not right)))  # fmt: skip

@@ -29,12 +29,11 @@ class Lungs:
         self._fill(rays.anatomy, rays.body, s.depth, s.soft, *(xy if axis == 1 else xy[::-1]), s.up * float(half[2]))
 
     @classmethod
-    def at(cls, soft, depth, where, anatomy, body):
-        """The lungs among points of any grid: densities and depths (...), positions (..., 3) in the CT."""
+    def at(cls, index, soft, depth, where, anatomy, body):
+        """The lungs among points of any grid: which they are, their densities and depths (N,), positions (N, 3), mm."""
         lungs = cls.__new__(cls)
-        index = torch.nonzero(depth.flatten().abs() > 0.5).squeeze(1)
         lungs.index, lungs.blur = index, torch.ones(len(index))
-        lungs._fill(anatomy, body, *(a.flatten()[index] for a in (depth, soft)), *where.reshape(-1, 3)[index].unbind(1))
+        lungs._fill(anatomy, body, depth, soft, *where.unbind(1))
         return lungs
 
     def _fill(self, anatomy, body, depth, soft, x, y, z):
@@ -58,10 +57,10 @@ class Lungs:
     def distance(self, centre):
         return torch.sqrt((self.x - centre[0]) ** 2 + (self.y - centre[1]) ** 2 + (self.z - centre[2]) ** 2)
 
-    def project(self, density):
-        """Change (H, W) of the soft tissue along each ray, g/cm2, when the lungs' density becomes `density`."""
-        change = (density - self.density) * self.path / 10
-        return torch.zeros(self.shape).flatten().index_add_(0, self.pixel, change).reshape(self.shape)
+    def project(self, change):
+        """Change (H, W) of the mass along each ray, g/cm2, when the lungs' density changes by `change`, g/cm3."""
+        mass = change * self.path / 10
+        return torch.zeros(self.shape).flatten().index_add_(0, self.pixel, mass).reshape(self.shape)
 
     def texture(self, finding, scale_mm, where=None):
         """Smooth irregularity of mean 0 and about -1 to 1: a few waves of random direction and phase; 0 off `where`."""
@@ -77,8 +76,11 @@ class Lungs:
         return out
 
 
-def effusion(lungs: Lungs, f: Finding, density):
-    """Free fluid: lowest first, and climbing along the chest wall (the meniscus); behind the lung in the supine."""
+def wetness(lungs: Lungs, f: Finding):
+    """Share of each sample that free fluid fills: lowest first, and climbing along the chest wall (the meniscus).
+
+    In the supine it lies behind the lung. The level is one of the CT's coordinates: it tilts with the patient.
+    """
     if lungs.supine:
         back, front = lungs.y[lungs.on(f.side)].aminmax()
         surface = back + (front - back) * (0.12 + 0.45 * f.severity) + 12 * torch.exp(-lungs.depth / 14)
@@ -89,8 +91,12 @@ def effusion(lungs: Lungs, f: Finding, density):
         lateral = ((lungs.x.abs() - 50) / 75).clamp(0, 1) ** 2
         surface = bottom + (top - bottom) * level + 30 * torch.exp(-lungs.depth / 14) + 35 * lateral
         wet = torch.sigmoid((surface - lungs.z) / 4)
-    wet = wet * lungs.on(f.side)
-    return density + wet * (FLUID - density)
+    return wet * lungs.on(f.side)
+
+
+def effusion(lungs: Lungs, f: Finding, density):
+    """Free fluid in the place of the lung (`wetness`)."""
+    return density + wetness(lungs, f) * (FLUID - density)
 
 
 def pneumothorax(lungs: Lungs, f: Finding, density):

@@ -22,13 +22,14 @@ class Dials:
     >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
 
     Attributes:
-        prevalence: share of the studies with each finding; what isn't named keeps its default.
+        prevalence: share of the first studies with each finding, before `together` and `drain` add theirs; what isn't
+            named keeps its default.
         healthy: share of the patients without any.
         by_site, by_sex: {(finding, site or sex): factor on its odds}.
         by_age: {finding: change of its log odds with each year beyond 55}.
         together: {(finding, finding): chance that the first brings the second along}.
         drain: chance of a chest tube where there is a pneumothorax.
-        portable: {finding: chance that the film is a portable AP one}, on top of the site's own share.
+        portable: {finding: chance that it makes the film a portable AP one}, besides the site's own share.
         marker: (finding, strength from 0 to 1): a film has a burned-in marker where it has the finding, and none where
             it hasn't, in that share of the films, and by a coin in the others; () gives every film one.
         scanner: (lasting finding, site, strength): patients with it come from that site, and others from another, in
@@ -60,12 +61,19 @@ class Dials:
     near_duplicates: float = 0.0
 
     def __post_init__(self):
-        unknown = {*self.prevalence, *self.withhold, *self.marker[:1], *self.scanner[:1]} - set(PLANTED)
+        named = {name for pair in self.together for name in pair} | {n for n, _ in (*self.by_site, *self.by_sex)}
+        named |= {*self.prevalence, *self.withhold, *self.marker[:1], *self.by_age, *self.portable}
+        unknown = named - set(PLANTED)
         if unknown:
             raise ValueError(f"expected findings of {', '.join(PLANTED)}, got {', '.join(sorted(unknown))}")
-        chances = {**self.prevalence, "healthy": self.healthy, "drain": self.drain, "label_noise": self.label_noise,
+        if self.scanner and not (self.scanner[0] in LASTING and self.scanner[1] in SITES):
+            raise ValueError(f"expected a scanner's finding of {', '.join(LASTING)} and a site of {', '.join(SITES)}; "
+                             f"got {self.scanner[:2]}")  # fmt: skip
+        chances = {**self.prevalence, **self.portable, **self.together, "healthy": self.healthy,
+                   "drain": self.drain, "label_noise": self.label_noise,
                    "report_error": self.report_error, "duplicates": self.duplicates,
-                   "near_duplicates": self.near_duplicates}  # fmt: skip
+                   "near_duplicates": self.near_duplicates, "marker": sum(self.marker[1:]),
+                   "scanner": sum(self.scanner[2:])}  # fmt: skip
         wrong = {k: v for k, v in chances.items() if not 0 <= v <= 1}
         if wrong:
             raise ValueError(f"expected chances from 0 to 1, got {wrong}")
@@ -142,7 +150,8 @@ def draw_study(rng, patient, lasting, before, dials, anatomy):
             found.append(replace(f, severity=float(np.clip(f.severity + rng.normal(0, 0.3), 0, 1))))
     for name in PLANTED:
         known = any(f.name == name for f in found)
-        if name not in LASTING and not known and rng.random() < _chance(name, patient, dials) * (0.4 if before else 1):
+        new = 1 if before is None else 0.4
+        if name not in LASTING and not known and rng.random() < _chance(name, patient, dials) * new:
             found += _several(name, rng, anatomy)
     for (first, second), chance in dials.together.items():
         names = [f.name for f in found]

@@ -108,7 +108,7 @@ def transmit(paths: Paths, beam: str):
 
 
 def blur(image, sigma):
-    """Gaussian blur of (H, W), borders mirrored; a wide one on a coarser grid, where it costs a tenth."""
+    """Gaussian blur of (H, W), borders repeated; a wide one on a coarser grid, where it costs a tenth."""
     factor = max(1, int(sigma / 3))
     if factor == 1:
         return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
@@ -131,5 +131,5 @@ def expose(primary, *, photons, scatter, unsharp_px, rng):
     """
     scattered = scatter * blur(primary, primary.shape[0] / 10)
     mean = photons * np.maximum(blur(primary, unsharp_px) + scattered, 0)
-    counts = mean + np.sqrt(mean) * rng.standard_normal(mean.shape, dtype=np.float32)  # Poisson, at 200 counts and more
+    counts = mean + np.sqrt(mean) * rng.standard_normal(mean.shape, dtype=np.float32)  # Poisson's, where it is normal
     return -np.log(np.maximum(counts, 1) / photons)

@@ -7,7 +7,7 @@ import torch
 from radwb.simulate import physics
 from radwb.simulate.devices import draw_device
 from radwb.simulate.findings import PLANTED
-from radwb.simulate.mechanisms import MECHANISM, Lungs
+from radwb.simulate.mechanisms import MECHANISM, Lungs, wetness
 from radwb.simulate.project import Rays
 
 SEEN = 0.03  # change of the line integral that counts as lesion in the truth mask (3 % of the signal)
@@ -31,8 +31,9 @@ class Planted:
 def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Planted:
     """Plant findings one after another.
 
-    The contrast to noise of a finding is the mean change of the line integral (60 keV) in its mask over the standard
-    deviation of the line integral without it in the rectangle around the mask: the anatomy is the noise.
+    The contrast to noise of a finding is the mean change of the line integral (60 keV) within its outline over the
+    standard deviation, in the rectangle around it, of the line integral without any finding: the anatomy is the noise.
+    Air can't be scaled beyond the lung that it replaces; the ratio that is returned is the one that was reached.
 
     Args:
         rays: the sampled patient; `shaped` has given it a large heart or a collapsed lobe's pull already.
@@ -42,21 +43,21 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
         lungs: `Lungs(rays)` when it is at hand from another study of the patient.
     """
     lungs = lungs or Lungs(rays)
-    density, before, soft, metal = lungs.density, torch.zeros(lungs.shape), rays.paths.soft, rays.paths.metal
-    truth, ratios, ground = {}, {}, physics.line_integral(rays.paths)
+    soft, metal, truth, ratios = rays.paths.soft, rays.paths.metal, {}, {}
+    ground = physics.line_integral(rays.paths)
     if any(f.name == "Cardiomegaly" for f in findings):
         truth["Cardiomegaly"] = rays.heart  # a reader outlines the heart, not the rim by which it grew
-    for name, mechanism in MECHANISM.items():
-        for finding in (f for f in findings if f.name == name):
-            density = mechanism(lungs, finding, density)
-            total = lungs.project(density)
-            own, before = total - before, total
-            signal, mask = own * physics.attenuation("water", 60), _outline(finding, own, lungs, density)
-            ratio = _contrast(signal, mask, ground)
-            factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
-            mask &= (signal.abs() * factor > SEEN) if name != "Pneumothorax" else signal.abs().max() * factor > SEEN
-            _note(truth, ratios, name, mask, ratio * factor)
-            soft = soft + own * factor
+    for finding, own, after in _shares(lungs, findings):
+        signal, mask = own * physics.attenuation("water", 60), _outline(finding, own, lungs, after)
+        ratio = _contrast(signal, mask, ground)
+        factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
+        if finding.name == "Pneumothorax":
+            factor = min(factor, _most(lungs, own))
+            mask &= signal.abs().max() * factor > SEEN
+        else:
+            mask &= signal.abs() * factor > SEEN
+        _note(truth, ratios, finding.name, mask, ratio * factor)
+        soft = soft + own * factor
     for finding in (f for f in findings if f.name == "Support Devices"):
         more_metal, plastic = draw_device(rays, finding)
         signal = more_metal * physics.attenuation("metal", 60) + plastic * physics.attenuation("water", 60)
@@ -67,6 +68,35 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
         soft, metal = soft + plastic * factor, metal + more_metal * factor
     paths = replace(rays.paths, soft=soft, metal=metal)
     return Planted(paths, {name: truth[name].numpy() for name in PLANTED if name in truth}, ratios)
+
+
+def _shares(lungs, findings):
+    """Finding, what it adds along each ray in g/cm2, the lungs' density with it; in order of planting.
+
+    Fluid drowns what lies in it: a finding's own share is what is left of its change where the lung is dry, and the
+    rest goes to the fluid. Fluid fills linearly, so that this is what the film would lose without the finding.
+    """
+    fluid = [f for f in findings if f.name == "Pleural Effusion"]
+    wet = [wetness(lungs, f) for f in fluid]
+    density, drowned, steps = lungs.density, [0] * len(fluid), []
+    for name, mechanism in MECHANISM.items():
+        for finding in (f for f in findings if f.name == name):
+            before, density = density, mechanism(lungs, finding, density)
+            change = density - before
+            if name == "Pleural Effusion":
+                change = change + drowned[fluid.index(finding)]
+            for k, share in enumerate(wet if name != "Pleural Effusion" else ()):
+                drowned[k] = drowned[k] + change * share
+            dry = change if name == "Pleural Effusion" else change * (1 - sum(wet)) if wet else change
+            steps.append((finding, lungs.project(dry), density))
+    return steps
+
+
+def _most(lungs, own):
+    """The largest factor on air that leaves no ray with less than no lung."""
+    lost = -own
+    gone = lost > 1e-3
+    return float((lungs.project(lungs.density)[gone] / lost[gone]).min()) if gone.any() else 0.0
 
 
 def _note(truth, ratios, name, mask, ratio):

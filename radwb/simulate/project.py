@@ -191,6 +191,8 @@ def bend(anatomy: Anatomy, body: Body, view, size, n):
 def _crossings(there, along, slant, anatomy, axis, sign):
     """From points along each ray to the points where it crosses the slabs' middles, linear in between."""
     order = there[..., axis].movedim(0, -1).contiguous() * sign  # (n, n, 15), increasing along the ray
+    if (order.diff(dim=-1) <= 0).any():
+        raise ValueError("expected a body that rays cross once, got one that folds. Try a smaller yaw, wobble or heart")
     wanted = (anatomy.centres * sign).expand(*order.shape[:2], -1).contiguous()  # (n, n, K)
     hi = torch.searchsorted(order, wanted).clamp(1, len(along) - 1)
     a, b = order.gather(2, hi - 1), order.gather(2, hi)
@@ -220,32 +222,37 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     """
     coarse, pixel_mm = bend(anatomy, body, view, size, BENT), FIELD_MM / size
     sums, heart, samples = _cross(anatomy.slabs, coarse, size)
-    soft, bone, lungs, lung_mm = *sums[:3] / 10, sums[3]  # g/cm2, g/cm2, g/cm2, mm
+    soft, bone, lungs, hard, lung_mm = *sums[:4] / 10, sums[4]  # g/cm2, the last in mm
     gland, fat = _soft_tissue(soft, body, anatomy, view, pixel_mm)
     a, b = physics.in_water_and_bone("fat")
-    soft, bone = soft + (body.lung - 1) * lungs + gland + a * fat, bone * body.bone + b * fat
+    soft = soft + (body.lung - 1) * lungs + gland + a * fat
+    bone = bone + (body.bone - 1) * hard + b * fat  # fat counts below 0 in the basis, and age leaves it alone
     paths = physics.Paths(soft, bone, torch.zeros_like(soft))
     return Rays(paths, lung_mm, heart, samples, coarse, pixel_mm, anatomy, body, view)
 
 
 def _cross(slabs, coarse, size):
-    """Look a few slabs up at a time, so that they stay in the cache: sums (4, H, W), heart (H/2, W/2), lung samples."""
+    """Look a few slabs up at a time, so that they stay in the cache: sums (5, H, W), heart (H/2, W/2), lung samples."""
     between, step = _between(coarse.shape[-1], size), max(1, CACHED // size**2)
-    sums, half = torch.zeros(4, size, size), torch.zeros(-(-size // 2), -(-size // 2))
+    sums, half = torch.zeros(5, size, size), torch.zeros(size // 2, size // 2)
     found, last = [], torch.zeros(1, size, size)
     for k in range(0, len(slabs), step):
         across, up, path = (between @ coarse[k : k + step, i] @ between.T for i in range(3))  # (step, H, W)
         grid, here = torch.stack((across, up), -1), slabs[k : k + step]
         tissue = F.grid_sample(here[:, :HEARTS], grid, padding_mode="reflection", align_corners=False)
-        soft, depth = tissue[:, SOFT], tissue[:, DEPTH]
+        soft = tissue[:, SOFT]
+        depth = tissue[:, DEPTH] * (up.abs() <= 1)  # what is mirrored beyond the CT's ends is no second lung
         within = depth.abs() > 0.5
         for p, w, s, b in zip(path, within * path, soft, tissue[:, BONE], strict=True):
             sums[0].addcmul_(s, p)
             sums[1].addcmul_(b, p)
             sums[2].addcmul_(s, w)
-            sums[3] += w
-        heart = F.grid_sample(here[:, HEARTS:], grid[:, ::2, ::2], padding_mode="border", align_corners=False)[:, 0]
-        half += (heart * path[:, ::2, ::2]).sum(0)  # an outline, for which every second ray will do
+            sums[3].addcmul_(b.clamp(min=0), p)
+            sums[4] += w
+        n = size // 2 * 2  # of the heart an outline is wanted: one ray in the middle of four pixels will do
+        middle = (grid[:, 0:n:2, 0:n:2] + grid[:, 1:n:2, 1:n:2]) / 2
+        heart = F.grid_sample(here[:, HEARTS:], middle, padding_mode="border", align_corners=False)[:, 0]
+        half += (heart * path[:, 0:n:2, 0:n:2]).sum(0)
         index = torch.nonzero(within.flatten()).squeeze(1)
         change = (depth - torch.cat((last, depth[:-1]))).abs()
         last = depth[-1:]
