@@ -16,7 +16,7 @@
 # holds damaged files, cut 3,955 real reports into sections and label them, look for what a simulator planted and measure how far it is
 # from real films, split by patient and measure what a wrong split leaks, and predict oedema from a table alone.
 #
-# **Needs**: notebook 0; 1 minute on two CPU cores, 5 more to simulate the cohort the first time. **Data**: chest CT
+# **Needs**: notebook 0; 1 minute on two CPU cores, 2 more to simulate the cohort the first time. **Data**: chest CT
 # LIDC-IDRI-0001 as DICOM (CC BY 3.0); Open-i reports (CC BY-NC-ND 4.0, read in place); NIH ChestX-ray14 table (free use
 # with attribution); pydicom's test files (MIT); the simulator.
 #

@@ -315,9 +315,9 @@ for {budget['hours at this speed'].iloc[1] / 24:.0f} days here: foundation model
 
 # %%
 Markdown(f"""## What we found
-- A loss that only asks *which text belongs to which image* falls from a guess, ln({batch}) = {np.log(batch):.2f}, to
-  {ended:.2f} in {scratch.config['seconds']:.0f} seconds from nothing, and to {log['loss, smoothed'].iloc[-1]:.2f} after
-  radwb-tiny and {config['seconds'] / 60:.1f} minutes more, without a label.
+- A loss that only asks *which text belongs to which image* goes from {began:.2f} to {ended:.2f} in
+  {scratch.config['seconds']:.0f} seconds from nothing (a guess has ln({batch}) = {np.log(batch):.2f}), and to
+  {log['loss, smoothed'].iloc[-1]:.2f} after radwb-tiny and {config['seconds'] / 60:.1f} minutes more, without a label.
 - On patients it never saw, the right impression is among five of {len(groups)} in {a}, where chance gives {chance:.2f}.
 - {wrongly:.1%} of the pairs in a batch are equal texts; they count as right answers here.""")
 
