@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -21,7 +22,9 @@ PAIR = ("pleural effusion", "no pleural effusion")
 
 @pytest.fixture(scope="module")
 def table():
-    return rw.simulate.cohort(n=12, seed=0).head(6)
+    films = rw.simulate.cohort(n=24, seed=0)
+    ill = films["Pleural Effusion"] == 1
+    return pd.concat([films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")

@@ -227,7 +227,7 @@ def test_it_prints_what_it_found(brighter):
 
 
 def test_it_refuses_what_it_cannot_compare(sides):
-    with pytest.raises(ValueError, match="expected 20 virtual images of 10 patients or more, got 12 of 6. Try"):
+    with pytest.raises(ValueError, match="expected 16 virtual images of 10 patients or more, got 12 of 6. Try"):
         realism(sides[0].iloc[:12], sides[1], size=SIDE)
     with pytest.raises(ValueError, match="real images of 10 patients or more, got 60 of 1. Try"):
         realism(sides[0], sides[1].assign(patient_id="one"), size=SIDE)

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import LOCAL
 from PIL import Image
@@ -28,7 +29,9 @@ widget"""
 
 @pytest.fixture(scope="module")
 def table():
-    return rw.simulate.cohort(n=12, seed=0).head(6)
+    films = rw.simulate.cohort(n=24, seed=0)
+    ill = films["Pleural Effusion"] == 1
+    return pd.concat([films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +139,7 @@ def scans(table):
 def test_the_first_picture_is_the_map_of_attention_map(bare, model, scans):
     values = map_of(model, scans[0], target=("pleural effusion", "no pleural effusion"))
     assert same(bare, scans[0], values) < 1.5
-    assert same(bare, scans[0], values[::-1]) > 10  # the comparison can tell
+    assert same(bare, scans[0], values[::-1]) > 5  # the comparison can tell
 
 
 def test_a_click_on_a_head_shows_that_head(bare, model, scans):
