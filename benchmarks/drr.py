@@ -11,9 +11,10 @@ import sys
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from radwb.simulate import Body, default_anatomy
-from radwb.simulate.anatomy import BONE, FAT, FIELD_MM, SOFT
+from radwb.simulate.anatomy import BONE, FIELD_MM, SOFT
 from radwb.simulate.physics import attenuation
 from radwb.simulate.project import BEAM_Z_MM, GAP_MM, SOURCE_MM, line_integral, sample
 
@@ -27,7 +28,7 @@ def siddon(anatomy, view: str, size: int) -> np.ndarray:
     from diffdrr.pose import RigidTransform
     from torchio import ScalarImage, Subject
 
-    channels = {"water": SOFT, "fat": FAT, "bone": BONE}
+    channels = {"water": SOFT, "bone": BONE}
     mu = sum(attenuation(name, 60) / 10 * anatomy.slabs[:, k] for name, k in channels.items())  # (Y, Z, X) a mm
     mu = mu.permute(2, 0, 1).contiguous()[None]  # (1, X, Y, Z)
     voxel_mm = 2 * anatomy.half_mm / np.array(mu.shape[1:])
@@ -49,7 +50,8 @@ def compare(anatomy, view: str, size: int = SIZE) -> dict:
     """Pearson correlation and relative error of our line integrals, over the rays through the body."""
     rays = sample(anatomy, Body(), view, size)
     ours, theirs = line_integral(rays, 60).numpy(), siddon(anatomy, view, size)
-    inside = ((rays.across.abs() <= 1) & (rays.up.abs() <= 1)).all(0).numpy()
+    furthest = rays.coarse[:, :2].abs().amax((0, 1))[None, None]  # across or up, in any slab
+    inside = F.interpolate(furthest, size=(size, size), mode="bilinear", align_corners=True)[0, 0].numpy() <= 1
     body = inside & (theirs > IN_BODY)
     error = ours[body] / theirs[body] - 1
     return {"view": view, "rays": int(body.sum()), "pearson": float(np.corrcoef(ours[body], theirs[body])[0, 1]),
