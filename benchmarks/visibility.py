@@ -73,6 +73,7 @@ def main(n=3000):
         table = rw.simulate.cohort(n=n, seed=4, size=SIZE, visibility=level)
         result = scores(learn(table), table).auroc(n_boot=500).set_index("finding")
         out[f"visibility {level:g}"] = [rw.probe.stated(result.loc[f]) for f in rw.simulate.PLANTED]
+        tqdm.write(f"visibility {level:g}: mean {result.auroc.mean():.3f}")
     print(pd.DataFrame(out, index=rw.simulate.PLANTED).to_string())
 
 
