@@ -272,8 +272,8 @@ findings = rw.data.findings_of(table)
 rng, anatomy = np.random.default_rng(7), rw.simulate.default_anatomy()
 sheet = [rw.simulate.draw(name, anatomy, rng, severity=0.8, side="left") for name in findings]
 films = [rw.simulate.render([f], seed=k, anatomy=anatomy) for k, f in enumerate(sheet)]
-display(rw.show.grid(films, titles=findings, columns=5, title="Find it (simulator)"))
-display(rw.show.grid(films, titles=findings, columns=5, truth=True, title="What was planted"))
+display(rw.show.grid(films, titles=findings, columns=5, cell=180, title="Find it (simulator)"))
+display(rw.show.grid(films, titles=findings, columns=5, cell=180, truth=True, title="What was planted"))
 several = (table[findings] == 1).sum(axis=1)
 Markdown(f"We see {len(findings)} kinds. The cohort has {len(table):,} radiographs of {table.patient_id.nunique():,} "
          f"virtual patients, {(several == 0).mean():.0%} without any finding and {(several > 1).mean():.0%} with several; "
@@ -337,7 +337,7 @@ Markdown(f"We see a median of {counts.virtual.words:.0f} words against {counts.r
 # %% [markdown]
 # ### How far is a simulator from real films?
 # Tell virtual from real, and see how easily it goes: grey values, texture, and a classifier that is told to tell them
-# apart. Where `RADWB_MIRROR` holds real adult films we take those, else 16 films of children, which is a harder test.
+# apart. Where `RADWB_MIRROR` holds real adult films we take those, else 16 films of children, which differ for other reasons, too.
 
 # %%
 try:
@@ -347,9 +347,10 @@ except rw.data.FetchError:
     real, whose = rw.data.real("kermany-16"), "real films of children"
 gap = rw.simulate.realism(table.drop_duplicates("patient_id").head(max(60, len(real))), real, n_boot=n_boot)
 print(gap)
-spectra = gap.spectra.assign(octaves=np.log2(gap.spectra.cycles)).rename(columns={"real": whose})
-display(rw.show.curve(spectra, x="octaves", panels={"log power (dB)": ["virtual", whose]},
-                      title="Fine texture is what a CT's voxels cannot give"))  # fmt: skip
+across = "log2 of cycles across the film"
+spectra = gap.spectra.assign(**{across: np.log2(gap.spectra.cycles)}).rename(columns={"real": whose})
+display(rw.show.curve(spectra, x=across, panels={"log power (dB)": ["virtual", whose]},
+                      title="Coarse contrast is too strong, fine texture too weak"))  # fmt: skip
 
 # %%
 from contextlib import suppress

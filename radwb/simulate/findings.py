@@ -77,11 +77,6 @@ def draw(name, anatomy: Anatomy, rng, *, severity=None, side=None, kind=None):
     return _place(found, anatomy, rng) if name in LOCAL else found
 
 
-def place_lesion(anatomy: Anatomy, severity, rng):
-    """A lung lesion somewhere in a lobe."""
-    return draw("Lung Lesion", anatomy, rng, severity=severity)
-
-
 def _place(finding, anatomy, rng):
     lobe = int(rng.choice([i for i, words in LOBES.items() if words.startswith(finding.side)]))
     bottom, top = anatomy.lung_range[finding.side]
