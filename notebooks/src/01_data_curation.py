@@ -365,9 +365,11 @@ rows = gap.summary.set_index("measure")
 told, chance = rows.loc["AUROC, small pixels, equalised"], rows.loc["AUROC, small pixels, real against real"]
 near = rows.loc["nearest other patient, correlation"]
 middles = ", ".join(f"{who} {ratio.median():.2f}" for who, ratio in hearts.items())
-Markdown(f"We see medians of {middles}, and above 0.5 a heart is called large. A classifier of tiny images tells virtual from real with an AUROC of {told.gap:.2f} ({told.low:.2f} "
-         f"to {told.high:.2f}; two halves of the real films: {chance.gap:.2f}), and that virtual patients resemble one "
-         f"another more (correlation with the nearest {near.virtual:.2f}, real {near.real:.2f}). **What a model scores "
+alike = "more than" if near.low > 0 else "no less than"
+Markdown(f"We see medians of {middles}; above 0.5 a heart is called large. A classifier of tiny images tells virtual from "
+         f"real with an AUROC of {told.gap:.2f} ({told.low:.2f} to {told.high:.2f}; two halves of the real films: "
+         f"{chance.gap:.2f}). Virtual patients resemble one another {alike} real ones do (correlation with the nearest "
+         f"{near.virtual:.2f} and {near.real:.2f}). **What a model scores "
          "here says how a method behaves, not how it would do in a hospital.**")  # fmt: skip
 
 # %% [markdown]
