@@ -1,6 +1,11 @@
 """The simulator against hand-computed slabs and spheres, planted truth and its own words."""
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -470,6 +475,20 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_threads(tmp_path, anato
     assert files == sorted(p.name for p in (tmp_path / "3").iterdir())
     assert len(files) > 12
     assert all((tmp_path / "1" / f).read_bytes() == (tmp_path / "3" / f).read_bytes() for f in files)
+
+
+def test_four_processes_that_make_one_cohort_at_once_give_the_bytes_of_one(tmp_path, table):
+    """All four find the cache cold and write to it; the film files are those that this process made."""
+    (tmp_path / "anatomy").symlink_to(rw.data.cache_folder() / "anatomy")
+    code = ("import radwb as rw, hashlib, pathlib; t = rw.simulate.cohort(n=6, seed=3, size=64, workers=1); "
+            "print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in t.path], sorted(t.report))")  # fmt: skip
+    environment = os.environ | {"RADWB_CACHE": str(tmp_path)}
+    made = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) for _ in range(4)]
+    said = {process.communicate(timeout=300)[0].decode() for process in made}
+    assert [process.returncode for process in made] == [0] * 4
+    own = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in table["path"].head(6)]
+    assert said == {f"{own} {sorted(table['report'].head(6))}\n"}
+    assert len(list((tmp_path / "cohorts").iterdir())) == 1  # nothing half done is left
 
 
 def test_a_stream_gives_the_films_of_the_cohort_and_stops_when_told(table):

@@ -63,7 +63,7 @@ def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
     for study in range(1, 1 + int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
         findings = draw_study(rng, patient, lasting, before, dials, anatomy)
         view, supine = _view(frail, patient, findings, dials)
-        body = shaped(patient.body, findings, visibility)
+        body = shaped(patient.body, findings, visibility, dials.cnr)
         key = (view, body.heart, body.inspiration_mm, body.shift_mm)
         if key not in sampled:
             rays = sample(anatomy, body, view, size)
@@ -235,5 +235,9 @@ def _simulate(folder, n, seed, size, visibility, workers, anatomy, dials):
         if path.name.split(".")[0] not in kept:  # of patients begun beyond the n-th film
             path.unlink()
     table.to_csv(temporary / "table.csv", index=False)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
+    try:
+        os.replace(temporary, folder)
+    except OSError:  # another process was first; the same key means the same bytes
+        if not (folder / "table.csv").exists():
+            raise
+        shutil.rmtree(temporary)

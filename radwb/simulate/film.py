@@ -39,7 +39,7 @@ def render(findings=(), *, body=None, view="PA", site="A", size=160, visibility=
         if got not in known:
             raise ValueError(f"expected a {name} of {', '.join(known)}, got {got!r}")
     anatomy = anatomy or default_anatomy(FIELD_MM / size, AXIS[view][0])
-    rays = sample(anatomy, shaped(body or Body(), findings, visibility), view, size)
+    rays = sample(anatomy, shaped(body or Body(), findings, visibility, cnr), view, size)
     planted = plant(rays, findings, visibility=visibility, cnr=cnr)
     return film(rays, planted, site, np.random.default_rng(seed), organs=organs)
 

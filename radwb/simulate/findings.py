@@ -91,17 +91,18 @@ def _place(finding, anatomy, rng):
     return replace(finding, centre=tuple(float(c) for c in rng.choice(points)), lobe=LOBES[lobe])
 
 
-def shaped(body: Body, findings, visibility=1.0):
+def shaped(body: Body, findings, visibility=1.0, cnr=None):
     """The body that its findings ask for: a large heart, or a lobe that shrinks and pulls heart and diaphragm along.
 
-    A visibility below 1 weakens that pull; the heart's size is its sign and stays.
+    A visibility, or a contrast to noise asked for, below 1 weakens that pull; the heart's size is its sign and stays.
     """
+    strength = min(1.0, visibility if cnr is None else cnr)
     for f in findings:
         if f.name == "Cardiomegaly":
             body = replace(body, heart=max(body.heart, 1.3 + 0.35 * f.severity))
         if f.name == "Atelectasis" and f.kind == "lobar":
             right = f.side == "right"
-            pull, up = ((6 + k * f.severity) * min(1.0, visibility) for k in (14, 18))
+            pull, up = ((6 + k * f.severity) * strength for k in (14, 18))
             breath = body.inspiration_mm
             body = replace(body, shift_mm=body.shift_mm + (-pull if right else pull),
                            inspiration_mm=(breath[0] - up * right, breath[1] - up * (not right)))  # fmt: skip
