@@ -82,16 +82,22 @@ def parser() -> argparse.ArgumentParser:
     add("--split", action="store_true", help="add train, val and test, apart by patient")
     add("--seed", type=int, default=0, help="of the split")
 
-    add = verb("pretrain", pretrain, "train a model on a table", prints=True).add_argument
-    add("table", type=Path, help="CSV as `radwb simulate --out` or `radwb curate --out` writes it")
-    add("--out", type=Path, required=True, help="folder of the run")
-    add("--recipe", default="clip-tiny", choices=("clip-tiny", "supervised-tiny"))
+    add = verb("pretrain", pretrain, "train a model on a table or on shards", prints=True).add_argument
+    add("table", type=Path, help="CSV as `radwb simulate --out` or `curate --out` writes it, or a folder of shards")
+    add("--out", type=Path, help="folder of the run")
+    add("--recipe", default="clip-tiny", metavar="NAME", help="clip-tiny, supervised-tiny, ... (default clip-tiny)")
     add("--epochs", type=int, default=10)
-    add("--batch", type=int, default=64)
+    add("--batch", type=int, default=64, help="images a step, over all devices (default 64)")
     add("--lr", type=float, default=3e-4)
     add("--seed", type=int, default=0)
+    add("--size", type=int, help="side of the input, px (default 128)")
     add("--devices", type=int, default=1)
+    add("--num-nodes", type=int, default=1)
+    add("--accumulate", type=int, default=1, metavar="PARTS", help="pass a step's images in parts (mean losses)")
+    add("--chunk", type=int, metavar="IMAGES", help="pass so many images at a time (losses over the batch)")
+    add("--ema", type=float, metavar="DECAY", help="keep a moving average of the weights, e.g. 0.999")
     add("--start", help="a model to go on from")
+    add("--export-open-clip", type=Path, metavar="FOLDER", help="train nothing, write what open_clip_train needs")
 
     add = verb("probe", probe, "zero-shot AUROC with intervals by patient", prints=True).add_argument
     add("model", help="a run's folder, open_clip:..., timm:..., xrv:...")
@@ -245,8 +251,19 @@ def curate(options) -> None:
 def pretrain(options) -> None:
     from radwb import pretrain as room
 
-    settings = {k: getattr(options, k) for k in ("recipe", "epochs", "batch", "lr", "seed", "devices", "start")}
-    run = room.fit(read_table(options.table), out=options.out, **settings)
+    settings = {k: getattr(options, k) for k in ("epochs", "batch", "lr", "size")}
+    if options.export_open_clip:
+        from radwb.pretrain.export import export_open_clip
+
+        out = export_open_clip(read_table(options.table), options.export_open_clip, **settings)
+        show(options, {"written": str(out), "run": f"sh {out / 'train.sh'}"})
+        return
+    if not options.out:
+        raise ValueError("expected --out FOLDER for the run, got none")
+    more = ("recipe", "seed", "devices", "num_nodes", "accumulate", "chunk", "ema", "start")
+    settings |= {k: getattr(options, k) for k in more}
+    of = {"shards": options.table} if options.table.is_dir() else {"table": read_table(options.table)}
+    run = room.fit(out=options.out, **of, **settings)
     last = run.log.ffill().iloc[-1]
     show(options, {"out": str(options.out), **{k: float(v) for k, v in last.items() if v == v}})
 

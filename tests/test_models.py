@@ -101,6 +101,7 @@ def test_a_token_of_the_conv_stem_looks_at_the_middle_of_its_patch(groups):
     x = torch.rand(32, 1, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True)
     stem(x)[:, :, 4, 5].square().sum().backward()
     weight = x.grad.abs().mean((0, 1))  # (160, 160) what the token of row 4, column 5 depends on
+    weight = (weight - weight.quantile(0.75)).clamp(min=0)  # group norm's statistics bring in a little of all pixels
     at = torch.arange(160.0)
     row, column = ((weight.sum(d) / weight.sum() * at).sum().item() for d in (1, 0))
     assert (row, column) == pytest.approx((4 * 16 + 7.5, 5 * 16 + 7.5), abs=3)

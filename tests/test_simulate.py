@@ -481,7 +481,8 @@ def test_four_processes_that_make_one_cohort_at_once_give_the_bytes_of_one(tmp_p
     """All four find the cache cold and write to it; the film files are those that this process made."""
     (tmp_path / "anatomy").symlink_to(rw.data.cache_folder() / "anatomy")
     code = ("import radwb as rw, hashlib, pathlib; t = rw.simulate.cohort(n=6, seed=3, size=64, workers=1); "
-            "print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in t.path], sorted(t.report))")  # fmt: skip
+            "print([hashlib.sha256(pathlib.Path(p).read_bytes()).hexdigest() for p in t.path], "
+            "sorted(t.report))")  # fmt: skip
     environment = os.environ | {"RADWB_CACHE": str(tmp_path)}
     made = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) for _ in range(4)]
     said = {process.communicate(timeout=300)[0].decode() for process in made}

@@ -121,7 +121,7 @@ def text_features(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
         return net.encode_text(tokens)
     lengths = tokens.argmax(-1) + 1  # (K,)
     order = lengths.argsort()
-    parts = [_causal_text(net, tokens[rows, : lengths[rows].max()]) for rows in order.split(128)]
+    parts = [_causal_text(net, tokens[rows, : lengths[rows].max()]) for rows in order.split(32)]
     return torch.cat(parts)[order.argsort()]
 
 

@@ -17,11 +17,11 @@ LICENCE = "MIT (radwb; trained on what its config.json says)"
 
 
 class Residual(nn.Module):
-    """Two 3 x 3 convolutions beside an identity (He et al. 2016)."""
+    """A 3 x 3 convolution beside an identity (He et al. 2016)."""
 
     def __init__(self, width: int, groups: int):
         super().__init__()
-        self.body = nn.Sequential(*conv(width, width, groups), nn.ReLU(), *conv(width, width, groups))
+        self.body = nn.Sequential(*conv(width, width, groups))
 
     def forward(self, x):
         return torch.relu(x + self.body(x))
@@ -56,7 +56,7 @@ def conv_stem(width: int, patch: int, groups: int = 0) -> nn.Sequential:
     steps = patch.bit_length() - 1
     if patch != 2**steps:
         raise ValueError(f"expected a patch side that is a power of two, got {patch}. Try 8, 16 or 32.")
-    widths = [1, *(max(8, width // 6 * 2 ** (i - 1)) if i < 3 else width // 2 for i in range(1, steps)), width]
+    widths = [1, *(max(8, width // 2 ** (steps - i)) for i in range(1, steps)), width]
     layers = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         step = conv(a, b, groups, stride=2)
@@ -64,7 +64,7 @@ def conv_stem(width: int, patch: int, groups: int = 0) -> nn.Sequential:
             step[0] = Centred(a, b, 3, stride=2, bias=False)
         layers += [*step, nn.ReLU()]
         layers += [Residual(b, groups)] if 0 < i < steps - 1 else []
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # a quarter faster on a CPU
 
 
 def clip_tiny(tokenizer: Tokenizer, *, seed: int = 0, shape: dict | None = None, name: str = "clip-tiny") -> Model:
@@ -85,11 +85,11 @@ def clip_tiny(tokenizer: Tokenizer, *, seed: int = 0, shape: dict | None = None,
 
 
 class Classifier(nn.Module):
-    """An image tower and a linear head."""
+    """An image tower and a linear head, or none (outputs=0)."""
 
     def __init__(self, visual: nn.Module, outputs: int):
         super().__init__()
-        self.visual, self.head = visual, nn.Linear(visual.output_dim, outputs)
+        self.visual, self.head = visual, nn.Linear(visual.output_dim, outputs) if outputs else nn.Identity()
 
     def encode_image(self, x):
         return self.visual(x)
@@ -101,14 +101,14 @@ class Classifier(nn.Module):
 def supervised_tiny(
     findings: list[str], *, seed: int = 0, shape: dict | None = None, name: str = "supervised-tiny"
 ) -> Model:
-    """The image tower of `clip_tiny`, its weights drawn alike, under a linear head for `findings`."""
+    """The image tower of `clip_tiny`, its weights drawn alike, under a linear head for `findings`; none: the tower."""
     s = _shape(SHAPE, shape)
     visual = _build(s, CLIPTextCfg(vocab_size=2, width=8, heads=1, layers=1), seed).visual
     with _seeded(seed):
         net = Classifier(visual, len(findings))
     spec = {"builder": "supervised-tiny", "shape": s, "findings": list(findings)}
-    return Model(net, name, "image", s["size"], **GREY, grid=visual.grid_size, spec=spec, findings=list(findings),
-                 licence=LICENCE)  # fmt: skip
+    return Model(net, name, "image", s["size"], **GREY, grid=visual.grid_size, spec=spec,
+                 findings=list(findings) or None, licence=LICENCE)  # fmt: skip
 
 
 def _build(s, text, seed):

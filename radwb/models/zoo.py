@@ -1,48 +1,68 @@
 """`load` and `save`: a name or a folder -> a `Model`, and back. Weights are read as tensors, never as pickled code."""
 
 import json
-import pickle
-from difflib import get_close_matches
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from radwb.models.adapters import DINO, load_monai, load_timm, load_xrv, monai_model, timm_model, xrv_model
+from radwb.models.clips import (
+    CONFIG,
+    chexzero_model,
+    load_chexzero,
+    load_config_folder,
+    load_open_clip,
+    open_clip_from_config,
+)
 from radwb.models.model import Model
+from radwb.models.sources import fill, read_weights
+from radwb.models.text import MiniLM, WordPieces, clip_on_minilm
 from radwb.models.tiny import clip_tiny, supervised_tiny
 from radwb.models.tokenizer import Tokenizer
 
 SHIPPED = Path(__file__).parent / "weights"
 KEPT = ("kind", "size", "channels", "mean", "std", "fit", "findings", "licence")
-XRV_NAMES = {"Effusion": "Pleural Effusion"}  # the rest of TorchXRayVision's names are CheXpert's or have no match
 
 
-def load(name: str | Path) -> Model:
-    """A model by name.
+def load(name: str | Path, *, download: bool = False, size: int | None = None) -> Model | MiniLM:
+    """A model by name. Nothing is downloaded unless you say so; what is here already is used without asking.
 
     >>> load("radwb-tiny")                              # shipped with the package
     >>> load("../runs/clip-tiny")                       # a run of rw.pretrain.fit, or a folder written by `save`
-    >>> load("open_clip:ViT-B-32/laion2b_s34b_b79k")    # a tag: open_clip downloads it, once
+    >>> load("open_clip:ViT-B-32/laion2b_s34b_b79k", download=True)   # a tag
     >>> load("open_clip:ViT-B-32/weights.safetensors")  # a file
+    >>> load("../BiomedCLIP")                           # open_clip's own folder: open_clip_config.json and weights
+    >>> load("open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", download=True)
+    >>> load("chexzero:best_64_5e-05_original.pt")      # CheXzero's checkpoints
     >>> load("timm:vit_tiny_patch16_224")               # no weights named: random ones
-    >>> load("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k")
-    >>> load("xrv:densenet121-res224-all")              # if torchxrayvision is installed; it unpickles its own files
+    >>> load("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k", download=True)
+    >>> load("timm:rad-dino/model.safetensors", size=224)    # or dinov2-base and so on, as their hubs have them
+    >>> load("monai:DenseNet121/weights.pt")            # 2-D nets of MONAI; its ViT with 12 heads
+    >>> load("xrv:densenet121-res224-all", download=True)    # if torchxrayvision is installed
+    >>> load("minilm")                                  # a `MiniLM`: frozen text alone
 
+    Args:
+        download: leave to use the network. Without it, a terminal is asked (y/N) and any other caller gets the error.
+        size: side of the input, px, for towers that take several: timm's and MONAI's DenseNets.
     Raises:
-        ValueError: no such model, a file that is not plain tensors, or weights that don't fit.
+        ValueError: no such model, a file that is not plain tensors, weights that don't fit, or a download that nobody
+            allowed: it states source, size and licence.
         FileNotFoundError: no such folder.
     """
     text = str(name)
     library, _, rest = text.partition(":")
     if library in LIBRARIES and rest:
-        return LIBRARIES[library](rest, text)
+        return LIBRARIES[library](rest, text, download=download, size=size)
+    if text == "minilm":
+        return MiniLM(download=download)
     folder = SHIPPED / text if (SHIPPED / text / "model.json").is_file() else Path(name)
+    if (folder / CONFIG).is_file():
+        return load_config_folder(folder, text, download=download)
     if not (folder / "model.json").is_file():
         raise FileNotFoundError(_no_folder(folder))
-    return _load_folder(folder, text)
+    return _load_folder(folder, text, download)
 
 
 def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
@@ -59,7 +79,7 @@ def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
     save_file(tensors, folder / "model.safetensors")
     about = {k: getattr(model, k) for k in KEPT} | {"spec": model.spec, "radwb": version("radwb")}
     (folder / "model.json").write_text(json.dumps(about, indent=1))
-    if isinstance(model.tokenizer, Tokenizer):
+    if isinstance(model.tokenizer, Tokenizer | WordPieces) and model.spec.get("builder") != "clip-on-minilm":
         model.tokenizer.save(folder / "tokenizer.json")
     return folder
 
@@ -70,7 +90,8 @@ def available(contains: str = "") -> list[str]:
     import timm
 
     names = [p.parent.name for p in sorted(SHIPPED.glob("*/model.json"))]
-    names += [f"open_clip:{n}" for n in open_clip.list_models()] + [f"timm:{n}" for n in timm.list_models()]
+    names += [f"open_clip:{n}" for n in open_clip.list_models()] + [f"timm:{n}" for n in [*timm.list_models(), *DINO]]
+    names += ["minilm"]
     if find_spec("torchxrayvision"):
         import torchxrayvision
 
@@ -78,139 +99,42 @@ def available(contains: str = "") -> list[str]:
     return [n for n in names if contains.lower() in n.lower()]
 
 
-def _load_folder(folder, name):
+def _load_folder(folder, name, download):
     about = json.loads((folder / "model.json").read_text())
-    spec = about["spec"]
+    spec, state = about["spec"], read_weights(folder / "model.safetensors")
     if spec["builder"] == "clip-tiny":
         tokenizer = Tokenizer.load(folder / "tokenizer.json", context=spec["context"])
         model = clip_tiny(tokenizer, shape=spec["shape"], name=name)
     elif spec["builder"] == "supervised-tiny":
         model = supervised_tiny(spec["findings"], shape=spec["shape"], name=name)
+    elif spec["builder"] == "clip-on-minilm":
+        model = clip_on_minilm(shape=spec["shape"], name=name, download=download)
     else:
-        model = LIBRARIES[spec["builder"]](spec["arch"], name)
+        model = _adapted(spec, state, name, folder, download)
     for key in KEPT:
         setattr(model, key, tuple(about[key]) if key in ("mean", "std") else about[key])
-    _fill(model.net, read_weights(folder / "model.safetensors"), folder)
+    fill(model.net, state, folder)
     return model
 
 
-def _load_open_clip(rest, name):
-    import open_clip
-
-    arch, _, weights = rest.partition("/")
-    _check_name(arch, open_clip.list_models(), "open_clip")
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if weights and weights not in tags and not Path(weights).is_file():
-        few = ", ".join(tags[:6]) or "it has none"
-        raise ValueError(f"expected a file or a tag of {arch} ({few} ...), got {weights!r}")
-    net = _library_call(name, open_clip.create_model, arch, pretrained=weights if weights in tags else None,
-                        pretrained_text=False)  # fmt: skip
-    if weights and weights not in tags:
-        _fill(net, read_weights(weights), weights)
-    cfg = open_clip.get_model_preprocess_cfg(net)
-    size = _side(cfg["size"])
-    fit = {"shortest": "crop", "longest": "pad", "squash": "squash"}[cfg.get("resize_mode", "shortest")]
-    tokenizer = _library_call(name, open_clip.get_tokenizer, arch)
-    return Model(net, name, "image-text", size, 3, tuple(cfg["mean"]), tuple(cfg["std"]), fit,
-                 _grid(net.visual, size), spec={"builder": "open_clip", "arch": arch}, tokenizer=tokenizer,
-                 licence=_licence(weights))  # fmt: skip
+def _adapted(spec, state, name, folder, download):
+    """The unfilled network of another library."""
+    builder, arch = spec["builder"], spec.get("arch")
+    if builder == "open_clip-config":
+        return open_clip_from_config(spec["config"], state, name, folder / "tokenizer.json", download=download)
+    if builder == "chexzero":
+        return chexzero_model(state, name, folder)
+    if builder == "timm":
+        return timm_model(arch, name, spec.get("size"))
+    if builder == "monai":
+        return monai_model(arch, state, name, folder, spec["size"])
+    if builder == "xrv":
+        return xrv_model(arch, state, name)
+    return load_open_clip(arch, name, download=download, size=None)
 
 
-def _load_timm(rest, name):
-    import timm
-
-    arch, _, weights = rest.partition("/")
-    base, _, tag = arch.partition(".")
-    _check_name(base, timm.list_models(), "timm")
-    net = _library_call(name, timm.create_model, arch, pretrained=bool(tag) and not weights)
-    if weights:
-        _fill(net, read_weights(weights), weights)
-    cfg = timm.data.resolve_model_data_config(net)
-    channels, size, _ = cfg["input_size"]
-    licence = (net.pretrained_cfg.get("license") or "") if tag and not weights else _licence(weights)
-    return Model(net, name, "image", size, channels, tuple(cfg["mean"])[:channels], tuple(cfg["std"])[:channels],
-                 "crop", _grid(net, size), spec={"builder": "timm", "arch": base}, licence=licence)  # fmt: skip
-
-
-def _load_xrv(rest, name):
-    if not find_spec("torchxrayvision"):
-        raise ValueError("expected the package torchxrayvision, which is not installed. Try: pip install 'radwb[xrv]'")
-    import torchxrayvision as xrv
-
-    _check_name(rest, list(xrv.models.model_urls), "xrv")
-    net = _library_call(name, xrv.models.get_model, rest)
-    net.op_threshs = None  # else its forward gives calibrated scores, and `classify` promises logits
-    findings = [XRV_NAMES.get(p, p.replace("_", " ")) for p in net.pathologies]
-    scale = 1 / 2048  # its networks see [-1024, 1024]
-    return Model(net, name, "image", 224, 1, (0.5,), (scale,), "crop", (7, 7), findings=findings,
-                 spec={"builder": "xrv", "arch": rest}, licence=_licence(rest))  # fmt: skip
-
-
-LIBRARIES = {"open_clip": _load_open_clip, "timm": _load_timm, "xrv": _load_xrv}
-
-
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Tensors from a .safetensors file, or from a torch file that holds nothing but tensors."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"expected a file of weights, got {path}, which is not there")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"expected plain tensors in {path.name}, got something that can't be read as such "
-            f"({str(error).splitlines()[0][:90]}). radwb runs no pickled code; "
-            "where you trust it, try safetensors.torch.save_file(net.state_dict(), ...)."
-        ) from None
-    state = next((state[k] for k in ("state_dict", "model") if isinstance(state.get(k), dict)), state)
-    return {k.removeprefix("module."): v for k, v in state.items()}
-
-
-def _fill(net, tensors, source):
-    from open_clip.factory import convert_state_dict
-
-    try:
-        net.load_state_dict(convert_state_dict(net, tensors) if hasattr(net, "visual") else tensors)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        raise ValueError(f"expected the weights of {type(net).__name__}, got others in {source} "
-                         f"({lines[min(1, len(lines) - 1)].strip()[:120]} ...)") from None  # fmt: skip
-
-
-def _library_call(name, make, *args, **kwargs):
-    try:
-        return make(*args, **kwargs)
-    except Exception as error:  # whatever a library or its downloader throws becomes one sentence
-        raise ValueError(f"{name}: {make.__module__.split('.')[0]} could not make it ({type(error).__name__}: "
-                         f"{str(error).splitlines()[0][:160] if str(error) else ''}). Tags need a network; "
-                         "without one name a file: 'open_clip:ARCH/weights.safetensors'.") from error  # fmt: skip
-
-
-def _check_name(arch, names, library):
-    if arch not in names:
-        near = get_close_matches(arch, names, n=3, cutoff=0.4)
-        raise ValueError(f"expected a name that {library} knows, got {arch!r}. "
-                         f"Try {' or '.join(f'{library}:{n}' for n in near) or 'rw.models.available()'}.")  # fmt: skip
-
-
-def _grid(tower, size):
-    tower = getattr(tower, "trunk", tower)
-    grid = getattr(tower, "grid_size", None) or getattr(getattr(tower, "patch_embed", None), "grid_size", None)
-    if grid:
-        return tuple(grid)
-    info = getattr(tower, "feature_info", None)
-    step = info[-1]["reduction"] if info else 32
-    return (size // step, size // step)
-
-
-def _side(size):
-    return size if isinstance(size, int) else size[0]
-
-
-def _licence(weights):
-    return f"as its source says: {Path(weights).name}" if weights else "random weights"
+LIBRARIES = {"open_clip": load_open_clip, "chexzero": load_chexzero, "timm": load_timm, "xrv": load_xrv,
+             "monai": load_monai}  # fmt: skip
 
 
 def _no_folder(folder):

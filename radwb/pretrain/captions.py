@@ -1,6 +1,7 @@
 """What a radiograph is paired with in training: the impression of its report."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,22 @@ def caption_of(report: str) -> str:
     'No effusion.'
     """
     parts = sections(report)
-    return parts.get("impression") or parts.get("findings") or " ".join(str(report).split())
+    return parts.get("impression") or parts.get("findings") or whole(report)
+
+
+def sentences(report: str) -> list[str]:
+    """The sentences of the impression (else of the findings), without the numbers of a list.
+
+    >>> sentences("IMPRESSION: 1. Small right pleural effusion. 2. No 1.2 cm nodule.")
+    ['Small right pleural effusion.', 'No 1.2 cm nodule.']
+    """
+    text = re.sub(r"(^|(?<=[.?!])\s+)\d+[.)]\s+", " ", caption_of(report))
+    return [s for s in (part.strip() for part in re.split(r"(?<=[.?!])\s+", text)) if s]
+
+
+def whole(report: str) -> str:
+    """All of a report on one line: what a language model reads."""
+    return " ".join(str(report).split())
 
 
 class Captions:
@@ -24,10 +40,11 @@ class Captions:
     Args:
         reports: N texts.
         tokenizer: texts -> (K, context) ids.
+        say: report -> what is kept of it.
     """
 
-    def __init__(self, reports: Sequence[str], tokenizer):
-        chosen = [caption_of(r) for r in reports]
+    def __init__(self, reports: Sequence[str], tokenizer, *, say: Callable[[str], str] = caption_of):
+        chosen = [say(r) for r in reports]
         self.texts = sorted(set(chosen))
         number = {text: i for i, text in enumerate(self.texts)}
         self.tokens = tokenizer(self.texts)  # (U, context)

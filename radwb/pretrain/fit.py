@@ -13,16 +13,18 @@ from lightning_fabric import Fabric
 from radwb import data, models
 from radwb.models.tiny import SHAPE
 from radwb.pretrain import run as runs
+from radwb.pretrain import stream
 from radwb.pretrain.loop import Job, train
-from radwb.pretrain.recipes import needs
+from radwb.pretrain.recipes import RECIPES, needs
 
 VAL_ROWS = 512  # of the live validation, at most
 
 
 def fit(
-    table: pd.DataFrame,
+    table: pd.DataFrame | None = None,
     *,
     out: str | Path,
+    shards: str | Path | Sequence[str | Path] | None = None,
     recipe: str = "clip-tiny",
     epochs: int = 10,
     batch: int = 64,
@@ -36,6 +38,11 @@ def fit(
     num_nodes: int = 1,
     strategy: str = "auto",
     precision: str = "auto",
+    accumulate: int = 1,
+    chunk: int | None = None,
+    ema: float | None = None,
+    max_bad: float = 0.05,
+    watts: float | None = None,
     resume: bool = True,
     save_every: int = 50,
     callback: Callable[[dict], None] | None = None,
@@ -44,15 +51,20 @@ def fit(
 
     >>> run = fit(table, recipe="clip-tiny", out="../runs/clip-tiny")
     >>> run = fit(table, out="../runs/a", devices=8, batch=1024)      # the same call on eight GPUs
+    >>> run = fit(shards="shards", out="../runs/b", batch=4096, chunk=256)   # more than memory holds, of both
 
     A finished run with the same settings and data is taken as it is; a stopped one goes on from its checkpoint, to the
-    weights that it would have had. With other settings the old folder moves to OUT.previous.
+    weights that it would have had, on as many devices as one likes. With other settings the old folder moves to
+    OUT.previous. Ctrl-C, a notebook's stop and SIGTERM let the step end and keep it, then raise KeyboardInterrupt.
 
     Args:
-        table: needs path, patient_id, split, and report ("clip-tiny") or finding columns ("supervised-tiny").
+        table: needs path, patient_id, split, and report or finding columns, as the recipe asks.
         out: folder of the run, for `rw.models.load`.
-        recipe: "clip-tiny", images against impressions; "supervised-tiny", the same image tower under a linear
-            head and binary cross-entropy, labels -1 and NaN left out.
+        shards: instead of a table, a folder or list of webdataset shards as `rw.data.write_shards` writes them (.png or
+            .jpg, .txt, .json). Reports and labels are kept in memory, pixels are not. What is damaged or missing is
+            left out and stands in OUT/skipped.csv.
+        recipe: one of `rw.pretrain.recipes.RECIPES`: "clip-tiny", images against impressions; "supervised-tiny", the
+            same image tower under a linear head and binary cross-entropy, labels -1 and NaN left out; ...
         epochs, batch, lr: passes; images a step over all devices; the rate that AdamW reaches after 5 % of the
             steps, before it falls by a cosine.
         seed: of weights, order, captions and augmentation; nothing else is drawn.
@@ -63,63 +75,104 @@ def fit(
         devices, num_nodes, strategy: as in Lightning Fabric. With several devices "auto" forks in a notebook, joins
             torchrun or SLURM, and else spawns (then a script calls `fit` under `if __name__ == "__main__":`).
         precision: "auto", "bf16-mixed" or "32-true"; auto takes bf16 where the hardware is faster with it.
+        accumulate: parts that a step's images pass in one after another, for losses that are a mean over samples. Each
+            part counts alike, also where labels or words are missing in one.
+        chunk: images of a device that pass at a time, for losses over the whole batch: its gradient in a chunk's
+            memory (`rw.pretrain.cache`), but batch norm sees a chunk; take shape={"groups": 8}.
+        ema: decay of a moving average of the weights, e.g. 0.999; then that is what is validated and saved.
+        max_bad: share of damaged samples that stops the run.
+        watts: of a core or GPU, for the energy estimate; default 10 a core, 400 a GPU.
         resume: False starts anew in any case.
         save_every: steps from one checkpoint to the next.
         callback: called with each row of the log.
     Raises:
-        ValueError: the table or the settings don't fit.
-        FloatingPointError: the loss is not a number; the message names the step.
+        ValueError: the table, the shards or the settings don't fit.
+        FloatingPointError: the loss is not a number; the message names step, rows, and the file that holds the batch.
+        KeyboardInterrupt: asked to stop; the checkpoint is of the last whole step.
     """
+    out = Path(out)
+    config = runs.read_config(out) if resume else {}
+    if (table is None) == (shards is None):
+        raise ValueError(f"expected a table or shards=, got {'neither' if table is None else 'both'}")
+    source = None if shards is None else _shards(shards, out, config)
+    table = table if source is None else source.rows
     asked = needs(recipe, table)
     data.check_table(table, needs=asked)
     model = _model(table, recipe, seed, size, shape, start, extra_texts)
-    learn, val = (_part(table, s, model) for s in ("train", "val"))
-    if len(learn[1]) < batch:
-        raise ValueError(f"expected at least {batch} rows (one batch) with split 'train', got {len(learn[1])}. "
-                         f"Try batch={max(2, len(learn[1]) // 8)}, or rw.curate.split_by_patient(table).")  # fmt: skip
+    learn, val = (_part(source, table, split, model, recipe) for split in ("train", "val"))
+    n = len(learn.rows)
+    if n < batch:
+        raise ValueError(f"expected at least {batch} rows (one batch) with split 'train', got {n}. "
+                         f"Try batch={max(2, n // 8)}, or rw.curate.split_by_patient(table).")  # fmt: skip
     identity = {"recipe": recipe, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "precision": precision,
                 "start": str(start or ""), "weights": _digest(model.net.state_dict().values()),
-                "data": _digest([learn[0], val[0]], [p[1][list(asked)] for p in (learn, val)])}  # fmt: skip
-    out = Path(out)
-    if resume and runs.read_config(out).get("finished") and runs.read_config(out).get("identity") == identity:
+                "data": source.digest if source else _contents((learn, val), asked)}  # fmt: skip
+    # named only when they differ from the default, so that a run made before they existed is still known
+    identity |= {k: v for k, v in {"accumulate": accumulate, "chunk": chunk, "ema": ema}.items() if v not in (1, None)}
+    if config.get("finished") and config.get("identity") == identity:
         print(f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)")
         return runs.Run(out, reused=True)
-    fabric = _fabric(devices, num_nodes, strategy, precision, runs.read_config(out) if resume else {}, identity)
-    about = {"model": model.spec, "n_train": len(learn[1]), "n_val": len(val[1]), "versions": runs.versions()}
-    job = Job(model, recipe, learn, val, out, identity, about, resume, save_every, callback)
+    fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)
+    about = {"model": model.spec, "n_train": n, "n_val": len(val.rows), "versions": runs.versions()}
+    job = Job(model, recipe, learn, val, out, identity, about, resume, save_every, callback, accumulate, chunk, ema,
+              max_bad, watts, source and source.samples)  # fmt: skip
     fabric.launch(train, job)
+    if not runs.read_config(out).get("finished"):  # spawned processes end in silence when they are interrupted
+        raise KeyboardInterrupt(f"{out} was stopped. Call fit again with the same arguments to go on.")
     return runs.Run(out)
+
+
+def _shards(shards, out, config):
+    """The index of a run's shards: that of a stopped run as it was, so that its order stays."""
+    paths = stream.shard_paths(shards)
+    found = stream.digest(paths)
+    known = config.get("identity", {}).get("data") == found and (out / runs.SAMPLES).is_file()
+    samples, skipped = runs.read_index(out) if known else stream.index(paths)
+    if not samples:
+        raise ValueError(f"expected samples in {len(paths)} shards, got none; the first: {skipped[0]['error']}")
+    return stream.source(samples, paths, skipped, found)
 
 
 def _model(table, recipe, seed, size, shape, start, extra_texts):
     shape = {**(shape or {}), **({"size": size} if size else {})}
-    if start is None and recipe == "supervised-tiny":
-        return models.supervised_tiny(data.findings_of(table), seed=seed, shape=shape)
+    builds = RECIPES[recipe].builds  # "image-text", "findings" or "image"
+    findings = data.findings_of(table) if builds == "findings" else []
+    if start is None and builds != "image-text":
+        return models.supervised_tiny(findings, seed=seed, shape=shape)
     if start is None:
         reports = table.loc[table["split"] == "train", "report"]
         return models.clip_tiny(models.Tokenizer.train([*reports, *extra_texts]), seed=seed, shape=shape)
     model = models.load(start)
     if shape and shape != {"size": model.size}:
         raise ValueError(f"expected no shape or size beside start, got {shape}; {start} has its own ({model.size} px)")
-    if recipe == "supervised-tiny":
-        return _classifier(model, data.findings_of(table), seed)
+    if builds != "image-text":
+        return _classifier(model, findings, seed)
     if model.kind != "image-text":
         raise ValueError(f"expected an image-text model to start from, got {start}. Try recipe='supervised-tiny'.")
     return model
 
 
 def _classifier(model, findings, seed):
-    if model.spec.get("builder") != "clip-tiny":
+    if model.spec.get("builder") not in ("clip-tiny", "supervised-tiny"):
         raise ValueError(f"expected a clip-tiny run to start from, got {model.name}. Try rw.probe.linear_probe.")
     fresh = models.supervised_tiny(findings, seed=seed, shape={k: model.spec["shape"][k] for k in SHAPE})
     fresh.net.visual = model.net.visual
     return fresh
 
 
-def _part(table, split, model):
+def _part(source, table, split, model, recipe):
+    """The rows of a split; those for validation, and those of a table, with their pixels in memory."""
+    if source is not None:
+        part = source.part(split, model.size, model.fit)
+        return part if split == "train" else part.in_memory(VAL_ROWS)
     rows = table[table["split"] == split].reset_index(drop=True)
     rows = rows.head(VAL_ROWS) if split == "val" else rows
-    return torch.from_numpy(data.images(rows, model.size, fit=model.fit)), rows
+    seen = RECIPES[recipe].views > 0
+    return stream.InMemory(rows, torch.from_numpy(data.images(rows, model.size, fit=model.fit)) if seen else None)
+
+
+def _contents(parts, columns):
+    return _digest([p.pixels for p in parts if p.pixels is not None], [p.rows[list(columns)] for p in parts])
 
 
 def _digest(tensors, frames=()) -> str:

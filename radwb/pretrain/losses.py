@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 
@@ -40,6 +41,17 @@ class SameCaptionLoss(ClipLoss):
             ids = torch.cat(gathered)
         target = same_captions(ids)
         return (F.cross_entropy(per_image, target) + F.cross_entropy(per_text, target)) / 2
+
+
+def gather(x: torch.Tensor, world: int) -> torch.Tensor:
+    """(B, ...) of each process -> (world * B, ...) in all, with gradient: the mean over processes is that of one."""
+    if world == 1:
+        return x
+    if x.requires_grad:
+        return torch.cat(torch.distributed.nn.functional.all_gather(x))
+    parts = [torch.empty_like(x) for _ in range(world)]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
 
 
 def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

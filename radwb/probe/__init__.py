@@ -3,6 +3,7 @@
 from radwb.probe.linear import label_efficiency, linear_probe, recall_at_k, retrieve
 from radwb.probe.prompts import Prompts, class_embedding, classify, text_embeddings, zero_shot
 from radwb.probe.scores import Scores, auroc, bootstrap, resample_patients, stated
+from radwb.probe.sides import mirrored_sides
 
 __all__ = [
     "Prompts",
@@ -13,6 +14,7 @@ __all__ = [
     "classify",
     "label_efficiency",
     "linear_probe",
+    "mirrored_sides",
     "recall_at_k",
     "resample_patients",
     "retrieve",

@@ -3,6 +3,7 @@
 from radwb.show.charts import bars, curve, forest, heat, hist, scatter
 from radwb.show.explore import explore
 from radwb.show.images import grid, overlay, planes, scan
+from radwb.show.live import live
 from radwb.show.theme import COLOURS
 from radwb.show.volume import volume
 
@@ -15,6 +16,7 @@ __all__ = [
     "grid",
     "heat",
     "hist",
+    "live",
     "overlay",
     "planes",
     "scan",

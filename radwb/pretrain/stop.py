@@ -1,0 +1,46 @@
+"""Stopping: on request between two steps, and at once on a loss that is not a number."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+
+class Interrupt:
+    """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole; a second one acts at once."""
+
+    def __enter__(self):
+        self.asked, self.before = False, {}
+        if threading.current_thread() is threading.main_thread():
+            self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number, frame):
+        self.asked = True
+        self.__exit__()
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+        self.before = {}
+
+
+def save_bad_batch(out: Path, rank: int, images, rows: np.ndarray, names: list[str]) -> Path:
+    """Keep the images (B, S, S) and rows (B,) of a batch; the names of the rows are in its metadata."""
+    path = out / ("bad_batch.safetensors" if rank == 0 else f"bad_batch-{rank}.safetensors")
+    tensors = {"rows": torch.as_tensor(np.asarray(rows, np.int64))}
+    if images is not None:
+        tensors["images"] = images.contiguous()
+    save_file(tensors, path, metadata={"names": json.dumps(names)})
+    return path
+
+
+def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, names: list[str], lr: float):
+    shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
+    return FloatingPointError(f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
+                              f"split, {names[0]} first. Try lr={lr / 3:.0e}, precision='32-true', or look at these "
+                              "images.")  # fmt: skip
