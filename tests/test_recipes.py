@@ -110,6 +110,14 @@ def test_all_that_asks_for_a_gradient_gets_one_and_the_rest_stays(recipe, table)
     assert all(torch.equal(v, before[k]) for k, v in task.state_dict().items() if k.startswith("teacher.0.proj"))
 
 
+@pytest.mark.parametrize("recipe", ["clip-tiny", "sentences-tiny", "local-tiny", "simclr-tiny"])
+def test_a_model_to_which_all_look_alike_has_the_loss_of_a_guess(recipe, table):
+    said = table.assign(report=[f"IMPRESSION: Image {i}. It is {i} of many. One {i}. Two {i}." for i in range(16)])
+    task = task_for(recipe, said)
+    points = [torch.ones_like(p) for p in task.represent(views_of(task, squares(), 0), *task.targets(range(16)))]
+    assert task.loss_of(points, *task.targets(range(16))).item() == pytest.approx(task.guess(16), rel=1e-3)
+
+
 @pytest.mark.parametrize("recipe", ["mae-tiny", "mlm-tiny"])
 def test_masks_follow_the_seed_of_the_step(recipe, table):
     task = task_for(recipe, table)

@@ -15,7 +15,7 @@
 # **You will** cut reports into tokens and a radiograph into patches, write the contrastive loss by hand, see why equal
 # reports need care, pretrain a model on your own processor, and find out what it knows of patients it never saw.
 #
-# **Needs**: notebook 1; 6 minutes on two CPU cores, 1 when the run is there already. **Data**: the simulator on a real
+# **Needs**: notebook 1; 6 minutes on two CPU cores, 1 when the runs are there already. **Data**: the simulator on a real
 # CT (LIDC-IDRI, CC BY 3.0). **Model**: it goes on from `radwb-tiny`, which the package ships.
 #
 # *For teaching and research. Not for clinical use.*
@@ -173,28 +173,150 @@ distinct, scale = torch.randperm(batch, generator=torch.Generator().manual_seed(
 rw.check.close(rw.pretrain.SameCaptionLoss()(*points, scale, distinct), ClipLoss()(*points, scale))
 
 # %% [markdown]
+# ## What if a report says several things at once?
+# *Small right effusion. Mild cardiomegaly. No pneumothorax.* As one text that is seen once and never again, and what in
+# it belongs to what in the image stays open. So we deal each image four of the sentences of its report, and a sentence is
+# right for every image of the batch whose report has it (many right answers: Yang et al. 2022,
+# [arXiv 2204.03610](https://arxiv.org/abs/2204.03610)).
+
+
+# %%
+def by_sentence(images, sentences, scale, right):
+    logits = scale * images @ sentences.T  # (B, S); right: (B, S), 1 where the report has the sentence
+    per_image = -(right * logits.log_softmax(1)).sum(1) / right.sum(1)
+    per_sentence = -(right * logits.log_softmax(0)).sum(0) / right.sum(0)
+    return (per_image.mean() + per_sentence.mean()) / 2
+
+
+# %%
+task = rw.pretrain.RECIPES["sentences-tiny"](untrained, train)
+tokens, drawn, own_sentences = task.targets(range(batch), seed=0)  # drawn: (B, 4) of all sentences
+right = (own_sentences[:, :, None] == drawn.flatten()).any(1).float()  # (B, 4 B)
+vectors = torch.randn(5, batch, 192, generator=torch.Generator().manual_seed(0))
+image_points, *said = torch.nn.functional.normalize(vectors, dim=-1)
+said = torch.stack(said, 1)  # (B, 4, E), as if encoded
+scale = untrained.net.logit_scale.exp().detach()
+rw.check.close(by_sentence(image_points, said.flatten(0, 1), scale, right),
+               task.loss_of((image_points, said), tokens, drawn, own_sentences).detach())  # fmt: skip
+guess = np.log(batch) + np.log(4) / 2  # of ln(B) for a sentence's images and ln(4 B) for an image's sentences
+Markdown(f"""We see {len(task.spoken):,} different sentences in {len(train):,} reports, {task.counts.float().mean():.1f} to a
+report; each drawn one is right for {right.sum(0).mean():.1f} of {batch} images. A model that tells nothing apart has
+{guess:.2f} now.""")
+
+# %% [markdown]
+# ## Is telling pairs apart the only exercise?
+# No. Each family of foundation models has its own, and each is a few lines. *SigLIP* asks of every pair by itself
+# whether it belongs together (Zhai et al. 2023, [arXiv 2303.15343](https://arxiv.org/abs/2303.15343)).
+
+# %%
+from open_clip.loss import SigLipLoss
+
+
+def siglip(images, texts, scale, bias):
+    sign = 2 * torch.eye(len(images)) - 1  # +1 for a pair, -1 for all others
+    logits = scale * images @ texts.T + bias
+    return torch.log1p(torch.exp(-sign * logits)).sum() / len(images)
+
+
+rw.check.matches(siglip, SigLipLoss(), *points, 10.0, -10.0)
+
+# %% [markdown]
+# *SimCLR* needs no text: two views of an image must find each other among all others (Chen et al. 2020,
+# [arXiv 2002.05709](https://arxiv.org/abs/2002.05709)).
+
+
+# %%
+def simclr(a, b, temperature):
+    z = torch.cat([a, b])  # (2B, E)
+    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)  # none with itself
+    partner = torch.cat([logits.diagonal(len(a)), logits.diagonal(-len(a))])
+    return (logits.logsumexp(1) - partner).mean()
+
+
+rw.check.matches(simclr, rw.pretrain.objectives.simclr, *points, 0.1)
+
+# %% [markdown]
+# A *masked autoencoder* hides most of an image and is asked to paint it (He et al. 2022,
+# [arXiv 2111.06377](https://arxiv.org/abs/2111.06377)). What is left for it to go by?
+
+# %%
+from dataclasses import replace
+
+hidden = rw.pretrain.objectives.random_mask(1, rows * columns, 0.6, seed=0)  # (1, T)
+square = hidden.view(rows, columns).repeat_interleave(H // rows, 0).repeat_interleave(W // columns, 1).numpy()
+masked = replace(scan, pixels=np.where(square, np.float32(0.5), scan.pixels))
+display(rw.show.grid([scan, masked], titles=["what was there", "what the model sees"], cell=330,
+                     title=f"The exercise: paint {hidden.float().mean():.0%} of the patches"))  # fmt: skip
+
+
+def mae(painted, image, hidden, patch):
+    tiles = image.unfold(2, patch, patch).unfold(3, patch, patch).reshape(len(image), -1, patch**2)  # (B, T, P)
+    target = (tiles - tiles.mean(-1, keepdim=True)) / (tiles.var(-1, keepdim=True) + 1e-6).sqrt()
+    return (painted - target).square().mean(-1)[hidden].mean()
+
+
+image, patch = untrained.preprocess(scan), untrained.size // rows
+painted = torch.randn(1, rows * columns, patch**2, generator=torch.Generator().manual_seed(0))
+rw.check.matches(mae, rw.pretrain.objectives.mae, painted, image, hidden, patch)
+
+# %% [markdown]
+# *DINO*'s student says of its view what its own moving average says of another (Caron et al. 2021,
+# [arXiv 2104.14294](https://arxiv.org/abs/2104.14294)). Why don't both always give the same answer? Because the mean of
+# the answers is taken off, the *centre*. What happens if we leave that out?
+
+
+# %%
+def answers(centring, steps=40):
+    tower = rw.models.supervised_tiny([], shape={"size": 64, "layers": 1})
+    task = rw.pretrain.RECIPES["dino-tiny"](tower, train.head(16))
+    task.centring, rng = centring, torch.arange(16)
+    optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
+    for step in range(steps):
+        task(task.two_views(few, rng, seed=10 * step)).backward()
+        optimizer.step(), optimizer.zero_grad(), task.after_step(step / steps)
+        with torch.no_grad():
+            yield task.validate(few, batch=16)["teacher_entropy"]
+
+
+# %%
+few = torch.from_numpy(rw.data.images(train.head(16), 64))
+dino = pd.DataFrame({"with centre": list(answers(True)), "without": list(answers(False))})
+dino["step"] = dino.index + 1
+display(rw.show.curve(dino, panels={"entropy of the mean answer (nats)": ["with centre", "without"]},
+                      lines={"entropy of the mean answer (nats)": np.log(64)}, title="Without its centre DINO collapses",
+                      caption="16 radiographs, 64 possible answers; dashed: all answers equally often"))  # fmt: skip
+Markdown(f"""We see {dino['with centre'].iloc[-1]:.1f} nats with the centre and {dino['without'].iloc[-1]:.1f} without:
+in effect {np.exp(dino['with centre'].iloc[-1]):.0f} different answers against {np.exp(dino['without'].iloc[-1]):.1f}.""")
+
+# %% [markdown]
 # ## Now pretrain, from nothing
 # Each step draws a batch of images with the impressions of their reports; the images are a little shifted, turned and
 # brightened, but never mirrored: left and right are findings. The same line runs on eight GPUs with `devices=8`. Stop
 # it and run it again: it goes on where it was, to the same weights. How far does a minute get?
 
 # %%
-scratch = rw.pretrain.fit(table, recipe="clip-tiny", out="../runs/clip-scratch", epochs=scratch_epochs, batch=batch)
+scratch = rw.pretrain.fit(table, recipe="sentences-tiny", out="../runs/clip-scratch", epochs=scratch_epochs,
+                          batch=batch)  # fmt: skip
 began, ended = (scratch.log["loss"].iloc[i].mean() for i in (slice(5), slice(-20, None)))
 asked = list(rw.simulate.PLANTED)
 early = rw.probe.zero_shot(scratch.model, test, asked).auroc(n_boot=n_boot).set_index("finding")
-Markdown(f"""We see the loss go from {began:.2f} (a guess has {np.log(batch):.2f}) to {ended:.2f} in
+Markdown(f"""We see the loss go from {began:.2f} (a guess has {guess:.2f}) to {ended:.2f} in
 {scratch.config['seconds']:.0f} seconds. Asked in words, it tells {early.auroc.idxmax().lower()} best (AUROC
 {early.auroc.max():.2f}) and {early.auroc.idxmin().lower()} worst ({early.auroc.min():.2f}, and 0.5 is a guess): what is
 large comes first.""")
 
 # %% [markdown]
 # ## Then go on from the released model
-# That is what one does with a foundation model. `radwb-tiny` is the same recipe on 7,000 other virtual patients of the same
-# CT, many steps longer; its `model_card.md` says how it was made. It saw none of ours. We go on for a few passes.
+# That is what one does with a foundation model. `radwb-tiny` is the same recipe on 14,000 films of other virtual patients
+# of the same CT, many steps longer; its `model_card.md` says how it was made. It saw none of ours. We go on for a few passes.
 
 # %%
-run = rw.pretrain.fit(table, start="radwb-tiny", out="../runs/clip-tiny", epochs=epochs, batch=batch, lr=3e-4)
+plot = rw.show.live(pd.Series(captions)[(table["split"] == "val").to_numpy()])
+display(plot)  # follows the run, in JupyterLab
+
+# %%
+run = rw.pretrain.fit(table, recipe="sentences-tiny", start="radwb-tiny", out="../runs/clip-tiny", epochs=epochs,
+                      batch=batch, lr=3e-4, callback=plot)  # fmt: skip
 model, log, config = run.model, run.log, run.config
 log["loss, smoothed"] = log["loss"].ewm(halflife=10).mean()
 said = "was there already, and was taken as it is" if run.reused else "is new"
@@ -204,11 +326,40 @@ Markdown(f"The run {said}: {config['n_train']:,} images, {len(log):,} steps, {co
 whole = pd.concat([scratch.log.assign(**{"from nothing": scratch.log["loss"].ewm(halflife=10).mean()}),
                    log.rename(columns={"loss, smoothed": "from radwb-tiny"})])  # fmt: skip
 panels = {"loss": ["from nothing", "from radwb-tiny"]}
-display(rw.show.curve(whole, panels=panels, lines={"loss": np.log(batch)}, title="Pretraining, step by step",
-                      caption=f"dashed: ln({batch}), the loss of a guess"))  # fmt: skip
+display(rw.show.curve(whole, panels=panels, lines={"loss": guess}, title="Pretraining, step by step",
+                      caption="dashed: the loss of a guess"))  # fmt: skip
 epoch = log.dropna(subset="val_loss")
 Markdown(f"""We see the loss of the continued run at {log['loss, smoothed'].iloc[-1]:.2f} on the training images and at
 {epoch['val_loss'].iloc[-1]:.2f} on other patients: the gap is what it has memorised.""")
+
+# %% [markdown]
+# ## Is the model healthy?
+# A loss that falls can hide a model that has collapsed: all its points in one place, or on a line. Each check stands
+# beside a control: random vectors, the untrained network, texts dealt to other patients.
+
+# %%
+checks = rw.pretrain.diagnose(run, table)
+display(checks.style.hide(axis="index").format(precision=2, na_rep="-"))
+bad = checks[checks["verdict"] == "warning"]
+first = rw.pretrain.diagnose(scratch, table)
+ill = first.loc[first["verdict"] == "warning", "name"]
+Markdown(f"""We see {len(bad)} warnings for the continued run{': ' if len(bad) else ''}{'; '.join(bad['says'])}. For the short
+run from nothing there are {len(ill)}{': ' if len(ill) else ''}{', '.join(ill)}.""")
+
+# %% [markdown]
+# ## Might we have mirrored the images?
+# Photographs are mirrored in training as a matter of course. Here *left* and *right* stand in the report. We ask the
+# model for the side of a one-sided effusion, on each film and on its mirror image.
+
+# %%
+sides = rw.probe.mirrored_sides(model, test, n_boot=n_boot)
+shown = sides.rename_axis("image").reset_index().rename(columns={"right": "share"})
+display(rw.show.bars(shown, x="image", y="share", line=0.5, y_title="side as in the report (share)",
+                     title="A mirror image makes the report false",
+                     caption=f"{sides['n'].iloc[0]} films with an effusion on one side; 95 % intervals over patients"))  # fmt: skip
+film, mirror = (rw.probe.stated(row, "right") for _, row in sides.iterrows())
+Markdown(f"""We see the reported side on {film} of the films and on {mirror} of their mirror images. The model reads sides,
+so a training image must not be mirrored unless its report is rewritten.""")
 
 # %% [markdown]
 # ## What has changed?
@@ -315,8 +466,8 @@ for {budget['hours at this speed'].iloc[1] / 24:.0f} days here: foundation model
 
 # %%
 Markdown(f"""## What we found
-- A loss that only asks *which text belongs to which image* goes from {began:.2f} to {ended:.2f} in
-  {scratch.config['seconds']:.0f} seconds from nothing (a guess has ln({batch}) = {np.log(batch):.2f}), and to
+- A loss that only asks *which sentences belong to which image* goes from {began:.2f} to {ended:.2f} in
+  {scratch.config['seconds']:.0f} seconds from nothing (a guess has {guess:.2f}), and to
   {log['loss, smoothed'].iloc[-1]:.2f} after radwb-tiny and {config['seconds'] / 60:.1f} minutes more, without a label.
 - On patients it never saw, the right impression is among five of {len(groups)} in {a}, where chance gives {chance:.2f}.
 - {wrongly:.1%} of the pairs in a batch are equal texts; they count as right answers here.""")

@@ -240,6 +240,7 @@ for name, wanted in {"kermany-16": ["Pneumonia", "No Finding"], "nih-64": findin
     except rw.data.FetchError as missing:
         said += f" {str(missing).split(' (')[0]} is neither in the cache nor in a mirror."
         continue
+    wanted = [finding for finding in wanted if finding in films]  # it has labels for
     grey = rw.data.images(films, model.size).mean(axis=(1, 2), keepdims=True)[:, 0].repeat(len(wanted), axis=1)
     carried[f"{name}, zero-shot"] = rw.probe.zero_shot(model, films, wanted).auroc(n_boot=n_boot)
     carried[f"{name}, brightness"] = rw.probe.Scores.of(grey, films, wanted).auroc(n_boot=n_boot)

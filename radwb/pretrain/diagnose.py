@@ -19,7 +19,7 @@ from radwb import data, models
 from radwb.pretrain.captions import caption_of
 from radwb.pretrain.run import Run
 
-STUCK_SHARE = 0.98  # of ln(batch): a loss above it tells no pair from another
+STUCK_SHARE = 0.98  # of a guess's loss, CLIP's ln(batch): above it no pair is told from another
 NARROW = 0.97  # mean cosine: above it, all look alike
 RANK_SHARE, RANK_LEAST = 0.05, 3.0  # effective rank: the least, as a share of random vectors' and as a number
 DEAD, DEAD_SHARE = 0.01, 0.1  # a dimension that spreads less than 1 % of the usual is dead; a tenth may be
@@ -66,9 +66,9 @@ def dead(Z) -> float:
     return float((spread <= max(DEAD * np.sqrt((spread**2).mean()), 1e-9)).mean())
 
 
-def stuck(loss: float, batch: int) -> bool:
-    """Whether a contrastive loss is no better than within 2 % of ln(batch), the loss where all look alike."""
-    return loss > STUCK_SHARE * math.log(batch)
+def stuck(loss: float, guess: float) -> bool:
+    """Whether a contrastive loss is within 2 % of that of a guess (CLIP's is ln(batch)), where all look alike."""
+    return loss > STUCK_SHARE * guess
 
 
 def least_rank(n: int, e: int, *, distinct: float = math.inf, seed: int = 0) -> float:
@@ -170,11 +170,11 @@ def untrained(model: models.Model, *, seed: int = 0) -> models.Model:
 
 def _losses(run):
     log, made = run.log, run.config["identity"]
-    last, contrastive = log[log["epoch"] == log["epoch"].max()]["loss"].mean(), made["recipe"].startswith("clip")
-    guess = math.log(made["batch"]) if contrastive else log["loss"].head(5).mean()
-    says = f"loss {last:.2f} in the last epoch; near ln({made['batch']}) = {guess:.2f} all pairs look alike"
-    first = (_row(LOSSES[0], says, last, guess, stuck(last, made["batch"])) if contrastive
-             else _row(LOSSES[0], f"ln(batch) is no guess of {made['recipe']}"))  # fmt: skip
+    last, known = log[log["epoch"] == log["epoch"].max()]["loss"].mean(), run.config.get("guess")
+    guess = known or log["loss"].head(5).mean()
+    says = f"loss {last:.2f} in the last epoch; near {guess:.2f}, that of a guess, all pairs look alike"
+    first = (_row(LOSSES[0], says, last, guess, stuck(last, guess)) if known
+             else _row(LOSSES[0], f"the loss of a guess isn't known for {made['recipe']}"))  # fmt: skip
     val = log["val_loss"].dropna().tolist()[-1:] if "val_loss" in log else []
     if not val or guess - last < 0.02 * guess:
         return [first, _row(LOSSES[1], "nothing is learned yet" if val else "the log has no validation loss")]

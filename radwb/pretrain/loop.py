@@ -25,7 +25,7 @@ from radwb.pretrain.recipes import RECIPES
 from radwb.pretrain.stream import InMemory, Queue, Shards, check_damage, share
 
 WARMUP, WEIGHT_DECAY, CLIP_NORM = 0.05, 0.1, 1.0
-STUCK = "loss stuck at ln(batch)"
+STUCK = "loss stuck at that of a guess"
 
 
 @dataclass
@@ -186,11 +186,11 @@ class Loop:
                 out = self.held_out.validate(self.job.val.pixels, batch=self.batch)
             self.task.train()
         losses = [r["loss"] for r in self.rows if r["epoch"] == row["epoch"]]
-        chance = math.log(self.batch)
-        if self.job.recipe == "clip-tiny" and late and losses and np.mean(losses) > 0.98 * chance:
+        guess = self.task.guess(self.batch)
+        if guess and late and losses and np.mean(losses) > 0.98 * guess:
             out["warning"] = "; ".join([STUCK, *([out["warning"]] if "warning" in out else [])])
             if self.first:
-                warnings.warn(f"{STUCK} = {chance:.2f} in epoch {row['epoch']}: the model tells no image from another. "
+                warnings.warn(f"{STUCK}, {guess:.2f}, in epoch {row['epoch']}: the model tells no image from another. "
                               f"Try lr={self.lr / 3:.0e}, more data, or a start.", stacklevel=2)  # fmt: skip
         self.aside_s += time.perf_counter() - began
         return out
@@ -246,7 +246,8 @@ class Loop:
             runs.write_log(self.job.out, self.rows)
         spent = self._cost()
         if self.first:
-            runs.write_config(self.job.out, self.config | spent | {"finished": True})
+            guess = {"guess": self.task.guess(self.batch)}
+            runs.write_config(self.job.out, self.config | spent | guess | {"finished": True})
             (self.job.out / runs.CHECKPOINT).unlink(missing_ok=True)
             print(f"{self.job.out}: {cost.line(spent['cost'])}")
         if self.writer:

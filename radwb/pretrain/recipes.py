@@ -3,6 +3,8 @@
 `paradigms` holds those that learn from images alone or from reports alone, and what all of them are, `Recipe`.
 """
 
+import math
+
 import numpy as np
 import pandas as pd
 import torch
@@ -46,6 +48,9 @@ class Contrastive(Recipe):
     def loss_of(self, points, tokens, ids):
         return self.loss(*points, ids)
 
+    def guess(self, batch):
+        return math.log(batch)
+
     def image_points(self, x):
         return F.normalize(image_features(self.net, x).float(), dim=-1)  # (B, E)
 
@@ -86,6 +91,9 @@ class Sigmoid(Contrastive):
     def build(self):
         self.bias = nn.Parameter(torch.tensor(-10.0))
 
+    def guess(self, batch):
+        return None
+
     def loss(self, images, texts, ids):
         images, texts, ids = (gather(t, self.world) for t in (images, texts, ids))
         same = ids[:, None] == ids[None]
@@ -100,6 +108,9 @@ class Local(Contrastive):
     """
 
     weight = 1.0
+
+    def guess(self, batch):
+        return 2 * math.log(batch)  # of both terms
 
     def read(self, table):
         super().read(table)
@@ -153,6 +164,10 @@ class Sentences(Contrastive):
         place = torch.arange(self.each) % counts[:, None]  # (B, each)
         drawn = own.gather(1, keys.argsort(1).gather(1, place))  # (B, each)
         return self.spoken[drawn], drawn, own
+
+    def guess(self, batch):
+        """ln(B) for a sentence among the images, ln(B * each) for an image among the sentences."""
+        return math.log(batch) + math.log(self.each) / 2
 
     def represent(self, x, tokens, drawn, own):
         """(B, E) images, (B, each, E) sentences, of which equal ones are encoded once."""
