@@ -235,9 +235,11 @@ def test_embedding_points_change_with_the_image_not_with_its_neighbours(model, i
 
 def test_the_shipped_model_tells_the_planted_findings_it_claims_to_know():
     """radwb-tiny on new virtual patients of another seed; the card says what was not learnt."""
-    table = rw.simulate.cohort(n=60, seed=11)
+    table = rw.simulate.cohort(n=160, seed=11)
     model = rw.models.load("radwb-tiny")
     assert model.name == "radwb-tiny"
-    scores = rw.probe.zero_shot(model, table, ["Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Edema"])
-    assert scores.auroc(n_boot=10)["auroc"].min() > 0.8
+    scores = rw.probe.zero_shot(model, table, list(rw.simulate.PLANTED)).auroc(n_boot=10).set_index("finding")["auroc"]
+    assert scores[["Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Edema"]].min() > 0.8
+    assert scores.min() > 0.55  # all ten are learnt, the least of them a little
+    assert scores.mean() > 0.75
     assert "radwb-tiny" in rw.models.available("radwb")

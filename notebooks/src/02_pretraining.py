@@ -198,6 +198,8 @@ said = torch.stack(said, 1)  # (B, 4, E), as if encoded
 scale = untrained.net.logit_scale.exp().detach()
 rw.check.close(by_sentence(image_points, said.flatten(0, 1), scale, right),
                task.loss_of((image_points, said), tokens, drawn, own_sentences).detach())  # fmt: skip
+
+# %%
 guess = np.log(batch) + np.log(4) / 2  # of ln(B) for a sentence's images and ln(4 B) for an image's sentences
 Markdown(f"""We see {len(task.spoken):,} different sentences in {len(train):,} reports, {task.counts.float().mean():.1f} to a
 report; each drawn one is right for {right.sum(0).mean():.1f} of {batch} images. A model that tells nothing apart has
@@ -249,6 +251,7 @@ display(rw.show.grid([scan, masked], titles=["what was there", "what the model s
                      title=f"The exercise: paint {hidden.float().mean():.0%} of the patches"))  # fmt: skip
 
 
+# %%
 def mae(painted, image, hidden, patch):
     tiles = image.unfold(2, patch, patch).unfold(3, patch, patch).reshape(len(image), -1, patch**2)  # (B, T, P)
     target = (tiles - tiles.mean(-1, keepdim=True)) / (tiles.var(-1, keepdim=True) + 1e-6).sqrt()
