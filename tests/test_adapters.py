@@ -281,11 +281,12 @@ def test_at_another_size_the_positions_are_resampled_as_timm_does(dino, dino_fil
     np.testing.assert_array_equal(rw.models.embed(again, images), rw.models.embed(model, images))
 
 
-def test_the_scale_beside_the_weights_overrules_the_known_one(dino_file, monkeypatch, tmp_path):
+def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(dino_file, monkeypatch, tmp_path):
     monkeypatch.setitem(adapters.DINO, "rad-dino", adapters.DINO["dinov2-small"])  # a smaller tower by that name
     link = tmp_path / "model.safetensors"
     link.symlink_to(dino_file)
-    assert rw.models.load(f"timm:rad-dino/{link}", size=56).mean == (0.5307,) * 3
+    with pytest.raises(ValueError, match="expected image_mean and image_std in preprocessor_config.json"):
+        rw.models.load(f"timm:rad-dino/{link}", size=56)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}))
     model = rw.models.load(f"timm:rad-dino/{link}", size=56)
     assert (model.mean, model.std) == ((0.1,) * 3, (0.2,) * 3)

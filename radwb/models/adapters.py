@@ -26,7 +26,6 @@ DINO = {
     **{f"dinov2-{r}-{s}": (f"vit_{s}_patch14_reg4_dinov2", f"facebook/dinov2-{r}-{s}", "Apache-2.0")
        for r in ("with-registers",) for s in ("small", "base", "large", "giant")},
 }  # fmt: skip
-RAD_DINO_SCALE = {"mean": (0.5307,) * 3, "std": (0.2583,) * 3}  # a preprocessor_config.json beside FILE overrules it
 DINO_KEYS = [  # Hugging Face's Dinov2Model -> the names of DINOv2's authors, which timm reads
     (r"^dinov2(_with_registers)?\.", ""),
     (r"^embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
@@ -93,7 +92,10 @@ def _load_dino(alias, weights, name, download, size):
     beside = Path(file).with_name("preprocessor_config.json")
     scale = json.loads(beside.read_text()) if beside.is_file() else {}
     scale = {k: tuple(scale[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in scale}
-    for key, value in ((RAD_DINO_SCALE if alias == "rad-dino" else {}) | scale).items():
+    if alias == "rad-dino" and len(scale) < 2:  # its mean and deviation aren't ImageNet's
+        raise ValueError(f"expected image_mean and image_std in {beside.name} beside {Path(file).name}, got {scale}. "
+                         f"Try the file of that name from {repo}.")  # fmt: skip
+    for key, value in scale.items():
         setattr(model, key, value)
     fill(model.net, to_timm(state, model.net), file)
     model.licence = licence
