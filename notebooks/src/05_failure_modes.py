@@ -309,8 +309,9 @@ for mine in (kth_neighbour, kth_solution):
 rw.book.headline(tie_holds=tied.auroc["tie holds"], tie_broken=tied.auroc["tie broken"], drop=drop,
                  mended=mended.auroc["tie broken"])  # fmt: skip
 lines = [
-    f"**A letter can carry an AUROC**: {tied.auroc['tie holds']:.2f}, then {tied.auroc['tie broken']:.2f} once it breaks.",
-    f"**One layer and {len(val)} honest images** bring {mended.auroc['tie broken']:.2f} back where the tie is broken.",
+    f"**A letter in an AUROC**: {tied.auroc['tie holds']:.2f}, then {tied.auroc['tie broken']:.2f} once the tie breaks.",
+    f"**One layer and {len(val)} honest images**: {mended.auroc['tie broken']:.2f} where the tie is broken, from "
+    f"{tied.auroc['tie broken']:.2f}.",
     f"**A map may tell**: of {len(methods)} kinds the letter is shown by {', '.join(shows) or 'none'}.",
     f"**The mean hides the weak**: {worst.group} {rw.probe.stated(worst)}, {best.group} {rw.probe.stated(best)}.",
 ]
