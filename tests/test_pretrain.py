@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from open_clip.loss import ClipLoss
 from PIL import Image
+from processes import on_one_and_two
 
 import radwb as rw
 from radwb.pretrain.captions import Captions, order
@@ -335,10 +335,7 @@ def gradients(fabric, table, out):
 
 @pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(table, tmp_path):
-    for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
-        fabric = Fabric(accelerator="cpu", devices=devices, strategy=strategy, precision="32-true")
-        fabric.launch(gradients, table.head(16), tmp_path / f"{devices}.pt")
-    one, two = (torch.load(tmp_path / f"{d}.pt", weights_only=True) for d in (1, 2))
+    one, two = on_one_and_two(gradients, table.head(16), folder=tmp_path)
     a, b = (torch.cat([g[k].flatten() for k in one]) for g in (one, two))
     assert (a - b).norm() / a.norm() < 1e-5
     worst = max(((one[k] - two[k]).norm() / one[k].norm()).item() for k in one if one[k].norm() > 1e-3 * a.norm())

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning_fabric import Fabric
+from processes import on_one_and_two
 from safetensors import safe_open
 from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, squares_table, weights_of
 
@@ -284,10 +285,7 @@ def cached_on(fabric, table, out):
 
 @pytest.mark.slow
 def test_a_cached_batch_on_two_processes_has_the_gradient_of_one(table, tmp_path):
-    for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
-        fabric = Fabric(accelerator="cpu", devices=devices, strategy=strategy, precision="32-true")
-        fabric.launch(cached_on, table.head(16), tmp_path / f"{devices}.pt")
-    one, two = (torch.load(tmp_path / f"{d}.pt", weights_only=True) for d in (1, 2))
+    one, two = on_one_and_two(cached_on, table.head(16), folder=tmp_path)
     assert relative(two, one) < 1e-5
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
+from processes import on_one_and_two
 
 import radwb as rw
 from radwb.pretrain.augment import crop_keeping
+from radwb.pretrain.captions import sentences
 from radwb.pretrain.objectives import patchify
 from radwb.pretrain.recipes import RECIPES, inputs, needs
 
@@ -164,6 +165,12 @@ def test_a_sentence_is_right_for_each_report_that_has_it(table):
     torch.testing.assert_close(loss.double(), (sum(rows) / 3 + sum(columns) / 12) / 2, rtol=1e-5, atol=1e-5)
 
 
+def test_sentences_of_an_impression_lose_their_numbers_and_keep_their_measures():
+    text = "FINDINGS: Clear lungs. IMPRESSION: 1. A 2.3 cm lung mass. 2. No edema."
+    assert sentences(text) == ["A 2.3 cm lung mass.", "No edema."]
+    assert sentences("FINDINGS: Clear lungs. No edema.") == ["Clear lungs.", "No edema."]
+
+
 def test_what_stands_behind_the_mask_is_not_seen(table):
     """Other pixels under the mask change no token; the stem of this tower would have passed them on."""
     task = task_for("mae-tiny", table).eval()
@@ -312,10 +319,7 @@ def share_of_a_batch(fabric, recipe, table, out):
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["siglip-tiny", "local-tiny", "sentences-tiny", "simclr-tiny", "dino-tiny"])
 def test_two_processes_give_the_gradient_of_one(recipe, table, tmp_path):
-    for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
-        fabric = Fabric(accelerator="cpu", devices=devices, strategy=strategy, precision="32-true")
-        fabric.launch(share_of_a_batch, recipe, table, tmp_path / f"{devices}.pt")
-    one, two = (torch.load(tmp_path / f"{d}.pt", weights_only=True) for d in (1, 2))
+    one, two = on_one_and_two(share_of_a_batch, recipe, table, folder=tmp_path)
     a, b = (torch.cat([g[k].flatten() for k in one]) for g in (one, two))
     assert (a - b).norm() / a.norm() < 1e-5
 

@@ -465,6 +465,13 @@ def test_a_device_is_drawn_in_metal_where_it_belongs(anatomy, kind):
             assert heart[rows.max(), cols[rows.argmax()]]
 
 
+def test_a_lobes_pull_follows_either_dial():
+    lobe = Finding("Atelectasis", 0.8, "left", (40.0, 0.0, 60.0), "left upper lobe", "lobar")
+    pulls = [shaped(Body(), [lobe], *dials).shift_mm for dials in ((), (0.5,), (1.0, 0.5), (1.0, 0.0), (1.0, 4.0))]
+    assert pulls[0] > 5
+    assert pulls == pytest.approx([pulls[0], pulls[0] / 2, pulls[0] / 2, 0, pulls[0]])
+
+
 # the cohort
 
 
