@@ -70,7 +70,7 @@ Markdown(f"We see that for a yes-or-no reader AUROC is the mean of sensitivity a
 result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, **letter)
 dial = result.table.assign(finding=result.table.strength.map("strength {:g}".format))
 by_arm = dict(list(dial.groupby("arm", sort=False)))
-display(rw.show.forest(by_arm, title="One letter decides"))
+display(rw.show.forest(by_arm, title="What a tied letter does to the answer"))
 tied = result.table[result.table.strength == 1].set_index("arm")
 drop = tied.auroc["tie holds"] - tied.auroc["tie broken"]
 Markdown(f"We see, fully tied, {rw.probe.stated(tied.loc['tie holds'])} where the tie holds and "
@@ -262,7 +262,7 @@ for name in ("kermany-16", "hannover"):
     with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
         films = rw.data.real(name)
         inputs[f"real: {name}"] = rw.data.images(films, size), films["patient_id"]
-rw.show.grid([x[3] / 255 for x, _ in inputs.values()], titles=list(inputs), columns=6, cell=180, title="Known and unknown")
+rw.show.grid([x[3] / 255 for x, _ in inputs.values()], titles=list(inputs), columns=3, title="Known and unknown")
 
 # %%
 points = {name: rw.models.embed(model, x) for name, (x, _) in inputs.items()}
