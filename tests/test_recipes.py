@@ -119,6 +119,19 @@ def test_a_model_to_which_all_look_alike_has_the_loss_of_a_guess(recipe, table):
     assert task.loss_of(points, *task.targets(range(16))).item() == pytest.approx(task.guess(16), rel=1e-3)
 
 
+@pytest.mark.parametrize("recipe", TEXTS)
+def test_reports_alone_need_no_images_and_are_read_to_the_given_length(recipe, table, tmp_path):
+    reports, settings = table.drop(columns="path"), {"epochs": 1, "batch": 8, "recipe": recipe, "shape": SHAPE | TEXT}
+    run = rw.pretrain.fit(reports, out=tmp_path / recipe, context=12, **settings)
+    assert run.model.tokenizer.context == rw.models.load(tmp_path / recipe).tokenizer.context == 12
+    with pytest.raises(ValueError, match="expected the columns .'path'."):
+        rw.pretrain.fit(reports, out=tmp_path / "clip", **{**settings, "recipe": "clip-tiny"})
+    with pytest.raises(ValueError, match="expected no context, since mae-tiny reads no text; got 12"):
+        rw.pretrain.fit(table, out=tmp_path / "mae", context=12, **{**settings, "recipe": "mae-tiny"})
+    with pytest.raises(ValueError, match="expected no context beside start, got 13"):
+        rw.pretrain.fit(reports, out=tmp_path / "on", context=13, start=tmp_path / recipe, **settings | {"shape": None})
+
+
 @pytest.mark.parametrize("recipe", ["mae-tiny", "mlm-tiny"])
 def test_masks_follow_the_seed_of_the_step(recipe, table):
     task = task_for(recipe, table)

@@ -34,7 +34,7 @@ def findings_of(table: pd.DataFrame) -> list[str]:
     return [f for f in FINDINGS if f in table.columns]
 
 
-def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = ()) -> pd.DataFrame:
+def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = (), images: bool = True) -> pd.DataFrame:
     """Return the table unchanged when it keeps the schema.
 
     >>> check_table(table, needs=("report", "Pleural Effusion"))
@@ -42,21 +42,23 @@ def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = ()) -> pd.DataF
     Args:
         table: one row an image; labels are 1, 0, -1 (uncertain) or NaN (not mentioned).
         needs: further columns that this use needs, none of them wholly empty.
+        images: False takes rows without a path, such as reports alone.
     Raises:
         ValueError: a column is missing, a path stands twice, a patient is unnamed, or a label is something else.
     """
-    missing = [c for c in (*REQUIRED, *needs) if c not in table.columns]
+    required = REQUIRED if images else REQUIRED[1:]
+    missing = [c for c in (*required, *needs) if c not in table.columns]
     if missing:
         raise ValueError(f"expected the columns {missing}, got {list(table.columns)}. Try rw.curate.index(folder).")
     empty = [c for c in needs if table[c].isna().all() and len(table)]
     if empty:
         raise ValueError(f"expected values in the columns {empty}, got nothing but NaN. Try rows that have them.")
-    for column in REQUIRED:
+    for column in required:
         absent = table[column].isna() | table[column].astype(str).str.strip().isin(["", "nan", "None"])
         if absent.any():
             rows = table.index[absent][:3].tolist()
             raise ValueError(f"expected a {column} in every row, got {absent.sum()} without (rows {rows} ...)")
-    twice = table["path"].astype(str).duplicated(keep=False)
+    twice = table["path"].astype(str).duplicated(keep=False) if images else np.zeros(len(table), bool)
     if twice.any():
         first = table.loc[twice, "path"].iloc[0]
         raise ValueError(f"expected each path once, got {twice.sum()} rows that share one ({first}). "

@@ -32,6 +32,7 @@ def fit(
     seed: int = 0,
     size: int | None = None,
     shape: dict | None = None,
+    context: int | None = None,
     start: str | Path | None = None,
     extra_texts: Sequence[str] = (),
     devices: int | str = 1,
@@ -58,7 +59,7 @@ def fit(
     OUT.previous. Ctrl-C, a notebook's stop and SIGTERM let the step end and keep it, then raise KeyboardInterrupt.
 
     Args:
-        table: needs path, patient_id, split, and report or finding columns, as the recipe asks.
+        table: needs path (unless the recipe reads reports alone), patient_id, split, and report or finding columns.
         out: folder of the run, for `rw.models.load`.
         shards: instead of a table, a folder or list of webdataset shards as `rw.data.write_shards` writes them (.png or
             .jpg, .txt, .json). Reports and labels are kept in memory, pixels are not. What is damaged or missing is
@@ -70,6 +71,7 @@ def fit(
         seed: of weights, order, captions and augmentation; nothing else is drawn.
         size: side of the input, px; default 128, or that of `start`.
         shape: what differs from `rw.models.tiny.SHAPE`, e.g. {"layers": 4}.
+        context: tokens that a text may have, the rest is cut off; default 64, or that of `start`. Reports need more.
         start: a model whose weights and tokenizer to go on from; default random weights.
         extra_texts: further texts for the tokenizer.
         devices, num_nodes, strategy: as in Lightning Fabric. With several devices "auto" forks in a notebook, joins
@@ -97,8 +99,8 @@ def fit(
     source = None if shards is None else _shards(shards, out, config)
     table = table if source is None else source.rows
     asked = needs(recipe, table)
-    data.check_table(table, needs=asked)
-    model = _model(table, recipe, seed, size, shape, start, extra_texts)
+    data.check_table(table, needs=asked, images=RECIPES[recipe].views > 0)
+    model = _model(table, recipe, seed, size, shape, context, start, extra_texts)
     learn, val = (_part(source, table, split, model, recipe) for split in ("train", "val"))
     n = len(learn.rows)
     if n < batch:
@@ -133,16 +135,21 @@ def _shards(shards, out, config):
     return stream.source(samples, paths, skipped, found)
 
 
-def _model(table, recipe, seed, size, shape, start, extra_texts):
+def _model(table, recipe, seed, size, shape, context, start, extra_texts):
     shape = {**(shape or {}), **({"size": size} if size else {})}
     builds = RECIPES[recipe].builds  # "image-text", "findings" or "image"
     findings = data.findings_of(table) if builds == "findings" else []
+    if context and builds != "image-text":
+        raise ValueError(f"expected no context, since {recipe} reads no text; got {context}")
     if start is None and builds != "image-text":
         return models.supervised_tiny(findings, seed=seed, shape=shape)
     if start is None:
         reports = table.loc[table["split"] == "train", "report"]
-        return models.clip_tiny(models.Tokenizer.train([*reports, *extra_texts]), seed=seed, shape=shape)
+        tokenizer = models.Tokenizer.train([*reports, *extra_texts], context=context or 64)
+        return models.clip_tiny(tokenizer, seed=seed, shape=shape)
     model = models.load(start)
+    if context not in (None, model.spec.get("context")):
+        raise ValueError(f"expected no context beside start, got {context}; {start} has its own")
     if shape and shape != {"size": model.size}:
         raise ValueError(f"expected no shape or size beside start, got {shape}; {start} has its own ({model.size} px)")
     if builds != "image-text":
