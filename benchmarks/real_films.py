@@ -5,7 +5,8 @@ python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals ov
 NIH ChestX-ray14 at 64 px (mined labels) and Kermany's children, development sets that RADWB_MIRROR names and nobody is
 sent. The probe is logistic regression on standardised embeddings (C 0.01, classes balanced), five folds by patient that
 share out the cases, scores out of fold and counted from the mean of those that it was fitted on: else a fold with few
-cases, whose probe was fitted on many, would get the high scores.
+cases, whose probe was fitted on many, would get the high scores. A finding of fewer than ten patients gets no probe: a
+fold needs two.
 """
 
 import sys
@@ -18,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 import radwb as rw
 
+LEAST = 10  # patients with a finding
 SETS = {"nih-64": None, "kermany": ["Pneumonia"]}  # None: what both the set and the simulator name
 
 
@@ -46,7 +48,9 @@ def main(name="radwb-tiny"):
         findings = findings or [f for f in rw.simulate.PLANTED if f in table]
         print(f"{real}: {len(table)} films, {table['patient_id'].nunique()} patients\n words")
         said(rw.probe.zero_shot(model, table, findings))
-        found = {}
+        found, ill = {}, table.groupby("patient_id")[findings].max().eq(1).sum()
+        print(" no probe, too few patients:", ", ".join(ill.index[ill < LEAST]) or "none")
+        findings = list(ill.index[ill >= LEAST])
         for which, tower in (("probe", model), ("probe, untrained", untrained)):
             found[which] = probed(rw.models.embed(tower, table), table, findings)
             print(f" {which}")

@@ -104,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     add("table", type=Path, help="CSV")
     add("--findings", nargs="+", metavar="NAME", help="default: all label columns")
     add("--split", default="test", help="rows to use; 'all' for all (default test)")
+    add("--pool", choices=("pair", "any"), default="pair",
+        help="phrases for against those against, or any way to report it")  # fmt: skip
 
     add = verb("attend", attend, "lay a map over a scan", prints=True).add_argument
     add("model", help="as in probe")
@@ -276,7 +278,10 @@ def probe(options) -> None:
 
     table = read_table(options.table, options.split)
     model = models.load(options.model)
-    scores = room.classify(model, table) if model.kind == "image" else room.zero_shot(model, table, options.findings)
+    if model.kind == "image":
+        scores = room.classify(model, table)
+    else:
+        scores = room.zero_shot(model, table, options.findings, pool=options.pool)
     show(options, pd.concat([scores.auroc(), scores.mean_auroc()]).round(3))
 
 

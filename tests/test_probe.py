@@ -227,6 +227,41 @@ def test_default_prompts_affirm_and_deny_each_finding():
     assert set(prompts.pair("No Finding")[0]) >= set(probe.prompts.NORMAL)
 
 
+def test_any_is_the_mean_likelihood_of_the_phrases_for_and_nothing_stands_against(model, table):
+    Z, many = unit(len(table)), probe.Prompts({"Lung Lesion": ["nodule", "air"]}, {"Lung Lesion": ["no nodule"]})
+    ask = lambda prompts: probe.zero_shot(model, table, ["Lung Lesion"], prompts=prompts, pool="any", embeddings=Z)  # noqa: E731
+    got = ask(many).values["Lung Lesion"]
+    logits = float(model.logit_scale) * torch.from_numpy(Z) @ model.encode_text(["nodule", "air"]).T.float()
+    np.testing.assert_allclose(got, logits.double().exp().mean(1).log(), atol=1e-5)
+    other = probe.Prompts(many.positive, {"Lung Lesion": ["all normal"]})
+    np.testing.assert_array_equal(got, ask(other).values["Lung Lesion"])
+    with pytest.raises(ValueError, match="expected pool 'pair' or 'any', got 'mean'"):
+        probe.zero_shot(model, table, ["Lung Lesion"], pool="mean", embeddings=Z)
+
+
+def test_a_likelihood_that_overflows_alone_is_still_a_number():
+    got = probe.prompts.logmeanexp(np.array([[2000.0, 2000.0], [-2000.0, -2000.0], [0.0, np.log(3.0)]]))
+    np.testing.assert_allclose(got, [2000.0, -2000.0, np.log(2.0)])
+
+
+def test_spoken_prompts_say_size_side_lobe_and_kind_where_they_have_one():
+    findings = ["Cardiomegaly", "Pleural Effusion", "Consolidation", "Support Devices", "Fracture", "No Finding"]
+    prompts = probe.Prompts.spoken(findings)
+    says = lambda finding, words: words in prompts.positive[finding]  # noqa: E731
+    assert says("Consolidation", "large left upper lobe consolidation.")
+    assert says("Pleural Effusion", "small right pleural effusion.")
+    assert not any("lobe" in phrase for phrase in prompts.positive["Pleural Effusion"])
+    assert says("Cardiomegaly", "marked enlarged heart.")
+    assert not any("left" in phrase for phrase in prompts.positive["Cardiomegaly"])
+    assert says("Support Devices", "right chest tube.")
+    assert not any("small" in phrase for phrase in prompts.positive["Support Devices"])
+    assert says("Fracture", "left rib fracture.")
+    for finding in findings:
+        assert len(set(prompts.positive[finding])) == len(prompts.positive[finding])
+        assert prompts.pair(finding)[1] == probe.Prompts.of(findings).pair(finding)[1]
+    assert prompts.positive["No Finding"] == probe.prompts.NORMAL
+
+
 def test_a_finding_without_phrases_is_refused_with_a_way_out():
     with pytest.raises(ValueError, match=r"for and against 'Edema', got 0 and 0. Try Prompts"):
         probe.Prompts().pair("Edema")

@@ -1,7 +1,8 @@
-"""Zero-shot with paired prompts: does the image lie nearer to "there is X" or to "there is no X"?"""
+"""Zero-shot by words: nearer to "there is X" than to "there is no X", or near to any of the ways to report an X?"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,6 +25,21 @@ WORDS = {
     "Fracture": ("rib fracture", "fracture"),
     "Support Devices": ("support device", "tube or line"),
 }
+# for `spoken`, chosen there too: how large, which kind, and where
+SIZES = ("small", "moderate", "large", "mild", "marked")
+SIDES = ("right", "left")
+LOBES = ("right upper lobe", "right middle lobe", "right lower lobe", "left upper lobe", "left lower lobe")
+IN_A_LOBE = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis")
+MIDDLE = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Edema")  # neither right nor left
+KINDS = WORDS | {
+    "Lung Lesion": tuple(" ".join(kind) for kind in product(("solid", "part-solid", "spiculated"), ("lung nodule",
+                   "lung mass", "pulmonary nodule", "pulmonary mass"))) + WORDS["Lung Lesion"],
+    "Edema": ("pulmonary edema", "interstitial pulmonary edema", "alveolar pulmonary edema"),
+    "Atelectasis": ("atelectasis", "basal atelectasis", "plate-like atelectasis", "volume loss"),
+    "Pneumothorax": ("pneumothorax", "apical pneumothorax"),
+    "Pleural Other": ("pleural thickening", "apical pleural thickening", "lateral pleural thickening"),
+    "Support Devices": ("chest tube", "endotracheal tube", "central line", "pacemaker", "ecg leads"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,17 @@ class Prompts:
             fill["No Finding"], deny["No Finding"] = tuple(normal), ("abnormal chest radiograph",)
         return cls(fill, deny)
 
+    @classmethod
+    def spoken(cls, findings: Iterable[str]) -> "Prompts":
+        """Each finding in every way a report may state it: size or degree, side or lobe, kind. For `pool="any"`.
+
+        >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]
+        'moderate right pleural effusion.'
+        """
+        pair = cls.of(findings)
+        ways = {f: tuple(_ways(f)) for f in pair.positive if f != "No Finding"}
+        return cls(pair.positive | ways, pair.negative)
+
     def pair(self, finding: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The phrases for and against one finding.
 
@@ -63,6 +90,13 @@ class Prompts:
                 f"Try Prompts(positive={{{finding!r}: [...]}}, negative={{{finding!r}: [...]}})"
             )
         return sides
+
+
+def _ways(finding):
+    sizes = ("",) if finding == "Support Devices" else ("", *SIZES)
+    places = ("",) if finding in MIDDLE else ("", *SIDES, *LOBES) if finding in IN_A_LOBE else ("", *SIDES)
+    for words in product(sizes, places, KINDS.get(finding, (finding.lower(),))):
+        yield " ".join(w for w in words if w) + "."
 
 
 _cache: WeakKeyDictionary = WeakKeyDictionary()
@@ -90,31 +124,46 @@ def class_embedding(model, texts) -> np.ndarray:
     return mean / np.linalg.norm(mean)
 
 
-def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, embeddings=None) -> Scores:
-    """Probability of each finding from text alone: softmax over its pair of class embeddings.
+def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, pool="pair", embeddings=None) -> Scores:
+    """Score each finding from text alone.
 
     >>> zero_shot(model, table, ["Pneumothorax"]).auroc()
-
-    The method of CheXzero (Tiu et al., Nat Biomed Eng 2022, doi 10.1038/s41551-022-00936-9), whose code
-    takes the softmax of the bare cosines; the model's own logit scale here changes probabilities, not ranks.
+    >>> zero_shot(model, table, ["Pneumothorax"], pool="any").auroc()
 
     Args:
         model: an image-text Model.
         table: rows to score, with a label column a finding.
         findings: label columns; None takes all that the table has.
-        prompts: phrases for and against; None takes `Prompts.of(findings)`.
+        prompts: phrases for and against; None takes `Prompts.of(findings)`, or `Prompts.spoken(findings)` for "any".
+        pool: "pair", the softmax over the mean of the phrases for and the mean of those against, as in CheXzero (Tiu et
+            al., Nat Biomed Eng 2022, doi 10.1038/s41551-022-00936-9), whose code takes it of the bare cosines; the
+            model's own logit scale here changes probabilities, not ranks. "any", the log of the mean likelihood of the
+            phrases for, at that scale: one that fits is enough, and none stands against it.
         embeddings: (N, E) from `rw.models.embed(model, table)`, when they're at hand already.
     Returns:
-        Scores with probabilities.
+        Scores: probabilities of a pair; of "any" what ranks images and is no probability.
+    Raises:
+        ValueError: the model reads no text, a finding has no phrase, or pool is something else.
     """
     if model.kind != "image-text":
         raise ValueError(f"expected an image-text model, got {model.name!r} of kind {model.kind!r}. Try linear_probe")
+    if pool not in ("pair", "any"):
+        raise ValueError(f"expected pool 'pair' or 'any', got {pool!r}")
     findings = list(findings) if findings is not None else data.findings_of(table)
-    prompts = prompts or Prompts.of(findings)
-    pairs = [[class_embedding(model, side) for side in prompts.pair(f)] for f in findings]
-    toward = np.stack([yes - no for yes, no in pairs])  # (K, E)
+    prompts = prompts or (Prompts.of if pool == "pair" else Prompts.spoken)(findings)
+    pairs, scale = [prompts.pair(f) for f in findings], float(model.logit_scale)
     Z = embeddings_of(model, table, embeddings)
-    return Scores.of(_sigmoid(float(model.logit_scale) * Z @ toward.T), table, findings)  # softmax of a pair
+    if pool == "any":
+        values = [logmeanexp(scale * Z @ text_embeddings(model, phrases).T) for phrases, _ in pairs]
+        return Scores.of(np.stack(values, axis=1), table, findings)
+    toward = np.stack([class_embedding(model, yes) - class_embedding(model, no) for yes, no in pairs])  # (K, E)
+    return Scores.of(_sigmoid(scale * Z @ toward.T), table, findings)  # softmax of a pair
+
+
+def logmeanexp(logits) -> np.ndarray:
+    """(N, K) -> (N,) log of the mean of exp, without overflow."""
+    most = logits.max(axis=1, keepdims=True)
+    return most[:, 0] + np.log(np.exp(logits - most).mean(axis=1))
 
 
 def classify(model, table, *, batch=32) -> Scores:
