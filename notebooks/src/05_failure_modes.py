@@ -30,7 +30,7 @@ import radwb as rw
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort, as in notebook 2
 n_train = 800  # images for each setting of the dial; fast: 64
-epochs = 3  # of each fine-tuning; fast: 1
+epochs, lr = 3, 1e-3  # of each fine-tuning; fast: 1, 1e-3
 k = 5  # neighbours, for unknown input
 seeds = 5  # towers that learn the letter, for the maps; fast: 2
 n_maps = 40  # test films a map is drawn of; fast: 8
@@ -67,7 +67,7 @@ Markdown(f"We see that for a yes-or-no reader AUROC is the mean of sensitivity a
 # where the finding is (the tie holds), anywhere (independent), only where the finding is not (the tie is broken).
 
 # %% tags=["headline"]
-result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, n=n_train, **letter)
+result = rw.fail.shortcut(table, start=model, finding=finding, epochs=epochs, lr=lr, n=n_train, **letter)
 dial = result.table.assign(finding=result.table.strength.map("strength {:g}".format))
 by_arm = dict(list(dial.groupby("arm", sort=False)))
 display(rw.show.forest(by_arm, title="What a tied letter does to the answer"))
@@ -122,7 +122,8 @@ for mine in (effect_of_letter, effect_solution):
 learn = table[table["split"] == "train"].head(n_train // 2)
 films, y = rw.data.images(learn, model.size), learn[finding].to_numpy()
 films = rw.fail.add_marker(films, y == 1, **letter)
-towers = [rw.fail.finetune(model, films, y, epochs=epochs, seed=seed)[0].classifier(finding) for seed in range(seeds)]
+towers = [rw.fail.finetune(model, films, y, epochs=epochs, lr=lr, seed=seed)[0].classifier(finding)
+          for seed in range(seeds)]  # fmt: skip
 
 # %%
 from scipy.ndimage import maximum_filter
@@ -164,20 +165,22 @@ Markdown(f"We see clearly more on the letter than in a blind map (1) and than on
 
 # %% [markdown]
 # ## Who takes the bait?
-# Our tower hardly sees lung lesions, so the letter was the easier way. Is it also for pneumothorax, which it learnt to
-# see from reports? And for the same tower with random weights?
+# Everyone, or is a letter learnt where it is easier than the finding? Three changes, one at a time: pneumothorax, which our
+# tower sees better than lung lesions; the same tower with random weights; and ours with a third of the learning rate, so that
+# it stays closer to what it knew.
 
 # %%
 fresh = rw.models.clip_tiny(model.tokenizer, seed=1, shape=model.spec["shape"])
-rows = [tied.reset_index().assign(finding="lung lesion, pretrained")]
-for name, tower in {"pretrained": model, "random weights": fresh}.items():
-    other = rw.fail.shortcut(table, start=tower, finding="Pneumothorax", strengths=[1.0], epochs=epochs, n=n_train, **letter)
-    rows.append(other.table.assign(finding=f"pneumothorax, {name}"))
+changes = {"pneumothorax": {"finding": "Pneumothorax"}, "random weights": {"start": fresh}, "a third of the rate": {"lr": lr / 3}}
+rows = [tied.reset_index().assign(finding="as above")]
+for name, change in changes.items():
+    as_above = dict(start=model, finding=finding, epochs=epochs, lr=lr, n=n_train, strengths=[1.0], **letter)
+    rows.append(rw.fail.shortcut(table, **as_above | change).table.assign(finding=name))
 bait = pd.concat(rows)
 display(rw.show.forest(dict(list(bait.groupby("arm", sort=False))), title="Fully tied: who reads the letter?"))
 broken = bait[bait.arm == "tie broken"].set_index("finding")
 Markdown("We see, where the tie is broken, " + "; ".join(f"{name}: {rw.probe.stated(r)}" for name, r in broken.iterrows())
-         + ". A letter is learnt where it is easier than the finding.")  # fmt: skip
+         + ". A reader of nothing but the letter has 0, one who ignores it the same in all three.")  # fmt: skip
 
 # %% [markdown]
 # ## Mend it

@@ -280,13 +280,13 @@ def scaled(name, share=1.0, **settings):
 
 # %%
 by_films = [scaled(f"films-{s}", s, size=size) for s in shares]
-by_width = [scaled(f"width-{w}", shape={"size": size, "width": w, "embed": w}) for w in (48, 96, 192)]
+by_width = [scaled(f"width-{w}", shape={"size": size, "width": w, "embed": w}) for w in (48, 96)] + by_films[-1:]  # 192
 laws = {}
 for axis, found in (("films", by_films), ("weights", by_width)):
     x, draws = np.array([about[axis] for about, _ in found]), np.stack([d for _, d in found])  # (K,), (K, n_boot)
     value = exponent_solution(x, np.array([about["error"] for about, _ in found]))
     laws[axis] = (value, *np.quantile(exponent_solution(x, draws), [0.025, 0.975]))
-display(pd.DataFrame([about for about, _ in by_films + by_width]).style.hide(axis="index").format(
+display(pd.DataFrame([about for about, _ in by_films + by_width[:-1]]).style.hide(axis="index").format(
     {"films": "{:,}", "weights": "{:,}", "error": "{:.3f}"}))  # fmt: skip
 
 # %%
