@@ -82,8 +82,9 @@ def local(patches: torch.Tensor, words: torch.Tensor, mask: torch.Tensor, *, att
     """
     patches, words = F.normalize(patches, dim=-1), F.normalize(words, dim=-1)
     similar = torch.einsum("ite,jwe->ijwt", patches, words)  # (B, B, W, T): image i, report j
-    seen = (attention * similar).softmax(-1) @ patches[:, None]  # (B, B, W, E)
-    agree = F.cosine_similarity(seen, words[None], dim=-1)  # (B, B, W)
+    a = (attention * similar).softmax(-1)  # (B, B, W, T); a word sees the patches mixed so, and agrees by the cosine:
+    lengths = ((a @ (patches @ patches.mT)[:, None]) * a).sum(-1).clamp(min=1e-12).sqrt()  # of the mixtures, unmade
+    agree = (a * similar).sum(-1) / lengths  # (B, B, W)
     agree = (match * agree).masked_fill(~mask[None], -math.inf)
     logits = scale * agree.logsumexp(-1) / match  # (B, B)
     targets = torch.eye(len(logits), device=logits.device) if targets is None else targets
