@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from attention import ATTENTION
 from browser import BROWSER
+from embedding import EMBEDDING
 from rows import row, timed
 from tqdm import tqdm
 from volumes import VOLUMES
@@ -113,7 +114,7 @@ def import_time() -> dict:
 
 
 ROWS = {"simulate": simulate, "simulate-512": simulate_large, "clip": clip_step, "bootstrap": bootstrap,
-        "import": import_time, **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
+        "import": import_time, **EMBEDDING, **ATTENTION, **VOLUMES, **BROWSER}  # fmt: skip
 
 
 def main(names: list[str]) -> int:

@@ -274,13 +274,14 @@ for name, wanted in {"kermany-16": ["Pneumonia", "No Finding"], "nih-64": findin
     carried[f"{name}, brightness"] = rw.probe.Scores.of(grey, films, wanted).auroc(n_boot=n_boot)
 
 # %%
-display(rw.show.forest(carried, title="From the simulator to real films"))
+display(rw.show.forest(carried, title="From the simulator to real films", caption=""))
 children, grey = (carried[f"kermany-16, {how}"].iloc[0] for how in ("zero-shot", "brightness"))
 told = {name.split(",")[0]: result for name, result in carried.items() if "zero-shot" in name}
+sizes = ", ".join(f"{r.n.max()} films of {r.patients.max()} patients in {name}" for name, r in told.items())
 better = [f"{r.finding.lower()} ({name})" for name, result in told.items() for r in result.itertuples() if r.low > 0.5]
 questions = sum(map(len, told.values()))
 Markdown(f"""We see {rw.probe.stated(children)} for pneumonia in {children.n} children; brightness alone has
-{rw.probe.stated(grey)}. Of {questions} questions to real films {len(better)} are answered better than by a guess, the whole
+{rw.probe.stated(grey)}. Of {questions} questions to real films ({sizes}) {len(better)} are answered better than by a guess, the whole
 interval above 0.5: {', '.join(better) or 'none'}. The rest of what the simulator taught doesn't carry.{said}""")
 
 # %%

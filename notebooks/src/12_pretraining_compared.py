@@ -70,7 +70,13 @@ def pretrain(recipe, name, data=table, passes=passes, **settings):
 
 
 # %%
-runs = {name: pretrain(recipe, recipe) for name, recipe in EXERCISES.items()}
+runs = {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in ("supervised", *TEXT[:2])}
+
+# %%
+runs |= {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in TEXT[2:]}
+
+# %%
+runs |= {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in IMAGE}
 untrained = rw.models.supervised_tiny([])  # the same tower with the weights that all began with
 Z = {name: rw.models.embed(run.model, table) for name, run in runs.items()}
 Z["untrained"] = rw.models.embed(untrained, table)
