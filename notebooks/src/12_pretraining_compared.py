@@ -16,7 +16,7 @@
 # that no report mentions; keep a finding out of every report; punish right answers on purpose; fit a scaling law with its
 # interval; and train two language models on real reports.
 #
-# **Needs**: notebook 2; 35 minutes on two CPU cores, 2 when the runs are there already. **Data**: the simulator on a real CT
+# **Needs**: notebook 2; 45 minutes on two CPU cores, 3 when the runs are there already. **Data**: the simulator on a real CT
 # (LIDC-IDRI, CC BY 3.0); 3,955 real reports (Open-i, Demner-Fushman et al. 2016, doi 10.1093/jamia/ocv080).
 #
 # *For teaching and research. Not for clinical use.*
@@ -37,7 +37,7 @@ batch = 64  # images a step
 batches = (16, 64, 256)  # compared; fast: (16, 64)
 size = 64  # side of the images for the scaling law, px
 shares = (0.125, 0.25, 0.5, 1.0)  # of the training patients; fast: (0.5, 1.0)
-report_epochs = 12  # passes of the language models over the real reports; fast: 1
+report_epochs = 4  # passes of the language models over the real reports; fast: 1
 context = 160  # tokens of a report that they read, at most
 n_boot = 1000  # resamples of the patients
 
