@@ -173,9 +173,9 @@ pick = {(r.training, r.finding): rw.probe.stated(r._asdict()) for r in met.itert
 told, untold = ({f: v for (t, f), v in pick.items() if t == k} for k in ("reports mention it", "reports are silent"))
 Markdown(f"""We see for effusion in words {told[f'{withheld}, words']} where reports mention it and
 {untold[f'{withheld}, words']} where they are silent; with labels {told[f'{withheld}, labels']} and
-{untold[f'{withheld}, labels']}. Edema in words stays: {told[f'{control}, words']} and {untold[f'{control}, words']}. What was never
-named can't be asked for by name; how much of it is still seen, the labels tell. An effusion often comes with edema here, so
-0.5 isn't what silence must give.""")
+{untold[f'{withheld}, labels']}. Edema in words stays: {told[f'{control}, words']} and {untold[f'{control}, words']}. How can an
+unknown word find anything? Perhaps not the word: among the phrases against it stands the normal chest, from which every ill
+film lies far, and an effusion often comes with edema. How much is seen without a name, the labels tell.""")
 
 # %% [markdown]
 # ## How many right answers does a large batch punish?
