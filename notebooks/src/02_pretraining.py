@@ -39,8 +39,8 @@ table = rw.simulate.cohort(n=n, seed=0)
 train, test = (table[table["split"] == s] for s in ("train", "test"))
 shown = train.head(4)
 captions = [rw.pretrain.caption_of(report) for report in table["report"]]  # the impression
-titles = [captions[table.index.get_loc(i)].replace(". ", ".<br>") for i in shown.index]
-display(rw.show.grid([rw.data.scan_of(row) for _, row in shown.iterrows()], titles=titles,
+titles = ["<br>".join(rw.pretrain.captions.sentences(report)) for report in shown["report"]]
+display(rw.show.grid([rw.data.scan_of(row) for _, row in shown.iterrows()], titles=titles, columns=2, cell=330,
                      title="Pairs: a radiograph and the impression of its report"))  # fmt: skip
 Markdown(f"{len(train):,} pairs to learn from; {len(test):,} radiographs of {test.patient_id.nunique()} other patients "
          "wait for the test.")  # fmt: skip

@@ -6,6 +6,7 @@ from itertools import product
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from radwb import data
@@ -162,8 +163,7 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
 
 def logmeanexp(logits) -> np.ndarray:
     """(N, K) -> (N,) log of the mean of exp, without overflow."""
-    most = logits.max(axis=1, keepdims=True)
-    return most[:, 0] + np.log(np.exp(logits - most).mean(axis=1))
+    return logsumexp(logits, axis=1) - np.log(logits.shape[1])
 
 
 def classify(model, table, *, batch=32) -> Scores:
