@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
+from torch import nn
 
 import radwb as rw
+from radwb.models.lean import LastBlock, lean
 from radwb.models.model import text_features
 from radwb.models.tiny import conv_stem
 
@@ -148,6 +151,42 @@ def test_embed_is_encode_image_in_batches(model, images):
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-6)
     bf16 = rw.models.embed(model, images, precision="bf16-mixed")
     assert (bf16 * want).sum(1).min() > 0.999
+
+
+def plain_vit(**vision):
+    """An open_clip CLIP with a plain patch cut, small enough for a test."""
+    vision = {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32} | vision
+    torch.manual_seed(0)
+    text = CLIPTextCfg(context_length=8, vocab_size=16, width=16, heads=1, layers=1)
+    net = CLIP(32, CLIPVisionCfg(**vision), text).eval()
+    about = dict(channels=3, mean=(0.5,) * 3, std=(0.25,) * 3, grid=(4, 4), fit="pad")
+    return rw.models.Model(net, "vit", "image-text", 32, **about)
+
+
+def test_last_block_that_only_the_class_token_asks_gives_that_tokens_numbers():
+    block = plain_vit().net.visual.transformer.resblocks[-1]
+    nn.init.normal_(block.attn.in_proj_weight, std=0.3)  # sharp attention, so that a wrong token would show
+    x = torch.randn(2, 17, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(LastBlock(block)(x)[:, 0], block(x)[:, 0], rtol=0, atol=2e-6)
+        assert LastBlock(block)(x).shape == (2, 1, 64)
+
+
+@pytest.mark.parametrize("vision", [{}, {"pool_type": "avg"}, {"attentional_pool": True}, {"ls_init_value": 0.8}])
+def test_bf16_copy_of_a_tower_gives_its_embeddings(images, vision):
+    model = plain_vit(**vision)
+    state = {k: v.clone() for k, v in model.net.state_dict().items()}
+    assert lean(model.net).conv1.weight.dtype == torch.bfloat16
+    want = rw.models.embed(model, images, batch=2, precision="32-true")
+    got = rw.models.embed(model, images, batch=2, precision="bf16-mixed")
+    assert (got * want).sum(1).min() > 0.999 > (got * want[::-1]).sum(1).min()
+    assert all(torch.equal(v, state[k]) for k, v in model.net.state_dict().items())
+
+
+def test_towers_that_are_no_plain_vision_transformer_are_not_copied(model):
+    assert lean(model.net) is None  # a stem of convolutions
+    assert lean(rw.models.supervised_tiny(["Edema"], shape=TINY).net) is None
+    assert lean(rw.models.load("timm:vit_tiny_patch16_224").net) is None
 
 
 def test_weights_of_a_named_tower_are_read_from_a_file(tmp_path, images):

@@ -56,7 +56,7 @@ class Anatomy:
         k = len(self.slabs)
         return (torch.arange(k) + 0.5 - k / 2) * (2 * float(self.half_mm[self.axis]) / k)
 
-    @property
+    @cached_property
     def digest(self):
         """A name that follows from the content."""
         text = json.dumps([self.axis, [float(h) for h in self.half_mm], self.marks, self.lung_range])

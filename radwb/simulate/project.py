@@ -214,6 +214,14 @@ def _between(n, size):
     return (1 - (at[:, None] - torch.arange(n)).abs()).clamp(min=0)
 
 
+@lru_cache(maxsize=8)
+def _woven(n, size):
+    """(2 n, 2 size) the same for two coordinates beside each other: a picture of pairs without a copy."""
+    between, woven = _between(n, size).T, torch.zeros(2 * n, 2 * size)
+    woven[:n, 0::2], woven[n:, 1::2] = between, between
+    return woven
+
+
 def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     """Sample the deformed patient along the rays of one view; the costly step, shared by a patient's studies.
 
@@ -233,15 +241,17 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
 
 def _cross(slabs, coarse, size):
     """Look a few slabs up at a time, so that they stay in the cache: sums (5, H, W), heart (H/2, W/2), lung samples."""
-    between, step = _between(coarse.shape[-1], size), max(1, CACHED // size**2)
+    n, step = coarse.shape[-1], max(1, CACHED // size**2)
+    between, woven = _between(n, size), _woven(n, size)
     sums, half = torch.zeros(5, size, size), torch.zeros(size // 2, size // 2)
     found, last = [], torch.zeros(1, size, size)
     for k in range(0, len(slabs), step):
-        across, up, path = (between @ coarse[k : k + step, i] @ between.T for i in range(3))  # (step, H, W)
-        grid, here = torch.stack((across, up), -1), slabs[k : k + step]
+        rows, here = between @ coarse[k : k + step], slabs[k : k + step]  # (step, 3, H, n)
+        grid = (rows[:, :2].movedim(1, 2).reshape(-1, size, 2 * n) @ woven).reshape(-1, size, size, 2)  # across, up
+        path = rows[:, 2] @ between.T  # (step, H, W)
         tissue = F.grid_sample(here[:, :HEARTS], grid, padding_mode="reflection", align_corners=False)
         soft = tissue[:, SOFT]
-        depth = tissue[:, DEPTH] * (up.abs() <= 1)  # what is mirrored beyond the CT's ends is no second lung
+        depth = tissue[:, DEPTH] * (grid[..., 1].abs() <= 1)  # what is mirrored beyond the CT's ends is no second lung
         within = depth.abs() > 0.5
         for p, w, s, b in zip(path, within * path, soft, tissue[:, BONE], strict=True):
             sums[0].addcmul_(s, p)
@@ -249,15 +259,16 @@ def _cross(slabs, coarse, size):
             sums[2].addcmul_(s, w)
             sums[3].addcmul_(b.clamp(min=0), p)
             sums[4] += w
-        n = size // 2 * 2  # of the heart an outline is wanted: one ray in the middle of four pixels will do
-        middle = (grid[:, 0:n:2, 0:n:2] + grid[:, 1:n:2, 1:n:2]) / 2
+        even = size // 2 * 2  # of the heart an outline is wanted: one ray in the middle of four pixels will do
+        middle = (grid[:, 0:even:2, 0:even:2] + grid[:, 1:even:2, 1:even:2]) / 2
         heart = F.grid_sample(here[:, HEARTS:], middle, padding_mode="border", align_corners=False)[:, 0]
-        half += (heart * path[:, 0:n:2, 0:n:2]).sum(0)
-        index = torch.nonzero(within.flatten()).squeeze(1)
+        half += (heart * path[:, 0:even:2, 0:even:2]).sum(0)
         change = (depth - torch.cat((last, depth[:-1]))).abs()
         last = depth[-1:]
-        flat = [x.flatten()[index] for x in (across, up, path, depth, change, soft)]
-        found.append((index % size**2, k + index // size**2, *flat))
+        index = torch.nonzero(within.flatten()).squeeze(1).int()
+        across, up = grid.view(-1, 2).index_select(0, index).T.contiguous()
+        flat = [x.flatten().index_select(0, index) for x in (path, depth, change, soft)]
+        found.append((index % size**2, k + index // size**2, across, up, *flat))
     return sums, half, Samples(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
