@@ -237,17 +237,44 @@ def test_a_cached_batch_draws_the_same_random_numbers_twice_and_counts_statistic
     assert norm.num_batches_tracked == 4
 
 
-@pytest.mark.parametrize("recipe", ["supervised-tiny", "mae-tiny", "lm-tiny"])
+def uneven(table, n):
+    """Rows whose parts have a different number of known labels and of words."""
+    rows = table.head(n).sort_values("report", key=lambda r: r.str.len(), kind="stable")
+    rows["Lung Lesion"] = rows["Lung Lesion"].astype(float).mask(np.arange(n) % 7 < 4)
+    return rows
+
+
+@pytest.mark.parametrize("recipe", ["supervised-tiny", "mae-tiny", "lm-tiny", "mlm-tiny"])
 def test_an_accumulated_batch_has_the_gradient_of_the_batch_at_once(table, recipe):
-    fabric, rows = Fabric(accelerator="cpu", devices=1, precision="32-true"), table.iloc[::3].head(24)
-    task = task_of(recipe, rows)  # each third report is as long as the others
+    fabric, rows = Fabric(accelerator="cpu", devices=1, precision="32-true"), uneven(table, 24)
+    task = task_of(recipe, rows)
     wrapped = fabric.setup(task)
     x, targets = batch_of(task, rows)
     want = cache.accumulated(fabric, wrapped, x, targets, 1)
+    torch.testing.assert_close(want, task(x, *targets).detach())
     once = gradient(task).clone()
     task.zero_grad()
     torch.testing.assert_close(cache.accumulated(fabric, wrapped, x, targets, 4), want, rtol=1e-5, atol=0)
     assert relative(gradient(task), once) < 1e-5
+
+
+def accumulated_on(fabric, table, recipe, out):
+    """Each process: its share of a global batch of 16, in two parts."""
+    task = task_of(recipe, table)
+    wrapped = fabric.setup(task)
+    rows = stream.share(np.arange(16), fabric.global_rank, fabric.world_size)
+    x = task.model.preprocess(rw.data.images(table.iloc[rows], 32)) if task.views else None
+    cache.accumulated(fabric, wrapped, x, task.targets(rows), 2)
+    if fabric.is_global_zero:
+        torch.save(gradient(task), out)
+    fabric.barrier()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["supervised-tiny", "lm-tiny"])
+def test_an_uneven_batch_on_two_processes_has_the_gradient_of_one(table, tmp_path, recipe):
+    one, two = on_one_and_two(accumulated_on, uneven(table, 16), recipe, folder=tmp_path)
+    assert relative(two, one) < 1e-5
 
 
 def test_fit_in_parts_is_fit_at_once(table, tmp_path):

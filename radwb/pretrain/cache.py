@@ -11,20 +11,32 @@ from torch import nn
 def accumulated(fabric: Fabric, wrapped: nn.Module, x, targets: tuple, parts: int) -> torch.Tensor:
     """Backward of a mean over samples in `parts` forwards and backwards; parts=1 is the plain step.
 
+    Where samples have a different number of terms in that mean (known labels, words), each part of each process weighs
+    as many as it has, so that the gradient is that of the batch at once.
+
     Args:
         wrapped: the recipe as `fabric.setup` returned it.
         x: (B, C, S, S), a tuple of such views, or None.
         targets: tensors (B, ...).
     Returns:
-        the loss; the gradient is in `.grad`, averaged over the processes.
+        the loss; the gradient is in `.grad`. Both are means once they're averaged over the processes.
     """
-    total = 0.0
-    for i, (piece, some) in enumerate(pieces(x, targets, size(x, targets) // parts)):
+    total, cut = 0.0, list(pieces(x, targets, size(x, targets) // parts))
+    weights = _weights(fabric, [wrapped.module.terms(*some) for _, some in cut])
+    for i, (piece, some) in enumerate(cut):
         with fabric.no_backward_sync(wrapped, enabled=i < parts - 1):
-            loss = wrapped(piece, *some) / parts
+            loss = wrapped(piece, *some) * weights[i]
             fabric.backward(loss)
         total = total + loss.detach()
     return total
+
+
+def _weights(fabric, terms):
+    """(parts,) what each part's mean weighs; they sum to 1 over the parts, in the mean over the processes."""
+    if terms[0] is None:
+        return [1 / len(terms)] * len(terms)
+    terms = torch.stack(terms).float()
+    return terms * fabric.world_size / fabric.all_reduce(terms.sum(), reduce_op="sum").clamp(min=1)
 
 
 def cached(fabric: Fabric, task: nn.Module, x, targets: tuple, chunk: int) -> torch.Tensor:

@@ -77,8 +77,8 @@ def fit(
         devices, num_nodes, strategy: as in Lightning Fabric. With several devices "auto" forks in a notebook, joins
             torchrun or SLURM, and else spawns (then a script calls `fit` under `if __name__ == "__main__":`).
         precision: "auto", "bf16-mixed" or "32-true"; auto takes bf16 where the hardware is faster with it.
-        accumulate: parts that a step's images pass in one after another, for losses that are a mean over samples. Each
-            part counts alike, also where labels or words are missing in one.
+        accumulate: parts that a step's images pass in one after another, for losses that are a mean over samples,
+            labels or words: the same gradient as at once, but batch norm sees a part.
         chunk: images of a device that pass at a time, for losses over the whole batch: its gradient in a chunk's
             memory (`rw.pretrain.cache`), but batch norm sees a chunk; take shape={"groups": 8}.
         ema: decay of a moving average of the weights, e.g. 0.999; then that is what is validated and saved.

@@ -54,19 +54,16 @@ def gather(x: torch.Tensor, world: int) -> torch.Tensor:
     return torch.cat(parts)
 
 
-def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy over the labels that are 0 or 1; uncertain (-1) and not mentioned (NaN) don't count.
+def known(labels: torch.Tensor) -> torch.Tensor:
+    """Which labels count: 0 and 1; uncertain (-1) and not mentioned (NaN) don't."""
+    return (labels == 0) | (labels == 1)
 
-    Args:
-        logits, labels: (B, K). With several processes the mean is over all of them once gradients are averaged.
-    """
-    known = (labels == 0) | (labels == 1)
-    count, world = known.sum().float(), 1
-    if dist.is_initialized():
-        dist.all_reduce(count)
-        world = dist.get_world_size()
+
+def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The mean binary cross-entropy over the `known` of (B, K) labels; 0 where there are none."""
     losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num().clamp(0, 1), reduction="none")
-    return (losses * known).sum() * world / count.clamp(min=1)
+    some = known(labels)
+    return (losses * some).sum() / some.sum().clamp(min=1)
 
 
 def retrieval(

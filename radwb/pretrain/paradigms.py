@@ -62,6 +62,10 @@ class Recipe(nn.Module):
         """The loss of a model that tells nothing apart, where that is known beforehand."""
         return None
 
+    def terms(self, *targets) -> torch.Tensor | None:
+        """How many terms the loss is the mean of; None where each sample has as many."""
+        return None
+
     def after_step(self, progress: float = 0.0) -> None:
         """What follows a step of the optimiser; `progress` of the run goes from 0 to 1."""
 
@@ -265,6 +269,9 @@ class MaskedWord(Words):
         vocab = tokenizer.vocab_size
         return own, *objectives.mask_tokens(own, vocab, rng, vocab=vocab, special=special)
 
+    def terms(self, tokens, shown, masked):
+        return masked.sum()
+
     def forward(self, x, tokens, shown, masked):
         B, W = tokens.shape
         heads = self.net.transformer.resblocks[0].attn.num_heads
@@ -279,6 +286,9 @@ class NextWord(Words):
 
     def targets(self, rows, seed=0):
         return (self.captions.tokens[self.captions.ids(rows)],)
+
+    def terms(self, tokens):
+        return (tokens[:, 1:] != self.model.tokenizer.pad).sum()
 
     def forward(self, x, tokens):
         W = tokens.shape[1]

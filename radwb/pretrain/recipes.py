@@ -16,7 +16,7 @@ from radwb.models.model import image_features, text_features
 from radwb.pretrain import objectives
 from radwb.pretrain.captions import Captions, caption_of, sentences
 from radwb.pretrain.diagnose import Watch
-from radwb.pretrain.losses import SameCaptionLoss, gather, masked_bce, retrieval, same_captions
+from radwb.pretrain.losses import SameCaptionLoss, gather, known, masked_bce, retrieval, same_captions
 from radwb.pretrain.paradigms import (
     Distilled,
     MaskedImage,
@@ -208,13 +208,16 @@ class Supervised(Recipe):
     def targets(self, rows, seed=0) -> tuple[torch.Tensor]:
         return (self.labels[rows],)
 
+    def terms(self, labels):
+        return known(labels).sum()
+
     def forward(self, x, labels):
         return masked_bce(self.net(x).float(), labels)
 
     def validate(self, images: torch.Tensor, *, batch: int) -> dict[str, float]:
         x = [self.net(inputs(self.model, images[i : i + 32])).float().cpu() for i in range(0, len(images), 32)]
-        known = (self.labels == 0) | (self.labels == 1)
-        losses = F.binary_cross_entropy_with_logits(torch.cat(x)[known], self.labels[known])
+        some = known(self.labels)
+        losses = F.binary_cross_entropy_with_logits(torch.cat(x)[some], self.labels[some])
         return {"val_loss": float(losses)}
 
 
