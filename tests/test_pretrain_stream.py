@@ -318,7 +318,7 @@ def test_a_cached_batch_on_two_processes_has_the_gradient_of_one(table, tmp_path
 
 @pytest.mark.slow
 def test_a_run_from_shards_goes_on_with_another_number_of_processes(shards, tmp_path):
-    how = QUICK | {"shards": shards, "shape": WITHIN, "save_every": 3}
+    how = QUICK | {"shards": shards, "shape": WITHIN, "save_every": 3, "precision": "32-true"}
     one = rw.pretrain.fit(out=tmp_path / "one", **how)
     with pytest.raises(StopAt):
         rw.pretrain.fit(out=tmp_path / "two", callback=at(4, halt), **how)

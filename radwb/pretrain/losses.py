@@ -48,7 +48,9 @@ def gather(x: torch.Tensor, world: int) -> torch.Tensor:
     if world == 1:
         return x
     if x.requires_grad:
-        return torch.cat(torch.distributed.nn.functional.all_gather(x))
+        out = torch.cat(torch.distributed.nn.functional.all_gather(x))
+        out.register_hook(torch.Tensor.contiguous)  # gloo sends the gradient's memory back as it lies
+        return out
     parts = [torch.empty_like(x) for _ in range(world)]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
