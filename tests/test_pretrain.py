@@ -333,7 +333,6 @@ def gradients(fabric, table, out):
     fabric.barrier()
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(table, tmp_path):
     one, two = on_one_and_two(gradients, table.head(16), folder=tmp_path)
     a, b = (torch.cat([g[k].flatten() for k in one]) for g in (one, two))
@@ -342,7 +341,6 @@ def test_two_processes_give_the_gradient_of_one(table, tmp_path):
     assert worst < 1e-5
 
 
-@pytest.mark.slow
 def test_fit_on_two_processes_is_fit_on_one(table, tmp_path):
     how = QUICK | {"shape": WITHIN, "precision": "32-true"}  # bf16 would round each share otherwise
     one = rw.pretrain.fit(table, out=tmp_path / "one", **how)

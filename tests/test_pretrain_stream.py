@@ -270,7 +270,6 @@ def accumulated_on(fabric, table, recipe, out):
     fabric.barrier()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["supervised-tiny", "lm-tiny"])
 def test_an_uneven_batch_on_two_processes_has_the_gradient_of_one(table, tmp_path, recipe):
     one, two = on_one_and_two(accumulated_on, uneven(table, 16), recipe, folder=tmp_path)
@@ -310,13 +309,11 @@ def cached_on(fabric, table, out):
     fabric.barrier()
 
 
-@pytest.mark.slow
 def test_a_cached_batch_on_two_processes_has_the_gradient_of_one(table, tmp_path):
     one, two = on_one_and_two(cached_on, table.head(16), folder=tmp_path)
     assert relative(two, one) < 1e-5
 
 
-@pytest.mark.slow
 def test_a_run_from_shards_goes_on_with_another_number_of_processes(shards, tmp_path):
     how = QUICK | {"shards": shards, "shape": WITHIN, "save_every": 3, "precision": "32-true"}
     one = rw.pretrain.fit(out=tmp_path / "one", **how)

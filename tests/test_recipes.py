@@ -332,7 +332,6 @@ def share_of_a_batch(fabric, recipe, table, out):
     fabric.barrier()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["siglip-tiny", "local-tiny", "sentences-tiny", "simclr-tiny", "dino-tiny"])
 def test_two_processes_give_the_gradient_of_one(recipe, table, tmp_path):
     one, two = on_one_and_two(share_of_a_batch, recipe, table, folder=tmp_path)
