@@ -143,6 +143,14 @@ def test_a_finding_has_one_colour_and_one_entry_in_the_legend():
     assert len({t.line.color for t in lines if t.name == "truth: Pleural Effusion"}) == 1
 
 
+def test_a_contact_sheet_whose_colours_mean_two_findings_has_no_legend():
+    many = Scan(SCAN.pixels, truth=dict.fromkeys(rw.simulate.PLANTED[:6], MASK))
+    lines = [t for t in rw.show.grid([SCAN, many], truth=True).data if t.type == "scatter"]
+    assert len(lines) == 7
+    assert not any(t.showlegend for t in lines)
+    assert {t.hovertemplate for t in lines} >= {f"truth: {f}<extra></extra>" for f in rw.simulate.PLANTED[:6]}
+
+
 def test_a_contact_sheet_counts_its_titles():
     with pytest.raises(ValueError, match="one of titles for each of the 2 scans, got 1"):
         rw.show.grid([SCAN] * 2, titles=["a"])

@@ -98,7 +98,7 @@ table[["patient_id", "view", "site", "age_years", "split", *rw.data.findings_of(
 # %%
 few = table.head(8)
 scans = [rw.data.scan_of(row) for _, row in few.iterrows()]
-names = [" and ".join(s.truth) or "nothing planted" for s in scans]
+names = ["<br>".join(s.truth) or "nothing planted" for s in scans]
 rw.show.grid(
     scans, titles=names, truth=True, title="Eight virtual radiographs", caption="simulator; outlined: what was planted"
 )

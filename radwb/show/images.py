@@ -87,7 +87,8 @@ def grid(
         scans: what to show, in reading order.
         titles: one a scan, "<br>" breaks a line.
         maps: one a scan (None leaves a scan bare), each scaled to its own range; the caption has their badges.
-        truth: as in `scan`, for all of them, or a list with one entry a scan.
+        truth: as in `scan`, for all of them, or a list with one entry a scan. More than four findings share colours:
+            then there is no legend, and their names stand under the mouse.
         columns: scans in a row.
         cell: width of a scan, px.
     """
@@ -114,6 +115,9 @@ def grid(
             figure.add_trace(map_trace(values, s, low, high, alpha, int(1.5 * cell)), row, column)
         wanted = truth[n] if isinstance(truth, list) else truth
         draw_outlines(figure, s, wanted, row=row, column=column)
+    entries = [t for t in figure.data if t.type == "scatter" and t.showlegend]
+    if len({t.line.color for t in entries}) < len(entries):  # a colour that means two findings explains nothing
+        figure.update_traces(showlegend=False, selector=dict(type="scatter"))  # titles and hovering do
     figure.update_annotations(font_size=14)
     if maps is not None:
         figure.add_trace(colour_bar(0, 1, "each map from its lowest to its highest", ends=("low", "high")), 1, 1)
@@ -258,15 +262,17 @@ def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None
 
 
 def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
+    used = {t.name: t.line.color for t in figure.data if t.type == "scatter" and t.name}
     for n, (finding, mask) in enumerate(truth_masks(scan, truth).items()):
         x, y = outline(mask)
         dy, dx = scan.spacing_mm or (1, 1)
-        place = PLANTED.index(finding) if finding in PLANTED else n
-        line = dict(color=TRUTH[place % len(TRUTH)], width=2.5)
-        first = not any(t.name == f"truth: {finding}" for t in figure.data)
-        hover = dict(hovertemplate=f"truth: {finding}<extra></extra>", name=f"truth: {finding}", showlegend=first)
-        trace = go.Scatter(x=x * dx, y=y * dy, mode="lines", line=line, **hover)
-        figure.add_trace(trace, row, column)
+        name, first = f"truth: {finding}", f"truth: {finding}" not in used
+        if first:
+            free = [c for c in TRUTH[::-1] if c not in used.values()] or [TRUTH[n % len(TRUTH)]]
+            used[name] = TRUTH[PLANTED.index(finding)] if finding in PLANTED else free[0]
+        hover = dict(hovertemplate=f"{name}<extra></extra>", name=name, showlegend=first)
+        line = dict(color=used[name], width=2.5)
+        figure.add_trace(go.Scatter(x=x * dx, y=y * dy, mode="lines", line=line, **hover), row, column)
 
 
 def truth_masks(scan: Scan, truth) -> dict[str, np.ndarray]:
