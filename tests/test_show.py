@@ -143,6 +143,12 @@ def test_a_finding_has_one_colour_and_one_entry_in_the_legend():
     assert len({t.line.color for t in lines if t.name == "truth: Pleural Effusion"}) == 1
 
 
+def test_up_to_four_findings_of_a_scan_differ_in_colour_whatever_their_order():
+    truth = dict.fromkeys(("Edema", "Support Devices", "Cardiomegaly", "Pleural Effusion"), MASK)
+    lines = [t for t in rw.show.scan(Scan(SCAN.pixels, truth=truth), truth=True).data if t.type == "scatter"]
+    assert len({t.line.color for t in lines}) == len(lines) == 4
+
+
 def test_a_contact_sheet_whose_colours_mean_two_findings_has_no_legend():
     many = Scan(SCAN.pixels, truth=dict.fromkeys(rw.simulate.PLANTED[:6], MASK))
     lines = [t for t in rw.show.grid([SCAN, many], truth=True).data if t.type == "scatter"]

@@ -262,13 +262,15 @@ def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None
 
 
 def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
+    masks = truth_masks(scan, truth)
     used = {t.name: t.line.color for t in figure.data if t.type == "scatter" and t.name}
-    for n, (finding, mask) in enumerate(truth_masks(scan, truth).items()):
+    kept = [TRUTH[PLANTED.index(f)] for f in masks if f in PLANTED]
+    for n, (finding, mask) in enumerate(masks.items()):
         x, y = outline(mask)
         dy, dx = scan.spacing_mm or (1, 1)
         name, first = f"truth: {finding}", f"truth: {finding}" not in used
         if first:
-            free = [c for c in TRUTH[::-1] if c not in used.values()] or [TRUTH[n % len(TRUTH)]]
+            free = [c for c in TRUTH[::-1] if c not in (*used.values(), *kept)] or [TRUTH[n % len(TRUTH)]]
             used[name] = TRUTH[PLANTED.index(finding)] if finding in PLANTED else free[0]
         hover = dict(hovertemplate=f"{name}<extra></extra>", name=name, showlegend=first)
         line = dict(color=used[name], width=2.5)
