@@ -70,7 +70,9 @@ def test_text_tower_pools_at_the_end_token(model):
         assert (model.net.encode_text(before) - whole).abs().max() > 1e-3
 
 
-def test_cutting_to_the_longest_caption_equals_open_clip(model):
+@pytest.mark.parametrize("layers", [1, 3])
+def test_cutting_to_the_longest_caption_equals_open_clip(tokenizer, layers):
+    model = rw.models.clip_tiny(tokenizer, shape=TINY | {"text_layers": layers})
     ids = model.tokenizer(REPORTS * 90)  # several length buckets
     torch.testing.assert_close(text_features(model.net, ids), model.net.encode_text(ids), rtol=0, atol=2e-6)
 

@@ -1,6 +1,7 @@
 """A tower for many images: open_clip's vision transformer in bf16, without the work that nobody reads."""
 
 import copy
+from collections.abc import Callable
 
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
@@ -20,9 +21,20 @@ class LastBlock(nn.Module):
 
     def forward(self, x, attn_mask=None):
         """(B, T, W) -> (B, 1, W)."""
-        block, keys = self.block, self.block.ln_1(x)
-        x = x[:, :1] + block.ls_1(block.attention(keys[:, :1], keys, keys, attn_mask))
-        return x + block.ls_2(block.mlp(block.ln_2(x)))
+        return asked(self.block, x, lambda t: t[:, :1], attn_mask)
+
+
+def asked(block: ResidualAttentionBlock, x: torch.Tensor, pick: Callable, attn_mask: torch.Tensor | None = None):
+    """(B, T, W) -> what the block gives for the tokens that `pick` takes: these ask, and all answer."""
+    keys = block.ln_1(x)
+    x = pick(x) + block.ls_1(block.attention(pick(keys), keys, keys, attn_mask))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def plain(transformer: nn.Module) -> bool:
+    """Whether a transformer's blocks can be run one by one, and the last of them through `asked`."""
+    whole = transformer.batch_first and not transformer.grad_checkpointing
+    return whole and type(transformer.resblocks[-1]) is ResidualAttentionBlock
 
 
 def lean(net: nn.Module) -> nn.Module | None:
@@ -39,6 +51,6 @@ def lean(net: nn.Module) -> nn.Module | None:
     tower = copy.deepcopy(visual).to(torch.bfloat16).eval()
     blocks = tower.transformer.resblocks
     read = tower.pool_type == "tok" and tower.attn_pool is None and not tower.output_tokens
-    if read and type(blocks[-1]) is ResidualAttentionBlock and tower.transformer.batch_first:
+    if read and plain(tower.transformer):
         blocks[-1] = LastBlock(blocks[-1])
     return tower

@@ -12,7 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from radwb import data
-from radwb.models.lean import lean
+from radwb.models.lean import asked, lean, plain
 
 
 @dataclass(eq=False)
@@ -127,10 +127,20 @@ def text_features(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _causal_text(net, tokens):
-    K, T = tokens.shape
-    x = net.token_embedding(tokens) + net.positional_embedding[:T]  # (K, T, W)
-    x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:T, :T]))
-    x = x[torch.arange(K, device=x.device), tokens.argmax(-1)]  # (K, W)
+    (K, T), ends = tokens.shape, tokens.argmax(-1)
+    x, mask = net.token_embedding(tokens) + net.positional_embedding[:T], net.attn_mask[:T, :T]  # (K, T, W)
+
+    def end(t):
+        return t[torch.arange(K, device=t.device), ends][:, None]
+
+    if plain(net.transformer):
+        *blocks, last = net.transformer.resblocks
+        for block in blocks:
+            x = block(x, attn_mask=mask)
+        x = asked(last, x, end, mask[ends].repeat_interleave(last.attn.num_heads, 0)[:, None])  # nobody reads others
+    else:
+        x = end(net.transformer(x, attn_mask=mask))
+    x = net.ln_final(x)[:, 0]  # (K, W)
     projection = net.text_projection
     return x if projection is None else projection(x) if isinstance(projection, nn.Linear) else x @ projection
 

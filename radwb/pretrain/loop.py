@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from radwb import models
 from radwb.models.model import autocast, squares
 from radwb.pretrain import cache, cost, stop
 from radwb.pretrain import run as runs
+from radwb.pretrain.attention import explicit
 from radwb.pretrain.augment import augment
 from radwb.pretrain.average import Average
 from radwb.pretrain.recipes import RECIPES
@@ -144,7 +144,7 @@ class Loop:
         x, targets, images, rows = self.inputs(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate(step, self.steps, self.lr)
-        with _attention(self.fabric):
+        with self._attention():
             if self.job.chunk:
                 loss = cache.cached(self.fabric, self.task, x, targets, self.job.chunk)
             else:
@@ -164,6 +164,10 @@ class Loop:
         return {"step": step + 1, "epoch": self.queue.epoch(step), "seconds": self._seconds(), "loss": shown, "lr": lr,
                 "grad_norm": float(norm), "logit_scale": self.model.logit_scale,
                 "images_per_s": self.batch * (step + 1 - self.done) / self._seconds(here=True)}  # fmt: skip
+
+    def _attention(self):
+        slow = self.fabric.device.type == "cpu" and precision_of(self.fabric) == "bf16-mixed"
+        return explicit(self.task) if slow else nullcontext()
 
     def _give_up(self, loss, step, images, rows):
         about = self.source.rows.iloc[rows]
@@ -289,9 +293,3 @@ def adamw(task: torch.nn.Module, lr: float) -> torch.optim.AdamW:
 
 def precision_of(fabric: Fabric) -> str:
     return fabric._precision.precision
-
-
-def _attention(fabric):
-    """Explicit attention for bf16 on a CPU, where the fused kernel's backward is slower at a hundred tokens."""
-    explicit = fabric.device.type == "cpu" and precision_of(fabric) == "bf16-mixed"
-    return sdpa_kernel(SDPBackend.MATH) if explicit else nullcontext()
