@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
 CORE = ("00", "01", "02", "03", "04", "05")
@@ -11,8 +12,12 @@ CORE = ("00", "01", "02", "03", "04", "05")
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 = done, 1 = failed (one line says why), 2 = not understood, 130 = interrupted."""
     options = parser().parse_args(arguments)
+    options.stdout = sys.stdout
+    # the result alone goes to standard output as JSON, what is said on the way doesn't
+    aside = redirect_stdout(sys.stderr) if getattr(options, "json", False) else nullcontext()
     try:
-        return options.call(options) or 0
+        with aside:
+            return options.call(options) or 0
     except KeyboardInterrupt:
         print("radwb: interrupted", file=sys.stderr)
         return 130
@@ -137,7 +142,7 @@ def show(options, value) -> None:
         text = json.dumps(value, indent=1)
     else:
         text = "\n".join(f"{key}: {item}" for key, item in value.items())
-    print(text)
+    print(text, file=options.stdout)
 
 
 def read_table(path: Path, split: str = "all"):
@@ -166,7 +171,7 @@ def run_book(options, root: Path, chosen: list[Path]) -> int:
     results = run(chosen, out, fast=options.fast)
     index = out / "gallery" / "index.html"
     if options.json:
-        print((out / "tour.json").read_text(encoding="utf-8"))
+        print((out / "tour.json").read_text(encoding="utf-8"), file=options.stdout)
     else:
         print(f"\n{sum(r.minutes for r in results):.1f} minutes; open {index}")
     stopped = [r for r in results if r.error]
@@ -188,7 +193,7 @@ def book(options) -> int:
         return 0
     changed = [str(path.relative_to(root)) for path in sync(root, write=not options.check)]
     if options.json:
-        print(json.dumps(changed))
+        print(json.dumps(changed), file=options.stdout)
     elif changed:
         print(("out of step: " if options.check else "written: ") + ", ".join(changed))
     return 1 if options.check and changed else 0

@@ -348,6 +348,8 @@ display(plot)  # follows the run, in JupyterLab
 run = rw.pretrain.fit(table, recipe="sentences-tiny", start="radwb-tiny", out="../runs/clip-tiny", epochs=epochs,
                       batch=batch, lr=3e-4, callback=plot)  # fmt: skip
 model, log, config = run.model, run.log, run.config
+if run.reused:
+    plot.replay(log)
 log["loss, smoothed"] = log["loss"].ewm(halflife=10).mean()
 said = "was there already, and was taken as it is" if run.reused else "is new"
 Markdown(f"The run {said}: {config['n_train']:,} images, {len(log):,} steps, {config['seconds'] / 60:.1f} minutes.")
