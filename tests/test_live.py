@@ -110,6 +110,7 @@ def test_a_log_is_replayed_in_place_of_what_was_seen():
     assert list(trace(still, "loss").x) == [1, 2, 3]
     assert list(trace(still, "val_loss").x) == [2]
     assert still.data[-1].z is None
+    assert "not kept" in still.layout.xaxis4.title.text
 
 
 def test_rows_are_named_by_the_different_held_out_captions():

@@ -13,6 +13,7 @@ from radwb.show.charts import fold
 from radwb.show.theme import COLOURS, FAINT, INK, finish
 
 EVERY_S, POINTS, HALF_LIFE = 0.5, 400, 10  # seconds between redraws; points a line; steps of the smoothing
+PAIRS = "held-out texts; rows: their images"
 LINES = {  # column of the log -> its words, colour, row and column
     "loss": ("loss, each step", FAINT, 1, 1),
     "smoothed": ("smoothed", COLOURS[0], 1, 1),
@@ -88,7 +89,9 @@ class Live:
             for trace, name in zip(self.widget.data, LINES, strict=False):
                 points = np.array(self.seen[name][:]).reshape(-1, 2)  # a copy: training goes on
                 trace.x, trace.y = points[:: -max(1, -(-len(points) // POINTS))][::-1].T  # with the newest
-            self.widget.data[len(LINES)].z = None if self.similarity is None else np.round(self.similarity, 3).tolist()
+            known = self.similarity is not None
+            self.widget.data[len(LINES)].z = np.round(self.similarity, 3).tolist() if known else None
+            self.widget.layout.xaxis4.title.text = PAIRS if known else "cosines: drawn at an epoch's end, not kept"
             said = "step {step:,}, epoch {epoch}: loss {loss:.2f}".format(**self.row) if self.row else "no step yet"
             said += f", {self.row['images_per_s']:,.0f} images a second" if "images_per_s" in self.row else ""
             said += f"; dashed: ln({self.batch}), the loss of a guess" if self.batch else ""
@@ -114,5 +117,5 @@ def _empty(captions, batch):
         figure.update_yaxes(title_text=title, row=n // 2 + 1, col=n % 2 + 1)
     names = [fold(t, 26, lines=1) for t in captions[:16]]
     bare = dict(showgrid=False, ticks="", tickfont_size=12, row=2, col=2)
-    figure.update_xaxes(title_text="held-out texts; rows: their images", showticklabels=False, **bare)
+    figure.update_xaxes(title_text=PAIRS, showticklabels=False, **bare)
     return figure.update_yaxes(autorange="reversed", tickvals=list(range(len(names))), ticktext=names, **bare)
