@@ -1,6 +1,7 @@
 """`fit`: pretrain on a table, on one device or many, killed and resumed at will."""
 
 import hashlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -201,4 +202,10 @@ def _fabric(devices, num_nodes, strategy, precision, config, identity):
         gpu = torch.cuda.is_available()
         # asking CUDA about bf16 opens it, and then a notebook could not fork
         precision = known or ("bf16-mixed" if gpu and several else models.fast_precision("cuda" if gpu else "cpu"))
-    return Fabric(accelerator="auto", devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision)
+    said = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    level = said.level
+    said.setLevel(logging.WARNING)  # its word on the precision looks like a warning in a notebook; config.json has it
+    try:
+        return Fabric(accelerator="auto", devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision)
+    finally:
+        said.setLevel(level)
