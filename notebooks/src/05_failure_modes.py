@@ -93,25 +93,26 @@ Markdown(f"We see that the letter alone moves healthy films by {rw.probe.stated(
 
 # %% [markdown]
 # ### Exercise 1: the counterfactual edit
-# `tuned.logits(images)` answers for a stack of images, `rw.fail.add_marker(images, **result.marker)` pastes the letter.
-# Write the mean change.
+# `tuned.logits(images)` answers for a stack of images, `rw.fail.add_marker(images, **result.marker)` pastes the letter;
+# where exactly on image i depends on i, so paste before you choose. Write the mean change over the healthy films.
 
 
 # %%
-def effect_of_letter(tuned, images):
-    """Mean change of the logit when the letter is pasted on each image."""
+def effect_of_letter(tuned, images, healthy):
+    """Mean change of the logit over healthy films, a bool an image, when the letter is pasted on each image."""
     raise NotImplementedError
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
-def effect_solution(tuned, images):
-    return (tuned.logits(rw.fail.add_marker(images, **result.marker)) - tuned.logits(images)).mean()
+def effect_solution(tuned, images, healthy):
+    change = tuned.logits(rw.fail.add_marker(images, **result.marker)) - tuned.logits(images)
+    return change[healthy].mean()
 
 
 # %%
-healthy = result.images[result.test[finding] == 0]
+healthy = (result.test[finding] == 0).to_numpy()
 for mine in (effect_of_letter, effect_solution):
-    rw.check.matches(mine, said.added[1.0], result.tuned[1.0], healthy, tol=1e-2)
+    rw.check.matches(mine, said.added[1.0], result.tuned[1.0], result.images, healthy, tol=1e-4)
 
 # %% [markdown]
 # ## Would a map have told us?

@@ -46,8 +46,8 @@ class Tuned:
         return Model(_Headed(self.model.net, self.head), self.model.name, "image", **about, findings=[finding])
 
     def logits(self, images, *, batch=64) -> np.ndarray:
-        """(N, S, S) uint8 -> (N,) logits, without gradient."""
-        with torch.no_grad(), autocast(self.model.device):
+        """(N, S, S) uint8 -> (N,) logits in float32: an edit changes some by less than a step of bf16."""
+        with torch.no_grad():
             parts = [self(images[i : i + batch]).float().cpu() for i in range(0, len(images), batch)]
         return torch.cat(parts).numpy()
 
