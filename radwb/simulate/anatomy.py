@@ -5,7 +5,6 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from threading import get_ident
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from radwb.simulate import physics
 
+VERSION = 2  # raise it with any change of what an anatomy holds: caches are named by it
 FIELD_MM = 345.0  # side of the square that the rays sample at the patient; a film shows its middle
 SLAB_MM = 7.0  # thickness of a slab along the rays: within one, rays at the film's edge part by 0.4 mm
 GRID_MM = 2.2  # isotropic grid of regions and landmarks
@@ -215,13 +215,11 @@ def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM):
     """LIDC-IDRI-0001 (TCIA, CC BY 3.0; Armato et al. 2011) with its mask, fetched through the catalog.
 
     Args:
-        spacing_mm, axis, slab_mm: as in `from_arrays`; the slabs are kept in the cache beside the source's fingerprint.
+        spacing_mm, axis, slab_mm: as in `from_arrays`; the slabs are kept in the cache under `VERSION`.
     """
     from radwb.data import cache_folder, fetch
 
-    here = Path(__file__)
-    source = hashlib.sha256(here.read_bytes() + here.with_name("physics.py").read_bytes()).hexdigest()[:12]
-    kept = cache_folder() / "anatomy" / f"lidc-ct-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-{source}.npz"
+    kept = cache_folder() / "anatomy" / f"lidc-ct-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-v{VERSION}.npz"
     if not kept.exists():
         anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm)
         kept.parent.mkdir(parents=True, exist_ok=True)

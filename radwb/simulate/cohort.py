@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.data import cache_folder, write_png
+from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
@@ -28,8 +29,7 @@ from radwb.simulate.project import sample
 from radwb.simulate.realism import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
-MADE_BY = ("anatomy", "cohort", "devices", "display", "film", "findings", "mechanisms", "patient", "physics", "plant",
-           "project", "realism", "words")  # fmt: skip
+VERSION = 2  # raise it with any change of a film or a word: cohorts are kept by it
 COPIES = ("duplicate", "near duplicate")
 
 
@@ -175,10 +175,9 @@ def stream(n, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, ana
 
 
 def _fingerprint(**settings):
-    """Key of a cohort: its settings and the source of films and words, so that a changed simulator is a new cohort."""
-    here = Path(__file__).parent
-    source = b"".join((here / f"{name}.py").read_bytes() for name in MADE_BY)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode() + source).hexdigest()[:16]
+    """Key of a cohort: its settings and the simulator's version."""
+    versions = {"cohort": VERSION, "anatomy": ct.VERSION}
+    return hashlib.sha256(json.dumps(settings | versions, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None, anatomy=None):
