@@ -192,7 +192,7 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
         visibility: factor on the signal of all findings but the heart.
         dials: `Dials`: prevalence, confounders, noise in labels and words, duplicates.
         workers: threads; default one a core.
-        anatomy: another CT's `Anatomy`; made anew at each call, in a folder of its own.
+        anatomy: another CT's `Anatomy`; its `digest` is part of the cohort's key.
     Returns:
         table: the schema of design.md, `split` by patient; and what was planted: severity, side and contrast to noise
         of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient.
@@ -204,7 +204,7 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
     key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, dials=repr(dials or Dials()),
                        own=anatomy.digest if anatomy else "")  # fmt: skip
     folder = cache_folder() / "cohorts" / key
-    if anatomy is not None or not (folder / "table.csv").exists():
+    if not (folder / "table.csv").exists():
         anatomy = anatomy or default_anatomy(FIELD_MM / size)
         _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy, dials or Dials())
     table = pd.read_csv(folder / "table.csv", dtype={"patient_id": str, "study_id": str}, keep_default_na=True)
