@@ -129,6 +129,8 @@ def device_name(kind, side=""):
     if kind == "ECG leads":
         return "overlying ECG leads"
     place = VEIN.get(side, "") if kind == "central line" else side
+    if kind == "pacemaker" and side:
+        place = f"{side}-sided"
     return f"{place} {kind}".strip()
 
 
@@ -157,7 +159,7 @@ def device_phrase(kind, side="", tip="", cm=0.0):
     name = device_name(kind, side)
     part, where = tip_words(kind, side, tip, cm)
     if not tip:
-        return name
+        return name if kind == "ECG leads" else f"{name} in place"
     if TIPS[kind][tip].fault:
         return f"malpositioned {name}, {part} {where}"
     return f"{name}, {part} {where}"

@@ -35,9 +35,10 @@ class Dials:
         scanner: (lasting finding, site, strength): patients with it come from that site, and others from another, in
             that share.
         cnr: contrast to noise that each finding is scaled to (`plant`); None leaves it as planted.
-        label_noise: chance that a label is flipped; the truth stays in the column `planted`.
+        label_noise: chance that a label is flipped, each by itself, so that a parent may disagree with its children
+            (`radwb.findings.PARENT`); the truth stays in the column `planted`.
         report_error: chance of a planted error in a report, listed in the column `report_errors`.
-        withhold: findings that no report mentions.
+        withhold: findings that no report mentions; Lung Opacity takes its children along.
         duplicates, near_duplicates: share of the films filed again under another patient: the same bytes, or
             exposed anew.
     """

@@ -43,7 +43,8 @@ FRAMES, HEDGES = ("There is {}.", "{} is present.", "{} is seen."), ("Possible {
 BARE = ("{}.", *HEDGES)  # these take a phrase without its article
 LONG_HEDGES = (*HEDGES, "There may be {}.", "{} is suspected.", "Subtle change that could represent {}.")
 # of a device in FINDINGS: where it lies well, where it doesn't, and where nobody says where it ends
-PLACED = ("There is a {name} with its {part} {where}.", "The {part} of the {name} {lies} {where}.", "{name}, {part} {where}.")
+PLACED = ("There is a {name} with its {part} {where}.", "The {part} of the {name} {lies} {where}.",
+          "{name}, {part} {where}.")
 MISPLACED = ("The {name} is {fault}, its {part} {where}.", "The {name} is malpositioned, with its {part} {where}.")
 IN_PLACE = ("There is a {name}.", "{name} in place.")
 LEADS = ("ECG leads overlie the chest.", "Overlying ECG leads.")
@@ -209,7 +210,8 @@ def _device_in_findings(f, rng):
     if not f.tip:
         return _with_article(_pick(rng, IN_PLACE).format(name=name))
     fault = TIPS[f.kind][f.tip].fault
-    lies = ("lie" if part.endswith("s") else "lies") if rng.random() < 0.5 else ("project" + "s" * (part[-1] != "s"))
+    verb = "project" if where.startswith("over") else "lie"
+    lies = verb if part == "lead tips" else verb + "s"
     template = _pick(rng, MISPLACED if fault else PLACED)
     return _with_article(template.format(name=name, part=part, where=where, fault=fault, lies=lies))
 
@@ -217,8 +219,8 @@ def _device_in_findings(f, rng):
 def _device_in_impression(f, rng):
     """The device with its tip; one that lies well may be named alone."""
     fault = f.tip and TIPS[f.kind][f.tip].fault
-    short = not fault and rng.random() < 0.4
-    return (device_name(f.kind, f.side) if short else _phrase(f)) + "."
+    tip = "" if not fault and rng.random() < 0.4 else f.tip
+    return device_phrase(f.kind, f.side, tip, f.tip_cm) + "."
 
 
 def _comparisons(same, before, closed, rng):
