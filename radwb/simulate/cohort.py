@@ -17,7 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.data import cache_folder, write_png
-from radwb.findings import with_parents
+from radwb.findings import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
 from radwb.simulate.display import SITES
@@ -45,7 +45,8 @@ def _marked(rng, findings, dials):
     if not dials.marker:
         return True
     name, strength = dials.marker
-    return any(f.name == name for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
+    tied = with_children({name})
+    return any(f.name in tied for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
 
 
 def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):

@@ -19,6 +19,9 @@ SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
 class Dials:
     """How a cohort is made up; the default is a plain hospital.
 
+    Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy patch; of labels, words and markers
+    it is CheXpert's parent (`radwb.findings.PARENT`): the patch or any of its children.
+
     >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
 
     Attributes:
@@ -38,7 +41,7 @@ class Dials:
         label_noise: chance that a label is flipped, each by itself, so that a parent may disagree with its children
             (`radwb.findings.PARENT`); the truth stays in the column `planted`.
         report_error: chance of a planted error in a report, listed in the column `report_errors`.
-        withhold: findings that no report mentions; Lung Opacity takes its children along.
+        withhold: findings that no report mentions.
         duplicates, near_duplicates: share of the films filed again under another patient: the same bytes, or
             exposed anew.
     """

@@ -34,7 +34,7 @@ SENTENCES = {
     "Atelectasis": ("Volume loss and shift with {degree} atelectasis of the {where}.",),
     ("Atelectasis", "plate"): ("A linear band at the {side} base represents {degree} atelectasis.",),
     "Lung Lesion": ("A {bulk} {kind} lung {what} projects over the {where}.",),
-    "Pneumothorax": ("The visceral pleural line is seen on the {side}, with a {size} pneumothorax.",),
+    "Pneumothorax": ("The visceral pleural edge is visible on the {side}, with a {size} pneumothorax.",),
     "Pleural Effusion": ("Blunting of the {side} costophrenic angle by a {size} pleural effusion.",),
     "Pleural Other": ("The pleura is thickened on the {side}, with {degree} {kind} pleural thickening.",),
     "Fracture": ("A cortical step of the {side} {lobe} represents a rib fracture.",),
