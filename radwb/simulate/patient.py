@@ -162,7 +162,8 @@ def draw_study(rng, patient, lasting, before, dials, anatomy):
         if first in names and second not in names and rng.random() < chance:
             found += _several(second, rng, anatomy)
     for f in [f for f in found if f.name == "Pneumothorax"]:
-        if rng.random() < dials.drain:
+        drained = any(d.kind == "chest tube" and d.side == f.side for d in found)
+        if rng.random() < dials.drain and not drained:
             found.append(draw("Support Devices", anatomy, rng, kind="chest tube", side=f.side))
     return [replace(f, kind="alveolar" if f.severity > 0.5 else "interstitial") if f.name == "Edema" else f
             for f in found]  # fmt: skip
