@@ -122,7 +122,8 @@ def _endotracheal_tube(anatomy, finding, tip, scale, rng):
     down = [trachea[0] + (0, 10, 45), *trachea[::4]]
     if tip == "right main bronchus":
         hilum = np.array(anatomy.marks["right hilum"])
-        return [[*_until(down, carina[2] + 12), carina, carina + 0.75 * (hilum - carina)]]
+        steep = (0.55, 0.6, 0.9) * (hilum - carina)  # a main bronchus goes down more than aside
+        return [[*_until(down, carina[2] + 22), carina + 0.2 * steep, carina + steep]]
     above = 10 * finding.tip_cm if finding.tip else rng.uniform(20, 50)
     above = above / scale + rng.uniform(-2, 2)
     return [_until([*down, trachea[-1], carina], carina[2] + above)]
@@ -139,7 +140,7 @@ def _pacemaker(anatomy, finding, tip, scale, rng):
     shoulder = carina + (sign * 60, 40, 72)
     way = [box, shoulder, carina + (-8 + sign * 8, 32, 46), cava[1], cava[-1]]
     ventricle = [*way, heart + (-28, 5, -18), heart + (12, 25, -38)]
-    atrium = [*way, heart + (-40, 12, -14)]
+    atrium = [*way, heart + (-44, 8, -20), heart + (-28, 26, -4)]  # a J, into the appendage
     leads = {"right ventricle": [ventricle], "right atrium": [atrium]}
     return leads.get(tip, [ventricle, atrium])
 
