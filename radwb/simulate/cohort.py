@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.data import cache_folder, write_png
+from radwb.findings import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
 from radwb.simulate.display import SITES
@@ -44,7 +45,8 @@ def _marked(rng, findings, dials):
     if not dials.marker:
         return True
     name, strength = dials.marker
-    return any(f.name == name for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
+    tied = with_children({name})
+    return any(f.name in tied for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
 
 
 def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
@@ -96,9 +98,13 @@ def _scanned(rng, patient, lasting, dials):
 
 
 def _labels(findings, planted, rng, dials):
-    """Columns of labels, severities, sides and contrasts; `planted` keeps the truth when a label is flipped."""
+    """Columns of labels, severities, sides and contrasts; `planted` keeps the truth when a label is flipped.
+
+    Lung Opacity is CheXpert's parent label (`radwb.findings.PARENT`): 1 where a hazy patch or any of its children is.
+    Its severity, side and contrast are the patch's own. Noise flips each label by itself, parent or child.
+    """
     names = {f.name for f in findings}
-    labels = {name: int(name in names) for name in PLANTED}
+    labels = with_parents({name: int(name in names) for name in PLANTED})
     flipped = [name for name in PLANTED if dials.label_noise and rng.random() < dials.label_noise]
     worst = {name: max((f.severity for f in findings if f.name == name), default=np.nan) for name in PLANTED}
     sides = {name: sorted({f.side for f in findings if f.name == name} - {""}) for name in PLANTED}
@@ -195,7 +201,9 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
         anatomy: another CT's `Anatomy`; its `digest` is part of the cohort's key.
     Returns:
         table: the schema of design.md, `split` by patient; and what was planted: severity, side and contrast to noise
-        of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient.
+        of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient. The label
+        and the truth mask of Lung Opacity are CheXpert's parent's: a hazy patch, or a lesion, edema, consolidation or
+        atelectasis (`radwb.findings.PARENT`); its severity, side and contrast are the patch's, NaN where there is none.
     Raises:
         ValueError: n is below 1.
     """
