@@ -15,6 +15,7 @@ SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
 GAP_MM = {"PA": 40.0, "AP": 60.0, "LATERAL": 40.0}  # skin to detector
 AXIS = {"PA": (1, 1), "AP": (1, -1), "LATERAL": (0, 1)}  # axis of the central ray, and +1 where it runs along it
 CACHED = 200_000  # samples of the rays taken at a time
+ARCH_MM = 20.0  # the arch's middle lies so far above its leftmost point, where it turns down
 BENT = 28  # rays a side that are bent: the deformation is smooth, and those between are interpolated
 
 
@@ -183,8 +184,9 @@ def to_ct(points, anatomy: Anatomy, body: Body):
     p = torch.stack((x, y, z), dim=-1)
     hearts = np.array(anatomy.marks["heart"])
     shift = torch.zeros_like(p)
-    shift[..., 0] = body.shift_mm * _near(p, hearts + (0, 0, 40), 110) + body.aorta_mm * _near(
-        p, anatomy.marks["knob"], 32)  # fmt: skip
+    arch = np.array(anatomy.marks["knob"]) + (0, 0, ARCH_MM)
+    pulled = body.shift_mm * _near(p, hearts + (0, 0, 40), 110)
+    shift[..., 0] = pulled + body.aorta_mm * _near(p, arch, 32)
     p = p - shift
     # the heart grows to the left and down more than to the right: the fixed point lies right of its centre
     fixed = torch.from_numpy(hearts + np.array([-18.0, 0.0, 10.0])).float()
