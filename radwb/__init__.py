@@ -7,7 +7,8 @@
 from importlib import import_module
 from importlib.metadata import version
 
-ROOMS = ("findings", "data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail", "show", "check", "book")
+ROOMS = ("findings", "data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail", "show", "check",
+         "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]
 

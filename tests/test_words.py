@@ -32,7 +32,8 @@ IMPLIED = {  # denials that don't name what they deny
     "silhouette is normal": {"Cardiomegaly"}, "bones are intact": {"Fracture"}, "skeleton": {"Fracture"},
     "angles are sharp": {"Pleural Effusion"}, "vascularity is normal": {"Edema"}}
 SIZES = {"small": "small|mild|mildly", "moderate": "moderate|moderately", "large": "large|marked|markedly"}
-CHANGED = r"increased|worsened|decreased|improved|unchanged|stable|is new|no longer|resolved|removed|repositioned|replaced"
+CHANGED = (r"increased|worsened|decreased|improved|unchanged|stable|is new|no longer|resolved|"
+           "removed|repositioned|replaced")
 PARTS = "right atrium|right ventricle|right main bronchus"  # places that have a side of their own
 ENDS = {  # device: the places where it may end, as a reader knows them
     "chest tube": ("apex", "base", "mid lung"),

@@ -19,8 +19,8 @@ SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
 class Dials:
     """How a cohort is made up; the default is a plain hospital.
 
-    Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy patch; of labels, words and markers
-    it is CheXpert's parent (`radwb.findings.PARENT`): the patch or any of its children.
+    Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy patch; of labels, words and
+    markers it is CheXpert's parent (`radwb.findings.PARENT`): the patch or any of its children.
 
     >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
 

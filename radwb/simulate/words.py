@@ -4,7 +4,9 @@ import re
 from collections import namedtuple
 from dataclasses import dataclass
 
-from radwb.findings import NO_DEVICES, PARENT, TIPS, device_name, device_phrase, tip_words, with_children
+from radwb.findings import NO_DEVICES, PARENT, device_phrase, with_children
+from radwb.simulate import device_words
+from radwb.simulate.device_words import pick
 
 ORDER = ("Cardiomegaly", "Edema", "Lung Opacity", "Consolidation", "Atelectasis", "Lung Lesion", "Pneumothorax",
          "Pleural Effusion", "Pleural Other", "Fracture", "Support Devices")
@@ -27,7 +29,8 @@ PHRASES = {
     "Fracture": ("a {side} {lobe} fracture", "a rib fracture of the {side} {lobe}"),
 }
 SENTENCES = {
-    "Cardiomegaly": ("The heart is {degreely} enlarged.", "The cardiac silhouette is enlarged, with {degree} cardiomegaly."),
+    "Cardiomegaly": ("The heart is {degreely} enlarged.",
+                     "The cardiac silhouette is enlarged, with {degree} cardiomegaly."),
     "Edema": ("Indistinct vessels and haze around both hila reflect {degree} {kind} pulmonary edema.",),
     "Lung Opacity": ("A {size} patchy, ill-defined lung opacity projects over the {where}.",),
     "Consolidation": ("A {size} consolidation with air bronchograms occupies the {where}.",),
@@ -42,12 +45,6 @@ SENTENCES = {
 FRAMES, HEDGES = ("There is {}.", "{} is present.", "{} is seen."), ("Possible {}.", "Questionable {}.")
 BARE = ("{}.", *HEDGES)  # these take a phrase without its article
 LONG_HEDGES = (*HEDGES, "There may be {}.", "{} is suspected.", "Subtle change that could represent {}.")
-# of a device in FINDINGS: where it lies well, where it doesn't, and where nobody says where it ends
-PLACED = ("There is a {name} with its {part} {where}.", "The {part} of the {name} {lies} {where}.",
-          "{name}, {part} {where}.")
-MISPLACED = ("The {name} is {fault}, its {part} {where}.", "The {name} is malpositioned, with its {part} {where}.")
-IN_PLACE = ("There is a {name}.", "{name} in place.")
-LEADS = ("ECG leads overlie the chest.", "Overlying ECG leads.")
 SMALL, DEGREE = ("small", "moderate", "large"), {"small": "mild", "moderate": "moderate", "large": "marked"}
 
 NOUNS = {  # to deny and to compare
@@ -129,10 +126,6 @@ def _said(findings, withheld):
             for f in findings if f.name not in withheld]
 
 
-def _pick(rng, options):
-    return options[int(rng.integers(len(options)))]
-
-
 def _what(f):
     return "mass" if f.radius_mm > 15 else "nodule"
 
@@ -140,16 +133,12 @@ def _what(f):
 def _fill(table, f, rng=None, centimetres=False):
     """A template of the finding (the first without `rng`) with its words, single spaces and the right article."""
     options = table.get((f.name, f.kind)) or table[f.name]
-    template, size = _pick(rng, options) if rng else options[0], size_word(f.severity)
+    template, size = pick(rng, options) if rng else options[0], size_word(f.severity)
     bulk = f"{f.radius_mm / 5:.1f} cm" if centimetres else "" if size == "moderate" else size
     text = template.format(**f._asdict(), size=size, degree=DEGREE[size], degreely=DEGREE[size] + "ly", bulk=bulk,
                            what=_what(f), where=f.lobe or f"{f.side} lung")
-    text = _with_article(" ".join(text.split()))
+    text = device_words.with_article(" ".join(text.split()))
     return _bare(text).replace("effusion", "effusions") if f.side == "bilateral" else text
-
-
-def _with_article(text):
-    return re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
 
 
 def _phrase(f):
@@ -185,13 +174,13 @@ def _sentence(group, rng, style=None, hedges=HEDGES):
     """A sentence about a group: as in IMPRESSION, or with a `style` as in FINDINGS."""
     f = group[0]
     if f.name == "Support Devices":
-        return _capital(_device_in_findings(f, rng) if style else _device_in_impression(f, rng))
+        return _capital(device_words.in_findings(f, rng) if style else device_words.in_impression(f, rng))
     terse = style is None or rng.random() < style.terse
     both, cm = f.side == "bilateral", style is not None and rng.random() < style.numbers
     if not (terse or f.unsure or both) and rng.random() < 0.5:
         text = _fill(SENTENCES, f, rng, cm)
     else:
-        frame = _pick(rng, hedges if f.unsure else BARE[:1] if terse else FRAMES)
+        frame = pick(rng, hedges if f.unsure else BARE[:1] if terse else FRAMES)
         phrase = _fill(PHRASES, f, rng, cm)
         text = (frame.replace(" is ", " are ") if both else frame).format(_bare(phrase) if frame in BARE else phrase)
     return _capital(text)
@@ -199,28 +188,6 @@ def _sentence(group, rng, style=None, hedges=HEDGES):
 
 def _capital(text):
     return text[0].upper() + text[1:]
-
-
-def _device_in_findings(f, rng):
-    """A sentence that names the device and says where its tip is; one that lies badly is called so."""
-    if f.kind == "ECG leads":
-        return _pick(rng, LEADS)
-    name = device_name(f.kind, f.side)
-    part, where = tip_words(f.kind, f.side, f.tip, f.tip_cm)
-    if not f.tip:
-        return _with_article(_pick(rng, IN_PLACE).format(name=name))
-    fault = TIPS[f.kind][f.tip].fault
-    verb = "project" if where.startswith("over") else "lie"
-    lies = verb if part == "lead tips" else verb + "s"
-    template = _pick(rng, MISPLACED if fault else PLACED)
-    return _with_article(template.format(name=name, part=part, where=where, fault=fault, lies=lies))
-
-
-def _device_in_impression(f, rng):
-    """The device with its tip; one that lies well may be named alone."""
-    fault = f.tip and TIPS[f.kind][f.tip].fault
-    tip = "" if not fault and rng.random() < 0.4 else f.tip
-    return device_phrase(f.kind, f.side, tip, f.tip_cm) + "."
 
 
 def _comparisons(same, before, closed, rng):
@@ -243,7 +210,7 @@ def _change(f, old):
 def _compared(f, change, rng):
     noun = {"Lung Lesion": f"lung {_what(f)}", "Support Devices": f.kind}.get(f.name) or NOUNS[f.name][0]
     verbs = CHANGES | DEVICE_CHANGES if f.name == "Support Devices" else CHANGES
-    where, verb = f.side if f.name == "Fracture" else f.lobe or f.side, _pick(rng, verbs[change])
+    where, verb = f.side if f.name == "Fracture" else f.lobe or f.side, pick(rng, verbs[change])
     return " ".join(f"The {where} {noun} {verb}.".split())
 
 
@@ -252,11 +219,11 @@ def _denials(names, rng, style, wrong):
     out = []
     if "Support Devices" in names and "Support Devices" not in wrong:
         names = [name for name in names if name != "Support Devices"]
-        out.append((ORDER.index("Support Devices"), _capital(_pick(rng, NO_DEVICES)) + "."))
+        out.append((ORDER.index("Support Devices"), _capital(pick(rng, NO_DEVICES)) + "."))
     while names:
         n = 1 + int(rng.integers(1, 3)) * (rng.random() < style.combine)
-        nouns = _join([wrong.get(k) or _pick(rng, NOUNS[k]) for k in names[:n]], "or")
-        out.append((ORDER.index(names[0]), _pick(rng, NO).format(nouns)))
+        nouns = _join([wrong.get(k) or pick(rng, NOUNS[k]) for k in names[:n]], "or")
+        out.append((ORDER.index(names[0]), pick(rng, NO).format(nouns)))
         names = names[n:]
     return out
 
@@ -269,7 +236,7 @@ def _findings(said, rng, style, hedges, *, closed, deny, omit):
     out += _denials([n for n in ORDER if n in deny or n in usual and not COVERS[n] & closed], rng, style, deny)
     for sentences, denied in BOILERPLATE.items():
         if rng.random() < style.boilerplate * (1 - omit) and not denied & closed:
-            out.append((min(map(ORDER.index, denied), default=len(ORDER)), _pick(rng, sentences)))
+            out.append((min(map(ORDER.index, denied), default=len(ORDER)), pick(rng, sentences)))
     return [sentence for _, sentence in sorted(out, key=lambda pair: pair[0])] or [NEUTRAL]
 
 
@@ -279,7 +246,7 @@ def _impression(said, rng, style, *, closed, deny):
     normal = [sentence for sentence, denied in NORMAL.items() if not denied & closed]
     free, closing = [n for n in ORDER[:-1] if not COVERS[n] & closed], set()
     if normal:
-        out.append(_pick(rng, normal))
+        out.append(pick(rng, normal))
     elif free and (not out or len(out) < 3 and rng.random() < style.closing):
         weights = [USUAL[n] for n in free]
         p = [w / sum(weights) for w in weights]
@@ -292,8 +259,8 @@ def _impression(said, rng, style, *, closed, deny):
 
 def _invent(name, rng):
     """A finding that isn't there."""
-    side = "" if name in ("Cardiomegaly", "Edema") else _pick(rng, ("right", "left"))
-    lobe = f"{side} {_pick(rng, ('upper', 'lower'))} lobe" if side and name in AIRSPACE else ""
+    side = "" if name in ("Cardiomegaly", "Edema") else pick(rng, ("right", "left"))
+    lobe = f"{side} {pick(rng, ('upper', 'lower'))} lobe" if side and name in AIRSPACE else ""
     return Said(name, float(rng.uniform(0.4, 0.9)), side, "5th rib" if name == "Fracture" else lobe,
                 INVENTED.get(name, ""), 12.0)
 
@@ -303,13 +270,14 @@ def _with_error(said, withheld, rng):
     names = {f.name for f in said}
     single = [f for f in said if sum(f.name == g.name for g in said) == 1]  # so that it contradicts one label
     hit = {"wrong side": [f for f in single if f.side], "omitted": single,
-           "denied": [f for f in single if not COVERS[f.name] & (names - {f.name} | withheld) and f.kind != "ECG leads"],
+           "denied": [f for f in single if f.kind != "ECG leads"
+                      and not COVERS[f.name] & (names - {f.name} | withheld)],
            "wrong severity": [f for f in single if f.name not in ("Fracture", "Support Devices")],
            "false positive": [n for n in ORDER[:-1] if not COVERS[n] & (names | withheld)]}
     if not any(hit.values()):
         return said, None
-    kind = _pick(rng, [k for k in hit if hit[k]])
-    f = _pick(rng, hit[kind])
+    kind = pick(rng, [k for k in hit if hit[k]])
+    f = pick(rng, hit[kind])
     new, told, truth = _wrong(kind, _invent(f, rng) if kind == "false positive" else f)
     entry = {"kind": kind, "finding": f if kind == "false positive" else f.name, "said": told, "truth": truth}
     return [g for g in said if g != f] + ([new] if new else []), entry
@@ -349,8 +317,8 @@ def report_and_key(findings, rng, *, before=None, style="A", hedge=0.25, omit=0.
         hedge: chance that a finding of severity below 1/3 is worded as uncertain.
         omit: chance that a normal statement is left out.
         withhold: names that are neither affirmed nor denied, nor implied by "normal", present or not; a parent takes
-            its children along ("Lung Opacity" is CheXpert's parent label, `radwb.findings.PARENT`), and where a child is
-            withheld no sentence denies the parent.
+            its children along ("Lung Opacity" is CheXpert's parent label, `radwb.findings.PARENT`), and where a child
+            is withheld no sentence denies the parent.
         error: chance of one planted error: wrong side, omitted, denied, false positive or wrong severity.
     Returns:
         "FINDINGS: ... IMPRESSION: ..." of which one may lack, by style, and a list of dicts with kind, finding, said
@@ -368,20 +336,12 @@ def report_and_key(findings, rng, *, before=None, style="A", hedge=0.25, omit=0.
     closed = withheld | {f.name for f in (*true, *said)}
     said = [f._replace(unsure=f in true and f.severity < 1 / 3 and f.name != "Support Devices" and rng.random() < hedge)
             for f in said]
-    said = _without_leads(said, rng)
+    said = device_words.without_leads(said, rng)
     same = [f for f in said if f._replace(unsure=False) in true]
     changes = [] if old is None else _comparisons(same, old, closed, rng)
     heading = f"COMPARISON: {'None' if old is None else 'Prior chest radiograph'}."
     text = _text(said, changes, rng, STYLES[style], closed=closed, deny=deny, omit=omit)
     return f"{heading} {text}" if rng.random() < STYLES[style].comparison else text, [entry] if entry else []
-
-
-def _without_leads(said, rng):
-    """Beside other devices ECG leads are seldom worth a word."""
-    others = [f for f in said if f.name == "Support Devices" and f.kind != "ECG leads"]
-    if others and rng.random() < 0.7:
-        return [f for f in said if f.kind != "ECG leads"]
-    return said
 
 
 def _text(said, changes, rng, style, *, closed, deny, omit):
