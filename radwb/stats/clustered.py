@@ -1,15 +1,10 @@
 """AUROC with an interval that knows that the images of one patient are alike."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import expit, logit
+from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from radwb.stats.resample import labelled
-
-MIN_POSITIVE_PATIENTS = 8
-MIN_CONTROL_PATIENTS = 8
+from radwb.stats.pull import NO_INTERVAL, Pull, hanley_mcneil
 
 
 def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
@@ -87,116 +82,36 @@ def mean_clustered_auroc(truth, values, patients, *, level=0.95) -> dict:
     }
 
 
-NO_INTERVAL = "no interval: "
-
-
-@dataclass(frozen=True, eq=False)
-class Pull:
-    """How far each patient pulls an AUROC up or down: what its variance by patient is made of.
-
-    Obuchowski 1997 (doi 10.2307/2533958), after DeLong et al. 1988: a case's placement is the share of the controls
-    that it outranks, a control's the share of the cases that outrank it. A patient's pull is the sum of what its
-    images' placements add to the AUROC beyond the mean.
-
-    Attributes:
-        auroc: NaN with one class only.
-        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image.
-        cases_of, controls_of: (P,) images of each patient.
-    """
-
-    auroc: float
-    pulls: np.ndarray
-    cases_of: np.ndarray
-    controls_of: np.ndarray
-
-    @classmethod
-    def of(cls, y, s, patients) -> "Pull":
-        names, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-        y, s, keep = labelled(y, s)
-        row = row[keep]
-        cases_of = np.bincount(row[y], minlength=len(names))
-        controls_of = np.bincount(row[~y], minlength=len(names))
-        if y.all() or not y.any():
-            return cls(np.nan, np.full(len(names), np.nan), cases_of, controls_of)
-        won, kept_off = placements(y, s)
-        auroc = float(won.mean())
-        pulls = np.zeros(len(names))
-        for placed, rows in ((won, row[y]), (kept_off, row[~y])):
-            patients_here = len(set(rows))
-            few = np.sqrt(
-                patients_here / max(patients_here - 1, 1)
-            )  # as n / (n - 1) in a variance
-            pulls += (
-                few
-                * np.bincount(rows, placed - auroc, minlength=len(names))
-                / len(placed)
-            )
-        return cls(auroc, pulls, cases_of, controls_of)
-
-    @property
-    def cases(self) -> int:
-        return int(self.cases_of.sum())
-
-    @property
-    def controls(self) -> int:
-        return int(self.controls_of.sum())
-
-    def missing(self) -> str:
-        """Why this AUROC has no interval; "" where it has one."""
-        n = self.cases + self.controls
-        if n == 0:
-            return "no labelled image"
-        if not self.cases or not self.controls:
-            return f"no {'control' if self.cases else 'case'} among {n} labelled images"
-        with_case, with_control = (
-            (of > 0).sum() for of in (self.cases_of, self.controls_of)
-        )
-        if with_case < MIN_POSITIVE_PATIENTS:
-            return f"{NO_INTERVAL}cases in {_patients(with_case)}"
-        if with_control < MIN_CONTROL_PATIENTS:
-            return f"{NO_INTERVAL}controls in {_patients(with_control)}"
-        return ""
-
-    def freedom(self) -> float:
-        """Degrees of freedom: as many patients of the rarer class as count, less one."""
-        return min(effective(self.cases_of), effective(self.controls_of)) - 1
-
-
-def _patients(number):
-    return f"{number} patient{'' if number == 1 else 's'}"
-
-
-def placements(y, s):
-    """Share of the controls that each case outranks (cases,), of the cases that outrank each control (controls,)."""
-    cases, controls = np.sort(s[y]), np.sort(s[~y])
-    won = np.searchsorted(controls, s[y], "left") + np.searchsorted(
-        controls, s[y], "right"
-    )
-    lost = np.searchsorted(cases, s[~y], "left") + np.searchsorted(
-        cases, s[~y], "right"
-    )
-    return won / (2 * len(controls)), 1 - lost / (2 * len(cases))
-
-
-def effective(sizes) -> float:
-    """As how many patients of equal size these count (Kish): 21, 3, 1 and 1 images make 1.5.
-
-    >>> effective(np.array([21, 3, 1, 1]))
-    1.495...
-    """
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
-
-
 def interval(pulls: list[Pull], level: float) -> tuple[float, float]:
-    """The interval of the mean AUROC of `pulls`, on the logit scale."""
-    auroc = np.mean([pull.auroc for pull in pulls])
-    error = np.sqrt((np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum())
-    freedom = max(np.mean([pull.freedom() for pull in pulls]), 1)
-    reach = (
-        student.ppf((1 + level) / 2, freedom) * error / max(auroc * (1 - auroc), 1e-9)
-    )
-    middle = logit(np.clip(auroc, 1e-9, 1 - 1e-9))
-    return float(expit(middle - reach)), float(expit(middle + reach))
+    """The interval of the mean AUROC of `pulls`: all values from which it lies less than its error there away.
+
+    The error is the one that the patients' pulls have (Obuchowski's clustered DeLong), blended with and shaped by
+    Hanley and McNeil's, solved for the true AUROC as Wilson solves for a share: so it has a width at 1, and one lost
+    pair changes little. Student's quantile stands for the part of the error that was estimated.
+    """
+    auroc = float(np.mean([pull.auroc for pull in pulls]))
+    cases, controls = np.mean([pull.sizes() for pull in pulls], axis=0)
+    inside = np.clip(auroc, 0.01, 0.99)
+    scale = variance(pulls) / hanley_mcneil(inside, cases, controls)
+    freedom = np.mean([pull.freedom() / max(pull.trust(), 1e-6) for pull in pulls])
+    reach = student.ppf((1 + level) / 2, freedom)
+
+    def beyond(truth):
+        return abs(auroc - truth) - reach * np.sqrt(
+            scale * hanley_mcneil(truth, cases, controls)
+        )
+
+    edge = 1e-9  # at 0 and 1 the error is 0, too: a second root
+    low = brentq(beyond, 0, min(auroc, 1 - edge)) if auroc > 0 else 0.0
+    high = brentq(beyond, max(auroc, edge), 1) if auroc < 1 else 1.0
+    return float(low), float(high)
+
+
+def variance(pulls: list[Pull]) -> float:
+    """Of the mean AUROC of `pulls`, whose patients are the same."""
+    own = (np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum()
+    more = [pull.variance() - (pull.pulls**2).sum() for pull in pulls]
+    return float(max(own + np.sum(more) / len(pulls) ** 2, own / 2))
 
 
 def stated(row, value="auroc") -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from radwb.stats.clustered import NO_INTERVAL, Pull
+from radwb.stats.pull import NO_INTERVAL, Pull
 
 
 @dataclass(frozen=True)
