@@ -95,7 +95,7 @@ def main(trials=1000):
         for with_it, without in COHORTS:
             cells = [covered(trials, with_it, without, a, **how)[0] for a in AUROCS]
             print(f"| {with_it} | {without} |", *(f"{100 * c:.1f} |" for c in cells), flush=True)
-    print("\nclusters like NIH's, the percentile bootstrap (200 resamples) that was used before; a third of the trials\n")
+    print("\nclusters like NIH's, the percentile bootstrap of before (200 resamples), a third of the trials\n")
     for with_it, without in ((1, 190), (2, 190), (4, 190), (8, 192), (20, 180), (100, 100)):
         cells = [covered(trials // 3, with_it, without, a, clustered=True, bootstrapped=True)[1] for a in AUROCS]
         print(f"| {with_it} | {without} |", *(f"{100 * c:.0f} |" for c in cells), flush=True)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from radwb.stats.pull import NO_INTERVAL, Pull, hanley_mcneil
+from radwb.stats.pull import Pull, hanley_mcneil, without
 
 
 def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
@@ -30,69 +30,62 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
         "auroc": pull.auroc,
         "low": low,
         "high": high,
-        "n": pull.cases + pull.controls,
+        "n": int(pull.images_of.sum()),
         "positives": pull.cases,
         "positive_patients": int((pull.cases_of > 0).sum()),
-        "patients": int((pull.cases_of + pull.controls_of > 0).sum()),
-        "dropped": len(np.asarray(y)) - pull.cases - pull.controls,
+        "patients": int((pull.images_of > 0).sum()),
+        "dropped": len(np.asarray(y)) - int(pull.images_of.sum()),
         "note": note,
     }
 
 
-def mean_clustered_auroc(truth, values, patients, *, level=0.95) -> dict:
-    """The mean AUROC over findings with its interval by patient; findings of too few patients are left out and named.
+def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) -> dict:
+    """The mean AUROC over findings with its interval by patient; those of too few patients are left out and named.
 
     >>> stated(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
     '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
     Args:
-        truth, values: DataFrames (N, K) of labels and scores, one column a finding.
+        truth, values: DataFrames (N, K) of labels and scores, one column a finding (or a training).
         patients: (N,) patient of each row.
+        sampled: the columns are a sample, such as trainings that differ by chance: their own spread counts, too.
         level: of the interval.
     Returns:
-        the keys of `clustered_auroc`; note names what was left out and why.
+        findings (in the mean) and the keys of `clustered_auroc`; note says what was left out and why.
     """
-    pulls = {
-        finding: Pull.of(truth[finding], values[finding], patients)
-        for finding in values
-    }
-    left_out = {
-        finding: pull.missing() for finding, pull in pulls.items() if pull.missing()
-    }
-    kept = [pull for finding, pull in pulls.items() if finding not in left_out]
-    reasons = ", ".join(
-        f"{finding} ({why.removeprefix(NO_INTERVAL)})"
-        for finding, why in left_out.items()
-    )
-    low, high = interval(kept, level) if kept else (np.nan, np.nan)
-    cases = np.sum([pull.cases_of for pull in kept], axis=0) if kept else np.zeros(0)
-    return {
-        "findings": len(kept),
-        "auroc": float(np.mean([pull.auroc for pull in kept])) if kept else np.nan,
-        "low": low,
-        "high": high,
-        "n": len(values),
-        "positives": int(cases.sum()),
-        "positive_patients": int((cases > 0).sum()),
-        "patients": len(set(np.asarray(patients).astype(str))),
-        "dropped": sum(
-            len(values) - pull.cases - pull.controls for pull in pulls.values()
-        ),
-        "note": f"without {reasons}" if reasons else "",
-    }
+    pulls = {k: Pull.of(truth[k], values[k], patients) for k in values}
+    left_out = {k: pull.missing() for k, pull in pulls.items() if pull.missing()}
+    kept = [pull for k, pull in pulls.items() if k not in left_out]
+    dropped = sum(len(values) - pull.images_of.sum() for pull in pulls.values())
+    row = {"findings": len(kept), "auroc": np.nan, "low": np.nan, "high": np.nan}
+    row |= {"n": len(values), "positives": 0, "positive_patients": 0, "patients": 0}
+    row |= {"dropped": int(dropped), "note": without(left_out)}
+    if not kept:
+        return row
+    aurocs = [pull.auroc for pull in kept]
+    more = np.var(aurocs, ddof=1) / len(kept) if sampled and len(kept) > 1 else 0.0
+    row["auroc"] = float(np.mean(aurocs))
+    row["low"], row["high"] = interval(kept, level, more)
+    cases_of = np.sum([pull.cases_of for pull in kept], axis=0)
+    images_of = np.sum([pull.images_of for pull in kept], axis=0)
+    row["positives"] = int(cases_of.sum())
+    row["positive_patients"] = int((cases_of > 0).sum())
+    row["patients"] = int((images_of > 0).sum())
+    return row
 
 
-def interval(pulls: list[Pull], level: float) -> tuple[float, float]:
+def interval(pulls: list[Pull], level: float, more=0.0) -> tuple[float, float]:
     """The interval of the mean AUROC of `pulls`: all values from which it lies less than its error there away.
 
     The error is the one that the patients' pulls have (Obuchowski's clustered DeLong), blended with and shaped by
     Hanley and McNeil's, solved for the true AUROC as Wilson solves for a share: so it has a width at 1, and one lost
-    pair changes little. Student's quantile stands for the part of the error that was estimated.
+    pair changes little. Student's quantile stands for the part of the error that was estimated. `more`: variance from
+    elsewhere.
     """
     auroc = float(np.mean([pull.auroc for pull in pulls]))
     cases, controls = np.mean([pull.sizes() for pull in pulls], axis=0)
     inside = np.clip(auroc, 0.01, 0.99)
-    scale = variance(pulls) / hanley_mcneil(inside, cases, controls)
+    scale = (variance(pulls) + more) / hanley_mcneil(inside, cases, controls)
     freedom = np.mean([pull.freedom() / max(pull.trust(), 1e-6) for pull in pulls])
     reach = student.ppf((1 + level) / 2, freedom)
 

@@ -54,6 +54,11 @@ class Pull:
         return cls(auroc, pulls, cases_of, controls_of, *likeness(y, s, row))
 
     @property
+    def images_of(self) -> np.ndarray:
+        """(P,) labelled images of each patient."""
+        return self.cases_of + self.controls_of
+
+    @property
     def cases(self) -> int:
         return int(self.cases_of.sum())
 
@@ -113,6 +118,12 @@ class Pull:
 def counted(patients: int) -> str:
     """The number with its noun."""
     return f"{patients} patient{'' if patients == 1 else 's'}"
+
+
+def without(left_out: dict[str, str]) -> str:
+    """Which findings are left out of a mean, and why."""
+    parts = [f"{k} ({why.removeprefix(NO_INTERVAL)})" for k, why in left_out.items()]
+    return f"without {', '.join(parts)}" if parts else ""
 
 
 def placements(y, s):
