@@ -7,8 +7,8 @@
 from importlib import import_module
 from importlib.metadata import version
 
-ROOMS = ("findings", "data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail", "show", "check",
-         "book")
+STAGES = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
+ROOMS = ("stats", "findings", *STAGES, "show", "check", "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]
 
