@@ -29,7 +29,10 @@ VISUAL = {k: v for k, v in SMALL.items() if not k.startswith("text")}
 
 
 def squares_table(folder, n=80, size=32):
-    """Noise with a bright square on the patient's left, right, or none; and a report that says so."""
+    """Noise with a bright square on the patient's left, right, or none; and a report that says so.
+
+    n rows for training and validation, then a quarter as many for the test, whose films and words are others.
+    """
     rng, rows = np.random.default_rng(0), []
     for i in range(n):
         side = ("left", "right", "")[i % 3]
@@ -43,7 +46,20 @@ def squares_table(folder, n=80, size=32):
         report = f"FINDINGS: {'There is a square ' + side if side else 'Nothing'}. IMPRESSION: {impression}"
         rows.append({"path": str(path), "patient_id": f"p{i}", "split": "val" if i % 5 == 4 else "train",
                      "report": report, "Lung Lesion": float(bool(side))})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows + [unseen_row(folder, n + i, size) for i in range(n // 4)])
+
+
+def unseen_row(folder, number, size):
+    """A film of nothing but white, and a word that stands in no other report."""
+    path = folder / f"{number:03d}.png"
+    Image.fromarray(np.full((size, size), 255 - number % 9, np.uint8)).save(path)
+    return {
+        "path": str(path),
+        "patient_id": f"p{number}",
+        "split": "test",
+        "report": f"FINDINGS: Xylophone. IMPRESSION: Xylophone {number}.",
+        "Lung Lesion": float(number % 2),
+    }
 
 
 @pytest.fixture(scope="module")
