@@ -7,7 +7,8 @@
 from importlib import import_module
 from importlib.metadata import version
 
-ROOMS = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail", "show", "check", "book")
+STAGES = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
+ROOMS = ("stats", *STAGES, "show", "check", "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+import radwb as rw
 from radwb import probe
 from radwb.data import Scan
 
@@ -139,26 +140,27 @@ def test_one_class_gives_nan_and_its_reason():
     each = scores.auroc(n_boot=50).set_index("finding")
     assert np.isnan(each.auroc["Edema"])
     assert each.note["Edema"] == "no case among 2 labelled images"
-    assert "resamples held one class only" in each.note["Fracture"]
-    assert scores.mean_auroc(n_boot=50).note[0] == "without Edema"
+    assert each.note["Fracture"] == "no interval: cases in 1 patient"
+    said = rw.stats.stated(scores.mean_auroc().iloc[0])
+    assert said == "no number (without Edema (no case among 2 labelled images), Fracture (cases in 1 patient))"
 
 
-def test_mean_takes_its_interval_from_the_same_resamples(table):
-    findings = ["Lung Lesion", "Pneumothorax"]
-    scores = probe.Scores.of(np.random.default_rng(0).normal(size=(len(table), 2)), table, findings)
-    mean, boots = scores.mean_auroc(n_boot=200).iloc[0], scores.resamples(n_boot=200).mean(axis=1)
-    assert mean.auroc == pytest.approx(scores.auroc(n_boot=200).auroc.mean())
-    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(boots, [0.025, 0.975])))
+def test_mean_of_one_finding_is_that_finding(table):
+    scores = probe.Scores.of(np.random.default_rng(0).normal(size=(len(table), 1)), table, ["Lung Lesion"])
+    columns = ["auroc", "low", "high", "n", "positives", "positive_patients", "patients", "dropped", "note"]
+    assert scores.mean_auroc()[columns].equals(scores.auroc()[columns])
 
 
-def test_a_resample_without_a_rare_finding_says_nothing_of_the_mean():
-    values = np.random.default_rng(0).normal(size=(30, 2))
-    truth = pd.DataFrame({"Edema": np.arange(30) % 2, "Fracture": np.arange(30) == 0}).astype(int)
-    scores = probe.Scores(pd.DataFrame(values, columns=list(truth)), truth, np.arange(30))
-    whole = scores.resamples(n_boot=300).dropna().mean(axis=1)
-    assert 100 < len(whole) < 250  # the one fracture is drawn in about 64 of 100
-    mean = scores.mean_auroc(n_boot=300).iloc[0]
-    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(whole, [0.025, 0.975])))
+def test_mean_is_of_the_findings_that_have_an_interval_and_names_the_others(table):
+    truth = table[["Lung Lesion", "Pneumothorax"]].assign(Fracture=np.arange(len(table)) == 0).astype(int)
+    values = pd.DataFrame(np.random.default_rng(0).normal(size=truth.shape), columns=list(truth))
+    scores = probe.Scores(values, truth, table.patient_id.to_numpy())
+    mean, each = scores.mean_auroc().iloc[0], scores.auroc().auroc
+    assert mean.auroc == pytest.approx(each[:2].mean())
+    assert mean.finding == "mean of 2"
+    assert mean.note == "without Fracture (cases in 1 patient)"
+    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(scores.resamples().iloc[:, :2].mean(axis=1),
+                                                                    [0.025, 0.975])), abs=0.02)  # fmt: skip
 
 
 def test_perfect_scores_fall_to_a_coin_when_labels_are_shuffled(table):
@@ -337,12 +339,3 @@ def test_classify_gives_the_heads_probabilities_for_findings_of_the_table(model,
     model.findings = None
     with pytest.raises(ValueError, match="classifier head"):
         probe.classify(model, table)
-
-
-@pytest.mark.parametrize(("scores", "perfect"), [([0, 0, 0, 1, 1], 1), ([1, 1, 1, 0, 0], 0)])
-def test_a_perfect_auroc_is_no_certainty(scores, perfect):
-    truth = pd.DataFrame({"Edema": [0, 0, 0, 1, 1]})
-    row = probe.Scores(pd.DataFrame({"Edema": scores}), truth, np.array(list("abcde"))).auroc().iloc[0]
-    bound = 2 / (2 + 1.959964**2)  # Wilson's for 2 of 2, by hand: n / (n + z^2)
-    assert row.auroc == perfect
-    assert (row.low, row.high) == pytest.approx((bound, 1) if perfect else (0, 1 - bound))

@@ -91,16 +91,21 @@ def imported_rooms(path):
         elif isinstance(node, ast.Import):
             names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("radwb.")}
             assert not any(a.name == "radwb" for a in node.names) or path.parent.name == "book", path
-    return names & {*ROOMS, "show", "check", "book", "cli"}
+    return names & {"stats", *ROOMS, "show", "check", "book", "cli"}
 
 
 def test_rooms_import_only_rooms_to_their_left():
     wrong = []
     for n, room in enumerate(ROOMS):
-        allowed = set(ROOMS[: n + 1])
+        allowed = {"stats", *ROOMS[: n + 1]}
         for path in sorted([*(ROOT / "radwb" / room).rglob("*.py"), *(ROOT / "radwb").glob(f"{room}.py")]):
             wrong += [f"{path.relative_to(ROOT)} imports {other}" for other in imported_rooms(path) - allowed]
     assert not wrong
+
+
+def test_stats_know_nothing_of_radwb():
+    parts = sorted((ROOT / "radwb" / "stats").glob("*.py"))
+    assert {name for path in parts for name in imported_rooms(path)} == {"stats"}
 
 
 def test_show_and_check_know_no_stage():

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude, label
 from sklearn.metrics import average_precision_score
 
-from radwb.probe.scores import resample_patients, wilson
+from radwb.stats import resample_patients, wilson
 
 
 def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: float | None = None) -> dict[str, float]:

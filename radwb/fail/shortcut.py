@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from radwb import data
 from radwb.fail.marker import add_marker, tie
 from radwb.models.model import Model, autocast, image_features
-from radwb.probe import Scores, auroc, resample_patients
+from radwb.probe import Scores
+from radwb.stats import auroc, patient_means
 
 ARMS = {"tie holds": 1.0, "independent": 0.5, "tie broken": 0.0}
 
@@ -190,15 +191,11 @@ def edits(off, on, test, finding, *, n_boot=1000, seed=0) -> pd.DataFrame:
     change, rows = np.asarray(on) - np.asarray(off), []
     for value in (0, 1):
         here = (test[finding] == value).to_numpy()
-        low, high = np.quantile(_patient_means(change[here], test.patient_id[here], n_boot, seed), [0.025, 0.975])
+        low, high = np.quantile(
+            patient_means(change[here], test.patient_id[here], n_boot=n_boot, seed=seed), [0.025, 0.975]
+        )
         rows.append({"finding": value, "added": change[here].mean(), "low": low, "high": high, "n": int(here.sum())})
     return pd.DataFrame(rows)
-
-
-def _patient_means(values, patients, n_boot, seed):
-    row, counts = resample_patients(patients, n_boot=n_boot, seed=seed)
-    weights = counts[row]  # (N, n_boot)
-    return values @ weights / weights.sum(axis=0)
 
 
 def _labelled(table, finding, split):

@@ -2,8 +2,9 @@
 
 from radwb.probe.linear import label_efficiency, linear_probe, recall_at_k, retrieve
 from radwb.probe.prompts import Prompts, class_embedding, classify, text_embeddings, zero_shot
-from radwb.probe.scores import Scores, auroc, bootstrap, resample_patients, stated
+from radwb.probe.scores import Scores
 from radwb.probe.sides import mirrored_sides
+from radwb.stats import auroc, bootstrap, resample_patients, stated
 
 __all__ = [
     "Prompts",

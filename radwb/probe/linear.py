@@ -7,7 +7,8 @@ import pandas as pd
 
 from radwb.data import Scan
 from radwb.probe.prompts import embeddings_of, text_embeddings
-from radwb.probe.scores import Scores, auroc
+from radwb.probe.scores import Scores
+from radwb.stats import auroc
 
 
 def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:

@@ -1,92 +1,24 @@
-"""AUROC with an interval that resamples patients, and the Scores every probe returns."""
+"""The Scores every probe returns: AUROCs with intervals by patient, and their controls."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest, rankdata
 
-CHUNK = 32  # resamples at a time: the working set stays in cache
+from radwb.stats import (
+    Comparison,
+    auroc,
+    bootstrap,
+    clustered_auroc,
+    compare_auroc,
+    mean_clustered_auroc,
+    resample_patients,
+    stated,
+    wilson,
+)
+from radwb.stats.resample import labelled, weighted_auroc
 
-
-def auroc(y, s) -> float:
-    """The chance that a case scores above a control, ties counting half.
-
-    >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
-    0.75
-
-    Args:
-        y: (N,) labels; anything but 1 and 0 (uncertain -1, NaN) is dropped.
-        s: (N,) scores, higher = more likely.
-    Returns:
-        Mann-Whitney's U over the number of pairs; NaN when only one class is there.
-    """
-    y, s, _ = _labelled(y, s)
-    n1 = int(y.sum())
-    n0 = len(y) - n1
-    if n1 == 0 or n0 == 0:
-        return float("nan")
-    return float((rankdata(s)[y].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
-
-
-def resample_patients(patients, *, n_boot=1000, seed=0):
-    """Draw patients with replacement, all images of a patient together.
-
-    Args:
-        patients: (N,) patient of each row.
-    Returns:
-        row (N,) the patient's number of each row, counts (P, n_boot) how often each patient was drawn.
-    """
-    _, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    n = int(row.max()) + 1 if len(row) else 0
-    draws = np.random.default_rng(seed).integers(n, size=(n_boot, n)) if n else np.zeros((n_boot, 0), int)
-    flat = (draws + n * np.arange(n_boot)[:, None]).ravel()
-    counts = np.bincount(flat, minlength=n * n_boot).reshape(n_boot, n)
-    return row, np.ascontiguousarray(counts.T, dtype=np.float32)
-
-
-def bootstrap(y, s, patients, *, n_boot=1000, seed=0) -> np.ndarray:
-    """AUROC of `n_boot` resamples of the patients.
-
-    Two scores of the same rows with the same seed meet the same resamples, so the difference of the
-    two results is a paired comparison.
-
-    Args:
-        y, s: (N,) labels and scores as in `auroc`.
-        patients: (N,) patient of each row; `range(N)` resamples images instead.
-    Returns:
-        (n_boot,) AUROCs, NaN where a resample held one class only.
-    """
-    row, counts = resample_patients(patients, n_boot=n_boot, seed=seed)
-    y, s, keep = _labelled(y, s)
-    return _weighted_auroc(y, s, row[keep], counts)
-
-
-def _labelled(y, s):
-    y, s = np.asarray(y, dtype=float).ravel(), np.asarray(s, dtype=float).ravel()
-    if len(y) != len(s):
-        raise ValueError(f"expected one score a label, got {len(s)} scores for {len(y)} labels")
-    keep = (y == 1) | (y == 0)
-    if np.isnan(s[keep]).any():
-        raise ValueError(f"expected a score for each labelled row, got {int(np.isnan(s[keep]).sum())} NaN")
-    return y[keep] == 1, s[keep], keep
-
-
-def _weighted_auroc(y, s, row, counts):
-    # sorted once; each case then needs only how much control weight lies below it and level with it
-    order = np.argsort(s, kind="stable")
-    y, s, row = y[order], s[order], row[order]
-    controls, cases = row[~y], row[y]
-    below, up_to = (np.searchsorted(s[~y], s[y], side) for side in ("left", "right"))
-    out = np.full(counts.shape[1], np.nan)
-    for start in range(0, counts.shape[1], CHUNK):
-        w = np.ascontiguousarray(counts[:, start : start + CHUNK])
-        cum = np.zeros((len(controls) + 1, w.shape[1]), np.float32)  # whole numbers: exact to 8 million images
-        np.cumsum(w[controls], axis=0, out=cum[1:])
-        won = np.einsum("nb,nb->b", w[cases], cum[below] + cum[up_to], dtype=np.float64) / 2
-        pairs = w[cases].sum(axis=0, dtype=np.float64) * cum[-1]
-        np.divide(won, pairs, out=out[start : start + CHUNK], where=pairs > 0)
-    return out
+__all__ = ["Scores", "auroc", "bootstrap", "resample_patients", "stated", "wilson"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,42 +57,86 @@ class Scores:
         row, counts = resample_patients(self.patient_id, n_boot=n_boot, seed=seed)
         columns = {}
         for finding in self.values:
-            y, s, keep = _labelled(self.truth[finding], self.values[finding])
-            columns[finding] = _weighted_auroc(y, s, row[keep], counts)
+            y, s, keep = labelled(self.truth[finding], self.values[finding])
+            columns[finding] = weighted_auroc(y, s, row[keep], counts)
         return pd.DataFrame(columns)
 
-    def auroc(self, *, n_boot=1000, seed=0) -> pd.DataFrame:
-        """One row a finding: AUROC with its 95 % percentile interval over patients.
+    def auroc(self, *, n_boot=None, seed=None) -> pd.DataFrame:
+        """One row a finding: AUROC with its 95 % interval by patient (`rw.stats.clustered_auroc`).
 
-        An AUROC of 0 or 1 is the same in every resample, which would give it an interval without width. It gets
-        Wilson's, as if it were a share of as many patients as the rarer class has.
+        >>> scores.auroc()[["finding", "auroc", "low", "high", "positive_patients", "note"]]
 
+        Args:
+            n_boot, seed: without effect since the interval needs no resamples; leave them out.
         Returns:
-            finding, auroc, low, high, n and positives (labelled images), patients (of these), dropped
-            (uncertain or not mentioned), note (why a number is missing or weak, else "").
+            finding, auroc, low, high, n and positives (labelled images), positive_patients (with a case), patients
+            (labelled), dropped (images uncertain or not mentioned), note (why a number is missing, else "").
         """
-        return self._table(self.resamples(n_boot=n_boot, seed=seed))
+        rows = []
+        for finding in self.values:
+            row = clustered_auroc(self.truth[finding], self.values[finding], self.patient_id)
+            rows.append({"finding": finding, **row})
+        return pd.DataFrame(rows)
 
-    def mean_auroc(self, *, n_boot=1000, seed=0) -> pd.DataFrame:
-        """The mean over findings, in one row; its interval takes the mean within each resample."""
-        boots = self.resamples(n_boot=n_boot, seed=seed)
-        each = self._table(boots)
-        usable = each.finding[each.auroc.notna()].tolist()
-        low, high = _interval(boots[usable].mean(axis=1, skipna=False))
-        left_out = sorted(set(each.finding) - set(usable))
-        return pd.DataFrame(
-            {
-                "finding": [f"mean of {len(usable)}"],
-                "auroc": [each.auroc.mean()],
-                "low": [low],
-                "high": [high],
-                "n": [len(self.values)],
-                "positives": [int(each.positives.sum())],
-                "patients": [len(set(self.patient_id))],
-                "dropped": [int(each.dropped.sum())],
-                "note": [f"without {', '.join(left_out)}" if left_out else ""],
-            }
-        )
+    def mean_auroc(self, *, n_boot=None, seed=None) -> pd.DataFrame:
+        """The mean over findings in one row (`rw.stats.mean_clustered_auroc`); note names what is left out, and why.
+
+        >>> rw.stats.stated(scores.mean_auroc().iloc[0])
+        '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
+
+        Args:
+            n_boot, seed: without effect, as in `auroc`.
+        """
+        row = mean_clustered_auroc(self.truth, self.values, self.patient_id)
+        findings = row.pop("findings")
+        return pd.DataFrame([{"finding": f"mean of {findings}", **row}])
+
+    def against(self, other, names, *, finding=None, family=1) -> Comparison:
+        """What these scores say better or worse than others of the same images (`rw.stats.compare_auroc`).
+
+        >>> print(twin.against(scores, ("the twin", "zero-shot")))
+
+        Args:
+            other: Scores of the same rows, in the same order.
+            names: of these and of the others, for the sentence.
+            finding: one finding; None compares the means over findings.
+            family: number of comparisons made.
+        Raises:
+            ValueError: the others have other findings, truth or patients.
+        """
+        same = self.truth.equals(other.truth) and list(self.patient_id) == list(other.patient_id)
+        if not same:
+            raise ValueError(
+                f"expected scores of the same {len(self.truth)} images and findings {list(self.truth)}, "
+                f"got others of {len(other.truth)} images and {list(other.truth)}"
+            )
+        findings = list(self.truth) if finding is None else [finding]
+        y, a, b = (frame[findings] for frame in (self.truth, self.values, other.values))
+        several = len(findings) > 1
+        what = f"mean AUROC of {len(findings)}" if several else f"AUROC for {findings[0]}"
+        return compare_auroc(y, a, b, self.patient_id, names=names, what=what, family=family)
+
+    def null(self, n=20, *, seed=0) -> pd.DataFrame:
+        """What labels dealt out to other patients would have given: `n` draws of `shuffled`, and their range.
+
+        >>> rw.stats.stated(scores.null().iloc[-1])
+        '0.50 (0.47 to 0.54; range of 20 shuffles)'
+
+        Args:
+            n: draws.
+            seed: of the first; draw i has seed + i.
+        Returns:
+            one row a finding and one for their mean: finding, auroc (mean of the draws), low, high (the least and the
+            greatest), draws, note.
+        """
+        drawn = []
+        for draw in range(n):
+            truth = self.shuffled(seed + draw).truth
+            drawn.append({finding: auroc(truth[finding], self.values[finding]) for finding in self.values})
+        drawn = pd.DataFrame(drawn)  # (n, K)
+        drawn[f"mean of {len(drawn.columns)}"] = drawn.mean(axis=1)
+        table = pd.DataFrame({"auroc": drawn.mean(), "low": drawn.min(), "high": drawn.max(), "draws": n})
+        return table.assign(note=f"range of {n} shuffles").rename_axis("finding").reset_index()
 
     def shuffled(self, seed=0) -> "Scores":
         """The control: the same scores against labels dealt out to other patients, in whole blocks."""
@@ -171,54 +147,3 @@ class Scores:
         # a block goes to another patient's rows; where sizes differ it spills into the next patient's
         truth.iloc[np.argsort(row, kind="stable")] = self.truth.iloc[np.argsort(dealt[row], kind="stable")].to_numpy()
         return Scores(self.values, truth, self.patient_id)
-
-    def _table(self, boots):
-        return pd.DataFrame([self._row(finding, boots[finding]) for finding in self.values])
-
-    def _row(self, finding, boots):
-        y, _, keep = _labelled(self.truth[finding], self.values[finding])
-        patients, value = np.asarray(self.patient_id)[keep], auroc(self.truth[finding], self.values[finding])
-        low, high = _interval(boots)
-        if value in (0, 1):  # no resample differs; cautious: a share of as many patients as the rarer class has
-            rarer = min(len(set(patients[y])), len(set(patients[~y])))
-            low, high = wilson(int(value) * rarer, rarer)
-        return {
-            "finding": finding,
-            "auroc": value,
-            "low": low,
-            "high": high,
-            "n": len(y),
-            "positives": int(y.sum()),
-            "patients": len(set(patients)),
-            "dropped": int((~keep).sum()),
-            "note": _note(y, boots),
-        }
-
-
-def stated(row, value="auroc") -> str:
-    """A number with its interval, for a sentence.
-
-    >>> stated(scores.mean_auroc().iloc[0])
-    '0.84 (0.80 to 0.88)'
-    """
-    return f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f})"
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, which has a width at 0 and 1 too."""
-    return tuple(map(float, binomtest(hits, n).proportion_ci(method="wilson")))
-
-
-def _interval(boots):
-    boots = np.asarray(boots, dtype=float)
-    boots = boots[~np.isnan(boots)]
-    return tuple(np.quantile(boots, [0.025, 0.975])) if len(boots) else (np.nan, np.nan)
-
-
-def _note(y, boots):
-    if len(y) == 0:
-        return "no labelled image"
-    if y.all() or not y.any():
-        return f"{'no case' if not y.any() else 'no control'} among {len(y)} labelled images"
-    empty = int(np.isnan(boots).sum())
-    return f"{empty} of {len(boots)} resamples held one class only" if empty else ""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from radwb import data
-from radwb.probe.scores import resample_patients
+from radwb.stats import patient_means
 
 
 def mirrored_sides(
@@ -32,11 +32,10 @@ def mirrored_sides(
     with torch.no_grad():
         left, right = model.encode_text([f"{side} {finding.lower()}" for side in ("left", "right")]).cpu().numpy()
     true = np.where(rows[f"{finding} side"] == "left", 1, -1)  # (N,)
-    patient, drawn = resample_patients(rows["patient_id"], n_boot=n_boot, seed=seed)
     out = {}
     for name, images in (("film", squares), ("mirror", squares[:, :, ::-1])):
         hits = embed(model, images) @ (left - right) * true > 0  # (N,)
-        means = np.bincount(patient, hits) @ drawn / (np.bincount(patient) @ drawn)
+        means = patient_means(hits, rows["patient_id"], n_boot=n_boot, seed=seed)
         low, high = np.percentile(means, [2.5, 97.5])
         out[name] = {"right": hits.mean(), "low": low, "high": high, "n": len(hits)}
     return pd.DataFrame(out).T.astype({"n": int})

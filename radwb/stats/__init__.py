@@ -1,0 +1,41 @@
+"""The one home of the statistics: AUROC by patient, paired comparisons and their sentences, means and ratios.
+
+>>> import radwb as rw
+>>> rw.stats.stated(rw.stats.clustered_auroc(y, s, patients))
+'0.84 (0.80 to 0.88)'
+"""
+
+from radwb.stats.clustered import (
+    MIN_CONTROL_PATIENTS,
+    MIN_POSITIVE_PATIENTS,
+    clustered_auroc,
+    mean_clustered_auroc,
+    stated,
+)
+from radwb.stats.comparison import Comparison, compare, compare_auroc, compare_seeds
+from radwb.stats.resample import (
+    auroc,
+    bootstrap,
+    patient_means,
+    ratio,
+    resample_patients,
+    wilson,
+)
+
+__all__ = [
+    "MIN_CONTROL_PATIENTS",
+    "MIN_POSITIVE_PATIENTS",
+    "Comparison",
+    "auroc",
+    "bootstrap",
+    "clustered_auroc",
+    "compare",
+    "compare_auroc",
+    "compare_seeds",
+    "mean_clustered_auroc",
+    "patient_means",
+    "ratio",
+    "resample_patients",
+    "stated",
+    "wilson",
+]

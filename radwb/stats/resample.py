@@ -1,0 +1,173 @@
+"""AUROC, resamples of whole patients, and intervals of shares, means and ratios."""
+
+import numpy as np
+from scipy.stats import binomtest, rankdata
+
+CHUNK = 32  # resamples at a time: the working set stays in cache
+
+
+def auroc(y, s) -> float:
+    """The chance that a case scores above a control, ties counting half.
+
+    >>> auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+
+    Args:
+        y: (N,) labels; anything but 1 and 0 (uncertain -1, NaN) is dropped.
+        s: (N,) scores, higher = more likely.
+    Returns:
+        Mann-Whitney's U over the number of pairs; NaN when only one class is there.
+    """
+    y, s, _ = labelled(y, s)
+    n1 = int(y.sum())
+    n0 = len(y) - n1
+    if n1 == 0 or n0 == 0:
+        return float("nan")
+    return float((rankdata(s)[y].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+
+
+def resample_patients(patients, *, n_boot=1000, seed=0):
+    """Draw patients with replacement, all images of a patient together.
+
+    >>> row, counts = resample_patients(table["patient_id"])
+
+    Args:
+        patients: (N,) patient of each row.
+    Returns:
+        row (N,) the patient's number of each row, counts (P, n_boot) how often each patient was drawn.
+    """
+    _, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    n = int(row.max()) + 1 if len(row) else 0
+    draws = (
+        np.random.default_rng(seed).integers(n, size=(n_boot, n))
+        if n
+        else np.zeros((n_boot, 0), int)
+    )
+    flat = (draws + n * np.arange(n_boot)[:, None]).ravel()
+    counts = np.bincount(flat, minlength=n * n_boot).reshape(n_boot, n)
+    return row, np.ascontiguousarray(counts.T, dtype=np.float32)
+
+
+def bootstrap(y, s, patients, *, n_boot=1000, seed=0) -> np.ndarray:
+    """AUROC of `n_boot` resamples of the patients.
+
+    >>> np.quantile(bootstrap(y, s, table["patient_id"]), [0.025, 0.975])
+
+    Two scores of the same rows with the same seed meet the same resamples, so the difference of the
+    two results is a paired comparison. For an interval take `clustered_auroc`, which covers better.
+
+    Args:
+        y, s: (N,) labels and scores as in `auroc`.
+        patients: (N,) patient of each row; `range(N)` resamples images instead.
+    Returns:
+        (n_boot,) AUROCs, NaN where a resample held one class only.
+    """
+    row, counts = resample_patients(patients, n_boot=n_boot, seed=seed)
+    y, s, keep = labelled(y, s)
+    return weighted_auroc(y, s, row[keep], counts)
+
+
+def labelled(y, s):
+    """Rows whose label is 1 or 0: their labels as bool, their scores, and which rows they are."""
+    y, s = np.asarray(y, dtype=float).ravel(), np.asarray(s, dtype=float).ravel()
+    if len(y) != len(s):
+        raise ValueError(
+            f"expected one score a label, got {len(s)} scores for {len(y)} labels"
+        )
+    keep = (y == 1) | (y == 0)
+    if np.isnan(s[keep]).any():
+        raise ValueError(
+            f"expected a score for each labelled row, got {int(np.isnan(s[keep]).sum())} NaN"
+        )
+    return y[keep] == 1, s[keep], keep
+
+
+def weighted_auroc(y, s, row, counts):
+    """(n_boot,) AUROC of each resample; `row` and `counts` as `resample_patients` gives them."""
+    # sorted once; each case then needs only how much control weight lies below it and level with it
+    order = np.argsort(s, kind="stable")
+    y, s, row = y[order], s[order], row[order]
+    controls, cases = row[~y], row[y]
+    below, up_to = (np.searchsorted(s[~y], s[y], side) for side in ("left", "right"))
+    out = np.full(counts.shape[1], np.nan)
+    for start in range(0, counts.shape[1], CHUNK):
+        w = np.ascontiguousarray(counts[:, start : start + CHUNK])
+        cum = np.zeros(
+            (len(controls) + 1, w.shape[1]), np.float32
+        )  # whole numbers: exact to 8 million images
+        np.cumsum(w[controls], axis=0, out=cum[1:])
+        won = (
+            np.einsum("nb,nb->b", w[cases], cum[below] + cum[up_to], dtype=np.float64)
+            / 2
+        )
+        pairs = w[cases].sum(axis=0, dtype=np.float64) * cum[-1]
+        np.divide(won, pairs, out=out[start : start + CHUNK], where=pairs > 0)
+    return out
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, which has a width at 0 and 1 too.
+
+    >>> wilson(10, 10)
+    (0.7224672001371107, 1.0)
+    """
+    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def patient_means(values, patients, *, n_boot=1000, seed=0) -> np.ndarray:
+    """The mean of `n_boot` resamples of the patients.
+
+    >>> low, high = np.quantile(patient_means(change, table["patient_id"]), [0.025, 0.975])
+
+    Args:
+        values: (N,) or (N, K), one row an image.
+        patients: (N,) patient of each row.
+    Returns:
+        (n_boot,) or (n_boot, K).
+    """
+    row, counts = resample_patients(patients, n_boot=n_boot, seed=seed)
+    weights = counts[row]  # (N, n_boot)
+    totals = weights.sum(axis=0)  # (n_boot,)
+    sums = weights.T @ np.asarray(values, dtype=float)
+    return (sums.T / totals).T
+
+
+def ratio(over, under, patients, *, n_boot=2000, seed=0) -> dict:
+    """A ratio of two means of the same rows, with a 95 % interval by patient that never goes below 0.
+
+    >>> stated(ratio(energy, area, table["patient_id"]), "ratio")
+    '2.31 (1.84 to 2.90)'
+
+    The interval is a bootstrap of the ratio itself: a resample of values from 0 up has a ratio from 0 up.
+
+    Args:
+        over, under: (N,) values from 0 up.
+        patients: (N,) patient of each row.
+    Returns:
+        ratio, low, high, n, patients, note.
+    Raises:
+        ValueError: a value is negative or missing, or `under` has the mean 0.
+    """
+    pairs = np.stack(
+        [np.asarray(over, dtype=float), np.asarray(under, dtype=float)], axis=1
+    )  # (N, 2)
+    wrong = int((~(pairs >= 0)).any(axis=1).sum())
+    if wrong or not pairs[:, 1].sum() > 0:
+        raise ValueError(
+            f"expected values from 0 up and a mean above 0 to divide by, got {wrong} rows that are negative or missing "
+            f"and a mean of {pairs[:, 1].mean():.3g}. Try a difference: rw.stats.compare"
+        )
+    means = patient_means(pairs, patients, n_boot=n_boot, seed=seed)  # (n_boot, 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = means[:, 0] / means[:, 1]
+    undefined = int((~np.isfinite(drawn)).sum())
+    low, high = np.quantile(drawn[np.isfinite(drawn)], [0.025, 0.975])
+    return {
+        "ratio": float(pairs[:, 0].mean() / pairs[:, 1].mean()),
+        "low": float(low),
+        "high": float(high),
+        "n": len(pairs),
+        "patients": len(set(np.asarray(patients).astype(str))),
+        "note": f"{undefined} of {n_boot} resamples divide by 0" if undefined else "",
+    }
