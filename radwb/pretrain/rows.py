@@ -10,7 +10,8 @@ from radwb.curate import check_split, sections
 from radwb.pretrain.captions import caption_of
 
 SPLITS = ("train", "val")  # what a run sees; rows for the test are not even handed on
-NO_REPORT = ("", "nan", "none", "null", "<na>")  # how a missing text looks once it has been through str() or a CSV
+# how a missing text looks once it has been through str() or a CSV
+NO_REPORT = ("", "nan", "none", "null", "<na>")
 
 
 def without_report(reports: pd.Series) -> pd.Series:
