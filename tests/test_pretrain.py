@@ -21,6 +21,7 @@ from radwb.pretrain.captions import Captions, order
 from radwb.pretrain.loop import STUCK, rate
 from radwb.pretrain.losses import masked_bce
 from radwb.pretrain.recipes import Contrastive
+from radwb.pretrain.run import thinned
 
 SMALL = {"width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
 QUICK = {"size": 32, "shape": SMALL, "batch": 16, "epochs": 2, "lr": 1e-3}
@@ -329,6 +330,20 @@ def test_other_files_in_the_folder_are_left_alone(table, tmp_path):
     with pytest.raises(ValueError, match="Try another out"):
         rw.pretrain.fit(table, out=tmp_path, **QUICK)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("steps", [3472, 401, 400, 16])
+def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
+    log = pd.DataFrame({"step": np.arange(1, steps + 1), "loss": np.random.default_rng(0).random(steps)})
+    log["epoch"] = log["step"] * 16 // (steps + 1)
+    log["val_loss"] = log["loss"].where(~log["epoch"].duplicated(keep="last"))
+    few = thinned(log)
+    assert min(steps, 200) <= len(few) <= 400
+    assert few["val_loss"].notna().sum() == 16
+    pd.testing.assert_frame_equal(few, log[log["step"].isin(few["step"])].reset_index(drop=True))
+    assert few["step"].diff().max() <= 2 * steps / 200
+    with pytest.raises(ValueError, match="fewer than 16 epochs, got 16. Try most=32"):
+        thinned(log, 16)
 
 
 # many processes

@@ -121,8 +121,13 @@ def fit(
         print(f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)")
         return runs.Run(out, reused=True)
     fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)
-    about = {"model": model.spec, "n_train": n, "n_val": len(val.rows), "left_out": left_out,
-             "versions": runs.versions()}
+    about = {
+        "model": model.spec,
+        "n_train": n,
+        "n_val": len(val.rows),
+        "left_out": left_out,
+        "versions": runs.versions(),
+    }
     job = Job(model, recipe, learn, val, out, identity, about, resume, save_every, callback, accumulate, chunk, ema,
               max_bad, watts, source and source.samples)  # fmt: skip
     fabric.launch(train, job)
