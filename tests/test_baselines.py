@@ -196,3 +196,14 @@ def test_a_swapped_prompt_is_named_as_the_better_one(table):
     assert shown.rival["Edema"] == "Pneumonia"
     assert shown.verdict.tolist() == ["behind", "behind", "ahead"]
     assert "one of 6 comparisons" in shown.sentence["Edema"]
+
+
+def test_a_mean_says_which_findings_it_leaves_out_and_counts_the_rest(table):
+    rare = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
+    twins = [scores_of(rare, noise(table, 3, seed=seed)) for seed in range(2)]
+    shown = probe.side_by_side({"one": twins[0], "two": twins})
+    mean = shown[shown["finding"] == "mean of 2"]
+    assert mean["note"].tolist() == ["without Edema (cases in 1 patient)"] * 2
+    edema = shown[shown["finding"] == "Edema"].set_index("scored")
+    assert edema["low"].isna().all()
+    assert edema.note["two"] == "no interval: cases in 1 patient"

@@ -152,7 +152,7 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
         for name in listed:
             rows.append(_row(listed, name, reference, [finding], finding, family))
     if len(findings) > 1:
-        mean = f"mean of {len(findings)}"
+        mean = listed[reference][0].mean_auroc().finding[0]
         for name in listed:
             rows.append(_row(listed, name, reference, findings, mean, len(listed) - 1))
     return pd.DataFrame(rows)
@@ -161,9 +161,8 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
 def _row(listed, name, reference, findings, called, family):
     own = listed[name]
     seeds = len(own)
-    truth, values, patients = _columns(own, findings, seeds)
     row = {"finding": called, "scored": name, "seeds": seeds}
-    row |= _auroc(truth, values, patients)
+    row |= _auroc(own, findings)
     if name == reference:
         return row | {"difference": np.nan, "verdict": "", "sentence": ""}
     times = max(seeds, len(listed[reference]))
@@ -180,13 +179,21 @@ def _row(listed, name, reference, findings, called, family):
     }
 
 
-def _auroc(truth, values, patients):
+def _auroc(scores, findings):
+    """The AUROC of one finding, or a mean, over the seeds; counts and notes are the first seed's."""
+    truth, values, patients = _columns(scores, findings, len(scores))
     if len(truth.columns) == 1:
         return clustered_auroc(truth.iloc[:, 0], values.iloc[:, 0], patients)
-    row = mean_clustered_auroc(truth, values, patients)
-    row["positives"] = int((truth == 1).any(axis=1).sum())  # a seed is no film
-    row.pop("findings")
-    return row
+    over_seeds = mean_clustered_auroc(truth, values, patients)
+    if len(findings) == 1:
+        first, label = scores[0], findings[0]
+        row = clustered_auroc(first.truth[label], first.values[label], patients)
+    else:
+        row = mean_clustered_auroc(*_columns(scores, findings, 1))
+        row.pop("findings")
+    if row["note"] and np.isnan(over_seeds["auroc"]):
+        return row
+    return row | {key: over_seeds[key] for key in ("auroc", "low", "high")}
 
 
 def _columns(scores, findings, times):
@@ -196,8 +203,9 @@ def _columns(scores, findings, times):
     for seed in range(times):
         one = scores[min(seed, len(scores) - 1)]
         for finding in findings:
-            truth[f"{finding}, {seed}"] = one.truth[finding]
-            values[f"{finding}, {seed}"] = one.values[finding]
+            column = finding if times == 1 else f"{finding}, seed {seed}"
+            truth[column] = one.truth[finding]
+            values[column] = one.values[finding]
     return pd.DataFrame(truth), pd.DataFrame(values), scores[0].patient_id
 
 
