@@ -6,9 +6,10 @@ Chosen on: validation patients of the notebooks' cohort (seed 0) and one half of
 RADWB_MIRROR names. Shown on: the other half, which nothing was chosen on. "any + w pair" is any way of reporting plus w
 times the pair's log odds: w = 0.5 is pool "both".
 
-Why "any" fails on real films, in the last columns: how the likelihoods of the phrases for and against correlate over
-the films without the finding. Where the one rises as the other falls (simulator, below 0), either ranks films; where
-both rise together, the film is nearer to all sentences, and only their difference says something.
+Why "any" fails on some real films, two things are printed for. How the likelihoods of the phrases for and against
+correlate over the films without the finding: where the one rises as the other falls (below 0), either ranks films;
+where both rise together, a film is nearer to all sentences, and only their difference says something. And what the
+denials alone are worth: where they carry to real films and the statements don't, a pool without them has nothing.
 """
 
 import sys
@@ -57,13 +58,12 @@ def variants(model, table, findings):
         mixed = pools["any"].values + weight * odds
         name = f"any + {weight:g} pair"
         pools[name] = rw.probe.Scores.of(mixed, table, findings)
-    return pools | {"any - any denial": against_denials(model, table, findings, Z)}
-
-
-def against_denials(model, table, findings, Z):
-    """The likelihood ratio of any phrase for and any against: the obvious repair."""
-    values = np.stack([np.subtract(*likelihoods(model, Z, f)) for f in findings], 1)
-    return rw.probe.Scores.of(values, table, findings)
+    both_sides = [likelihoods(model, Z, finding) for finding in findings]
+    ratio = np.stack([yes - no for yes, no in both_sides], axis=1)
+    denied = np.stack([-no for _, no in both_sides], axis=1)
+    pools["any - any denial"] = rw.probe.Scores.of(ratio, table, findings)
+    pools["denials alone"] = rw.probe.Scores.of(denied, table, findings)
+    return pools
 
 
 def likelihoods(model, Z, finding):
@@ -96,7 +96,9 @@ def main(name="radwb-tiny"):
         ):
             rows.append((films, how, said, sentence))
         together = moved_together(model, table, findings)
-        print(f"{films}: phrases for and against correlate {together:+.2f}")
+        print(f"\n{films}: phrases for and against correlate {together:+.2f}")
+        each = shown.pivot(index="finding", columns="scored", values="auroc")
+        print(each[["pair", "any", "denials alone"]].round(2).to_string())
     columns = ["films", "how", "mean AUROC", "pair against it"]
     print(pd.DataFrame(rows, columns=columns).to_string(index=False))
 

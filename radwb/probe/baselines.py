@@ -99,8 +99,7 @@ def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
     """
     features = {model.name: [embeddings_of(model, table, embeddings)]}
     if seeds:
-        twins = untrained(model, seeds)
-        features["untrained tower"] = [embeddings_of(twin, table) for twin in twins]
+        features["untrained tower"] = _embedded(untrained(model, seeds), table)
     for size in sizes:
         pixels = raw_pixels(table, size, fit=model.fit)
         features[f"{size} x {size} pixels"] = [pixels]
@@ -156,6 +155,14 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
         for name in listed:
             rows.append(_row(listed, name, reference, findings, mean, len(listed) - 1))
     return pd.DataFrame(rows)
+
+
+def _embedded(towers, table):
+    """(N, E) of each tower; the films are read once, since towers of one shape want the same squares."""
+    from radwb import models
+
+    squares = data.images(table, towers[0].size, fit=towers[0].fit)
+    return [models.embed(tower, squares) for tower in towers]
 
 
 def _row(listed, name, reference, findings, called, family):

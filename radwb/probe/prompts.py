@@ -135,9 +135,10 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
     >>> zero_shot(model, table, ["Pneumothorax"], pool="both").auroc()
 
     Which pool to take: "any" on films like those the model was trained on, "pair" or "both" on films from anywhere
-    else. The place of a film of another kind is shifted as a whole, nearer to all sentences or farther from them, and
-    only a difference of sentences takes that out. With radwb-tiny "any" is the best of the three on virtual patients
-    and near a guess on real films, where "both" is no worse than a pair (`benchmarks/pools.py`).
+    else. A film of another kind may lie nearer to all sentences, or farther from them, and only a difference of
+    sentences takes that out; or the denials carry to it and the statements don't. With radwb-tiny "any" is the best of
+    the three on virtual patients and a guess on children's real films, where "both" is as good as a pair
+    (`benchmarks/pools.py` measures all of it).
 
     Args:
         model: an image-text Model.
