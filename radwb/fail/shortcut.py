@@ -72,7 +72,7 @@ class ShortcutResult:
     """What the dial did.
 
     Attributes:
-        table: strength, arm, auroc, low, high, n, positives, patients, marker_only (AUROC of "is there a
+        table: strength, arm, the numbers of `Scores.auroc`, marker_only (AUROC of "is there a
             marker?" in that arm). The same unseen images in every arm; only the marker moves.
         edits: strength, finding (0, 1), added (mean change of the logit when the marker is pasted on the same
             image), low, high (over patients), n. Taking it off is the same pair read backwards.
@@ -181,7 +181,7 @@ def arms(off, on, test, finding, *, seed=0, n_boot=1000) -> pd.DataFrame:
         marked = tie(y, strength, seed=seed + 1)
         scores = Scores.of(np.where(marked, on, off)[:, None], test, [finding])
         row = scores.auroc(n_boot=n_boot, seed=seed).iloc[0]
-        kept = row[["auroc", "low", "high", "n", "positives", "patients"]].to_dict()
+        kept = row.drop(["finding", "dropped"]).to_dict()
         rows.append({"arm": arm, **kept, "marker_only": auroc(y, marked)})
     return pd.DataFrame(rows)
 

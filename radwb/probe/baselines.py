@@ -139,7 +139,8 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
         reference: what the others are compared with; None takes the first.
     Returns:
         one row a name and finding, and where there are several one for their mean: finding, scored (the name), auroc,
-        low, high, positives, positive_patients, patients, seeds, note; difference, difference_low, difference_high,
+        low, high, positives, positive_patients, patients, seeds, seed_low and seed_high (the least and the greatest
+        AUROC of a seed; the interval is by patient alone), note; difference, difference_low, difference_high,
         verdict and sentence of the reference against it (`rw.stats.compare_auroc`, corrected for the number of rows).
     """
     listed = {name: _listed(each) for name, each in scores.items()}
@@ -170,11 +171,14 @@ def _row(listed, name, reference, findings, called, family):
     seeds = len(own)
     row = {"finding": called, "scored": name, "seeds": seeds}
     row |= _auroc(own, findings)
+    of_seeds = [_auroc([one], findings)["auroc"] for one in own]
+    row |= {"seed_low": min(of_seeds), "seed_high": max(of_seeds)}
     if name == reference:
         return row | {"difference": np.nan, "verdict": "", "sentence": ""}
     times = max(seeds, len(listed[reference]))
-    first = _columns(listed[reference], findings, times)[1]
-    truth, values, patients = _columns(own, findings, times)
+    enough = _with_interval(own[0], findings)
+    first = _columns(listed[reference], enough, times)[1]
+    truth, values, patients = _columns(own, enough, times)
     names = (reference, name)
     compared = compare_auroc(truth, first, values, patients, names=names, family=family)
     return row | {
@@ -201,6 +205,13 @@ def _auroc(scores, findings):
     if row["note"] and np.isnan(over_seeds["auroc"]):
         return row
     return row | {key: over_seeds[key] for key in ("auroc", "low", "high")}
+
+
+def _with_interval(scores, findings):
+    """The findings of enough patients for one, all where none is."""
+    each = scores.auroc()
+    kept = set(each["finding"][each["low"].notna()])
+    return [finding for finding in findings if finding in kept] or findings
 
 
 def _columns(scores, findings, times):

@@ -75,11 +75,10 @@ def forest(
         middle = table[value].to_numpy(float)
         error = dict(array=table["high"] - middle, arrayminus=middle - table["low"], thickness=2.5, width=0)
         marker = dict(size=11, color=COLOURS[n % 8], symbol=SYMBOLS[n % 6])
-        ends = zip(middle, table["low"], table["high"], strict=True)
-        text = [f"{m:.3f} ({low:.3f} to {high:.3f})" for m, low, high in ends]
+        text = [hover_text(row, value) for _, row in table.iterrows()]
         hover = dict(text=text, hovertemplate=f"%{{text}}<extra>{name}</extra>", name=name, showlegend=bool(name))
         figure.add_trace(go.Scatter(x=middle, y=rows, error_x=error, mode="markers", marker=marker, **hover))
-    ends = [t[c].min() for t in series.values() for c in ("low", "high")] + [t["high"].max() for t in series.values()]
+    ends = [x for t in series.values() for c in (value, "low", "high") for x in (t[c].min(), t[c].max())]
     if line is not None:
         figure.add_vline(line, line=dict(color=FAINT, dash="dash", width=1.5))
         ends.append(line)
@@ -91,6 +90,14 @@ def forest(
     return figure.update_xaxes(title_text=x_title, range=[np.nanmin(ends) - pad, np.nanmax(ends) + pad])
 
 
+def hover_text(row: pd.Series, value: str) -> str:
+    """The number with its interval and its note."""
+    interval = "" if np.isnan(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
+    note = row.get("note", "")
+    parts = [part for part in (interval, note if isinstance(note, str) else "") if part]
+    return f"{row[value]:.3f} ({'; '.join(parts)})" if parts else f"{row[value]:.3f}"
+
+
 def finding_column(table: pd.DataFrame) -> list[str]:
     return [str(f) for f in (table["finding"] if "finding" in table.columns else table.index)]
 
@@ -99,7 +106,8 @@ def behind(series: Mapping[str, pd.DataFrame]) -> str:
     """What stands behind the rows of a forest, in words."""
     table, parts = next(iter(series.values())), []
     table = table[[not f.startswith("mean ") for f in finding_column(table)]]
-    for column, words in (("n", "images"), ("patients", "patients"), ("positives", "positives")):
+    for column in ("n", "patients", "positives", "positive_patients"):
+        words = "images" if column == "n" else column.replace("_", " ")
         if column in table.columns and len(table):
             low, high = int(table[column].min()), int(table[column].max())
             parts.append(f"{low:,} {words}" if low == high else f"{low:,} to {high:,} {words} a finding")

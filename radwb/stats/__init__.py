@@ -5,14 +5,9 @@
 '0.84 (0.80 to 0.88)'
 """
 
-from radwb.stats.clustered import (
-    MIN_CONTROL_PATIENTS,
-    MIN_POSITIVE_PATIENTS,
-    clustered_auroc,
-    mean_clustered_auroc,
-    stated,
-)
+from radwb.stats.clustered import clustered_auroc, mean_clustered_auroc, stated
 from radwb.stats.comparison import Comparison, compare, compare_auroc, compare_seeds
+from radwb.stats.pull import MIN_CONTROL_PATIENTS, MIN_POSITIVE_PATIENTS
 from radwb.stats.resample import (
     auroc,
     bootstrap,

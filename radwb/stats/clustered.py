@@ -1,15 +1,10 @@
 """AUROC with an interval that knows that the images of one patient are alike."""
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import expit, logit
+from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from radwb.stats.resample import labelled
-
-MIN_POSITIVE_PATIENTS = 8
-MIN_CONTROL_PATIENTS = 8
+from radwb.stats.pull import Pull, hanley_mcneil, without
 
 
 def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
@@ -35,168 +30,81 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
         "auroc": pull.auroc,
         "low": low,
         "high": high,
-        "n": pull.cases + pull.controls,
+        "n": int(pull.images_of.sum()),
         "positives": pull.cases,
         "positive_patients": int((pull.cases_of > 0).sum()),
-        "patients": int((pull.cases_of + pull.controls_of > 0).sum()),
-        "dropped": len(np.asarray(y)) - pull.cases - pull.controls,
+        "patients": int((pull.images_of > 0).sum()),
+        "dropped": len(np.asarray(y)) - int(pull.images_of.sum()),
         "note": note,
     }
 
 
-def mean_clustered_auroc(truth, values, patients, *, level=0.95) -> dict:
-    """The mean AUROC over findings with its interval by patient; findings of too few patients are left out and named.
+def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) -> dict:
+    """The mean AUROC over findings with its interval by patient; those of too few patients are left out and named.
 
     >>> stated(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
     '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
     Args:
-        truth, values: DataFrames (N, K) of labels and scores, one column a finding.
+        truth, values: DataFrames (N, K) of labels and scores, one column a finding (or a training).
         patients: (N,) patient of each row.
+        sampled: the columns are a sample, such as trainings that differ by chance: their own spread counts, too.
         level: of the interval.
     Returns:
-        the keys of `clustered_auroc`; note names what was left out and why.
+        findings (in the mean) and the keys of `clustered_auroc`; note says what was left out and why.
     """
-    pulls = {
-        finding: Pull.of(truth[finding], values[finding], patients)
-        for finding in values
-    }
-    left_out = {
-        finding: pull.missing() for finding, pull in pulls.items() if pull.missing()
-    }
-    kept = [pull for finding, pull in pulls.items() if finding not in left_out]
-    reasons = ", ".join(
-        f"{finding} ({why.removeprefix(NO_INTERVAL)})"
-        for finding, why in left_out.items()
-    )
-    low, high = interval(kept, level) if kept else (np.nan, np.nan)
-    cases = np.sum([pull.cases_of for pull in kept], axis=0) if kept else np.zeros(0)
-    return {
-        "findings": len(kept),
-        "auroc": float(np.mean([pull.auroc for pull in kept])) if kept else np.nan,
-        "low": low,
-        "high": high,
-        "n": len(values),
-        "positives": int(cases.sum()),
-        "positive_patients": int((cases > 0).sum()),
-        "patients": len(set(np.asarray(patients).astype(str))),
-        "dropped": sum(
-            len(values) - pull.cases - pull.controls for pull in pulls.values()
-        ),
-        "note": f"without {reasons}" if reasons else "",
-    }
+    pulls = {k: Pull.of(truth[k], values[k], patients) for k in values}
+    left_out = {k: pull.missing() for k, pull in pulls.items() if pull.missing()}
+    kept = [pull for k, pull in pulls.items() if k not in left_out]
+    dropped = sum(len(values) - pull.images_of.sum() for pull in pulls.values())
+    row = {"findings": len(kept), "auroc": np.nan, "low": np.nan, "high": np.nan}
+    row |= {"n": len(values), "positives": 0, "positive_patients": 0, "patients": 0}
+    row |= {"dropped": int(dropped), "note": without(left_out)}
+    if not kept:
+        return row
+    aurocs = [pull.auroc for pull in kept]
+    more = np.var(aurocs, ddof=1) / len(kept) if sampled and len(kept) > 1 else 0.0
+    row["auroc"] = float(np.mean(aurocs))
+    row["low"], row["high"] = interval(kept, level, more)
+    cases_of = np.sum([pull.cases_of for pull in kept], axis=0)
+    images_of = np.sum([pull.images_of for pull in kept], axis=0)
+    row["positives"] = int(cases_of.sum())
+    row["positive_patients"] = int((cases_of > 0).sum())
+    row["patients"] = int((images_of > 0).sum())
+    return row
 
 
-NO_INTERVAL = "no interval: "
+def interval(pulls: list[Pull], level: float, more=0.0) -> tuple[float, float]:
+    """The interval of the mean AUROC of `pulls`: all values from which it lies less than its error there away.
 
-
-@dataclass(frozen=True, eq=False)
-class Pull:
-    """How far each patient pulls an AUROC up or down: what its variance by patient is made of.
-
-    Obuchowski 1997 (doi 10.2307/2533958), after DeLong et al. 1988: a case's placement is the share of the controls
-    that it outranks, a control's the share of the cases that outrank it. A patient's pull is the sum of what its
-    images' placements add to the AUROC beyond the mean.
-
-    Attributes:
-        auroc: NaN with one class only.
-        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image.
-        cases_of, controls_of: (P,) images of each patient.
+    The error is the one that the patients' pulls have (Obuchowski's clustered DeLong), blended with and shaped by
+    Hanley and McNeil's, solved for the true AUROC as Wilson solves for a share: so it has a width at 1, and one lost
+    pair changes little. Student's quantile stands for the part of the error that was estimated. `more`: variance from
+    elsewhere.
     """
+    auroc = float(np.mean([pull.auroc for pull in pulls]))
+    cases, controls = np.mean([pull.sizes() for pull in pulls], axis=0)
+    inside = np.clip(auroc, 0.01, 0.99)
+    scale = (variance(pulls) + more) / hanley_mcneil(inside, cases, controls)
+    freedom = np.mean([pull.freedom() / max(pull.trust(), 1e-6) for pull in pulls])
+    reach = student.ppf((1 + level) / 2, freedom)
 
-    auroc: float
-    pulls: np.ndarray
-    cases_of: np.ndarray
-    controls_of: np.ndarray
-
-    @classmethod
-    def of(cls, y, s, patients) -> "Pull":
-        names, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-        y, s, keep = labelled(y, s)
-        row = row[keep]
-        cases_of = np.bincount(row[y], minlength=len(names))
-        controls_of = np.bincount(row[~y], minlength=len(names))
-        if y.all() or not y.any():
-            return cls(np.nan, np.full(len(names), np.nan), cases_of, controls_of)
-        won, kept_off = placements(y, s)
-        auroc = float(won.mean())
-        pulls = np.zeros(len(names))
-        for placed, rows in ((won, row[y]), (kept_off, row[~y])):
-            patients_here = len(set(rows))
-            few = np.sqrt(
-                patients_here / max(patients_here - 1, 1)
-            )  # as n / (n - 1) in a variance
-            pulls += (
-                few
-                * np.bincount(rows, placed - auroc, minlength=len(names))
-                / len(placed)
-            )
-        return cls(auroc, pulls, cases_of, controls_of)
-
-    @property
-    def cases(self) -> int:
-        return int(self.cases_of.sum())
-
-    @property
-    def controls(self) -> int:
-        return int(self.controls_of.sum())
-
-    def missing(self) -> str:
-        """Why this AUROC has no interval; "" where it has one."""
-        n = self.cases + self.controls
-        if n == 0:
-            return "no labelled image"
-        if not self.cases or not self.controls:
-            return f"no {'control' if self.cases else 'case'} among {n} labelled images"
-        with_case, with_control = (
-            (of > 0).sum() for of in (self.cases_of, self.controls_of)
+    def beyond(truth):
+        return abs(auroc - truth) - reach * np.sqrt(
+            scale * hanley_mcneil(truth, cases, controls)
         )
-        if with_case < MIN_POSITIVE_PATIENTS:
-            return f"{NO_INTERVAL}cases in {_patients(with_case)}"
-        if with_control < MIN_CONTROL_PATIENTS:
-            return f"{NO_INTERVAL}controls in {_patients(with_control)}"
-        return ""
 
-    def freedom(self) -> float:
-        """Degrees of freedom: as many patients of the rarer class as count, less one."""
-        return min(effective(self.cases_of), effective(self.controls_of)) - 1
+    edge = 1e-9  # at 0 and 1 the error is 0, too: a second root
+    low = brentq(beyond, 0, min(auroc, 1 - edge)) if auroc > 0 else 0.0
+    high = brentq(beyond, max(auroc, edge), 1) if auroc < 1 else 1.0
+    return float(low), float(high)
 
 
-def _patients(number):
-    return f"{number} patient{'' if number == 1 else 's'}"
-
-
-def placements(y, s):
-    """Share of the controls that each case outranks (cases,), of the cases that outrank each control (controls,)."""
-    cases, controls = np.sort(s[y]), np.sort(s[~y])
-    won = np.searchsorted(controls, s[y], "left") + np.searchsorted(
-        controls, s[y], "right"
-    )
-    lost = np.searchsorted(cases, s[~y], "left") + np.searchsorted(
-        cases, s[~y], "right"
-    )
-    return won / (2 * len(controls)), 1 - lost / (2 * len(cases))
-
-
-def effective(sizes) -> float:
-    """As how many patients of equal size these count (Kish): 21, 3, 1 and 1 images make 1.5.
-
-    >>> effective(np.array([21, 3, 1, 1]))
-    1.495...
-    """
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
-
-
-def interval(pulls: list[Pull], level: float) -> tuple[float, float]:
-    """The interval of the mean AUROC of `pulls`, on the logit scale."""
-    auroc = np.mean([pull.auroc for pull in pulls])
-    error = np.sqrt((np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum())
-    freedom = max(np.mean([pull.freedom() for pull in pulls]), 1)
-    reach = (
-        student.ppf((1 + level) / 2, freedom) * error / max(auroc * (1 - auroc), 1e-9)
-    )
-    middle = logit(np.clip(auroc, 1e-9, 1 - 1e-9))
-    return float(expit(middle - reach)), float(expit(middle + reach))
+def variance(pulls: list[Pull]) -> float:
+    """Of the mean AUROC of `pulls`, whose patients are the same."""
+    own = (np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum()
+    more = [pull.variance() - (pull.pulls**2).sum() for pull in pulls]
+    return float(max(own + np.sum(more) / len(pulls) ** 2, own / 2))
 
 
 def stated(row, value="auroc") -> str:

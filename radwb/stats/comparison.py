@@ -7,7 +7,8 @@ import pandas as pd
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from radwb.stats.clustered import NO_INTERVAL, Pull
+from radwb.stats.pull import NO_INTERVAL, Pull, without
+from radwb.stats.resample import half_means, typical, unequal
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Comparison:
         n: how many units the interval stands on.
         unit: "patients" or "seeds".
         family: number of comparisons that were made together.
-        note: why there is no interval, else "".
+        note: why there is no interval, or which findings are left out and why; else "".
     """
 
     names: tuple[str, str]
@@ -59,12 +60,16 @@ class Comparison:
         return f"{side} by {abs(self.difference):.2f} {self._interval(np.sign(self.difference))}"
 
     def _interval(self, sign):
-        behind = f"{self.n} {self.unit}"
+        unit = self.unit.removesuffix("s") if self.n == 1 else self.unit
+        about = [f"{self.n} {unit}"]
         if np.isnan(self.low):
-            return f"({self.note or NO_INTERVAL.rstrip(': ')}; {behind})"
-        ends = sorted((sign * self.low, sign * self.high))
-        several = f"; one of {self.family} comparisons" if self.family > 1 else ""
-        return f"({ends[0]:.2f} to {ends[1]:.2f}; {behind}{several})"
+            return f"({self.note or 'no interval'}; {about[0]})"
+        low, high = sorted((sign * self.low, sign * self.high))
+        if self.family > 1:
+            about.append(f"one of {self.family} comparisons")
+        if self.note:
+            about.append(self.note)
+        return f"({low:.2f} to {high:.2f}; {'; '.join(about)})"
 
     def row(self) -> dict:
         """For a table: a, b, what, difference, low, high, p, n, unit, family, verdict, note."""
@@ -109,37 +114,19 @@ def compare(
         raise ValueError(
             f"expected one number of each for {len(row)} rows, got {gap.shape} with {int(np.isnan(gap).sum())} missing"
         )
-    images = np.bincount(row).astype(float)  # (P,)
-    halves = (
-        np.random.default_rng(seed).random((max(n_boot, 400 * family), len(images)))
-        < 0.5
-    )
-    with np.errstate(invalid="ignore"):
-        means = (halves @ np.bincount(row, gap)) / (halves @ images)
+    images = np.bincount(row)  # (P,)
+    draws = max(n_boot, 400 * family)
+    mean = float(gap.mean())
+    halves = half_means(np.bincount(row, gap), images, draws=draws, seed=seed)
+    means = mean + unequal(images) * (halves - mean)
     low, high, p = typical(means, 0.05 / family)
-    note = "" if np.isfinite([low, high]).all() else f"{NO_INTERVAL}too few"
-    low, high = (low, high) if not note else (np.nan, np.nan)
+    if not np.isfinite([low, high]).all():
+        low = high = np.nan
+    note = f"{NO_INTERVAL}too few" if np.isnan(low) else ""
+    n = len(images)
     return Comparison(
-        tuple(names),
-        what,
-        float(gap.mean()),
-        low,
-        high,
-        p,
-        len(images),
-        "patients",
-        family,
-        note,
+        tuple(names), what, mean, low, high, p, n, "patients", family, note
     )
-
-
-def typical(means, alpha):
-    """(low, high) that hold 1 - alpha of `means`, and p of 0; an empty half (NaN) may lie on either side."""
-    least, most = np.nan_to_num(means, nan=-np.inf), np.nan_to_num(means, nan=np.inf)
-    low = np.quantile(least, alpha / 2, method="lower")
-    high = np.quantile(most, 1 - alpha / 2, method="higher")
-    p = 2 * (1 + min((least <= 0).sum(), (most >= 0).sum())) / (1 + len(means))
-    return float(low), float(high), float(min(p, 1))
 
 
 def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Comparison:
@@ -155,45 +142,35 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
         patients: (N,) patient of each row.
         names, what, family: as in `compare`.
     """
-    y, a, b = (
-        pd.DataFrame(np.asarray(x), columns=getattr(x, "columns", None))
-        for x in (y, a, b)
-    )
+    y, a, b = (by_finding(values) for values in (y, a, b))
     if not list(y) == list(a) == list(b):
         raise ValueError(
             f"expected the same findings, got {list(y)}, {list(a)} and {list(b)}"
         )
-    pairs = [(Pull.of(y[k], a[k], patients), Pull.of(y[k], b[k], patients)) for k in y]
-    kept = [pair for pair in pairs if not pair[0].missing()]
-    n = len(set(np.asarray(patients).astype(str)))
+    ours = {k: Pull.of(y[k], a[k], patients) for k in y}
+    theirs = {k: Pull.of(y[k], b[k], patients) for k in y}
+    left_out = {k: pull.missing() for k, pull in ours.items() if pull.missing()}
+    kept = [k for k in y if k not in left_out]
+    gaps = [ours[k].auroc - theirs[k].auroc for k in kept or y]
+    gap = float(np.mean(gaps))
+    seen = np.sum([ours[k].images_of for k in kept or y], axis=0) > 0
+    n = int(seen.sum())
+    common = (tuple(names), what, gap)
     if not kept:
-        gap = float(np.mean([one.auroc - other.auroc for one, other in pairs]))
-        return Comparison(
-            tuple(names),
-            what,
-            gap,
-            np.nan,
-            np.nan,
-            np.nan,
-            n,
-            "patients",
-            family,
-            pairs[0][0].missing(),
-        )
-    gap = float(np.mean([one.auroc - other.auroc for one, other in kept]))
-    error = np.sqrt(
-        (np.mean([one.pulls - other.pulls for one, other in kept], axis=0) ** 2).sum()
-    )
-    freedom = max(np.mean([one.freedom() for one, _ in kept]), 1)
+        why = without(left_out) if len(left_out) > 1 else left_out[list(y)[0]]
+        return Comparison(*common, np.nan, np.nan, np.nan, n, family=family, note=why)
+    pulls = np.mean([ours[k].pulls - theirs[k].pulls for k in kept], axis=0)  # (P,)
+    error = np.sqrt((pulls**2).sum())
+    freedom = np.mean([ours[k].freedom() for k in kept])
     reach = student.ppf(1 - 0.025 / family, freedom) * error
-    p = (
-        float(2 * student.sf(abs(gap) / error, freedom))
-        if error > 0
-        else float(gap == 0)
-    )
-    return Comparison(
-        tuple(names), what, gap, gap - reach, gap + reach, p, n, "patients", family
-    )
+    p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
+    ends = (gap - reach, gap + reach, float(p))
+    return Comparison(*common, *ends, n, family=family, note=without(left_out))
+
+
+def by_finding(values) -> pd.DataFrame:
+    """(N,) or (N, K) as a table with one column a finding."""
+    return pd.DataFrame(np.asarray(values), columns=getattr(values, "columns", None))
 
 
 def compare_seeds(a, b=None, *, names, what="mean", family=1) -> Comparison:

@@ -1,0 +1,201 @@
+"""What each patient adds to an AUROC: the parts of its variance when the images of one patient are alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from radwb.stats.resample import labelled
+
+MIN_POSITIVE_PATIENTS = 5  # benchmarks/coverage.py: the interval covers from here on
+MIN_CONTROL_PATIENTS = 5
+NO_INTERVAL = "no interval: "
+LOST = 2  # so many lost cases weigh as much as the model of an AUROC's variance does
+
+
+@dataclass(frozen=True, eq=False)
+class Pull:
+    """How far each patient pulls an AUROC up or down, and how alike its images are.
+
+    Obuchowski 1997 (doi 10.2307/2533958), after DeLong et al. 1988: a case's placement is the share of the controls
+    that it outranks, a control's the share of the cases that outrank it. A patient's pull is the sum of what its
+    images' placements add to the AUROC beyond the mean; the squares of all pulls sum to the AUROC's variance.
+
+    Attributes:
+        auroc: NaN with one class only.
+        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image.
+        cases_of, controls_of: (P,) images of each patient.
+        alike: correlation of a patient's scores within a class, 0 to 1.
+        alike_across: the same between a patient's cases and controls, taken to be lower the less is known of it.
+    """
+
+    auroc: float
+    pulls: np.ndarray
+    cases_of: np.ndarray
+    controls_of: np.ndarray
+    alike: float = 1.0
+    alike_across: float = 0.0
+
+    @classmethod
+    def of(cls, y, s, patients) -> "Pull":
+        names, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+        y, s, keep = labelled(y, s)
+        row = row[keep]
+        cases_of = np.bincount(row[y], minlength=len(names))
+        controls_of = np.bincount(row[~y], minlength=len(names))
+        if y.all() or not y.any():
+            nothing = np.full(len(names), np.nan)
+            return cls(np.nan, nothing, cases_of, controls_of)
+        of_cases, of_controls = placements(y, s)
+        auroc = float(of_cases.mean())
+        pulls = summed(of_cases - auroc, row[y], len(names))
+        pulls = pulls + summed(of_controls - auroc, row[~y], len(names))
+        return cls(auroc, pulls, cases_of, controls_of, *likeness(y, s, row))
+
+    @property
+    def images_of(self) -> np.ndarray:
+        """(P,) labelled images of each patient."""
+        return self.cases_of + self.controls_of
+
+    @property
+    def cases(self) -> int:
+        return int(self.cases_of.sum())
+
+    @property
+    def controls(self) -> int:
+        return int(self.controls_of.sum())
+
+    def missing(self) -> str:
+        """Why this AUROC has no interval; "" where it has one."""
+        n = self.cases + self.controls
+        if n == 0:
+            return "no labelled image"
+        if not self.cases or not self.controls:
+            absent = "control" if self.cases else "case"
+            return f"no {absent} among {n} labelled images"
+        with_case = int((self.cases_of > 0).sum())
+        with_control = int((self.controls_of > 0).sum())
+        if with_case < MIN_POSITIVE_PATIENTS:
+            return f"{NO_INTERVAL}cases in {counted(with_case)}"
+        if with_control < MIN_CONTROL_PATIENTS:
+            return f"{NO_INTERVAL}controls in {counted(with_control)}"
+        return ""
+
+    def sizes(self) -> tuple[float, float]:
+        """As many independent cases and controls as these count."""
+        return effective(self.cases_of, self.alike), effective(
+            self.controls_of, self.alike
+        )
+
+    def freedom(self) -> float:
+        """Degrees of freedom: as many patients of the rarer class as count, less one."""
+        return max(min(effective(self.cases_of), effective(self.controls_of)) - 1, 1)
+
+    def trust(self) -> float:
+        """0 to 1: how far the pulls are believed beside the model: little where next to no case loses."""
+        lost = min(self.sizes()) * min(self.auroc, 1 - self.auroc)
+        return lost / (lost + LOST)
+
+    def variance(self) -> float:
+        """Of the AUROC: the sum of the squared pulls, blended with the model's, which isn't 0 at an AUROC of 1."""
+        trust = self.trust()
+        inside = np.clip(self.auroc, 0.01, 0.99)
+        model = hanley_mcneil(inside, *self.sizes()) * self.shared()
+        return float(trust * (self.pulls**2).sum() + (1 - trust) * model)
+
+    def shared(self) -> float:
+        """By how much the variance falls where cases and controls are images of the same patients, and alike."""
+        cases, controls = self.sizes()
+        together = (self.cases_of * self.controls_of).sum() / (
+            self.cases * self.controls
+        )
+        return max(
+            1 - 2 * self.alike_across * together / (1 / cases + 1 / controls), 0.1
+        )
+
+
+def counted(patients: int) -> str:
+    """The number with its noun."""
+    return f"{patients} patient{'' if patients == 1 else 's'}"
+
+
+def without(left_out: dict[str, str]) -> str:
+    """Which findings are left out of a mean, and why."""
+    parts = [f"{k} ({why.removeprefix(NO_INTERVAL)})" for k, why in left_out.items()]
+    return f"without {', '.join(parts)}" if parts else ""
+
+
+def placements(y, s):
+    """Share of the controls that each case outranks (cases,), of the cases that outrank each control (controls,)."""
+    cases, controls = np.sort(s[y]), np.sort(s[~y])
+    won = np.searchsorted(controls, s[y], "left") + np.searchsorted(
+        controls, s[y], "right"
+    )
+    lost = np.searchsorted(cases, s[~y], "left") + np.searchsorted(
+        cases, s[~y], "right"
+    )
+    return won / (2 * len(controls)), 1 - lost / (2 * len(cases))
+
+
+def summed(deviations, row, patients: int):
+    """(P,) each patient's share of the mean deviation, as n / (n - 1) makes a variance of n patients unbiased."""
+    n = len(set(row))
+    return (
+        np.sqrt(n / max(n - 1, 1))
+        * np.bincount(row, deviations, minlength=patients)
+        / len(row)
+    )
+
+
+def likeness(y, s, row) -> tuple[float, float]:
+    """Intraclass correlation of the scores of one patient within a class, and across classes, from 0 to 1.
+
+    One-way analysis of variance of the scores' normal ranks, cases and controls ranked apart. Where no patient has two
+    images of a class it isn't known: then 1 within (there is nothing to be alike) and 0 across.
+    """
+    inside = between = inside_freedom = between_freedom = usual = 0.0
+    for members in (y, ~y):
+        rank = ndtri((rankdata(s[members]) - 0.5) / members.sum())
+        patient, images = np.unique(
+            row[members], return_inverse=True, return_counts=True
+        )[1:]
+        means = np.bincount(patient, rank) / images
+        inside += ((rank - means[patient]) ** 2).sum()
+        between += (images * means**2).sum()  # the ranks' mean is 0
+        inside_freedom += len(rank) - len(images)
+        between_freedom += len(images) - 1
+        usual += len(rank) - (images**2).sum() / len(rank)
+    if inside_freedom == 0 or usual == 0:
+        return 1.0, 0.0
+    noise = inside / inside_freedom
+    patients = (between - between_freedom * noise) / usual
+    if patients <= 0:
+        return 0.0, 0.0
+    alike = patients / (patients + noise)
+    return alike, alike * inside_freedom / (inside_freedom + 5)
+
+
+def effective(images, alike: float = 1.0) -> float:
+    """As how many independent images these count, where a patient's are alike; 1 = as how many patients of equal size.
+
+    >>> effective(np.array([21, 3, 1, 1]))    # Kish 1965
+    1.495...
+
+    Args:
+        images: (P,) of each patient.
+        alike: their correlation.
+    """
+    n = images.sum()
+    return float(n**2 / (n + ((images**2).sum() - n) * alike))
+
+
+def hanley_mcneil(auroc, cases: float, controls: float):
+    """Variance of an AUROC of so many independent cases and controls.
+
+    Hanley & McNeil 1982 (doi 10.1148/radiology.143.1.7063747) in Newcombe's symmetric form
+    (2006, doi 10.1002/sim.2324, method 5).
+    """
+    others = (cases + controls) / 2 - 1
+    ties = others * ((1 - auroc) / (2 - auroc) + auroc / (1 + auroc))
+    return auroc * (1 - auroc) * (1 + ties) / (cases * controls)
