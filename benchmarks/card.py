@@ -10,7 +10,6 @@ Virtual patients are those of a seed that nothing was chosen on; real films need
 import sys
 from pathlib import Path
 
-import pandas as pd
 from radwb_tiny import HEADLINE_SEED, RECIPE, unseen
 from real_films import POOLS, SEEDS, SETS, measured
 
@@ -43,7 +42,7 @@ def simulated(model, twin=None, old=None):
     probes = rw.probe.baselines(features, table, label=FINDINGS)
     scores |= {f"probe of {name}": each for name, each in probes.items()}
     scores["brightness"] = rw.probe.brightness(test, FINDINGS)
-    scores["count of the others"] = rw.probe.blind_count(scores["any way"])
+    scores["count of the others"] = rw.probe.blind_count(scores[POOLS["any"]])
     return test, scores
 
 
@@ -203,8 +202,8 @@ def headline(test, on_simulator, on_real):
     text = (
         f"On {len(test)} films of {patients} unseen virtual patients (seed "
         f"{HEADLINE_SEED}, on which nothing was chosen) its mean AUROC over "
-        f"{len(FINDINGS)} findings is {stated['any way']} when any way of reporting a "
-        f"finding counts and {stated['pairs']} in pairs of phrases; a linear probe of "
+        f"{len(FINDINGS)} findings is {stated[POOLS['any']]} when any way of reporting a "
+        f"finding counts and {stated[POOLS['pair']]} in pairs of phrases; a linear probe of "
         f"16 x 16 pixels, which needs labels, has {stated['probe of 16 x 16 pixels']}, "
         f"a blind count of the other findings {stated['count of the others']}"
     )
@@ -213,9 +212,9 @@ def headline(test, on_simulator, on_real):
     for name, result in on_real.items():
         told = {
             kind: mean_of(result[kind], scored)
-            for kind, scored in (("words", "pairs"), ("probes", "16 x 16 pixels"))
+            for kind, scored in (("words", POOLS["pair"]), ("probes", "16 x 16 pixels"))
         }
-        any_way = rw.stats.stated(mean_of(result["words"], "any way"))
+        any_way = rw.stats.stated(mean_of(result["words"], POOLS["any"]))
         own = mean_of(result["probes"], result["probes"]["scored"].iloc[0])
         text += (
             f". On {result['films']} real films ({TITLES[name]}): pairs "
@@ -230,20 +229,18 @@ def main(run="runs/radwb-tiny", twin="runs/radwb-tiny-twin", old=None):
     model = rw.models.load("radwb-tiny")
     labelled = rw.models.load(twin) if Path(twin, "model.json").is_file() else None
     test, scores = simulated(model, labelled, rw.models.load(old) if old else None)
-    on_simulator = rw.probe.side_by_side(
-        {"any way": scores["any way"]} | scores, reference="any way"
-    )
+    on_simulator = rw.probe.side_by_side(scores, reference=POOLS["any"])
     on_real = {name: measured(model, name) for name in SETS}
     OUT.mkdir(parents=True, exist_ok=True)
     on_simulator.to_csv(OUT / "simulator.csv", index=False)
     for name, result in on_real.items():
         for kind in ("words", "probes"):
             result[kind].to_csv(OUT / f"{name}_{kind}.csv", index=False)
-    matrix = rw.probe.prompt_label_matrix(scores["any way"])
+    matrix = rw.probe.prompt_label_matrix(scores[POOLS["any"]])
     matrix.to_csv(OUT / "prompt_label_matrix.csv")
     run = rw.pretrain.Run(Path(run))
     CARD.write_text(card(model, run, test, scores, on_simulator, on_real))
-    print(pd.read_csv(OUT / "simulator.csv").to_string())
+    print(f"{CARD}, and the tables in {OUT}")
     print(headline(test, on_simulator, on_real))
 
 

@@ -13,7 +13,11 @@ import sys
 import radwb as rw
 
 SETS = {"nih-64": None, "kermany": ["Pneumonia"]}  # None: what set and simulator name
-POOLS = {"pair": "pairs", "both": "both ways", "any": "any way"}
+POOLS = {
+    "pair": "asking in pairs",
+    "both": "asking both ways",
+    "any": "asking any way",
+}
 SEEDS = (0, 1, 2, 3, 4)
 SHOWN = ["finding", "scored", "says", "positive_patients", "patients", "sentence"]
 

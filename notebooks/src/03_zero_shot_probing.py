@@ -12,10 +12,10 @@
 # The model of notebook 2 has read reports, never labels. Here it is asked, in words, for findings, and its answers
 # are held against the truth.
 #
-# **You will** turn two sentences into a classifier, compute an AUROC and its interval by hand, see how much hangs on
-# the wording, and carry the model to real radiographs.
+# **You will** turn two sentences into a classifier, compute an AUROC and its interval by hand, ask whether it knows the
+# finding or only that something is wrong, see how much hangs on the wording, and carry the model to real radiographs.
 #
-# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 2.5 minutes on two CPU cores, and 2 more when the supervised
+# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 3 minutes on two CPU cores, and 2 more when the supervised
 # twin is trained for the first time. **Data**: the simulator on a real CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric
 # radiographs (Kermany et al., CC BY 4.0).
 #
@@ -156,21 +156,115 @@ for mine in (bootstrap, bootstrap_solution):
     rw.check.matches(mine, package, y, probability, row, counts)
 
 # %% [markdown]
-# ## All findings, beside a supervised twin and a control
-# The twin has the same image tower and learns from the labels themselves. The control holds the same answers against
-# labels dealt out to other patients: it must be near 0.5.
+# ## All findings, beside labels and a control
+# What would labels have given? Three probes of them stand beside the words. The fair one is fitted on the *same vectors*:
+# the tower has seen as much, only the question is asked another way. The twin has the same tower and learns from labels
+# alone, on the notebook's films from random weights: another budget. And 16 x 16 pixels are what no model had to learn.
 
-# %% tags=["headline"]
+# %%
 run = rw.pretrain.fit(table, recipe="supervised-tiny", out="../runs/supervised-tiny", epochs=twin_epochs)
 twin = rw.probe.classify(run.model, test)
-series = {"zero-shot": scores, "supervised twin": twin, "shuffled labels": scores.shuffled(seed=1)}
-rows = {name: pd.concat([s.auroc(n_boot=n_boot), s.mean_auroc(n_boot=n_boot)]) for name, s in series.items()}
-display(rw.show.forest(rows, title="Words against labels, on unseen patients"))
-mean = {name: r.iloc[-1] for name, r in rows.items()}
-gap = (twin.resamples(n_boot=n_boot) - scores.resamples(n_boot=n_boot)).mean(axis=1)  # the same resamples: paired
-low, high = np.quantile(gap, [0.025, 0.975])
-Markdown(f"We see a mean AUROC of {rw.probe.stated(mean['zero-shot'])} from words. Labels add {gap.mean():+.2f} "
-         f"({low:+.2f} to {high:+.2f}). With shuffled labels: {rw.probe.stated(mean['shuffled labels'])}.")  # fmt: skip
+thumbnails = rw.probe.raw_pixels(table, 16)  # (N, 256)
+on_vectors, on_pixels = (
+    rw.probe.linear_probe(features, table, label=findings, C=0.01)
+    for features in (vectors, thumbnails)
+)
+seen = run.config["n_train"]
+Markdown(
+    f"The twin saw {seen:,} films {twin_epochs} times, from random weights. The model that is asked in words went "
+    "through all the films of `radwb-tiny` before (its card says how many), and through ours after that."
+)
+
+# %% tags=["headline"]
+asked = {
+    "asking in words": scores,
+    "a probe of the same vectors": on_vectors,
+    "the twin": twin,
+    "a probe of 16 x 16 pixels": on_pixels,
+}
+compared = rw.probe.side_by_side(asked)
+by_name = {name: compared[compared["scored"] == name] for name in asked}
+display(rw.show.forest(by_name, title="Words and labels, on unseen patients"))
+
+# %%
+mean = {name: rows.iloc[-1] for name, rows in by_name.items()}
+null = scores.null(20).iloc[-1]
+sentences = "; ".join(row["sentence"] for row in mean.values() if row["sentence"])
+Markdown(
+    f"We see a mean AUROC of {rw.stats.stated(mean['asking in words'])} from words. Paired, on the same films: "
+    f"{sentences}. With labels dealt out to other patients: {rw.stats.stated(null)}."
+)
+
+# %% [markdown]
+# ## Does it know *which* finding?
+# Ill patients have several findings at once. A score that only says *something is wrong here* then does well on each of
+# them. Two ways to see it: ask only among films that have some finding, and count the *other* findings of a film, blind to
+# the one that is asked for.
+
+# %%
+specific = rw.probe.specificity(scores, name="asking in words")
+blind = rw.probe.each_and_mean(rw.probe.blind_count(scores))
+shown = {
+    "all films": rw.probe.each_and_mean(scores),
+    "among abnormal films": specific.assign(auroc=specific["abnormal"]),
+    "count of the others, all films": blind,
+}
+display(rw.show.forest(shown, title="Asked for one finding, told from which others?", caption=""))
+last_specific = specific.iloc[-1]
+Markdown(
+    f"We see a mean of {last_specific['auroc']:.2f} against all films, {rw.stats.stated(last_specific, 'abnormal')} "
+    f"among abnormal ones. The count that never looks for the finding has {last_specific['blind']:.2f}: "
+    f"{last_specific['sentence']}."
+)
+
+# %% [markdown]
+# The other way round: hold each prompt against *every* label. A model that knows what it's asked has the best value of
+# each column on the diagonal.
+
+# %%
+matrix = rw.probe.prompt_label_matrix(scores)
+rivals = rw.probe.rivals(scores)
+display(
+    rw.show.heat(
+        matrix, label="AUROC", limits=(0, 1), x_title="label", y_title="prompt",
+        title="Each prompt against each label",
+    )
+)  # fmt: skip
+better = rivals[rivals["others"] > rivals["own"]]
+Markdown(
+    f"We see that for {len(better)} of {len(rivals)} labels the best prompt is another finding's: "
+    + ("; ".join(better["sentence"]) or "none")
+    + "."
+)
+
+# %% [markdown]
+# ## Does it find the report that belongs to the film?
+# Rank all different impressions of the test films: is a film's own among the first five? Chance is five of them all. But
+# many films are normal and share their words, so a fairer control answers each film with the five commonest *training*
+# impressions, and never looks.
+
+# %%
+impressions = table["report"].map(rw.pretrain.caption_of)
+distinct, own = np.unique(impressions[is_test], return_inverse=True)
+T = rw.probe.text_embeddings(model, list(distinct))  # (U, E)
+first_five = np.argsort(-Z @ T.T, axis=1)[:, :5]  # (N, 5)
+found = (first_five == own[:, None]).any(axis=1)
+training = impressions[table["split"] == "train"]
+commonest = training.value_counts().index[:5]
+unseeing = impressions[is_test].isin(commonest).to_numpy()
+rw.check.matches(
+    unseeing.mean(), rw.probe.recall_of_commonest(training, impressions[is_test], k=5)
+)
+
+# %%
+names = ("the model", "always the five commonest")
+retrieval = rw.stats.compare(
+    found, unseeing, test["patient_id"], names=names, what="recall at 5"
+)
+Markdown(
+    f"We see the own impression among the first five for {found.mean():.2f} of the films; chance has "
+    f"{5 / len(distinct):.2f}, the five commonest {unseeing.mean():.2f}: {retrieval}."
+)
 
 # %% [markdown]
 # ## How much hangs on the wording?
@@ -207,16 +301,19 @@ Markdown(f"{len(ways)} ways for consolidation, such as " + ", ".join(
     f"*{spoken.positive['Consolidation'][i]}*" for i in rng.choice(len(ways), 4, replace=False)))  # fmt: skip
 
 # %%
-pooled = rw.probe.zero_shot(model, test, findings, prompts=spoken, embeddings=Z)
-series = {"a pair of means": scores, "a pair, all ways in the mean": pooled, "any way": anyhow}
-rows = {name: pd.concat([s.auroc(n_boot=n_boot), s.mean_auroc(n_boot=n_boot)]) for name, s in series.items()}
-display(rw.show.forest(rows, title="How to ask: the mean of few phrases, or any of many"))
-asked_any = rows["any way"].iloc[-1]
-won, rest = ((a.resamples(n_boot=n_boot) - b.resamples(n_boot=n_boot)).mean(axis=1)
-             for a, b in ((anyhow, scores), (twin, anyhow)))  # fmt: skip
-Markdown(f"""We see {rw.probe.stated(asked_any)} for any way, {won.mean():+.2f} ({won.quantile(0.025):+.2f} to
-{won.quantile(0.975):+.2f}) beside the pair; what labels add to that is {rest.mean():+.2f} ({rest.quantile(0.025):+.2f} to
-{rest.quantile(0.975):+.2f}). The phrases were chosen on validation patients. The price: a rank, and no probability.""")
+both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
+ways_to_ask = {"any way": anyhow, "a pair": scores, "both": both, "the twin": twin}
+compared = rw.probe.side_by_side(ways_to_ask)
+by_way = {name: compared[compared["scored"] == name] for name in ways_to_ask}
+display(rw.show.forest(by_way, title="How to ask: the mean of few phrases, any of many, or both"))
+any_mean = by_way["any way"].iloc[-1]
+sentences = "; ".join(
+    rows["sentence"].iloc[-1] for name, rows in by_way.items() if name != "any way"
+)
+Markdown(
+    f"We see {rw.stats.stated(any_mean)} for any way: {sentences}. The phrases were chosen on validation patients. The "
+    "price: a rank, and no probability. *Both* adds half of the pair's log odds, and we need it further down."
+)
 
 # %% [markdown]
 # ## Does it read the word *no*?
@@ -240,58 +337,117 @@ Markdown(f"We see that of {len(findings)} findings, *X* alone ranks images with 
 # %% [markdown]
 # ## How many labels does the tower save?
 # A logistic regression on the frozen image vectors, fitted with few or many labelled patients. Beside it the same tower
-# with random weights.
+# with random weights, three times, and the 16 x 16 pixels.
 
 # %%
-random = rw.models.clip_tiny(model.tokenizer, seed=1, shape=model.spec["shape"])
-towers = {"pretrained": vectors, "random weights": rw.models.embed(random, table)}
-budgets = dict(label="Pneumothorax", fractions=(0.02, 0.1, 1.0), draws=draws)
-curve = pd.concat([rw.probe.label_efficiency(v, table, **budgets).assign(tower=name) for name, v in towers.items()])
+lot = pd.concat([table[table["split"] == "train"].head(600), test])
+towers = rw.probe.representations(model, lot, sizes=(16,), embeddings=vectors[lot.index])
+budgets = dict(label="Pneumothorax", fractions=(0.05, 0.2, 1.0), draws=draws)
+curve = pd.concat(
+    rw.probe.label_efficiency(Z_of, lot, **budgets).assign(tower=f"{name} {seed}" if seed else name)
+    for name, seeds in towers.items()
+    for seed, Z_of in enumerate(seeds)
+)
 curve["budget"] = curve.patients.map("{:.0f} patients".format)
-display(rw.show.bars(curve, x="budget", y="auroc", group="tower", line=0.5, y_title="AUROC, pneumothorax",
-                     title="Few labels go far on a pretrained tower"))  # fmt: skip
-few, most = curve[curve.tower == "pretrained"].iloc[0], curve[curve.tower == "random weights"].iloc[-1]
-Markdown(f"We see {rw.probe.stated(few)} from {few.budget} on the pretrained tower, and {rw.probe.stated(most)} from "
-         f"{most.budget} on the random one.")  # fmt: skip
+display(rw.show.bars(curve, x="budget", y="auroc", group="tower", line=0.5,
+                     y_title="AUROC, pneumothorax", title="What labels buy on which features"))  # fmt: skip
+
+# %%
+probes = rw.probe.baselines(towers, lot, label="Pneumothorax", C=1.0)
+at_most = rw.probe.side_by_side(probes)
+few = curve[curve["tower"] == next(iter(towers))].iloc[0]
+Markdown(
+    f"We see {rw.stats.stated(few)} from {few.budget} on the pretrained tower. With all the labels: "
+    + "; ".join(sentence for sentence in at_most["sentence"] if sentence)
+    + "."
+)
 
 # %% [markdown]
 # ## And real radiographs?
-# Sixteen films of children, eight with bacterial pneumonia: another age, another disease, and no simulator. The control
-# is a number anyone can compute, the mean brightness. A larger real set joins in where `RADWB_MIRROR` holds it (NIH
-# ChestX-ray14 at 64 px, with the findings the model was trained for).
+# Sixteen films of children, eight with bacterial pneumonia: another age, another disease, and no simulator. A larger real
+# set joins in where `RADWB_MIRROR` holds it (NIH ChestX-ray14 at 64 px, with the findings the model was trained for). We ask
+# in three ways, and beside them stands a number that anyone can compute, the mean brightness.
 
 # %%
-carried, said = {}, ""
-for name, wanted in {"kermany-16": ["Pneumonia", "No Finding"], "nih-64": findings}.items():
+real, absent = {}, []
+for name, wanted in {"kermany-16": ["Pneumonia"], "nih-64": findings}.items():
     try:
         films = rw.data.real(name)
     except rw.data.FetchError as missing:
-        said += f" {str(missing).split(' (')[0]} is neither in the cache nor in a mirror."
+        absent.append(str(missing).split(" (")[0])
         continue
-    wanted = [finding for finding in wanted if finding in films]  # it has labels for
-    grey = rw.data.images(films, model.size).mean(axis=(1, 2), keepdims=True)[:, 0].repeat(len(wanted), axis=1)
-    carried[f"{name}, zero-shot"] = rw.probe.zero_shot(model, films, wanted).auroc(n_boot=n_boot)
-    carried[f"{name}, brightness"] = rw.probe.Scores.of(grey, films, wanted).auroc(n_boot=n_boot)
+    real[name] = films, [finding for finding in wanted if finding in films]
+Markdown(
+    "; ".join(f"{name}: {len(films)} films of {films['patient_id'].nunique()} patients" for name, (films, _) in real.items())
+    + "".join(f". {name} is neither in the cache nor in a mirror" for name in absent)
+)
 
 # %%
-display(rw.show.forest(carried, title="From the simulator to real films", caption=""))
-children, grey = (carried[f"kermany-16, {how}"].iloc[0] for how in ("zero-shot", "brightness"))
-told = {name.split(",")[0]: result for name, result in carried.items() if "zero-shot" in name}
-sizes = ", ".join(f"{r.n.max()} films of {r.patients.max()} patients in {name}" for name, r in told.items())
-better = [f"{r.finding.lower()} ({name})" for name, result in told.items() for r in result.itertuples() if r.low > 0.5]
-questions = sum(map(len, told.values()))
-Markdown(f"""We see {rw.probe.stated(children)} for pneumonia in {children.n} children; brightness alone has
-{rw.probe.stated(grey)}. Of {questions} questions to real films ({sizes}) {len(better)} are answered better than by a guess, the whole
-interval above 0.5: {', '.join(better) or 'none'}. The rest of what the simulator taught doesn't carry.{said}""")
+pools = {"a pair": "pair", "both": "both", "any way": "any"}
+in_words, vectors_of = {}, {}
+for name, (films, wanted) in real.items():
+    vectors_of[name] = rw.models.embed(model, films)
+    asked = {
+        way: rw.probe.zero_shot(model, films, wanted, pool=pool, embeddings=vectors_of[name])
+        for way, pool in pools.items()
+    }
+    asked["brightness"] = rw.probe.brightness(films, wanted)
+    in_words[name] = rw.probe.side_by_side(asked)
+    rows = {way: in_words[name].query("scored == @way") for way in asked}
+    display(rw.show.forest(rows, title=f"{name}: asked in words", caption=""))
 
 # %%
-rw.book.headline(zero_shot_mean_auroc=mean["zero-shot"].auroc, asked_any_way=asked_any.auroc,
-                 supervised=mean["supervised twin"].auroc, shuffled=mean["shuffled labels"].auroc)  # fmt: skip
+questions = pd.concat(in_words.values(), keys=in_words, names=["set", None]).reset_index("set")
+pairs = questions[(questions["scored"] == "a pair") & ~questions["finding"].str.startswith("mean")]
+better = pairs[pairs["low"] > 0.5]
+silent = pairs[pairs["low"].isna()]
+lines = [f"{name}: " + "; ".join(filter(None, shown.groupby("finding", sort=False).get_group(shown["finding"].iloc[-1])["sentence"]))
+         for name, shown in in_words.items()]  # fmt: skip
+Markdown(
+    f"Of {len(pairs)} questions in pairs {len(better)} are answered better than by a guess, the whole interval above 0.5 "
+    f"({', '.join(better['finding'] + ' in ' + better['set']) or 'none'}); {len(silent)} have too few patients for an "
+    f"interval. The ways to ask, held against one another and against brightness:\n- " + "\n- ".join(lines)
+)
+
+# %% [markdown]
+# *Any way* was the best on virtual patients. On films of another kind it needn't be: such a film may lie nearer to *all*
+# sentences, or farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those
+# of the training, a pair or `pool="both"` on films from anywhere else.
+#
+# And do the vectors hold what words don't reach? A probe of them, with labels, beside the untrained tower and the pixels;
+# each patient is judged by a probe that was fitted on others.
+
+# %%
+in_probes = {}
+for name, (films, wanted) in real.items():
+    kept, too_few = rw.probe.enough_patients(films, wanted, least=8)
+    features = rw.probe.representations(model, films, embeddings=vectors_of[name])
+    probes = rw.probe.baselines(features, films, label=kept, C=0.01)
+    in_probes[name] = rw.probe.side_by_side(probes)
+    rows = {way: in_probes[name].query("scored == @way") for way in probes}
+    title = f"{name}: linear probes" + (f" (too few patients: {', '.join(too_few)})" if too_few else "")
+    display(rw.show.forest(rows, title=title, caption=""))
+
+# %%
+lines = []
+for name, shown in in_probes.items():
+    last = shown[shown["finding"] == shown["finding"].iloc[-1]]
+    own = last.iloc[0]
+    lines.append(
+        f"{name}, {own['finding'].lower()}: {rw.stats.stated(own)} from the model's vectors; "
+        + "; ".join(sentence for sentence in last["sentence"] if sentence)
+    )
+Markdown("We see\n- " + "\n- ".join(lines))
+
+# %%
+rw.book.headline(zero_shot_mean_auroc=mean["asking in words"].auroc, asked_any_way=any_mean.auroc,
+                 supervised=mean["the twin"].auroc, sixteen_pixels=mean["a probe of 16 x 16 pixels"].auroc)  # fmt: skip
 lines = [
-    f"**Words go far on virtual patients**: AUROC {rw.probe.stated(mean['zero-shot'])}; labels {gap.mean():+.2f}.",
+    f"**Words on virtual patients**: AUROC {rw.stats.stated(mean['asking in words'])}; "
+    f"{mean['a probe of the same vectors'].sentence}; among abnormal films alone {rw.stats.stated(last_specific, 'abnormal')}.",
     f"**Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two ways to ask; any way a report says "
-    f"it has {rw.probe.stated(asked_any)}.",
-    f"**Real films are another matter**: {len(better)} of {questions} questions to them are answered better than a guess.",
+    f"it has {rw.stats.stated(any_mean)}.",
+    f"**Real films are another matter**: {len(better)} of {len(pairs)} questions in pairs are answered better than by a guess.",
 ]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 
