@@ -81,12 +81,6 @@ def markdown(table, columns):
     return "\n".join(lines)
 
 
-def compared(table):
-    """The sentences of the mean's row, or of the only finding's, against each other row."""
-    last = table[table["finding"] == table["finding"].iloc[-1]]
-    return "; ".join(sentence for sentence in last["sentence"] if sentence)
-
-
 def specific(scores):
     """How the mean changes where each control has another finding, and whose prompt is best for each label."""
     lines = []
@@ -167,7 +161,7 @@ def card(model, run, test, scores, on_simulator, on_real):
         f"{HEADLINE_SEED}, on which nothing was chosen). Words need no label; probes "
         f"were\n  fitted on other patients of that seed; the count is blind to the "
         f"finding asked for.\n\n{markdown(on_simulator, shown)}\n\n"
-        f"  {compared(on_simulator)}."
+        f"  {rw.probe.sentences(on_simulator)}."
     )
     parts.append(f"- **Does it know which finding?**\n{specific(scores)}")
     parts.append(f"- **Labels dealt out to others**: {null(scores)}.")
@@ -187,7 +181,7 @@ def real_part(name, result):
         table = result[kind]
         names = list(table["scored"].unique())
         text += f"{kind.capitalize()}:\n\n{markdown(table, names)}\n\n"
-        text += f"  {compared(table)}.\n\n"
+        text += f"  {rw.probe.sentences(table)}.\n\n"
     few = [f"{finding} ({n})" for finding, n in result["left_out"].items()]
     return text + f"  Too few patients for a probe: {', '.join(few) or 'none'}."
 

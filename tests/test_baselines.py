@@ -142,6 +142,8 @@ def test_side_by_side_pairs_the_first_with_each_other(table):
     by_sklearn = roc_auc_score(table["Edema"], good.values["Edema"])
     assert edema.auroc["good"] == pytest.approx(by_sklearn)
     assert "one of 3 comparisons" in edema.sentence["poor"]
+    assert probe.sentences(shown) == mean.sentence["poor"]
+    assert probe.sentences(shown, "Edema") == edema.sentence["poor"]
 
 
 def test_seeds_do_not_multiply_films(table):

@@ -5,6 +5,7 @@ from radwb.probe.baselines import (
     brightness,
     raw_pixels,
     representations,
+    sentences,
     side_by_side,
     untrained,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "resample_patients",
     "retrieve",
     "rivals",
+    "sentences",
     "side_by_side",
     "specificity",
     "stated",

@@ -158,6 +158,21 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def sentences(table: pd.DataFrame, finding: str | None = None) -> str:
+    """What `side_by_side` found, in words.
+
+    >>> sentences(side_by_side({"the model": scores, "16 x 16 pixels": pixels}))
+    'the model is ahead of 16 x 16 pixels by 0.21 (0.13 to 0.30; 71 patients)'
+
+    Args:
+        table: of `side_by_side`.
+        finding: of one; None takes the last, which is the mean where there are several.
+    """
+    finding = finding or table["finding"].iloc[-1]
+    rows = table[table["finding"] == finding]
+    return "; ".join(sentence for sentence in rows["sentence"] if sentence)
+
+
 def _embedded(towers, table):
     """(N, E) of each tower; the films are read once, since towers of one shape want the same squares."""
     from radwb import models
