@@ -1,9 +1,10 @@
 """Make the released model anew, measure it on unseen virtual patients, and train its supervised twin beside it.
 
-python benchmarks/radwb_tiny.py [twin]      leaves runs/radwb-tiny (or -twin), prints what the card says
+python benchmarks/radwb_tiny.py [twin]      leaves runs/radwb-tiny (or -twin), prints how it does in words
 
 Needs nothing but the package: 14,400 virtual radiographs (ten minutes), then 40 minutes on two cores with bf16.
-`rw.models.save(rw.models.load("runs/radwb-tiny"), "radwb/models/weights/radwb-tiny", half=True)` puts it in its place.
+`rw.models.save(rw.models.load("runs/radwb-tiny"), "radwb/models/weights/radwb-tiny", half=True)` puts it in its place,
+and `python benchmarks/card.py` measures it beside its controls and writes its card.
 """
 
 import sys
@@ -11,6 +12,7 @@ import sys
 import radwb as rw
 
 RECIPE = dict(epochs=16, batch=64, lr=1e-3, seed=0)
+HEADLINE_SEED = 7  # of virtual patients that nothing was chosen on: not a phrase, not a recipe, not an epoch
 
 
 def films():
@@ -20,19 +22,24 @@ def films():
     return table.assign(split=table["patient_id"].isin(patients[::28]).map({True: "val", False: "train"}))
 
 
+def unseen():
+    """Virtual patients for reported numbers: not those trained on (seed 1), nor those that choices were made on (0)."""
+    return rw.simulate.cohort(n=2400, seed=HEADLINE_SEED)
+
+
 def main(which="sentences"):
     recipe, out = ("supervised-tiny", "radwb-tiny-twin") if which == "twin" else ("sentences-tiny", "radwb-tiny")
     run = rw.pretrain.fit(films(), recipe=recipe, out=f"runs/{out}", **RECIPE)
-    unseen = rw.simulate.cohort(n=2400, seed=0)
-    unseen = unseen[unseen["split"] == "test"]
+    cohort = unseen()
+    test = cohort[cohort["split"] == "test"]
     made = run.config
     print(f"{made['n_train']:,} films, {run.log['step'].max():,} steps, {made['seconds'] / 60:.0f} minutes;")
-    print(f"asked on {len(unseen)} films of {unseen['patient_id'].nunique()} unseen patients")
+    print(f"asked on {len(test)} films of {test['patient_id'].nunique()} unseen patients, seed {HEADLINE_SEED}")
     if which == "twin":
-        return said("its head", rw.probe.classify(run.model, unseen))
+        return said("its head", rw.probe.classify(run.model, test))
     findings = list(rw.simulate.PLANTED)
-    for pool in ("pair", "any"):
-        said(f"words, {pool}", rw.probe.zero_shot(run.model, unseen, findings, pool=pool))
+    for pool in ("pair", "any", "both"):
+        said(f"words, {pool}", rw.probe.zero_shot(run.model, test, findings, pool=pool))
 
 
 def said(how, scores):

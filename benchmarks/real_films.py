@@ -1,63 +1,83 @@
-"""What the released model is worth on real radiographs: in words, and to a linear probe, beside the tower untrained.
+"""What a model is worth on real radiographs: in words and to a linear probe, each beside what needs no model.
 
-python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals over patients
+python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals by patient, and paired differences
 
 NIH ChestX-ray14 at 64 px (mined labels) and Kermany's children, development sets that RADWB_MIRROR names and nobody is
-sent. The probe is logistic regression on standardised embeddings (C 0.01, classes balanced), five folds by patient that
-share out the cases, scores out of fold and counted from the mean of those that it was fitted on: else a fold with few
-cases, whose probe was fitted on many, would get the high scores. A finding of fewer than ten patients gets no probe: a
-fold needs two.
+sent. Words: pairs of phrases, any way of reporting, both; mean brightness beside them. Probes: logistic regression,
+five folds by patient, the penalty chosen among the patients of a fold's training part; beside the model's own vectors
+five untrained towers of its shape and raw pixels. A finding of too few patients is named with its number, not averaged.
 """
 
 import sys
 
-import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-
 import radwb as rw
 
-LEAST = 10  # patients with a finding
-SETS = {"nih-64": None, "kermany": ["Pneumonia"]}  # None: what both the set and the simulator name
+SETS = {"nih-64": None, "kermany": ["Pneumonia"]}  # None: what set and simulator name
+POOLS = {
+    "pair": "asking in pairs",
+    "both": "asking both ways",
+    "any": "asking any way",
+}
+SEEDS = (0, 1, 2, 3, 4)
+SHOWN = ["finding", "scored", "says", "positive_patients", "patients", "sentence"]
 
 
-def probed(Z, table, findings):
-    """Scores of a probe that never saw the patient it judges."""
-    values = np.zeros((len(table), len(findings)))
-    for k, finding in enumerate(findings):
-        y, folds = table[finding].astype(int), StratifiedGroupKFold(5, shuffle=True, random_state=0)
-        for fit, ask in folds.split(Z, y, groups=table["patient_id"]):
-            probe = LogisticRegression(C=0.01, max_iter=2000, class_weight="balanced")
-            probe = make_pipeline(StandardScaler(), probe).fit(Z[fit], y.iloc[fit])
-            values[ask, k] = probe.decision_function(Z[ask]) - probe.decision_function(Z[fit]).mean()
-    return rw.probe.Scores.of(values, table, findings)
+def findings_in(name, table):
+    """The findings that a real set is asked for."""
+    return SETS[name] or [f for f in rw.simulate.PLANTED if f in table]
 
 
-def said(scores):
-    for _, row in [*scores.auroc().iterrows(), *scores.mean_auroc().iterrows()]:
-        print(f"  {row['finding']:18s} {rw.probe.stated(row)}")
+def words(model, table, findings, embeddings):
+    """What each way to ask in words says of these films, and how bright they are."""
+    asked = {
+        how: rw.probe.zero_shot(
+            model, table, findings, pool=pool, embeddings=embeddings
+        )
+        for pool, how in POOLS.items()
+    }
+    return asked | {"brightness": rw.probe.brightness(table, findings)}
+
+
+def probes(model, table, findings, embeddings):
+    """One linear probe a representation; {} where no finding has enough patients."""
+    if not findings:
+        return {}
+    features = rw.probe.representations(
+        model, table, embeddings=embeddings, seeds=SEEDS
+    )
+    return rw.probe.baselines(features, table, label=findings)
+
+
+def measured(model, name):
+    """name of a real set -> its table of words, its table of probes, and the findings that no probe can be asked."""
+    table = rw.data.real(name)
+    findings = findings_in(name, table)
+    embeddings = rw.models.embed(model, table)
+    kept, left_out = rw.probe.enough_patients(table, findings)
+    in_words = words(model, table, findings, embeddings)
+    return {
+        "films": len(table),
+        "patients": table["patient_id"].nunique(),
+        "words": rw.probe.side_by_side(in_words),
+        "probes": rw.probe.side_by_side(probes(model, table, kept, embeddings)),
+        "left_out": left_out,
+    }
+
+
+def printed(table):
+    says = [rw.stats.stated(row) for _, row in table.iterrows()]
+    print(table.assign(says=says)[SHOWN].to_string(index=False, max_colwidth=100))
 
 
 def main(name="radwb-tiny"):
     model = rw.models.load(name)
-    untrained = rw.models.clip_tiny(model.tokenizer, shape=model.spec["shape"])
-    for real, findings in SETS.items():
-        table = rw.data.real(real)
-        findings = findings or [f for f in rw.simulate.PLANTED if f in table]
-        print(f"{real}: {len(table)} films, {table['patient_id'].nunique()} patients\n words")
-        said(rw.probe.zero_shot(model, table, findings))
-        found, ill = {}, table.groupby("patient_id")[findings].max().eq(1).sum()
-        print(" no probe, too few patients:", ", ".join(ill.index[ill < LEAST]) or "none")
-        findings = list(ill.index[ill >= LEAST])
-        for which, tower in (("probe", model), ("probe, untrained", untrained)):
-            found[which] = probed(rw.models.embed(tower, table), table, findings)
-            print(f" {which}")
-            said(found[which])
-        more = found["probe"].resamples().mean(axis=1) - found["probe, untrained"].resamples().mean(axis=1)
-        value = np.subtract(*(s.mean_auroc().auroc[0] for s in found.values()))
-        print(f" trained minus untrained {value:+.3f} ({more.quantile(0.025):+.3f} to {more.quantile(0.975):+.3f})")
+    for real in SETS:
+        result = measured(model, real)
+        print(f"\n{real}: {result['films']} films, {result['patients']} patients")
+        printed(result["words"])
+        few = [f"{finding} ({n})" for finding, n in result["left_out"].items()]
+        print("no probe, too few patients:", ", ".join(few) or "none")
+        printed(result["probes"])
 
 
 if __name__ == "__main__":

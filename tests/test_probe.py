@@ -237,8 +237,38 @@ def test_any_is_the_mean_likelihood_of_the_phrases_for_and_nothing_stands_agains
     np.testing.assert_allclose(got, logits.double().exp().mean(1).log(), atol=1e-5)
     other = probe.Prompts(many.positive, {"Lung Lesion": ["all normal"]})
     np.testing.assert_array_equal(got, ask(other).values["Lung Lesion"])
-    with pytest.raises(ValueError, match="expected pool 'pair' or 'any', got 'mean'"):
+    with pytest.raises(ValueError, match="expected pool 'pair', 'any', 'both', got 'mean'"):
         probe.zero_shot(model, table, ["Lung Lesion"], pool="mean", embeddings=Z)
+
+
+def test_both_adds_half_of_the_pairs_log_odds_to_any_way(model, table):
+    Z = unit(len(table))
+    pools = {
+        pool: probe.zero_shot(
+            model, table, ["Lung Lesion"], prompts=PAIR, pool=pool, embeddings=Z
+        )
+        for pool in ("pair", "any", "both")
+    }
+    values = {pool: scores.values["Lung Lesion"] for pool, scores in pools.items()}
+    odds = np.log(values["pair"] / (1 - values["pair"]))
+    np.testing.assert_allclose(values["both"], values["any"] + odds / 2, atol=1e-5)
+
+
+def test_a_shift_towards_all_sentences_alike_moves_any_but_not_the_pair(model, table):
+    prompts = probe.Prompts({"Lung Lesion": ["nodule"]}, {"Lung Lesion": ["no nodule"]})
+    toward_all = (model.directions[0] + model.directions[1]).numpy()
+    shift = np.random.default_rng(0).normal(size=(len(table), 1)) * toward_all
+    noise = {}
+    for pool in ("pair", "any", "both"):
+        asked = [
+            probe.zero_shot(
+                model, table, ["Lung Lesion"], prompts=prompts, pool=pool, embeddings=Z
+            ).values["Lung Lesion"]
+            for Z in (unit(len(table)), unit(len(table)) + shift)
+        ]
+        noise[pool] = np.abs(asked[1] - asked[0]).max()
+    assert noise["pair"] < 1e-5
+    assert noise["any"] > 1
 
 
 def test_a_likelihood_that_overflows_alone_is_still_a_number():
@@ -301,6 +331,27 @@ def test_linear_probe_learns_on_train_and_is_scored_on_test(table):
                                   scores.values["Lung Lesion"])  # fmt: skip
 
 
+def test_a_probe_and_its_scaler_never_see_the_films_they_are_asked_of(table):
+    Z = unit(len(table))
+    test = np.flatnonzero(table.split == "test")
+    wild = Z.copy()
+    wild[test[0]] = 1e6  # would move any mean and spread that it has a part in
+    for C in (1.0, None):
+        before, after = (
+            probe.linear_probe(features, table, label="Pneumothorax", C=C).values
+            for features in (Z, wild)
+        )
+        np.testing.assert_array_equal(before[1:], after[1:])
+
+
+def test_probes_refuse_a_patient_on_both_sides_of_the_split(table):
+    leaky = table.copy()
+    leaky.loc[leaky.index[-1], "patient_id"] = "p0"
+    for asked in (probe.linear_probe, probe.label_efficiency):
+        with pytest.raises(ValueError, match=r"got 1 in train and in test \(p0"):
+            asked(unit(len(table)), leaky, label="Lung Lesion")
+
+
 def test_linear_probe_says_when_a_class_is_missing(table):
     with pytest.raises(ValueError, match="with and without Lung Lesion, got 0"):
         probe.linear_probe(unit(len(table)), table.assign(**{"Lung Lesion": 0}), label="Lung Lesion")
@@ -341,6 +392,14 @@ def test_identical_reports_count_as_right(table):
     strict, fair = probe.recall_at_k(Z, texts, k=[1]), probe.recall_at_k(Z, texts, same=same, k=[1])
     assert fair.recall[0] > strict.recall[0]
     assert fair.chance[0] == pytest.approx(sum((same == t).mean() ** 2 for t in set(same)))
+
+
+def test_always_answering_the_commonest_reports_has_a_recall():
+    training = ["normal"] * 5 + ["effusion"] * 3 + ["nodule"]
+    texts = ["normal", "normal", "effusion", "nodule"]
+    assert probe.recall_of_commonest(training, texts, k=1) == 0.5
+    assert probe.recall_of_commonest(training, texts, k=2) == 0.75
+    assert probe.recall_of_commonest(["of no test film"] * 9, texts, k=1) == 0
 
 
 def test_embeddings_of_other_rows_are_refused(model, table):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radwb.data import Scan
+from radwb.probe.crossed import apart, chosen_penalty, fitted
 from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
 from radwb.stats import clustered_auroc, mean_clustered_auroc
@@ -18,15 +19,18 @@ def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
 
     Args:
         model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
-        table: has `split`; uncertain and unmentioned labels aren't trained on.
+        table: has `split`; uncertain and unmentioned labels aren't trained on. Without a split: `cross_probe`.
         label: one finding or a list of them.
-        C: inverse of the ridge penalty, on standardised embeddings.
+        C: inverse of the ridge penalty, on standardised embeddings; None has it chosen among the training patients.
     Returns:
         Scores of the test rows.
+    Raises:
+        ValueError: a patient is in both train and test, or the training rows lack a class.
     """
     labels = [label] if isinstance(label, str) else list(label)
-    Z, test = _frozen(model_or_Z, table), (table["split"] == "test").to_numpy()
-    values = [_fit_score(Z, table, name, (table["split"] == "train").to_numpy(), C)[test] for name in labels]
+    Z = embeddings_of(model_or_Z, table)
+    train, test = apart(table)
+    values = [_scores_of_test(Z, table, name, train, test, C) for name in labels]
     return Scores.of(np.stack(values, axis=1), table[test], labels)
 
 
@@ -43,15 +47,17 @@ def label_efficiency(
     Returns:
         label, fraction, patients (mean number trained on), auroc (mean over draws), low, high: the 95 % interval by
         test patient, widened by what the draws differ by; positive_patients (of the test), note.
+    Raises:
+        ValueError: a patient is in both train and test.
     """
-    Z = _frozen(model_or_Z, table)
-    train, test = ((table["split"] == s).to_numpy() for s in ("train", "test"))
+    Z = embeddings_of(model_or_Z, table)
+    train, test = apart(table)
     rows = []
     for fraction in fractions:
         rng, values, used = np.random.default_rng(seed), {}, []
         for draw in range(draws if fraction < 1 else 1):
             chosen = train & _some_patients(table[train], label, fraction, rng, table)
-            values[draw] = _fit_score(Z, table, label, chosen, C)[test]
+            values[draw] = _scores_of_test(Z, table, label, chosen, test, C)
             used.append(table.patient_id[chosen].nunique())
         values = pd.DataFrame(values)  # (N, draws)
         truth = pd.DataFrame({draw: table.loc[test, label].to_numpy(float) for draw in values})
@@ -81,8 +87,28 @@ def retrieve(model, table, query, *, k=5, embeddings=None) -> pd.DataFrame:
     return table.iloc[best].assign(score=score[best])
 
 
+def recall_of_commonest(training, texts, *, k=5) -> float:
+    """The recall at k of a model that never looks: it always answers the k commonest training texts.
+
+    >>> recall_of_commonest(train_impressions, test_impressions, k=5)
+    0.37
+
+    Chance, k of N, is the recall of a random order. It is no control where many patients have the same text.
+
+    Args:
+        training: texts of the training images.
+        texts: (N,) of the images that are asked for.
+    Returns:
+        the share of `texts` that is among the k commonest of `training`.
+    """
+    commonest = pd.Series(list(training)).value_counts().index[:k]
+    return float(pd.Series(list(texts)).isin(commonest).mean())
+
+
 def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
     """How often the k nearest hold a right partner, image to text and text to image.
+
+    Beside it belongs `recall_of_commonest`, which needs the texts that were trained on.
 
     Args:
         images, texts: (N, E) unit vectors, row i of both being one pair.
@@ -101,24 +127,16 @@ def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["direction", "k", "recall", "chance", "n"])
 
 
-def _frozen(model_or_Z, table):
-    if isinstance(model_or_Z, np.ndarray):
-        return embeddings_of(None, table, model_or_Z)
-    return embeddings_of(model_or_Z, table)
-
-
-def _fit_score(Z, table, label, rows, C):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
+def _scores_of_test(Z, table, label, train, test, C):
+    """(n_test,) what a probe fitted on the rows `train` alone says of the rows `test`."""
     y = table[label].to_numpy(dtype=float)
-    rows = rows & np.isin(y, (0, 1))
-    if len(set(y[rows])) < 2:
-        with_it, without = int((y[rows] == 1).sum()), int((y[rows] == 0).sum())
+    train = train & np.isin(y, (0, 1))
+    if len(set(y[train])) < 2:
+        with_it, without = int((y[train] == 1).sum()), int((y[train] == 0).sum())
         raise ValueError(f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows")
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=1000)).fit(Z[rows], y[rows])
-    return probe.decision_function(Z)
+    if C is None:
+        C = chosen_penalty(Z[train], y[train], table["patient_id"][train])
+    return fitted(Z[train], y[train], C).decision_function(Z[test])
 
 
 def _some_patients(train, label, fraction, rng, table):
