@@ -285,7 +285,8 @@ def compare_maps(
     masks = [mask for mask, kept in zip(masks, seen, strict=True) if kept]
     columns = {}
     for name, all_maps in _with_others(maps, controls, seen, groups).items():
-        cut = threshold.get(name) if isinstance(threshold, dict) else threshold
+        method = name.removesuffix(f", {ANOTHER}")
+        cut = threshold.get(method) if isinstance(threshold, dict) else threshold
         each = score_each(all_maps, masks, tolerance_px=tolerance_px, threshold=cut)
         columns[name] = each[score]
     return Compared.of(
