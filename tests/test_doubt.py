@@ -509,6 +509,11 @@ def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_l
     blind = attend.faithfulness(model, scans, noise, target="box").table.xs("gain", level="of")
     assert ((blind["low"] < 0) & (blind["high"] > 0)).all()
     assert good.loc["deletion"].loc["random"].equals(bad.loc["deletion"].loc["random"])
+    both = attend.faithfulness(model, scans, {"box": [box] * 10, "rest": [1 - box] * 10}, target="box")
+    assert both.gains.columns.names == ["map", "curve"]
+    want = both.table.xs("gain", level="of")["mean"]
+    assert both.gains.mean().to_numpy() == pytest.approx(want.loc[both.gains.columns].to_numpy())
+    assert (both.gains["box"] > both.gains["rest"]).all(axis=None)
     assert good["n"].unique().tolist() == [10]
 
 
