@@ -250,12 +250,13 @@ def test_the_true_pair_is_compared_with_the_shuffled_one_by_patient(clip):
 
 
 def test_a_collapsed_twin_is_not_interpreted(clip):
-    ill = "the model of shuffled labels: 64 images have a cosine of 1.00 on average; above 0.97 all look alike"
-    twins = attend.LabelTwins(clip, clip, attend.randomised(clip, SCANS), TARGET, unhealthy=ill)
+    ills = {"the model of shuffled labels": "64 images have a cosine of 1.00 on average; above 0.97 all look alike"}
+    twins = attend.LabelTwins(clip, clip, attend.randomised(clip, SCANS), TARGET, ills)
     found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, twins=twins)
     assert found.badge.tests["shuffled labels"] is None
     assert found.badge.passed is None
-    assert str(found.badge).endswith(f"other finding; not interpretable: shuffled labels ({ill}) (n = 12)")
+    why = "not healthy: the model of shuffled labels"
+    assert str(found.badge).endswith(f"other finding; not interpretable: shuffled labels ({why}) (n = 12)")
     assert "shuffled labels" not in found.table.index.get_level_values("test")
     assert found.labels is None
 
@@ -291,7 +292,7 @@ def trio(squares, tmp_path_factory):
 
 def test_three_healthy_runs_alike_but_for_their_labels_are_twins(squares, trio):
     twins = attend.label_twins(**trio, table=squares, target="Edema")
-    assert twins.unhealthy == ""
+    assert (twins.ills, twins.unhealthy) == ({}, "")
     assert twins.target == "Edema"
     for refused, match in [
         (trio | {"shuffled": trio["again"]}, "differ in their labels and in nothing else, got seeds 1 and 1, the same"),
@@ -322,12 +323,12 @@ def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(squares, trio
         net.visual.ln_post.bias.fill_(0.5)
     collapsed = altered(trio["shuffled"], tmp_path / "collapsed", net=net)
     twins = attend.label_twins(**trio | {"shuffled": collapsed}, table=squares)
-    assert twins.unhealthy.startswith("the model of shuffled labels: ")
-    assert "cosine of 1.00" in twins.unhealthy
+    assert list(twins.ills) == ["the model of shuffled labels"]
+    assert "cosine of 1.00" in twins.ills["the model of shuffled labels"]
     share = squares.loc[squares["split"] == "train", ["Lung Lesion", "Edema"]].mean()
     guess = float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
     idle = altered(trio["shuffled"], tmp_path / "idle", loss=guess)
-    said = attend.label_twins(**trio | {"shuffled": idle}, table=squares).unhealthy
+    said = attend.label_twins(**trio | {"shuffled": idle}, table=squares).ills["the model of shuffled labels"]
     assert f"loss {guess:.2f} in the last epoch, that of the frequencies is {guess:.2f}" in said
     longer = altered(trio["shuffled"], tmp_path / "longer", epochs=31)
     with pytest.raises(ValueError, match="the same epochs, got .*31"):

@@ -1,6 +1,6 @@
 """Three trainings that tell whether a map hangs on the labels: two with the true ones, one with labels dealt anew."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -22,14 +22,19 @@ class LabelTwins:
         true, again: of the true labels; `again` starts from other weights.
         shuffled: as `again`, but for the labels.
         target: what their maps are asked, in their own terms; None for methods that aren't asked.
-        unhealthy: which of them can't be interpreted and why; "" when all three are healthy.
+        ills: which of them can't be interpreted -> why, in the words of the diagnosis; empty when all are healthy.
     """
 
     true: object
     again: object
     shuffled: object
     target: object = None
-    unhealthy: str = ""
+    ills: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def unhealthy(self) -> str:
+        """Which of them are ill, for a badge; "" when none is."""
+        return f"not healthy: {', '.join(self.ills)}" if self.ills else ""
 
 
 def label_twins(
@@ -69,9 +74,9 @@ def label_twins(
         "the second model": again,
         "the model of shuffled labels": shuffled,
     }
-    ills = {name: illness(run, table, n=n, seed=seed) for name, run in named.items()}
-    unhealthy = "; ".join(f"{name}: {ill}" for name, ill in ills.items() if ill)
-    return LabelTwins(true.model, again.model, shuffled.model, target, unhealthy)
+    found = {name: illness(run, table, n=n, seed=seed) for name, run in named.items()}
+    ills = {name: ill for name, ill in found.items() if ill}
+    return LabelTwins(true.model, again.model, shuffled.model, target, ills)
 
 
 def illness(run, table: pd.DataFrame, *, n: int = 256, seed: int = 0) -> str:
