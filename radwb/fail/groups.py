@@ -6,7 +6,7 @@ import pandas as pd
 from radwb.probe import Scores
 
 
-def subgroups(scores: Scores, groups, *, of="images", n_boot=1000, seed=0) -> pd.DataFrame:
+def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     """AUROC with its interval in each group.
 
     >>> subgroups(scores, test["site"])
@@ -33,6 +33,6 @@ def subgroups(scores: Scores, groups, *, of="images", n_boot=1000, seed=0) -> pd
                 keep = np.where(scores.truth[finding] == 1, keep, True)
             values, truth = (t.loc[keep, [finding]] for t in (scores.values, scores.truth))
             part = Scores(values, truth, scores.patient_id[keep])
-            rows.append(part.auroc(n_boot=n_boot, seed=seed).assign(group=group))
+            rows.append(part.auroc().assign(group=group))
     whole = pd.concat(rows, ignore_index=True)
     return whole[["group", *whole.columns.drop("group")]]
