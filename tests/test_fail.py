@@ -322,3 +322,43 @@ def test_subgroups_of_cases_keep_all_controls():
     found = fail.subgroups(scores, ["large", "small", "", np.nan], of="cases").set_index("group")
     assert found.auroc.to_dict() == {"large": 1.0, "small": 0.5}
     assert found.n.tolist() == [3, 3]
+
+
+def test_gaps_find_the_weak_site_and_no_other():
+    rng = np.random.default_rng(0)
+    n = 900
+    y, site = rng.integers(0, 2, n), np.array(list("ABC") * 300)
+    s = rng.normal(size=n) + np.where(site == "B", 0, 2) * y  # blind at B
+    scores = probe.Scores(pd.DataFrame({"Edema": s}), pd.DataFrame({"Edema": y}), np.arange(n))
+    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, site, n_boot=400)}
+    assert {name: gap.verdict for name, gap in gaps.items()} == {"A": "ahead", "B": "behind", "C": "ahead"}
+    by_hand = probe.auroc(y[site == "B"], s[site == "B"]) - probe.auroc(y[site != "B"], s[site != "B"])
+    assert gaps["B"].difference == pytest.approx(by_hand)
+    assert gaps["B"].n == 300
+    alike = fail.group_gaps(scores, rng.permutation(site), n_boot=400)
+    assert {gap.verdict for gap in alike} == {"can't tell"}
+
+
+def test_a_gap_between_severities_shares_the_controls_and_a_handful_gets_no_interval():
+    rng = np.random.default_rng(1)
+    y = np.repeat([1, 0], [60, 90])
+    severity = np.array(["large"] * 30 + ["small"] * 27 + ["tiny"] * 3 + [""] * 90)
+    s = rng.normal(size=150) + 3 * (severity == "large")
+    scores = probe.Scores(pd.DataFrame({"Edema": s}), pd.DataFrame({"Edema": y}), np.arange(150))
+    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, severity, n_boot=400)}
+    assert gaps["large"].verdict == "ahead"
+    large = severity == "large"
+    of_large, of_others = (probe.auroc(y[keep], s[keep]) for keep in (large | (y == 0), ~large))
+    assert gaps["large"].difference == pytest.approx(of_large - of_others)
+    assert gaps["tiny"].verdict == "can't tell"
+    assert "3 patients" in str(gaps["tiny"])
+
+
+def test_means_over_seeds_have_student_s_interval():
+    table = pd.DataFrame({"arm": list("aaabbb"), "seed": [0, 1, 2] * 2, "auroc": [0.5, 0.6, 0.7, 1, 1, 1]})
+    means = fail.over_seeds(table, by=["arm"]).set_index("arm")
+    # by hand: sd 0.1, standard error 0.1 / sqrt(3), t(0.975, 2 degrees) = 4.303
+    assert means.auroc.tolist() == pytest.approx([0.6, 1])
+    assert means.loc["a", ["low", "high"]].tolist() == pytest.approx([0.6 - 0.2484, 0.6 + 0.2484], abs=1e-4)
+    assert means.loc["b", ["low", "high"]].tolist() == pytest.approx([1, 1])
+    assert means.seeds.tolist() == [3, 3]
