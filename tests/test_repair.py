@@ -131,3 +131,11 @@ def test_a_donor_outside_the_lungs_is_refused():
     lesion = repair.Lesion((60, 30, 30), 8.0, (0, 0, 0), mirror_x=79)
     with pytest.raises(ValueError, match="expected lung at the donor"):
         repair.transplant(hu, lungs, (1.0, 1.0, 1.0), lesion)
+
+
+def test_the_readme_of_the_data_has_the_table_of_the_ct():
+    from pathlib import Path
+
+    readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
+    for row in rw.simulate.as_read().to_numpy():
+        assert "| " + " | ".join(row) + " |" in readme

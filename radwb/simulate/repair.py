@@ -11,7 +11,9 @@ BOLUS_REACH_MM = 6.0
 FEATHER_MM = 6.0
 SMOOTH_MM = 10.0  # what is coarser than this stays the place's own, what is finer comes from the donor
 WALL_MM = 2.5
-MISSING = 0.005  # share of a place's voxels, at the chest wall, that may get the lung's mean
+MISSING = (
+    0.005  # share of a place's voxels, at the chest wall, that may get the lung's mean
+)
 
 
 class Lesion(NamedTuple):
@@ -32,8 +34,12 @@ class Lesion(NamedTuple):
 
 # In LIDC-IDRI-0001. The donors are the nearest places that have lung wherever the lesion's place has, and in which no
 # branching of vessels looks like a ball (`blobs` below its 99th percentile in the lungs).
-MASS = Lesion((317, 145, 90), 20.0, (8, 14, -21), mirror_x=467)  # spiculated, 23 mm, left lower lobe, superior segment
-BAND = Lesion((402, 303, 61), 13.0, (-8, -46, 6))  # 25 mm long, lingula, beside the heart's apex: scar or atelectasis
+MASS = Lesion(
+    (317, 145, 90), 20.0, (8, 14, -21), mirror_x=467
+)  # spiculated, 23 mm, left lower lobe, superior segment
+BAND = Lesion(
+    (402, 303, 61), 13.0, (-8, -46, 6)
+)  # 25 mm long, lingula, beside the heart's apex: scar or atelectasis
 
 
 def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
