@@ -7,17 +7,30 @@ from scipy import ndimage
 from radwb.simulate import physics
 from radwb.simulate.project import Rays, heart_outline, midline
 
-SEEN = 0.05  # least change of the detector's log signal, about 2 % of what a film shows from black to white
-SCATTER = 0.35  # scattered over primary signal, a middling grid: it veils what lies behind heart and diaphragm
-PIECE_MM2 = 100.0  # a smaller piece is dropped beside larger ones, and a smaller hole is filled
-LUNG_MM = 25.0  # a ray that crosses less of a lung, medial of it, runs through the mediastinum
-AVERAGE_HEART = 1.0  # the CT's own, a ratio to the chest of about 0.41; patients without the finding have 0.88 to 1.12
-SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}  # of the finding's own greatest change
+# least change of the detector's log signal, about 2 % of a film's range from black to white
+SEEN = 0.05
+# scattered over primary signal, a middling grid: it veils what heart and diaphragm cover
+SCATTER = 0.35
+# a smaller piece is dropped beside larger ones, and a smaller hole is filled
+PIECE_MM2 = 100.0
+# a ray that crosses less of a lung, medial of it, runs through the mediastinum
+LUNG_MM = 25.0
+# `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding, hearts are drawn from 0.88 to 1.12
+AVERAGE_HEART = 1.0
+# of the finding's own greatest change
+SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}
 OTHERS_SHARE = 0.15
-SMOOTH_MM = {"Edema": 6.0, "Lung Opacity": 4.0, "Pleural Other": 3.0, "Pleural Effusion": 3.0, "Pneumothorax": 2.5,
-             "Cardiomegaly": 3.0}  # fmt: skip
+SMOOTH_MM = {
+    "Edema": 6.0,
+    "Lung Opacity": 4.0,
+    "Pleural Other": 3.0,
+    "Pleural Effusion": 3.0,
+    "Cardiomegaly": 3.0,
+    "Pneumothorax": 2.5,
+}
 OTHERS_SMOOTH_MM = 1.5
-LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")  # may run along the whole lung
+# may run along the whole lung
+LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")
 
 
 class Outlines:
@@ -30,8 +43,9 @@ class Outlines:
       out. A finding that nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty mask; every
       other has at least one pixel.
     - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are filled.
-    - **Side**: on a frontal film a finding of one side ends at the midline, and one that spreads along the lung
-      (`LAYERS`) at the lung's medial border, so that it doesn't run round the mediastinum.
+    - **Side**: on a frontal film a finding of one side ends at the midline (`project.midline`), and one that spreads
+      along the lung (`LAYERS`) at the lung's medial border, so that it doesn't run round the mediastinum; unless
+      nothing of it lies elsewhere.
 
     By finding, where it isn't plainly that:
 
@@ -64,14 +78,16 @@ class Outlines:
             lies = self._beyond_the_line(finding, density)
         else:
             change = self._smooth(finding.name, self.seen(signal))
-            lies = change > SHARE.get(finding.name, OTHERS_SHARE) * change.max().clamp(min=1e-6)
+            share = SHARE.get(finding.name, OTHERS_SHARE)
+            lies = change > share * change.max().clamp(min=1e-6)
         placed = lies & self._place(finding)
         return placed if placed.any() else lies
 
     def mask(self, finding, shape, signal):
         """(H, W) bool, the truth mask: what of its shape is seen, without specks."""
         change = self.seen(signal)
-        if finding.name == "Pneumothorax":  # air is outlined by its line, faint as it may be over the lung's rim
+        if finding.name == "Pneumothorax":
+            # outlined by its line, faint as the air may be over the lung's rim
             visible = shape & (change.max() > SEEN)
         else:
             visible = shape & (self._smooth(finding.name, change) > SEEN)
@@ -94,12 +110,15 @@ class Outlines:
     def _beyond_the_line(self, finding, density):
         lungs, here = self.lungs, self.lungs.on(finding.side)
         emptied = here & (density < 0.3 * lungs.density)
-        total, air = (self._smooth(finding.name, 10 * lungs.project(part)) for part in (here.float(), emptied.float()))
+        total = self._smooth(finding.name, 10 * lungs.project(here.float()))
+        air = self._smooth(finding.name, 10 * lungs.project(emptied.float()))
         most = float(air.max())
         beyond = (air > min(15.0, 0.5 * most)) & (air > 0.6 * total)
         if self.rays.anatomy.axis == 1 and not lungs.supine:
             beyond = _from_the_wall(beyond, finding.side)
-        return beyond if beyond.any() else air > 0.5 * most  # in the supine no ray may run through air alone
+        if beyond.any():
+            return beyond
+        return air > 0.5 * most  # in the supine no ray may run through air alone
 
     def _place(self, finding):
         """(H, W) bool, where an outline may lie: on its side, and along a lung not medial of it."""

@@ -143,8 +143,11 @@ def midline(rays: Rays):
 
     The midline is midway between the outer edges of the lungs, where the spine is.
     """
-    anatomy, (n, size) = rays.anatomy, (rays.coarse.shape[-1], len(rays.lung_mm))
-    edges = [np.mean([point[0] for point in anatomy.marks[f"{side} edge"]]) for side in ("right", "left")]
+    anatomy = rays.anatomy
+    n, size = rays.coarse.shape[-1], len(rays.lung_mm)
+    edges = []
+    for side in ("right", "left"):
+        edges.append(np.mean([point[0] for point in anatomy.marks[f"{side} edge"]]))
     slab = int((anatomy.centres - anatomy.marks["carina"][1]).abs().argmin())
     between = _between(n, size)
     across = between @ rays.coarse[slab, 0] @ between.T
