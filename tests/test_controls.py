@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
+from scipy.stats import kstest
 
 from radwb import attend, data, stats
 from radwb.data import Scan
@@ -48,6 +49,21 @@ def test_brightness_is_the_film_and_darkness_its_negative():
     assert np.allclose(found["brightness"][0], gaussian_filter(film.pixels, 3), atol=1e-6)
     assert np.corrcoef(found["brightness"][0].ravel(), found["darkness"][0].ravel())[0, 1] == pytest.approx(-1)
     assert found["darkness"][0].min() == 0
+
+
+def test_controls_of_a_large_film_are_those_of_the_whole_film_at_a_fraction_of_the_time():
+    big = Scan(np.kron(attend.random_map((80, 60), 3), np.ones((8, 8), np.float32)))  # 640 x 480
+    found = attend.control_maps([big])
+    whole = {
+        "brightness": gaussian_filter(big.pixels, 32),
+        "edges": gaussian_filter(gaussian_gradient_magnitude(big.pixels, 4), 32),
+    }
+    for name, want in whole.items():
+        assert found[name][0].shape == big.shape
+        assert np.corrcoef(found[name][0].ravel(), want.ravel())[0, 1] > 0.99
+    peaks = [np.unravel_index(attend.random_map((600, 600), seed).argmax(), (600, 600)) for seed in range(300)]
+    assert np.abs(np.mean(peaks, axis=0) - 300).max() < 30  # standard error 10
+    assert kstest(np.array(peaks)[:, 0] / 600, "uniform").pvalue > 0.01
 
 
 def test_the_training_mask_is_the_mean_of_training_outlines_and_of_nothing_else(tmp_path):

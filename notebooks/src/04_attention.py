@@ -335,6 +335,7 @@ together = rw.attend.Compared.of(points, patients, methods=methods, what="hit", 
 display(
     rw.show.heat(
         together.differences(),
+        columns=[name.replace(" ", "<br>") for name in together.differences()],
         label="hits, method less control",
         title="Each method beside what knows nothing",
         width=900,

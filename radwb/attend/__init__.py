@@ -3,7 +3,6 @@
 from radwb.attend.capture import capture
 from radwb.attend.controls import (
     Compared,
-    brightness_map,
     compare_maps,
     compare_zones,
     control_maps,
@@ -18,6 +17,7 @@ from radwb.attend.map import Badge, Map
 from radwb.attend.maps import METHODS, attention_map, attention_maps, relevance, rollout
 from radwb.attend.readers import lung_zones, reader_agreement, score_each_zone, score_zones
 from radwb.attend.score import (
+    brightness_map,
     centre_map,
     edge_map,
     lesion_shape,

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter
 from tqdm.auto import tqdm
 
 from radwb import data, stats
 from radwb.attend.readers import score_each_zone
 from radwb.attend.score import (
     SHARES,
+    brightness_map,
     centre_map,
     edge_map,
     mean_by_patient,
@@ -58,22 +58,6 @@ def control_maps(
         position = [_laid_over(training_mask, scan.shape) for scan in scans]
         controls["training mask"] = position
     return controls
-
-
-def brightness_map(scan, *, sigma: float | None = None) -> np.ndarray:
-    """The film itself, smoothed: the control for a map that marks whatever is white.
-
-    >>> brightness_map(scan).argmax() == gaussian_filter(scan.pixels, max(scan.shape) / 20).argmax()
-    True
-
-    Args:
-        scan: a `Scan` or its pixels (H, W).
-        sigma: smoothness in px, as in `random_map`.
-    Returns:
-        (H, W) float32.
-    """
-    pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
-    return gaussian_filter(pixels, max(pixels.shape) / 20 if sigma is None else sigma)
 
 
 def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarray:
