@@ -44,7 +44,8 @@ test = table[table["split"] == "test"].reset_index(drop=True)
 images = rw.data.images(test, model.size)
 mark = dict(kind="room", corner="bottom-right")
 marked = rw.fail.add_marker(images[:4], [True, False, True, False], **mark)
-rw.show.grid(list(marked / 255), titles=["marked", "not marked"] * 2, title="The mark: the name of a room, which says nothing of the patient")
+titles = ["marked", "not marked"] * 2
+rw.show.grid(list(marked / 255), titles=titles, title="The name of a room says nothing of the patient")
 
 # %% [markdown]
 # ## A shortcut with a dial
@@ -90,7 +91,7 @@ wide["drop"] = wide["tie holds"] - wide["tie broken"]
 broken_ties = {}
 for strength, part in wide.groupby("strength"):
     arms = part["tie holds"], part["tie broken"]
-    names = (f"holds at {strength:g}", "broken")
+    names = (f"a held tie of {strength:g}", "a broken one")
     broken_ties[strength] = rw.stats.compare_seeds(*arms, names=names, what="AUROC", family=len(strengths))
 pd.DataFrame([c.row() for c in broken_ties.values()]).set_index("a").round(3)
 
@@ -161,80 +162,86 @@ for mine in (effect_of_mark, effect_solution):
 # that were not. What counts is how much of the map moves onto the mark when it is pasted.
 
 # %%
-ill = [rw.data.scan_of(row) for _, row in result.test[result.test[finding] == 1].iterrows()]
-patients = result.test.loc[result.test[finding] == 1, "patient_id"].to_numpy()
-visible = np.array([scan.truth[finding].any() for scan in ill])
+ill = np.flatnonzero(result.test[finding] == 1)
+scans = [rw.data.scan_of(result.test.iloc[i]) for i in ill]
+outlines = [rw.data.to_input(np.float32(s.truth.get(finding, 0 * s.pixels)), model.size) > 0.5 for s in scans]
+visible = np.array([outline.any() for outline in outlines])
 kept = np.flatnonzero(visible)[:n_maps]
-plain = np.stack([rw.data.to_input(ill[i].pixels, ill[i].shape[0]) for i in kept])
-plain = np.round(plain * 255).astype(np.uint8)
-stamped = rw.fail.add_marker(plain, **result.marker)
+patients = result.test["patient_id"].to_numpy()[ill[kept]]
 Markdown(
-    f"{len(kept)} films of {len(set(patients[kept]))} patients are drawn; {int((~visible).sum())} of {len(ill)} films "
-    f"with a lesion are left out, since nothing of it can be seen there (an empty outline)."
+    f"{len(kept)} films of {len(set(patients))} patients are drawn. Of {len(ill)} films with a lesion, "
+    f"{int((~visible).sum())} can't be: nothing of the lesion can be seen there, so its outline is empty."
 )
 
 # %%
 from scipy.ndimage import maximum_filter
 
-reach = plain.shape[1] // model.grid[0] // 2  # half a patch around the mark, since no map is finer
+plain = result.images[ill[kept]]
+stamped = rw.fail.add_marker(result.images, **result.marker)[ill[kept]]
+reach = model.size // model.grid[0] // 2  # half a patch around the mark, since no map is finer
 places = [maximum_filter(moved, 2 * reach + 1) for moved in stamped != plain]
-pairs = {}
-for name, films in {"plain": plain, "stamped": stamped}.items():
-    pairs[name] = [
-        rw.data.Scan(np.float32(x / 255), ill[i].spacing_mm, ill[i].view, truth={"mark": m, finding: ill[i].truth[finding]})
-        for x, i, m in zip(films, kept, places, strict=True)
-    ]
-heads = {f"{name} {seed}": result.learnt[s, seed] for name, s in (("tied", 1.0), ("untied", 0.5)) for seed in range(seeds)}
-opened = rw.fail.classifier(heads)  # all heads on one tower, so that their maps share its work
+pairs = {"plain": [], "stamped": []}
+for row, place, *films in zip(kept, places, plain, stamped, strict=True):
+    truth = {"mark": place, finding: outlines[row]}
+    for name, film in zip(pairs, films, strict=True):
+        pairs[name].append(rw.data.Scan(np.float32(film / 255), view=scans[row].view, truth=truth))
+
+# %% [markdown]
+# All heads go onto one tower, so that their maps share its work. Attention and rollout never ask a head; the others do.
 
 # %%
+kinds = {"tied": 1.0, "untied": 0.5}
+heads = {f"{name} {seed}": result.learnt[kinds[name], seed] for name in kinds for seed in range(seeds)}
+opened = rw.fail.classifier(heads)
 methods = ("attention", "rollout", "relevance", "gradcam", "occlusion")
 
 
-def share(map, scan):
-    """Share of a map that lies on the mark."""
-    return rw.attend.score_map(map, scan.truth["mark"])["energy"]
-
-
-def shares(scan, method):
-    """(heads,) share of each head's map that lies on the mark."""
-    maps = rw.attend.attention_maps(opened, scan, method=method, targets=list(heads))
-    return [share(m, scan) for m in maps]
+def share(values, place):
+    """Share of a map that lies in a place; a map of zeros is a blind one."""
+    total = values.sum()
+    return values[place].sum() / total if total else place.mean()
 
 
 # %%
-on_mark = {m: {name: np.array([shares(s, m) for s in scans]) for name, scans in pairs.items()} for m in methods}
-controls = {name: rw.attend.control_maps(scans) for name, scans in pairs.items()}
-bright = {name: np.array([share(m, s) for m, s in zip(controls[name]["brightness"], pairs[name], strict=True)]) for name in pairs}
-gained = {m: (v["stamped"] - v["plain"]).reshape(-1, 2, seeds).mean(axis=2) for m, v in on_mark.items()}  # (films, 2)
-gained["brightness alone"] = np.repeat((bright["stamped"] - bright["plain"])[:, None], 2, axis=1)
-rows = []
-for method, values in gained.items():
-    for name, column in zip(("tied", "untied"), values.T, strict=True):
-        low, high = np.quantile(rw.stats.patient_means(column, patients[kept]), [0.025, 0.975])
+on_mark = {}
+for method in methods:
+    for name, films in pairs.items():
+        for film, scan in enumerate(films):
+            maps = rw.attend.attention_maps(opened, scan, method=method, targets=list(heads))
+            on_mark[method, name, film] = [share(m.values, scan.truth["mark"]) for m in maps]
+for name, films in pairs.items():
+    for film, scan in enumerate(films):
+        bright = share(rw.attend.brightness_map(scan), scan.truth["mark"])
+        on_mark["brightness alone", name, film] = [bright] * len(heads)
+
+# %%
+gained, rows = {}, []
+for method in (*methods, "brightness alone"):
+    before, after = (np.array([on_mark[method, name, film] for film in range(len(kept))]) for name in pairs)
+    gained[method] = (after - before).reshape(-1, 2, seeds).mean(axis=2)  # (films, tied or untied)
+    for name, column in zip(kinds, gained[method].T, strict=True):
+        low, high = np.quantile(rw.stats.patient_means(column, patients), [0.025, 0.975])
         rows.append({"map": method, "heads": name, "gain": column.mean(), "low": low, "high": high})
-words = dict(y_title="share of the map gained by the mark", title="What moves onto the mark when it is pasted")
+words = dict(y_title="share of the map, 95 % by patient", title="What moves onto the mark when it is pasted")
 rw.show.bars(pd.DataFrame(rows), x="map", y="gain", group="heads", line=0, **words)
 
 # %%
-told = {
-    m: rw.stats.compare(*gained[m].T, patients[kept], names=("tied", "untied"), what="share", family=len(methods))
-    for m in methods
-}
+told = {}
+for m in methods:
+    told[m] = rw.stats.compare(*gained[m].T, patients, names=tuple(kinds), what="share", family=len(methods))
 shows = [m for m in methods if told[m].verdict == "ahead"]
-drawn = {m: rw.attend.attention_map(opened, pairs["stamped"][0], method=m, target="tied 0") for m in methods}
-display(
-    rw.show.grid(
-        [pairs["stamped"][0]] * len(methods), maps=list(drawn.values()), titles=list(drawn), truth=True,
-        columns=len(methods), cell=190, title="One film with the mark, one tied head",
-    )
-)
 lines = "\n".join(f"- {m}: {c}" for m, c in told.items())
 Markdown(
     f"In the share of the map that moves onto the mark, averaged over {seeds} seeds, we see:\n{lines}\n\n"
-    "Attention and rollout never ask the head, so they are the same whatever it reads. A pasted white word also draws a "
-    "map that only follows brightness: without the untied heads beside it, a map on the mark would prove nothing."
+    "A pasted white word also draws a map that only follows brightness: without the untied heads beside it, a map on "
+    "the mark would prove nothing."
 )
+
+# %%
+film = pairs["stamped"][0]
+drawn = [rw.attend.attention_map(opened, film, method=m, target="tied 0") for m in methods]
+look = dict(titles=list(methods), truth=True, columns=len(methods), cell=190)
+rw.show.grid([film] * len(methods), maps=drawn, title="One film with the mark, one tied head", **look)
 
 # %% [markdown]
 # ## Who takes the bait?
@@ -272,7 +279,7 @@ drops, lines = {}, []
 for name, part in bait.groupby("finding", sort=False):
     wide_part = part.pivot(index="seed", columns="arm", values="auroc")
     arms = wide_part["tie holds"], wide_part["tie broken"]
-    drops[name] = rw.stats.compare_seeds(*arms, names=("holds", "broken"), what="AUROC", family=len(tables))
+    drops[name] = rw.stats.compare_seeds(*arms, names=("a held tie", "a broken one"), what="AUROC", family=len(tables))
     each = ", ".join(f"{d:.2f}" for d in arms[0] - arms[1])
     lines.append(f"- **{name}**: {drops[name]}. Drops by seed: {each}.")
 Markdown(
@@ -363,12 +370,13 @@ rw.show.forest(groups.assign(finding=groups["group"]), title="Pneumothorax, zero
 # others of its kind, on the same resampled patients.
 
 # %%
-kinds = {"size": size} | {column: test[column] for column in ("site", "sex", "view")}
-gaps = {kind: rw.fail.group_gaps(scores, groups_of) for kind, groups_of in kinds.items()}
-sure = [gap for part in gaps.values() for gap in part if gap.verdict != "can't tell"]
-display(pd.DataFrame([gap.row() | {"kind": kind} for kind, part in gaps.items() for gap in part]).round(3))
-weak = "; ".join(map(str, sure)) or "no group that differs from the others of its kind for sure"
-Markdown(f"We see: {weak}. ({sum(map(len, gaps.values()))} gaps were asked for.)")
+sets = [size, *(column + " " + test[column].astype(str) for column in ("site", "sex", "view"))]
+family = sum(groups_of.nunique() for groups_of in sets)
+gaps = [gap for groups_of in sets for gap in rw.fail.group_gaps(scores, groups_of, family=family)]
+sure = [gap for gap in gaps if gap.verdict != "can't tell"]
+display(pd.DataFrame([gap.row() for gap in gaps]).set_index("a").round(3))
+weak = "; ".join(map(str, sure)) or "no group differs for sure from the others of its kind"
+Markdown(f"We see: {weak}. ({len(gaps)} gaps were asked for.)")
 
 # %% [markdown]
 # ## Look at the worst misses

@@ -39,18 +39,20 @@ def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     return whole[["group", *whole.columns.drop("group")]]
 
 
-def group_gaps(scores: Scores, groups, *, n_boot=2000, seed=0) -> list[Comparison]:
+def group_gaps(scores: Scores, groups, *, family=None, n_boot=2000, seed=0) -> list[Comparison]:
     """Each group's AUROC against that of all other groups together.
 
     >>> for gap in group_gaps(scores, test["site"]):
     ...     print(gap)
 
-    Both sides meet the same resamples of the patients, and all gaps together miss in one of twenty.
+    Both sides meet the same resamples of the patients.
 
     Args:
         scores: of N images and one finding.
         groups: (N,) name of each image's group; NaN and "" belong to none. A case of a group is held against the
             controls of that group; where a group has no controls, such as a severity, against all controls.
+        family: number of gaps that are asked for together, so that they miss in one of twenty together; None = the
+            number of groups.
         n_boot, seed: of the bootstrap.
     Returns:
         a Comparison a group, in sorted order; without an interval where a side has too few cases.
@@ -60,12 +62,13 @@ def group_gaps(scores: Scores, groups, *, n_boot=2000, seed=0) -> list[Compariso
     s = scores.values[finding].to_numpy(float)
     groups = pd.Series(np.asarray(groups, dtype=object)).fillna("")
     names = sorted(set(groups) - {""})
+    family = family or len(names)
     gaps = []
     for name in names:
         sides = (_sided(y, groups, part) for part in ([name], set(names) - {name}))
-        gap = _gap(*sides, s, scores.patient_id, len(names), n_boot, seed)
+        gap = _gap(*sides, s, scores.patient_id, family, n_boot, seed)
         about = {"names": (str(name), "the others"), "what": f"AUROC for {finding}"}
-        gaps.append(Comparison(**about, **gap, family=len(names)))
+        gaps.append(Comparison(**about, **gap, family=family))
     return gaps
 
 
