@@ -10,7 +10,7 @@ PLANTED = {
     "nothing planted": [],
     "right pleural effusion": [Finding("Pleural Effusion", 0.6, "right")],
     "left pneumothorax": [Finding("Pneumothorax", 0.5, "left")],
-    "cardiomegaly: what is too much": [Finding("Cardiomegaly", 0.8)],
+    "cardiomegaly": [Finding("Cardiomegaly", 0.8)],
 }
 TITLE = "Virtual radiographs: what was planted is outlined (simulator, not for clinical use)"
 
