@@ -169,10 +169,16 @@ on_vectors, on_pixels = (
     rw.probe.linear_probe(features, table, label=findings, C=0.01)
     for features in (vectors, thumbnails)
 )
-seen = run.config["n_train"]
+
+# %%
+released = rw.pretrain.Run(rw.models.zoo.SHIPPED / "radwb-tiny")
+ours = rw.pretrain.Run("../runs/clip-tiny")
+runs = {"twin": run, "before": released, "after": ours}
+steps = {name: part.log["step"].max() for name, part in runs.items()}
 Markdown(
-    f"The twin saw {seen:,} films {twin_epochs} times, from random weights. The model that is asked in words went "
-    "through all the films of `radwb-tiny` before (its card says how many), and through ours after that."
+    f"The twin learnt in {steps['twin']:,} steps from random weights. The model that is "
+    f"asked in words had {steps['before']:,} steps as `radwb-tiny`, on other patients, "
+    f"and {steps['after']:,} on ours: the two have not had the same budget."
 )
 
 # %% tags=["headline"]
@@ -227,11 +233,14 @@ matrix = rw.probe.prompt_label_matrix(scores)
 look = dict(label="AUROC", limits=(0, 1), x_title="label", y_title="prompt")
 display(rw.show.heat(matrix, **look, title="Each prompt against each label"))
 
+# %%
 rivals = rw.probe.rivals(scores)
-lost = rivals[rivals["others"] > rivals["own"]]
+higher = rivals[rivals["others"] > rivals["own"]]
+clear = higher[higher["verdict"] == "behind"]
 Markdown(
-    f"We see that for {len(lost)} of {len(rivals)} labels another finding's prompt "
-    f"does better than the own: {'; '.join(lost['sentence']) or 'for none'}."
+    f"We see that for {len(higher)} of {len(rivals)} labels another finding's prompt has "
+    f"the higher AUROC, for {len(clear)} of them clear of chance:\n- "
+    + "\n- ".join(higher["sentence"])
 )
 
 # %% [markdown]
