@@ -126,7 +126,7 @@ for name, times in {"as it is": 1, "each file twice": 2}.items():
 # %%
 width = pd.DataFrame(rows)
 display(rw.show.bars(width, x="table", y="width", group="drawn", y_title="width of the 95 % interval, lung lesion",
-                     title="Copies tell nothing new, yet drawing images believes them"))  # fmt: skip
+                     title="The interval, drawn over patients and over images"))  # fmt: skip
 w = width.set_index(["table", "drawn"]).width
 Markdown(f"We see the interval over images shrink from {w['as it is', 'images']:.3f} to {w['each file twice', 'images']:.3f} "
          f"by copying files; over patients it stays at {w['each file twice', 'patients']:.3f}.")  # fmt: skip
@@ -307,8 +307,8 @@ Markdown(f"{len(ways)} ways for consolidation, such as " + ", ".join(
 
 # %%
 both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
-ways = {"any way": anyhow, "a pair": scores, "both ways": both, "the twin": twin}
-compared = rw.probe.side_by_side(ways)
+how = {"any way": anyhow, "a pair": scores, "both ways": both, "the twin": twin}
+compared = rw.probe.side_by_side(how)
 series = dict(list(compared.groupby("scored", sort=False)))
 display(rw.show.forest(series, title="How to ask: few phrases, any of many, or both"))
 any_mean = series["any way"].iloc[-1]
@@ -417,9 +417,9 @@ Markdown(
 )
 
 # %% [markdown]
-# *Any way* was the best on virtual patients. On films of another kind it needn't be: such a film may lie nearer to *all*
-# sentences, or farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those
-# of the training, a pair or `pool="both"` on films from anywhere else.
+# What is best on virtual patients needn't be on films of another kind: such a film may lie nearer to *all* sentences, or
+# farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those of the
+# training alone, a pair or `pool="both"` on films from anywhere else.
 #
 # And do the vectors hold what words don't reach? A probe of them, with labels, beside the untrained tower and the pixels;
 # each patient is judged by a probe that was fitted on others.
@@ -438,10 +438,11 @@ lines = []
 for name, shown in in_probes.items():
     series = dict(list(shown.groupby("scored", sort=False)))
     display(rw.show.forest(series, title=f"{name}, linear probes", caption=""))
-    own = series[model.name].iloc[-1]
-    few = f" (too few patients: {', '.join(too_few[name])})" if too_few[name] else ""
+    own = series["the model"].iloc[-1]
     says = f"{own['finding'].lower()} {rw.stats.stated(own)} from the model's vectors"
-    lines.append(f"{name}: {says}; {rw.probe.sentences(shown)}{few}")
+    rare = ", ".join(too_few[name]) or "none"
+    says += f"; too few patients for a probe: {rare}"
+    lines.append(f"{name}: {says}; {rw.probe.sentences(shown)}")
 Markdown("We see\n- " + "\n- ".join(lines))
 
 # %%
