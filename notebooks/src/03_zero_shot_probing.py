@@ -344,7 +344,8 @@ Markdown(f"We see that of {len(findings)} findings, *X* alone ranks images with 
 
 # %%
 lot = pd.concat([table[table["split"] == "train"].head(600), test])
-features = rw.probe.representations(model, lot, embeddings=vectors[lot.index])
+given = dict(sizes=(16,), embeddings=vectors[lot.index])
+features = rw.probe.representations(model, lot, **given)
 ask = dict(label="Pneumothorax", fractions=(0.05, 0.2, 1.0), draws=draws)
 curves = []
 for tower, seeds in features.items():
