@@ -94,6 +94,8 @@ def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
         ValueError, match="expected 5 patients with Edema and 5 without"
     ):
         probe.cross_probe(noise(table), few, label="Edema")
+    with pytest.raises(ValueError, match="expected a finding to probe"):
+        probe.cross_probe(noise(table), few, label=[])
     kept, left_out = probe.enough_patients(few, ["Edema", "Pneumonia"])
     assert kept == ["Pneumonia"]
     assert left_out == {"Edema": 1}

@@ -412,9 +412,9 @@ pairs = questions[(questions["scored"] == "a pair") & single]
 well = pairs[pairs["low"] > 0.5]
 which = ", ".join(well["finding"] + " in " + well["set"]) or "none"
 Markdown(
-    f"Of {len(pairs)} questions in pairs {len(well)} are answered better than by a "
-    f"guess, the whole interval above 0.5: {which}. {pairs['low'].isna().sum()} have "
-    "too few patients with the finding for an interval."
+    f"Questions in pairs: {len(pairs)}. Answered better than by a guess, the whole "
+    f"interval above 0.5: {len(well)} ({which}). Without an interval, since too few "
+    f"patients have the finding: {pairs['low'].isna().sum()}."
 )
 
 # %% [markdown]
@@ -428,7 +428,7 @@ Markdown(
 # %%
 in_probes, too_few = {}, {}
 for name, (films, wanted) in real.items():
-    kept, too_few[name] = rw.probe.enough_patients(films, wanted, least=8)
+    kept, too_few[name] = rw.probe.enough_patients(films, wanted, least=5)
     given = dict(embeddings=seen_by_model[name])
     features = rw.probe.representations(model, films, **given)
     probes = rw.probe.baselines(features, films, label=kept, C=0.01)
@@ -462,8 +462,8 @@ lines = [
     f"{mean['a probe of the same vectors']['sentence']}.",
     f"**Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two "
     f"ways to ask; any way a report says it has {rw.stats.stated(any_mean)}.",
-    f"**Real films are another matter**: {len(well)} of {len(pairs)} questions in "
-    "pairs are answered better than by a guess.",
+    f"**Real films are another matter**: of {len(pairs)} questions in pairs, "
+    f"answered better than by a guess: {len(well)}.",
 ]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 
