@@ -462,7 +462,7 @@ lines = [
     f"{mean['a probe of the same vectors']['sentence']}.",
     f"**Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two "
     f"ways to ask; any way a report says it has {rw.stats.stated(any_mean)}.",
-    f"**Real films are another matter**: of {len(pairs)} questions in pairs, "
+    f"**On real films**: of {len(pairs)} questions in pairs, those "
     f"answered better than by a guess: {len(well)}.",
 ]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
