@@ -35,12 +35,13 @@ AUROCS = (0.6, 0.7, 0.8, 0.9, 0.95, 0.97, 0.99)
 def cohort(rng, with_it: int, without: int, clustered: bool):
     """Labels (N,) and patients (N,) of a cohort of so many patients."""
     if clustered:
-        pairs = [*drawn(rng, WITH, with_it), *drawn(rng, WITHOUT, without)]
+        pairs = np.concatenate([drawn(rng, WITH, with_it), drawn(rng, WITHOUT, without)])
     else:
-        pairs = [(1, 1)] * with_it + [(1, 0)] * without
-    patients = np.repeat(np.arange(len(pairs)), [images for images, _ in pairs])
-    y = np.concatenate([np.arange(images) < positive for images, positive in pairs])
-    return y, patients
+        pairs = np.repeat([(1, 1), (1, 0)], [with_it, without], axis=0)
+    images, positives = pairs.T
+    patients = np.repeat(np.arange(len(pairs)), images)
+    nth = np.arange(len(patients)) - np.repeat(images.cumsum() - images, images)  # image of its patient
+    return nth < positives[patients], patients
 
 
 def drawn(rng, counts, n):

@@ -118,7 +118,8 @@ def column(values, table, alone=False):
     out = {}
     for k, finding in enumerate(rw.simulate.PLANTED):
         others = [f for f in WHITE if f != finding]
-        some = (table[others] == 0).all(axis=1).to_numpy() if alone else np.full(len(table), True)
+        planted = table[[f"{f} severity" for f in others]].notna()  # a label of 1 may be a parent's, of a child
+        some = ~planted.any(axis=1).to_numpy() if alone else np.full(len(table), True)
         scores = rw.probe.Scores.of(values[some][:, k : k + 1], table[some], [finding])
         out[finding] = rw.probe.stated(scores.auroc(n_boot=500).iloc[0])
     return out

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 STAGES = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
-ROOMS = ("stats", *STAGES, "show", "check", "book")
+ROOMS = ("stats", "findings", *STAGES, "show", "check", "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]
 

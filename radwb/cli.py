@@ -120,11 +120,11 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("attention.html"), help="the figure (default attention.html)")
 
     add = verb("fail", fail, "tie a marker to a finding in training, then break the tie", prints=True).add_argument
-    add("model", help="its image tower is fine-tuned; as in probe")
+    add("model", help="linear heads are trained on its frozen patches; as in probe")
     add("table", type=Path, help="CSV with split train and test")
     add("--finding", default="Pneumothorax")
     add("--strengths", nargs="+", type=float, default=(0.5, 1.0), help="of the tie: 0.5 none, 1 always (default 0.5 1)")
-    add("--seed", type=int, default=0)
+    add("--seeds", type=int, default=5, help="trainings a strength (default 5)")
     return top
 
 
@@ -306,6 +306,6 @@ def fail(options) -> None:
     from radwb import fail as room
     from radwb import models
 
-    settings = {"finding": options.finding, "strengths": tuple(options.strengths), "seed": options.seed}
+    settings = {"finding": options.finding, "strengths": tuple(options.strengths), "seeds": options.seeds}
     result = room.shortcut(read_table(options.table), start=models.load(options.model), **settings)
     show(options, result.table.round(3))

@@ -17,6 +17,7 @@ from radwb.pretrain.diagnose import (
     alignment,
     diagnose,
     effective_rank,
+    if_healthy,
     modality_gap,
     stuck,
     uniformity,
@@ -226,11 +227,35 @@ def test_a_stuck_loss_is_flagged(run, table, tmp_path):
     assert found["memorised"] == "not applicable"
 
 
-def test_a_memorised_run_is_flagged(run, table, tmp_path):
-    def by_heart(log):
-        log["loss"], log["val_loss"] = np.linspace(3.5, 0.2, len(log)), 3.3
+def by_heart(log):
+    log["loss"], log["val_loss"] = np.linspace(3.5, 0.2, len(log)), 3.3
 
+
+def test_a_memorised_run_is_flagged(run, table, tmp_path):
     assert verdicts(edited(run, tmp_path, by_heart), table)["memorised"] == "warning"
+
+
+@pytest.mark.parametrize(("fault", "check"), [("constant", "mean cosine, images"), ("dead", "dead dimensions, images")])
+def test_a_collapsed_model_is_not_interpreted(run, table, fault, check):
+    checks = diagnose(planted(run.model, fault), table)
+    said = if_healthy(checks, "It learned squares.")
+    assert "It learned" not in said
+    assert "not interpreted" in said
+    assert checks.set_index("name").loc[check, "says"] in said
+
+
+def test_a_stuck_run_is_not_interpreted(run, table, tmp_path):
+    def at_chance(log):
+        log[["loss", "val_loss"]] = math.log(32), math.log(32)
+
+    said = if_healthy(diagnose(edited(run, tmp_path, at_chance), table), "It learned squares.")
+    assert "not interpreted" in said
+    assert f"near {math.log(32):.2f}, that of a guess" in said
+
+
+def test_a_healthy_run_and_one_that_memorised_are_interpreted(run, table, tmp_path):
+    for some in (run, edited(run, tmp_path, by_heart)):
+        assert if_healthy(diagnose(some, table), "It learned squares.") == "It learned squares."
 
 
 def test_image_only_models_say_what_does_not_apply(table):

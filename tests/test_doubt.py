@@ -1,5 +1,7 @@
 """Doubt against planted truth: oracles pass, maps that know nothing fail, and what is undone comes back."""
 
+import copy
+import json
 import zlib
 from types import SimpleNamespace
 
@@ -9,9 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.stats import spearmanr
+from test_pretrain import VISUAL, squares_table
 from torch import nn
 
-from radwb import attend, models
+from radwb import attend, models, pretrain
 from radwb.attend import doubt, heads
 from radwb.attend.faithful import SHARES
 from radwb.data import Scan, Volume
@@ -73,8 +76,8 @@ KNOW_NOTHING = {
 
 
 def test_an_oracle_passes_every_test(clip):
-    other = attend.randomised(clip, SCANS)
-    found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, shuffled_model=other)
+    twins = attend.LabelTwins(clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET)
+    found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, twins=twins)
     tests = ["random weights", "nonsense phrase", "other finding", "shuffled labels"]
     assert found.badge.tests == dict.fromkeys(tests, True)
     assert str(found.badge) == f"sanity: passes {', '.join(tests)} (n = 12)"
@@ -82,7 +85,8 @@ def test_an_oracle_passes_every_test(clip):
 
 @pytest.mark.parametrize("name", KNOW_NOTHING)
 def test_maps_that_know_nothing_fail_every_test(clip, name):
-    found = attend.sanity_check(clip, SCANS, method=KNOW_NOTHING[name], target=TARGET, shuffled_model=clip)
+    twins = attend.LabelTwins(clip, attend.randomised(clip, SCANS), attend.randomised(clip, SCANS, seed=1), TARGET)
+    found = attend.sanity_check(clip, SCANS, method=KNOW_NOTHING[name], target=TARGET, twins=twins)
     tests = ["random weights", "nonsense phrase", "other finding", "shuffled labels"]
     assert found.badge.tests == dict.fromkeys(tests, False)
     judged = found.table[found.table["passed"].notna()]
@@ -213,6 +217,122 @@ def test_too_few_patients_give_no_verdict(clip):
         attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 0, 1, 1, 2, 2])
     with pytest.raises(ValueError, match="one group for each of 6 scans, got 2"):
         attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 1])
+
+
+# ---- shuffled labels
+
+
+def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labels(clip):
+    """All three models draw noise of their own: the shuffled one is unlike the first, but so is the true one."""
+    three = [copy.copy(clip) for _ in range(3)]
+    seeds = {id(model): n for n, model in enumerate(three)}
+
+    def noise(model, scan, target):
+        return attend.random_map(scan.shape, int(1e6 * scan.pixels.sum()) % 1000 + 1000 * seeds.get(id(model), 9))
+
+    found = attend.sanity_check(clip, SCANS, method=noise, target=TARGET, twins=attend.LabelTwins(*three, TARGET))
+    assert found.badge.tests["shuffled labels"] is None
+    assert found.badge.passed is None or found.badge.passed is False
+    assert "two models with the true labels have no more in common" in str(found.badge)
+    assert found.labels.verdict == "can't tell"
+    assert found.table["passed"].loc["shuffled labels"].isna().all()
+
+
+def test_the_true_pair_is_compared_with_the_shuffled_one_by_patient(clip):
+    twins = attend.LabelTwins(clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET)
+    patients = np.arange(len(SCANS)) // 2
+    found = attend.sanity_check(clip, SCANS, method="relevance", target=TARGET, twins=twins, groups=patients)
+    same = found.values["reference", "true labels, another start"]
+    assert np.allclose(same, 1)  # the pair are two of the same
+    other = found.values["shuffled labels"].iloc[:, 0]
+    assert found.labels.difference == pytest.approx((same - other).mean())
+    assert (found.labels.n, found.labels.verdict) == (6, "ahead")
+
+
+def test_a_collapsed_twin_is_not_interpreted(clip):
+    ills = {"the model of shuffled labels": "64 images have a cosine of 1.00 on average; above 0.97 all look alike"}
+    twins = attend.LabelTwins(clip, clip, attend.randomised(clip, SCANS), TARGET, ills)
+    found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, twins=twins)
+    assert found.badge.tests["shuffled labels"] is None
+    assert found.badge.passed is None
+    why = "not healthy: the model of shuffled labels"
+    assert str(found.badge).endswith(f"other finding; not interpretable: shuffled labels ({why}) (n = 12)")
+    assert "shuffled labels" not in found.table.index.get_level_values("test")
+    assert found.labels is None
+
+
+def test_classifiers_as_twins_are_asked_for_their_class_and_never_for_similarity(clip, vit):
+    twins = attend.LabelTwins(vit, vit, vit, "a")
+    found = attend.sanity_check(clip, SCANS, method="similarity", target=TARGET, twins=twins)
+    assert "similarity needs a text tower" in str(found.badge)
+    same = attend.sanity_check(clip, SCANS, method="gradcam", target=TARGET, twins=twins)
+    assert same.badge.tests["shuffled labels"] is False
+
+
+FIT = {"recipe": "supervised-tiny", "size": 32, "shape": VISUAL, "batch": 32, "epochs": 30, "lr": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory):
+    table = squares_table(tmp_path_factory.mktemp("squares"), n=96)
+    place = table["report"].astype("category").cat.codes
+    return table.drop(columns="report").assign(**{"Lung Lesion": place == 0, "Edema": place == 1}).astype(
+        {"Lung Lesion": int, "Edema": int}
+    )
+
+
+@pytest.fixture(scope="module")
+def trio(squares, tmp_path_factory):
+    out, findings = tmp_path_factory.mktemp("trio"), ["Lung Lesion", "Edema"]
+    dealt = squares.copy()
+    dealt[findings] = np.random.default_rng(0).permutation(dealt[findings])
+    tables = {"true": (squares, 0), "again": (squares, 1), "shuffled": (dealt, 1)}
+    return {name: pretrain.fit(t, out=out / name, seed=seed, **FIT) for name, (t, seed) in tables.items()}
+
+
+def test_three_healthy_runs_alike_but_for_their_labels_are_twins(squares, trio):
+    twins = attend.label_twins(**trio, table=squares, target="Edema")
+    assert (twins.ills, twins.unhealthy) == ({}, "")
+    assert twins.target == "Edema"
+    for refused, match in [
+        (trio | {"shuffled": trio["again"]}, "differ in their labels and in nothing else, got seeds 1 and 1, the same"),
+        (trio | {"again": trio["true"]}, "differ in their labels and in nothing else, got seeds 0 and 1"),
+        (trio | {"true": trio["again"]}, "differ in their seed and in nothing else, got seeds 1 and 1, the same"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            attend.label_twins(**refused, table=squares)
+
+
+def altered(run, folder, *, net=None, loss=None, epochs=None):
+    """A copy of a run with other weights, losses or settings."""
+    model = copy.copy(run.model)
+    model.net = net or model.net
+    models.save(model, folder)
+    config = json.loads(json.dumps(run.config))
+    config["identity"]["epochs"] = epochs or config["identity"]["epochs"]
+    (folder / "config.json").write_text(json.dumps(config))
+    log = run.log if loss is None else run.log.assign(loss=loss)
+    log.to_csv(folder / "log.csv", index=False)
+    return pretrain.Run(folder)
+
+
+def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(squares, trio, tmp_path):
+    net = copy.deepcopy(trio["shuffled"].model.net)
+    with torch.no_grad():
+        net.visual.ln_post.weight.zero_()  # all images get the same embedding
+        net.visual.ln_post.bias.fill_(0.5)
+    collapsed = altered(trio["shuffled"], tmp_path / "collapsed", net=net)
+    twins = attend.label_twins(**trio | {"shuffled": collapsed}, table=squares)
+    assert list(twins.ills) == ["the model of shuffled labels"]
+    assert "cosine of 1.00" in twins.ills["the model of shuffled labels"]
+    share = squares.loc[squares["split"] == "train", ["Lung Lesion", "Edema"]].mean()
+    guess = float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
+    idle = altered(trio["shuffled"], tmp_path / "idle", loss=guess)
+    said = attend.label_twins(**trio | {"shuffled": idle}, table=squares).ills["the model of shuffled labels"]
+    assert f"loss {guess:.2f} in the last epoch, that of the frequencies is {guess:.2f}" in said
+    longer = altered(trio["shuffled"], tmp_path / "longer", epochs=31)
+    with pytest.raises(ValueError, match="the same epochs, got .*31"):
+        attend.label_twins(**trio | {"shuffled": longer}, table=squares)
 
 
 # ---- random weights
@@ -390,6 +510,11 @@ def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_l
     blind = attend.faithfulness(model, scans, noise, target="box").table.xs("gain", level="of")
     assert ((blind["low"] < 0) & (blind["high"] > 0)).all()
     assert good.loc["deletion"].loc["random"].equals(bad.loc["deletion"].loc["random"])
+    both = attend.faithfulness(model, scans, {"box": [box] * 10, "rest": [1 - box] * 10}, target="box")
+    assert both.gains.columns.names == ["map", "curve"]
+    want = both.table.xs("gain", level="of")["mean"]
+    assert both.gains.mean().to_numpy() == pytest.approx(want.loc[both.gains.columns].to_numpy())
+    assert (both.gains["box"] > both.gains["rest"]).all(axis=None)
     assert good["n"].unique().tolist() == [10]
 
 

@@ -71,6 +71,9 @@ def test_the_widget_draws_the_map_of_attention_map(cases, model, choice):
     assert view["error"] == ""
     assert np.allclose(rw.data.to_scan(arrived(view), scan.shape, fit=model.fit), want.values, rtol=1e-5, atol=1e-8)
     assert view["score"] == rw.attend.score_map(cases.values(5, choice), scan.truth["Pleural Effusion"])
+    film = rw.attend.score_map(scan.pixels, scan.truth["Pleural Effusion"])
+    assert view["bright"] == pytest.approx(film["energy"], rel=1e-5)
+    assert ("which it does not beat" in view["verdict"]) == (view["score"]["energy"] <= view["bright"])
     assert view["score"] == pytest.approx(rw.attend.score_map(want, scan.truth["Pleural Effusion"]), rel=1e-3)
 
 

@@ -21,6 +21,7 @@ from radwb.pretrain.captions import Captions, order
 from radwb.pretrain.loop import STUCK, rate
 from radwb.pretrain.losses import masked_bce
 from radwb.pretrain.recipes import Contrastive
+from radwb.pretrain.run import thinned
 
 SMALL = {"width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
 QUICK = {"size": 32, "shape": SMALL, "batch": 16, "epochs": 2, "lr": 1e-3}
@@ -29,7 +30,10 @@ VISUAL = {k: v for k, v in SMALL.items() if not k.startswith("text")}
 
 
 def squares_table(folder, n=80, size=32):
-    """Noise with a bright square on the patient's left, right, or none; and a report that says so."""
+    """Noise with a bright square on the patient's left, right, or none; and a report that says so.
+
+    n rows for training and validation, then a quarter as many for the test, whose films and words are others.
+    """
     rng, rows = np.random.default_rng(0), []
     for i in range(n):
         side = ("left", "right", "")[i % 3]
@@ -43,7 +47,20 @@ def squares_table(folder, n=80, size=32):
         report = f"FINDINGS: {'There is a square ' + side if side else 'Nothing'}. IMPRESSION: {impression}"
         rows.append({"path": str(path), "patient_id": f"p{i}", "split": "val" if i % 5 == 4 else "train",
                      "report": report, "Lung Lesion": float(bool(side))})  # fmt: skip
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows + [unseen_row(folder, n + i, size) for i in range(n // 4)])
+
+
+def unseen_row(folder, number, size):
+    """A film of nothing but white, and a word that stands in no other report."""
+    path = folder / f"{number:03d}.png"
+    Image.fromarray(np.full((size, size), 255 - number % 9, np.uint8)).save(path)
+    return {
+        "path": str(path),
+        "patient_id": f"p{number}",
+        "split": "test",
+        "report": f"FINDINGS: Xylophone. IMPRESSION: Xylophone {number}.",
+        "Lung Lesion": float(number % 2),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +330,20 @@ def test_other_files_in_the_folder_are_left_alone(table, tmp_path):
     with pytest.raises(ValueError, match="Try another out"):
         rw.pretrain.fit(table, out=tmp_path, **QUICK)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("steps", [3472, 401, 400, 16])
+def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
+    log = pd.DataFrame({"step": np.arange(1, steps + 1), "loss": np.random.default_rng(0).random(steps)})
+    log["epoch"] = log["step"] * 16 // (steps + 1)
+    log["val_loss"] = log["loss"].where(~log["epoch"].duplicated(keep="last"))
+    few = thinned(log)
+    assert min(steps, 200) <= len(few) <= 400
+    assert few["val_loss"].notna().sum() == 16
+    pd.testing.assert_frame_equal(few, log[log["step"].isin(few["step"])].reset_index(drop=True))
+    assert few["step"].diff().max() <= 2 * steps / 200
+    with pytest.raises(ValueError, match="fewer than 16 epochs, got 16. Try most=32"):
+        thinned(log, 16)
 
 
 # many processes

@@ -120,7 +120,7 @@ def test_a_run_from_shards_stopped_anywhere_equals_one_that_was_not(shards, tmp_
 
 
 def spoil(folder):
-    """A flipped byte in a picture, a shard cut short, a shard lost: 1 + 6 or so + 9 of 80 samples."""
+    """A flipped byte in a picture, a shard cut short, a shard lost: 1 + 6 or so + 9 of 100 samples."""
     path = folder / "shard-000001.tar"
     with tarfile.open(path) as tar:
         victim = [m for m in tar if m.name.endswith(".png")][2]
@@ -144,7 +144,7 @@ def test_damage_is_skipped_and_named_and_too_much_of_it_stops(copied, tmp_path):
     first = skipped[skipped["shard"] == "shard-000001.tar"].iloc[0]
     assert (first["key"], first["number"]) == (victim, 2)
     assert skipped["error"].str.contains("FileNotFound").sum() == 1
-    with pytest.raises(ValueError, match=r"at most 5.0% damaged samples, got 16 of about 80 \(20.0%\); .*skipped.csv"):
+    with pytest.raises(ValueError, match=r"at most 5.0% damaged samples, got 16 of about 100 \(16.0%\); .*skipped.csv"):
         rw.pretrain.fit(shards=copied, out=tmp_path / "b", **QUICK)
     assert len(pd.read_csv(tmp_path / "b" / "skipped.csv")) == len(skipped)
 

@@ -285,13 +285,34 @@ def test_spoken_prompts_say_size_side_lobe_and_kind_where_they_have_one():
     assert not any("lobe" in phrase for phrase in prompts.positive["Pleural Effusion"])
     assert says("Cardiomegaly", "marked enlarged heart.")
     assert not any("left" in phrase for phrase in prompts.positive["Cardiomegaly"])
-    assert says("Support Devices", "right chest tube.")
+    assert says("Support Devices", "right chest tube in place.")
+    assert says("Support Devices", "right internal jugular central line, tip over the lower SVC.")
     assert not any("small" in phrase for phrase in prompts.positive["Support Devices"])
     assert says("Fracture", "left rib fracture.")
     for finding in findings:
         assert len(set(prompts.positive[finding])) == len(prompts.positive[finding])
         assert prompts.pair(finding)[1] == probe.Prompts.of(findings).pair(finding)[1]
     assert prompts.positive["No Finding"] == probe.prompts.NORMAL
+
+
+def test_an_opacity_is_spoken_by_its_own_words_or_any_childs():
+    names = ["Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pleural Effusion"]
+    spoken = {name: set(phrases) for name, phrases in probe.Prompts.spoken(names).positive.items()}
+    parent = spoken["Lung Opacity"]
+    assert "small left upper lobe lung opacity." in parent
+    assert all(spoken[child] <= parent for child in names[1:6])
+    assert not spoken["Pleural Effusion"] & parent
+    assert not any("opacity" in phrase for phrase in spoken["Consolidation"])  # a parent doesn't state its child
+
+
+def test_devices_have_no_size_and_are_denied_in_words_of_their_own():
+    yes, no = probe.Prompts.of(["Support Devices"]).pair("Support Devices")
+    assert {"chest tube", "endotracheal tube", "pacemaker"} <= set(yes)
+    assert not any(size in phrase for phrase in yes for size in probe.prompts.SIZES)
+    assert "no lines or tubes" in no
+    asked = probe.Prompts.of(["Support Devices"], positive=("a {}",), negative=("without {}",), normal=())
+    assert asked.pair("Support Devices")[0][0] == "a chest tube"
+    assert asked.pair("Support Devices")[1][0] == "without chest tube"
 
 
 def test_a_finding_without_phrases_is_refused_with_a_way_out():

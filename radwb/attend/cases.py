@@ -97,7 +97,8 @@ class Cases:
         Returns:
             grid (rows, cols) float32; where it lies (`source` of the scan is `square` of the grid, as fractions top,
             left, bottom, right); thumbs (layers, 1 + heads, *tokens) uint8, the mean over heads first; label, finding,
-            score (None without truth), verdict and badge. A problem is a sentence in `error`.
+            score (None without truth), bright (the energy of a map that is the film itself), verdict and badge. A
+            problem is a sentence in `error`.
         """
         view = {"case": case, "choice": vars(choice), "label": self._label(choice), "grid": None, "thumbs": None}
         view |= {"error": "", "finding": None, "score": None, "tokens": list(self.models[choice.model].grid)}
@@ -110,7 +111,7 @@ class Cases:
                 view["error"] = sentence(problem)
         return (
             view
-            | {"verdict": said(view["finding"], view["score"]) if scored else ""}
+            | (self._verdict(case, view) if scored else {"verdict": "", "bright": None})
             | self._badge(choice)
             | self._place(case, choice)
         )
@@ -165,6 +166,14 @@ class Cases:
             return finding, None
         return finding, score_map(self.values(case, choice), scan.truth[finding])
 
+    def _verdict(self, case, view):
+        finding, score = view["finding"], view["score"]
+        if score is None:
+            return {"verdict": said(finding, None), "bright": None}
+        scan = self.scan(case)
+        bright = float(scan.pixels[scan.truth[finding]].sum() / scan.pixels.sum())
+        return {"verdict": said(finding, score, bright), "bright": bright}
+
     def _label(self, choice):
         words = [choice.method]
         if choice.patch is not None:
@@ -201,11 +210,14 @@ def sentence(problem: Exception) -> str:
     return str(problem) if isinstance(problem, ValueError | RuntimeError) else f"{type(problem).__name__}: {problem}"
 
 
-def said(finding: str | None, score: dict | None) -> str:
-    """The score in words."""
+def said(finding: str | None, score: dict | None, bright: float = 0.0) -> str:
+    """The score in words; `bright` is the energy of a map that is the film itself."""
     if score is None:
         return f"no truth for {finding or 'these words'} on this film"
-    return "{}: hit {hit:.2g}, energy {energy:.2f} (by chance {area:.2f}), IoU {iou:.2f}".format(finding, **score)
+    blind = "" if score["energy"] > bright else ", which it does not beat"
+    energy = f"energy {score['energy']:.2f} (by chance {score['area']:.2f}"
+    energy = f"{energy}, by brightness {bright:.2f}{blind})"
+    return f"{finding}: hit {score['hit']:.2g}, {energy}, IoU {score['iou']:.2f}"
 
 
 def asked(target: str | None):

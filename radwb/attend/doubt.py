@@ -14,6 +14,8 @@ from radwb.attend.map import Badge, Map
 from radwb.attend.maps import attention_maps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import forward
+from radwb.attend.twins import LabelTwins
+from radwb.stats import Comparison, compare
 
 LIMIT = 0.5  # of the rank correlation: above it, the changed map tells over a quarter of the ranks' variance
 PATIENTS = 4  # fewer, and the bootstrap has next to nothing to draw from
@@ -24,6 +26,8 @@ OTHERS = {  # what is asked instead, unless the target speaks of it
     "cardiomegaly": ("cardiomegaly", "heart", "cardiac"),
     "lung nodule": ("nodule", "mass", "lesion"),
 }
+SHUFFLED = ("shuffled labels", "as the second model, but for the labels")
+TRUE_PAIR = ("reference", "true labels, another start")
 SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
 
 
@@ -34,9 +38,11 @@ class Sanity:
     Attributes:
         badge: the verdict in words; `stamp` puts it on maps.
         table: index test, change; columns similarity, low, high, limit, passed, n, patients. A row of which passed is
-            empty isn't judged: "reference" is how alike maps of different patients are, "share of weights" the cascade.
+            empty isn't judged: "reference" is how alike maps of different patients are, and those of two models that
+            learned from the same labels; "share of weights" the cascade; what can't be interpreted is no verdict.
         values: (scans, changes), what the means are made of.
         method, model, target: what was checked.
+        labels: of the twins, how much more alike the maps of two models with the true labels are; None without.
     """
 
     badge: Badge
@@ -45,6 +51,7 @@ class Sanity:
     method: str
     model: str
     target: object
+    labels: Comparison | None = None
 
     def stamp(self, maps):
         """A map, or a list of them, with the badge on.
@@ -61,9 +68,23 @@ class Sanity:
 
 
 def sanity_check(
-    model, scans, *, method="relevance", target=None, layer=None, head=None, nonsense=NONSENSE, others=None,
-    shuffled_model=None, draws: int = 2, cascade: int = 0, limit: float = LIMIT, groups=None, n_boot=1000, seed=0,
-) -> Sanity:  # fmt: skip
+    model,
+    scans,
+    *,
+    method="relevance",
+    target=None,
+    layer=None,
+    head=None,
+    nonsense=NONSENSE,
+    others=None,
+    twins: LabelTwins | None = None,
+    draws: int = 2,
+    cascade: int = 0,
+    limit: float = LIMIT,
+    groups=None,
+    n_boot=1000,
+    seed=0,
+) -> Sanity:
     """Change what a map must depend on, and see whether the map changes.
 
     >>> sanity = sanity_check(model, scans, method="gradcam", target=("pleural effusion", "no pleural effusion"))
@@ -76,7 +97,10 @@ def sanity_check(
     - random weights (Adebayo et al. 2018, arXiv 1810.03292): the entries of every tensor of the image tower dealt
       anew. The mean of the absolute value over draws, since a random net may turn the same drawing into its negative.
     - nonsense phrase, for an image-text model; other finding: another finding's phrase, or another class.
-    - shuffled labels (same paper): a model trained on labels dealt out at random must give another map.
+    - shuffled labels (same paper), about the method and not about this model: of three models trained alike, the map
+      of one must have little in common with that of the model that learned from shuffled labels, and less than with
+      that of the one that learned from the same labels from another start. Where a model has collapsed or learned
+      nothing (`label_twins`), or where the true pair has no more in common, the test says nothing, and the badge why.
     A test passes when for each of its changes the upper end of the 95 % interval over patients lies below `limit`: what
     isn't shown to change fails. No paper sets that number; at 0.5 a quarter of the variance of the ranks is the same.
     Arun et al. 2021 (doi 10.1148/ryai.2021200267) ask for less than the fully trained model's maps of different scans
@@ -92,14 +116,14 @@ def sanity_check(
         layer, head: as in `attention_map`.
         nonsense: phrases that no scan answers.
         others: targets to ask instead; default findings that the target doesn't name, or other classes or neurons.
-        shuffled_model: the same architecture trained on shuffled labels; None leaves that test out.
+        twins: what `label_twins` made of three runs; None leaves that test out.
         draws: sets of random weights.
         cascade: so many steps on the way to random weights, from the output to the input.
         groups: the patient of each scan; None = each scan is another patient's.
     """
     scans, groups = list(scans), np.arange(len(scans)) if groups is None else np.asarray(groups)
     _require_patients(scans, groups)
-    changes = _changes(model, scans, target, nonsense, others, shuffled_model, draws, cascade, seed)
+    changes = _changes(model, scans, target, nonsense, others, draws, cascade, seed)
     how = dict(method=method, layer=layer, head=head)
     maps, values = maps_by(model, scans, target, **how), {}
     plain = ranks(maps)
@@ -107,14 +131,25 @@ def sanity_check(
         changed, asked = how_to()
         same = similarity(plain, ranks(maps_by(changed, scans, asked, **how)))
         values.setdefault(name, []).append(same if name[0] in ("nonsense phrase", "other finding") else np.abs(same))
-    values = pd.DataFrame({name: np.mean(v, axis=0) for name, v in values.items()})
+    values = {name: np.mean(v, axis=0) for name, v in values.items()}
+    unclear = None if twins is None else _unclear(twins, method)
+    if twins is not None and not unclear:
+        values |= _twin_similarities(twins, scans, how)
     values["reference", "another patient's scan"] = _between(plain, groups)
+    values = pd.DataFrame(values)
     values.columns = pd.MultiIndex.from_tuples(values.columns, names=["test", "change"])
     table = _judged(mean_by_patient(values, groups, n_boot=n_boot, seed=seed), limit)
+    labels = _compare_twins(values, groups, seed) if SHUFFLED in values else None
+    # a map that differs as much between two models of the same labels can't tell what the labels did
+    if labels and labels.verdict != "ahead" and table.loc[SHUFFLED, "passed"]:
+        unclear = "two models with the true labels have no more in common"
+        table.loc[[SHUFFLED], "passed"] = pd.NA
     tests = table["passed"].dropna().groupby(level="test", sort=False).all()
-    badge = Badge({test: bool(passed) for test, passed in tests.items()}, len(scans))
+    tests = {test: bool(passed) for test, passed in tests.items()}
+    notes = {SHUFFLED[0]: unclear} if unclear else {}
+    badge = Badge(tests | dict.fromkeys(notes), len(scans), notes)
     name = getattr(maps[0], "method", getattr(method, "__name__", "function"))
-    return Sanity(badge, table, values, name, getattr(model, "name", ""), target)
+    return Sanity(badge, table, values, name, getattr(model, "name", ""), target, labels)
 
 
 def randomised(model, scans=(), *, seed: int = 0, share: float = 1.0):
@@ -176,7 +211,7 @@ def maps_by(model, scans, target, *, method, layer, head) -> list:
     return attention_maps(model, scans, method=method, targets=target, layer=layer, head=head)
 
 
-def _changes(model, scans, target, nonsense, others, shuffled_model, draws, cascade, seed):
+def _changes(model, scans, target, nonsense, others, draws, cascade, seed):
     """[((test, change), function that gives the model and the target after it)]; made one at a time, nets are large."""
     found = [(("random weights", "all"), lambda i=i: (randomised(model, scans, seed=seed + i), target))
              for i in range(draws)]  # fmt: skip
@@ -190,9 +225,33 @@ def _changes(model, scans, target, nonsense, others, shuffled_model, draws, casc
         asked += [("other finding", other, other if isinstance(other, tuple) else _phrased(other, target))
                   for other in others]  # fmt: skip
         found += [((test, str(change)), lambda t=t: (model, t)) for test, change, t in asked]
-    if shuffled_model is not None:
-        found.append((("shuffled labels", "shuffled_model"), lambda: (shuffled_model, target)))
     return found
+
+
+def _unclear(twins, method):
+    """Why the maps of these twins can't be interpreted; "" where they can."""
+    if method == "similarity" and twins.true.kind != "image-text":
+        return "similarity needs a text tower, which the twins don't have"
+    return twins.unhealthy
+
+
+def _twin_similarities(twins, scans, how):
+    """{row: (N,)} how alike the maps of the first model and those of its two twins are."""
+
+    def ranked(model):
+        return ranks(maps_by(model, scans, twins.target, **how))
+
+    true = ranked(twins.true)
+    return {
+        SHUFFLED: np.abs(similarity(true, ranked(twins.shuffled))),
+        TRUE_PAIR: np.abs(similarity(true, ranked(twins.again))),
+    }
+
+
+def _compare_twins(values, groups, seed):
+    names = ("a second model with the true labels", "one with shuffled labels")
+    same, other = values[TRUE_PAIR], values[SHUFFLED]
+    return compare(same, other, groups, names=names, what="map similarity", seed=seed)
 
 
 def _others(model, target, words):

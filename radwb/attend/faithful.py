@@ -30,10 +30,12 @@ class Faithfulness:
             an insertion that rises higher.
         curves: curve, of (map, random), share (of the pixels that the map marked first and that are gone, or are all
             that is left; the scan as it is has 0 and 1), mean, low, high, n, patients.
+        gains: (scans, curves), one row a scan, for comparisons that pair them; of several maps (scans, map x curve).
     """
 
     table: pd.DataFrame
     curves: pd.DataFrame
+    gains: pd.DataFrame
 
 
 def faithfulness(
@@ -76,7 +78,10 @@ def faithfulness(
         return found[0]
     tables, curves = ({name: getattr(f, part) for name, f in zip(many, found, strict=True)}
                       for part in ("table", "curves"))  # fmt: skip
-    return Faithfulness(pd.concat(tables, names=["map"]), pd.concat(curves, names=["map"]).reset_index("map"))
+    table, curves = pd.concat(tables, names=["map"]), pd.concat(curves, names=["map"])
+    gains = {name: f.gains for name, f in zip(many, found, strict=True)}
+    gains = pd.concat(gains, axis=1, names=["map", "curve"])
+    return Faithfulness(table, curves.reset_index("map"), gains)
 
 
 def _against_random(values, shares, groups, how):
@@ -87,10 +92,11 @@ def _against_random(values, shares, groups, how):
     points = pd.DataFrame(values.reshape(len(values), -1), columns=pd.MultiIndex.from_tuples(index, names=names))
     areas = [np.trapezoid(values[:, i], along, axis=-1) / np.ptp(along) for i, along in enumerate(steps.values())]
     gains = [sign * (area[:, 0] - area[:, 1]) for sign, area in zip((-1, 1), areas, strict=True)]
+    each = pd.DataFrame(dict(zip(steps, gains, strict=True))).rename_axis(columns="curve")
     areas = [{"map": area[:, 0], "random": area[:, 1], "gain": gain} for area, gain in zip(areas, gains, strict=True)]
     areas = {(curve, of): v for curve, both in zip(steps, areas, strict=True) for of, v in both.items()}
     table = mean_by_patient(pd.DataFrame(areas).rename_axis(columns=names[:2]), groups, **how)
-    return Faithfulness(table, mean_by_patient(points, groups, **how).reset_index())
+    return Faithfulness(table, mean_by_patient(points, groups, **how).reset_index(), each)
 
 
 def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:

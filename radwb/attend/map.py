@@ -1,6 +1,6 @@
 """`Map`, one value a pixel or voxel, and `Badge`, what the sanity checks said of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -11,20 +11,33 @@ class Badge:
 
     Args:
         tests: name of the test -> passed. A map that would look the same with other weights or other words fails.
+            None: the test was made and says nothing, for the reason in `notes`.
         n: scans that the verdict rests on.
+        notes: name of the test -> why it can't be interpreted.
     """
 
-    tests: dict[str, bool]
+    tests: dict[str, bool | None]
     n: int
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
-    def passed(self) -> bool:
-        return all(self.tests.values())
+    def passed(self) -> bool | None:
+        """Whether all tests were passed; None where none was failed and one can't be interpreted."""
+        if False in self.tests.values():
+            return False
+        return None if None in self.tests.values() else True
 
     def __str__(self):
-        failed = [name for name, passed in self.tests.items() if not passed]
-        verdict = f"fails {', '.join(failed)}" if failed else f"passes {', '.join(self.tests)}"
+        failed = [name for name, passed in self.tests.items() if passed is False]
+        passed = [name for name, passed in self.tests.items() if passed]
+        unclear = [self._unclear(n) for n, passed in self.tests.items() if passed is None]
+        verdict = f"fails {', '.join(failed)}" if failed else ""
+        verdict = verdict or (f"passes {', '.join(passed)}" if passed else "")
+        verdict = "; ".join(part for part in (verdict, *unclear) if part)
         return f"sanity: {verdict} (n = {self.n})"
+
+    def _unclear(self, name):
+        return f"not interpretable: {name} ({self.notes.get(name, 'no reason known')})"
 
 
 @dataclass(frozen=True, eq=False)

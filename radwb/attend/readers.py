@@ -119,19 +119,51 @@ def score_zones(maps, lungs, severity, *, groups, n_boot: int = 1000, seed: int 
     Raises:
         ValueError: a film whose zones all have the same grade, or one that is missing: it can't rank.
     """
-    grades = np.asarray(severity, dtype=float)
-    if grades.shape != (len(maps), 6) or len(lungs) != len(maps):
-        raise ValueError(f"expected grades ({len(maps)}, 6) and {len(maps)} masks, got {grades.shape} and {len(lungs)}")
-    if not np.isfinite(grades).all() or (np.ptp(grades, axis=1) == 0).any():
-        flat = np.flatnonzero(~np.isfinite(grades).all(1) | (np.ptp(grades, axis=1) == 0)).tolist()
-        raise ValueError(f"expected six grades a film, not all the same, got others at {flat}. Try leaving them out.")
+    points = score_each_zone(maps, lungs, severity)
+    return mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
+
+
+def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
+    """What `score_zones` takes the mean of: rank, worst and chance, one row a film.
+
+    >>> score_each_zone(maps, lungs, films[grades])["rank"]
+
+    Args:
+        maps, lungs, severity: as in `score_zones`.
+    """
+    grades = _grades(maps, lungs, severity)
     points = []
     for map, mask, grade in zip(maps, lungs, grades, strict=True):
         values = np.asarray(getattr(map, "values", map), dtype=float)
         if values.shape != np.shape(mask):
-            raise ValueError(f"expected map and lungs of one shape, got {values.shape} and {np.shape(mask)}")
-        means = np.array([values[zone].mean() if zone.any() else 0.0 for zone in lung_zones(mask)])
+            raise ValueError(
+                f"expected map and lungs of one shape, got {values.shape} and {np.shape(mask)}"
+            )
+        zones = lung_zones(mask)
+        means = np.array([values[zone].mean() if zone.any() else 0.0 for zone in zones])
         worst = grade == grade.max()
-        rank = spearmanr(means, grade).statistic if np.ptp(means) > 0 else 0.0
-        points.append({"rank": rank, "worst": worst[means == means.max()].mean(), "chance": worst.mean()})
-    return mean_by_patient(pd.DataFrame(points), groups, n_boot=n_boot, seed=seed)
+        rank = spearmanr(means, grade).statistic if _differ(means) else 0.0
+        hit = worst[means == means.max()].mean()
+        points.append({"rank": rank, "worst": hit, "chance": worst.mean()})
+    return pd.DataFrame(points)
+
+
+def _grades(maps, lungs, severity):
+    """(N, 6) grades of which each film has at least two."""
+    grades = np.asarray(severity, dtype=float)
+    if grades.shape != (len(maps), 6) or len(lungs) != len(maps):
+        raise ValueError(
+            f"expected grades ({len(maps)}, 6) and {len(maps)} masks, got {grades.shape} and {len(lungs)}"
+        )
+    flat = ~np.isfinite(grades).all(1) | (np.ptp(grades, axis=1) == 0)
+    if flat.any():
+        raise ValueError(
+            f"expected six grades a film, not all the same, got others at {np.flatnonzero(flat).tolist()}. "
+            "Try leaving them out."
+        )
+    return grades
+
+
+def _differ(means):
+    """Whether zones differ by more than the rounding of a mean: a constant map has no rank."""
+    return np.ptp(means) > 1e-6 * np.abs(means).max()

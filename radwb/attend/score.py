@@ -7,7 +7,11 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_gradient_magnitude, label
 from sklearn.metrics import average_precision_score
 
+from radwb.data.geometry import to_scan
 from radwb.stats import resample_patients, wilson
+
+LARGE = 256  # px: what is this smooth on a larger film is made at this size and stretched, a hundred times faster
+SHARES = ("hit", "iou", "energy", "auprc")  # scores that run from 0 to 1
 
 
 def score_map(map, mask: np.ndarray, *, tolerance_px: float = 0, threshold: float | None = None) -> dict[str, float]:
@@ -69,10 +73,40 @@ def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None, n_boot=10
         groups: the patient of each map.
         tolerance_px, threshold: as in `score_map`.
     Returns:
-        index hit, iou, cnr, energy, auprc, area; columns mean, low, high, n (maps), patients.
+        index hit, iou, cnr, energy, auprc, area; columns mean, low, high, n (maps), patients, hidden (maps left out
+        because their mask is empty: the finding is there and can't be seen).
     """
-    points, groups = _points(maps, masks, groups, tolerance_px, threshold), list(groups)
-    return _with_wilson(mean_by_patient(points, groups, n_boot=n_boot, seed=seed), points)
+    maps, masks, groups, hidden = _shown(maps, masks, groups)
+    points = score_each(maps, masks, tolerance_px=tolerance_px, threshold=threshold)
+    table = mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
+    return with_wilson(table, points).assign(hidden=hidden)
+
+
+def score_each(maps, masks, *, tolerance_px=0, threshold=None) -> pd.DataFrame:
+    """`score_map` of many maps, one row a map, for comparisons that pair them.
+
+    >>> rw.stats.compare(score_each(ours, masks)["hit"], score_each(theirs, masks)["hit"], patients, names=("a", "b"))
+
+    Args:
+        maps, masks, tolerance_px, threshold: as in `score_maps`; a mask without a pixel is refused.
+    """
+    how = dict(tolerance_px=tolerance_px, threshold=threshold)
+    pairs = zip(maps, masks, strict=True)
+    return pd.DataFrame([score_map(map, mask, **how) for map, mask in pairs])
+
+
+def outlined(masks) -> np.ndarray:
+    """(N,) bool, which masks have a pixel: a finding that can't be seen has no outline to hit.
+
+    >>> outlined([scan.truth["Lung Lesion"] for scan in scans]).sum()
+
+    Raises:
+        ValueError: none has.
+    """
+    seen = np.array([bool(np.any(mask)) for mask in masks])
+    if not seen.any():
+        raise ValueError(f"expected a mask with at least one true pixel, got {len(seen)} empty ones: nothing to hit")
+    return seen
 
 
 def score_by_lesion(
@@ -90,10 +124,12 @@ def score_by_lesion(
         bins: the lesions are cut into so many groups of about equal number, from the least to the most.
     Returns:
         one row a feature, group and score: by, group (1 = least), least, most (the feature's range in the group),
-        score, mean, low, high, n, patients.
+        score, mean, low, high, n, patients, hidden (maps left out of all groups because their mask is empty).
     """
-    points, groups = _points(maps, masks, groups, tolerance_px, threshold), np.asarray(groups)
-    spacings = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm] * len(points)
+    spacings = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm] * len(masks)
+    spacings = [spacing for spacing, mask in zip(spacings, masks, strict=True) if np.any(mask)]
+    maps, masks, groups, hidden = _shown(maps, masks, groups)
+    points = score_each(maps, masks, tolerance_px=tolerance_px, threshold=threshold)
     shapes = pd.DataFrame([lesion_shape(m, s) for m, s in zip(masks, spacings, strict=True)])
     tables = []
     for name in by:
@@ -101,11 +137,11 @@ def score_by_lesion(
         for g in sorted(group.unique()):
             rows = np.flatnonzero(group == g)
             part = points.iloc[rows].reset_index(drop=True)
-            table = _with_wilson(mean_by_patient(part, groups[rows], n_boot=n_boot, seed=seed), part)
+            table = with_wilson(mean_by_patient(part, groups[rows], n_boot=n_boot, seed=seed), part)
             span = {"least": shapes[name][rows].min(), "most": shapes[name][rows].max()}
             tables.append(table.rename_axis("score").reset_index().assign(by=name, group=g, **span))
-    whole = pd.concat(tables, ignore_index=True)
-    return whole[["by", "group", "least", "most", "score", "mean", "low", "high", "n", "patients"]]
+    whole = pd.concat(tables, ignore_index=True).assign(hidden=hidden)
+    return whole[["by", "group", "least", "most", "score", "mean", "low", "high", "n", "patients", "hidden"]]
 
 
 def lesion_shape(mask: np.ndarray, spacing_mm: tuple[float, float] | None = None) -> dict[str, float]:
@@ -135,12 +171,13 @@ def tune_threshold(maps, masks, *, candidates: int = 200) -> float:
     One cut for all scans needs maps on one scale: pass `scaled` maps, here and there, where the method has none.
 
     Args:
-        maps, masks: as in `score_maps`, of scans that are not scored with the result.
+        maps, masks: as in `score_maps`, of scans that are not scored with the result; empty masks say nothing here.
         candidates: so many quantiles of all maps' values are tried.
     """
     maps = [np.asarray(getattr(m, "values", m), dtype=np.float64) for m in maps]
     if not maps:
         raise ValueError("expected at least one map to tune on, got none")
+    maps, masks, _, _ = _shown(maps, masks, range(len(maps)))
     pooled = np.concatenate([np.quantile(m, np.linspace(0, 1, candidates)) for m in maps])
     cuts = np.unique(np.quantile(pooled, np.linspace(0, 1, candidates), method="nearest"))
     return float(cuts[np.mean([_ious(m, t, cuts) for m, t in zip(maps, masks, strict=True)], axis=0).argmax()])
@@ -179,6 +216,8 @@ def random_map(shape: tuple[int, int], seed: int, *, sigma: float | None = None)
     Returns:
         (H, W) float32 from 0 up.
     """
+    if sigma is None and max(shape) > LARGE:
+        return to_scan(random_map(_reduced(shape), seed), shape, fit="squash")
     sigma = max(shape) / 20 if sigma is None else sigma
     noise = np.random.default_rng(seed).standard_normal(shape)
     smooth = gaussian_filter(noise, sigma, mode="wrap")  # wrapped, so that the peak is equally likely everywhere
@@ -205,25 +244,55 @@ def edge_map(scan, *, sigma: float | None = None) -> np.ndarray:
         (H, W) float32, 0 or more.
     """
     pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
+    if sigma is None and max(pixels.shape) > LARGE:
+        small = to_scan(pixels, _reduced(pixels.shape), fit="squash")
+        return to_scan(edge_map(small), pixels.shape, fit="squash")
     sigma = max(pixels.shape) / 20 if sigma is None else sigma
     return gaussian_filter(gaussian_gradient_magnitude(pixels, max(1, sigma / 8)), sigma).astype(np.float32)
 
 
-def _points(maps, masks, groups, tolerance_px, threshold):
+def brightness_map(scan, *, sigma: float | None = None) -> np.ndarray:
+    """The film itself, smoothed: the control for a map that marks whatever is white.
+
+    >>> brightness_map(scan).shape == scan.shape
+    True
+
+    Args:
+        scan: a `Scan` or its pixels (H, W).
+        sigma: smoothness in px, as in `random_map`.
+    Returns:
+        (H, W) float32.
+    """
+    pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
+    if sigma is None and max(pixels.shape) > LARGE:
+        small = to_scan(pixels, _reduced(pixels.shape), fit="squash")
+        return to_scan(brightness_map(small), pixels.shape, fit="squash")
+    return gaussian_filter(pixels, max(pixels.shape) / 20 if sigma is None else sigma)
+
+
+def _reduced(shape):
+    return tuple(max(1, round(side * LARGE / max(shape))) for side in shape)
+
+
+def with_wilson(table: pd.DataFrame, points: pd.DataFrame, shares=SHARES) -> pd.DataFrame:
+    """`mean_by_patient` of `points`, with Wilson's interval for `shares` where every patient has the same 0 or 1."""
+    for name in shares:
+        values = points[name]
+        if values.nunique() == 1 and values[0] in (0, 1):
+            patients = int(table.loc[name, "patients"])
+            table.loc[name, ["low", "high"]] = wilson(int(values[0]) * patients, patients)
+    return table
+
+
+def _shown(maps, masks, groups):
+    """Maps, masks and (N,) groups of the films whose mask has a pixel, and how many have none."""
     maps, masks, groups = list(maps), list(masks), list(groups)
     if not maps or not len(maps) == len(masks) == len(groups):
         sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"
         raise ValueError(f"expected one mask and one group for each of at least one map, got {sizes}")
-    how = dict(tolerance_px=tolerance_px, threshold=threshold)
-    return pd.DataFrame([score_map(m, t, **how) for m, t in zip(maps, masks, strict=True)])
-
-
-def _with_wilson(table, points):
-    for metric in ("hit", "iou", "energy", "auprc"):
-        if points[metric].nunique() == 1 and points[metric][0] in (0, 1):
-            patients = int(table.loc[metric, "patients"])
-            table.loc[metric, ["low", "high"]] = wilson(int(points[metric][0]) * patients, patients)
-    return table
+    seen = outlined(masks)
+    maps, masks, groups = ([few[i] for i in np.flatnonzero(seen)] for few in (maps, masks, groups))
+    return maps, masks, np.asarray(groups), int((~seen).sum())
 
 
 def _ious(values, mask, cuts):

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from radwb.data.fetch import cache_folder, fetch
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, check_table, findings_of
+from radwb.findings import with_parent_masks, with_parents
 
 SAME_IN_NIH = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pneumonia", "Pneumothorax", "No Finding")
 REAL = ("kermany-16", "kermany", "nih-64", "hannover", "covid-masks", "covid-text")
@@ -22,7 +23,10 @@ def real(name: str) -> pd.DataFrame:
     >>> rw.data.real("kermany-16")[["patient_id", "view", "Pneumonia"]]
 
     Labels: NIH's Effusion is Pleural Effusion, its Nodule or Mass a Lung Lesion, its Pleural_Thickening Pleural Other;
-    Infiltration, Emphysema, Fibrosis and Hernia have no CheXpert name and stay as they are. Hannover and covid-text
+    Infiltration, Emphysema, Fibrosis and Hernia have no CheXpert name and stay as they are. Lung Opacity is CheXpert's
+    parent label (`radwb.findings.PARENT`): in NIH 1 where any of its children is, else -1 (uncertain) with an
+    Infiltration and 0 without; in covid-masks 1 with ground glass or a consolidation. Kermany's Pneumonia would be it
+    again, and has no column for it. Hannover and covid-text
     have a diagnosis (column `diagnosis`), no findings. In covid-masks a drawn mask is a 1; what isn't drawn is NaN.
     covid-text has machine-made masks of the lungs (`truth["lungs"]`) and Brixia grades (`brixia_A` to `brixia_F`).
 
@@ -73,30 +77,34 @@ def _from_metadata(name: str, folder: Path) -> pd.DataFrame:
 def _labels(name: str, raw: pd.DataFrame) -> pd.DataFrame:
     if name == "nih-64":
         lesion, effusion, pleura = raw[["Nodule", "Mass"]].max(axis=1), raw["Effusion"], raw["Pleural_Thickening"]
-        return raw[[*SAME_IN_NIH]].assign(
-            **{"Lung Lesion": lesion, "Pleural Effusion": effusion, "Pleural Other": pleura}
+        labels = raw[[*SAME_IN_NIH]].assign(
+            **{"Lung Lesion": lesion, "Pleural Effusion": effusion, "Pleural Other": pleura},
+            **{"Lung Opacity": -(raw["Infiltration"] == 1).astype(int)},
         )
+        return with_parents(labels)
     if name == "kermany":
         normal = (raw["finding"] == "normal").astype(int)
         return pd.DataFrame({"Pneumonia": 1 - normal, "No Finding": normal, "diagnosis": raw["finding"]})
     if name == "covid-masks":
-        opacity = raw[["mask_ground_glass_opacities", "mask_consolidation"]].notna().any(axis=1)
-        drawn = {"Lung Opacity": opacity, "Consolidation": raw["mask_consolidation"].notna(),
+        drawn = {"Lung Opacity": raw["mask_ground_glass_opacities"].notna(),
+                 "Consolidation": raw["mask_consolidation"].notna(),
                  "Pleural Effusion": raw["mask_pleural_effusion"].notna(),
                  "Pneumothorax": raw["mask_pneumothorax"].notna()}  # fmt: skip
-        return pd.DataFrame({finding: np.where(there, 1.0, np.nan) for finding, there in drawn.items()})
+        labels = pd.DataFrame({finding: np.where(there, 1.0, np.nan) for finding, there in drawn.items()})
+        return with_parents(labels)
     return pd.DataFrame({"diagnosis": raw["finding"]})
 
 
 TRUTH = {
     "covid-masks": {
-        "Lung Opacity": ("mask_ground_glass_opacities", "mask_consolidation"),
+        "Lung Opacity": ("mask_ground_glass_opacities",),
+        "Consolidation": ("mask_consolidation",),
         "Pleural Effusion": ("mask_pleural_effusion",),
         "Pneumothorax": ("mask_pneumothorax",),
         "lungs": ("mask_left_lung", "mask_right_lung"),
     },
     "covid-text": {"lungs": ("lung_mask",)},
-}  # set -> name in a Scan's truth -> the columns of masks whose union it is
+}  # set -> name in a Scan's truth -> the columns of masks whose union it is; a parent's children are added to it
 
 
 def _truth_files(name: str, raw: pd.DataFrame, folder: Path) -> list[str | None]:
@@ -111,7 +119,7 @@ def _truth_files(name: str, raw: pd.DataFrame, folder: Path) -> list[str | None]
         path = cache_folder() / "derived" / name / (Path(row["image"]).stem + ".truth.png")
         path.parent.mkdir(parents=True, exist_ok=True)
         if truth:
-            write_truth(truth, path)
+            write_truth(with_parent_masks(truth), path)
         paths.append(str(path) if truth else None)
     return paths
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from radwb.probe import Scores
+from radwb.stats import Comparison, bootstrap, clustered_auroc
 
 
-def subgroups(scores: Scores, groups, *, of="images", n_boot=1000, seed=0) -> pd.DataFrame:
+def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     """AUROC with its interval in each group.
 
     >>> subgroups(scores, test["site"])
@@ -33,6 +34,73 @@ def subgroups(scores: Scores, groups, *, of="images", n_boot=1000, seed=0) -> pd
                 keep = np.where(scores.truth[finding] == 1, keep, True)
             values, truth = (t.loc[keep, [finding]] for t in (scores.values, scores.truth))
             part = Scores(values, truth, scores.patient_id[keep])
-            rows.append(part.auroc(n_boot=n_boot, seed=seed).assign(group=group))
+            rows.append(part.auroc().assign(group=group))
     whole = pd.concat(rows, ignore_index=True)
     return whole[["group", *whole.columns.drop("group")]]
+
+
+def group_gaps(scores: Scores, groups, *, family=None, n_boot=2000, seed=0) -> list[Comparison]:
+    """Each group's AUROC against that of all other groups together.
+
+    >>> for gap in group_gaps(scores, test["site"]):
+    ...     print(gap)
+
+    Both sides meet the same resamples of the patients.
+
+    Args:
+        scores: of N images and one finding.
+        groups: (N,) name of each image's group; NaN and "" belong to none. A case of a group is held against the
+            controls of that group; where a group has no controls, such as a severity, against all controls.
+        family: number of gaps that are asked for together, so that they miss in one of twenty together; None = the
+            number of groups.
+        n_boot, seed: of the bootstrap.
+    Returns:
+        a Comparison a group, in sorted order; without an interval where a side has too few cases.
+    """
+    (finding,) = scores.values
+    y = scores.truth[finding].to_numpy(float)
+    s = scores.values[finding].to_numpy(float)
+    groups = pd.Series(np.asarray(groups, dtype=object)).fillna("")
+    names = sorted(set(groups) - {""})
+    family = family or len(names)
+    gaps = []
+    for name in names:
+        sides = (_sided(y, groups, part) for part in ([name], set(names) - {name}))
+        gap = _gap(*sides, s, scores.patient_id, family, n_boot, seed)
+        about = {"names": (str(name), "the others"), "what": f"AUROC for {finding}"}
+        gaps.append(Comparison(**about, **gap, family=family))
+    return gaps
+
+
+def _gap(here, there, s, patients, family, n_boot, seed):
+    """The difference of two AUROCs that share their resamples; without an interval where either has none."""
+    values = [clustered_auroc(side, s, patients) for side in (here, there)]
+    notes = [value["note"] for value in values if np.isnan(value["low"])]
+    again = dict(n_boot=n_boot, seed=seed)
+    boots = [bootstrap(side, s, patients, **again) for side in (here, there)]
+    low, high, p = _interval(boots[0] - boots[1], family)
+    if notes:
+        low = high = p = np.nan
+    difference = values[0]["auroc"] - values[1]["auroc"]
+    ends = {"difference": difference, "low": low, "high": high, "p": p}
+    n = len(set(np.asarray(patients)[~np.isnan(here)]))
+    return {**ends, "n": n, "note": "; ".join(notes)}
+
+
+def _sided(y, groups, part):
+    """Labels of the groups in `part`, NaN elsewhere; all controls where these groups have none."""
+    inside = groups.isin(part).to_numpy()
+    if not (y[inside] == 0).any():
+        inside |= y == 0
+    return np.where(inside, y, np.nan)
+
+
+def _interval(difference, family):
+    """Ends at 1 - 0.05 / family and a two-sided p of a bootstrapped difference."""
+    kept = difference[~np.isnan(difference)]
+    if len(kept) == 0:
+        return np.nan, np.nan, np.nan
+    tail = 0.025 / family
+    low, high = np.quantile(kept, [tail, 1 - tail])
+    p = 2 * min((kept <= 0).mean(), (kept >= 0).mean())
+    return low, high, min(p, 1.0)

@@ -1,27 +1,31 @@
-"""Things that are burnt into a film and say nothing of the patient: a box, a lead letter, a drain."""
+"""Things that are burnt into a film and say nothing of the patient: a box, the name of an X-ray room, a drain."""
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-KINDS, CORNERS = ("box", "letter", "drain"), ("top-left", "top-right", "bottom-left", "bottom-right")
-LETTER = np.array([[int(c) for c in row] for row in ("11110", "10001", "10001", "11110", "10100", "10010", "10001")])
-LETTER = LETTER.astype(bool)  # (7, 5), an R
+KINDS, CORNERS = ("box", "room", "drain"), ("top-left", "top-right", "bottom-left", "bottom-right")
+WORDS = "ROOM 2"  # no letter R or L, which would name a side, nor a word on how the patient was filmed
+BRIGHT = 245
 
 
 def add_marker(images, where=None, *, kind="box", corner="top-right", seed=0) -> np.ndarray:
     """Burn a bright marker into some of the images.
 
-    >>> add_marker(images, images_of_cases, kind="letter")
+    >>> add_marker(images, images_of_cases, kind="room")
 
     The jitter of image i depends on `seed` and i alone, so the same image with and without it is a counterfactual pair.
 
     Args:
         images: (N, S, S) uint8.
         where: (N,) bool, which images get it; None = all.
-        kind: "box", "letter" (an R as of lead) or "drain" (a thin curve that enters from the side).
+        kind: "box", "room" (the words ROOM 2, a department's mark) or "drain" (a thin curve that enters from the
+            side).
         corner: "top-left", "top-right", "bottom-left" or "bottom-right" of the picture; a drain takes its side.
         seed: of a jitter of up to 1/40 of the side.
     Returns:
         (N, S, S) uint8, a copy.
+    Raises:
+        ValueError: another kind, corner, type or shape; words on images under 40 px.
     """
     if kind not in KINDS or corner not in CORNERS:
         raise ValueError(f"expected kind in {KINDS} and corner in {CORNERS}, got {kind!r}, {corner!r}")
@@ -33,28 +37,40 @@ def add_marker(images, where=None, *, kind="box", corner="top-right", seed=0) ->
         raise ValueError(f"expected one flag an image, got {len(where)} for {len(out)} images")
     S = out.shape[1]
     jitter = np.random.default_rng(seed).integers(0, S // 40 + 1, size=(len(out), 2))
-    stamp = _stamp(kind, S)
+    stamp = BRIGHT * _stamp(kind, S)
+    if kind == "room" and S < 40:
+        raise ValueError(f"expected images of 40 px or more for words, got {S}. Try kind='box'")
     if "right" in corner and kind == "drain":
         stamp = stamp[:, ::-1]
     for i in np.flatnonzero(where):
         rows, columns = _place(kind, corner, S, stamp.shape, jitter[i])
-        out[i, rows, columns][stamp] = 245
+        part = out[i, rows, columns]
+        np.maximum(part, np.round(stamp).astype(np.uint8), out=part)
     return out
 
 
 def _stamp(kind, S):
+    """(h, w) how much of the marker covers each pixel, 0 to 1."""
     unit = max(1, S // 80)
     if kind == "box":
-        return np.ones((6 * unit, 6 * unit), bool)
-    if kind == "letter":
-        return LETTER.repeat(unit, axis=0).repeat(unit, axis=1)
+        return np.ones((6 * unit, 6 * unit))
+    if kind == "room":
+        return _words(max(6, S // 14))
     t = np.linspace(0, 1, 4 * S)  # a quadratic curve from the chest wall up to the apex
     y, x = 0.5 * (1 - t) ** 2 + 0.6 * t * (1 - t), 0.62 * t * (1 - t) + 0.3 * t**2
-    curve = np.zeros((int(0.55 * S), int(0.4 * S)), bool)
+    curve = np.zeros((int(0.55 * S), int(0.4 * S)))
     for dy in range(unit):
         for dx in range(unit):
-            curve[(y * S).astype(int) + dy, (x * S).astype(int) + dx] = True
+            curve[(y * S).astype(int) + dy, (x * S).astype(int) + dx] = 1
     return curve
+
+
+def _words(size):
+    font = ImageFont.load_default(size=size)
+    left, top, right, bottom = font.getbbox(WORDS)
+    layer = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(layer).text((-left, -top), WORDS, fill=255, font=font)
+    return np.asarray(layer) / 255
 
 
 def _place(kind, corner, S, shape, jitter):

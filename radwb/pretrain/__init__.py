@@ -3,7 +3,16 @@
 from radwb.pretrain import objectives
 from radwb.pretrain.augment import augment, crop_keeping
 from radwb.pretrain.captions import caption_of
-from radwb.pretrain.diagnose import Watch, alignment, diagnose, effective_rank, modality_gap, stuck, uniformity
+from radwb.pretrain.diagnose import (
+    Watch,
+    alignment,
+    diagnose,
+    effective_rank,
+    if_healthy,
+    modality_gap,
+    stuck,
+    uniformity,
+)
 from radwb.pretrain.export import export_open_clip, import_open_clip
 from radwb.pretrain.fit import fit
 from radwb.pretrain.losses import SameCaptionLoss, retrieval, same_captions
@@ -23,6 +32,7 @@ __all__ = [
     "effective_rank",
     "export_open_clip",
     "fit",
+    "if_healthy",
     "import_open_clip",
     "modality_gap",
     "objectives",

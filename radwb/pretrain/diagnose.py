@@ -152,6 +152,21 @@ def diagnose(run_or_model: Run | models.Model, table: pd.DataFrame, *, n: int = 
     return pd.DataFrame(checks, columns=["name", "value", "control", "verdict", "says"])
 
 
+def if_healthy(checks: pd.DataFrame, sentence: str) -> str:
+    """A sentence about what a run learned, or, where it is stuck or has collapsed, that nothing is read from it.
+
+    >>> rw.pretrain.if_healthy(rw.pretrain.diagnose(run, table), f"It finds {hits.mean():.0%} of the reports.")
+
+    Args:
+        checks: what `diagnose` says of the run. A run that has memorised its films is read all the same.
+        sentence: what would be said.
+    """
+    ill = checks[(checks["verdict"] == "warning") & (checks["name"] != LOSSES[1])]
+    if ill.empty:
+        return sentence
+    return f"**This run is not interpreted**, since it is not healthy: {'; '.join(ill['says'])}."
+
+
 def untrained(model: models.Model, *, seed: int = 0) -> models.Model:
     """The model as before training: a tiny one drawn anew, of another each layer that knows how it is drawn."""
     if model.spec.get("builder") == "clip-tiny":

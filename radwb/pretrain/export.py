@@ -13,6 +13,7 @@ from radwb.models.clips import CONFIG
 from radwb.models.sources import read_weights
 from radwb.models.tiny import GREY, SHAPE, TEXT_SHAPE
 from radwb.pretrain.captions import caption_of
+from radwb.pretrain.rows import seen_by_a_run
 
 VOCABULARY, CONTEXT = 49408, 77  # of open_clip's own tokenizer
 
@@ -34,10 +35,10 @@ def export_open_clip(table: pd.DataFrame, out: str | Path, *, epochs: int = 10, 
         the folder.
     """
     out = Path(out).resolve()
-    data.check_table(table, needs=("report", "split"))
+    table = table.iloc[seen_by_a_run(table, columns=("report", "split"))[0]]
     counts = {}
     for split in ("train", "val"):
-        rows = table[(table["split"] == split) & table["report"].notna()]
+        rows = table[table["split"] == split]
         rows = rows.assign(report=rows["report"].map(caption_of))
         written = data.write_shards(rows, out / split, per_shard=max(1, min(1000, len(rows) // shards)), columns=[])
         counts[split] = len(rows), len(written)

@@ -17,6 +17,7 @@ from radwb.pretrain import run as runs
 from radwb.pretrain import stream
 from radwb.pretrain.loop import Job, train
 from radwb.pretrain.recipes import RECIPES, needs
+from radwb.pretrain.rows import seen_by_a_run
 
 VAL_ROWS = 512  # of the live validation, at most
 
@@ -49,7 +50,7 @@ def fit(
     save_every: int = 50,
     callback: Callable[[dict], None] | None = None,
 ) -> runs.Run:
-    """Train a model on the rows of a table with split "train"; follow it on those with split "val".
+    """Train a model on the rows of a table with split "train"; follow it on those with split "val"; see no others.
 
     >>> run = fit(table, recipe="clip-tiny", out="../runs/clip-tiny")
     >>> run = fit(table, out="../runs/a", devices=8, batch=1024)      # the same call on eight GPUs
@@ -61,6 +62,7 @@ def fit(
 
     Args:
         table: needs path (unless the recipe reads reports alone), patient_id, split, and report or finding columns.
+            Where a recipe reads reports, rows without one are left out with a warning; config.json counts them.
         out: folder of the run, for `rw.models.load`.
         shards: instead of a table, a folder or list of webdataset shards as `rw.data.write_shards` writes them (.png or
             .jpg, .txt, .json). Reports and labels are kept in memory, pixels are not. What is damaged or missing is
@@ -89,7 +91,7 @@ def fit(
         save_every: steps from one checkpoint to the next.
         callback: called with each row of the log.
     Raises:
-        ValueError: the table, the shards or the settings don't fit.
+        ValueError: the table, the shards or the settings don't fit, or patients are on two sides of the split.
         FloatingPointError: the loss is not a number; the message names step, rows, and the file that holds the batch.
         KeyboardInterrupt: asked to stop; the checkpoint is of the last whole step.
     """
@@ -100,7 +102,10 @@ def fit(
     source = None if shards is None else _shards(shards, out, config)
     table = table if source is None else source.rows
     asked = needs(recipe, table)
-    data.check_table(table, needs=asked, images=RECIPES[recipe].views > 0)
+    places, left_out = seen_by_a_run(table, columns=asked, images=RECIPES[recipe].views > 0)
+    # from here on there are no other rows: nothing can learn from them by mistake
+    table = table.iloc[places]
+    source = source and source.take(places)
     model = _model(table, recipe, seed, size, shape, context, start, extra_texts)
     learn, val = (_part(source, table, split, model, recipe) for split in ("train", "val"))
     n = len(learn.rows)
@@ -116,7 +121,13 @@ def fit(
         print(f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)")
         return runs.Run(out, reused=True)
     fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)
-    about = {"model": model.spec, "n_train": n, "n_val": len(val.rows), "versions": runs.versions()}
+    about = {
+        "model": model.spec,
+        "n_train": n,
+        "n_val": len(val.rows),
+        "left_out": left_out,
+        "versions": runs.versions(),
+    }
     job = Job(model, recipe, learn, val, out, identity, about, resume, save_every, callback, accumulate, chunk, ema,
               max_bad, watts, source and source.samples)  # fmt: skip
     fabric.launch(train, job)

@@ -4,6 +4,7 @@ From shards also samples.jsonl, their index, and skipped.csv, what of them is da
 """
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from safetensors import safe_open
@@ -56,6 +58,30 @@ def write_config(out: Path, config: dict) -> None:
 
 def write_log(out: Path, rows: list[dict]) -> None:
     _replace(out / "log.csv", lambda p: pd.DataFrame(rows).to_csv(p, index=False))
+
+
+def thinned(log: pd.DataFrame, most: int = 400) -> pd.DataFrame:
+    """A log short enough to ship: the last row of each epoch, and of the others every so manieth.
+
+    >>> thinned(Run("runs/radwb-tiny").log).to_csv("log.csv", index=False, float_format="%.6g")
+
+    Args:
+        log: as `Run.log` has it.
+        most: rows that are left, at most.
+    Returns:
+        those rows as they were: a loss is still that of its step.
+    Raises:
+        ValueError: the log has as many epochs as rows may be left, or more.
+    """
+    ends = ~log["epoch"].duplicated(keep="last").to_numpy()
+    room = most - int(ends.sum())
+    if room < 1:
+        raise ValueError(f"expected fewer than {most} epochs, got {ends.sum()}. Try most={2 * ends.sum()}.")
+    others = np.flatnonzero(~ends)
+    every = max(1, math.ceil(len(others) / room))
+    kept = ends.copy()
+    kept[others[::every]] = True
+    return log[kept].reset_index(drop=True)
 
 
 def write_checkpoint(out: Path, task, optimizer, about: dict, average: dict | None = None) -> None:

@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -108,9 +108,14 @@ class Shards:
 
     def part(self, split: str, size: int, fit: str) -> "Shards":
         """The rows of one split, as squares."""
-        chosen = np.flatnonzero(self.rows["split"] == split)
-        rows, places = self.rows.iloc[chosen].reset_index(drop=True), [self.places[i] for i in chosen]
-        return Shards(rows, places, self.paths, self.skipped, self.digest, size, fit)
+        part = self.take(np.flatnonzero(self.rows["split"] == split))
+        return replace(part, size=size, fit=fit, samples=None)
+
+    def take(self, chosen: np.ndarray) -> "Shards":
+        """The samples at these (N,) places; their index stays that of all."""
+        rows = self.rows.iloc[chosen].reset_index(drop=True)
+        places = [self.places[i] for i in chosen]
+        return replace(self, rows=rows, places=places, _ahead={})
 
     def in_memory(self, most: int) -> InMemory:
         rows = np.arange(len(self.rows))[:most]

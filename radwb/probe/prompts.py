@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from radwb import data
+from radwb.findings import NO_DEVICES, PARENT, TIPS, device_name, device_phrases
 from radwb.probe.scores import Scores
 
 # chosen on validation patients of the simulator: words of size help, and a normal chest denies better than "no X"
@@ -24,7 +25,7 @@ WORDS = {
     "Edema": ("pulmonary edema",),
     "Pleural Other": ("pleural thickening",),
     "Fracture": ("rib fracture", "fracture"),
-    "Support Devices": ("support device", "tube or line"),
+    "Support Devices": tuple(device_name(kind) for kind in TIPS),
 }
 POOLS = ("pair", "any", "both")
 # chosen on validation patients of the simulator and half of the patients of two real sets: benchmarks/pools.py
@@ -42,7 +43,6 @@ KINDS = WORDS | {
     "Atelectasis": ("atelectasis", "basal atelectasis", "plate-like atelectasis", "volume loss"),
     "Pneumothorax": ("pneumothorax", "apical pneumothorax"),
     "Pleural Other": ("pleural thickening", "apical pleural thickening", "lateral pleural thickening"),
-    "Support Devices": ("chest tube", "endotracheal tube", "central line", "pacemaker", "ecg leads"),
 }  # fmt: skip
 
 
@@ -62,10 +62,18 @@ class Prompts:
 
     @classmethod
     def of(cls, findings: Iterable[str], *, positive=POSITIVE, negative=NEGATIVE, normal=NORMAL) -> "Prompts":
-        """Fill templates with each finding's words; `normal` denies every finding at once."""
+        """Fill templates with each finding's words; `normal` denies every finding at once.
+
+        Devices are named as reports name them (`radwb.findings`): they have no size, "no lines or tubes" denies them,
+        and a chest that is normal but for a pacemaker is no denial. A Lung Opacity is asked in its own words.
+        """
         words = {f: WORDS.get(f, (f.lower(),)) for f in findings}
         fill = {f: tuple(t.format(w) for w in words[f] for t in positive) for f in words}
         deny = {f: tuple(t.format(w) for w in words[f] for t in negative) + tuple(normal) for f in words}
+        if "Support Devices" in words and positive is POSITIVE:
+            fill["Support Devices"] = words["Support Devices"]
+        if "Support Devices" in words and negative is NEGATIVE:
+            deny["Support Devices"] = NO_DEVICES + tuple(normal)
         if "No Finding" in words:
             fill["No Finding"], deny["No Finding"] = tuple(normal), ("abnormal chest radiograph",)
         return cls(fill, deny)
@@ -74,11 +82,14 @@ class Prompts:
     def spoken(cls, findings: Iterable[str]) -> "Prompts":
         """Each finding in every way a report may state it: size or degree, side or lobe, kind. For `pool="any"`.
 
+        Devices come in every place of their tip (`radwb.findings.device_phrases`). A Lung Opacity, CheXpert's parent
+        label, is stated by its own words and by any of its children's: who reports an edema reports an opacity.
+
         >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]
         'moderate right pleural effusion.'
         """
         pair = cls.of(findings)
-        ways = {f: tuple(_ways(f)) for f in pair.positive if f != "No Finding"}
+        ways = {f: _ways(f) for f in pair.positive if f != "No Finding"}
         return cls(pair.positive | ways, pair.negative)
 
     def pair(self, finding: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -97,10 +108,17 @@ class Prompts:
 
 
 def _ways(finding):
-    sizes = ("",) if finding == "Support Devices" else ("", *SIZES)
+    """The phrases that state a finding, or any of its children; none of them twice."""
+    family = (finding, *PARENT.get(finding, ()))
+    return tuple(dict.fromkeys(phrase for name in family for phrase in _own_ways(name)))
+
+
+def _own_ways(finding):
+    if finding == "Support Devices":
+        return [f"{phrase}." for phrase in device_phrases()]
     places = ("",) if finding in MIDDLE else ("", *SIDES, *LOBES) if finding in IN_A_LOBE else ("", *SIDES)
-    for words in product(sizes, places, KINDS.get(finding, (finding.lower(),))):
-        yield " ".join(w for w in words if w) + "."
+    kinds = KINDS.get(finding, (finding.lower(),))
+    return [" ".join(w for w in words if w) + "." for words in product(("", *SIZES), places, kinds)]
 
 
 _cache: WeakKeyDictionary = WeakKeyDictionary()

@@ -55,6 +55,7 @@ def default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
 def forest(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, value: str = "auroc", line: float | None = 0.5,
     x_title: str = "AUROC with 95 % interval", title: str = "", caption: str | None = None, width: int = 760,
+    points: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
 ) -> go.Figure:  # fmt: skip
     """Values with their intervals, a row a finding, the named series side by side.
 
@@ -65,6 +66,7 @@ def forest(
         value: the column of the point.
         line: the value of a guess.
         caption: None = says how many images, positives and patients stand behind the rows, where the tables know.
+        points: single values behind the means, such as one a training seed; keys, finding and `value` as in `tables`.
     """
     series = dict(tables) if isinstance(tables, Mapping) else {"": tables}
     names = list(dict.fromkeys(f for t in series.values() for f in finding_column(t)))
@@ -78,7 +80,12 @@ def forest(
         text = [hover_text(row, value) for _, row in table.iterrows()]
         hover = dict(text=text, hovertemplate=f"%{{text}}<extra>{name}</extra>", name=name, showlegend=bool(name))
         figure.add_trace(go.Scatter(x=middle, y=rows, error_x=error, mode="markers", marker=marker, **hover))
+        if single := _single(points, name, value, names, offset):
+            look = dict(size=7, color=COLOURS[n % 8], symbol="circle-open", line_width=1.2)
+            figure.add_trace(go.Scatter(**single, mode="markers", marker=look, showlegend=False))
     ends = [x for t in series.values() for c in (value, "low", "high") for x in (t[c].min(), t[c].max())]
+    for trace in figure.data:
+        ends += list(trace.x)
     if line is not None:
         figure.add_vline(line, line=dict(color=FAINT, dash="dash", width=1.5))
         ends.append(line)
@@ -96,6 +103,16 @@ def hover_text(row: pd.Series, value: str) -> str:
     note = row.get("note", "")
     parts = [part for part in (interval, note if isinstance(note, str) else "") if part]
     return f"{row[value]:.3f} ({'; '.join(parts)})" if parts else f"{row[value]:.3f}"
+
+
+def _single(points, name, value, names, offset):
+    """x, y and hover of the single values of one series; {} without any."""
+    if points is None:
+        return {}
+    table = points[name] if isinstance(points, Mapping) else points
+    rows = [names.index(f) + offset + 0.16 for f in finding_column(table)]
+    hover = "%{x:.3f}<extra>" + name + "</extra>"
+    return {"x": table[value], "y": rows, "hovertemplate": hover}
 
 
 def finding_column(table: pd.DataFrame) -> list[str]:

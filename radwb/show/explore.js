@@ -133,7 +133,7 @@ function pane(model, n) {
     asked = now.target;
     label.textContent = view.label || "";
     verdict.textContent = view.error || !view.verdict ? "" : view.score ? `On the truth: ${view.finding}` : `No ${view.verdict.slice(3)}`;
-    score.replaceChildren(...(view.error ? [] : numbers(view.score)));
+    score.replaceChildren(...(view.error ? [] : numbers(view.score, view.bright)));
     outlined.replaceChildren(...(model.get("look").truth ? named(model.get("scan").truth, view.finding) : []));
     badge.textContent = view.badge || "";
     sanity.dataset.passed = view.passed;
@@ -158,9 +158,10 @@ function pane(model, n) {
   } };
 }
 
-function numbers(score) {
+function numbers(score, bright) {
   if (!score) return [];
-  const rows = [["hit", score.hit, "peak on it"], ["energy", score.energy, `by chance ${score.area.toFixed(2)}`], ["IoU", score.iou, "cut to its size"]];
+  const blind = `by chance ${score.area.toFixed(2)}, by brightness ${(bright ?? 0).toFixed(2)}`;
+  const rows = [["hit", score.hit, "peak on it"], ["energy", score.energy, blind], ["IoU", score.iou, "cut to its size"]];
   return rows.map(([name, value, note]) => make("div", {}, make("span", {}, name), make("b", {}, value.toFixed(2)), make("small", {}, note)));
 }
 

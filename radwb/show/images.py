@@ -191,7 +191,8 @@ def badge_lines(maps: Sequence, width: int) -> list[str]:
     """What the sanity checks said of maps, each verdict once: a sign, words, and a colour only besides."""
     said = {}
     for m in (m for m in maps if hasattr(m, "badge")):  # a plain array claims no method, so it has no verdict
-        sign = ("?", FAINT) if m.badge is None else ("✓", COLOURS[0]) if m.badge.passed else ("✗", COLOURS[1])
+        unclear = m.badge is None or m.badge.passed is None
+        sign = ("?", FAINT) if unclear else ("✓", COLOURS[0]) if m.badge.passed else ("✗", COLOURS[1])
         said.setdefault((*sign, str(m.badge or "sanity: not checked")), {})[m.method] = None
     lines = []
     for (sign, colour, words), methods in said.items():

@@ -10,9 +10,36 @@ from radwb.simulate.identifiers import plant_identifiers, write_dicom
 from radwb.simulate.patient import PREVALENCE, Dials
 from radwb.simulate.project import Body
 from radwb.simulate.realism import anatomy_ratios, ratios_of, realism
+from radwb.simulate.repair import blobs
+from radwb.simulate.scanned import as_read
 from radwb.simulate.statistics import report_statistics
 from radwb.simulate.words import report
 
-__all__ = ["DEVICES", "PLANTED", "PREVALENCE", "SITES", "Anatomy", "Body", "Dials", "Finding", "anatomy_ratios",
-           "cohort", "default_anatomy", "draw", "from_arrays", "plant_identifiers", "ratios_of", "realism", "render",
-           "render_ct", "report", "report_statistics", "stream", "write_ct", "write_dicom", "write_dx"]
+__all__ = [
+    "Anatomy",
+    "Body",
+    "DEVICES",
+    "Dials",
+    "Finding",
+    "PLANTED",
+    "PREVALENCE",
+    "SITES",
+    "anatomy_ratios",
+    "as_read",
+    "blobs",
+    "cohort",
+    "default_anatomy",
+    "draw",
+    "from_arrays",
+    "plant_identifiers",
+    "ratios_of",
+    "realism",
+    "render",
+    "render_ct",
+    "report",
+    "report_statistics",
+    "stream",
+    "write_ct",
+    "write_dicom",
+    "write_dx",
+]

@@ -12,9 +12,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from radwb.simulate import physics
+from radwb.simulate import physics, repair
 
-VERSION = 2  # raise it with any change of what an anatomy holds: caches are named by it
+VERSION = 3  # raise it with any change of what an anatomy holds: caches are named by it
 FIELD_MM = 345.0  # side of the square that the rays sample at the patient; a film shows its middle
 SLAB_MM = 7.0  # thickness of a slab along the rays: within one, rays at the film's edge part by 0.4 mm
 GRID_MM = 2.2  # isotropic grid of regions and landmarks
@@ -210,18 +210,24 @@ def _landmarks(labels, lobes, half, heart, ranges):
     return {**edges, "heart": heart, "trachea": trachea, "carina": carina, "cava": cava, "knob": knob, **hila}
 
 
-@lru_cache(maxsize=2)
-def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM):
+@lru_cache(maxsize=3)
+def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM, *, as_scanned=False):
     """LIDC-IDRI-0001 (TCIA, CC BY 3.0; Armato et al. 2011) with its mask, fetched through the catalog.
+
+    The patient has a lung tumour, a band in the lingula and undiluted contrast in a vein: all films would show them,
+    whatever their labels say. They are taken out (`repair`); `as_scanned` keeps them, for the lesson.
+
+    >>> rw.simulate.render(anatomy=rw.simulate.default_anatomy(as_scanned=True))
 
     Args:
         spacing_mm, axis, slab_mm: as in `from_arrays`; the slabs are kept in the cache under `VERSION`.
     """
     from radwb.data import cache_folder, fetch
 
-    kept = cache_folder() / "anatomy" / f"lidc-ct-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-v{VERSION}.npz"
+    whose = "scanned" if as_scanned else "healthy"
+    kept = cache_folder() / "anatomy" / f"lidc-ct-{whose}-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-v{VERSION}.npz"
     if not kept.exists():
-        anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm)
+        anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm, as_scanned)
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_name(f"{kept.stem}.{os.getpid()}-{get_ident()}.part.npz")
         np.savez(temporary, slabs=anatomy.slabs.numpy(), half=anatomy.half_mm, lobes=anatomy.lobes,
@@ -232,11 +238,14 @@ def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM):
         return Anatomy(torch.from_numpy(f["slabs"]), axis, f["half"], f["lobes"], marks, ranges)
 
 
-def _read_anatomy(folder, spacing_mm, axis, slab_mm):
+def _read_anatomy(folder, spacing_mm, axis, slab_mm, as_scanned):
     import nibabel as nib
 
     ct, mask = nib.load(folder / "cxr.nii.gz"), nib.load(folder / "mask.nii.gz")
     if nib.aff2axcodes(ct.affine) != ("L", "A", "S"):
         raise ValueError(f"expected a CT with axes L, A, S, got {nib.aff2axcodes(ct.affine)}")
     hu, labels = np.asarray(ct.dataobj, dtype=np.float32), np.asarray(mask.dataobj).astype(np.int16)
-    return from_arrays(hu, labels, ct.header.get_zooms()[:3], spacing_mm, axis=axis, slab_mm=slab_mm)
+    voxel_mm = ct.header.get_zooms()[:3]
+    if not as_scanned:
+        hu, labels = repair.healthy(hu, labels, voxel_mm)
+    return from_arrays(hu, labels, voxel_mm, spacing_mm, axis=axis, slab_mm=slab_mm)

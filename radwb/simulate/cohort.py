@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.data import cache_folder, write_png
+from radwb.findings import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
 from radwb.simulate.display import SITES
@@ -29,7 +30,7 @@ from radwb.simulate.project import sample
 from radwb.simulate.realism import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
-VERSION = 2  # raise it with any change of a film or a word: cohorts are kept by it
+VERSION = 3  # raise it with any change of a film or a word: cohorts are kept by it
 COPIES = ("duplicate", "near duplicate")
 
 
@@ -44,7 +45,8 @@ def _marked(rng, findings, dials):
     if not dials.marker:
         return True
     name, strength = dials.marker
-    return any(f.name == name for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
+    tied = with_children({name})
+    return any(f.name in tied for f in findings) if rng.random() < strength else bool(rng.random() < 0.5)
 
 
 def _make_patient(number, *, seed, size, visibility, dials, anatomy, keep):
@@ -96,9 +98,13 @@ def _scanned(rng, patient, lasting, dials):
 
 
 def _labels(findings, planted, rng, dials):
-    """Columns of labels, severities, sides and contrasts; `planted` keeps the truth when a label is flipped."""
+    """Columns of labels, severities, sides and contrasts; `planted` keeps the truth when a label is flipped.
+
+    Lung Opacity is CheXpert's parent label (`radwb.findings.PARENT`): 1 where a hazy patch or any of its children is.
+    Its severity, side and contrast are the patch's own. Noise flips each label by itself, parent or child.
+    """
     names = {f.name for f in findings}
-    labels = {name: int(name in names) for name in PLANTED}
+    labels = with_parents({name: int(name in names) for name in PLANTED})
     flipped = [name for name in PLANTED if dials.label_noise and rng.random() < dials.label_noise]
     worst = {name: max((f.severity for f in findings if f.name == name), default=np.nan) for name in PLANTED}
     sides = {name: sorted({f.side for f in findings if f.name == name} - {""}) for name in PLANTED}
@@ -192,10 +198,12 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
         visibility: factor on the signal of all findings but the heart.
         dials: `Dials`: prevalence, confounders, noise in labels and words, duplicates.
         workers: threads; default one a core.
-        anatomy: another CT's `Anatomy`; made anew at each call, in a folder of its own.
+        anatomy: another CT's `Anatomy`; its `digest` is part of the cohort's key.
     Returns:
         table: the schema of design.md, `split` by patient; and what was planted: severity, side and contrast to noise
-        of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient.
+        of each finding, all of it as JSON in `planted`; cardiothoracic ratio and lung area of the patient. The label
+        and the truth mask of Lung Opacity are CheXpert's parent's: a hazy patch, or a lesion, edema, consolidation or
+        atelectasis (`radwb.findings.PARENT`); its severity, side and contrast are the patch's, NaN where there is none.
     Raises:
         ValueError: n is below 1.
     """
@@ -204,7 +212,7 @@ def cohort(n=2000, *, seed=0, size=160, visibility=1.0, dials=None, workers=None
     key = _fingerprint(n=n, seed=seed, size=size, visibility=visibility, dials=repr(dials or Dials()),
                        own=anatomy.digest if anatomy else "")  # fmt: skip
     folder = cache_folder() / "cohorts" / key
-    if anatomy is not None or not (folder / "table.csv").exists():
+    if not (folder / "table.csv").exists():
         anatomy = anatomy or default_anatomy(FIELD_MM / size)
         _simulate(folder, n, seed, size, visibility, workers or os.cpu_count(), anatomy, dials or Dials())
     table = pd.read_csv(folder / "table.csv", dtype={"patient_id": str, "study_id": str}, keep_default_na=True)

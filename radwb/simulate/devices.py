@@ -5,6 +5,7 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch.nn import functional as F
 
+from radwb.findings import TIPS
 from radwb.simulate.project import Rays
 
 # radius in mm; metal in a cm of length, g (barium stripe, wire); plastic in a cm of length, g
@@ -59,40 +60,120 @@ def stroke(shape, curve, sigma):
     return np.exp(-nearest / (2 * sigma**2)) / (np.sqrt(2 * np.pi) * sigma)
 
 
-def _course(anatomy, f, rng):
-    """The curves of a device in the CT, mm: a list of lists of (x, y, z)."""
-    m, sign = anatomy.marks, -1 if f.side == "right" else 1
-    carina, front = np.array(m["carina"]), float(anatomy.half_mm[1]) * 0.85
+def course(anatomy, finding, scale=1.0):
+    """The curves of a device in the CT; the first begins outside and ends at the tip that the finding names.
+
+    >>> tube = Finding("Support Devices", 0.5, kind="endotracheal tube", tip="trachea", tip_cm=4.0)
+    >>> course(anatomy, tube)[0][-1][2] - anatomy.marks["carina"][2]    # 40 mm, up to 2 mm more or less
+
+    Args:
+        finding: a `Finding` of "Support Devices"; its texture seeds what its words don't say.
+        scale: the patient's height over the CT's (`Body.scale`): a tube ends `tip_cm` above the patient's carina.
+    Returns:
+        a list of (N, 3) arrays of points, mm, for `smooth`; a second lead of a pacemaker, or three ECG leads, follow.
+    """
+    rng = np.random.default_rng(finding.texture)
+    tip = finding.tip or next(iter(TIPS[finding.kind]), "")
+    make = COURSES[finding.kind]
+    return [np.array(points) for points in make(anatomy, finding, tip, scale, rng)]
+
+
+def _chest_tube(anatomy, finding, tip, scale, rng):
+    """In through the lateral wall; up to the apex, down to the base, or up and sharply back."""
+    sign = -1 if finding.side == "right" else 1
+    edge = np.array(anatomy.marks[f"{finding.side} edge"])
+    heights = np.quantile(edge[:, 2], (0.42, 0.55, 0.72, 0.88, 0.25))
+    at = edge[np.searchsorted(edge[:, 2], heights).clip(0, len(edge) - 1)]
+    outside = [at[0] + (sign * 70, 10, -25), at[0] + (sign * 22, 5, -6)]
+    inside = [p - (sign * (8 + 3 * k), -6, 0) for k, p in enumerate(at)]
     jitter = rng.normal(0, 4, 3)
-    if f.kind == "chest tube":
-        edge = np.array(m[f"{f.side} edge"])
-        at = [edge[np.searchsorted(edge[:, 2], z).clip(0, len(edge) - 1)] for z in
-              np.quantile(edge[:, 2], (0.42, 0.55, 0.72, 0.88))]  # fmt: skip
-        out = [at[0] + (sign * 70, 10, -25), at[0] + (sign * 22, 5, -6)]
-        inside = [p - (sign * (8 + 3 * k), -6, 0) for k, p in enumerate(at)]
-        return [[*out, *inside[: 3 + (rng.random() < 0.7)], at[3] + (-sign * 28, 5, 18) + jitter]]
-    if f.kind == "central line":
-        cava = np.array(m["cava"])[::-1]
-        high = carina + (sign * 30, 12, 120) if sign < 0 else carina + (98, 40, 85)
-        via = [carina + (sign * 24, 18, 75)] if sign < 0 else [carina + (52, 38, 66), carina + (8, 30, 42)]
-        return [[high + jitter, *via, cava[0], *cava[len(cava) // 3 :: 2]]]
-    if f.kind == "endotracheal tube":
-        tube = np.array(m["trachea"])[::-1]
-        stop = min(carina[2] + rng.uniform(15, 60), tube[0][2] - 5)
-        inside = tube[tube[:, 2] > stop]
-        return [[inside[0] + (0, 10, 45), *inside[::4], inside[-1] * (1, 1, 0) + (0, 0, stop)]]
-    if f.kind == "pacemaker":
-        box = carina + (sign * 76, 0, 66) + jitter
-        box[1] = front
-        cava = np.array(m["cava"])[::-1]
-        tip = np.array(m["heart"]) + (12, 25, -38)
-        return [[box, carina + (sign * 60, 40, 72), carina + (-8 + sign * 8, 32, 46), cava[1], cava[-1],
-                 np.array(m["heart"]) + (-28, 5, -18), tip]]  # fmt: skip
+    if tip == "base":
+        return [[*outside, inside[0], at[4] + (-sign * 18, -15, 0) + jitter]]
+    if tip == "mid lung":
+        back = inside[1] + (-sign * 26, 0, -4) + jitter
+        return [[*outside, *inside[:3], back]]
+    through = inside[: 3 + (rng.random() < 0.7)]
+    return [[*outside, *through, at[3] + (-sign * 28, 5, 18) + jitter]]
+
+
+def _central_line(anatomy, finding, tip, scale, rng):
+    """From the neck on the right or under the left clavicle, through the brachiocephalic vein, down the SVC."""
+    right = finding.side == "right"
+    carina = np.array(anatomy.marks["carina"])
+    cava = np.array(anatomy.marks["cava"])[::-1]
+    start = carina + ((-30, 12, 120) if right else (98, 40, 85)) + rng.normal(0, 4, 3)
+    left_vein = [carina + (52, 38, 66), carina + (8, 30, 42)]
+    vein = [carina + (-24, 18, 75)] if right else left_vein
+    if tip == "brachiocephalic vein":
+        end = (vein[-1] + cava[0]) / 2 if right else (vein[0] + vein[1]) / 2
+        return [[start, *vein[:1], end]] if not right else [[start, (start + end) / 2, end]]
+    top, bottom = cava[0][2], cava[-1][2]
+    depth = {"mid SVC": 0.5, "lower SVC": 0.8}.get(tip, 1.0)
+    whole = [start, *vein, cava[0], *cava[len(cava) // 3 :: 2], cava[-1]]
+    line = _until(whole, top + depth * (bottom - top))
+    atrium = np.array(anatomy.marks["heart"]) + (-42, 0, -25)
+    return [[*line, atrium] if tip == "right atrium" else line]
+
+
+def _endotracheal_tube(anatomy, finding, tip, scale, rng):
+    """Down the trachea; too far, it follows the right main bronchus."""
+    carina = np.array(anatomy.marks["carina"])
+    trachea = np.array(anatomy.marks["trachea"])[::-1]
+    down = [trachea[0] + (0, 10, 45), *trachea[::4]]
+    if tip == "right main bronchus":
+        hilum = np.array(anatomy.marks["right hilum"])
+        steep = (0.55, 0.6, 0.9) * (hilum - carina)  # a main bronchus goes down more than aside
+        return [[*_until(down, carina[2] + 22), carina + 0.2 * steep, carina + steep]]
+    above = 10 * finding.tip_cm if finding.tip else rng.uniform(20, 50)
+    above = above / scale + rng.uniform(-2, 2)
+    return [_until([*down, trachea[-1], carina], carina[2] + above)]
+
+
+def _pacemaker(anatomy, finding, tip, scale, rng):
+    """A box under the clavicle, one lead or two through the SVC into the heart."""
+    sign = -1 if finding.side == "right" else 1
+    carina = np.array(anatomy.marks["carina"])
+    heart = np.array(anatomy.marks["heart"])
+    cava = np.array(anatomy.marks["cava"])[::-1]
+    box = carina + (sign * 76, 0, 66) + rng.normal(0, 4, 3)
+    box[1] = float(anatomy.half_mm[1]) * 0.85
+    shoulder = carina + (sign * 60, 40, 72)
+    way = [box, shoulder, carina + (-8 + sign * 8, 32, 46), cava[1], cava[-1]]
+    ventricle = [*way, heart + (-28, 5, -18), heart + (12, 25, -38)]
+    atrium = [*way, heart + (-44, 8, -20), heart + (-28, 26, -4)]  # a J, into the appendage
+    leads = {"right ventricle": [ventricle], "right atrium": [atrium]}
+    return leads.get(tip, [ventricle, atrium])
+
+
+def _ecg_leads(anatomy, finding, tip, scale, rng):
+    """Three pads on the chest and a bundle below."""
+    carina = np.array(anatomy.marks["carina"])
+    front = float(anatomy.half_mm[1]) * 0.85
     belly = np.array([rng.normal(0, 30), front, carina[2] - 190])
-    pads = [carina + (s * rng.uniform(78, 115), 0, h + rng.normal(0, 10)) for s, h in ((-1, 70), (1, 70), (1, -85))]
-    for pad in pads:
+    leads = []
+    for sign, height in ((-1, 70), (1, 70), (1, -85)):
+        pad = carina + (sign * rng.uniform(78, 115), 0, height + rng.normal(0, 10))
         pad[1] = front
-    return [[pad, (pad + belly) / 2 + rng.normal(0, 22, 3) * (1, 0, 1), belly] for pad in pads]
+        leads.append([pad, (pad + belly) / 2 + rng.normal(0, 22, 3) * (1, 0, 1), belly])
+    return leads
+
+
+COURSES = {
+    "chest tube": _chest_tube,
+    "central line": _central_line,
+    "endotracheal tube": _endotracheal_tube,
+    "pacemaker": _pacemaker,
+    "ECG leads": _ecg_leads,
+}
+
+
+def _until(points, height):
+    """A course from above, (N, 3) mm, as far as it comes down to this height."""
+    above = [k for k, point in enumerate(points) if point[2] > height + 1]
+    last, below = points[above[-1]], points[min(above[-1] + 1, len(points) - 1)]
+    share = (last[2] - height) / max(1e-6, last[2] - below[2])
+    end = last + share * (np.array(below) - last)
+    return [*points[: above[-1] + 1], np.append(end[:2], height)]
 
 
 def draw_device(rays: Rays, finding):
@@ -100,15 +181,14 @@ def draw_device(rays: Rays, finding):
 
     Args:
         rays: the sampled patient.
-        finding: a `Finding` of "Support Devices"; its texture seeds the course.
+        finding: a `Finding` of "Support Devices", which takes the way of `course`.
     """
     shape, px = tuple(rays.lung_mm.shape), rays.pixel_mm
-    rng = np.random.default_rng(finding.texture)
     radius, metal_g, plastic_g = MAKE[finding.kind]
     stripe = np.hypot(min(radius, 1.3) / 2, 0.4 * px) / px  # sigma in pixels: the stripe and the pixel itself
     wall = np.hypot(radius / 2, 0.4 * px) / px
     metal, plastic = np.zeros(shape), np.zeros(shape)
-    courses = _course(rays.anatomy, finding, rng)
+    courses = course(rays.anatomy, finding, rays.body.scale[2])
     for points in courses:
         curve = smooth(to_film(rays, smooth(points, 6.0)), 0.5)
         metal += metal_g * stroke(shape, curve, stripe) / (px / 10)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from radwb.data import Scan, Volume
+from radwb.findings import with_parent_masks
 from radwb.simulate import display, physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, default_anatomy
 from radwb.simulate.findings import shaped
@@ -31,7 +32,8 @@ def render(findings=(), *, body=None, view="PA", site="A", size=160, visibility=
         anatomy: an `Anatomy`; default the public chest CT.
         organs: add the outlines "Lungs" and "Heart" to the truth.
     Returns:
-        Scan with truth masks; spacing in mm at the middle of the patient.
+        Scan with truth masks, that of Lung Opacity the union of the hazy patch's and its children's masks
+        (`radwb.findings.PARENT`); spacing in mm at the middle of the patient.
     Raises:
         ValueError: no such view or site.
     """
@@ -60,7 +62,7 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
     seen = display.stamp(np.ones_like(pixels), how, borders=borders, marker=False) > 0.99
     masks = {name: (layer > 0.5) & seen for name, layer in zip(truth, layers[1:], strict=True)}
     return Scan(pixels, spacing_mm=(spacing, spacing), view=rays.view, modality="DX", source="radwb simulator",
-                truth=masks)  # fmt: skip
+                truth=with_parent_masks(masks))  # fmt: skip
 
 
 def render_ct(findings=(), *, body=None, spacing_mm=(2.5, 1.5, 1.5), seed=0, anatomy=None) -> Volume:

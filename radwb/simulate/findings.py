@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from radwb.findings import HIGH_CM, TIPS, TUBE_CM
 from radwb.simulate.anatomy import LOBES, Anatomy
 from radwb.simulate.project import Body
 
 PLANTED = ("Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Atelectasis", "Pneumothorax",
            "Pleural Effusion", "Pleural Other", "Support Devices")  # fmt: skip
-DEVICES = ("chest tube", "central line", "endotracheal tube", "pacemaker", "ECG leads")
+DEVICES = tuple(TIPS)
+MISPLACED = 0.15  # share of the devices with a tip that don't lie where they should
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Finding:
         kind: lesions "solid", "part-solid", "spiculated"; atelectasis "plate", "lobar"; edema "interstitial",
             "alveolar"; pleural thickening "apical", "lateral"; devices as in `DEVICES`.
         texture: seed of its irregularities.
+        tip: where a device ends, a key of `radwb.findings.TIPS[kind]`; "" draws it where it should lie, and no report
+            says where.
+        tip_cm: height of an endotracheal tube's tip above the carina, on the patient's own scale.
     """
 
     name: str
@@ -34,6 +39,8 @@ class Finding:
     lobe: str = ""
     kind: str = ""
     texture: int = 0
+    tip: str = ""
+    tip_cm: float = 0.0
 
     def __post_init__(self):
         if self.name not in PLANTED:
@@ -42,6 +49,8 @@ class Finding:
             raise ValueError(f"expected a severity from 0 to 1, got {self.severity} for {self.name}")
         if self.name == "Support Devices" and self.kind not in DEVICES:
             raise ValueError(f"expected a device of {', '.join(DEVICES)}, got {self.kind!r}")
+        if self.tip and self.tip not in TIPS.get(self.kind, ()):
+            raise ValueError(f"expected a tip of {', '.join(TIPS.get(self.kind, ())) or 'no device'}, got {self.tip!r}")
         if self.side not in ("right", "left") and (self.side or self.name not in ON_BOTH):
             raise ValueError(f"expected a side, right or left, of {self.name}, got {self.side!r}")
 
@@ -59,9 +68,10 @@ KINDS = {"Lung Lesion": (("solid", 0.6), ("part-solid", 0.2), ("spiculated", 0.2
 
 
 def draw(name, anatomy: Anatomy, rng, *, severity=None, side=None, kind=None):
-    """A finding somewhere it can be: side, lobe, place, kind and texture drawn from `rng`.
+    """A finding somewhere it can be: side, lobe, place, kind, tip and texture drawn from `rng`.
 
-    One lung lesion in seven may hide behind the diaphragm or the heart, and stays a positive.
+    One lung lesion in seven may hide behind the diaphragm or the heart, and stays a positive. A share of `MISPLACED`
+    of the devices ends where it shouldn't.
     """
     severity = float(rng.random()) if severity is None else severity
     if kind is None:
@@ -74,7 +84,32 @@ def draw(name, anatomy: Anatomy, rng, *, severity=None, side=None, kind=None):
     elif side is None:
         side = str(rng.choice(("right", "left")))
     found = Finding(name, severity, side, kind=kind, texture=int(rng.integers(1 << 30)))
+    if name == "Support Devices":
+        return _with_tip(found, anatomy, rng)
     return _place(found, anatomy, rng) if name in LOCAL else found
+
+
+def _with_tip(device, anatomy, rng):
+    """The device with a tip that the anatomy has room for: well placed, or in a share of `MISPLACED` not."""
+    tips = TIPS[device.kind]
+    if not tips:
+        return device
+    heights = [cm for cm in TUBE_CM if cm <= _trachea_cm(anatomy)] or [1]
+    misplaced = bool(rng.random() < MISPLACED)
+    options = [tip for tip, words in tips.items() if bool(words.fault) == misplaced]
+    if _trachea_cm(anatomy) < HIGH_CM:
+        options = [tip for tip in options if tip != "high"]
+    tip = str(rng.choice(options))
+    if device.kind != "endotracheal tube":
+        return replace(device, tip=tip)
+    cm = {"trachea": float(rng.choice(heights)), "high": float(HIGH_CM)}.get(tip, 0.0)
+    return replace(device, tip=tip, tip_cm=cm)
+
+
+def _trachea_cm(anatomy):
+    """How far above the carina a tube's tip may lie in the smallest patient (`draw_patient`), cm."""
+    above = anatomy.marks["trachea"][-1][2] - anatomy.marks["carina"][2]
+    return 0.8 * (above + 20) / 10
 
 
 def _place(finding, anatomy, rng):

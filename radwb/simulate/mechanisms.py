@@ -62,6 +62,10 @@ class Lungs:
         mass = change * self.path / 10
         return torch.zeros(self.shape).flatten().index_add_(0, self.pixel, mass).reshape(self.shape)
 
+    def path_mm(self, side):
+        """(H, W) path of each ray through one lung, mm."""
+        return 10 * self.project(self.on(side).float())
+
     def texture(self, finding, scale_mm, where=None):
         """Smooth irregularity of mean 0 and about -1 to 1: a few waves of random direction and phase; 0 off `where`."""
         rng = np.random.default_rng(finding.texture)

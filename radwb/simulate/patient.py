@@ -19,6 +19,9 @@ SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
 class Dials:
     """How a cohort is made up; the default is a plain hospital.
 
+    Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy patch; of labels, words and
+    markers it is CheXpert's parent (`radwb.findings.PARENT`): the patch or any of its children.
+
     >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
 
     Attributes:
@@ -35,7 +38,8 @@ class Dials:
         scanner: (lasting finding, site, strength): patients with it come from that site, and others from another, in
             that share.
         cnr: contrast to noise that each finding is scaled to (`plant`); None leaves it as planted.
-        label_noise: chance that a label is flipped; the truth stays in the column `planted`.
+        label_noise: chance that a label is flipped, each by itself, so that a parent may disagree with its children
+            (`radwb.findings.PARENT`); the truth stays in the column `planted`.
         report_error: chance of a planted error in a report, listed in the column `report_errors`.
         withhold: findings that no report mentions.
         duplicates, near_duplicates: share of the films filed again under another patient: the same bytes, or
@@ -158,7 +162,8 @@ def draw_study(rng, patient, lasting, before, dials, anatomy):
         if first in names and second not in names and rng.random() < chance:
             found += _several(second, rng, anatomy)
     for f in [f for f in found if f.name == "Pneumothorax"]:
-        if rng.random() < dials.drain:
+        drained = any(d.kind == "chest tube" and d.side == f.side for d in found)
+        if rng.random() < dials.drain and not drained:
             found.append(draw("Support Devices", anatomy, rng, kind="chest tube", side=f.side))
     return [replace(f, kind="alveolar" if f.severity > 0.5 else "interstitial") if f.name == "Edema" else f
             for f in found]  # fmt: skip

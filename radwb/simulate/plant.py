@@ -8,9 +8,8 @@ from radwb.simulate import physics
 from radwb.simulate.devices import draw_device
 from radwb.simulate.findings import PLANTED
 from radwb.simulate.mechanisms import MECHANISM, Lungs, wetness
+from radwb.simulate.outlines import SEEN, Outlines
 from radwb.simulate.project import Rays
-
-SEEN = 0.03  # change of the line integral that counts as lesion in the truth mask (3 % of the signal)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +18,7 @@ class Planted:
 
     Attributes:
         paths: mass along each ray with them.
-        truth: {finding: bool mask (H, W)}; an invisible finding keeps its key and has an empty mask.
+        truth: {finding: bool mask (H, W)}, defined in `Outlines`; an invisible finding has an empty mask.
         cnr: {finding: contrast to noise}, the largest where there are several of a name (see `plant`).
     """
 
@@ -44,27 +43,27 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
     """
     lungs = lungs or Lungs(rays)
     soft, metal, truth, ratios = rays.paths.soft, rays.paths.metal, {}, {}
-    ground = physics.line_integral(rays.paths)
+    outlines = Outlines(rays, lungs)
+    ground = outlines.ground
     if any(f.name == "Cardiomegaly" for f in findings):
-        truth["Cardiomegaly"] = rays.heart  # a reader outlines the heart, not the rim by which it grew
+        truth["Cardiomegaly"] = outlines.heart()
     for finding, own, after in _shares(lungs, findings):
-        signal, mask = own * physics.attenuation("water", 60), _outline(finding, own, lungs, after)
-        ratio = _contrast(signal, mask, ground)
+        signal = own * physics.attenuation("water", 60)
+        shape = outlines.shape(finding, signal, after)
+        ratio = _contrast(signal, shape, ground)
         factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
         if finding.name == "Pneumothorax":
             factor = min(factor, _most(lungs, own))
-            mask &= signal.abs().max() * factor > SEEN
-        else:
-            mask &= signal.abs() * factor > SEEN
+        mask = outlines.mask(finding, shape, signal * factor)
         _note(truth, ratios, finding.name, mask, ratio * factor)
         soft = soft + own * factor
     for finding in (f for f in findings if f.name == "Support Devices"):
         more_metal, plastic = draw_device(rays, finding)
         signal = more_metal * physics.attenuation("metal", 60) + plastic * physics.attenuation("water", 60)
-        mask = signal > SEEN
+        mask = outlines.seen(signal) > SEEN
         ratio = _contrast(signal, mask, ground)
         factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
-        _note(truth, ratios, finding.name, signal * factor > SEEN, ratio * factor)
+        _note(truth, ratios, finding.name, outlines.seen(signal * factor) > SEEN, ratio * factor)
         soft, metal = soft + plastic * factor, metal + more_metal * factor
     paths = replace(rays.paths, soft=soft, metal=metal)
     return Planted(paths, {name: truth[name].numpy() for name in PLANTED if name in truth}, ratios)
@@ -114,17 +113,3 @@ def _contrast(signal, mask, ground):
                     max(0, int(cols[0]) - margin) : int(cols[-1]) + margin]  # fmt: skip
     return float(signal[mask].abs().mean() / window.std().clamp(min=1e-3))
 
-
-def _outline(finding, change, lungs, density):
-    """Where this finding changed the signal; for air, what lies beyond the visceral line."""
-    change = change * physics.attenuation("water", 60)
-    if finding.name == "Pneumothorax":
-        here = lungs.on(finding.side)
-        total, air = (
-            torch.zeros(lungs.shape).flatten().index_add_(0, lungs.pixel, part * lungs.path).reshape(lungs.shape)
-            for part in (here, here & (density < 0.3 * lungs.density))
-        )
-        most = air.max()
-        beyond = (air > min(15.0, 0.5 * float(most))) & (air > 0.6 * total)
-        return beyond if beyond.any() else air > 0.5 * most  # in the supine no ray may run through air alone
-    return change > (0.35 if finding.name == "Edema" else 0.15) * change.max().clamp(min=1e-6)

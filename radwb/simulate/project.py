@@ -1,6 +1,6 @@
 """Rays through a deformed patient: cone-beam geometry, anatomical variation, mass along each ray by material."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -15,6 +15,7 @@ SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
 GAP_MM = {"PA": 40.0, "AP": 60.0, "LATERAL": 40.0}  # skin to detector
 AXIS = {"PA": (1, 1), "AP": (1, -1), "LATERAL": (0, 1)}  # axis of the central ray, and +1 where it runs along it
 CACHED = 200_000  # samples of the rays taken at a time
+ARCH_MM = 20.0  # the arch's middle lies so far above its leftmost point, where it turns down
 BENT = 28  # rays a side that are bent: the deformation is smooth, and those between are interpolated
 
 
@@ -110,13 +111,47 @@ class Rays:
     @cached_property
     def heart(self):
         """(H, W) bool, the heart's outline: where rays cross more than 25 mm of it, notches of the mask closed."""
-        wide = 2 * round(4.5 / self.pixel_mm) + 1  # of pixels twice the film's
-        outline = (self.heart_mm > 25).float()[None, None]
-        for sign in (1, -1):
-            for side in ((wide, 1), (1, wide)):
-                outline = sign * F.max_pool2d(sign * outline, side, 1, (side[0] // 2, side[1] // 2))
-        size = tuple(self.lung_mm.shape)
-        return F.interpolate(outline, size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+        return _outlined(self.heart_mm, self.pixel_mm, tuple(self.lung_mm.shape))
+
+
+def _outlined(heart_mm, pixel_mm, size):
+    """(H, W) bool from the path through the heart (H/2, W/2): more than 25 mm, notches of the mask closed."""
+    wide = 2 * round(4.5 / pixel_mm) + 1  # of pixels twice the film's
+    outline = (heart_mm > 25).float()[None, None]
+    for sign in (1, -1):
+        for side in ((wide, 1), (1, wide)):
+            outline = sign * F.max_pool2d(sign * outline, side, 1, (side[0] // 2, side[1] // 2))
+    return F.interpolate(outline, size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+
+
+def heart_outline(rays: Rays, heart):
+    """(H, W) bool, the outline of `Rays.heart`, had the same patient a heart of another size (`Body.heart`)."""
+    size = len(rays.lung_mm)
+    coarse = bend(rays.anatomy, replace(rays.body, heart=heart), rays.view, size, BENT // 2)
+    n, even = coarse.shape[-1], size // 2 * 2
+    between = _between(n, size)
+    between = (between[0:even:2] + between[1:even:2]) / 2  # a ray in the middle of four pixels, as in `_cross`
+    across, up, path = (between @ coarse @ between.T).unbind(1)  # (K, H/2, W/2) each
+    grid = torch.stack((across, up), dim=-1)
+    slabs = rays.anatomy.slabs[:, HEARTS:]
+    found = F.grid_sample(slabs, grid, padding_mode="border", align_corners=False)[:, 0]
+    return _outlined((found * path).sum(0), rays.pixel_mm, tuple(rays.lung_mm.shape))
+
+
+def midline(rays: Rays):
+    """(H, W) how far to the patient's left of the midline each ray passes the carina's depth, mm of the CT.
+
+    The midline is midway between the outer edges of the lungs, where the spine is.
+    """
+    anatomy = rays.anatomy
+    n, size = rays.coarse.shape[-1], len(rays.lung_mm)
+    edges = []
+    for side in ("right", "left"):
+        edges.append(np.mean([point[0] for point in anatomy.marks[f"{side} edge"]]))
+    slab = int((anatomy.centres - anatomy.marks["carina"][1]).abs().argmin())
+    between = _between(n, size)
+    across = between @ rays.coarse[slab, 0] @ between.T
+    return across * float(anatomy.half_mm[0]) - float(np.mean(edges))
 
 
 def rotation(body: Body):
@@ -152,8 +187,9 @@ def to_ct(points, anatomy: Anatomy, body: Body):
     p = torch.stack((x, y, z), dim=-1)
     hearts = np.array(anatomy.marks["heart"])
     shift = torch.zeros_like(p)
-    shift[..., 0] = body.shift_mm * _near(p, hearts + (0, 0, 40), 110) + body.aorta_mm * _near(
-        p, anatomy.marks["knob"], 32)  # fmt: skip
+    arch = np.array(anatomy.marks["knob"]) + (0, 0, ARCH_MM)
+    pulled = body.shift_mm * _near(p, hearts + (0, 0, 40), 110)
+    shift[..., 0] = pulled + body.aorta_mm * _near(p, arch, 32)
     p = p - shift
     # the heart grows to the left and down more than to the right: the fixed point lies right of its centre
     fixed = torch.from_numpy(hearts + np.array([-18.0, 0.0, 10.0])).float()

@@ -160,12 +160,23 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
         why = without(left_out) if len(left_out) > 1 else left_out[list(y)[0]]
         return Comparison(*common, np.nan, np.nan, np.nan, n, family=family, note=why)
     pulls = np.mean([ours[k].pulls - theirs[k].pulls for k in kept], axis=0)  # (P,)
-    error = np.sqrt((pulls**2).sum())
+    own = [unpaired(ours[k], theirs[k]) for k in kept]
+    error = np.sqrt((pulls**2).sum() + np.sum(own) / len(kept) ** 2)
     freedom = np.mean([ours[k].freedom() for k in kept])
     reach = student.ppf(1 - 0.025 / family, freedom) * error
     p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
     ends = (gap - reach, gap + reach, float(p))
     return Comparison(*common, *ends, n, family=family, note=without(left_out))
+
+
+def unpaired(ours: Pull, theirs: Pull) -> float:
+    """Variance that the pulls of an AUROC near 0 or 1 lack, as far as the two scores don't move together."""
+    lacking = sum(
+        max(one.variance() - (one.pulls**2).sum(), 0) for one in (ours, theirs)
+    )
+    size = np.sqrt((ours.pulls**2).sum() * (theirs.pulls**2).sum())
+    together = (ours.pulls * theirs.pulls).sum() / size if size > 0 else 0.0
+    return lacking * (1 - max(together, 0))
 
 
 def by_finding(values) -> pd.DataFrame:

@@ -139,13 +139,18 @@ def placements(y, s):
 
 
 def summed(deviations, row, patients: int):
-    """(P,) each patient's share of the mean deviation, as n / (n - 1) makes a variance of n patients unbiased."""
+    """(P,) what each patient adds to the mean deviation, as the jackknife that leaves one patient out weighs it.
+
+    Where nobody has more images than others its squares sum to the usual variance over n, with n - 1 below. A patient
+    with many images draws the mean towards itself; that is made up for.
+    """
     n = len(set(row))
-    return (
-        np.sqrt(n / max(n - 1, 1))
-        * np.bincount(row, deviations, minlength=patients)
-        / len(row)
-    )
+    images = np.bincount(row, minlength=patients)
+    others = np.maximum(
+        1 - images / len(row), 1 / len(row)
+    )  # 0 where one patient has all
+    sums = np.bincount(row, deviations, minlength=patients)
+    return np.sqrt((n - 1) / n) * sums / others / len(row)
 
 
 def likeness(y, s, row) -> tuple[float, float]:

@@ -1,0 +1,168 @@
+"""Linear heads on a frozen image tower: on its pooled embedding, or on every patch by itself."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from tqdm.auto import tqdm
+
+from radwb.attend.tower import attention_blocks, has_attention, last_spatial
+from radwb.models.model import Model, image_features
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """Logits that are linear in what a frozen tower gives.
+
+    Attributes:
+        start: the Model; it stays as it is.
+        weights: (D,) of the features.
+        bias: of the logit.
+        whole: whether it reads the pooled embedding instead of the patches.
+    """
+
+    start: Model
+    weights: np.ndarray
+    bias: float
+    whole: bool = False
+
+    def of(self, features: np.ndarray) -> np.ndarray:
+        """(N, D) features, as `patch_features` or `embed` gives them -> (N,) logits."""
+        return features @ self.weights + self.bias
+
+    def logits(self, images, *, batch=64) -> np.ndarray:
+        """(N, S, S) uint8 -> (N,) logits."""
+        features = patch_features(self.start, images, whole=self.whole, batch=batch)
+        return self.of(features)
+
+    def classifier(self, finding: str) -> Model:
+        """The same as a `Model` with one finding, for `rw.attend.attention_map(..., target=finding)`."""
+        return classifier({finding: self})
+
+
+def fit_head(start, features, y, *, C=100.0, whole=False) -> Head:
+    """A logistic regression on frozen features.
+
+    >>> fit_head(model, rw.fail.patch_features(model, images), y)
+
+    Args:
+        start: the Model that the features are of.
+        features: (N, D).
+        y: (N,) labels 1 and 0.
+        C: inverse of the penalty (scikit-learn's). A small one shrinks what only a few features say, such as a
+            marker on four patches, before what all of them say.
+        whole: the features are pooled embeddings.
+    """
+    middle = features.mean(axis=0)
+    fitted = LogisticRegression(C=C, max_iter=1000).fit(features - middle, y)
+    weights = fitted.coef_[0]
+    return Head(start, weights, float(fitted.intercept_[0] - middle @ weights), whole)
+
+
+def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
+    """What the tower's last block says of each patch, all patches of an image in one row.
+
+    Each patch has mean 0 and variance 1 over its channels; the row of an image has length 1.
+
+    Args:
+        model: a ViT or a CNN.
+        images: (N, S, S) uint8.
+        whole: the pooled embedding instead, (N, E) of length 1.
+    Returns:
+        (N, patches * channels) float32.
+    """
+    parts = []
+    with Reader(model) as reader, torch.no_grad():
+        for i in tqdm(range(0, len(images), batch), "patches", delay=2, leave=False):
+            x = model.preprocess(images[i : i + batch])
+            embedding = model.encode_image(x)  # float32: bf16 would hide small edits
+            rows = embedding if whole else flat(reader.seen, model.grid)
+            parts.append(rows.cpu().numpy())
+    return np.concatenate(parts)
+
+
+class Reader:
+    """A hook that keeps the output of the tower's last block, between `with` and its end."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __enter__(self):
+        self.hook = last_part(self.model).register_forward_hook(self.keep)
+        return self
+
+    def keep(self, module, inputs, output):
+        self.seen = output[0] if isinstance(output, tuple) else output
+
+    def __exit__(self, *_):
+        self.hook.remove()
+
+
+def last_part(model) -> nn.Module:
+    """The last block of a ViT, or the module that gives a CNN's last feature map."""
+    if has_attention(model):
+        return attention_blocks(model)[-1]
+    blank = np.zeros((1, model.size, model.size), np.uint8)
+    return last_spatial(model, model.preprocess(blank))
+
+
+def flat(seen, grid) -> torch.Tensor:
+    """(B, T, D) tokens or (B, D, h, w) features -> (B, patches * D), as `patch_features` says."""
+    patches = grid[0] * grid[1]
+    tokens = seen.flatten(2).mT if seen.ndim == 4 else seen[:, -patches:]  # (B, P, D)
+    normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
+    return F.normalize(normed.flatten(1), dim=-1)
+
+
+def classifier(heads: Mapping[str, Head]) -> Model:
+    """Several heads on one tower as a `Model` with a finding a head, so that maps for all share a forward pass.
+
+    >>> rw.attend.attention_maps(rw.fail.classifier(heads), scan, targets=list(heads))
+    """
+    first = next(iter(heads.values()))
+    start = first.start
+    same = [h.start is start and h.whole == first.whole for h in heads.values()]
+    if not all(same):
+        raise ValueError(
+            f"expected heads that read the same of one tower, got {same.count(False)} "
+            "that read another. Try a classifier for each tower"
+        )
+    net = _Headed(start, list(heads.values()))
+    names = ("size", "channels", "mean", "std", "fit", "grid")
+    about = {name: getattr(start, name) for name in names}
+    return Model(net, start.name, "image", **about, findings=list(heads))
+
+
+class _Headed(nn.Module):
+    """A copy of a tower under linear heads."""
+
+    def __init__(self, start, heads):
+        super().__init__()
+        copy = deepcopy(start)
+        self.visual = getattr(copy.net, "visual", copy.net)
+        self.grid, self.whole = start.grid, heads[0].whole
+        weights = np.stack([head.weights for head in heads])  # (K, D)
+        biases = [head.bias for head in heads]
+        self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))
+        self.biases = nn.Parameter(torch.tensor(biases, dtype=torch.float32))
+        self.to(start.device)
+        last_part(copy).register_forward_hook(self.keep)
+
+    def keep(self, module, inputs, output):
+        self.seen = output[0] if isinstance(output, tuple) else output
+
+    def encode_image(self, x):
+        if hasattr(self.visual, "forward_head") or hasattr(self.visual, "features2"):
+            return image_features(self.visual, x)
+        return self.visual(x)
+
+    def forward(self, x):
+        embedding = self.encode_image(x)
+        unit = F.normalize(embedding.float(), dim=-1)
+        features = unit if self.whole else flat(self.seen, self.grid)
+        return features @ self.weights.T + self.biases  # (B, K)

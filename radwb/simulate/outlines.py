@@ -1,0 +1,166 @@
+"""Truth masks: where each planted finding could be outlined by a reader who knew that it is there."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from radwb.simulate import physics
+from radwb.simulate.project import Rays, heart_outline, midline
+
+# least change of the detector's log signal, about 2 % of a film's range from black to white
+SEEN = 0.05
+# scattered over primary signal, a middling grid: it veils what heart and diaphragm cover
+SCATTER = 0.35
+# a smaller piece is dropped beside larger ones, and a smaller hole is filled
+PIECE_MM2 = 100.0
+# a ray that crosses less of a lung, medial of it, runs through the mediastinum
+LUNG_MM = 25.0
+# `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding, hearts are drawn from 0.88 to 1.12
+AVERAGE_HEART = 1.0
+# of the finding's own greatest change
+SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}
+OTHERS_SHARE = 0.15
+SMOOTH_MM = {
+    "Edema": 6.0,
+    "Lung Opacity": 4.0,
+    "Pleural Other": 3.0,
+    "Pleural Effusion": 3.0,
+    "Cardiomegaly": 3.0,
+    "Pneumothorax": 2.5,
+}
+OTHERS_SMOOTH_MM = 1.5
+# may run along the whole lung
+LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")
+
+
+class Outlines:
+    """Outlines the findings of one sampled patient.
+
+    A truth mask holds the rays that a finding changes so much that a reader could see it, by one rule for all:
+
+    - **Seen**: the change of the detector's log signal, scatter included, smoothed over `SMOOTH_MM`, exceeds `SEEN`,
+      and a share (`SHARE`) of the finding's own greatest change. What fluid, heart or diaphragm hide is thereby left
+      out. A finding that nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty mask; every
+      other has at least one pixel.
+    - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are filled.
+    - **Side**: on a frontal film a finding of one side ends at the midline (`project.midline`), and one that spreads
+      along the lung (`LAYERS`) at the lung's medial border, so that it doesn't run round the mediastinum; unless
+      nothing of it lies elsewhere.
+
+    By finding, where it isn't plainly that:
+
+    - **Cardiomegaly**: the enlargement, not the heart: what the heart covers beyond an average heart (`AVERAGE_HEART`)
+      in the same patient, where it meets lung. Every film has a heart, so that a map on its middle says nothing of its
+      size; this is where the film would change if the heart were average, as with all other findings. Score a map
+      against it; a reader's outline of the organ is "Heart" (`render(..., organs=True)`).
+    - **Pneumothorax**: from the chest wall to the visceral line, more air than lung; in the supine, where no ray may
+      run through air alone, where the air is deepest.
+    - **Atelectasis**, lobar: the airless lung, not the heart and the diaphragm that it pulls along.
+    - **Support Devices**: the metal and plastic; wires are thin, cross the midline and keep all their pieces.
+    """
+
+    def __init__(self, rays: Rays, lungs):
+        self.rays, self.lungs = rays, lungs
+        self.ground = physics.line_integral(rays.paths)
+        self.primary = torch.exp(-self.ground)
+        blurred = physics.blur(self.primary.numpy(), len(self.primary) / 10)
+        self.scattered = SCATTER * torch.from_numpy(blurred)
+
+    def seen(self, signal):
+        """Change of the detector's log signal (H, W) for a change (H, W) of the line integral, both unsigned."""
+        before = self.primary + self.scattered
+        after = self.primary * torch.exp(-signal) + self.scattered
+        return torch.log(before / after).abs()
+
+    def shape(self, finding, signal, density):
+        """(H, W) bool, where a finding lies, however faint: its contrast to noise is taken there."""
+        if finding.name == "Pneumothorax":
+            lies = self._beyond_the_line(finding, density)
+        else:
+            change = self._smooth(finding.name, self.seen(signal))
+            share = SHARE.get(finding.name, OTHERS_SHARE)
+            lies = change > share * change.max().clamp(min=1e-6)
+        placed = lies & self._place(finding)
+        return placed if placed.any() else lies
+
+    def mask(self, finding, shape, signal):
+        """(H, W) bool, the truth mask: what of its shape is seen, without specks."""
+        change = self.seen(signal)
+        if finding.name == "Pneumothorax":
+            # outlined by its line, faint as the air may be over the lung's rim
+            visible = shape & (change.max() > SEEN)
+        else:
+            visible = shape & (self._smooth(finding.name, change) > SEEN)
+        if not visible.any() and change.max() > SEEN:
+            visible = change > SEEN
+        return whole(visible, self.rays.pixel_mm)
+
+    def heart(self):
+        """(H, W) bool, by how much the heart is too large."""
+        average = heart_outline(self.rays, AVERAGE_HEART)
+        grown = self.rays.heart & ~average
+        beside = grown & (self.rays.lung_mm > LUNG_MM)
+        smooth = self._smooth("Cardiomegaly", beside.float()) > 0.5
+        return whole(smooth if smooth.any() else grown, self.rays.pixel_mm)
+
+    def _smooth(self, name, change):
+        sigma = SMOOTH_MM.get(name, OTHERS_SMOOTH_MM) / self.rays.pixel_mm
+        return torch.from_numpy(physics.blur(change.numpy(), sigma))
+
+    def _beyond_the_line(self, finding, density):
+        lungs, here = self.lungs, self.lungs.on(finding.side)
+        emptied = here & (density < 0.3 * lungs.density)
+        total = self._smooth(finding.name, 10 * lungs.project(here.float()))
+        air = self._smooth(finding.name, 10 * lungs.project(emptied.float()))
+        most = float(air.max())
+        beyond = (air > min(15.0, 0.5 * most)) & (air > 0.6 * total)
+        if self.rays.anatomy.axis == 1 and not lungs.supine:
+            beyond = _from_the_wall(beyond, finding.side)
+        if beyond.any():
+            return beyond
+        return air > 0.5 * most  # in the supine no ray may run through air alone
+
+    def _place(self, finding):
+        """(H, W) bool, where an outline may lie: on its side, and along a lung not medial of it."""
+        allowed = torch.ones_like(self.ground, dtype=torch.bool)
+        if self.rays.anatomy.axis != 1:
+            return allowed
+        if finding.side:
+            to_the_left = midline(self.rays) > 0
+            allowed = to_the_left if finding.side == "left" else ~to_the_left
+        if finding.name in LAYERS:
+            sides = (finding.side,) if finding.side else ("right", "left")
+            beside = [self._lateral_of_border(side) for side in sides]
+            allowed = allowed & torch.stack(beside).any(0)
+        return allowed
+
+    def _lateral_of_border(self, side):
+        """(H, W) bool, from the skin to the medial border of a lung; the patient's right is on the left."""
+        thick = (self.lungs.path_mm(side) > LUNG_MM).int()
+        if side == "left":
+            return thick.cummax(1).values.bool()
+        return thick.flip(1).cummax(1).values.flip(1).bool()
+
+
+def _from_the_wall(mask, side):
+    """Of each row of a mask (H, W) the run that is nearest to the chest wall of a side."""
+    inward = mask.flip(1) if side == "left" else mask
+    begun = inward.int().cummax(1).values.bool()
+    over = (begun & ~inward).int().cummax(1).values.bool()
+    run = inward & ~over
+    return run.flip(1) if side == "left" else run
+
+
+def whole(mask, pixel_mm):
+    """A mask (H, W) without specks: small pieces dropped, but not the largest; small holes filled."""
+    least = PIECE_MM2 / pixel_mm**2
+    holes, _ = ndimage.label(~mask.numpy())
+    size = np.bincount(holes.ravel())
+    size[0] = 0
+    filled = mask.numpy() | ((size < least) & (size > 0))[holes]
+    pieces, n = ndimage.label(filled)
+    if n == 0:
+        return mask
+    size = np.bincount(pieces.ravel())
+    size[0] = 0
+    return torch.from_numpy(((size >= least) | (size == size.max()))[pieces])
