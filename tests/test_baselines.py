@@ -94,6 +94,8 @@ def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
         ValueError, match="expected 5 patients with Edema and 5 without"
     ):
         probe.cross_probe(noise(table), few, label="Edema")
+    with pytest.raises(ValueError, match="expected a finding to probe"):
+        probe.cross_probe(noise(table), few, label=[])
     kept, left_out = probe.enough_patients(few, ["Edema", "Pneumonia"])
     assert kept == ["Pneumonia"]
     assert left_out == {"Edema": 1}
@@ -118,7 +120,7 @@ def test_another_librarys_tower_is_not_drawn_anew(vit):
 def test_representations_put_pixels_and_untrained_towers_beside_the_model(films):
     model = rw.models.load("radwb-tiny")
     features = probe.representations(model, films, sizes=(4,), seeds=(0, 1))
-    assert list(features) == ["radwb-tiny", "untrained tower", "4 x 4 pixels"]
+    assert list(features) == ["the model", "untrained tower", "4 x 4 pixels"]
     assert [len(each) for each in features.values()] == [1, 2, 1]
     probes = probe.baselines(features, films, label="Edema", C=0.01)
     shown = probe.side_by_side(probes)

@@ -126,7 +126,7 @@ for name, times in {"as it is": 1, "each file twice": 2}.items():
 # %%
 width = pd.DataFrame(rows)
 display(rw.show.bars(width, x="table", y="width", group="drawn", y_title="width of the 95 % interval, lung lesion",
-                     title="Copies tell nothing new, yet drawing images believes them"))  # fmt: skip
+                     title="The interval, drawn over patients and over images"))  # fmt: skip
 w = width.set_index(["table", "drawn"]).width
 Markdown(f"We see the interval over images shrink from {w['as it is', 'images']:.3f} to {w['each file twice', 'images']:.3f} "
          f"by copying files; over patients it stays at {w['each file twice', 'patients']:.3f}.")  # fmt: skip
@@ -169,10 +169,16 @@ on_vectors, on_pixels = (
     rw.probe.linear_probe(features, table, label=findings, C=0.01)
     for features in (vectors, thumbnails)
 )
-seen = run.config["n_train"]
+
+# %%
+released = rw.pretrain.Run(rw.models.zoo.SHIPPED / "radwb-tiny")
+ours = rw.pretrain.Run("../runs/clip-tiny")
+runs = {"twin": run, "before": released, "after": ours}
+steps = {name: part.log["step"].max() for name, part in runs.items()}
 Markdown(
-    f"The twin saw {seen:,} films {twin_epochs} times, from random weights. The model that is asked in words went "
-    "through all the films of `radwb-tiny` before (its card says how many), and through ours after that."
+    f"The twin learnt in {steps['twin']:,} steps from random weights. The model that is "
+    f"asked in words had {steps['before']:,} steps as `radwb-tiny`, on other patients, "
+    f"and {steps['after']:,} on ours: the two have not had the same budget."
 )
 
 # %% tags=["headline"]
@@ -227,11 +233,14 @@ matrix = rw.probe.prompt_label_matrix(scores)
 look = dict(label="AUROC", limits=(0, 1), x_title="label", y_title="prompt")
 display(rw.show.heat(matrix, **look, title="Each prompt against each label"))
 
+# %%
 rivals = rw.probe.rivals(scores)
-lost = rivals[rivals["others"] > rivals["own"]]
+higher = rivals[rivals["others"] > rivals["own"]]
+clear = higher[higher["verdict"] == "behind"]
 Markdown(
-    f"We see that for {len(lost)} of {len(rivals)} labels another finding's prompt "
-    f"does better than the own: {'; '.join(lost['sentence']) or 'for none'}."
+    f"We see that for {len(higher)} of {len(rivals)} labels another finding's prompt has "
+    f"the higher AUROC, for {len(clear)} of them clear of chance:\n- "
+    + "\n- ".join(higher["sentence"])
 )
 
 # %% [markdown]
@@ -298,8 +307,8 @@ Markdown(f"{len(ways)} ways for consolidation, such as " + ", ".join(
 
 # %%
 both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
-ways = {"any way": anyhow, "a pair": scores, "both ways": both, "the twin": twin}
-compared = rw.probe.side_by_side(ways)
+how = {"any way": anyhow, "a pair": scores, "both ways": both, "the twin": twin}
+compared = rw.probe.side_by_side(how)
 series = dict(list(compared.groupby("scored", sort=False)))
 display(rw.show.forest(series, title="How to ask: few phrases, any of many, or both"))
 any_mean = series["any way"].iloc[-1]
@@ -335,7 +344,8 @@ Markdown(f"We see that of {len(findings)} findings, *X* alone ranks images with 
 
 # %%
 lot = pd.concat([table[table["split"] == "train"].head(600), test])
-features = rw.probe.representations(model, lot, embeddings=vectors[lot.index])
+given = dict(sizes=(16,), embeddings=vectors[lot.index])
+features = rw.probe.representations(model, lot, **given)
 ask = dict(label="Pneumothorax", fractions=(0.05, 0.2, 1.0), draws=draws)
 curves = []
 for tower, seeds in features.items():
@@ -402,15 +412,15 @@ pairs = questions[(questions["scored"] == "a pair") & single]
 well = pairs[pairs["low"] > 0.5]
 which = ", ".join(well["finding"] + " in " + well["set"]) or "none"
 Markdown(
-    f"Of {len(pairs)} questions in pairs {len(well)} are answered better than by a "
-    f"guess, the whole interval above 0.5: {which}. {pairs['low'].isna().sum()} have "
-    "too few patients with the finding for an interval."
+    f"Questions in pairs: {len(pairs)}. Answered better than by a guess, the whole "
+    f"interval above 0.5: {len(well)} ({which}). Without an interval, since too few "
+    f"patients have the finding: {pairs['low'].isna().sum()}."
 )
 
 # %% [markdown]
-# *Any way* was the best on virtual patients. On films of another kind it needn't be: such a film may lie nearer to *all*
-# sentences, or farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those
-# of the training, a pair or `pool="both"` on films from anywhere else.
+# What is best on virtual patients needn't be on films of another kind: such a film may lie nearer to *all* sentences, or
+# farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those of the
+# training alone, a pair or `pool="both"` on films from anywhere else.
 #
 # And do the vectors hold what words don't reach? A probe of them, with labels, beside the untrained tower and the pixels;
 # each patient is judged by a probe that was fitted on others.
@@ -418,7 +428,7 @@ Markdown(
 # %%
 in_probes, too_few = {}, {}
 for name, (films, wanted) in real.items():
-    kept, too_few[name] = rw.probe.enough_patients(films, wanted, least=8)
+    kept, too_few[name] = rw.probe.enough_patients(films, wanted, least=5)
     given = dict(embeddings=seen_by_model[name])
     features = rw.probe.representations(model, films, **given)
     probes = rw.probe.baselines(features, films, label=kept, C=0.01)
@@ -429,10 +439,11 @@ lines = []
 for name, shown in in_probes.items():
     series = dict(list(shown.groupby("scored", sort=False)))
     display(rw.show.forest(series, title=f"{name}, linear probes", caption=""))
-    own = series[model.name].iloc[-1]
-    few = f" (too few patients: {', '.join(too_few[name])})" if too_few[name] else ""
+    own = series["the model"].iloc[-1]
     says = f"{own['finding'].lower()} {rw.stats.stated(own)} from the model's vectors"
-    lines.append(f"{name}: {says}; {rw.probe.sentences(shown)}{few}")
+    rare = ", ".join(too_few[name]) or "none"
+    says += f"; too few patients for a probe: {rare}"
+    lines.append(f"{name}: {says}; {rw.probe.sentences(shown)}")
 Markdown("We see\n- " + "\n- ".join(lines))
 
 # %%
@@ -451,8 +462,8 @@ lines = [
     f"{mean['a probe of the same vectors']['sentence']}.",
     f"**Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two "
     f"ways to ask; any way a report says it has {rw.stats.stated(any_mean)}.",
-    f"**Real films are another matter**: {len(well)} of {len(pairs)} questions in "
-    "pairs are answered better than by a guess.",
+    f"**On real films**: of {len(pairs)} questions in pairs, those "
+    f"answered better than by a guess: {len(well)}.",
 ]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 

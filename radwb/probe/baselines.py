@@ -86,7 +86,7 @@ def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
     """A table of films as the model sees it, as its untrained twins do, and as raw pixels.
 
     >>> list(representations(model, table))
-    ['radwb-tiny', 'untrained tower', '16 x 16 pixels', '32 x 32 pixels']
+    ['the model', 'untrained tower', '16 x 16 pixels', '32 x 32 pixels']
 
     Args:
         model: a Model of radwb's own.
@@ -97,7 +97,7 @@ def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
     Returns:
         name -> list of (N, D) arrays, one a seed.
     """
-    features = {model.name: [embeddings_of(model, table, embeddings)]}
+    features = {"the model": [embeddings_of(model, table, embeddings)]}
     if seeds:
         features["untrained tower"] = _embedded(untrained(model, seeds), table)
     for size in sizes:

@@ -31,9 +31,11 @@ def cross_probe(model_or_Z, table, *, label, folds=FOLDS, C=None, seed=0) -> Sco
     Returns:
         Scores of all rows.
     Raises:
-        ValueError: fewer patients with the finding, or without, than folds.
+        ValueError: no finding, or fewer patients with it, or without, than folds.
     """
     labels = [label] if isinstance(label, str) else list(label)
+    if not labels:
+        raise ValueError("expected a finding to probe, got none. Try label=[...]")
     Z = embeddings_of(model_or_Z, table)
     patients = table["patient_id"].astype(str).to_numpy()
     values = [
