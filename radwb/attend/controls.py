@@ -271,7 +271,8 @@ def compare_maps(
     for name, all_maps in _with_others(maps, controls, seen, groups).items():
         method = name.removesuffix(f", {ANOTHER}")
         cut = threshold.get(method) if isinstance(threshold, dict) else threshold
-        each = score_each(all_maps, masks, tolerance_px=tolerance_px, threshold=cut)
+        how = dict(tolerance_px=tolerance_px, threshold=cut, scores=[score])
+        each = score_each(all_maps, masks, **how)
         columns[name] = each[score]
     return Compared.of(
         pd.DataFrame(columns),
