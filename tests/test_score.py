@@ -44,7 +44,7 @@ def test_average_precision_of_a_constant_map_is_the_area_and_of_the_mask_is_one(
 
 
 def test_a_single_score_is_the_same_alone_as_among_all():
-    values, mask = RNG.random((20, 20)), square(6, (4, 4), (20, 20))
+    values, mask = np.random.default_rng(1).random((20, 20)), square(6, (4, 4), (20, 20))
     every = attend.score_map(values, mask)
     assert all(attend.score_map(values, mask, scores=[name]) == {name: every[name]} for name in every)
 
