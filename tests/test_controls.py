@@ -116,7 +116,12 @@ def test_a_map_that_draws_the_film_is_told_from_no_brightness(films):
     copies = [attend.brightness_map(film) for film in films]
     found = attend.compare_maps({"copy": copies}, attend.control_maps(films), masks, groups=PATIENTS)
     assert found.verdicts().loc["copy", "brightness"] == "can't tell"
-    assert found.says("copy").endswith("It does not beat brightness alone.")
+    same = found.table.loc["brightness", "mean"]
+    assert found.says("copy").endswith(f"It is not shown to beat brightness alone, {same:.2f}.")
+    negative = {"negative": attend.control_maps(films)["darkness"]}
+    white = [film.pixels > np.quantile(film.pixels, 0.9) for film in films]  # a finding that is white
+    lost = attend.compare_maps(negative, attend.control_maps(films), white, groups=PATIENTS, score="energy")
+    assert "It is beaten by brightness alone, " in lost.says("negative")
     assert found.comparisons["copy"]["brightness"].difference == 0
 
 
@@ -195,5 +200,5 @@ def test_zones_have_the_same_controls_and_a_white_lung_beats_no_brightness():
     found = attend.compare_zones({"copy": copies}, controls, [lungs] * 40, grades, groups=PATIENTS)
     assert found.table.loc["copy", "mean"] > 0.8
     assert found.verdicts().loc["copy", ["random", "organ", "darkness"]].tolist() == ["ahead"] * 3
-    assert found.says("copy").endswith("It does not beat brightness alone.")
+    assert "It is not shown to beat brightness alone, " in found.says("copy")
     assert found.table.loc["organ", ["mean", "low", "high"]].tolist() == [0, 0, 0]  # a constant map ranks nothing

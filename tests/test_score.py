@@ -43,6 +43,12 @@ def test_average_precision_of_a_constant_map_is_the_area_and_of_the_mask_is_one(
     assert table.loc["auprc", "low"] == pytest.approx(10 / (10 + 1.959964**2))  # Wilson's, as for the other shares
 
 
+def test_a_single_score_is_the_same_alone_as_among_all():
+    values, mask = np.random.default_rng(1).random((20, 20)), square(6, (4, 4), (20, 20))
+    every = attend.score_map(values, mask)
+    assert all(attend.score_map(values, mask, scores=[name]) == {name: every[name]} for name in every)
+
+
 # ---- a cut found on other scans
 
 

@@ -214,7 +214,7 @@ apart = alike.where(~np.eye(len(alike), dtype=bool)).stack()
 film = rw.attend.score_map(rw.attend.brightness_map(scan), lesion)["energy"] / lesion.mean()
 Markdown(
     f"We see rank correlations from {apart.min():.2f} to {apart.max():.2f}, with a mean of {apart.mean():.2f}, "
-    "between methods that were all asked the same question. They can't all be right. "
+    "between methods that were all asked the same question. Where they differ, not all can be right. "
     f"The film itself, taken as a map, has {film:.1f} times chance on the effusion."
 )
 
