@@ -350,7 +350,8 @@ def in_words(row):
 # %%
 small["report"] = [in_words(row) for _, row in small.iterrows()]
 shown = small.drop_duplicates("report").head(6)
-display(rw.show.grid([rw.data.scan_of(row) for _, row in shown.iterrows()], titles=list(shown["report"]), columns=3,
+titles = list(shown["report"].str.replace(". ", ".<br>"))
+display(rw.show.grid([rw.data.scan_of(row) for _, row in shown.iterrows()], titles=titles, columns=3,
                      title="The small problem: a film and all of its report"))  # fmt: skip
 Markdown(f"""{(small['split'] == 'train').sum()} pairs to learn from, with {small['report'].nunique()} different reports;
 {(small['split'] == 'val').sum()} of other patients to follow it by, {(small['split'] == 'test').sum()} of yet others for
@@ -407,7 +408,7 @@ for name, m in (("before", began), ("after", lesson.model)):
         cosines = rw.models.embed(m, alone) @ m.encode_text(reports).numpy().T  # (N, K)
     matrix = pd.DataFrame(cosines, columns=reports).groupby(alone["report"].to_numpy()).mean()  # (K, K)
     largest[name] = int((matrix.to_numpy().argmax(axis=1) == np.arange(len(reports))).sum())
-    title = f"{name}: for {largest[name]} of {len(reports)} kinds of film their own report is the nearest"
+    title = f"{name}: own report nearest in {largest[name]} of {len(reports)} rows"
     display(rw.show.heat(matrix, label="mean cosine", x_title="report", y_title="films of", title=title))
 Markdown(rw.pretrain.if_healthy(health, f"""On the diagonal lies the largest value of {largest['before']} rows before and of
 {largest['after']} after, of {len(reports)}. Nobody told the model what an effusion is, or which side is which."""))  # fmt: skip
