@@ -101,7 +101,8 @@ tied = wide.loc[1.0]
 Markdown(
     f"We see, fully tied, a mean AUROC of {tied['tie holds'].mean():.2f} where the tie holds and "
     f"{tied['tie broken'].mean():.2f} where it's broken; the drop is {tied['drop'].min():.2f} to {tied['drop'].max():.2f} "
-    f"over the {seeds} seeds. The two differ at the strengths {', '.join(bites) or 'none'}; of {len(strengths)} tried."
+    f"over the {seeds} seeds. Held and broken ties differ for sure at: {', '.join(bites) or 'no strength'} (of "
+    f"{len(strengths)} that were tried)."
 )
 
 # %% [markdown]
