@@ -347,8 +347,9 @@ for name in ("retrained", "cut"):
         helps[name, arm] = rw.stats.compare_seeds(*arms, names=(name, "before"), what="AUROC", family=6)
 lines = [f"- {arm}: {c}" for (name, arm), c in helps.items()]
 Markdown(
-    "We see by arm:\n" + "\n".join(lines) + "\n\nWhere the tie held, the mark was a free gift, and giving it back costs. The arm "
-    f"*independent* tells what is left for patients to whom the mark means nothing; never tied, it is {by_seed['never tied']['independent'].mean():.2f}."
+    "We see by arm:\n" + "\n".join(lines) + "\n\nA fall where the tie holds is no loss to a patient: there the mark "
+    "answered, not the lesion. The arm *independent* tells what is left for those to whom the mark means nothing; never "
+    f"tied, it is {by_seed['never tied']['independent'].mean():.2f}."
 )
 
 # %% [markdown]
