@@ -101,7 +101,8 @@ tied = wide.loc[1.0]
 Markdown(
     f"We see, fully tied, a mean AUROC of {tied['tie holds'].mean():.2f} where the tie holds and "
     f"{tied['tie broken'].mean():.2f} where it's broken; the drop is {tied['drop'].min():.2f} to {tied['drop'].max():.2f} "
-    f"over the {seeds} seeds. The two differ at the strengths {', '.join(bites) or 'none'}; of {len(strengths)} tried."
+    f"over the {seeds} seeds. Held and broken ties differ for sure at: {', '.join(bites) or 'no strength'} (of "
+    f"{len(strengths)} that were tried)."
 )
 
 # %% [markdown]
@@ -197,9 +198,9 @@ methods = ("attention", "rollout", "relevance", "gradcam", "occlusion")
 
 
 def share(values, place):
-    """Share of a map that lies in a place; a map of zeros is a blind one."""
+    """How much of a map lies in a place, in percent; a map of zeros is a blind one."""
     total = values.sum()
-    return values[place].sum() / total if total else place.mean()
+    return 100 * (values[place].sum() / total if total else place.mean())
 
 
 # %%
@@ -222,17 +223,17 @@ for method in (*methods, "brightness alone"):
     for name, column in zip(kinds, gained[method].T, strict=True):
         low, high = np.quantile(rw.stats.patient_means(column, patients), [0.025, 0.975])
         rows.append({"map": method, "heads": name, "gain": column.mean(), "low": low, "high": high})
-words = dict(y_title="share of the map, 95 % by patient", title="What moves onto the mark when it is pasted")
+words = dict(y_title="% of the map, 95 % by patient", title="What moves onto the mark when it is pasted")
 rw.show.bars(pd.DataFrame(rows), x="map", y="gain", group="heads", line=0, **words)
 
 # %%
 told = {}
 for m in methods:
-    told[m] = rw.stats.compare(*gained[m].T, patients, names=tuple(kinds), what="share", family=len(methods))
+    told[m] = rw.stats.compare(*gained[m].T, patients, names=tuple(kinds), what="% of the map", family=len(methods))
 shows = [m for m in methods if told[m].verdict == "ahead"]
 lines = "\n".join(f"- {m}: {c}" for m, c in told.items())
 Markdown(
-    f"In the share of the map that moves onto the mark, averaged over {seeds} seeds, we see:\n{lines}\n\n"
+    f"In the percent of the map that move onto the mark, averaged over {seeds} seeds, we see:\n{lines}\n\n"
     "A pasted white word also draws a map that only follows brightness: without the untied heads beside it, a map on "
     "the mark would prove nothing."
 )
@@ -346,8 +347,9 @@ for name in ("retrained", "cut"):
         helps[name, arm] = rw.stats.compare_seeds(*arms, names=(name, "before"), what="AUROC", family=6)
 lines = [f"- {arm}: {c}" for (name, arm), c in helps.items()]
 Markdown(
-    "We see by arm:\n" + "\n".join(lines) + "\n\nWhere the tie held, the mark was a free gift, and giving it back costs. The arm "
-    f"*independent* tells what is left for patients to whom the mark means nothing; never tied, it is {by_seed['never tied']['independent'].mean():.2f}."
+    "We see by arm:\n" + "\n".join(lines) + "\n\nA fall where the tie holds is no loss to a patient: there the mark "
+    "answered, not the lesion. The arm *independent* tells what is left for those to whom the mark means nothing; never "
+    f"tied, it is {by_seed['never tied']['independent'].mean():.2f}."
 )
 
 # %% [markdown]

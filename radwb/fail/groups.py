@@ -91,7 +91,7 @@ def _sided(y, groups, part):
     """Labels of the groups in `part`, NaN elsewhere; all controls where these groups have none."""
     inside = groups.isin(part).to_numpy()
     if not (y[inside] == 0).any():
-        inside |= y == 0
+        inside = inside | (y == 0)
     return np.where(inside, y, np.nan)
 
 

@@ -77,7 +77,7 @@ def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
         (N, patches * channels) float32.
     """
     parts = []
-    with Reader(model) as reader, torch.no_grad():
+    with Reader(last_part(model)) as reader, torch.no_grad():
         for i in tqdm(range(0, len(images), batch), "patches", delay=2, leave=False):
             x = model.preprocess(images[i : i + batch])
             embedding = model.encode_image(x)  # float32: bf16 would hide small edits
@@ -87,13 +87,13 @@ def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
 
 
 class Reader:
-    """A hook that keeps the output of the tower's last block, between `with` and its end."""
+    """A hook that keeps what a module gives, between `with` and its end."""
 
-    def __init__(self, model):
-        self.model = model
+    def __init__(self, part):
+        self.part = part
 
     def __enter__(self):
-        self.hook = last_part(self.model).register_forward_hook(self.keep)
+        self.hook = self.part.register_forward_hook(self.keep)
         return self
 
     def keep(self, module, inputs, output):
@@ -151,10 +151,7 @@ class _Headed(nn.Module):
         self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))
         self.biases = nn.Parameter(torch.tensor(biases, dtype=torch.float32))
         self.to(start.device)
-        last_part(copy).register_forward_hook(self.keep)
-
-    def keep(self, module, inputs, output):
-        self.seen = output[0] if isinstance(output, tuple) else output
+        self.last = [last_part(copy)]  # a list, since it is a part of `visual` already
 
     def encode_image(self, x):
         if hasattr(self.visual, "forward_head") or hasattr(self.visual, "features2"):
@@ -162,7 +159,8 @@ class _Headed(nn.Module):
         return self.visual(x)
 
     def forward(self, x):
-        embedding = self.encode_image(x)
+        with Reader(self.last[0]) as reader:  # hooked anew, behind hooks of maps
+            embedding = self.encode_image(x)
         unit = F.normalize(embedding.float(), dim=-1)
-        features = unit if self.whole else flat(self.seen, self.grid)
+        features = unit if self.whole else flat(reader.seen, self.grid)
         return features @ self.weights.T + self.biases  # (B, K)
