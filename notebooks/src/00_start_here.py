@@ -231,7 +231,7 @@ for mine in (window, window_solution):
 # %%
 Markdown(f"""
 ## What we found
-- One CT gave {len(table)} virtual radiographs of {table["patient_id"].nunique()} patients, every planted disease outlined.
+- One CT gave {len(table)} virtual radiographs of {table["patient_id"].nunique()} patients, with a truth mask of each finding that was planted.
 - After {steps} steps on {len(known)} pairs, {trained:.0%} of these images find their own report.
 - Of {len(unseen)} images of unseen patients, {tested:.0%} do; a guess finds {1 / len(unseen):.0%}.
 """)
