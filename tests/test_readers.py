@@ -126,6 +126,8 @@ def test_a_map_of_the_grades_is_perfect_its_reverse_the_opposite_and_a_constant_
     flat = rw.attend.score_zones([np.ones_like(m) for m in maps], **score)["mean"]
     assert flat["rank"] == 0
     assert flat["worst"] == pytest.approx(1 / 6)
+    rounded = rw.attend.score_each_zone([np.full(m.shape, 0.1) for m in maps], [lungs, lungs], grades)
+    assert rounded["rank"].tolist() == [0, 0]  # a constant that no sum of floats meets exactly is no ranking
 
 
 def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):

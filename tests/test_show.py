@@ -171,7 +171,9 @@ def badged(method, badge=None):
 def test_every_map_says_in_words_and_by_a_sign_what_the_sanity_checks_said():
     good, bad = Badge({"random weights": True}, 16), Badge({"random weights": True, "nonsense phrase": False}, 16)
     cases = [(good, "✓ sanity: passes random weights (n = 16)"), (bad, "✗ sanity: fails nonsense phrase (n = 16)"),
-             (None, "? sanity: not checked")]  # fmt: skip
+             (None, "? sanity: not checked"),
+             (Badge({"shuffled labels": None}, 8, {"shuffled labels": "collapsed"}),
+              "? sanity: not interpretable: shuffled labels (collapsed) (n = 8)")]  # fmt: skip
     for badge, words in cases:
         m = badged("m", badge)
         for figure in (rw.show.overlay(SCAN, m, title="t"), rw.show.grid([SCAN] * 3, maps=[None, m, m], title="t")):

@@ -208,6 +208,8 @@ share = {m: rw.attend.score_map(v, lesion)["energy"] / lesion.mean() for m, v in
 display(rw.show.grid([scan] * len(every), maps=list(every.values()), truth=finding, columns=5, cell=190,
                      titles=[f"{m}<br>{share[m]:.1f} times chance" for m in every],
                      title="One film, one question, every method"))  # fmt: skip
+
+# %%
 alike = rw.attend.agreement({m: [v] for m, v in every.items()})["mean"].unstack().loc[list(every), list(every)]
 display(rw.show.heat(alike, label="rank correlation", title="How far do they agree?"))
 apart = alike.where(~np.eye(len(alike), dtype=bool)).stack()
@@ -264,6 +266,7 @@ def controls_of(scans, f):
     return rw.attend.control_maps(scans, organs=organs, training_mask=usual[f])
 
 
+# %%
 shown = {f: test[test[f] == 1].iloc[0] for f in asked}
 shown = {f: rw.data.scan_of(row) for f, row in shown.items()}
 position = [controls_of([s], f)["training mask"][0] for f, s in shown.items()]
@@ -311,17 +314,9 @@ hit["mean"].unstack("finding").round(2)
 # %%
 beside = ["random", "brightness", "training mask", "relevance, another patient's"]
 drawn = hit.loc[(slice(None), [*methods, *beside]), :].reset_index()
-display(
-    rw.show.bars(
-        drawn,
-        x="finding",
-        y="mean",
-        group="map",
-        y_title="peak on the finding (share)",
-        title="Does the map point at the finding?",
-        width=1000,
-    )
-)
+axes = dict(x="finding", y="mean", group="map", y_title="peak on the finding (share)")
+title = "Does the map point at the finding?"
+display(rw.show.bars(drawn, **axes, title=title, width=1000))
 Markdown("We see:\n" + "\n".join(f"- {f}: {found.says('relevance')}" for f, found in scored.items()))
 
 # %% [markdown]
@@ -332,15 +327,9 @@ points = pd.concat([found.points for found in scored.values()])
 patients = np.concatenate([found.groups for found in scored.values()])
 hidden = sum(found.hidden for found in scored.values())
 together = rw.attend.Compared.of(points, patients, methods=methods, what="hit", hidden=hidden)
-display(
-    rw.show.heat(
-        together.differences(),
-        columns=[name.replace(" ", "<br>") for name in together.differences()],
-        label="hits, method less control",
-        title="Each method beside what knows nothing",
-        width=900,
-    )
-)
+gaps = together.differences().rename(columns=lambda name: name.replace(" ", "<br>"))
+title, label = "Each method beside what knows nothing", "hits, method less control"
+display(rw.show.heat(gaps, label=label, title=title, width=900))
 Markdown("We see:\n" + "\n".join(f"- {together.says(m)}" for m in methods))
 
 # %% [markdown]
@@ -386,6 +375,7 @@ def with_controls(split, f):
     return [s.truth[f] for s in scans], some["patient_id"], maps
 
 
+# %%
 overlap = {}
 for f in asked:
     masks, _, maps = with_controls("val", f)
@@ -396,22 +386,16 @@ for f in asked:
     overlap[f] = rw.attend.compare_maps(ours, maps, masks, **how)
 
 # %%
-names = {"relevance": "relevance", "brightness": "brightness", "training mask": "training mask"}
-parts = [found.table.loc[list(names)].assign(finding=f) for f, found in overlap.items()]
+names = ["relevance", "brightness", "training mask"]
+parts = [found.table.loc[names].assign(finding=f) for f, found in overlap.items()]
 human = readers[["iou", "iou_low", "iou_high"]].set_axis(["mean", "low", "high"], axis=1)
 human = human.rename_axis("finding").reset_index().assign(map="two radiologists, real films")
 bars = pd.concat([*(part.reset_index() for part in parts), human])
-display(
-    rw.show.bars(
-        bars,
-        x="finding",
-        y="mean",
-        group="map",
-        y_title="intersection over union",
-        title="Overlap: a map with the outline, a reader with another",
-        width=1000,
-    )
-)
+axes = dict(x="finding", y="mean", group="map", y_title="intersection over union")
+title = "Overlap: a map with the outline, a reader with another"
+rw.show.bars(bars, **axes, title=title, width=1000)
+
+# %%
 Markdown(
     f"We see that readers agree best on the place of {readers.iou.idxmax().lower()} ({readers.iou.max():.2f}) and "
     f"worst on {readers.iou.idxmin().lower()} ({readers.iou.min():.2f}). Other films, and boxes there, outlines "
@@ -456,12 +440,11 @@ display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="m
 middle = scans[0].shape[1] // 2  # the patient's right is on our left
 right = {k: m[:, :, :middle].sum((1, 2)) / m.sum((1, 2)) for k, m in maps.items()}
 toward = np.where(np.array(side) == "right", 1, -1) * (right["as it is"] - right["other side"])
-moved = rw.stats.compare(
-    toward, 0, who, names=("the side that is named", "the other side"), what="share of the map", family=2
-)
-kept = rw.stats.compare(
-    alike["other wording"], alike["nonsense"], who, names=("another wording", "nonsense"), what="correlation", family=2
-)
+names = ("the side that is named", "the other side")
+moved = rw.stats.compare(toward, 0, who, names=names, what="share of the map", family=2)
+same, other = alike["other wording"], alike["nonsense"]
+names = ("another wording", "nonsense")
+kept = rw.stats.compare(same, other, who, names=names, what="correlation", family=2)
 Markdown(
     f"We see what two phrases do. In the map's correlation with itself: {kept}. "
     f"In the share of the map that moves when a side is named: {moved}."
@@ -528,6 +511,8 @@ worst = pd.concat(parts).sort_values("similarity").groupby(["map", "test"], sort
 worst = worst.set_index("map").loc[list(checks)].reset_index()
 display(rw.show.bars(worst, x="map", y="similarity", group="test", line=0.5, y_title="rank correlation (below 0.5 passes)",
                      title="How much of the map stays after a change that must show?", width=1000))  # fmt: skip
+
+# %%
 stamped = checks["relevance"].stamp(every["relevance"])
 display(rw.show.overlay(scan, stamped, truth=finding, title="Relevance, with its badge"))
 pairs = "\n".join(f"- {m}: {c.labels}" for m, c in checks.items() if c.labels)
@@ -566,7 +551,9 @@ judged = {
     )
     for curve in ("deletion", "insertion")
 }
-display(pd.concat({curve: found.verdicts() for curve, found in judged.items()}, axis=1))
+pd.concat({curve: found.verdicts() for curve, found in judged.items()}, axis=1)
+
+# %%
 Markdown(
     "We see the verdict on each method beside each blind map. For two of them in words:\n"
     + "\n".join(f"- {found.says(m)}" for found in judged.values() for m in ("relevance", "gradcam"))
@@ -676,15 +663,17 @@ rims = [np.ones(s.shape, bool) for s in scans]
 for rim in rims:
     H, W = rim.shape
     rim[H // 10 : -H // 10, W // 10 : -W // 10] = False
+
+# %%
 usual_opacity = rw.attend.mean_mask(table, "Lung Opacity")
 blind = rw.attend.control_maps(scans, training_mask=usual_opacity)
-ours = {"relevance": maps}
-at_rim = rw.attend.compare_maps(ours, blind, rims, groups=children["patient_id"])
+ours, who = {"relevance": maps}, children["patient_id"]
+at_rim = rw.attend.compare_maps(ours, blind, rims, groups=who)
 rim_share = np.mean([rim.mean() for rim in rims])
+share = at_rim.table["mean"]
 Markdown(
-    f"We see a peak at the rim, which is {rim_share:.0%} of a film, in {at_rim.table.loc['relevance', 'mean']:.0%} of "
-    f"{len(maps)} films with relevance, {at_rim.table.loc['random', 'mean']:.0%} with noise, "
-    f"{at_rim.table.loc['brightness', 'mean']:.0%} with brightness."
+    f"We see a peak at the rim, which is {rim_share:.0%} of a film, in {share['relevance']:.0%} of {len(maps)} films "
+    f"with relevance, {share['random']:.0%} with noise, {share['brightness']:.0%} with brightness."
 )
 
 # %% [markdown]
@@ -750,23 +739,24 @@ def ahead(control):
 
 
 beyond = {control: ahead(control) for control in ("random", "brightness", "training mask")}
-passing = [m for m, c in checks.items() if c.badge.passed]
-unclear = [m for m, c in checks.items() if c.badge.passed is None]
-lines = [
-    f"**A map can be graded**: relevance is ahead of noise for {beyond['random']}, of brightness for "
-    f"{beyond['brightness']}, of the position alone for {beyond['training mask']}; at best, {top.name}, it hits "
-    f"{top['mean']:.0%}.",
-    f"**All findings**: {together.says('relevance')}",
-    f"**Words**: {moved}; nonsense keeps a correlation of {words.loc['nonsense', 'mean']:.2f}.",
-    f"**Checks**: {', '.join(passing) or 'no map'} passes them all; not to be judged: {', '.join(unclear) or 'none'}.",
-    f"**Real films**: {carried} {zoned}",
-]
 rw.book.headline(
     ahead_of_noise=beyond["random"],
     ahead_of_position=beyond["training mask"],
     best_hit_rate=top["mean"],
     nonsense=words.loc["nonsense", "mean"],
 )
+
+# %%
+passing = [m for m, c in checks.items() if c.badge.passed]
+unclear = [m for m, c in checks.items() if c.badge.passed is None]
+lines = [
+    f"**A map can be graded**: relevance is ahead of noise for {beyond['random']}, of brightness for "
+    f"{beyond['brightness']}, of the position alone for {beyond['training mask']}; at best, {top.name}, it hits {top['mean']:.0%}.",
+    f"**All findings**: {together.says('relevance')}",
+    f"**Words**: {moved}; nonsense keeps a correlation of {words.loc['nonsense', 'mean']:.2f}.",
+    f"**Checks**: {', '.join(passing) or 'no map'} passes them all; not to be judged: {', '.join(unclear) or 'none'}.",
+    f"**Real films**: {carried} {zoned}",
+]
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]
