@@ -412,11 +412,18 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         rows.append({"path": str(tmp_path / f"{i}.png"), "patient_id": f"p{i}", "Pleural Effusion side": side})
     table = pd.DataFrame(rows)
-    net, words = TellsSides(), lambda texts: torch.tensor(["right" in t for t in texts]).long()
+    heard = []
+
+    def words(texts):
+        heard.extend(texts)
+        return torch.tensor(["right" in t for t in texts]).long()
+
+    net = TellsSides()
     model = rw.models.Model(net, "sides", "image-text", 32, 1, (0.0,), (1.0,), "pad", (4, 4), tokenizer=words)
     told = rw.probe.mirrored_sides(model, table)
     assert told["right"].tolist() == [1, 0]
     assert told["n"].tolist() == [8, 8]
+    assert {"small left pleural effusion", "large right pleural effusion"} <= set(heard)  # as reports have it
     half = table.assign(**{"Pleural Effusion side": ["left", "left", "both"] * 4})  # wrong for four of eight
     told = rw.probe.mirrored_sides(model, half)
     assert told["right"].tolist() == [0.5, 0.5]
