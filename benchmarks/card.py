@@ -138,9 +138,9 @@ A teaching model: open_clip's CLIP with a convolutional stem, four transformer b
 bfloat16. **Not for clinical use.** Its numbers are computed and written by `benchmarks/card.py`; intervals are
 95 % by patient, differences paired and corrected for how many were made.
 """
-HOW_TO_ASK = """- **Which way to ask**: pairs of phrases for and against (`pool="pair"`, the
-  default) or both ways (`pool="both"`) on films from anywhere; any way of reporting (`pool="any"`) only on films
-  like those it was trained on. Why: `benchmarks/pools.py`, and the docstring of `rw.probe.zero_shot`.
+HOW_TO_ASK = """- **Which way to ask**: in pairs of phrases for and against (`pool="pair"`, the
+  default) on films from anywhere; any way of reporting (`pool="any"`) only on films like those it was trained on.
+  Both ways (`pool="both"`) lie between. Why: `benchmarks/pools.py`, and the docstring of `rw.probe.zero_shot`.
 """
 LIMITS = """- **Limits**: it knows a simulator, and what is large in it. A linear probe of raw
   pixels needs labels, which words don't; where such a probe is as good as one of its vectors, these tell no more
@@ -175,7 +175,7 @@ def real_part(name, result):
     text = (
         f"- **On real films**: {TITLES[name]}, {result['films']} films of "
         f"{result['patients']} patients, which nothing was trained on; "
-        "half of the patients had a part in the choice of `both`.\n\n"
+        "half of the patients had a part in the choice of `both`, for older weights.\n\n"
     )
     for kind in ("words", "probes"):
         table = result[kind]

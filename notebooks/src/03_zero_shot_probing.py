@@ -420,7 +420,7 @@ Markdown(
 # %% [markdown]
 # What is best on virtual patients needn't be on films of another kind: such a film may lie nearer to *all* sentences, or
 # farther from them, and only a difference of sentences takes that out. So: `pool="any"` on films like those of the
-# training alone, a pair or `pool="both"` on films from anywhere else.
+# training alone, a pair on films from anywhere else. *Both ways* was our try to have it all: judge it above.
 #
 # And do the vectors hold what words don't reach? A probe of them, with labels, beside the untrained tower and the pixels;
 # each patient is judged by a probe that was fitted on others.

@@ -28,7 +28,8 @@ WORDS = {
     "Support Devices": tuple(device_name(kind) for kind in TIPS),
 }
 POOLS = ("pair", "any", "both")
-# chosen on validation patients of the simulator and half of the patients of two real sets: benchmarks/pools.py
+# chosen on the simulator's validation patients and half of two real sets' (benchmarks/pools.py), for older weights:
+# for the next one it did not hold on children's films, so nothing asks this way by default
 WEIGHT_OF_PAIR = 0.5
 # for `spoken`, chosen there too: how large, which kind, and where
 SIZES = ("small", "moderate", "large", "mild", "marked")
@@ -152,11 +153,11 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
     >>> zero_shot(model, table, ["Pneumothorax"]).auroc()
     >>> zero_shot(model, table, ["Pneumothorax"], pool="both").auroc()
 
-    Which pool to take: "any" on films like those the model was trained on, "pair" or "both" on films from anywhere
-    else. A film of another kind may lie nearer to all sentences, or farther from them, and only a difference of
-    sentences takes that out; or the denials carry to it and the statements don't. With radwb-tiny "any" is the best of
-    the three on virtual patients and a guess on children's real films, where "both" is as good as a pair
-    (`benchmarks/pools.py` measures all of it).
+    Which pool to take: "pair" on films from anywhere; "any" only on films like those the model was trained on. A film
+    of another kind may lie nearer to all sentences, or farther from them, and only a difference of sentences takes
+    that out; or the denials carry to it and the statements don't. "both" was meant to mend it: with the weights that
+    it was chosen on it was as good as a pair on children's real films, with the next ones it lay between the two.
+    `benchmarks/pools.py` measures all of it for the weights at hand.
 
     Args:
         model: an image-text Model.
