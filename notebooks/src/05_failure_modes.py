@@ -75,7 +75,7 @@ Markdown(
 about = dict(start=model, n=n_train, seeds=seeds, **mark)
 result = rw.fail.shortcut(table, finding=finding, strengths=strengths, **about)
 dial = result.table.assign(finding=result.table["strength"].map("strength {:g}".format))
-means = rw.fail.over_seeds(dial, by=("finding", "arm"))
+means = rw.fail.over_seeds(dial, by=("finding", "arm"), within=(0, 1))
 by_arm, dots = (dict(list(t.groupby("arm", sort=False))) for t in (means, dial))
 rw.show.forest(
     by_arm,
@@ -264,8 +264,7 @@ for name, change_of in changes.items():
 
 # %%
 bait = pd.concat([t.assign(finding=name) for name, t in tables.items()])
-means = rw.fail.over_seeds(bait, by=("finding", "arm"))
-means[["low", "high"]] = means[["low", "high"]].clip(0, 1)  # Student's interval knows no ends, an AUROC does
+means = rw.fail.over_seeds(bait, by=("finding", "arm"), within=(0, 1))
 by_arm, dots = (dict(list(t.groupby("arm", sort=False))) for t in (means, bait))
 rw.show.forest(
     by_arm,
@@ -329,7 +328,7 @@ for name, mend in {"retrained": retrain, "cut": cut}.items():
     mended[name] = pd.concat(parts)
 mended["never tied"] = result.table.query("strength == 0.5")
 mended = {name: part.assign(finding=part["arm"]) for name, part in mended.items()}
-means = {name: rw.fail.over_seeds(part, by=["finding"]) for name, part in mended.items()}
+means = {name: rw.fail.over_seeds(part, by=["finding"], within=(0, 1)) for name, part in mended.items()}
 rw.show.forest(
     means,
     points=mended,
