@@ -89,6 +89,9 @@ def test_the_department_s_mark_is_the_same_words_everywhere_and_names_no_side():
         image = fail.add_marker(black, kind="room", corner=corner)[0]
         rows, columns = np.nonzero(image)
         shapes.append(image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1])
+    white = fail.add_marker(np.full_like(black, 250), kind="room")[0]
+    plate = white[white != 250]
+    assert (plate < 50).sum() > (plate > 180).sum() > 30  # read on a white abdomen, too: letters on a dark plate
     assert all(np.array_equal(shape, shapes[0]) for shape in shapes)  # readable: never mirrored
     gaps = np.flatnonzero((shapes[0] > 60).any(axis=0) == False)  # noqa: E712
     assert len(np.flatnonzero(np.diff(gaps) > 1)) >= 4  # separate letters
@@ -362,3 +365,5 @@ def test_means_over_seeds_have_student_s_interval():
     assert means.loc["a", ["low", "high"]].tolist() == pytest.approx([0.6 - 0.2484, 0.6 + 0.2484], abs=1e-4)
     assert means.loc["b", ["low", "high"]].tolist() == pytest.approx([1, 1])
     assert means.seeds.tolist() == [3, 3]
+    cut = fail.over_seeds(table, by=["arm"], within=(0, 0.8)).set_index("arm")
+    assert cut.high.tolist() == [0.8, 0.8]

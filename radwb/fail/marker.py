@@ -18,8 +18,8 @@ def add_marker(images, where=None, *, kind="box", corner="top-right", seed=0) ->
     Args:
         images: (N, S, S) uint8.
         where: (N,) bool, which images get it; None = all.
-        kind: "box", "room" (the words ROOM 2, a department's mark) or "drain" (a thin curve that enters from the
-            side).
+        kind: "box", "room" (the words ROOM 2 on a dark plate, a department's mark) or "drain" (a thin curve that enters
+            from the side).
         corner: "top-left", "top-right", "bottom-left" or "bottom-right" of the picture; a drain takes its side.
         seed: of a jitter of up to 1/40 of the side.
     Returns:
@@ -37,40 +37,40 @@ def add_marker(images, where=None, *, kind="box", corner="top-right", seed=0) ->
         raise ValueError(f"expected one flag an image, got {len(where)} for {len(out)} images")
     S = out.shape[1]
     jitter = np.random.default_rng(seed).integers(0, S // 40 + 1, size=(len(out), 2))
-    stamp = BRIGHT * _stamp(kind, S)
+    stamp = _stamp(kind, S)
     if kind == "room" and S < 40:
         raise ValueError(f"expected images of 40 px or more for words, got {S}. Try kind='box'")
     if "right" in corner and kind == "drain":
         stamp = stamp[:, ::-1]
     for i in np.flatnonzero(where):
         rows, columns = _place(kind, corner, S, stamp.shape, jitter[i])
-        part = out[i, rows, columns]
-        np.maximum(part, np.round(stamp).astype(np.uint8), out=part)
+        covered = stamp >= 0
+        out[i, rows, columns][covered] = stamp[covered]
     return out
 
 
 def _stamp(kind, S):
-    """(h, w) how much of the marker covers each pixel, 0 to 1."""
+    """(h, w) grey values to burn in, -1 where the film stays as it is."""
     unit = max(1, S // 80)
     if kind == "box":
-        return np.ones((6 * unit, 6 * unit))
+        return np.full((6 * unit, 6 * unit), BRIGHT)
     if kind == "room":
         return _words(max(6, S // 14))
     t = np.linspace(0, 1, 4 * S)  # a quadratic curve from the chest wall up to the apex
     y, x = 0.5 * (1 - t) ** 2 + 0.6 * t * (1 - t), 0.62 * t * (1 - t) + 0.3 * t**2
-    curve = np.zeros((int(0.55 * S), int(0.4 * S)))
+    curve = np.full((int(0.55 * S), int(0.4 * S)), -1)
     for dy in range(unit):
         for dx in range(unit):
-            curve[(y * S).astype(int) + dy, (x * S).astype(int) + dx] = 1
+            curve[(y * S).astype(int) + dy, (x * S).astype(int) + dx] = BRIGHT
     return curve
 
 
 def _words(size):
     font = ImageFont.load_default(size=size)
     left, top, right, bottom = font.getbbox(WORDS)
-    layer = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(layer).text((-left, -top), WORDS, fill=255, font=font)
-    return np.asarray(layer) / 255
+    plate = Image.new("L", (right - left + 2, bottom - top + 2))  # dark, so that one reads it on a white abdomen
+    ImageDraw.Draw(plate).text((1 - left, 1 - top), WORDS, fill=BRIGHT, font=font)
+    return np.asarray(plate, dtype=int)
 
 
 def _place(kind, corner, S, shape, jitter):

@@ -80,7 +80,7 @@ def forest(
         text = [hover_text(row, value) for _, row in table.iterrows()]
         hover = dict(text=text, hovertemplate=f"%{{text}}<extra>{name}</extra>", name=name, showlegend=bool(name))
         figure.add_trace(go.Scatter(x=middle, y=rows, error_x=error, mode="markers", marker=marker, **hover))
-        if single := _single(points, name, value, names, offset):
+        if single := _single(points, name, value, names, offset + 0.22 / len(series)):
             look = dict(size=7, color=COLOURS[n % 8], symbol="circle-open", line_width=1.2)
             figure.add_trace(go.Scatter(**single, mode="markers", marker=look, showlegend=False))
     ends = [x for t in series.values() for c in (value, "low", "high") for x in (t[c].min(), t[c].max())]
@@ -110,7 +110,7 @@ def _single(points, name, value, names, offset):
     if points is None:
         return {}
     table = points[name] if isinstance(points, Mapping) else points
-    rows = [names.index(f) + offset + 0.16 for f in finding_column(table)]
+    rows = [names.index(f) + offset for f in finding_column(table)]
     hover = "%{x:.3f}<extra>" + name + "</extra>"
     return {"x": table[value], "y": rows, "hovertemplate": hover}
 
