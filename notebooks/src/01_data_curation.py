@@ -416,7 +416,7 @@ looks_away = {
     "behind": "False reports have not taught the detector to look away.",
 }[true_minus_false["share of tumours that raise an alarm"].verdict]
 Markdown(
-    "We see over training seeds: " + "; ".join(f"in the {what}, {c}" for what, c in true_minus_false.items()) + ". "
+    "We see over training seeds: " + "; ".join(f"{what}: {c}" for what, c in true_minus_false.items()) + ". "
     f"The dashed line is the one alarm in ten that films without a tumour raise. **{looks_away}**"
 )
 
