@@ -364,7 +364,8 @@ groups = pd.concat([
     rw.fail.subgroups(scores, size, of="cases"),
     *(rw.fail.subgroups(scores, column + " " + test[column].astype(str)) for column in ("site", "sex", "view")),
 ])  # fmt: skip
-rw.show.forest(groups.assign(finding=groups["group"]), title="Pneumothorax, zero-shot, by group")
+words = dict(title="Pneumothorax, zero-shot, by group", caption="test films; intervals over patients")
+rw.show.forest(groups.assign(finding=groups["group"]), **words)
 
 # %% [markdown]
 # Intervals that overlap say nothing for sure of a gap, nor does the order of the dots. Each group is held against all
