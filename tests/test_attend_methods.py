@@ -205,10 +205,17 @@ PAPERS = {"gradcam": paper_gradcam, "gradcam++": paper_gradcam_plus_plus, "layer
 @pytest.mark.parametrize(("method", "paper"), PAPERS.items())
 def test_gradcam_and_kin_equal_their_papers(clip, cnn, scans, method, paper):
     block = clip.net.visual.transformer.resblocks[-1]
-    for model, layer, skip, target in [(clip, block, 1, QUESTION), (cnn, cnn.net.layer4, 0, "b")]:
+    asks = [(clip, block, 1, QUESTION), (clip, block, 1, QUESTION[::-1])]  # one of them has evidence for it
+    asks += [(cnn, cnn.net.layer4, 0, "b")]
+    seen = []
+    for model, layer, skip, target in asks:
         A, g = features_by_hooks(model, layer, model.preprocess(scans[:1]), target, skip)
+        theirs = data.to_scan(np.float32(paper(A, g)), scans[0].shape, fit=model.fit)
         m = attend.attention_map(model, scans[0], method=method, target=target)
-        assert same(m.values, data.to_scan(np.float32(paper(A, g)), scans[0].shape, fit=model.fit), 1e-3)
+        np.testing.assert_allclose(m.values, theirs, atol=1e-3 * theirs.max(), rtol=0)
+        seen.append(theirs.max() > 0)
+    assert any(seen[:2])
+    assert seen[2]
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,7 @@ def of_film(scores):
     return torch.logsumexp(scores, dim=1) - np.log(scores.shape[1])
 
 
+# %%
 def learn(tokens, labels, seed):
     """A linear score of a patch, learnt from films; nobody shows it a place."""
     torch.manual_seed(seed)
@@ -387,6 +388,7 @@ def learn(tokens, labels, seed):
 
 
 # %%
+test_free = free[is_test.numpy()]
 rows, maps = [], {}
 for taught, seed in product(tokens, range(seeds)):
     score = learn(tokens[taught][~is_test], labels[~is_test], seed)
@@ -394,22 +396,23 @@ for taught, seed in product(tokens, range(seeds)):
         with torch.no_grad():
             maps[taught, shown, seed] = score(films[is_test]).squeeze(-1)
     own, other = (of_film(maps[taught, shown, seed]).numpy() for shown in ("repaired", "as scanned"))
-    test_free = free[is_test.numpy()]
     alarm = np.quantile(own[test_free], 0.9)  # one false alarm in ten films without a tumour
     answer = {"repaired": own, "as scanned": other}[taught]
     auroc = rw.stats.auroc(labels[is_test], answer)
     rows.append({"taught": taught, "seed": seed, "auroc": auroc, "alarms": (other[test_free] > alarm).mean()})
-taught = pd.DataFrame(rows).pivot(index="seed", columns="taught")
 
 # %%
+taught = pd.DataFrame(rows).pivot(index="seed", columns="taught")
+long = taught.stack("taught", future_stack=True).reset_index()
+look = dict(x="taught", y="alarms", line=0.1, y_title="films with the tumour that raise an alarm, mean of the seeds")
+display(rw.show.bars(long.groupby("taught", as_index=False)["alarms"].mean(), **look, title="Shown the real tumour"))
 names = ("taught by true labels", "taught by false ones")
 true_minus_false = {
     what: rw.stats.compare_seeds(taught[column]["repaired"], taught[column]["as scanned"], names=names, what=what, family=2)
     for column, what in (("auroc", "AUROC in its own world"), ("alarms", "share of tumours that raise an alarm"))
 }
-long = taught.stack("taught", future_stack=True).reset_index()
-look = dict(x="taught", y="alarms", line=0.1, y_title="films with the tumour that raise an alarm, mean of the seeds")
-display(rw.show.bars(long.groupby("taught", as_index=False)["alarms"].mean(), **look, title="Shown the real tumour"))
+
+# %%
 looks_away = {
     "ahead": "False reports have taught the detector to look away from a real tumour.",
     "can't tell": "Whether false reports teach a detector to look away, this can't tell.",

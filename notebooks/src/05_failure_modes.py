@@ -327,6 +327,8 @@ for name, mend in {"retrained": retrain, "cut": cut}.items():
         parts.append(rw.fail.arms(*answers, result.test, finding, seed=seed).assign(seed=seed))
     mended[name] = pd.concat(parts)
 mended["never tied"] = result.table.query("strength == 0.5")
+
+# %%
 mended = {name: part.assign(finding=part["arm"]) for name, part in mended.items()}
 means = {name: rw.fail.over_seeds(part, by=["finding"], within=(0, 1)) for name, part in mended.items()}
 rw.show.forest(
@@ -469,6 +471,8 @@ rw.book.headline(
     least_drop_of_all_seeds=tied["drop"].min(),
     mended=by_seed["cut"]["tie broken"].mean(),
 )
+
+# %%
 lines = [
     f"**A mark in an AUROC**, {seeds} seeds: {broken_ties[1.0]}.",
     f"**Mending**, where the tie is broken: {helps['retrained', 'tie broken']}; {helps['cut', 'tie broken']}.",
