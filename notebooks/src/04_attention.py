@@ -186,14 +186,18 @@ rw.check.matches(by_hand / by_hand.max(), package / package.max())
 # %% tags=["headline"]
 shown, titles, maps, outlined = [], [], [], []
 for f, pair in asked.items():
-    severe = test[test[f] == 1].sort_values(f"{f} severity").iloc[-3]
+    severe = test[test[f] == 1].sort_values(f"{f} severity", ascending=False)
+    films = (rw.data.scan_of(row) for _, row in severe.iloc[2:].iterrows())
+    film = next(film for film in films if film.truth[f].any())  # what is hidden has no outline
     for method in methods:
-        shown.append(rw.data.scan_of(severe))
-        maps.append(rw.attend.attention_map(model, shown[-1], method=method, target=pair))
+        shown.append(film)
+        maps.append(rw.attend.attention_map(model, film, method=method, target=pair))
         titles.append(f"{f}<br>{method}")
         outlined.append(f)
-display(rw.show.grid(shown, maps=maps, titles=titles, truth=outlined, columns=len(methods), cell=190,
-                     title="What counted for the score?"))  # fmt: skip
+
+# %%
+look = dict(truth=outlined, columns=len(methods), cell=190)
+display(rw.show.grid(shown, maps=maps, titles=titles, **look, title="What counted for the score?"))
 hits = [rw.attend.score_map(m, s.truth[f])["hit"] for m, s, f in zip(maps, shown, outlined, strict=True)]
 Markdown(f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them look as if they knew.")
 
