@@ -289,7 +289,7 @@ Markdown(f"We see {len(findings)} kinds. The cohort has {len(table):,} radiograp
 # labels, the masks and the words, and for months not at the CT. Then somebody opened it in a lung window.
 
 # %%
-display(rw.simulate.as_read().style.hide(axis="index"))
+display(rw.simulate.as_read().style.hide(axis="index").set_properties(**{"text-align": "left"}))
 scanned = rw.simulate.default_anatomy(as_scanned=True)
 films = [rw.simulate.render(anatomy=chest, seed=1) for chest in (scanned, anatomy)]
 display(rw.show.grid(films, titles=["as scanned", "repaired"], columns=2, cell=330, title="No finding planted"))
@@ -404,8 +404,8 @@ for taught, seed in product(tokens, range(seeds)):
 # %%
 taught = pd.DataFrame(rows).pivot(index="seed", columns="taught")
 long = taught.stack("taught", future_stack=True).reset_index()
-look = dict(x="taught", y="alarms", line=0.1, y_title="films with the tumour that raise an alarm, mean of the seeds")
-display(rw.show.bars(long.groupby("taught", as_index=False)["alarms"].mean(), **look, title="Shown the real tumour"))
+look = dict(x="taught", y="alarms", line=0.1, y_title="share that raises an alarm")
+display(rw.show.bars(long.groupby("taught", as_index=False)["alarms"].mean(), **look, title="Films with the tumour, mean of the seeds"))
 names = ("taught by true labels", "taught by false ones")
 true_minus_false = {
     what: rw.stats.compare_seeds(taught[column]["repaired"], taught[column]["as scanned"], names=names, what=what, family=2)
