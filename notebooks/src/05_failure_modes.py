@@ -441,7 +441,7 @@ for method, far in distance.items():
 display(rw.show.forest(rows, x_title="AUROC, unknown against known", title="Does distance tell the unknown?"))
 seen = rows["k-th neighbour"].set_index("finding")
 Markdown("We see by the k-th neighbour: " + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows())
-         + ". (All slices are of one CT, so their interval says nothing of other patients.)")  # fmt: skip
+         + ".")  # fmt: skip
 
 # %% [markdown]
 # ### Exercise 2: the k-th neighbour
@@ -476,7 +476,7 @@ rw.book.headline(
 lines = [
     f"**A mark in an AUROC**, {seeds} seeds: {broken_ties[1.0]}.",
     f"**Mending**, where the tie is broken: {helps['retrained', 'tie broken']}; {helps['cut', 'tie broken']}.",
-    f"**What it costs**, where the mark means nothing: {helps['retrained', 'independent']}; {helps['cut', 'independent']}.",
+    f"**And where the mark means nothing**: {helps['retrained', 'independent']}; {helps['cut', 'independent']}.",
     f"**A map may tell**: of {len(methods)} kinds the mark is shown by {', '.join(shows) or 'none'}.",
     f"**Weak groups**: {weak}.",
 ]
