@@ -281,3 +281,16 @@ def test_a_long_question_is_a_title_of_several_lines_and_a_pair_reads_as_one():
     title = rw.show.overlay(Scan(np.zeros((8, 8), np.float32)), asked, width=480).layout.title.text
     assert title.replace("<br>", " ") == f"relevance: {pair[0]} vs {pair[1]}"
     assert max(map(len, title.split("<br>"))) * 12 <= 480  # px a wide letter of the title takes
+
+
+def test_forest_shows_the_single_values_behind_each_mean():
+    means = pd.DataFrame({"finding": ["a", "b"], "auroc": [0.6, 0.8], "low": [0.5, 0.7], "high": [0.7, 0.9]})
+    seeds = pd.DataFrame({"finding": ["a", "a", "b"], "auroc": [0.2, 1.0, 0.8]})
+    figure = rw.show.forest({"one": means, "other": means}, points={"one": seeds, "other": seeds})
+    dots = [t for t in figure.data if t.marker.symbol == "circle-open"]
+    assert [list(t.x) for t in dots] == [[0.2, 1.0, 0.8]] * 2
+    assert all(np.round(t.y).tolist() == [0, 0, 1] for t in dots)  # each in its finding's row
+    low, high = figure.layout.xaxis.range
+    assert low < 0.2  # none is cut off
+    assert high > 1.0
+    assert all(t.marker.symbol != "circle-open" for t in rw.show.forest(means).data)
