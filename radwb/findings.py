@@ -78,6 +78,16 @@ def with_children(names):
     return frozenset(names) | below
 
 
+def kin(name):
+    """A finding with its parents and its children: each says something of the others' labels.
+
+    >>> sorted(kin("Edema"))
+    ['Edema', 'Lung Opacity']
+    """
+    above = {parent for parent, children in PARENT.items() if name in children}
+    return with_children({name}) | above
+
+
 class Tip(NamedTuple):
     """Where a device ends, in words, and what is wrong with that."""
 

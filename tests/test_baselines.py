@@ -211,3 +211,12 @@ def test_a_mean_says_which_findings_it_leaves_out_and_counts_the_rest(table):
     edema = shown[shown["finding"] == "Edema"].set_index("scored")
     assert edema["low"].isna().all()
     assert edema.note["two"] == "no interval: cases in 1 patient"
+
+
+def test_a_blind_count_leaves_out_what_the_finding_itself_implies():
+    truth = pd.DataFrame({"Edema": [1, 0, 0, 0], "Lung Opacity": [1, 0, 1, 0], "Pleural Effusion": [0, 1, 0, 0]})
+    scores = probe.Scores(truth * 0.0, truth.astype(float), np.arange(4))
+    counted = probe.blind_count(scores).values
+    assert counted["Edema"].tolist() == [0, 1, 0, 0]
+    assert counted["Lung Opacity"].tolist() == [0, 1, 0, 0]
+    assert counted["Pleural Effusion"].tolist() == [2, 0, 1, 0]

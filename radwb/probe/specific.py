@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from radwb.findings import kin
 from radwb.probe.scores import Scores
 from radwb.stats import auroc, compare_auroc
 
@@ -34,12 +35,17 @@ def blind_count(scores: Scores) -> Scores:
 
     >>> blind_count(scores).mean_auroc()
 
+    A parent label and its children are no others of one another (`rw.findings.PARENT`).
+
     Args:
         scores: whose truth is counted; their values aren't looked at.
     """
     has = (scores.truth == 1).astype(float)  # (N, K)
-    others = -has.sub(has.sum(axis=1), axis=0)
-    return Scores(others, scores.truth, scores.patient_id)
+    others = {}
+    for finding in has:
+        family = kin(finding)  # an edema makes a lung opacity, too: counting it would not be blind
+        others[finding] = has.drop(columns=list(family & set(has))).sum(axis=1)
+    return Scores(pd.DataFrame(others), scores.truth, scores.patient_id)
 
 
 def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
