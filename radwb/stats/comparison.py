@@ -1,5 +1,6 @@
 """Paired comparisons and the sentence that follows from each."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,7 +202,9 @@ def compare_seeds(a, b=None, *, names, what="mean", family=1) -> Comparison:
         raise ValueError(
             f"expected a value a seed for two or more seeds, got shapes {a.shape} and {b.shape}"
         )
-    test = ttest_1samp(a - b, 0)
+    with warnings.catch_warnings():  # seeds that agree to the last digit are no error
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        test = ttest_1samp(a - b, 0)
     ends = test.confidence_interval(1 - 0.05 / family)
     p = float(np.nan_to_num(test.pvalue, nan=1.0))
     gap = float((a - b).mean())
