@@ -211,3 +211,12 @@ def test_a_bomb_and_an_overwriting_name_are_refused(tmp_path):
         out.writestr("b/x.txt", "2")
     with pytest.raises(archive.ArchiveError, match="two members share a file name"):
         archive.unpack(tmp_path / "twice.zip", tmp_path / "out")
+
+
+def test_a_file_that_goes_while_pip_downloads_stops_no_fetch(tmp_path):
+    from radwb.data.fetch import _bytes_in
+
+    (tmp_path / "part.whl").write_bytes(b"x" * 7)
+    (tmp_path / "gone").symlink_to(tmp_path / "never")  # listed, and not there when it is looked at
+    assert _bytes_in(tmp_path) == 7
+    assert _bytes_in(tmp_path / "pip-unpack") == 0

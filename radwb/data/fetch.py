@@ -1,5 +1,6 @@
 """Bring what the catalog names into the cache, verified, from the first mirror that has it."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -158,8 +159,17 @@ def _watch(process: subprocess.Popen, folder: Path, name: str) -> None:
                 process.wait(0.2)
                 return
             except subprocess.TimeoutExpired:
-                sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
-                bar.update(sum(sizes) - bar.n)
+                bar.update(_bytes_in(folder) - bar.n)
+
+
+def _bytes_in(folder: Path) -> int:
+    """Size of all files; pip makes and removes folders meanwhile, and what is gone before it is looked at counts 0."""
+    total = 0
+    for parent, _, names in os.walk(folder):  # unlike rglob it passes over a folder that has just gone
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
 
 
 def _take(wheel: Path, entry: dict, filled: Path) -> None:
