@@ -1,13 +1,15 @@
 """From a scan's pixels to a model's square input, and from a token grid back to the scan's pixels."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
-FITS = ("pad", "crop", "squash")
+from radwb.data.fit import FILTERS, Fit
 
 
 def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
-    """Resize to a square with an antialiasing bilinear filter.
+    """Resize to a square with an antialiasing filter.
 
     >>> to_input(np.ones((200, 100), np.float32), 64).shape
     (64, 64)
@@ -15,16 +17,42 @@ def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     Args:
         pixels: (H, W) display values.
         size: side of the square, px.
-        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect.
+        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect;
+            bilinear, unless it is a `Fit` with a filter and margin of its own.
     Returns:
         (size, size) float32.
     """
-    source, target = boxes(pixels.shape, size, fit)
-    (top, left, bottom, right), (y0, x0, y1, x1) = source, target
-    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right], dtype=np.float32))
+    fit = Fit(fit)
+    source, (y0, x0, y1, x1) = boxes(pixels.shape, size, fit)
+    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    resize = _gaussian if fit.filter == "gaussian" else _resample
     out = np.zeros((size, size), np.float32)
-    out[y0:y1, x0:x1] = np.asarray(image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR))
+    out[y0:y1, x0:x1] = resize(pixels, source, (y1 - y0, x1 - x0), fit.filter)
     return out
+
+
+def _resample(pixels, source, shape, filter):
+    """Pillow's filters; those that overshoot are held to [0, 1], as an 8-bit picture holds them."""
+    top, left, bottom, right = source
+    image = Image.fromarray(pixels)
+    box = (left, top, right, bottom)
+    out = np.asarray(image.resize(shape[::-1], FILTERS[filter], box=box))
+    if filter not in ("bicubic", "lanczos"):
+        return out
+    return np.clip(out, min(0, pixels.min()), max(1, pixels.max()))
+
+
+def _gaussian(pixels, source, shape, filter):
+    """scikit-image's `resize` as TorchXRayVision calls it; beyond the border lies its 0, which is grey 0.5 here."""
+    from scipy import ndimage
+
+    top, left, bottom, right = source
+    part = pixels[top:bottom, left:right]
+    factors = np.divide(part.shape, shape)
+    beyond = {"mode": "grid-constant", "cval": 0.5}
+    sigma = np.maximum(0, (factors - 1) / 2)
+    smooth = ndimage.gaussian_filter(part, sigma, **beyond)
+    return ndimage.zoom(smooth, 1 / factors, order=1, grid_mode=True, **beyond)
 
 
 def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> np.ndarray:
@@ -38,7 +66,13 @@ def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> 
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    (top, left, bottom, right), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit)  # fine units: rounding doesn't show
+    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit)  # fine units: rounding doesn't show
+    # pixels that lie in the box as a whole
+    top, left = math.ceil(y - 1e-6), math.ceil(x - 1e-6)
+    bottom, right = math.floor(y_end + 1e-6), math.floor(x_end + 1e-6)
+    high, wide = (y1 - y0) / (y_end - y), (x1 - x0) / (x_end - x)  # of the square's units a pixel
+    y0, y1 = y0 + max(0, top - y) * high, y1 - max(0, y_end - bottom) * high
+    x0, x1 = x0 + max(0, left - x) * wide, x1 - max(0, x_end - right) * wide
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
     grid = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
@@ -51,15 +85,4 @@ def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> 
 
 def boxes(shape: tuple[int, int], size: int, fit: str) -> tuple[tuple, tuple]:
     """Which part of the scan goes to which part of the square: two boxes (top, left, bottom, right)."""
-    H, W = shape
-    if fit == "squash":
-        return (0, 0, H, W), (0, 0, size, size)
-    if fit == "crop":
-        side = min(H, W)
-        top, left = (H - side) // 2, (W - side) // 2
-        return (top, left, top + side, left + side), (0, 0, size, size)
-    if fit != "pad":
-        raise ValueError(f"expected fit in {FITS}, got {fit!r}")
-    h, w = (max(1, round(n * size / max(H, W))) for n in (H, W))
-    y, x = (size - h) // 2, (size - w) // 2
-    return (0, 0, H, W), (y, x, y + h, x + w)
+    return Fit(fit).boxes(shape, size)
