@@ -37,13 +37,20 @@ def read_weights(path: str | Path, *, allowed: tuple[type, ...] = (), keep: str 
         FileNotFoundError: no such file.
         ValueError: the file is too large, or holds something else; nothing of it was run.
     """
+    value, notes = _inner(read_plain(path, allowed), Path(path).name)
+    check_tensors(value, Path(path).name)
+    return _without_prefixes(value, notes, keep)
+
+
+def read_plain(path: str | Path, allowed: tuple[type, ...] = ()) -> dict:
+    """What a file of weights holds, as it lies in it; raises as `read_weights`."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"expected a file of weights, got {path}, which is not there")
     if path.stat().st_size > checks.MAX_BYTES:
         raise ValueError(f"expected at most {checks.MAX_BYTES:,} bytes in {path.name}, got {path.stat().st_size:,}")
     try:
-        value = load_file(path) if path.suffix == ".safetensors" else _load_torch(path, allowed)
+        return load_file(path) if path.suffix == ".safetensors" else _load_torch(path, allowed)
     except Exception as error:  # a hostile file can break a reader anywhere
         reason = (checks.printable(error).splitlines() or [""])[0][:90]
         raise ValueError(
@@ -51,9 +58,6 @@ def read_weights(path: str | Path, *, allowed: tuple[type, ...] = (), keep: str 
             f"({reason or type(error).__name__}). radwb runs no pickled code; "
             "where you trust it, try safetensors.torch.save_file(net.state_dict(), ...)."
         ) from None
-    value, notes = _inner(value, path.name)
-    check_tensors(value, path.name)
-    return _without_prefixes(value, notes, keep)
 
 
 def _load_torch(path, allowed):
@@ -191,7 +195,7 @@ def library_call(name: str, make: Callable, *args, download: bool = False, **kwa
     except Exception as error:  # whatever a library or its downloader throws
         said = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
         raise ValueError(
-            f"{name}: {make.__module__.split('.')[0]} could not make it ({said}). Tags need a network and "
+            f"{name}: {getattr(make, '__module__', 'the library').split('.')[0]} could not make it ({checks.printable(said)}). Tags need a network and "
             "download=True; without them name a file: 'open_clip:ARCH/weights.safetensors'."
         ) from error
 
