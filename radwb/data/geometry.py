@@ -7,6 +7,8 @@ from PIL import Image
 
 from radwb.data.fit import FILTERS, Fit
 
+OVERSHOOTING = ("bicubic", "lanczos")
+
 
 def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     """Resize to a square with an antialiasing filter.
@@ -32,12 +34,25 @@ def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
 
 
 def _resample(pixels, source, shape, filter):
-    """Pillow's filters; those that overshoot are held to [0, 1], as an 8-bit picture holds them."""
+    """Pillow's filters; what overshoots is held to [0, 1] after rows and after columns, as 8 bits hold it.
+
+    A film of 8 bits is left to Pillow's own 8-bit filter, as the libraries do it: which axis comes first then matters.
+    """
     top, left, bottom, right = source
-    image = Image.fromarray(pixels)
-    box = (left, top, right, bottom)
-    out = np.asarray(image.resize(shape[::-1], FILTERS[filter], box=box))
-    if filter not in ("bicubic", "lanczos"):
+    height, width = shape
+    if filter not in OVERSHOOTING:
+        return _held(pixels, (width, height), (left, top, right, bottom), filter)
+    levels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    if np.array_equal(levels / np.float32(255), pixels):
+        image = Image.fromarray(levels).resize((width, height), FILTERS[filter], box=(left, top, right, bottom))
+        return np.asarray(image) / np.float32(255)
+    rows = _held(pixels, (width, len(pixels)), (left, 0, right, len(pixels)), filter)
+    return _held(rows, (width, height), (0, top, width, bottom), filter)
+
+
+def _held(pixels, size, box, filter):
+    out = np.asarray(Image.fromarray(pixels).resize(size, FILTERS[filter], box=box))
+    if filter not in OVERSHOOTING:
         return out
     return np.clip(out, min(0, pixels.min()), max(1, pixels.max()))
 

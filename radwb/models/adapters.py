@@ -15,7 +15,17 @@ from radwb import data
 from radwb.models.checks import outline, part, read_json
 from radwb.models.checks import scale as one_a_channel
 from radwb.models.model import Model
-from radwb.models.sources import cached, consent, fill, library_call, licence_of, megabytes, misfits, read_weights, renamed
+from radwb.models.sources import (
+    cached,
+    consent,
+    fill,
+    library_call,
+    licence_of,
+    megabytes,
+    misfits,
+    read_weights,
+    renamed,
+)
 
 XRV_NAMES = {"Effusion": "Pleural Effusion"}  # the rest of TorchXRayVision's names are CheXpert's or have no match
 XRV_SCALE = {"mean": (0.5,), "std": (1 / 2048,)}  # its networks see [-1024, 1024]
@@ -87,11 +97,11 @@ def head_of(net: nn.Module) -> tuple[str, ...]:
 def _other_tags(timm, base):
     """What can't be known of a file without a tag: which of the published ways it was fed."""
     mine = timm.models.get_pretrained_cfg(base)
-    ways = {}
-    for tag in timm.models.list_pretrained(f"{base}.*"):
-        cfg = timm.models.get_pretrained_cfg(tag)
-        ways[tag] = (cfg.mean, cfg.std, cfg.interpolation, cfg.crop_pct, cfg.crop_mode)
-    others = [t for t, way in ways.items() if way != (mine.mean, mine.std, mine.interpolation, mine.crop_pct, mine.crop_mode)]
+    if mine is None:
+        return
+    tags = {tag: timm.models.get_pretrained_cfg(tag) for tag in timm.models.list_pretrained(f"{base}.*")}
+    keys = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    others = [tag for tag, cfg in tags.items() if any(getattr(cfg, k) != getattr(mine, k) for k in keys)]
     if others:
         yield (f"fed as timm's {base}.{mine.tag}; a file doesn't say, and weights of {', '.join(others[:3])} are fed "
                f"otherwise: for those name the tag, timm:{others[0]}/FILE")  # fmt: skip
@@ -201,7 +211,8 @@ def xrv_model(arch: str, state: dict, name: str) -> Model:
     net.op_threshs = None  # else its forward gives calibrated scores, and `classify` promises logits
     size = about["input_resolution"]
     findings = [XRV_NAMES.get(p, p.replace("_", " ")) for p in about["labels"]]
-    return Model(net, name, "image", size, 1, **XRV_SCALE, fit=data.Fit("crop", filter="gaussian"), grid=(size // 32, size // 32),
+    fit = data.Fit("crop", filter="gaussian")
+    return Model(net, name, "image", size, 1, **XRV_SCALE, fit=fit, grid=(size // 32, size // 32),
                  findings=findings, spec={"builder": "xrv", "arch": arch})  # fmt: skip
 
 

@@ -15,7 +15,17 @@ from radwb import data
 from radwb.models.adapters import check_name, grid_of, only_own_size
 from radwb.models.checks import MAX_SIDE, check_config, mapping, outline, part, read_json, whole
 from radwb.models.model import Model
-from radwb.models.sources import cached, consent, fill, library_call, licence_of, megabytes, misfits, quiet, read_weights
+from radwb.models.sources import (
+    cached,
+    consent,
+    fill,
+    library_call,
+    licence_of,
+    megabytes,
+    misfits,
+    quiet,
+    read_weights,
+)
 from radwb.models.text import Bert, WordPieces
 
 CONFIG = "open_clip_config.json"
@@ -134,17 +144,17 @@ def _way_of(arch, file, state, like):
 
 def _ask(arch, file, ways):
     """What a file doesn't say: each way that published weights are fed, with some tags for it."""
-    said = []
+    ways_in_words = []
     for way, tags in ways.items():
         way = json.loads(way)
         activation = "QuickGELU" if way["quick_gelu"] else "GELU"
-        said.append(f"like={tags[0]!r} for {activation} and mean {way['mean'][0]:.3g} (as {', '.join(tags[:4])})")
+        mean = f"{way['mean'][0]:.3g}"
+        ways_in_words.append(f"like={tags[0]!r} for {activation} and mean {mean} (as {', '.join(tags[:4])})")
     if len(ways) == 1:
-        said.append(f"open_clip's own configuration of {arch} has GELU: for weights trained with it name a folder with "
-                    "open_clip_config.json")  # fmt: skip
-    quick = f"{arch}-quickgelu"
+        own = f"open_clip's own configuration of {arch} has GELU: for weights trained with it"
+        ways_in_words.append(f"{own} name a folder with open_clip_config.json")
     return (f"expected to be told how {Path(file).name} was trained, since a file doesn't say and published weights of "
-            f"{arch} differ in it, got nothing. Try {'; '.join(said)}; or the name {quick}, if open_clip has it")  # fmt: skip
+            f"{arch} differ, got nothing. Try {'; '.join(ways_in_words)}")  # fmt: skip
 
 
 def _allow_tag(open_clip, arch, tag, name):
@@ -210,7 +220,7 @@ def open_clip_from_config(config: dict, state: dict, name: str, tokenizer: Path,
         (Path(place) / CONFIG).write_text(json.dumps(config))
         make = partial(library_call, name, download=download)
         build = partial(open_clip.create_model, f"local-dir:{place}", load_weights=False, pretrained_text=False)
-        net = make(outline, build, CONFIG)
+        net = make(outline, partial(build, device="meta"), CONFIG)
         _check_towers(net, state, bert, folder=tokenizer.parent)
         net = make(build)
         words = None if bert is not None else make(open_clip.get_tokenizer, f"local-dir:{place}")
@@ -296,7 +306,8 @@ def _open_clip_model(net, name, tokenizer, spec, licence, cfg):
     fit = data.Fit(FITS[resize], filter="bicubic" if filter == "random" else filter)
     mean, std = (_three(cfg[key]) for key in ("mean", "std"))
     grid = grid_of(net.visual, side)
-    return Model(net, name, "image-text", side, 3, mean, std, fit, grid, spec=spec, tokenizer=tokenizer, licence=licence)
+    about = {"grid": grid, "spec": spec, "tokenizer": tokenizer, "licence": licence}
+    return Model(net, name, "image-text", side, 3, mean, std, fit, **about)
 
 
 def _three(values):

@@ -27,7 +27,7 @@ class Model:
         size: side of the square input, px.
         channels: of the input. One is one; a tower with three gets the grey image three times.
         mean, std: of the input on the scale [0, 1], one value a channel.
-        fit: how a scan is made square: "pad", "crop" or "squash", as a `rw.data.Fit` with its library's filter and margin.
+        fit: how a scan is made square: "pad", "crop" or "squash"; a `rw.data.Fit`.
         grid: (rows, columns) of patch tokens, or of the last feature map.
         spec: JSON-able; what `load` builds the network from.
         tokenizer: texts -> (K, context) ids, for "image-text".

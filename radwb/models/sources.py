@@ -160,8 +160,9 @@ def fill(net: nn.Module, tensors: dict[str, torch.Tensor], source: object, *, he
                          f"{', '.join(others[:4])}{more}")  # fmt: skip
     _check_numbers(net, tensors, source)
     net.load_state_dict({k: v for k, v in tensors.items() if k not in of_head}, strict=False)
-    names = ", ".join(of_head)
-    return [f"the head is not the file's ({names}): its weights are random, the features are the file's"] if names else []
+    if not of_head:
+        return []
+    return [f"the head is not the file's ({', '.join(of_head)}): its weights are random, the features are the file's"]
 
 
 def misfits(net: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
@@ -194,8 +195,9 @@ def library_call(name: str, make: Callable, *args, download: bool = False, **kwa
             return make(*args, **kwargs)
     except Exception as error:  # whatever a library or its downloader throws
         said = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+        library = getattr(make, "__module__", "the library").split(".")[0]
         raise ValueError(
-            f"{name}: {getattr(make, '__module__', 'the library').split('.')[0]} could not make it ({checks.printable(said)}). Tags need a network and "
+            f"{name}: {library} could not make it ({checks.printable(said)}). Tags need a network and "
             "download=True; without them name a file: 'open_clip:ARCH/weights.safetensors'."
         ) from error
 

@@ -8,15 +8,16 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from radwb import data
-from radwb.models.adapters import DENSENETS, DINO, check_name, load_monai, load_timm, load_xrv, monai_model, timm_model, xrv_model
-from radwb.models.clips import (
-    CONFIG,
-    chexzero_model,
-    load_chexzero,
-    load_config_folder,
-    load_open_clip,
-    open_clip_from_config,
-    open_clip_model,
+from radwb.models.adapters import (
+    DENSENETS,
+    DINO,
+    check_name,
+    load_monai,
+    load_timm,
+    load_xrv,
+    monai_model,
+    timm_model,
+    xrv_model,
 )
 from radwb.models.checks import (
     MAX_REPEATS,
@@ -29,6 +30,15 @@ from radwb.models.checks import (
     printable,
     read_json,
     whole,
+)
+from radwb.models.clips import (
+    CONFIG,
+    chexzero_model,
+    load_chexzero,
+    load_config_folder,
+    load_open_clip,
+    open_clip_from_config,
+    open_clip_model,
 )
 from radwb.models.model import Model
 from radwb.models.sources import fill, misfits, read_plain
@@ -244,7 +254,8 @@ def _adapted(spec, state, name, folder, download):
     if builder == "chexzero":
         return chexzero_model(dict(state), name, folder)
     if builder not in ("timm", "monai", "xrv", "open_clip") or not isinstance(arch, str):
-        raise ValueError(f"expected a builder that radwb has, and its arch, got {str(builder)[:60]!r}, {str(arch)[:60]!r}")
+        got = f"{str(builder)[:60]!r} and {str(arch)[:60]!r}"
+        raise ValueError(f"expected a builder that radwb has and an arch in model.json, got {got}")
     size = spec.get("size")
     size = None if size is None else whole(size, "size", high=MAX_SIDE)
     if builder == "timm":
