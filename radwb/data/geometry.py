@@ -44,10 +44,19 @@ def _resample(pixels, source, shape, filter):
         return _held(pixels, (width, height), (left, top, right, bottom), filter)
     levels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     if np.array_equal(levels / np.float32(255), pixels):
-        image = Image.fromarray(levels).resize((width, height), FILTERS[filter], box=(left, top, right, bottom))
-        return np.asarray(image) / np.float32(255)
+        return _whole_then_cut(levels, source, shape, filter) / np.float32(255)
     rows = _held(pixels, (width, len(pixels)), (left, 0, right, len(pixels)), filter)
     return _held(rows, (width, height), (0, top, width, bottom), filter)
+
+
+def _whole_then_cut(levels, source, shape, filter):
+    """(H, W) uint8 -> the part `source` of it, resized with the rest and then cut to `shape`."""
+    top, left, bottom, right = source
+    (H, W), (height, width) = levels.shape, shape
+    whole = round(W * width / (right - left)), round(H * height / (bottom - top))
+    x, y = round(left * whole[0] / W), round(top * whole[1] / H)
+    image = Image.fromarray(levels).resize(whole, FILTERS[filter])
+    return np.asarray(image)[y : y + height, x : x + width]
 
 
 def _held(pixels, size, box, filter):

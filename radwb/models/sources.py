@@ -170,7 +170,7 @@ def misfits(net: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     needed = net.state_dict()
     wrong = {k: "missing" for k in needed if k not in tensors and not k.endswith("num_batches_tracked")}
     wrong |= {checks.printable(k)[:80]: "unexpected" for k in tensors if k not in needed}
-    for name in needed.keys() & tensors.keys():
+    for name in [n for n in needed if n in tensors]:
         shape, got = tuple(needed[name].shape), tuple(tensors[name].shape)
         if shape != got:
             wrong[name] = f"expected {shape}, got {got}"
