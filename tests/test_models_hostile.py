@@ -104,7 +104,10 @@ def test_a_model_json_that_says_what_cannot_be_is_refused_in_a_sentence(where, v
     refuses(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", "[" * 10**5, '{"spec": ' * 5000, "\ud800", '{"size": ' + "9" * 5000])
+NO_OBJECTS = ["", "[]", "{", "3", "[" * 10**5, '{"spec": ' * 5000, "\ud800", '{"size": ' + "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_OBJECTS)
 def test_a_json_that_is_none_is_refused_whichever_it_is(text, folder):
     for name in ("model.json", "tokenizer.json"):
         before = (folder / name).read_bytes()
@@ -165,11 +168,11 @@ def write_bad(kind, path, net):
         loop["model"] = loop
         torch.save(loop, path)
     elif kind == "nan":
-        torch.save(state | {"conv1.weight": state["conv1.weight"] * float("nan")}, path)
+        torch.save(state | {key: state[key] * float("nan")}, path)
     elif kind == "integers":
-        torch.save(state | {"conv1.weight": state["conv1.weight"].int()}, path)
+        torch.save(state | {key: state[key].int()}, path)
     elif kind == "complex":
-        torch.save(state | {"conv1.weight": state["conv1.weight"].to(torch.complex64)}, path)
+        torch.save(state | {key: state[key].to(torch.complex64)}, path)
     elif kind == "escapes":
         torch.save(state | {"\x1b]0;owned\x07\u202e": torch.zeros(1)}, path)
     elif kind == "bomb":
@@ -220,9 +223,10 @@ def test_shapes_that_ask_for_173_gb_are_refused_before_anything_is_built(tmp_pat
         "except ValueError as error: print(error)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
     )
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=120).stdout
-    said, peak = out.rsplit("\n", 2)[:2]
-    assert "expected at most 32 GiB of weights" in said
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    sentence, peak = out.rsplit("\n", 2)[:2]
+    assert "expected at most 32 GiB of weights" in sentence
     assert int(peak) < 2500  # MiB, most of it torch and MONAI themselves
 
 
@@ -283,9 +287,11 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(sa
             assert np.isfinite(rw.models.embed(model, films)).all()
             model.encode_text(["no effusion"])
         except (ValueError, FileNotFoundError) as error:
-            assert str(error).startswith("expected"), (n, str(error))
-            assert str(error).isprintable(), (n, str(error))
-            refused += 1
+            sentence = str(error)
+        else:
+            sentence = ""
+        assert sentence == "" or (sentence.startswith("expected") and sentence.isprintable()), (n, sentence)
+        refused += sentence != ""
         (folder / name).write_bytes(whole)
     assert refused > 150
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6_000_000  # kB
@@ -312,7 +318,7 @@ def test_a_surname_in_one_patients_twenty_reports_is_not_in_the_runs_tokenizer(t
     assert one.sum() == 20
     table.loc[one, "patient_id"] = "p001"
     table.loc[one, "report"] = "IMPRESSION: Mrs Kowalczyk-Wuttke, 4711234, has a pleural effusion."
-    run = rw.pretrain.fit(table, tmp_path / "run", recipe="clip-tiny", epochs=1, batch=8, shape=TINY)
+    run = rw.pretrain.fit(table=table, out=tmp_path / "run", recipe="clip-tiny", epochs=1, batch=8, shape=TINY)
     text = (run.out / "tokenizer.json").read_text().lower()
     vocabulary = rw.models.Tokenizer.load(run.out / "tokenizer.json").bpe.get_vocab()
     assert "Ġeffusion" in vocabulary

@@ -197,8 +197,8 @@ def library_call(name: str, make: Callable, *args, download: bool = False, **kwa
         said = f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
         library = getattr(make, "__module__", "the library").split(".")[0]
         raise ValueError(
-            f"{name}: {library} could not make it ({checks.printable(said)}). Tags need a network and "
-            "download=True; without them name a file: 'open_clip:ARCH/weights.safetensors'."
+            f"expected a model that {library} can make, got an error for {name} ({checks.printable(said)}). Tags need "
+            "a network and download=True; without them name a file: 'open_clip:ARCH/weights.safetensors'."
         ) from error
 
 

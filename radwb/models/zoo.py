@@ -92,7 +92,7 @@ def load(
         return _load(str(name), download, size, like, heads)
     except (ValueError, FileNotFoundError) as error:
         # names come from users and files: they must not move a terminal
-        if type(error) not in (ValueError, FileNotFoundError):  # a library's own kind
+        if type(error) not in (ValueError, FileNotFoundError) or "expected" not in str(error):  # a library's own
             raise _refused(name, error) from error
         raise type(error)(printable(error)) from error.__cause__
     except Exception as error:  # a damaged file can break a library anywhere
