@@ -91,9 +91,10 @@ def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> 
     """
     gh, gw = values.shape
     (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit)  # fine units: rounding doesn't show
-    # pixels that lie in the box as a whole
-    top, left = math.ceil(y - 1e-6), math.ceil(x - 1e-6)
-    bottom, right = math.floor(y_end + 1e-6), math.floor(x_end + 1e-6)
+    # pixels whose centres lie in the box, and one at least
+    top, left = math.ceil(y - 0.5 - 1e-6), math.ceil(x - 0.5 - 1e-6)
+    bottom = max(top + 1, math.ceil(y_end - 0.5 - 1e-6))
+    right = max(left + 1, math.ceil(x_end - 0.5 - 1e-6))
     high, wide = (y1 - y0) / (y_end - y), (x1 - x0) / (x_end - x)  # of the square's units a pixel
     y0, y1 = y0 + max(0, top - y) * high, y1 - max(0, y_end - bottom) * high
     x0, x1 = x0 + max(0, left - x) * wide, x1 - max(0, x_end - right) * wide
