@@ -2,6 +2,6 @@
 
 from radwb.curate.index import index
 from radwb.curate.sections import sections
-from radwb.curate.split import check_split, split_by_patient
+from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
-__all__ = ["check_split", "index", "sections", "split_by_patient"]
+__all__ = ["check_split", "index", "one_patient_per_image", "sections", "split_by_patient"]
