@@ -125,13 +125,13 @@ def film_keys(paths) -> list[str | None]:
 
 
 def _film_key(path):
-    if not isinstance(path, str | os.PathLike):
+    if path is None or path != path:
         return None
     try:
-        about = os.stat(path)
+        about = os.stat(str(path))
         return f"{about.st_dev}:{about.st_ino}"
     except (OSError, ValueError):
-        return os.path.abspath(os.fspath(path).strip())
+        return os.path.abspath(str(path).strip())
 
 
 def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
