@@ -146,15 +146,9 @@ def show(options, value) -> None:
 
 
 def read_table(path: Path, split: str = "all"):
-    import pandas as pd
+    from radwb import data
 
-    table = pd.read_csv(path, dtype={"patient_id": str, "study_id": str})
-    if split == "all":
-        return table
-    rows = table[table["split"] == split] if "split" in table.columns else table.head(0)
-    if rows.empty:
-        raise ValueError(f"expected rows with split {split!r} in {path.name}, got none. Try --split all.")
-    return rows.reset_index(drop=True)
+    return data.read_table(path, split=None if split == "all" else split)
 
 
 def tour(options) -> int:
