@@ -127,11 +127,14 @@ def film_keys(paths) -> list[str | None]:
 def _film_key(path):
     if path is None or path != path:
         return None
-    try:
-        about = os.stat(str(path))
-        return f"{about.st_dev}:{about.st_ino}"
-    except (OSError, ValueError):
-        return os.path.abspath(str(path).strip())
+    plain = os.path.abspath(str(path).strip())
+    for spelling in (str(path), plain):  # FOLDER/gone/../a.png is a.png, too
+        try:
+            about = os.stat(spelling)
+            return f"{about.st_dev}:{about.st_ino}"
+        except (OSError, ValueError):
+            continue
+    return plain
 
 
 def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
