@@ -12,9 +12,10 @@ from radwb.identifiers import MISSING
 
 
 def caption_of(report: str) -> str:
-    """The text that stands for an image: the impression (as in CheXzero), else the findings, else the report.
+    """The text that stands for an image: the impression (as in CheXzero), else the findings, else what has no heading.
 
-    "" where there is no report: None, NaN, or a text such as "nan" that a missing one has left.
+    "" where nothing is said of the image: no report (None, NaN, or a text such as "nan" that a missing one has left),
+    or nothing but why it was made, what was recommended and who was told.
 
     >>> caption_of("FINDINGS: Sharp angles. IMPRESSION: No effusion.")
     'No effusion.'
@@ -22,12 +23,10 @@ def caption_of(report: str) -> str:
     if is_missing(report):
         return ""
     parts = sections(report)
-    if all(is_missing(part) for part in parts.values()):
-        return ""
-    for name in ("impression", "findings"):
+    for name in ("impression", "findings", "other"):
         if not is_missing(parts[name]):
             return parts[name]
-    return whole(report)
+    return ""
 
 
 def sentences(report: str) -> list[str]:
