@@ -11,20 +11,37 @@ from radwb.curate import check_split, split_by_patient
 from radwb.curate.split import _uniform
 from radwb.identifiers import identifiers, numbered
 
-SEVENS = [7, 7.0, np.int64(7), np.float32(7), "7", "7 ", "\t7", "7.0", "７", "\ufeff7", "7\0", b"7"]
+SEVENS = [
+    7,
+    7.0,
+    np.int64(7),
+    np.float32(7),
+    "7",
+    "7 ",
+    "\t7",
+    "7.0",
+    "７",
+    "\ufeff7",
+    "7\0",
+    b"7",
+]
 NOBODY = [None, np.nan, pd.NA, pd.NaT, "", " ", "nan", "NaN", "None", "<NA>"]
 
 
 def table_of(patients, **columns):
     paths = [f"{n}.png" for n in range(len(patients))]
-    return pd.DataFrame({"path": paths, "patient_id": pd.Series(patients, dtype=object), **columns})
+    return pd.DataFrame(
+        {"path": paths, "patient_id": pd.Series(patients, dtype=object), **columns}
+    )
 
 
 def test_every_spelling_of_seven_is_one_patient():
     assert set(identifiers(SEVENS)) == {"7"}
     assert numbered(SEVENS)[1] == 1
     assert rw.stats.resample_patients(SEVENS)[1].shape[0] == 1
-    assert split_by_patient(table_of(SEVENS), fractions=(1, 0, 0))["patient_id"].unique().tolist() == ["7"]
+    assert split_by_patient(table_of(SEVENS), fractions=(1, 0, 0))[
+        "patient_id"
+    ].unique().tolist() == ["7"]
 
 
 @pytest.mark.parametrize("other", SEVENS[:-1])
@@ -43,16 +60,22 @@ def test_a_patient_under_two_spellings_on_two_sides_is_refused_everywhere(other)
         lambda: rw.pretrain.rows.seen_by_a_run(table, columns=("split",)),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="expected each patient in one part, got 1 of 41") as refused:
+        with pytest.raises(
+            ValueError, match="expected each patient in one part, got 1 of 41"
+        ) as refused:
             call()
         assert "[80, 81]" in str(refused.value)
 
 
-@pytest.mark.parametrize(("one", "other"), [("7", "0007"), ("P7", "p7"), ("P 7", "P7"), ("A-01", "A-1")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("7", "0007"), ("P7", "p7"), ("P 7", "P7"), ("A-01", "A-1")]
+)
 def test_perhaps_one_patient_is_refused_by_rows_and_not_by_name(one, other):
     table = table_of(["secret", one, other], split="train")
     for call in (split_by_patient, check_split, rw.data.check_table):
-        with pytest.raises(ValueError, match=r"got 1 in two that differ .*rows 1 and 2") as refused:
+        with pytest.raises(
+            ValueError, match=r"got 1 in two that differ .*rows 1 and 2"
+        ) as refused:
             call(table)
         assert "secret" not in str(refused.value)
     with pytest.warns(UserWarning, match="rows 1 and 2"):
@@ -80,11 +103,15 @@ def test_the_sides_of_a_cohorts_patients_are_those_they_always_had():
 def test_a_missing_patient_is_refused(nobody):
     table = table_of(["1", "2", nobody], split="train")
     for call in (split_by_patient, check_split, rw.data.check_table):
-        with pytest.raises(ValueError, match="patient_id in every row, got 1 .*one_patient_per_image"):
+        with pytest.raises(
+            ValueError, match="patient_id in every row, got 1 .*one_patient_per_image"
+        ):
             call(table)
 
 
-@pytest.mark.parametrize("lost", [1.2345678901234568e17, np.float32(2**24 + 2), "1.23457E+11"])
+@pytest.mark.parametrize(
+    "lost", [1.2345678901234568e17, np.float32(2**24 + 2), "1.23457E+11"]
+)
 def test_a_number_that_has_lost_digits_is_no_identifier(lost):
     with pytest.raises(ValueError, match="expected identifiers as text"):
         identifiers(["1", lost])
@@ -97,20 +124,33 @@ def test_one_file_is_one_film_however_its_path_is_spelled(tmp_path, monkeypatch)
     (tmp_path / "b.png").write_bytes(b"another")
     (tmp_path / "link.png").symlink_to("a.png")
     os.link("a.png", "twin.png")
-    spellings = ["./a.png", str(tmp_path / "a.png"), "deep/../a.png", "gone/../a.png", "link.png", "twin.png"]
+    spellings = [
+        "./a.png",
+        str(tmp_path / "a.png"),
+        "deep/../a.png",
+        "gone/../a.png",
+        "link.png",
+        "twin.png",
+    ]
     for spelling in spellings:
         table = table_of(["1", "2", "3"], split=["train", "train", "test"])
         table["path"] = ["a.png", "b.png", spelling]
-        with pytest.raises(ValueError, match=r"expected each path once, got 2 rows .*\[0, 2\]"):
+        with pytest.raises(
+            ValueError, match=r"expected each path once, got 2 rows .*\[0, 2\]"
+        ):
             rw.data.check_table(table)
-        with pytest.raises(ValueError, match="expected each film in one part, got 1 of 2"):
+        with pytest.raises(
+            ValueError, match="expected each film in one part, got 1 of 2"
+        ):
             check_split(table)
     assert rw.data.check_table(table.head(2)) is not None
 
 
 def test_a_table_comes_back_from_a_csv_as_it_went(tmp_path, monkeypatch):
     (tmp_path / "films").mkdir()
-    table = table_of(["0007", "0008", None], Edema=[1, 0, np.nan], age_years=[6.5, 70.0, np.nan])
+    table = table_of(
+        ["0007", "0008", None], Edema=[1, 0, np.nan], age_years=[6.5, 70.0, np.nan]
+    )
     table["path"] = ["films/a.png", "films/b.png", "films/c.png"]
     table["study_id"] = ["1.2.840.10", "007", "12345678901234567890"]
     table["accession"] = ["0001", "0002", "3"]
@@ -149,6 +189,8 @@ def test_a_row_without_a_report_has_no_caption_and_teaches_no_word(missing):
     captions = Captions(reports, tokenizer)
     assert captions.texts == ["Effusion.", "Normal."]
     assert captions.ids([0, 2]).tolist() == [0, 1]
-    with pytest.raises(ValueError, match="expected rows with a report, got 1 of 2 without"):
+    with pytest.raises(
+        ValueError, match="expected rows with a report, got 1 of 2 without"
+    ):
         captions.ids([0, 1])
     assert rw.pretrain.caption_of(missing) == ""

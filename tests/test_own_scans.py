@@ -102,7 +102,9 @@ def test_the_readme_leads_from_a_folder_to_scores_and_maps(fill, tmp_path, monke
     assert (row["positives"], row["note"]) == (0, "no labelled image")
 
 
-def test_the_readme_leads_from_labels_to_intervals_by_patient(tmp_path, monkeypatch, capsys):
+def test_the_readme_leads_from_labels_to_intervals_by_patient(
+    tmp_path, monkeypatch, capsys
+):
     (tmp_path / "inbox").mkdir()
     png_beside_labels(tmp_path / "inbox")
     labels = pd.read_csv(tmp_path / "inbox" / "labels.csv", dtype=str)
@@ -133,7 +135,9 @@ def test_without_patients_an_auroc_has_no_interval_until_one_asks_for_it(known):
         assert np.isnan([row["low"], row["high"]]).all()
         assert row["note"] == "no interval: 60 of 60 images without a patient_id"
     again = rw.probe.Scores.of(s[:, None] + 1, table, ["Edema"])
-    assert "60 of 60 images without a patient_id" in str(scores.against(again, ("a", "b")))
+    assert "60 of 60 images without a patient_id" in str(
+        scores.against(again, ("a", "b"))
+    )
     for split in (rw.curate.split_by_patient, rw.data.check_table):
         with pytest.raises(ValueError, match="one_patient_per_image"):
             split(table)
@@ -147,7 +151,9 @@ def test_one_unknown_patient_takes_the_interval_of_all_statistics():
     y = np.tile([0, 1], 30)
     s = np.linspace(0, 1, 60)
     patients = [None, *range(59)]
-    assert rw.stats.clustered_auroc(y, s, patients)["note"].startswith("no interval: 1 of 60 images")
+    assert rw.stats.clustered_auroc(y, s, patients)["note"].startswith(
+        "no interval: 1 of 60 images"
+    )
     assert np.isnan(rw.stats.compare(y, s, patients, names=("a", "b")).low)
     assert np.isnan(rw.stats.ratio(s, s + 1, patients)["low"])
     with pytest.warns(UserWarning, match="1 of 60 rows without a patient_id"):
@@ -157,7 +163,9 @@ def test_one_unknown_patient_takes_the_interval_of_all_statistics():
 
 
 def test_known_patients_stay_where_the_others_are_their_own():
-    table = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "patient_id": ["7", None, " "]})
+    table = pd.DataFrame(
+        {"path": ["a.png", "b.png", "c.png"], "patient_id": ["7", None, " "]}
+    )
     names = rw.curate.one_patient_per_image(table)["patient_id"]
     assert names[0] == "7"
     assert names.is_unique
@@ -168,15 +176,26 @@ def test_labels_meet_their_films_however_the_path_is_written(tmp_path, monkeypat
     unlabelled_png(tmp_path)
     table = rw.curate.films(rw.curate.index(tmp_path))
     written = ["0.png", f"{tmp_path}/1.png", f"{tmp_path}/x/../2.png", "other.png"]
-    rows = pd.DataFrame({"path": written, "patient_id": ["0007", "7a", "7b", "8"], "Edema": [1, 0, 1, 0]})
+    rows = pd.DataFrame(
+        {
+            "path": written,
+            "patient_id": ["0007", "7a", "7b", "8"],
+            "Edema": [1, 0, 1, 0],
+        }
+    )
     rows.to_csv(tmp_path / "labels.csv", index=False)
     monkeypatch.chdir("/")
-    with pytest.warns(UserWarning, match="9 of 12 films have no row in labels.csv, and 1 of its 4 rows no film"):
+    with pytest.warns(
+        UserWarning,
+        match="9 of 12 films have no row in labels.csv, and 1 of its 4 rows no film",
+    ):
         labelled = rw.curate.with_labels(table, tmp_path / "labels.csv")
     by_name = labelled.set_index(labelled["path"].map(lambda path: Path(path).name))
     assert by_name.loc[["0.png", "1.png", "2.png"], "Edema"].tolist() == [1, 0, 1]
     assert by_name.loc["0.png", "patient_id"] == "0007"
     assert by_name["Edema"].notna().sum() == 3
-    pd.concat([rows, rows.head(1).assign(Edema=0)]).to_csv(tmp_path / "labels.csv", index=False)
+    pd.concat([rows, rows.head(1).assign(Edema=0)]).to_csv(
+        tmp_path / "labels.csv", index=False
+    )
     with pytest.raises(ValueError, match="expected one row a film"):
         rw.curate.with_labels(table, tmp_path / "labels.csv")

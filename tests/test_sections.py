@@ -55,7 +55,11 @@ def test_a_heading_is_known_however_it_is_written(report):
 
 def test_headings_of_one_line_in_title_case():
     report = "Indication: Cough Comparison: None Technique: PA Findings: Clear. Impression: Normal."
-    assert said(report) == CLEAR | {"indication": "Cough", "comparison": "None", "technique": "PA"}
+    assert said(report) == CLEAR | {
+        "indication": "Cough",
+        "comparison": "None",
+        "technique": "PA",
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,13 @@ def test_no_word_of_a_real_report_is_lost_but_its_headings():
         parts = sections(report)
         assert tuple(parts) == NAMES
         lost += words(report) - words(" ".join(parts.values()))
-    assert set(lost) == {"findings", "impression", "indication", "comparison", "history"}
+    assert set(lost) == {
+        "findings",
+        "impression",
+        "indication",
+        "comparison",
+        "history",
+    }
 
 
 def words(text):
@@ -127,7 +137,16 @@ def words(text):
 
 @pytest.mark.parametrize(
     "junk",
-    ["FINDINGS AND ", "FINDINGS ", "**", " \t", "Findings\n", "- ", "impression / ", "a. "],
+    [
+        "FINDINGS AND ",
+        "FINDINGS ",
+        "**",
+        " \t",
+        "Findings\n",
+        "- ",
+        "impression / ",
+        "a. ",
+    ],
 )
 def test_a_long_text_of_half_headings_takes_no_longer_than_its_length(junk):
     start = time.process_time()

@@ -24,16 +24,27 @@ def films(index: pd.DataFrame) -> pd.DataFrame:
     """
     absent = [c for c in ("refused", "frames") if c not in index.columns]
     if absent:
-        raise ValueError(f"expected an index, got a table without {absent}. Try rw.curate.index(folder).")
+        raise ValueError(
+            f"expected an index, got a table without {absent}. Try rw.curate.index(folder)."
+        )
     refused = index["refused"].fillna("") != ""
     several = ~refused & (index["frames"] != 1)
     table = index[~refused & ~several].reset_index(drop=True)
-    reasons = {"refused (column refused says why)": refused, "of several frames": several}
+    reasons = {
+        "refused (column refused says why)": refused,
+        "of several frames": several,
+    }
     counted = [f"{rows.sum()} {why}" for why, rows in reasons.items() if rows.any()]
     if table.empty:
-        raise ValueError(f"expected films, got none in {len(index)} files: {', '.join(counted) or 'no file'}.")
+        raise ValueError(
+            f"expected films, got none in {len(index)} files: {', '.join(counted) or 'no file'}."
+        )
     if counted:
-        warnings.warn(f"{len(index) - len(table)} of {len(index)} files are left out: {', '.join(counted)}.", stacklevel=2)
+        left_out = len(index) - len(table)
+        warnings.warn(
+            f"{left_out} of {len(index)} files are left out: {', '.join(counted)}.",
+            stacklevel=2,
+        )
     return table
 
 
@@ -55,12 +66,18 @@ def with_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
     """
     rows = read_table(labels)
     if "path" not in rows.columns:
-        raise ValueError(f"expected a column path, got {list(rows.columns)}. Try to name the column of files so.")
+        raise ValueError(
+            f"expected a column path, got {list(rows.columns)}. Try to name the column of files so."
+        )
     places = _places(table["path"], rows["path"])
     known = [place for place in places if place >= 0]
     if len(set(known)) < len(known):
-        raise ValueError(f"expected one row a film, got {len(known) - len(set(known))} rows more. Try drop_duplicates.")
-    named = rows.iloc[[n for n, place in enumerate(places) if place >= 0]].drop(columns="path")
+        raise ValueError(
+            f"expected one row a film, got {len(known) - len(set(known))} rows more. Try drop_duplicates."
+        )
+    named = rows.iloc[[n for n, place in enumerate(places) if place >= 0]].drop(
+        columns="path"
+    )
     named.index = table.index[known]
     unlabelled, unused = len(table) - len(known), len(rows) - len(known)
     if unlabelled or unused:
@@ -72,8 +89,12 @@ def with_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
     out = table.copy()
     for column in named.columns:
         values = named[column].reindex(table.index)
-        before = table[column] if column in table.columns else pd.Series(np.nan, table.index)
-        out[column] = values if before.isna().all() else values.where(values.notna(), before)
+        before = (
+            table[column] if column in table.columns else pd.Series(np.nan, table.index)
+        )
+        out[column] = (
+            values if before.isna().all() else values.where(values.notna(), before)
+        )
     return out
 
 

@@ -77,7 +77,9 @@ def _any_of(headings: str, spelt=str) -> str:
     words = set(headings.split("|"))
     words |= {_plain(word) for word in words}
     longest_first = sorted(words, key=len, reverse=True)
-    one = "|".join(re.escape(spelt(word)).replace(r"\ ", r"[ \t]+") for word in longest_first)
+    one = "|".join(
+        re.escape(spelt(word)).replace(r"\ ", r"[ \t]+") for word in longest_first
+    )
     number = r"(?:\([sS]\))?(?:[ \t]*#?\d{1,2}(?=[ \t]*[:\n]))?"
     # (?>...): the longest heading or none, so that a long text of half headings takes no longer than another
     one = rf"(?>(?:(?:{spelt(BEFORE)})[ \t]+)?(?:{one}){number})"
@@ -89,7 +91,9 @@ CAPITALS = _any_of("|".join(HEADINGS.values()), str.upper)
 ANY_LETTERS = "(?i:" + _any_of("|".join(HEADINGS.values())) + ")"
 TITLE = "(?i:" + _any_of(WITHIN_A_LINE) + ")"
 # a line, a sentence, or after two blanks
-BEGINS = r"(?:^[ \t*_#>=]*+|(?<=[.!?;\n])[ \t]*+[*_]{0,3}|(?<=[ \t][ \t])[*_]{0,3}(?=\w))"
+BEGINS = (
+    r"(?:^[ \t*_#>=]*+|(?<=[.!?;\n])[ \t]*+[*_]{0,3}|(?<=[ \t][ \t])[*_]{0,3}(?=\w))"
+)
 CAPITAL = r"(?=[A-ZÀ-Þ])"
 # what stands in brackets before the colon, as in COMPARISON (2019):, goes to the text
 COLON = r"(?:[ \t*_]*[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
@@ -138,7 +142,11 @@ def sections(report: str) -> dict[str, str]:
 
 def _in_lines(report):
     """Every kind of line end as one: Windows', old Macs' and HL7's, and its own."""
-    report = unicodedata.normalize("NFC", report).replace("\\.br\\", "\n").replace("\xa0", " ")
+    report = (
+        unicodedata.normalize("NFC", report)
+        .replace("\\.br\\", "\n")
+        .replace("\xa0", " ")
+    )
     return re.sub(r"\r\n?|[\v\f\x85\u2028\u2029]", "\n", report)
 
 
@@ -147,7 +155,9 @@ def _section(heading):
     plain = _plain(heading)
     if plain in SECTION_OF:
         return SECTION_OF[plain]
-    parts = [re.sub(rf"^(?:{BEFORE}) |\s*#?\d+$", "", part) for part in re.split(AND, plain)]
+    parts = [
+        re.sub(rf"^(?:{BEFORE}) |\s*#?\d+$", "", part) for part in re.split(AND, plain)
+    ]
     return min((SECTION_OF.get(part, "other") for part in parts), key=NAMES.index)
 
 
@@ -158,5 +168,7 @@ def _stands_alone(report, match):
         return True
     before = report[max(0, match.start() - NEAR) : match.start()].rstrip(" \t")
     after = report[match.end() : match.end() + NEAR].lstrip()
-    ended = not before.strip() or before.endswith("\n\n") or before.rstrip()[-1] in ".:!?"
+    ended = (
+        not before.strip() or before.endswith("\n\n") or before.rstrip()[-1] in ".:!?"
+    )
     return ended or not after[:1].islower()
