@@ -194,3 +194,43 @@ def test_a_row_without_a_report_has_no_caption_and_teaches_no_word(missing):
     ):
         captions.ids([0, 1])
     assert rw.pretrain.caption_of(missing) == ""
+
+
+def test_a_missing_report_is_not_right_for_another_that_is_missing():
+    """Two films without a report would else be each other's partner."""
+    points = np.eye(4)[[0, 1, 1, 0]]
+    recall = rw.probe.recall_at_k(
+        points, points[::-1], same=["a", "b", None, np.nan], k=(1,)
+    )
+    apart = rw.probe.recall_at_k(
+        points, points[::-1], same=["a", "b", "c", "d"], k=(1,)
+    )
+    pd.testing.assert_frame_equal(recall, apart)
+
+
+def test_a_forest_of_unknown_patients_says_so():
+    scores = rw.probe.Scores.of(
+        np.linspace(0, 1, 20)[:, None],
+        table_of([None] * 20, Edema=[0, 1] * 10),
+        ["Edema"],
+    )
+    figure = rw.show.forest(scores.auroc())
+    assert "20 images; patients not known; 10 positives" in figure.to_json()
+    assert "20 of 20 images without a patient_id" in figure.to_json()
+
+
+def test_a_curated_folder_keeps_its_zeros_on_the_way_through_the_shell(
+    tmp_path, capsys
+):
+    from radwb.cli import main
+
+    table = table_of([f"{n:04d}" for n in range(30)])
+    table.to_csv(tmp_path / "t.csv", index=False)
+    from radwb.cli import read_table
+
+    assert (
+        read_table(tmp_path / "t.csv")["patient_id"].tolist()
+        == table["patient_id"].tolist()
+    )
+    assert main(["probe", "radwb-tiny", str(tmp_path / "t.csv")]) == 1  # no split
+    assert "expected rows with split 'test' in t.csv" in capsys.readouterr().err

@@ -199,3 +199,27 @@ def test_labels_meet_their_films_however_the_path_is_written(tmp_path, monkeypat
     )
     with pytest.raises(ValueError, match="expected one row a film"):
         rw.curate.with_labels(table, tmp_path / "labels.csv")
+
+
+def test_the_shell_splits_films_of_nobody_only_on_request(tmp_path, capsys):
+    from radwb.cli import main
+
+    (tmp_path / "inbox").mkdir()
+    for n in range(60):
+        Image.fromarray(pixels(n)).save(tmp_path / "inbox" / f"{n}.png")
+    (tmp_path / "inbox" / "notes.txt").write_text("hello")
+    call = [
+        "curate",
+        str(tmp_path / "inbox"),
+        "--split",
+        "--out",
+        str(tmp_path / "t.csv"),
+    ]
+    assert main(call) == 1
+    assert (
+        "patient_id in every row, got 60 of 60 rows without" in capsys.readouterr().err
+    )
+    assert main([*call, "--one-patient-per-image"]) == 0
+    assert "refused: 1" in capsys.readouterr().out
+    table = rw.data.read_table(tmp_path / "t.csv")
+    assert (len(table), table["patient_id"].nunique()) == (60, 60)

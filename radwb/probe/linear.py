@@ -7,6 +7,7 @@ import pandas as pd
 
 from radwb import data
 from radwb.data import Scan
+from radwb.identifiers import numbered
 from radwb.probe.crossed import apart, chosen_penalty, fitted
 from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
@@ -114,11 +115,14 @@ def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
 
     Args:
         images, texts: (N, E) unit vectors, row i of both being one pair.
-        same: (N,) anything hashable; rows with an equal value count as right too (identical reports).
+        same: (N,) texts or numbers; rows with an equal value count as right too (identical reports). A missing one
+            equals no other.
     Returns:
         direction, k, recall, chance (what a random order gives), n.
     """
-    group = np.unique(np.arange(len(images)) if same is None else np.asarray(same).astype(str), return_inverse=True)[1]
+    group, known = numbered(np.arange(len(images)) if same is None else same)
+    missing = group < 0
+    group[missing] = known + np.arange(missing.sum())
     right = group[:, None] == group[None, :]
     sims = images @ texts.T
     rows = [
