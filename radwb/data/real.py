@@ -12,6 +12,7 @@ from radwb.data.fetch import cache_folder, fetch
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, check_table, findings_of
 from radwb.findings import with_parent_masks, with_parents
+from radwb.identifiers import identifiers
 
 SAME_IN_NIH = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pneumonia", "Pneumothorax", "No Finding")
 REAL = ("kermany-16", "kermany", "nih-64", "hannover", "covid-masks", "covid-text")
@@ -60,7 +61,8 @@ def _from_metadata(name: str, folder: Path) -> pd.DataFrame:
     raw = pd.read_csv(folder / "metadata.csv", low_memory=False)
     if name == "covid-text":
         raw = raw[raw["modality"] == "X-ray"].reset_index(drop=True)
-    table = pd.DataFrame({"path": [str(folder / image) for image in raw["image"]], "patient_id": raw["patient_id"]})
+    paths = [str(folder / image) for image in raw["image"]]
+    table = pd.DataFrame({"path": paths, "patient_id": identifiers(raw["patient_id"])})
     table["study_id"] = [Path(image).stem for image in raw["image"]]
     views = {"PA": "PA", "AP": "AP", "AP Supine": "AP", "L": "LATERAL"}
     table["view"] = raw["view"].map(views)

@@ -42,7 +42,7 @@ class Tokenizer:
         trainer = hf.trainers.BpeTrainer(
             vocab_size=vocab_size - 2, special_tokens=[PAD], initial_alphabet=alphabet, show_progress=False
         )
-        bpe.train_from_iterator(sorted(str(t) for t in texts), trainer)
+        bpe.train_from_iterator(sorted(t for t in texts if isinstance(t, str)), trainer)
         bpe.add_special_tokens([START, END])
         return cls(bpe, context=context)
 

@@ -174,7 +174,7 @@ class Loop:
         names = [str(n) for n in about.get("path", about.get("key", about.index))]
         path = stop.save_bad_batch(self.job.out, self.rank, images, rows, names)
         where = f"step {step} (epoch {self.queue.epoch(step)})"
-        raise stop.not_a_number(loss, where, path, rows, names, self.lr)
+        raise stop.not_a_number(loss, where, path, rows, self.lr)
 
     def _seconds(self, here=False):
         spent = time.perf_counter() - self.began

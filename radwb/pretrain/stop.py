@@ -39,8 +39,8 @@ def save_bad_batch(out: Path, rank: int, images, rows: np.ndarray, names: list[s
     return path
 
 
-def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, names: list[str], lr: float):
+def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: float):
     shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
     return FloatingPointError(f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
-                              f"split, {names[0]} first. Try lr={lr / 3:.0e}, precision='32-true', or look at these "
+                              f"split. Try lr={lr / 3:.0e}, precision='32-true', or look at these "
                               "images.")  # fmt: skip

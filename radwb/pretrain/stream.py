@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -252,6 +253,13 @@ def _told(files) -> dict[str, dict]:
 
 def source(samples: list[dict], paths: dict[str, Path], skipped: list[dict], found: str) -> Shards:
     """An index as a source; samples without a split are for training, and without a patient each is one's own."""
+    unknown = sum("split" in s["row"] and "patient_id" not in s["row"] for s in samples)
+    if unknown:
+        warnings.warn(
+            f"{unknown} of {len(samples)} samples have a split and no patient_id: each is taken for another patient's, "
+            "and nobody can tell whether one is on two sides.",
+            stacklevel=3,
+        )
     rows = [{"split": "train", "patient_id": s["key"]} | s["row"] | {"key": s["key"]} for s in samples]
     rows = pd.DataFrame(rows).assign(path=["{}/{}".format(*s["place"]) for s in samples])
     return Shards(rows, [tuple(s["place"]) for s in samples], paths, skipped, found, samples=samples)

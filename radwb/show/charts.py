@@ -127,6 +127,10 @@ def behind(series: Mapping[str, pd.DataFrame]) -> str:
         words = "images" if column == "n" else column.replace("_", " ")
         if column in table.columns and len(table):
             low, high = int(table[column].min()), int(table[column].max())
+            if column == "patients" and high == 0:
+                parts.append("patients not known")
+            if column.endswith("patients") and high == 0:
+                continue
             parts.append(f"{low:,} {words}" if low == high else f"{low:,} to {high:,} {words} a finding")
     return "; ".join(parts)
 
