@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fast", action="store_true", help="small numbers: a check of the machine, not of the results")
     add("--out", type=Path, help="where to write (default: build/ in the checkout)")
 
-    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00").add_argument
+    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00; saved notebooks hold pixels").add_argument
     add("--port", type=int, default=8888, help="the next free one is taken when it is busy (default 8888)")
     add("--no-browser", action="store_true", help="print the address instead of opening it")
 
