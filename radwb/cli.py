@@ -238,7 +238,18 @@ def simulate(options) -> None:
 def write(table, out: Path | None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out, index=False)
+        table.map(no_formula).to_csv(out, index=False)
+
+
+def no_formula(value):
+    """A text that a spreadsheet would run, such as "=cmd|...", with an apostrophe before it; others as they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "@", "+", "-", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
 
 
 def curate(options) -> None:
