@@ -148,6 +148,13 @@ def test_a_table_in_an_output_stays_a_table():
     assert "onerror" not in page
 
 
+def test_a_tables_own_look_stays_and_no_other():
+    styled = pd.DataFrame({"a": ["b"]}).style.set_properties(**{"text-align": "left"}).to_html()
+    assert "text-align: left" in pages.clean_html(styled)
+    for css in (".legal {display: none}", "#T_a, .legal {color: red}", "#T_a {background: url(http://x)}", "@import 'x'"):
+        assert "style" not in pages.clean_html(f'<style type="text/css">{css}</style><p>a</p>')
+
+
 def test_a_drawing_is_a_picture_and_a_picture_ends_no_attribute():
     svg = pages.output_html(new_output("display_data", {"image/svg+xml": "<svg onload='a()'/>"}))
     assert svg.startswith("<img")

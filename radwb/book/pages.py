@@ -42,6 +42,10 @@ ATTRIBUTES = {
 STYLES = ["background-color", "color", "font-size", "font-weight", "margin-left", "text-align", "width"]
 STYLE = re.compile(r"<style\b.*?</style\s*>", re.IGNORECASE | re.DOTALL)
 # a second wall: of scripts only ours run, no handler, no link to one, and nothing is fetched
+# how pandas aligns and colours its own table, and nothing else of a page
+TABLE_STYLE = re.compile(
+    r'<style type="text/css">\s*(?:#T_\w+(?:\s*,\s*#T_\w+)*\s*\{[\w\s:;#.%,-]*\}\s*)*</style>'
+)
 NONCE = secrets.token_urlsafe(16)  # no output can know it: it is drawn when the pages are made
 POLICY = (
     "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; "
@@ -131,8 +135,10 @@ def words_html(markdown: str) -> str:
 
 def clean_html(text: str) -> str:
     """HTML of a cell with no more than words, tables and pictures: values of files and tables may stand in it."""
+    styles = [block for block in STYLE.findall(text) if TABLE_STYLE.fullmatch(block)]
     text = STYLE.sub("", text)
-    return SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES, styles=STYLES).sanitize_html_tags(text)
+    cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES, styles=STYLES)
+    return "".join(styles) + cleaner.sanitize_html_tags(text)
 
 
 def drawing_html(svg: str) -> str:
