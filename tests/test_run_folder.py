@@ -1,4 +1,4 @@
-"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing deleted, nothing shown to others."""
+"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing deleted or shown."""
 
 import json
 import os
@@ -17,7 +17,15 @@ import radwb as rw
 from radwb.pretrain import lock
 from radwb.pretrain import run as runs
 
-SHAPE = {"width": 32, "heads": 1, "layers": 1, "embed": 16, "text_width": 32, "text_heads": 1, "text_layers": 1}
+SHAPE = {
+    "width": 32,
+    "heads": 1,
+    "layers": 1,
+    "embed": 16,
+    "text_width": 32,
+    "text_heads": 1,
+    "text_layers": 1,
+}
 HOW = dict(size=32, batch=8, epochs=2, shape=SHAPE, save_every=1, precision="32-true")
 
 
@@ -31,7 +39,14 @@ def table(tmp_path_factory):
         pixels = np.random.default_rng(i).integers(0, 255, (32, 32), np.uint8)
         Image.fromarray(pixels).save(path)
         split = "train" if i < 16 else "val"
-        rows.append({"path": str(path), "patient_id": f"p{i}", "split": split, "report": f"{words[i % 4]} Film {i}."})
+        rows.append(
+            {
+                "path": str(path),
+                "patient_id": f"p{i}",
+                "split": split,
+                "report": f"{words[i % 4]} Film {i}.",
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -61,7 +76,10 @@ DAMAGE = {
     "checkpoint cut": ("checkpoint.safetensors", cut),
     "checkpoint empty": ("checkpoint.safetensors", lambda data: b""),
     "a weight's bit flipped": ("checkpoint.safetensors", flipped),
-    "the step another one": ("checkpoint.safetensors", lambda d: d.replace(b'\\"step\\": 2', b'\\"step\\": 1', 1)),
+    "the step another one": (
+        "checkpoint.safetensors",
+        lambda d: d.replace(b'\\"step\\": 2', b'\\"step\\": 1', 1),
+    ),
     "config cut": ("config.json", cut),
     "config empty": ("config.json", lambda data: b""),
     "config a list": ("config.json", lambda data: b"[1]"),
@@ -70,13 +88,18 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-def test_a_damaged_file_is_one_sentence_and_no_obstacle_to_starting_anew(table, tmp_path, kind):
+def test_a_damaged_file_is_one_sentence_and_no_obstacle_to_starting_anew(
+    table, tmp_path, kind
+):
     name, spoil = DAMAGE[kind]
     out = stopped(table, tmp_path / "a")
     before = (out / name).read_bytes()
     (out / name).write_bytes(spoil(before))
     assert (out / name).read_bytes() != before
-    with pytest.raises(ValueError, match=rf"{name} as fit wrote it, got a damaged one .*Try resume=False") as caught:
+    with pytest.raises(
+        ValueError,
+        match=rf"{name} as fit wrote it, got a damaged one .*Try resume=False",
+    ) as caught:
         rw.pretrain.fit(table, out=out, **HOW)
     assert "\n" not in str(caught.value)
     again = rw.pretrain.fit(table, out=out, resume=False, **HOW)
@@ -119,17 +142,23 @@ def other_film(table):
 def test_what_differs_from_the_stopped_run_is_named(table, tmp_path, capsys, what):
     stopped(table, tmp_path / "a")
     rw.pretrain.fit(out=tmp_path / "a", **(HOW | {"epochs": 2} | CHANGES[what](table)))
-    line = next(text for text in capsys.readouterr().out.splitlines() if "started anew" in text)
+    line = next(
+        text for text in capsys.readouterr().out.splitlines() if "started anew" in text
+    )
     assert what in line.partition("changed: ")[2].partition(")")[0]
     assert "order of rows" not in line or what == "order of rows"
 
 
-def test_shards_of_other_bytes_are_other_data_even_where_shards_json_is_old(table, tmp_path, capsys):
+def test_shards_of_other_bytes_are_other_data_even_where_shards_json_is_old(
+    table, tmp_path, capsys
+):
     rw.data.write_shards(table, tmp_path / "shards", per_shard=8)
     how = HOW | {"shards": tmp_path / "shards"}
     stopped(None, tmp_path / "a", **how)
     old = (tmp_path / "shards" / "shards.json").read_bytes()
-    rw.data.write_shards(table.assign(report="Quite another."), tmp_path / "shards", per_shard=8)
+    rw.data.write_shards(
+        table.assign(report="Quite another."), tmp_path / "shards", per_shard=8
+    )
     (tmp_path / "shards" / "shards.json").write_bytes(old)
     rw.pretrain.fit(out=tmp_path / "a", **how)
     assert "changed: " in capsys.readouterr().out
@@ -138,9 +167,14 @@ def test_shards_of_other_bytes_are_other_data_even_where_shards_json_is_old(tabl
 def test_no_run_is_ever_deleted(table, tmp_path):
     lost = []
     for lr in (1e-3, 2e-3, 3e-3):
-        run = rw.pretrain.fit(table, out=tmp_path / "a", **(HOW | {"lr": lr, "epochs": 1}))
+        run = rw.pretrain.fit(
+            table, out=tmp_path / "a", **(HOW | {"lr": lr, "epochs": 1})
+        )
         lost.append(weights(run))
-    kept = [rw.pretrain.Run(tmp_path / name) for name in ("a.previous-1", "a.previous-2", "a")]
+    kept = [
+        rw.pretrain.Run(tmp_path / name)
+        for name in ("a.previous-1", "a.previous-2", "a")
+    ]
     for before, run in zip(lost, kept, strict=True):
         assert all(torch.equal(v, before[k]) for k, v in weights(run).items())
 
@@ -160,7 +194,9 @@ def test_a_folder_of_ones_own_called_previous_is_passed_over(table, tmp_path, li
 
 
 @pytest.mark.parametrize("resume", [True, False])
-@pytest.mark.parametrize("names", [["thesis.txt"], ["thesis.txt", "config.json"], ["tokenizer.json"]])
+@pytest.mark.parametrize(
+    "names", [["thesis.txt"], ["thesis.txt", "config.json"], ["tokenizer.json"]]
+)
 def test_a_folder_that_is_no_run_is_refused_and_left(table, tmp_path, names, resume):
     (tmp_path / "a").mkdir()
     for name in names:
@@ -179,7 +215,10 @@ def test_a_second_fit_in_a_folder_is_refused_while_the_first_goes_on(table, tmp_
 
     def second(row):
         for how in ({}, {"resume": False}, {"lr": 5e-4}):
-            with pytest.raises(ValueError, match=rf"in use by process {os.getpid()} on .* delete a.lock") as caught:
+            with pytest.raises(
+                ValueError,
+                match=rf"in use by process {os.getpid()} on .* delete a.lock",
+            ) as caught:
                 rw.pretrain.fit(table, out=tmp_path / "a", **(HOW | how))
             refused.append(caught)
 
@@ -197,22 +236,35 @@ def test_the_lock_of_a_dead_process_is_taken_over_and_said(tmp_path, capsys):
     dead = json.loads((tmp_path / "a.lock").read_text())
     with lock.held(tmp_path / "a"):
         assert json.loads((tmp_path / "a.lock").read_text())["pid"] == os.getpid()
-    assert f"process {dead['pid']} on {socket.gethostname()} has ended" in capsys.readouterr().out
+    assert (
+        f"process {dead['pid']} on {socket.gethostname()} has ended"
+        in capsys.readouterr().out
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_holds_nothing(tmp_path):
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "began": 1000.0}  # long before this one began
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "began": 1000.0,
+    }  # long before this one began
     (tmp_path / "a.lock").write_text(json.dumps(holder))
     with lock.held(tmp_path / "a"):
         pass
     assert not (tmp_path / "a.lock").exists()
 
 
-@pytest.mark.parametrize("text", ['{"pid": 1, "host": "elsewhere", "began": 1.0}', "", "{", "[]", '{"pid": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    ['{"pid": 1, "host": "elsewhere", "began": 1.0}', "", "{", "[]", '{"pid": "x"}'],
+)
 def test_a_lock_of_which_nothing_can_be_known_is_respected(tmp_path, text):
     (tmp_path / "a.lock").write_text(text)
-    with pytest.raises(ValueError, match="if that process has ended, delete a.lock"), lock.held(tmp_path / "a"):
+    with (
+        pytest.raises(ValueError, match="if that process has ended, delete a.lock"),
+        lock.held(tmp_path / "a"),
+    ):
         pass
     assert (tmp_path / "a.lock").read_text() == text
 
@@ -233,12 +285,18 @@ def test_a_run_is_readable_by_its_owner_alone(table, tmp_path):
         os.umask(before)
     for folder in (tmp_path / "cut", run.out):
         assert open_to_others(folder) == 0
-        assert [p.name for p in folder.rglob("*") if p.is_file() and open_to_others(p)] == []
-    assert open_to_others(tmp_path / "runs") != 0  # the folder above is its owner's affair
+        assert [
+            p.name for p in folder.rglob("*") if p.is_file() and open_to_others(p)
+        ] == []
+    assert (
+        open_to_others(tmp_path / "runs") != 0
+    )  # the folder above is its owner's affair
 
 
 def test_an_error_numbers_rows_and_names_no_file(table, tmp_path):
-    model = rw.models.clip_tiny(rw.models.Tokenizer.train(table["report"]), shape=SHAPE | {"size": 32})
+    model = rw.models.clip_tiny(
+        rw.models.Tokenizer.train(table["report"]), shape=SHAPE | {"size": 32}
+    )
     with torch.no_grad():
         model.net.ln_final.weight[0] = float("nan")
     broken = rw.models.save(model, tmp_path / "broken")

@@ -20,7 +20,15 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from hostile import ALL, MARKUP, OURS_IN_WIDGETS, PAYLOAD, hostile_dicom, raw_markup, strings
+from hostile import (
+    ALL,
+    MARKUP,
+    OURS_IN_WIDGETS,
+    PAYLOAD,
+    hostile_dicom,
+    raw_markup,
+    strings,
+)
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import radwb as rw
@@ -42,9 +50,13 @@ SCAN = Scan(
 )
 BADGE = Badge({ALL: False}, 8)
 MAP = Map(MASK * 1.0, ALL, 0, None, ALL, ALL, badge=BADGE)
-VALUES = pd.DataFrame({"finding": [ALL, "B"], "auroc": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]})
+VALUES = pd.DataFrame(
+    {"finding": [ALL, "B"], "auroc": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]}
+)
 VALUES["note"] = VALUES["group"] = ALL
-LOG = pd.DataFrame({"step": [1, 2], "epoch": [0, 0], f"loss {ALL}": [2.0, 1.0], "loss": [1.0, 2.0]})
+LOG = pd.DataFrame(
+    {"step": [1, 2], "epoch": [0, 0], f"loss {ALL}": [2.0, 1.0], "loss": [1.0, 2.0]}
+)
 WORDS = dict(title=ALL, caption=ALL)
 
 
@@ -96,7 +108,9 @@ def test_every_public_figure_is_among_them():
 def in_a_notebook(monkeypatch):
     pytest.importorskip("ipyniivue")
     viewer = sys.modules["radwb.show.volume"]  # rw.show.volume is the function
-    monkeypatch.setattr(viewer, "_missing", lambda name: "" if name == "ipyniivue" else "no")
+    monkeypatch.setattr(
+        viewer, "_missing", lambda name: "" if name == "ipyniivue" else "no"
+    )
 
 
 def test_words_of_others_are_letters_in_the_volume_widget(in_a_notebook):
@@ -105,7 +119,9 @@ def test_words_of_others_are_letters_in_the_volume_widget(in_a_notebook):
     assert "<" not in OURS_IN_WIDGETS.sub("", text)
 
 
-def test_a_series_whose_header_holds_a_script_is_shown_as_letters(in_a_notebook, tmp_path):
+def test_a_series_whose_header_holds_a_script_is_shown_as_letters(
+    in_a_notebook, tmp_path
+):
     scan = rw.data.read(hostile_dicom(tmp_path / "series"))
     view = rw.show.volume(scan, viewer="ipyniivue")
     assert "<img" not in view.widget.children[0].value
@@ -114,7 +130,14 @@ def test_a_series_whose_header_holds_a_script_is_shown_as_letters(in_a_notebook,
 
 def test_the_explorers_script_makes_text_and_never_html():
     code = Path(rw.show.__file__).with_name("explore.js").read_text()
-    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "new Function",
+    ):
         assert way not in code
 
 
@@ -122,7 +145,9 @@ def test_plain_is_whole_short_and_safe_in_an_attribute_and_in_plotly():
     assert plain("a < b & c") == "a &lt; b &amp; c"
     assert not set("<>\"'$") & set(plain(f"{ALL} $\\href{{javascript:1}}{{x}}$ %{{x}}"))
     assert "%{" not in plain("%{customdata}")
-    assert plain("a\x1b[31m\u202eb\nc") == "a [31m b c"  # no terminal codes, no turned direction
+    assert (
+        plain("a\x1b[31m\u202eb\nc") == "a [31m b c"
+    )  # no terminal codes, no turned direction
     assert plain("x" * 10**6) == "x" * LONGEST + " ..."
     assert broken("a<br>b\nc<i>") == "a<br>b<br>c&lt;i&gt;"
 
@@ -149,24 +174,45 @@ def test_a_table_in_an_output_stays_a_table():
 
 
 def test_a_tables_own_look_stays_and_no_other():
-    styled = pd.DataFrame({"a": ["b"]}).style.set_properties(**{"text-align": "left"}).to_html()
+    styled = (
+        pd.DataFrame({"a": ["b"]})
+        .style.set_properties(**{"text-align": "left"})
+        .to_html()
+    )
     assert "text-align: left" in pages.clean_html(styled)
-    for css in (".legal {display: none}", "#T_a, .legal {color: red}", "#T_a {background: url(http://x)}", "@import 'x'"):
-        assert "style" not in pages.clean_html(f'<style type="text/css">{css}</style><p>a</p>')
+    for css in (
+        ".legal {display: none}",
+        "#T_a, .legal {color: red}",
+        "#T_a {background: url(http://x)}",
+        "@import 'x'",
+    ):
+        assert "style" not in pages.clean_html(
+            f'<style type="text/css">{css}</style><p>a</p>'
+        )
 
 
 def test_a_drawing_is_a_picture_and_a_picture_ends_no_attribute():
-    svg = pages.output_html(new_output("display_data", {"image/svg+xml": "<svg onload='a()'/>"}))
+    svg = pages.output_html(
+        new_output("display_data", {"image/svg+xml": "<svg onload='a()'/>"})
+    )
     assert svg.startswith("<img")
     assert "onload" not in svg
-    assert '" onerror' not in pages.output_html(new_output("display_data", {"image/png": 'x" onerror="a()'}))
+    assert '" onerror' not in pages.output_html(
+        new_output("display_data", {"image/png": 'x" onerror="a()'})
+    )
 
 
 def test_a_page_runs_no_script_but_its_own(tmp_path):
     figure = json.loads(FIGURES["scan"]().to_json())
-    figure["layout"]["title"] = {"text": "</script><script>document.title=1</script>"}  # not made by radwb
-    cell = new_code_cell(PAYLOAD, outputs=[new_output("display_data", {pages.PLOTLY: figure})])
-    cell.outputs += [new_output("error", ename=PAYLOAD, evalue=PAYLOAD, traceback=[PAYLOAD])]
+    figure["layout"]["title"] = {
+        "text": "</script><script>document.title=1</script>"
+    }  # not made by radwb
+    cell = new_code_cell(
+        PAYLOAD, outputs=[new_output("display_data", {pages.PLOTLY: figure})]
+    )
+    cell.outputs += [
+        new_output("error", ename=PAYLOAD, evalue=PAYLOAD, traceback=[PAYLOAD])
+    ]
     cell.outputs += [new_output("display_data", {pages.MIME: [[PAYLOAD, PAYLOAD]]})]
     nb = new_notebook(cells=[new_markdown_cell(f"# {PAYLOAD}\n\n{ALL}"), cell])
     pages.write_page(nb, tmp_path / "a.html", title=PAYLOAD)
@@ -194,7 +240,9 @@ def test_the_front_page_shows_a_hostile_tour_as_letters(tmp_path):
     assert "&lt;img src=x" in index
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", '0" onclick="a()', "."])
+@pytest.mark.parametrize(
+    "name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", '0" onclick="a()', "."]
+)
 def test_a_tour_writes_no_page_outside_of_its_gallery(tmp_path, name):
     with pytest.raises(ValueError, match="name of a notebook in tour.json"):
         run.gallery(built(tmp_path, name))
@@ -221,9 +269,14 @@ def test_no_name_reaches_a_shell():
             assert way not in code, (path, way)
 
 
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "@SUM(1)", "+cmd|x", "-2+3+cmd|x", "\t=1"])
+@pytest.mark.parametrize(
+    "text", ["=cmd|' /C calc'!A0", "@SUM(1)", "+cmd|x", "-2+3+cmd|x", "\t=1"]
+)
 def test_a_header_is_no_formula_in_a_written_table(tmp_path, text):
-    cli.write(pd.DataFrame({"modality": [text], "patient_id": ["-12"], "label": [-1.0]}), tmp_path / "a.csv")
+    cli.write(
+        pd.DataFrame({"modality": [text], "patient_id": ["-12"], "label": [-1.0]}),
+        tmp_path / "a.csv",
+    )
     back = pd.read_csv(tmp_path / "a.csv", dtype=str).iloc[0]
     assert back["modality"] == "'" + text
     assert back["patient_id"] == "-12"
@@ -242,10 +295,16 @@ def test_the_cache_is_its_owners_alone(tmp_path, monkeypatch):
     assert made
     assert any(open_to_others(path) == 0 for path in outer)
     for path in (p for p in made if any(c.is_file() for c in p.iterdir())):
-        assert any(open_to_others(p) == 0 for p in (path, *path.parents) if tmp_path in p.parents), path
+        assert any(
+            open_to_others(p) == 0
+            for p in (path, *path.parents)
+            if tmp_path in p.parents
+        ), path
 
 
-def test_lab_says_that_notebooks_hold_pixels_and_writes_for_the_owner_alone(monkeypatch, capsys):
+def test_lab_says_that_notebooks_hold_pixels_and_writes_for_the_owner_alone(
+    monkeypatch, capsys
+):
     from radwb.book import lab
 
     calls = []

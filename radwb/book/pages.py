@@ -27,10 +27,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 BAR = re.compile(r"\d+%\|")  # a progress bar in text: of use while it moves, noise on a page
 LEGAL = "For teaching and research. Not for clinical use."
 # what words and tables are made of; whatever else a cell's text or HTML holds is shown as letters
-TAGS = (
-    "a abbr b blockquote br caption code col colgroup dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i img input kbd li ol p "
-    "pre small span strong sub sup table tbody td tfoot th thead tr u ul"
-).split()
+TAGS = [
+    "a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd",
+    "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i",
+    "img", "input", "kbd", "li", "ol", "p", "pre", "small", "span", "strong", "sub",
+    "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul",
+]
 ATTRIBUTES = {
     "*": ["class", "id", "style", "title"],
     "a": ["href"],
@@ -193,7 +195,10 @@ def write_index(tour: dict, figures: dict[str, dict | None], folder: Path) -> Pa
 
 def card(note: dict, picture: str | None) -> str:
     name, title = plain(note["name"]), plain(note["title"] or note["name"])
-    image = f'<img alt="a figure of {title}" src="{plain(picture, len(picture))}">' if picture else '<div class="blank"></div>'
+    image = '<div class="blank"></div>'
+    if picture:
+        source = plain(picture, len(picture))
+        image = f'<img alt="a figure of {title}" src="{source}">'
     state = f'<p class="stopped">Stopped in {plain(note["error"])}</p>' if note["error"] else ""
     return (
         f'<article><a href="{name}.html">{image}<h2>{title}</h2></a><p>{plain(note["question"])}</p>{state}'

@@ -85,7 +85,8 @@ def gallery(out: Path) -> Path:
     figures = {}
     for note in tour["notebooks"]:
         if not NAME.fullmatch(note["name"]):
-            raise ValueError(f"expected the name of a notebook in tour.json, such as 03_zero_shot, got {note['name']!r}")
+            expected = "expected the name of a notebook in tour.json, such as 03_zero_shot"
+            raise ValueError(f"{expected}, got {note['name']!r}")
         nb = nbformat.read(out / "executed" / f"{note['name']}.ipynb", as_version=4)
         pages.write_page(nb, out / "gallery" / f"{note['name']}.html", title=note["title"])
         figures[note["name"]] = pages.headline_figure(nb)

@@ -60,7 +60,8 @@ def fit(
     A finished run with the same settings and data is taken as it is; a stopped one goes on from its checkpoint, to the
     weights that it would have had, on as many devices as one likes. With other settings the old folder moves to
     OUT.previous-1, -2 ..., and what differs is said; no run is ever deleted. OUT.lock keeps a second fit out of the
-    folder, which its owner alone can read: it holds reports and pixels. Ctrl-C, a notebook's stop and SIGTERM let the step end and keep it, then raise KeyboardInterrupt.
+    folder, which its owner alone can read: it holds reports and pixels. Ctrl-C, a notebook's stop and SIGTERM let the
+    step end and keep it, then raise KeyboardInterrupt.
 
     Args:
         table: needs path (unless the recipe reads reports alone), patient_id, split, and report or finding columns.

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import psutil
 
-CLOCK_S = 60.0  # a process that began so much later than the lock's has its number by chance
+CLOCK_S = (
+    60.0  # a process that began so much later than the lock's has its number by chance
+)
 
 
 @contextmanager
@@ -56,7 +58,11 @@ def _holder(path: Path) -> dict | None:
     """Who holds a lock; None where the file doesn't say."""
     try:
         holder = json.loads(path.read_text())
-        pid, host, began = int(holder["pid"]), str(holder["host"]), float(holder["began"])
+        pid, host, began = (
+            int(holder["pid"]),
+            str(holder["host"]),
+            float(holder["began"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return {"pid": pid, "host": host, "began": began}
@@ -68,7 +74,9 @@ def _take_over(path: Path, out: Path) -> None:
     if holder is None and not path.exists():
         return
     if holder is None:
-        raise _in_use(path, out, "a process that can't be known, since its lock is damaged")
+        raise _in_use(
+            path, out, "a process that can't be known, since its lock is damaged"
+        )
     who = f"process {holder['pid']} on {holder['host']}"
     if holder["host"] != socket.gethostname():
         raise _in_use(path, out, f"{who}, another machine than this")

@@ -45,5 +45,6 @@ def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: floa
     """The error; it numbers the rows, since file names may name patients and errors end in logs."""
     shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
     return FloatingPointError(f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
-                              f"split; the file has their names. Try lr={lr / 3:.0e}, precision='32-true', or look at these "
+                              "split; the file has their names. "
+                              f"Try lr={lr / 3:.0e}, precision='32-true', or look at these "
                               "images.")  # fmt: skip

@@ -1,4 +1,4 @@
-"""A header, table, report, file name and model name that hold a script: in JupyterLab and in the gallery it doesn't run."""
+"""A script in a header, table, report, file or model name doesn't run in JupyterLab, nor in the gallery."""
 
 import json
 import os
@@ -70,7 +70,9 @@ def ran_a_script(page) -> bool:
 
 
 def write(folder, name, cells):
-    nb = new_notebook(cells=[new_code_cell(c.strip()) for c in cells], metadata={"kernelspec": KERNEL})
+    nb = new_notebook(
+        cells=[new_code_cell(c.strip()) for c in cells], metadata={"kernelspec": KERNEL}
+    )
     nbformat.write(nb, folder / f"{name}.ipynb")
     return (folder / f"{name}.ipynb").relative_to(checkout())
 
@@ -91,10 +93,14 @@ def finish(page):
 
 def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder):  # noqa: F811
     cells = [cell.format(tests=str(TESTS), folder=str(folder)) for cell in SHOWN]
-    open_in_lab(watched, address, write(folder, "shown", [*cells, 'print("the last", "cell")']))
+    open_in_lab(
+        watched, address, write(folder, "shown", [*cells, 'print("the last", "cell")'])
+    )
     finish(watched)
     panel = watched.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
-    panel.locator(".widget-html", has_text="<img src=x").first.wait_for()  # it is shown, as letters
+    panel.locator(
+        ".widget-html", has_text="<img src=x"
+    ).first.wait_for()  # it is shown, as letters
     panel.locator(".rx-position", has_text="<img src=x").wait_for()
     assert "Traceback" not in panel.inner_text()
     assert not ran_a_script(watched)
@@ -103,7 +109,9 @@ def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder)
 def test_lab_would_run_the_script_if_it_came_through(address, watched, folder):  # noqa: F811
     """The control: what the widget's HTML held before."""
     raw = f"import ipywidgets\nipywidgets.HTML({PAYLOAD!r})"
-    open_in_lab(watched, address, write(folder, "raw", [raw, 'print("the last", "cell")']))
+    open_in_lab(
+        watched, address, write(folder, "raw", [raw, 'print("the last", "cell")'])
+    )
     finish(watched)
     assert ran_a_script(watched)
 
@@ -111,14 +119,27 @@ def test_lab_would_run_the_script_if_it_came_through(address, watched, folder): 
 @pytest.fixture
 def gallery(tmp_path):
     """Pages of a notebook whose every kind of output holds the script, made as the tour makes them."""
-    figure = json.loads(rw.show.bars(pd.DataFrame({"a": [ALL], "b": [1]}), x="a", y="b", title=ALL).to_json())
+    figure = json.loads(
+        rw.show.bars(
+            pd.DataFrame({"a": [ALL], "b": [1]}), x="a", y="b", title=ALL
+        ).to_json()
+    )
     foreign = json.loads(json.dumps(figure))
     foreign["layout"]["title"] = {"text": ALL}
     styled = pd.DataFrame({ALL: [ALL]}).style.to_html()
-    forms = {"text/html": styled, "text/markdown": ALL, "image/svg+xml": f"<svg>{ALL}</svg>", "text/plain": ALL}
+    forms = {
+        "text/html": styled,
+        "text/markdown": ALL,
+        "image/svg+xml": f"<svg>{ALL}</svg>",
+        "text/plain": ALL,
+    }
     cell = new_code_cell(ALL)
-    cell.outputs = [new_output("display_data", {pages.PLOTLY: f}) for f in (figure, foreign)]
-    cell.outputs += [new_output("display_data", {kind: text}) for kind, text in forms.items()]
+    cell.outputs = [
+        new_output("display_data", {pages.PLOTLY: f}) for f in (figure, foreign)
+    ]
+    cell.outputs += [
+        new_output("display_data", {kind: text}) for kind, text in forms.items()
+    ]
     cell.outputs += [new_output("display_data", {pages.MIME: [[ALL, ALL]]})]
     cell.outputs += [new_output("stream", name="stdout", text=ALL)]
     cell.outputs += [new_output("error", ename=ALL, evalue=ALL, traceback=[ALL])]
@@ -136,7 +157,9 @@ def test_no_page_of_the_gallery_runs_a_script_of_its_contents(gallery, watched):
     assert not ran_a_script(watched)
     assert "<img src=x" in watched.locator("article").inner_text()
     watched.locator("article a").click()
-    watched.wait_for_function("document.querySelectorAll('.plotly-graph-div .main-svg').length >= 2")
+    watched.wait_for_function(
+        "document.querySelectorAll('.plotly-graph-div .main-svg').length >= 2"
+    )
     assert not ran_a_script(watched)
     assert "<img src=x" in watched.locator(".plotly-graph-div").first.inner_text()
     assert watched.outside == []
