@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fast", action="store_true", help="small numbers: a check of the machine, not of the results")
     add("--out", type=Path, help="where to write (default: build/ in the checkout)")
 
-    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00").add_argument
+    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00; saved notebooks hold pixels").add_argument
     add("--port", type=int, default=8888, help="the next free one is taken when it is busy (default 8888)")
     add("--no-browser", action="store_true", help="print the address instead of opening it")
 
@@ -233,7 +233,18 @@ def simulate(options) -> None:
 def write(table, out: Path | None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out, index=False)
+        table.map(no_formula).to_csv(out, index=False)
+
+
+def no_formula(value):
+    """A text that a spreadsheet would run, such as "=cmd|...", with an apostrophe before it; others as they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "@", "+", "-", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
 
 
 def curate(options) -> None:

@@ -17,6 +17,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from radwb.data.archive import ArchiveError, unpack
+from radwb.data.private import private_folder
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 CATALOG = tomllib.loads(CATALOG_FILE.read_text("utf-8"))
@@ -76,10 +77,9 @@ def _try(mirror: Callable, name: str, entry: dict, said: list[str]) -> Path | No
     if "digest" not in entry:
         return None
     cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
+    private_folder(cache)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as part:
-        filled = Path(part) / "filled"
-        filled.mkdir()
+        filled = private_folder(Path(part) / "filled")
         try:
             if not mirror(name, entry, filled):
                 return None

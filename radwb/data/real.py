@@ -9,6 +9,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from radwb.data.fetch import cache_folder, fetch
+from radwb.data.private import private_folder
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, check_table, findings_of
 from radwb.findings import with_parent_masks, with_parents
@@ -119,7 +120,7 @@ def _truth_files(name: str, raw: pd.DataFrame, folder: Path) -> list[str | None]
             if drawn:
                 truth[finding] = np.any([np.asarray(Image.open(d).convert("L")) > 0 for d in drawn], axis=0)
         path = cache_folder() / "derived" / name / (Path(row["image"]).stem + ".truth.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         if truth:
             write_truth(with_parent_masks(truth), path)
         paths.append(str(path) if truth else None)

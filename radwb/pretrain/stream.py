@@ -184,10 +184,22 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> dict[str, Path]:
 
 
 def digest(paths: dict[str, Path]) -> str:
-    """What shards.json says of the shards, or else their sizes; a shard that is lost later doesn't change it."""
+    """Of the shards' names and sha256; of one that is lost what shards.json says, so that a loss changes nothing."""
     told = _told(p.with_name("shards.json") for p in paths.values())
-    about = [told[n] if n in told else [n, p.stat().st_size if p.is_file() else None] for n, p in paths.items()]
+    about = []
+    for name, path in tqdm(paths.items(), "checksums of shards", delay=2, leave=False):
+        lost = told.get(name, {}).get("sha256")
+        about.append([name, _sha256(path) if path.is_file() else lost])
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str | None:
+    """None of a file that can't be read: `index` says why."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:

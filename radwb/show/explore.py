@@ -14,7 +14,7 @@ import traitlets
 from PIL import Image, ImageDraw, ImageFont
 
 from radwb.show.images import LUT, MAX_SIDE, blend, extent, outline, shrink
-from radwb.show.theme import FAINT, INK, PLANTED, TRUTH
+from radwb.show.theme import FAINT, INK, LONGEST, PLANTED, TRUTH
 
 LOOK = {"window": 1.0, "level": 0.5, "alpha": 0.75, "truth": True}
 SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
@@ -289,4 +289,4 @@ def _picture(scan, values, look) -> Image.Image:
 
 
 def _write(sheet, place, text, colour):
-    ImageDraw.Draw(sheet).text(place, text, colour, ImageFont.load_default(14))
+    ImageDraw.Draw(sheet).text(place, text[:LONGEST], colour, ImageFont.load_default(14))

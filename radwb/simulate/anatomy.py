@@ -223,12 +223,13 @@ def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM, *, as_sc
         spacing_mm, axis, slab_mm: as in `from_arrays`; the slabs are kept in the cache under `VERSION`.
     """
     from radwb.data import cache_folder, fetch
+    from radwb.data.private import private_folder
 
     whose = "scanned" if as_scanned else "healthy"
     kept = cache_folder() / "anatomy" / f"lidc-ct-{whose}-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-v{VERSION}.npz"
     if not kept.exists():
         anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm, as_scanned)
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(kept.parent)
         temporary = kept.with_name(f"{kept.stem}.{os.getpid()}-{get_ident()}.part.npz")
         np.savez(temporary, slabs=anatomy.slabs.numpy(), half=anatomy.half_mm, lobes=anatomy.lobes,
                  text=json.dumps([anatomy.marks, anatomy.lung_range]))  # fmt: skip
