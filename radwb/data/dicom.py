@@ -11,7 +11,8 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from radwb.data.decode import decode_pixels
-from radwb.data.scan import MAX_PIXELS, MAX_VOXELS, ReadError, Scan, Volume, to_display
+from radwb.data.limits import check_claim, load_dataset, luminance
+from radwb.data.scan import ReadError, Scan, Volume, to_display
 
 NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -20,7 +21,7 @@ VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LAT": "LATER
 
 def load(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
     """Read a data set, with or without preamble, and make sure that its transfer syntax is known."""
-    ds = pydicom.dcmread(path, force=True, stop_before_pixels=not pixels)
+    ds = load_dataset(path, pixels=pixels)
     if not any(k in ds for k in ("SOPClassUID", "Rows", "Modality")) and "MediaStorageSOPClassUID" not in ds.file_meta:
         raise ReadError(f"{path.name}: starts like DICOM, but no (0008,0016) SOPClassUID or (0028,0010) Rows follows")
     if "TransferSyntaxUID" not in ds.file_meta:  # no file meta group: the encoding that parsed is the one in use
@@ -58,13 +59,9 @@ def check_image(ds: pydicom.Dataset, name: str) -> None:
             if keyword == "BitsStored" and "PixelData" not in ds:
                 continue  # float pixel data have none
             raise ReadError(f"{name}: {tag(keyword)} is missing, so that the pixel data can't be understood")
+    check_claim(ds, name)
     rows, columns, frames = int(ds.Rows), int(ds.Columns), int(ds.get("NumberOfFrames") or 1)
-    if min(rows, columns, frames) < 1:
-        raise ReadError(f"{name}: claims an empty image of {frames} x {rows} x {columns}")
     samples = int(ds.get("SamplesPerPixel") or 1)
-    if rows * columns > MAX_PIXELS or frames * rows * columns * samples > MAX_VOXELS:
-        raise ReadError(f"{name}: claims {frames} x {rows} x {columns} pixels, more than the {MAX_PIXELS:,} a frame or "
-                        f"{MAX_VOXELS:,} in all that are read")  # fmt: skip
     if not ds.file_meta.TransferSyntaxUID.is_transfer_syntax:
         raise ReadError(f"{name}: (0002,0010) TransferSyntaxUID {ds.file_meta.TransferSyntaxUID} is not a known one")
     data = next(ds[k].value for k in PIXEL_KEYWORDS if k in ds)
@@ -93,7 +90,7 @@ def to_values(raw: np.ndarray, ds: pydicom.Dataset, name: str) -> np.ndarray:
         raw = apply_color_lut(raw, ds)
     if raw.shape[-1] == 3 and (photometric == "PALETTE COLOR" or int(ds.get("SamplesPerPixel") or 1) == 3):
         top = 2 ** int(ds.BitsStored) - 1 if photometric != "PALETTE COLOR" else np.iinfo(raw.dtype).max
-        return (raw @ np.array([0.299, 0.587, 0.114]) / top).astype(np.float32)
+        return luminance(raw, top)
     if "ModalityLUTSequence" in ds:
         return apply_modality_lut(raw, ds).astype(np.float32)
     slope, intercept = (lookup(ds, k) for k in ("RescaleSlope", "RescaleIntercept"))

@@ -1,14 +1,14 @@
 """One door for files: `read` looks at the content, not at the suffix."""
 
 import json
-import math
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from radwb.data.scan import MAX_PIXELS, ReadError, Scan, Volume
+from radwb.data.limits import check_picture
+from radwb.data.scan import ReadError, Scan, Volume
 
 
 def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, truth: bool = True) -> Scan | Volume:
@@ -99,8 +99,8 @@ def open_image(path: Path) -> Image.Image:
         image = Image.open(path, formats=["PNG", "JPEG"])
     except UnidentifiedImageError:
         raise ReadError(f"{path.name}: starts like a PNG or JPEG, but isn't one") from None
-    if math.prod(image.size) > MAX_PIXELS:
-        raise ReadError(f"{path.name}: claims {image.size[1]} x {image.size[0]} pixels, more than {MAX_PIXELS:,}")
+    columns, rows = image.size
+    check_picture(path.name, rows, columns, len(image.getbands()))
     return image
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MAX_PIXELS, MAX_VOXELS = 200_000_000, 1_500_000_000  # what a file may claim: 13 times a 43 x 35 cm film at 0.1 mm; 6 GB
-
 
 class ReadError(ValueError):
     """A file is refused; the message says which file and why in one sentence."""

@@ -7,7 +7,8 @@ import pydicom
 from tqdm.auto import tqdm
 
 from radwb.data.dicom import check_image, load, lookup, spacing_of, stored_pixels, tag, to_values
-from radwb.data.scan import MAX_VOXELS, ReadError, Volume
+from radwb.data.limits import check_bytes
+from radwb.data.scan import ReadError, Volume
 
 
 def frame_geometry(ds: pydicom.Dataset, frames: int) -> tuple[np.ndarray | None, np.ndarray]:
@@ -62,8 +63,7 @@ def read_series(folder: Path) -> Volume:
                       for k in ("ImagePositionPatient", "ImageOrientationPatient"))  # fmt: skip
     affine, order = stack(places, facing, spacing_of(head), folder.name)
     paths, shape = list(headers), (len(headers), int(head.Rows), int(head.Columns))
-    if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise ReadError(f"{folder.name}: {' x '.join(map(str, shape))} voxels are more than {MAX_VOXELS:,}")
+    check_bytes(folder.name, 4.0 * np.prod(shape, dtype=float), " x ".join(map(str, shape)) + " voxels")
     voxels = np.empty(shape, np.float32)
     for d, n in enumerate(tqdm(order, f"reading {folder.name}", delay=2, leave=False)):
         ds = load(paths[n])
