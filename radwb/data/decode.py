@@ -23,6 +23,8 @@ HELPER_BYTES = 1 << 30  # for Python and its libraries, beside the limit on a fi
 _lock = threading.Lock()
 _workers: dict[int, subprocess.Popen] = {}  # idle ones, by process id: a forked child must not share its parent's pipes
 
+_ended: list[subprocess.Popen] = []  # killed, and not yet taken leave of by the system
+
 
 def decode_pixels(ds: pydicom.Dataset, path: str) -> np.ndarray:
     """Stored values (frames?, H, W, samples?) of a data set that was read from `path`.
@@ -114,6 +116,7 @@ def ask_gdcm(path: str, seconds: float) -> np.ndarray:
 
 def start_helper() -> subprocess.Popen:
     """Unbuffered pipes, so that a forked child can't write what its parent began to."""
+    _ended[:] = [worker for worker in _ended if worker.poll() is None]
     return subprocess.Popen(
         [sys.executable, "-P", __file__, str(helper_bytes())],
         stdin=subprocess.PIPE,
@@ -132,9 +135,10 @@ def helper_bytes() -> int:
 
 
 def end_helper(worker: subprocess.Popen) -> None:
+    """It isn't waited for: whoever interrupts has waited long enough."""
     worker.kill()
     close_pipes(worker)
-    worker.wait()
+    _ended.append(worker)
 
 
 def close_pipes(worker: subprocess.Popen) -> None:

@@ -1,5 +1,6 @@
 """One door for files: `read` looks at the content, not at the suffix."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -7,8 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from radwb.data.limits import check_picture
+from radwb.data.limits import check_bytes, check_picture
+from radwb.data.names import local_path, printable
 from radwb.data.scan import ReadError, Scan, Volume
+
+
+MOST_FINDINGS = 16  # bits of a pixel
 
 
 def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, truth: bool = True) -> Scan | Volume:
@@ -31,7 +36,7 @@ def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, 
 
 def read_with_header(path: str | os.PathLike, *, window: tuple | None = None, truth: bool = True) -> tuple:
     """As `read`, and the DICOM data set of a single file, else None; a ReadError carries it as `header`, too."""
-    path, header = Path(path), None
+    path, header = local_path(path), None
     try:
         kind = sniff(path)
         if kind == "dicom":
@@ -49,9 +54,9 @@ def read_with_header(path: str | os.PathLike, *, window: tuple | None = None, tr
             return read_nifti(path), None
         return read_image(path, truth=truth), None
     except Exception as error:  # a damaged file can break a decoder anywhere; the reader gets one sentence
-        text = " ".join(str(error).split())[:500] or type(error).__name__
+        text = printable(" ".join(str(error).split())[:500]) or type(error).__name__
         if not isinstance(error, ReadError):
-            text = f"{path.name}: damaged or not supported ({type(error).__name__}: {text[:300]})"
+            text = f"{printable(path.name)}: damaged or not supported ({type(error).__name__}: {text[:300]})"
         refused = ReadError(text)
         refused.header = header
         raise refused from error
@@ -87,7 +92,7 @@ def read_image(path: Path, *, truth: bool = True) -> Scan:
     """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or 65535), not the image's."""
     with open_image(path) as image:
         about = json.loads(image.info.get("radwb", "{}"))
-        pixels = grey(ImageOps.exif_transpose(image))
+        pixels = upright(image)
     spacing = about.get("spacing_mm")
     sidecar = path.with_suffix(".truth.png")
     masks = read_truth(sidecar) if truth and sidecar.is_file() else {}
@@ -95,13 +100,34 @@ def read_image(path: Path, *, truth: bool = True) -> Scan:
 
 
 def open_image(path: Path) -> Image.Image:
+    return open_picture(path, path.name)
+
+
+def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
     try:
-        image = Image.open(path, formats=["PNG", "JPEG"])
+        image = Image.open(source, formats=["PNG", "JPEG"])
     except UnidentifiedImageError:
-        raise ReadError(f"{path.name}: starts like a PNG or JPEG, but isn't one") from None
+        raise ReadError(f"{name}: starts like a PNG or JPEG, but isn't one") from None
     columns, rows = image.size
-    check_picture(path.name, rows, columns, len(image.getbands()))
+    check_picture(name, rows, columns, len(image.getbands()))
     return image
+
+
+def upright(image: Image.Image) -> np.ndarray:
+    """(H, W) float32 in [0, 1], turned as the camera says; the one way from a picture to pixels."""
+    return grey(ImageOps.exif_transpose(image))
+
+
+def decode_picture(data: bytes, name: str) -> np.ndarray:
+    """(H, W) float32 in [0, 1] of a PNG or JPEG in memory, as `read` gives it.
+
+    Raises:
+        ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's damaged.
+    """
+    with open_picture(io.BytesIO(data), name) as image:
+        image.verify()  # raises where a checksum is wrong
+    with open_picture(io.BytesIO(data), name) as image:
+        return upright(image)
 
 
 def grey(image: Image.Image) -> np.ndarray:
@@ -113,12 +139,18 @@ def grey(image: Image.Image) -> np.ndarray:
 
 def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb" text."""
-    with open_image(Path(path)) as image:
+    path = local_path(path)
+    with open_image(path) as image:
         findings = json.loads(image.info.get("radwb", "{}")).get("findings")
-        if not findings:
-            raise ReadError(f"{Path(path).name}: expected a PNG with a radwb text that names its findings, got none")
+        if not isinstance(findings, list) or not 0 < len(findings) <= MOST_FINDINGS:
+            raise ReadError(
+                f"{path.name}: expected a PNG with a radwb text that names 1 to {MOST_FINDINGS} findings, got none"
+            )
+        check_bytes(path.name, image.width * image.height * (len(findings) + 4), "its masks")
         bits = np.asarray(image)
-    return {finding: (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)}
+    if bits.ndim != 2:
+        raise ReadError(f"{path.name}: expected a grey bitmask, got {image.mode}")
+    return {str(finding): (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)}
 
 
 def write_png(scan: Scan, path: str | os.PathLike) -> Path:
@@ -139,8 +171,8 @@ def write_png(scan: Scan, path: str | os.PathLike) -> Path:
 
 
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
-    if len(truth) > 16:
-        raise ValueError(f"expected at most 16 findings in one truth PNG, got {len(truth)}")
+    if len(truth) > MOST_FINDINGS:
+        raise ValueError(f"expected at most {MOST_FINDINGS} findings in one truth PNG, got {len(truth)}")
     kind = np.uint8 if len(truth) <= 8 else np.uint16
     bits = sum((np.asarray(mask).astype(kind) << kind(k) for k, mask in enumerate(truth.values())), kind(0))
     save_png(bits, {"findings": list(truth)}, path)
