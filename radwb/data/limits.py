@@ -18,7 +18,15 @@ from radwb.data.scan import ReadError
 DEFAULT = 2 << 30
 FRAMES = 100_000  # an hour at 25 a second; each costs a look into the header
 ELEMENT = 512  # bytes that pydicom needs for an element, however short it is
-BULK = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")  # kept as bytes; others become objects
+BULK = (
+    "OB",
+    "OD",
+    "OF",
+    "OL",
+    "OV",
+    "OW",
+    "UN",
+)  # kept as bytes; others become objects
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 GZIP_RATIO = 1032  # deflate can't pack more bytes than that into one
 

@@ -12,7 +12,6 @@ from radwb.data.limits import check_bytes, check_picture
 from radwb.data.names import local_path, printable
 from radwb.data.scan import ReadError, Scan, Volume
 
-
 MOST_FINDINGS = 16  # bits of a pixel
 
 
@@ -124,10 +123,15 @@ def decode_picture(data: bytes, name: str) -> np.ndarray:
     Raises:
         ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's damaged.
     """
-    with open_picture(io.BytesIO(data), name) as image:
-        image.verify()  # raises where a checksum is wrong
+    check_picture_bytes(data, name)
     with open_picture(io.BytesIO(data), name) as image:
         return upright(image)
+
+
+def check_picture_bytes(data: bytes, name: str) -> None:
+    """Raise as `decode_picture` does, without the cost of decoding: by its size and, in a PNG, its checksums."""
+    with open_picture(io.BytesIO(data), name) as image:
+        image.verify()
 
 
 def grey(image: Image.Image) -> np.ndarray:
