@@ -1,6 +1,7 @@
 """DICOM to `Scan` or `Volume`: checks first, then decode, modality LUT, window, inversion, geometry."""
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -168,13 +169,20 @@ def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | Non
     (0018,1164) ImagerPixelSpacing is at the detector, larger than in the patient, so it's never used for it.
     """
     spacing = lookup(ds, "PixelSpacing", frame)
-    if spacing is None or len(spacing) != 2 or not all(0 < float(s) < 1000 for s in spacing):
+    if not isinstance(spacing, (list, tuple, pydicom.multival.MultiValue)) or len(spacing) != 2:
+        return None
+    if not all(0 < float(s) < 1000 for s in spacing):
         return None
     return float(spacing[0]), float(spacing[1])
 
 
 def view_of(ds: pydicom.Dataset) -> str | None:
-    return VIEWS.get(str(ds.get("ViewPosition") or "").strip().upper())
+    try:
+        code = str(ds.get("ViewPosition") or "")
+    except Exception as error:  # bytes that can't be of its type: the image is still good
+        warnings.warn(f"{tag('ViewPosition')} can't be read ({type(error).__name__})", stacklevel=2)
+        return None
+    return VIEWS.get(code.strip().upper())
 
 
 def tag(keyword: str) -> str:

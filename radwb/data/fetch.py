@@ -122,8 +122,9 @@ def _place_in_cache(name: str) -> Iterator[Path]:
 def _verified(filled: Path, name: str, entry: dict) -> Path:
     """Move a folder into the cache when it holds what the catalog pins."""
     got = digest(filled)
-    if got != entry["digest"]:
-        raise FetchError(f"its files don't match the pinned sha256 (expected {entry['digest'][:12]}..., got {got[:12]}...)")
+    expected = entry["digest"]
+    if got != expected:
+        raise FetchError(f"its files don't match the pinned sha256 (expected {expected[:12]}..., got {got[:12]}...)")
     final = cache_folder() / name
     if final.exists():  # damaged, or another process was quicker with the same files
         os.replace(final, filled.parent / "old")

@@ -77,7 +77,7 @@ class Metered(io.BufferedReader):
     def __init__(self, raw, name: str):
         super().__init__(raw)
         self.short_name = name
-        self.reads_left = 2 * max_bytes() // ELEMENT  # a header and a value each
+        self.reads_left = max_bytes() // ELEMENT  # one an element, two with a value
 
     def read(self, size=-1):
         self.reads_left -= 1
