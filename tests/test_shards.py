@@ -202,12 +202,13 @@ def test_members_are_grouped_as_webdataset_groups_them(layout, tmp_path):
     webdataset = pytest.importorskip("webdataset", reason="webdataset, the independent reader, isn't installed")
     path = write_tar(tmp_path / "a.tar", LAYOUTS[layout], links=["a.png", "link.json"])
     theirs = list(webdataset.WebDataset([str(path)], shardshuffle=False, nodesplitter=None))
-    pictures = [s["__key__"] for s in theirs if {"png", "jpg", "jpeg"} & set(s)]
+    shown = [s for s in theirs if {"png", "jpg", "jpeg"} & set(s)]
+    pictures = [s["__key__"] for s in shown]
     bad = []
     rows = list(read_shards([path], on_bad=bad.append))
     assert [row["key"] for row in rows] == pictures
     assert sorted([*pictures, *(b["key"] for b in bad)]) == sorted(s["__key__"] for s in theirs)
-    for row, sample in zip(rows, [s for s in theirs if s["__key__"] in pictures], strict=False):
+    for row, sample in zip(rows, shown, strict=True):
         assert ("patient_id" in row) == ("json" in sample)
     samples, skipped = stream.index({"a.tar": path})
     assert [s["key"] for s in samples] == pictures
