@@ -121,7 +121,8 @@ def check_photometric(ds: pydicom.Dataset, name: str) -> None:
     """Raise unless the photometric interpretation is one that is read, with as many samples as it has."""
     photometric, samples = str(ds.PhotometricInterpretation), int(ds.get("SamplesPerPixel") or 1)
     if photometric not in (*GREY, *COLOURS, "PALETTE COLOR"):
-        raise ReadError(f"{name}: {tag('PhotometricInterpretation')} is {photometric[:40]!r}, which isn't one that is read")
+        got = f"{tag('PhotometricInterpretation')} is {photometric[:40]!r}"
+        raise ReadError(f"{name}: {got}, which isn't one that is read")
     needed = 3 if photometric in COLOURS else 1
     if samples != needed:
         raise ReadError(

@@ -45,7 +45,8 @@ def to_scan(
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    (top, left, bottom, right), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    source, target = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    (top, left, bottom, right), (y0, x0, y1, x1) = source, target
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
     grid = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))

@@ -89,7 +89,10 @@ def place_of(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray | None, tupl
         last = [*(np.array(image.shape[:3]) - 1), 1]
         apart = max(np.linalg.norm((sform - qform) @ corner) for corner in ([0, 0, 0, 1], last))
         if scode == qcode and apart > sizes[0].max():
-            warnings.warn(f"{name}: sform and qform lie up to {apart * unit:.1f} mm apart: sform is taken", stacklevel=5)
+            warnings.warn(
+                f"{name}: sform and qform lie up to {apart * unit:.1f} mm apart: sform is taken",
+                stacklevel=5,
+            )
     scaled = RAS_TO_LPS @ affine * np.array([[unit], [unit], [unit], [1.0]])
     return scaled[:, [*FLIP, 3]], None
 

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from radwb.data.read import grey, read, write_png
+from radwb.data.read import picture, read, write_png
 from radwb.data.scan import ReadError
 from radwb.data.table import check_table
 
@@ -134,5 +134,6 @@ def _row(files):
         raise ReadError(str(files["error"]))
     Image.open(io.BytesIO(files["png"])).verify()  # raises where a checksum is wrong
     with Image.open(io.BytesIO(files["png"])) as image:
-        pixels = np.round(grey(image) * 255).astype(np.uint8)
+        scan = picture(image)
+    pixels = np.round(np.asarray(scan.pixels) * 255).astype(np.uint8)
     return json.loads(files["json"]) | {"report": files["txt"].decode() if "txt" in files else None, "pixels": pixels}

@@ -4,8 +4,10 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_voi
+from pydicom.uid import ExplicitVRBigEndian as BIG
+from pydicom.uid import ExplicitVRLittleEndian
 
 from radwb.data.header import finite, lookup, tag
 from radwb.data.scan import to_display
@@ -44,6 +46,7 @@ class Table:
     data: tuple | bytes
     vr: str
     signed: int
+    big_endian: bool = False
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         item = Dataset()
@@ -51,6 +54,8 @@ class Table:
         item.add_new("LUTData", self.vr, list(self.data) if self.vr == "US" else self.data)
         ds = Dataset()
         ds.VOILUTSequence, ds.PixelRepresentation = [item], self.signed
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = BIG if self.big_endian else ExplicitVRLittleEndian
         whole = np.rint(np.nan_to_num(values)).astype(np.int64)
         return apply_voi(whole, ds).astype(np.float32) / (2 ** self.descriptor[2] - 1)
 
@@ -63,7 +68,12 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
         data = table["LUTData"].value
         data = data if isinstance(data, bytes) else tuple(np.atleast_1d(data).tolist())
         vr = "OW" if isinstance(data, bytes) else "US"
-        return Table(tuple(map(int, table.LUTDescriptor)), data, vr, int(ds.get("PixelRepresentation") or 0))
+        big_endian = ds.file_meta.TransferSyntaxUID == BIG
+        descriptor = tuple(map(int, table.LUTDescriptor))
+        if len(descriptor) != 3 or not 1 <= descriptor[2] <= 16:
+            _warn(f"{tag('LUTDescriptor')} is {descriptor}, not a VOI table's: left out")
+            return None
+        return Table(descriptor, data, vr, int(ds.get("PixelRepresentation") or 0), big_endian)
     if all(lookup(ds, k, frame) is None for k in ("WindowCenter", "WindowWidth")):
         return None
     center, width = finite(ds, "WindowCenter", frame), finite(ds, "WindowWidth", frame)

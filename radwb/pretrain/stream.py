@@ -17,7 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from radwb.data.geometry import to_input
-from radwb.data.read import grey
+from radwb.data.read import picture
 from radwb.pretrain.captions import order
 
 BUFFER = 4096  # samples that a shuffle looks ahead
@@ -102,7 +102,9 @@ class Shards:
             with open(self.paths[name], "rb") as file:
                 file.seek(first)
                 image = Image.open(io.BytesIO(file.read(count)))
-            return np.round(to_input(grey(image), self.size, fit=self.fit) * 255).astype(np.uint8)
+            scan = picture(image)
+            square = to_input(scan.pixels, self.size, fit=self.fit, aspect=scan.aspect)
+            return np.round(square * 255).astype(np.uint8)
         except DAMAGE as error:
             return error
 
