@@ -70,8 +70,6 @@ def _row(path: Path) -> dict:
             row |= _header(header, notes)
             if image is not None and image.spacing_mm is None:
                 notes.append(_no_spacing(header))
-            if image is not None:
-                notes += _hung_otherwise(image)
     return {**row, **_shape(image), "notes": "; ".join(notes)}
 
 
@@ -96,17 +94,6 @@ def _no_spacing(ds: pydicom.Dataset) -> str:
     why = "is missing" if stated is None else f"is {[str(p) for p in parts(stated)]}"
     at_detector = f"; {parts(imager)} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
     return f"{tag('PixelSpacing')} {why}, so that the spacing is unknown{at_detector}"
-
-
-def _hung_otherwise(image: Scan | Volume) -> list[str]:
-    """A note on a film that is stored mirrored, turned or upside down; the pixels stay as they are stored."""
-    facing = getattr(image, "orientation", None)
-    if image.view not in ("PA", "AP") if isinstance(image, Scan) else True:
-        return []
-    if facing is None or (facing[0][:1], facing[1][:1]) == ("L", "F"):
-        return []
-    stated = "\\".join(facing)
-    return [f"{tag('PatientOrientation')} is {stated}, not L\\F as a film is hung: shown as stored"]
 
 
 def _age_years(text: str, notes: list[str]) -> float:

@@ -57,7 +57,9 @@ def turned(scan: Scan, ds: pydicom.Dataset) -> Scan:
     """A slice with (0020,0037) ImageOrientationPatient as `Volume.slice` shows its series; a film as it's stored."""
     facing = facing_of(ds)
     if facing is None:
-        return replace(scan, orientation=orientation_of(ds))
+        orientation = orientation_of(ds)
+        warn_hung(orientation)
+        return replace(scan, orientation=orientation)
     across, down = facing
     step = scan.spacing_mm or (scan.aspect, 1.0)
     affine = np.eye(4)
@@ -65,6 +67,19 @@ def turned(scan: Scan, ds: pydicom.Dataset) -> Scan:
     plain = Volume(np.asarray(scan.pixels)[None], affine).slice(0, 0, (0, 1))
     spacing = scan.spacing_mm and plain.spacing_mm
     return replace(plain, spacing_mm=spacing, view=scan.view, modality=scan.modality, source=scan.source)
+
+
+def warn_hung(orientation: tuple[str, str] | None) -> None:
+    """Say when a film is stored mirrored, upside down or on its side: a model is shown it as it's stored."""
+    if orientation is None:
+        return
+    along, down = (direction[0] for direction in orientation)
+    if along in "RHF" or down in "HLR":
+        stated = "\\".join(orientation)
+        warnings.warn(
+            f"{tag('PatientOrientation')} is {stated}, not as a film is hung (L\\F): shown as it's stored",
+            stacklevel=4,
+        )
 
 
 def facing_of(ds: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
@@ -133,30 +148,43 @@ def check_photometric(ds: pydicom.Dataset, name: str) -> None:
 
 def stored_pixels(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     """Decode; the error names the compression, since that is what the reader can do something about."""
+    low = lowest_bit(ds, path.name)
+    stored, syntax = ds.get("BitsStored"), ds.file_meta.TransferSyntaxUID
     try:
+        if low:
+            ds.BitsStored = stored + low  # pydicom leaves out what lies above this many bits
         raw = decode_pixels(ds, path)
     except Exception as error:
-        syntax = ds.file_meta.TransferSyntaxUID.name
-        raise ReadError(f"{path.name}: the pixel data ({syntax}) can't be decoded: {str(error)[:300]}") from error
-    return without_overlay(raw, ds)
+        raise ReadError(f"{path.name}: the pixel data ({syntax.name}) can't be decoded: {str(error)[:300]}") from error
+    finally:
+        if low:
+            ds.BitsStored = stored
+    return without_overlay(raw >> low if low else raw, ds)
+
+
+def lowest_bit(ds: pydicom.Dataset, name: str) -> int:
+    """How many bits lie below those of a pixel: 0 unless (0028,0102) HighBit says otherwise, as in old files."""
+    stored, high = int(ds.get("BitsStored") or 0), ds.get("HighBit")
+    if not stored or high is None or stored - 1 == high:
+        return 0
+    if not stored - 1 < high < int(ds.BitsAllocated) or ds.file_meta.TransferSyntaxUID.is_encapsulated:
+        raise ReadError(f"{name}: (0028,0102) HighBit is {high}, expected {stored - 1}, one below BitsStored {stored}")
+    return high - stored + 1
 
 
 def without_overlay(raw: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """Only the bits that (0028,0101) BitsStored names: those above and below may hold an overlay."""
-    size, stored = 8 * raw.itemsize, int(ds.get("BitsStored") or 0)
-    high = int(ds.get("HighBit") or stored - 1)
-    if raw.dtype.kind not in "iu" or ds.PhotometricInterpretation in COLOURS or not 0 < stored < size:
+    """Only the bits that (0028,0101) BitsStored names, since those above may hold an overlay.
+
+    pydicom's later releases do so themselves; then this costs no memory.
+    """
+    stored, signed = int(ds.get("BitsStored") or 0), raw.dtype.kind == "i"
+    if raw.dtype.kind not in "iu" or not 0 < stored < 8 * raw.itemsize or ds.PhotometricInterpretation in COLOURS:
         return raw
-    if not stored - 1 <= high < size:
-        high = stored - 1
-    kept = (raw << (size - 1 - high)) >> (size - stored)  # of a signed type the sign is spread again
-    declared = any(elem.tag.group & 0xFF00 == 0x6000 and elem.tag.element == 0x0102 for elem in ds)
-    if high == stored - 1 and not declared and not np.array_equal(kept, raw):
-        warnings.warn(
-            f"bits above (0028,0101) BitsStored {stored} are set and no overlay (60xx,0102) tells why: left out",
-            stacklevel=3,
-        )
-    return kept
+    top = 2 ** (stored - signed)
+    if raw.max() < top and raw.min() >= -top * signed:
+        return raw
+    unused = 8 * raw.itemsize - stored
+    return (raw << unused) >> unused  # of a signed type the sign is spread again
 
 
 def to_values(raw: np.ndarray, ds: pydicom.Dataset, name: str) -> np.ndarray:
