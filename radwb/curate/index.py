@@ -11,7 +11,8 @@ import pydicom
 from tqdm.auto import tqdm
 
 from radwb.curate.journal import Journal, state_of
-from radwb.data.dicom import lookup, tag, view_of
+from radwb.data.dicom import view_of
+from radwb.data.header import lookup, parts, tag
 from radwb.data.names import local_path, path_text, printable
 from radwb.data.read import read_with_header
 from radwb.data.scan import ReadError, Scan, Volume
@@ -176,16 +177,10 @@ def _syntax_name(ds: pydicom.Dataset) -> str:
 
 
 def _no_spacing(ds: pydicom.Dataset) -> str:
-    stated, imager = lookup(ds, "PixelSpacing"), lookup(ds, "ImagerPixelSpacing")
-    why = "is missing" if stated is None else f"is {_values(stated)}"
-    at_detector = f"; {_values(imager)} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
+    stated, imager = ([str(p) for p in parts(lookup(ds, k))] for k in ("PixelSpacing", "ImagerPixelSpacing"))
+    why = f"is {stated}" if stated else "is missing"
+    at_detector = f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
     return f"{tag('PixelSpacing')} {why}, so that the spacing is unknown{at_detector}"
-
-
-def _values(value) -> list[str]:
-    """A field that should hold several values, and may hold one."""
-    several = isinstance(value, (list, tuple, pydicom.multival.MultiValue))
-    return [str(v) for v in value] if several else [str(value)]
 
 
 def _age_years(text: str, notes: list[str]) -> float:

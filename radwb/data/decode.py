@@ -214,6 +214,8 @@ def _stop() -> None:
     worker = _workers.pop(os.getpid(), None)
     if worker is not None:
         end_helper(worker)
+    for ended in _ended:
+        ended.wait()
 
 
 def _forget() -> None:
@@ -223,6 +225,7 @@ def _forget() -> None:
     for worker in _workers.values():
         close_pipes(worker)
     _workers.clear()
+    _ended.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -238,19 +238,3 @@ def _nifti_header(head: bytes, name: str):
     if 348 not in sizes:
         raise ReadError(f"{name}: expected a NIfTI header of 348 or 540 bytes")
     return nib.Nifti1Header(head[:348], check=False)
-
-
-def float_voxels(image, shape: tuple[int, int, int]) -> np.ndarray:
-    """Voxels of a nibabel image as float32, one slice of the last axis at a time.
-
-    Args:
-        shape: (I, J, K) of the image without its further axes of length 1.
-    Returns:
-        (K, J, I)
-    """
-    further = (0,) * (len(image.shape) - 3)
-    voxels = np.empty(shape[::-1], np.float32)
-    for k in range(shape[2]):
-        plane = image.dataobj[(slice(None), slice(None), k, *further)]
-        voxels[k] = np.asarray(plane, np.float32).T
-    return voxels

@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import re
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from radwb.data.limits import check_bytes, check_picture
 from radwb.data.names import local_path, printable
-from radwb.data.scan import ReadError, Scan, Volume
+from radwb.data.scan import ReadError, Scan, Volume, lengths
 
 MOST_FINDINGS = 16  # bits of a pixel
 
@@ -75,7 +78,7 @@ def sniff(path: Path) -> str:
         raise ReadError(f"{path.name}: the file is empty (0 bytes)")
     if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
         return "image"
-    if head[:2] == b"\x1f\x8b" or head[344:347] in (b"n+1", b"ni1"):
+    if head[:2] == b"\x1f\x8b" or head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2"):
         return "nifti"
     if head[128:132] == b"DICM" or looks_like_data_set(head):
         return "dicom"
@@ -90,12 +93,46 @@ def looks_like_data_set(head: bytes) -> bool:
 def read_image(path: Path, *, truth: bool = True) -> Scan:
     """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or 65535), not the image's."""
     with open_image(path) as image:
-        about = json.loads(image.info.get("radwb", "{}"))
-        pixels = upright(image)
-    spacing = about.get("spacing_mm")
+        scan = picture(image, str(path))
     sidecar = path.with_suffix(".truth.png")
     masks = read_truth(sidecar) if truth and sidecar.is_file() else {}
-    return Scan(pixels, tuple(spacing) if spacing else None, about.get("view"), about.get("modality"), str(path), masks)
+    return replace(scan, truth=masks)
+
+
+def picture(image: Image.Image, source: str = "") -> Scan:
+    """An open PNG or JPEG, from a file or a shard, upright as its EXIF says and with what its radwb text says of it."""
+    about = about_of(image, source)
+    spacing = about.get("spacing_mm")
+    known = lengths(spacing) if spacing is not None else None
+    if spacing is not None and known is None:
+        warnings.warn(f"{source}: spacing_mm is {str(spacing)[:60]}, not two positive lengths: unknown", stacklevel=2)
+    upright = ImageOps.exif_transpose(image)
+    names = (about.get(key) for key in ("view", "modality"))
+    view, modality = (name if isinstance(name, str) else None for name in names)
+    scan = Scan(grey(upright), known, view, modality, source, orientation=sides_of(about))
+    ratio = lengths([about.get("aspect"), 1.0])
+    return replace(scan, aspect=ratio[0]) if ratio and known is None else scan
+
+
+def about_of(image: Image.Image, source: str) -> dict:
+    """What write_png put into the text "radwb"; empty, with a warning, where that is damaged."""
+    try:
+        about = json.loads(image.info.get("radwb", "{}"))
+    except (TypeError, ValueError, RecursionError):
+        about = None
+    if not isinstance(about, dict):
+        warnings.warn(f"{source}: its radwb text can't be read: spacing and view unknown", stacklevel=3)
+        return {}
+    return about
+
+
+def sides_of(about: dict) -> tuple[str, str] | None:
+    """Where rows and columns run, if the text says it in DICOM's letters."""
+    stated = about.get("orientation")
+    if not isinstance(stated, list) or len(stated) != 2:
+        return None
+    letters = all(isinstance(s, str) and re.fullmatch("[LRAPHF]{0,3}", s) for s in stated)
+    return tuple(stated) if letters else None
 
 
 def open_image(path: Path) -> Image.Image:
@@ -112,20 +149,15 @@ def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
     return image
 
 
-def upright(image: Image.Image) -> np.ndarray:
-    """(H, W) float32 in [0, 1], turned as the camera says; the one way from a picture to pixels."""
-    return grey(ImageOps.exif_transpose(image))
-
-
-def decode_picture(data: bytes, name: str) -> np.ndarray:
-    """(H, W) float32 in [0, 1] of a PNG or JPEG in memory, as `read` gives it.
+def decode_picture(data: bytes, name: str) -> Scan:
+    """A PNG or JPEG in memory as `read` gives it.
 
     Raises:
         ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's damaged.
     """
     check_picture_bytes(data, name)
     with open_picture(io.BytesIO(data), name) as image:
-        return upright(image)
+        return picture(image, name)
 
 
 def check_picture_bytes(data: bytes, name: str) -> None:
@@ -168,6 +200,10 @@ def write_png(scan: Scan, path: str | os.PathLike) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     spacing = None if scan.spacing_mm is None else [float(s) for s in scan.spacing_mm]
     about = {"spacing_mm": spacing, "view": scan.view, "modality": scan.modality}
+    if scan.orientation is not None:
+        about["orientation"] = list(scan.orientation)
+    if spacing is None and scan.aspect != 1:
+        about["aspect"] = scan.aspect
     if scan.truth:
         write_truth(scan.truth, path.with_suffix(".truth.png"))
     save_png(np.round(np.clip(scan.pixels, 0, 1) * 255).astype(np.uint8), about, path)

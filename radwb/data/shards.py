@@ -132,10 +132,10 @@ def _rows(path: Path, skip: int):
 def _row(tar: tarfile.TarFile, members: list) -> dict | Exception:
     try:
         about, picture = read_sample(tar, members)
-        pixels = decode_picture(read_member(tar, picture), picture.name)
+        scan = decode_picture(read_member(tar, picture), picture.name)
     except Exception as error:  # what a damaged sample breaks can't be foreseen
         return error
-    return about | {"pixels": np.round(pixels * 255).astype(np.uint8)}
+    return about | {"pixels": np.round(np.asarray(scan.pixels) * 255).astype(np.uint8)}
 
 
 # what a shard holds, read as webdataset reads it

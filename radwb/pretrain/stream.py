@@ -97,8 +97,9 @@ class Shards:
             with open(self.paths[name], "rb") as file:
                 file.seek(first)
                 data = file.read(count)
-            pixels = decode_picture(data, f"a picture of {name}")
-            return np.round(to_input(pixels, self.size, fit=self.fit) * 255).astype(np.uint8)
+            scan = decode_picture(data, f"a picture of {name}")
+            square = to_input(scan.pixels, self.size, fit=self.fit, aspect=scan.aspect)
+            return np.round(square * 255).astype(np.uint8)
         except Exception as error:
             return error
 
