@@ -25,13 +25,16 @@ def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, 
     Scan(2500 x 2048, 0.139 x 0.139 mm, DX, PA, chest.dcm)
 
     Args:
-        path: a file (known by its content, not by its suffix) or a folder with one DICOM series.
+        path: a file (known by its content, not by its suffix) or a folder with one DICOM series; `index` writes a file
+            whose name isn't plain text as file://..., which is taken, too.
         window: (low, high) in the units after rescale (HU for CT) for a 2-D DICOM, instead of the file's own.
         truth: whether to look for the masks `NAME.truth.png` beside `NAME.png`.
     Returns:
         Scan for one 2-D image; Volume for NIfTI, a series, or a file with several frames.
     Raises:
-        ReadError: whatever is wrong with the file, in one sentence.
+        ReadError: whatever is wrong with the file, in one sentence. Also when reading it would take more memory than
+            $RADWB_MAX_BYTES (2 GiB), which is checked before anything is inflated or decoded, or when GDCM takes longer
+            than $RADWB_DECODE_SECONDS (20, and one more for each 10 million values).
     """
     return read_with_header(path, window=window, truth=truth)[0]
 
