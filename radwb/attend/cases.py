@@ -87,7 +87,8 @@ class Cases:
 
     def values(self, case: int, choice: Choice) -> np.ndarray:
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
-        return data.to_scan(self.grid(case, choice), self.scan(case).shape, fit=self.models[choice.model].fit)
+        scan, fit = self.scan(case), self.models[choice.model].fit
+        return data.to_scan(self.grid(case, choice), scan.shape, fit=fit, aspect=scan.aspect)
 
     def view(self, case: int, choice: Choice, *, scored: bool = True) -> dict:
         """All that a pane draws, as plain values and bytes.
@@ -190,7 +191,8 @@ class Cases:
 
     def _place(self, case, choice):
         (H, W), unit = self.scan(case).shape, 1 << 16
-        source, square = boxes((H, W), unit, self.models[choice.model].fit)
+        fit = self.models[choice.model].fit
+        source, square = boxes((H, W), unit, fit, self.scan(case).aspect)
         return {"source": (np.array(source) / [H, W, H, W]).tolist(), "square": (np.array(square) / unit).tolist()}
 
     def _map(self, case, choice, scored):

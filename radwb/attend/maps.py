@@ -92,7 +92,8 @@ def attention_maps(model, scans, *, method="relevance", targets=None, layer=None
         found = grids(model, model.preprocess(few), method, some, layer, head).cpu().numpy()
         for scan, many, its in zip(few, found, some, strict=True):
             for grid, target in zip(many, its, strict=True):
-                maps.append(Map(to_scan(grid, scan.shape, fit=model.fit), method, layer, head, target, model.name))
+                values = to_scan(grid, scan.shape, fit=model.fit, aspect=scan.aspect)
+                maps.append(Map(values, method, layer, head, target, model.name))
     return maps
 
 

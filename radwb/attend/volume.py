@@ -70,6 +70,7 @@ class Net3d:
         turns = _turns(volume, self.axes)
         low_high = self.window_hu or robust_window(volume.voxels)
         x = _shrink(volume.voxels, [self.size[int(axis)] for axis in turns[:, 0]], low_high)
+        x = 1 - x if volume.inverted else x  # bright = dense
         x = torch.from_numpy(np.ascontiguousarray(nib.orientations.apply_orientation(x, turns)))
         return x.expand(1, self.channels, *self.size).to(next(self.net.parameters()))
 

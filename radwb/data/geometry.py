@@ -6,8 +6,10 @@ from PIL import Image
 FITS = ("pad", "crop", "squash")
 
 
-def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
-    """Resize to a square with an antialiasing bilinear filter.
+def to_input(
+    pixels: np.ndarray, size: int, *, fit: str = "pad", aspect: float | None = None
+) -> np.ndarray:
+    """Resize to a square with an antialiasing bilinear filter; what is round in the patient stays round.
 
     >>> to_input(np.ones((200, 100), np.float32), 64).shape
     (64, 64)
@@ -16,10 +18,12 @@ def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
         pixels: (H, W) display values.
         size: side of the square, px.
         fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect.
+        aspect: a pixel's height over its width; None = that of a scan's own `pixels`, 1 for any other array.
     Returns:
         (size, size) float32.
     """
-    source, target = boxes(pixels.shape, size, fit)
+    aspect = aspect or getattr(pixels, "aspect", None) or 1.0
+    source, target = boxes(pixels.shape, size, fit, aspect)
     (top, left, bottom, right), (y0, x0, y1, x1) = source, target
     image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right], dtype=np.float32))
     out = np.zeros((size, size), np.float32)
@@ -27,18 +31,22 @@ def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
     return out
 
 
-def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> np.ndarray:
+def to_scan(
+    values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad", aspect: float = 1.0
+) -> np.ndarray:
     """Spread a grid over the model's input (one value a token) back over the scan that was put in.
 
     Args:
         values: (gh, gw) grid that covers the whole square input.
         shape: (H, W) of the scan.
         fit: how `to_input` fitted the scan.
+        aspect: `scan.aspect`, a pixel's height over its width.
     Returns:
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    (top, left, bottom, right), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit)  # fine units: rounding doesn't show
+    source, target = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    (top, left, bottom, right), (y0, x0, y1, x1) = source, target
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
     grid = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
@@ -49,17 +57,21 @@ def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> 
     return out
 
 
-def boxes(shape: tuple[int, int], size: int, fit: str) -> tuple[tuple, tuple]:
+def boxes(
+    shape: tuple[int, int], size: int, fit: str, aspect: float = 1.0
+) -> tuple[tuple, tuple]:
     """Which part of the scan goes to which part of the square: two boxes (top, left, bottom, right)."""
     H, W = shape
+    high = H * aspect  # in widths of a pixel
     if fit == "squash":
         return (0, 0, H, W), (0, 0, size, size)
     if fit == "crop":
-        side = min(H, W)
-        top, left = (H - side) // 2, (W - side) // 2
-        return (top, left, top + side, left + side), (0, 0, size, size)
+        side = min(high, W)
+        rows, columns = max(1, round(side / aspect)), max(1, round(side))
+        top, left = (H - rows) // 2, (W - columns) // 2
+        return (top, left, top + rows, left + columns), (0, 0, size, size)
     if fit != "pad":
         raise ValueError(f"expected fit in {FITS}, got {fit!r}")
-    h, w = (max(1, round(n * size / max(H, W))) for n in (H, W))
+    h, w = (max(1, round(n * size / max(high, W))) for n in (high, W))
     y, x = (size - h) // 2, (size - w) // 2
     return (0, 0, H, W), (y, x, y + h, x + w)

@@ -2,6 +2,7 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,7 @@ def scan_of(row) -> Scan:
     truth_path, view = row.get("truth_path"), row.get("view")
     truth = read_truth(truth_path) if isinstance(truth_path, str) and truth_path else scan.truth
     view = view if isinstance(view, str) and view else scan.view
-    return Scan(scan.pixels, scan.spacing_mm, view, scan.modality, scan.source, truth)
+    return replace(scan, view=view, truth=truth)
 
 
 def images(table: pd.DataFrame, size: int, *, fit: str = "pad") -> np.ndarray:
@@ -229,7 +230,7 @@ def images(table: pd.DataFrame, size: int, *, fit: str = "pad") -> np.ndarray:
         scan = read(path, truth=False)
         if isinstance(scan, Volume):
             raise ReadError(f"{path}: expected 2-D images, got a volume {scan.shape}. Try .slice(...)")
-        return np.round(to_input(scan.pixels, size, fit=fit) * 255).astype(np.uint8)
+        return np.round(to_input(scan.pixels, size, fit=fit, aspect=scan.aspect) * 255).astype(np.uint8)
 
     paths = list(table["path"])
     out = np.zeros((len(paths), size, size), np.uint8)

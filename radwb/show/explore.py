@@ -249,7 +249,7 @@ def _packed(scan) -> dict:
     pixels = np.round(shrink(scan.pixels, MAX_SIDE).clip(0, 1) * 255).astype(np.uint8)
     return {
         "pixels": pixels.tobytes(), "rows": pixels.shape[0], "cols": pixels.shape[1],
-        "aspect": extent(scan)[0] / extent(scan)[1], "right": scan.view in ("PA", "AP"),
+        "aspect": extent(scan)[0] / extent(scan)[1], "right": scan.right or "",
         "truth": {f: {"lines": _pieces(m).tobytes(), "colour": _colour(f)} for f, m in scan.truth.items()},
     }  # fmt: skip
 

@@ -155,9 +155,15 @@ def planes(
     figure = make_subplots(1, 3, subplot_titles=names, column_widths=wide, horizontal_spacing=0.06)
     for n, cut in enumerate(cuts):
         figure.add_trace(grey_trace(cut), 1, n + 1)
-    window = "whole range" if window_hu is None else "window {:g} to {:g} HU".format(*window_hu)
-    steps = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
-    finish(figure, title=broken(title), caption=f"{window}; voxels {steps} mm; axes in mm", width=width)
+    window = "the file's own window, or the whole range"
+    if window_hu is not None:
+        window = "window {:g} to {:g} HU".format(*window_hu)
+    spacing = volume.spacing_mm
+    size = "spacing unknown; axes in px"
+    if spacing:
+        size = f"voxels {' x '.join(f'{s:.3g}' for s in spacing)} mm; axes in mm"
+    caption = f"{window}; {size}"
+    finish(figure, title=broken(title), caption=caption, width=width)
     figure.update_annotations(font_size=14)
     room = 0.88 * (width - 88) / sum(wide) * tall  # so that a millimetre is as long in all three planes
     figure.update_layout(height=int(room + figure.layout.margin.t + 58))
@@ -166,7 +172,9 @@ def planes(
 
 
 def plane_name(volume: Volume, axis: int) -> str:
-    return ("sagittal", "coronal", "axial")[int(np.abs(volume.affine[:3, axis]).argmax())]
+    if volume.affine is None:
+        return f"axis {axis}"
+    return ("sagittal", "coronal", "axial")[volume.world[axis, 0]]
 
 
 def as_scan(image) -> Scan:
@@ -175,8 +183,13 @@ def as_scan(image) -> Scan:
 
 def extent(scan: Scan) -> tuple[float, float]:
     """Height and width in mm, or px where the spacing is unknown."""
-    (H, W), (dy, dx) = scan.shape, scan.spacing_mm or (1, 1)
+    (H, W), (dy, dx) = scan.shape, steps(scan)
     return H * dy, W * dx
+
+
+def steps(scan: Scan) -> tuple[float, float]:
+    """Height and width of a pixel in mm, or in its own widths where the spacing is unknown."""
+    return scan.spacing_mm or (scan.aspect, 1)
 
 
 def map_values(map, scan: Scan) -> np.ndarray:
@@ -269,7 +282,7 @@ def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
     kept = [TRUTH[PLANTED.index(f)] for f in masks if f in PLANTED]
     for n, (finding, mask) in enumerate(masks.items()):
         x, y = outline(mask)
-        dy, dx = scan.spacing_mm or (1, 1)
+        dy, dx = steps(scan)
         name = f"truth: {plain(finding)}"
         first = name not in used
         if first:
@@ -325,8 +338,34 @@ def frame(
     figure.update_layout(margin_t=figure.layout.margin.t - SPARE * len(badges))
     figure.update_xaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[0, across])
     figure.update_yaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[height, 0])
-    if scan.view in ("PA", "AP"):
-        style = dict(font=dict(color="white", size=18), bgcolor="rgba(0,0,0,0.45)", showarrow=False)
-        place = dict(x=0, y=0, xref="x", yref="y", xanchor="left", yanchor="top", xshift=6, yshift=-6)
-        figure.add_annotation(text="R", hovertext="the patient's right side", **place, **style)
+    if scan.right:
+        mark_right(figure, scan)
     return figure.update_layout(legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"), modebar_color=FAINT)
+
+
+def mark_right(figure: go.Figure, scan: Scan) -> None:
+    """An R at the edge where the patient's right is known to lie: in the upper corner, or in the middle."""
+    height, across = extent(scan)
+    x, y = {
+        "left": (0, 0),
+        "right": (across, 0),
+        "top": (across / 2, 0),
+        "bottom": (across / 2, height),
+    }[scan.right]
+    middle = scan.right in ("top", "bottom")
+    inwards = {"left": 6, "right": -6}.get(scan.right, 0)
+    figure.add_annotation(
+        text="R",
+        hovertext="the patient's right side",
+        x=x,
+        y=y,
+        xref="x",
+        yref="y",
+        xanchor="center" if middle else scan.right,
+        yanchor="bottom" if scan.right == "bottom" else "top",
+        xshift=inwards,
+        yshift=6 if scan.right == "bottom" else -6,
+        font=dict(color="white", size=18),
+        bgcolor="rgba(0,0,0,0.45)",
+        showarrow=False,
+    )

@@ -181,7 +181,9 @@ def _thin(volume, steps):
     voxels = np.asarray(volume.voxels[tuple(slice(None, None, step) for step in steps)])
     whole = np.abs(voxels).max() < 2**15 and np.array_equal(voxels, np.rint(voxels))
     affine = volume.affine @ np.diag([*steps, 1.0])
-    return Volume(voxels.astype(np.int16 if whole else np.float32), affine, volume.modality, volume.source)
+    about = dict(inverted=volume.inverted, padding=volume.padding)
+    kind = np.int16 if whole else np.float32
+    return Volume(voxels.astype(kind), affine, volume.modality, volume.source, **about)
 
 
 def _level(map, volume, small, steps):
@@ -203,6 +205,7 @@ def _notes(volume, map, window, steps):
     spacing = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
     words = [volume.modality or "volume", "window {:.4g} to {:.4g}".format(*window), f"voxels {spacing} mm"]
     words[1] += " HU" if volume.modality == "CT" else ""
+    words[1] += ", low values bright (MONOCHROME1)" if volume.inverted else ""
     words[2] += "" if max(steps) == 1 else f", shown at every {' x '.join(str(n) for n in steps)}"
     lines = ["; ".join(words)]
     if map is not None:
@@ -287,7 +290,10 @@ def _niivue(look, height, lines, badges, why):
         drag_mode=DragMode.WINDOWING, drag_and_drop_enabled=False, is_colorbar=look.level is not None,
     )  # fmt: skip
     low, high = map(float, look.window)
-    scan = nifti_bytes(look.small.voxels, look.small.affine)
+    voxels = look.small.voxels
+    if look.small.inverted:  # the viewer shows high values bright
+        voxels, low, high = -voxels, -high, -low
+    scan = nifti_bytes(voxels, look.small.affine)
     layers = [Layer(name="scan.nii.gz", data=scan, cal_min=low, cal_max=high, colorbar_visible=False)]
     niivue.load_volumes(layers + ([] if look.level is None else [_layer(look.level, look.alpha)]))
     niivue.scene.crosshair_pos = _ras_fraction(look.small, look.at)
@@ -313,8 +319,8 @@ def _ras_fraction(volume, at):
     """Where a voxel lies from left to right, back to front, feet to head of the patient, each from 0 to 1."""
     place = [0.5] * 3
     for axis, (i, n) in enumerate(zip(at, volume.shape, strict=True)):
-        world, along = int(np.abs(volume.affine[:3, axis]).argmax()), (i + 0.5) / n
-        grows_in_ras = (volume.affine[world, axis] > 0) == (world == 2)  # L and P grow in LPS
+        (world, sign), along = volume.world[axis], (i + 0.5) / n
+        grows_in_ras = (sign > 0) == (world == 2)  # L and P grow in LPS
         place[world] = along if grows_in_ras else 1 - along
     return place
 

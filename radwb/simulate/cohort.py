@@ -31,7 +31,7 @@ from radwb.simulate.project import sample
 from radwb.simulate.realism import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
-VERSION = 3  # raise it with any change of a film or a word: cohorts are kept by it
+VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
 COPIES = ("duplicate", "near duplicate")
 
 
