@@ -10,7 +10,12 @@ import numpy as np
 from radwb.data.scan import MAX_VOXELS, ReadError, Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-IN_MM = {"micron": 1e-3, "mm": 1.0, "meter": 1e3, "unknown": 1.0}  # that a file without units means mm is custom
+IN_MM = {
+    "micron": 1e-3,
+    "mm": 1.0,
+    "meter": 1e3,
+    "unknown": 1.0,
+}  # that a file without units means mm is custom
 FLIP = [2, 1, 0]  # (i, j, k) -> (k, j, i)
 
 
@@ -27,9 +32,13 @@ def read_nifti(path: Path) -> Volume:
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) != 3 or min(shape) < 1:
-            raise ReadError(f"{path.name}: expected a 3-D NIfTI, got the shape {image.shape}. Try one volume of it.")
+            raise ReadError(
+                f"{path.name}: expected a 3-D NIfTI, got the shape {image.shape}. Try one volume of it."
+            )
         if np.prod(shape, dtype=float) > MAX_VOXELS:
-            raise ReadError(f"{path.name}: claims {' x '.join(map(str, shape))} voxels, more than {MAX_VOXELS:,}")
+            raise ReadError(
+                f"{path.name}: claims {' x '.join(map(str, shape))} voxels, more than {MAX_VOXELS:,}"
+            )
         voxels = values_of(image, path.name).reshape(shape)
     if count := int((~np.isfinite(voxels)).sum()):
         warnings.warn(
@@ -37,7 +46,9 @@ def read_nifti(path: Path) -> Volume:
             stacklevel=4,
         )
     affine, steps = place_of(image, path.name)
-    return Volume(np.ascontiguousarray(voxels.transpose(FLIP)), affine, None, str(path), steps)
+    return Volume(
+        np.ascontiguousarray(voxels.transpose(FLIP)), affine, None, str(path), steps
+    )
 
 
 def open_nifti(file, name: str) -> nib.Nifti1Image:
@@ -45,7 +56,9 @@ def open_nifti(file, name: str) -> nib.Nifti1Image:
     head = file.read(348)
     file.seek(0)
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        raise ReadError(f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)")
+        raise ReadError(
+            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
+        )
     kind = nib.Nifti2Image if head[4:8] == b"n+2\0" else nib.Nifti1Image
     return kind.from_stream(file)
 
@@ -54,27 +67,44 @@ def values_of(image: nib.Nifti1Image, name: str) -> np.ndarray:
     """(i, j, k, ...) float32; of colours the luminance in [0, 1]."""
     kind = image.get_data_dtype()
     if kind.kind == "c":
-        raise ReadError(f"{name}: complex values, of which magnitude, phase or real part may be meant. Try np.abs.")
+        raise ReadError(
+            f"{name}: complex values, of which magnitude, phase or real part may be meant. Try np.abs."
+        )
     if kind.names:
         colours = np.asanyarray(image.dataobj)
         parts = zip((0.299, 0.587, 0.114), "RGB", strict=True)
-        return sum(np.float32(weight / 255) * colours[letter] for weight, letter in parts)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is counted
+        return sum(
+            np.float32(weight / 255) * colours[letter] for weight, letter in parts
+        )
+    with np.errstate(
+        over="ignore"
+    ):  # a float64 beyond float32 becomes infinite, and is counted
         return np.asarray(image.dataobj, dtype=np.float32)
 
 
-def place_of(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray | None, tuple | None]:
+def place_of(
+    image: nib.Nifti1Image, name: str
+) -> tuple[np.ndarray | None, tuple | None]:
     """The affine to LPS mm; or None and, where they are known, the steps (k, j, i) in mm."""
     header, unit = image.header, unit_of(image.header, name)
     (sform, scode), (qform, qcode) = header.get_sform(coded=True), _qform(header)
     zooms = np.array(header.get_zooms()[:3], float) * unit
-    steps = tuple(float(z) for z in zooms[FLIP]) if np.isfinite(zooms).all() and zooms.min() > 0 else None
+    steps = (
+        tuple(float(z) for z in zooms[FLIP])
+        if np.isfinite(zooms).all() and zooms.min() > 0
+        else None
+    )
     if not scode and not qcode:
-        warnings.warn(f"{name}: sform_code and qform_code are 0: orientation unknown", stacklevel=5)
+        warnings.warn(
+            f"{name}: sform_code and qform_code are 0: orientation unknown",
+            stacklevel=5,
+        )
         return None, steps
     affine = image.affine if not scode or sform is None else sform
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ReadError(f"{name}: the affine has no volume, so that spacing and orientation are unknown")
+        raise ReadError(
+            f"{name}: the affine has no volume, so that spacing and orientation are unknown"
+        )
     if scode and qcode and qform is not None:
         sizes = [np.linalg.norm(a[:3, :3], axis=0) for a in (sform, qform)]
         same_size = np.allclose(*sizes, rtol=0.02)
@@ -87,7 +117,9 @@ def place_of(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray | None, tupl
             )
             return None, steps if same_size else None
         last = [*(np.array(image.shape[:3]) - 1), 1]
-        apart = max(np.linalg.norm((sform - qform) @ corner) for corner in ([0, 0, 0, 1], last))
+        apart = max(
+            np.linalg.norm((sform - qform) @ corner) for corner in ([0, 0, 0, 1], last)
+        )
         if scode == qcode and apart > sizes[0].max():
             warnings.warn(
                 f"{name}: sform and qform lie up to {apart * unit:.1f} mm apart: sform is taken",
@@ -102,7 +134,9 @@ def unit_of(header: nib.Nifti1Header, name: str) -> float:
     try:
         return IN_MM[header.get_xyzt_units()[0]]
     except KeyError:
-        warnings.warn(f"{name}: xyzt_units names no unit of length: taken as mm", stacklevel=6)
+        warnings.warn(
+            f"{name}: xyzt_units names no unit of length: taken as mm", stacklevel=6
+        )
         return 1.0
 
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MAX_PIXELS, MAX_VOXELS = 200_000_000, 1_500_000_000  # what a file may claim: 13 times a 43 x 35 cm film at 0.1 mm; 6 GB
+MAX_PIXELS, MAX_VOXELS = (
+    200_000_000,
+    1_500_000_000,
+)  # what a file may claim: 13 times a 43 x 35 cm film at 0.1 mm; 6 GB
 NEAR = 0.7  # cosine: an axis up to 45 degrees off still runs to the patient's left or right
 
 
@@ -63,10 +66,14 @@ class Scan:
 
     def __post_init__(self):
         if self.pixels.ndim != 2:
-            raise ValueError(f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice or one channel.")
+            raise ValueError(
+                f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice or one channel."
+            )
         for finding, mask in self.truth.items():
             if mask.shape != self.pixels.shape:
-                raise ValueError(f"expected a truth mask {self.pixels.shape} for {finding}, got {mask.shape}")
+                raise ValueError(
+                    f"expected a truth mask {self.pixels.shape} for {finding}, got {mask.shape}"
+                )
         if self.spacing_mm is not None and lengths(self.spacing_mm) is None:
             raise ValueError(
                 f"expected two positive lengths in mm, got {self.spacing_mm}. "
@@ -94,8 +101,18 @@ class Scan:
         return edges[0].get(along) or edges[1].get(down)
 
     def __repr__(self):
-        spacing = "spacing unknown" if self.spacing_mm is None else "{:.3g} x {:.3g} mm".format(*self.spacing_mm)
-        parts = [f"{self.shape[0]} x {self.shape[1]}", spacing, self.modality, self.view, self.source]
+        spacing = (
+            "spacing unknown"
+            if self.spacing_mm is None
+            else "{:.3g} x {:.3g} mm".format(*self.spacing_mm)
+        )
+        parts = [
+            f"{self.shape[0]} x {self.shape[1]}",
+            spacing,
+            self.modality,
+            self.view,
+            self.source,
+        ]
         return f"Scan({', '.join(p for p in parts if p)})"
 
 
@@ -144,7 +161,9 @@ class Volume:
 
         return nib.io_orientation(self.affine).astype(int)
 
-    def slice(self, axis: int, index: int, window_hu: tuple[float, float] | None = None) -> Scan:
+    def slice(
+        self, axis: int, index: int, window_hu: tuple[float, float] | None = None
+    ) -> Scan:
         """One slice as a radiologist looks at it: head up, else anterior up; the patient's left on the right.
 
         >>> volume.slice(1, 256, window_hu=(-160, 240))      # coronal
@@ -156,7 +175,9 @@ class Volume:
             window_hu: (low, high) shown black and white. None = as the file asks for it (`voi`), else the whole
                 volume's range without padding.
         """
-        plane = self._display(np.take(self.voxels, index, axis=axis), axis, index, window_hu)
+        plane = self._display(
+            np.take(self.voxels, index, axis=axis), axis, index, window_hu
+        )
         source = f"{self.source} axis {axis} #{index}"
         kept = [a for a in range(3) if a != axis]
         if self.affine is None:
@@ -166,11 +187,15 @@ class Volume:
         if world[kept[0], 0] < world[kept[1], 0]:
             plane, kept = plane.T, kept[::-1]
         for position, a in enumerate(kept):
-            if (world[a, 1] > 0) == (world[a, 0] == 2):  # L and P grow along the picture, S shrinks from the head down
+            if (world[a, 1] > 0) == (
+                world[a, 0] == 2
+            ):  # L and P grow along the picture, S shrinks from the head down
                 plane = np.flip(plane, position)
         spacing = tuple(self.spacing_mm[a] for a in kept)
         orientation = self._towards(kept[1]), self._towards(kept[0])
-        return Scan(plane, spacing, None, self.modality, source, orientation=orientation)
+        return Scan(
+            plane, spacing, None, self.modality, source, orientation=orientation
+        )
 
     def _towards(self, axis: int) -> str:
         """The letter of where an index axis runs once it's shown; small where it's too oblique to say left or right."""
@@ -214,7 +239,11 @@ class Volume:
 
     def __repr__(self):
         size, spacing = " x ".join(map(str, self.shape)), self.spacing_mm
-        step = " x ".join(f"{s:.3g}" for s in spacing) + " mm" if spacing else "spacing unknown"
+        step = (
+            " x ".join(f"{s:.3g}" for s in spacing) + " mm"
+            if spacing
+            else "spacing unknown"
+        )
         return f"Volume({size}, {step}, {self.modality}, {self.source})"
 
 
@@ -237,4 +266,8 @@ def lengths(values) -> tuple[float, ...] | None:
         numbers = tuple(float(v) for v in values)
     except (TypeError, ValueError):
         return None
-    return numbers if len(numbers) == 2 and all(0 < n < 1000 and math.isfinite(n) for n in numbers) else None
+    return (
+        numbers
+        if len(numbers) == 2 and all(0 < n < 1000 and math.isfinite(n) for n in numbers)
+        else None
+    )
