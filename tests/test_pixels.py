@@ -452,14 +452,14 @@ def test_a_patient_orientation_that_says_nothing_is_said(tmp_path, stated):
     ("facing", "edge"), [(("L", "F"), "left"), (("R", "F"), "right"), (None, None)]
 )
 def test_the_widget_marks_the_side_that_is_known(facing, edge):
-    from radwb.show import explore
+    from radwb.show.explore import LOOK, _packed, _panel
 
     scan = Scan(np.full((40, 60), 0.5, np.float32), view="PA", orientation=facing)
-    assert explore._packed(scan)["right"] == (edge or "")
+    assert _packed(scan)["right"] == (edge or "")
     view = dict(
         finding=None, choice=dict(model="m"), label="", error="", verdict="", badge=""
     )
-    panel = np.asarray(explore._panel(scan, None, view, explore.LOOK).convert("L"))[
+    panel = np.asarray(_panel(scan, None, view, LOOK).convert("L"))[
         32:-104, 12:-12
     ]
     halves = {
