@@ -21,7 +21,9 @@ from radwb.data.volumes import robust_window
 warnings.filterwarnings("ignore", module="pydicom")
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (3, 8, 7)).astype(np.uint16)
-MANY = dict(NumberOfFrames=3, Rows=8, Columns=7, SamplesPerPixel=1, BitsStored=8, HighBit=7)
+MANY = dict(
+    NumberOfFrames=3, Rows=8, Columns=7, SamplesPerPixel=1, BitsStored=8, HighBit=7
+)
 AXIAL = [1, 0, 0, 0, 1, 0]
 
 
@@ -40,30 +42,65 @@ def group(**macros):
 
 
 def test_monochrome1_is_inverted_in_a_file_in_frames_and_in_a_series_alike(tmp_path):
-    fields = dict(PhotometricInterpretation="MONOCHROME1", WindowCenter=2, WindowWidth=8)
+    fields = dict(
+        PhotometricInterpretation="MONOCHROME1", WindowCenter=2, WindowWidth=8
+    )
     (tmp_path / "ct").mkdir()
     write_series(tmp_path / "ct", order=list(range(6)), **fields)
     series = read(tmp_path / "ct")
     for d in (0, 3, 5):
         one = read(tmp_path / "ct" / f"{d}.dcm").pixels
         assert np.allclose(series.slice(0, d).pixels, one, atol=1e-6)
-    assert series.voxels[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]  # Hounsfield units stay what they are
+    assert series.voxels[:, 0, 0].tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # Hounsfield units stay what they are
     assert series.slice(0, 0, (0, 5)).pixels.max() == 1  # the lowest is white
-    frames = read(make_dicom(tmp_path / "xa", FRAMES, **MANY, PhotometricInterpretation="MONOCHROME1"))
-    assert np.allclose(frames.slice(0, 1).pixels, 1 - (FRAMES[1] - FRAMES.min()) / np.ptp(FRAMES), atol=1e-6)
+    frames = read(
+        make_dicom(
+            tmp_path / "xa", FRAMES, **MANY, PhotometricInterpretation="MONOCHROME1"
+        )
+    )
+    assert np.allclose(
+        frames.slice(0, 1).pixels,
+        1 - (FRAMES[1] - FRAMES.min()) / np.ptp(FRAMES),
+        atol=1e-6,
+    )
 
 
-@pytest.mark.parametrize(("photometric", "samples"), [("RGB", 1), ("YBR_FULL", 1), ("MONOCHROME2", 3)])
-def test_a_photometric_with_the_wrong_number_of_samples_is_refused_by_name(tmp_path, photometric, samples):
+@pytest.mark.parametrize(
+    ("photometric", "samples"), [("RGB", 1), ("YBR_FULL", 1), ("MONOCHROME2", 3)]
+)
+def test_a_photometric_with_the_wrong_number_of_samples_is_refused_by_name(
+    tmp_path, photometric, samples
+):
     raw = np.zeros((4, 4, samples) if samples > 1 else (4, 4), np.uint8)
-    path = make_dicom(tmp_path / "a", raw, PhotometricInterpretation=photometric, PlanarConfiguration=0)
-    with pytest.raises(ReadError, match=rf"\(0028,0002\) SamplesPerPixel for {photometric}, got {samples}"):
+    path = make_dicom(
+        tmp_path / "a",
+        raw,
+        PhotometricInterpretation=photometric,
+        PlanarConfiguration=0,
+    )
+    with pytest.raises(
+        ReadError,
+        match=rf"\(0028,0002\) SamplesPerPixel for {photometric}, got {samples}",
+    ):
         read(path)
 
 
 def test_an_unknown_photometric_is_named(tmp_path):
     with pytest.raises(ReadError, match="PhotometricInterpretation is 'HSV'"):
-        read(make_dicom(tmp_path / "a", np.zeros((4, 4), np.uint8), PhotometricInterpretation="HSV"))
+        read(
+            make_dicom(
+                tmp_path / "a",
+                np.zeros((4, 4), np.uint8),
+                PhotometricInterpretation="HSV",
+            )
+        )
 
 
 # VOI
@@ -79,38 +116,66 @@ VOIS = [
 def shown_by_pydicom(values, fields):
     """pydicom's windowing of float values, from the range that it writes to (16 bits unsigned) to [0, 1]."""
     ds = Dataset()
-    ds.PhotometricInterpretation, ds.PixelRepresentation, ds.BitsStored = "MONOCHROME2", 0, 16
+    ds.PhotometricInterpretation, ds.PixelRepresentation, ds.BitsStored = (
+        "MONOCHROME2",
+        0,
+        16,
+    )
     for keyword, value in fields.items():
         setattr(ds, keyword, value)
     return apply_windowing(values.astype(np.uint16), ds) / 65535
 
 
-@pytest.mark.parametrize("place", ["PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"])
-@pytest.mark.parametrize("fields", VOIS, ids=lambda f: f.get("VOILUTFunction", "LINEAR"))
-def test_a_window_in_functional_groups_is_the_one_that_is_shown(tmp_path, fields, place):
+@pytest.mark.parametrize(
+    "place", ["PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"]
+)
+@pytest.mark.parametrize(
+    "fields", VOIS, ids=lambda f: f.get("VOILUTFunction", "LINEAR")
+)
+def test_a_window_in_functional_groups_is_the_one_that_is_shown(
+    tmp_path, fields, place
+):
     items = [group(FrameVOILUTSequence=fields)]
     items = items * 3 if place.startswith("PerFrame") else items
     volume = read(make_dicom(tmp_path / "many", FRAMES, **MANY, **{place: items}))
     for n in range(3):
-        assert np.abs(volume.slice(0, n).pixels - shown_by_pydicom(FRAMES[n], fields)).max() < 1e-4
-    one = make_dicom(tmp_path / "one", FRAMES[0], BitsStored=8, HighBit=7, **{place: items[:1]})
+        assert (
+            np.abs(
+                volume.slice(0, n).pixels - shown_by_pydicom(FRAMES[n], fields)
+            ).max()
+            < 1e-4
+        )
+    one = make_dicom(
+        tmp_path / "one", FRAMES[0], BitsStored=8, HighBit=7, **{place: items[:1]}
+    )
     assert np.abs(read(one).pixels - shown_by_pydicom(FRAMES[0], fields)).max() < 1e-4
 
 
 def test_each_frame_is_shown_in_its_own_window(tmp_path):
-    items = [group(FrameVOILUTSequence=dict(WindowCenter=[c], WindowWidth=[40])) for c in (60, 120, 180)]
-    volume = read(make_dicom(tmp_path / "a", FRAMES, **MANY, PerFrameFunctionalGroupsSequence=items))
+    items = [
+        group(FrameVOILUTSequence=dict(WindowCenter=[c], WindowWidth=[40]))
+        for c in (60, 120, 180)
+    ]
+    volume = read(
+        make_dicom(
+            tmp_path / "a", FRAMES, **MANY, PerFrameFunctionalGroupsSequence=items
+        )
+    )
     for n, center in enumerate((60, 120, 180)):
         want = shown_by_pydicom(FRAMES[n], dict(WindowCenter=center, WindowWidth=40))
         assert np.abs(volume.slice(0, n).pixels - want).max() < 1e-4
-    across = (FRAMES[:, 4].astype(float) - FRAMES.min()) / np.ptp(FRAMES)  # no window is that of a cut across them
+    across = (FRAMES[:, 4].astype(float) - FRAMES.min()) / np.ptp(
+        FRAMES
+    )  # no window is that of a cut across them
     assert np.allclose(volume.slice(1, 4).pixels, across, atol=1e-6)
 
 
 def test_a_voi_table_in_functional_groups_is_applied(tmp_path):
     table = np.sort(RNG.integers(0, 4096, 256))
     items = [group(FrameVOILUTSequence=dict(VOILUTSequence=lut(0, table, 12)))]
-    volume = read(make_dicom(tmp_path / "a", FRAMES, **MANY, SharedFunctionalGroupsSequence=items))
+    volume = read(
+        make_dicom(tmp_path / "a", FRAMES, **MANY, SharedFunctionalGroupsSequence=items)
+    )
     assert np.allclose(volume.slice(0, 2).pixels, table[FRAMES[2]] / 4095, atol=1e-6)
 
 
@@ -118,7 +183,12 @@ def test_a_voi_table_in_functional_groups_is_applied(tmp_path):
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "abc"])
 def test_a_window_that_is_no_number_is_left_out_and_said(tmp_path, field, value):
     raw = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    path = with_text(make_dicom(tmp_path / "a", raw, **{"WindowCenter": 7, "WindowWidth": 7, field: 8.25}), value)
+    path = with_text(
+        make_dicom(
+            tmp_path / "a", raw, **{"WindowCenter": 7, "WindowWidth": 7, field: -8.25}
+        ),
+        value,
+    )
     with pytest.warns(UserWarning, match=r"WindowCenter.*WindowWidth.*no window"):
         pixels = read(path).pixels
     assert np.allclose(pixels, raw / 15)
@@ -128,16 +198,16 @@ def test_a_window_that_is_no_number_is_left_out_and_said(tmp_path, field, value)
 @pytest.mark.parametrize("value", ["nan", "inf", "abc"])
 def test_a_rescale_that_is_no_number_is_refused(tmp_path, field, value):
     raw = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    fields = {"RescaleSlope": 1, "RescaleIntercept": 1, field: 8.25}
+    fields = {"RescaleSlope": 1, "RescaleIntercept": 1, field: -8.25}
     with pytest.raises(ReadError, match=rf"{field} is '{value}.*no scale"):
         read(with_text(make_dicom(tmp_path / "a", raw, **fields), value))
 
 
 def with_text(path, value):
-    """The decimal string 8.25 in a file replaced by what pydicom wouldn't write."""
+    """The decimal string -8.25 in a file replaced by what pydicom wouldn't write."""
     whole = path.read_bytes()
-    assert whole.count(b"8.25") == 1
-    path.write_bytes(whole.replace(b"8.25", value.ljust(4).encode()))
+    assert whole.count(b"-8.25") == 1
+    path.write_bytes(whole.replace(b"-8.25", value.ljust(5).encode()))
     return path
 
 
@@ -148,8 +218,16 @@ def with_text(path, value):
 @pytest.mark.parametrize("packed", [False, True])
 def test_overlay_bits_above_the_pixel_are_left_out(tmp_path, packed, signed):
     clean = RNG.integers(-2048 if signed else 0, 2048, (6, 8)).astype(np.int16)
-    stored = (clean & 0x0FFF | RNG.integers(0, 16, clean.shape).astype(np.int16) << 12).astype("<u2")
-    fields = dict(BitsStored=12, HighBit=11, PixelRepresentation=int(signed), RescaleSlope=1, RescaleIntercept=0)
+    stored = (
+        clean & 0x0FFF | RNG.integers(0, 16, clean.shape).astype(np.int16) << 12
+    ).astype("<u2")
+    fields = dict(
+        BitsStored=12,
+        HighBit=11,
+        PixelRepresentation=int(signed),
+        RescaleSlope=1,
+        RescaleIntercept=0,
+    )
     path = make_dicom(tmp_path / "a", stored, **fields)
     if packed:
         compress(path)
@@ -170,14 +248,18 @@ def test_bits_above_the_pixel_are_left_out_whatever_the_decoder_did(signed):
     from radwb.data.dicom import without_overlay
 
     clean = np.array([[-2048 if signed else 0, -1 if signed else 4095, 7]], np.int16)
-    stored = (clean & 0x0FFF | np.int16(5 << 12)).view(np.int16 if signed else np.uint16)
+    stored = (clean & 0x0FFF | np.int16(5 << 12)).view(
+        np.int16 if signed else np.uint16
+    )
     ds = Dataset()
     ds.BitsStored, ds.PhotometricInterpretation = 12, "MONOCHROME2"
     assert np.array_equal(without_overlay(stored, ds), clean)
 
 
 def test_a_high_bit_below_the_pixel_is_refused(tmp_path):
-    path = make_dicom(tmp_path / "a", np.zeros((4, 4), np.uint16), BitsStored=12, HighBit=7)
+    path = make_dicom(
+        tmp_path / "a", np.zeros((4, 4), np.uint16), BitsStored=12, HighBit=7
+    )
     with pytest.raises(ReadError, match=r"\(0028,0102\) HighBit is 7, expected 11"):
         read(path)
 
@@ -190,16 +272,37 @@ def test_bits_below_the_pixel_are_left_out_too(tmp_path):
 
 
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-def test_a_range_of_padding_is_background_in_a_file_and_in_a_series(tmp_path, photometric):
-    fields = dict(PixelPaddingValue=-2000, PixelPaddingRangeLimit=-1990, PhotometricInterpretation=photometric)
+def test_a_range_of_padding_is_background_in_a_file_and_in_a_series(
+    tmp_path, photometric
+):
+    fields = dict(
+        PixelPaddingValue=-2000,
+        PixelPaddingRangeLimit=-1990,
+        PhotometricInterpretation=photometric,
+    )
     raw = np.tile(np.arange(5, dtype=np.int16) * 10, (4, 1))
     raw[0, :2] = -2000, -1995
-    place = dict(ImageOrientationPatient=AXIAL, SeriesInstanceUID="1.2.3", RescaleSlope=1, RescaleIntercept=0)
+    place = dict(
+        ImageOrientationPatient=AXIAL,
+        SeriesInstanceUID="1.2.3",
+        RescaleSlope=1,
+        RescaleIntercept=0,
+    )
     for d in range(3):
-        make_dicom(tmp_path / f"{d}.dcm", raw, **fields, **place, ImagePositionPatient=[0, 0, d])
+        make_dicom(
+            tmp_path / f"{d}.dcm",
+            raw,
+            **fields,
+            **place,
+            ImagePositionPatient=[0, 0, d],
+        )
     for shown in (read(tmp_path / "1.dcm").pixels, read(tmp_path).slice(0, 1).pixels):
         assert shown[0, :2].max() == 0
-        ramp = np.linspace(0, 1, 5) if photometric == "MONOCHROME2" else np.linspace(1, 0, 5)
+        ramp = (
+            np.linspace(0, 1, 5)
+            if photometric == "MONOCHROME2"
+            else np.linspace(1, 0, 5)
+        )
         assert np.allclose(shown[1], ramp)
     assert read(tmp_path).voxels[1, 0, 0] == -2000  # the voxels are the file's
 
@@ -207,15 +310,23 @@ def test_a_range_of_padding_is_background_in_a_file_and_in_a_series(tmp_path, ph
 # spacing and aspect
 
 
-@pytest.mark.parametrize("value", ["0.15", ["0.1", "0.1", "0.1"], ["0", "0.1"], ["-0.1", "0.1"], ["0.1", "5000"]])
+@pytest.mark.parametrize(
+    "value",
+    ["0.15", ["0.1", "0.1", "0.1"], ["0", "0.1"], ["-0.1", "0.1"], ["0.1", "5000"]],
+)
 def test_a_spacing_that_is_no_two_lengths_is_unknown_and_said(tmp_path, value):
     path = make_dicom(tmp_path / "a", np.zeros((4, 4), np.uint8), PixelSpacing=value)
-    with pytest.warns(UserWarning, match=r"\(0028,0030\) PixelSpacing is .*not two positive lengths"):
+    with pytest.warns(
+        UserWarning, match=r"\(0028,0030\) PixelSpacing is .*not two positive lengths"
+    ):
         assert read(path).spacing_mm is None
     assert rw.curate.index(tmp_path).refused.tolist() == [""]
 
 
-@pytest.mark.parametrize("spacing", [0, -1, "NaN", [0.1], [0.1, -1], [0.1, float("nan")], "x", {"a": 1}, [[1], 2]])
+@pytest.mark.parametrize(
+    "spacing",
+    [0, -1, "NaN", [0.1], [0.1, -1], [0.1, float("nan")], "x", {"a": 1}, [[1], 2]],
+)
 def test_a_png_text_with_a_spacing_that_is_none_reads(tmp_path, spacing):
     text = PngImagePlugin.PngInfo()
     text.add_text("radwb", json.dumps({"spacing_mm": spacing, "view": "PA"}))
@@ -256,24 +367,33 @@ def test_a_ball_is_round_to_a_model_and_its_map_returns_to_it(tmp_path, fit, asp
     seen = model.preprocess(scan)[0, 0].numpy()
     round_one = seen > (seen.min() + seen.max()) / 2
     assert high_over_wide(round_one) == pytest.approx(1, abs=0.06)
-    back = to_scan(round_one.astype(np.float32), scan.shape, fit=fit, aspect=scan.aspect) > 0.5
+    back = (
+        to_scan(round_one.astype(np.float32), scan.shape, fit=fit, aspect=scan.aspect)
+        > 0.5
+    )
     ball = np.asarray(scan.pixels) > 0.5
     assert (back & ball).sum() / (back | ball).sum() > 0.93
     assert to_input(scan.pixels, 64, fit=fit).shape == (64, 64)
     path = rw.data.write_png(scan, tmp_path / "a.png")
     import pandas as pd
 
-    square = rw.data.images(pd.DataFrame({"path": [str(path)], "patient_id": ["p"]}), 160, fit=fit)[0]
+    square = rw.data.images(
+        pd.DataFrame({"path": [str(path)], "patient_id": ["p"]}), 160, fit=fit
+    )[0]
     assert high_over_wide(square > 127) == pytest.approx(1, abs=0.06)
 
 
 def test_pixel_aspect_ratio_is_kept_in_file_and_png(tmp_path):
     raw = (disc((50, 100), 2, 30) * 255).astype(np.uint8)
-    scan = read(make_dicom(tmp_path / "a", raw, PixelSpacing=None, PixelAspectRatio=[2, 1]))
+    scan = read(
+        make_dicom(tmp_path / "a", raw, PixelSpacing=None, PixelAspectRatio=[2, 1])
+    )
     again = read(rw.data.write_png(scan, tmp_path / "a.png"))
     for one in (scan, again):
         assert (one.spacing_mm, one.aspect, one.shape) == (None, 2.0, (50, 100))
-        assert high_over_wide(to_input(one.pixels, 100) > 0.5) == pytest.approx(1, abs=0.04)
+        assert high_over_wide(to_input(one.pixels, 100) > 0.5) == pytest.approx(
+            1, abs=0.04
+        )
 
 
 def test_a_scan_with_a_spacing_that_is_none_is_refused():
@@ -287,7 +407,9 @@ def test_what_is_computed_from_pixels_is_a_plain_array():
     assert pixels.aspect == 2
     assert type(pixels + 1) is np.ndarray
     assert isinstance(pixels.max(), np.float32)
-    assert getattr(pixels.T, "aspect", None) is None  # turned, the aspect would be another
+    assert (
+        getattr(pixels.T, "aspect", None) is None
+    )  # turned, the aspect would be another
 
 
 # sides
@@ -306,7 +428,9 @@ def test_what_is_computed_from_pixels_is_a_plain_array():
 )
 def test_patient_orientation_says_the_side(tmp_path, stated, orientation, right, hung):
     raw = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    path = make_dicom(tmp_path / "a", raw, Modality="DX", ViewPosition="PA", PatientOrientation=stated)
+    path = make_dicom(
+        tmp_path / "a", raw, Modality="DX", ViewPosition="PA", PatientOrientation=stated
+    )
     scan = read(path)
     assert (scan.orientation, scan.right) == (orientation, right)
     assert np.allclose(scan.pixels, raw / 15)  # as it is stored
@@ -315,25 +439,66 @@ def test_patient_orientation_says_the_side(tmp_path, stated, orientation, right,
 
 @pytest.mark.parametrize("stated", [["L", "R"], ["L"], ["X", "F"], ["LEFT", "F"]])
 def test_a_patient_orientation_that_says_nothing_is_said(tmp_path, stated):
-    path = make_dicom(tmp_path / "a", np.zeros((4, 4), np.uint8), PatientOrientation=stated)
-    with pytest.warns(UserWarning, match=r"\(0020,0020\) PatientOrientation is .*sides unknown"):
+    path = make_dicom(
+        tmp_path / "a", np.zeros((4, 4), np.uint8), PatientOrientation=stated
+    )
+    with pytest.warns(
+        UserWarning, match=r"\(0020,0020\) PatientOrientation is .*sides unknown"
+    ):
         assert read(path).right is None
+
+
+@pytest.mark.parametrize(
+    ("facing", "edge"), [(("L", "F"), "left"), (("R", "F"), "right"), (None, None)]
+)
+def test_the_widget_marks_the_side_that_is_known(facing, edge):
+    from radwb.show.explore import LOOK, _packed, _panel
+
+    scan = Scan(np.full((40, 60), 0.5, np.float32), view="PA", orientation=facing)
+    assert _packed(scan)["right"] == (edge or "")
+    view = dict(
+        finding=None, choice=dict(model="m"), label="", error="", verdict="", badge=""
+    )
+    panel = np.asarray(_panel(scan, None, view, LOOK).convert("L"))[
+        32:-104, 12:-12
+    ]
+    halves = {
+        side: half.max() > 200
+        for side, half in zip(("left", "right"), np.hsplit(panel, 2), strict=True)
+    }
+    assert [side for side, marked in halves.items() if marked] == (
+        [edge] if edge else []
+    )
 
 
 def test_the_side_survives_a_png_and_a_virtual_film_knows_it(tmp_path):
     film = rw.simulate.render(size=32)
     assert film.right == "left"
-    again = read(rw.data.write_png(Scan(film.pixels, orientation=("R", "F")), tmp_path / "a.png"))
+    again = read(
+        rw.data.write_png(Scan(film.pixels, orientation=("R", "F")), tmp_path / "a.png")
+    )
     assert again.right == "right"
 
 
 @pytest.mark.parametrize(
-    "facing", [AXIAL, [-1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 0, 1]]
+    "facing",
+    [
+        AXIAL,
+        [-1, 0, 0, 0, 1, 0],
+        [0, 1, 0, 0, 0, -1],
+        [0, 1, 0, 1, 0, 0],
+        [1, 0, 0, 0, 0, 1],
+    ],
 )
 def test_a_single_slice_is_shown_as_its_series_is(tmp_path, facing):
     normal = np.cross(facing[:3], facing[3:])
     raw = RNG.integers(0, 999, (3, 6, 8)).astype(np.int16)
-    fields = dict(ImageOrientationPatient=facing, SeriesInstanceUID="1.2", WindowCenter=500, WindowWidth=900)
+    fields = dict(
+        ImageOrientationPatient=facing,
+        SeriesInstanceUID="1.2",
+        WindowCenter=500,
+        WindowWidth=900,
+    )
     for d in range(3):
         place = (normal * d * 2.5).tolist()
         make_dicom(tmp_path / f"{d}.dcm", raw[d], ImagePositionPatient=place, **fields)
@@ -341,7 +506,11 @@ def test_a_single_slice_is_shown_as_its_series_is(tmp_path, facing):
     for d in range(3):
         one, cut = read(tmp_path / f"{d}.dcm"), volume.slice(0, d)
         assert np.allclose(one.pixels, cut.pixels, atol=1e-6)
-        assert (one.spacing_mm, one.orientation, one.right) == (cut.spacing_mm, cut.orientation, cut.right)
+        assert (one.spacing_mm, one.orientation, one.right) == (
+            cut.spacing_mm,
+            cut.orientation,
+            cut.right,
+        )
     assert cut.orientation[0] in ("L", "P")
 
 
@@ -361,7 +530,12 @@ def test_a_gantry_tilt_is_said(tmp_path):
     fields = dict(ImageOrientationPatient=AXIAL, SeriesInstanceUID="1.2.3")
     for d in range(4):
         place = [0, np.tan(np.radians(20)) * 5 * d, 5 * d]
-        make_dicom(tmp_path / f"{d}.dcm", np.zeros((4, 4), np.int16), ImagePositionPatient=place, **fields)
+        make_dicom(
+            tmp_path / f"{d}.dcm",
+            np.zeros((4, 4), np.int16),
+            ImagePositionPatient=place,
+            **fields,
+        )
     with pytest.warns(UserWarning, match="20.0 degrees off their normal"):
         volume = read(tmp_path)
     assert np.allclose(volume.affine[:3, 0], [0, np.tan(np.radians(20)) * 5, 5])
@@ -375,17 +549,36 @@ def test_what_lies_beside_a_series_is_left_out_and_named(tmp_path):
     beside = {"sr": "1.2.840.10008.5.1.4.1.1.88.11", "gsps": "1.2.840.10008.5.1.4.1.1.11.1",
               "ko": "1.2.840.10008.5.1.4.1.1.88.59", "DICOMDIR": "1.2.840.10008.1.3.10"}  # fmt: skip
     for name, kind in beside.items():
-        nothing = dict.fromkeys(("Rows", "Columns", "PixelData", "BitsStored", "PixelSpacing", "SamplesPerPixel"))
-        make_dicom(tmp_path / name, np.zeros((4, 4), np.uint8), SOPClassUID=kind, **nothing)
-    make_dicom(tmp_path / "seg", np.zeros((4, 5), np.uint8), SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")
-    with pytest.warns(UserWarning, match="left out, no slices: DICOMDIR .*gsps .*ko .*seg .*sr "):
+        nothing = dict.fromkeys(
+            (
+                "Rows",
+                "Columns",
+                "PixelData",
+                "BitsStored",
+                "PixelSpacing",
+                "SamplesPerPixel",
+            )
+        )
+        make_dicom(
+            tmp_path / name, np.zeros((4, 4), np.uint8), SOPClassUID=kind, **nothing
+        )
+    make_dicom(
+        tmp_path / "seg",
+        np.zeros((4, 5), np.uint8),
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4",
+    )
+    with pytest.warns(
+        UserWarning, match="left out, no slices: DICOMDIR .*gsps .*ko .*seg .*sr "
+    ):
         assert read(tmp_path).voxels[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
 # NIfTI
 
 
-def nifti(tmp_path, values, affine=None, *, unit="mm", kind=nib.Nifti1Image, name="a.nii.gz"):
+def nifti(
+    tmp_path, values, affine=None, *, unit="mm", kind=nib.Nifti1Image, name="a.nii.gz"
+):
     image = kind(values, np.diag([-1.0, -1, 2, 1]) if affine is None else affine)
     image.header.set_xyzt_units(unit)
     nib.save(image, tmp_path / name)
@@ -402,7 +595,9 @@ def test_one_nan_blanks_neither_slice_nor_window(tmp_path):
     assert np.isfinite(shown).all()
     assert (shown == 0).sum() <= 2
     assert shown.max() <= 1
-    assert shown.max() == pytest.approx((values[1:, :, 2].max() - real.min()) / np.ptp(real), abs=1e-5)
+    assert shown.max() == pytest.approx(
+        (values[1:, :, 2].max() - real.min()) / np.ptp(real), abs=1e-5
+    )
     assert np.isfinite(robust_window(volume.voxels)).all()
     assert np.isfinite(to_input(volume.slice(1, 0, (0, 200)).pixels, 16)).all()
 
@@ -451,7 +646,9 @@ PLAIN, MIRRORED = np.diag([-1.0, -1, 2, 1]), np.diag([1.0, -1, 2, 1])
     [(PLAIN, PLAIN, (0, 0), "sform_code and qform_code are 0"), (PLAIN, MIRRORED, (1, 1), "contradict each other"),
      (PLAIN, MIRRORED, (4, 1), "contradict each other")],
 )  # fmt: skip
-def test_an_orientation_that_is_not_known_is_not_taken_as_known(tmp_path, sform, qform, codes, reason):
+def test_an_orientation_that_is_not_known_is_not_taken_as_known(
+    tmp_path, sform, qform, codes, reason
+):
     with pytest.warns(UserWarning, match=reason):
         volume = read(coded(tmp_path, sform, qform, *codes))
     assert volume.affine is None
@@ -510,7 +707,10 @@ def chest(lobes, others):
 def test_masks_of_totalsegmentator_1_and_2_are_told_apart():
     from radwb.simulate.anatomy import check_version
 
-    two, one = chest(range(10, 15), [15, 16, 17, 51]), chest(range(13, 18), [10, 11, 12, 51])
+    two, one = (
+        chest(range(10, 15), [15, 16, 17, 51]),
+        chest(range(13, 18), [10, 11, 12, 51]),
+    )
     check_version(*two)
     with pytest.raises(ValueError, match="TotalSegmentator 1 .*pancreas 10"):
         check_version(*one)
@@ -520,13 +720,19 @@ def test_masks_of_totalsegmentator_1_and_2_are_told_apart():
         check_version(*two, version=1)
     solid = two[0].copy()
     solid[two[1] == 14] = 30
-    with pytest.raises(ValueError, match=r"14 \(right lower lobe\).*can't be told.*version=2"):
+    with pytest.raises(
+        ValueError, match=r"14 \(right lower lobe\).*can't be told.*version=2"
+    ):
         check_version(solid, two[1])
     check_version(solid, two[1], version=2)
 
 
 def test_the_rescaled_values_of_frames_are_pydicoms(tmp_path):
-    path = make_dicom(tmp_path / "a", FRAMES, **MANY, RescaleSlope=2, RescaleIntercept=-100)
+    path = make_dicom(
+        tmp_path / "a", FRAMES, **MANY, RescaleSlope=2, RescaleIntercept=-100
+    )
     import pydicom
 
-    assert np.array_equal(read(path).voxels, apply_modality_lut(FRAMES, pydicom.dcmread(path)))
+    assert np.array_equal(
+        read(path).voxels, apply_modality_lut(FRAMES, pydicom.dcmread(path))
+    )

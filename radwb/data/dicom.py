@@ -66,7 +66,9 @@ def turned(scan: Scan, ds: pydicom.Dataset) -> Scan:
     affine = np.eye(4)
     affine[:3, :3] = np.stack([np.cross(across, down), down * step[0], across * step[1]], 1)
     plain = Volume(np.asarray(scan.pixels)[None], affine).slice(0, 0, (0, 1))
-    spacing = scan.spacing_mm and plain.spacing_mm
+    spacing = scan.spacing_mm  # to the last digit, which the affine rounds
+    if spacing and not np.allclose(plain.spacing_mm, spacing):
+        spacing = spacing[::-1]
     return replace(plain, spacing_mm=spacing, view=scan.view, modality=scan.modality, source=scan.source)
 
 

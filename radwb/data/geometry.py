@@ -25,9 +25,13 @@ def to_input(
     aspect = aspect or getattr(pixels, "aspect", None) or 1.0
     source, target = boxes(pixels.shape, size, fit, aspect)
     (top, left, bottom, right), (y0, x0, y1, x1) = source, target
-    image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right], dtype=np.float32))
+    image = Image.fromarray(
+        np.ascontiguousarray(pixels[top:bottom, left:right], dtype=np.float32)
+    )
     out = np.zeros((size, size), np.float32)
-    out[y0:y1, x0:x1] = np.asarray(image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR))
+    out[y0:y1, x0:x1] = np.asarray(
+        image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
+    )
     return out
 
 
@@ -45,7 +49,9 @@ def to_scan(
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    source, target = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    source, target = boxes(
+        shape, 1 << 16, fit, aspect
+    )  # fine units: rounding doesn't show
     (top, left, bottom, right), (y0, x0, y1, x1) = source, target
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)

@@ -11,17 +11,31 @@ from pydicom.tag import Tag
 
 from radwb.data.scan import lengths
 
-DIRECTIONS = {"L": 0, "R": 0, "A": 1, "P": 1, "H": 2, "F": 2}  # letter of PatientOrientation -> the axis it's along
+DIRECTIONS = {
+    "L": 0,
+    "R": 0,
+    "A": 1,
+    "P": 1,
+    "H": 2,
+    "F": 2,
+}  # letter of PatientOrientation -> the axis it's along
 
 
 def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
     """A header value, at the top or in the functional groups of an enhanced object; None when absent or empty."""
     groups = [ds]
-    for name, n in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+    for name, n in (
+        ("PerFrameFunctionalGroupsSequence", frame),
+        ("SharedFunctionalGroupsSequence", 0),
+    ):
         items = ds.get(name) or []
         if n < len(items):
-            groups += [macro.value[0] for macro in items[n] if macro.VR == "SQ" and macro.value]
-    return next((v for v in (_value(g, keyword) for g in groups) if v not in (None, "")), None)
+            groups += [
+                macro.value[0] for macro in items[n] if macro.VR == "SQ" and macro.value
+            ]
+    return next(
+        (v for v in (_value(g, keyword) for g in groups) if v not in (None, "")), None
+    )
 
 
 def _value(ds, keyword):
@@ -30,7 +44,11 @@ def _value(ds, keyword):
         return ds.get(keyword)
     except (ValueError, TypeError, OverflowError):
         raw = ds.get_item(keyword).value
-        return raw.decode("ascii", "replace").strip("\0 ") if isinstance(raw, bytes) else raw
+        return (
+            raw.decode("ascii", "replace").strip("\0 ")
+            if isinstance(raw, bytes)
+            else raw
+        )
 
 
 def parts(value) -> list:
@@ -61,7 +79,10 @@ def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | Non
     spacing = lengths(parts(value))
     if spacing is None:
         text = "\\".join(map(str, parts(value)))[:60]
-        warnings.warn(f"{tag('PixelSpacing')} is {text!r}, not two positive lengths: spacing unknown", stacklevel=2)
+        warnings.warn(
+            f"{tag('PixelSpacing')} is {text!r}, not two positive lengths: spacing unknown",
+            stacklevel=2,
+        )
     return spacing
 
 
@@ -73,7 +94,10 @@ def aspect_of(ds: pydicom.Dataset) -> float | None:
     ratio = lengths(parts(value))
     if ratio is None:
         text = "\\".join(map(str, parts(value)))[:60]
-        warnings.warn(f"{tag('PixelAspectRatio')} is {text!r}, not a ratio: pixels are taken as square", stacklevel=2)
+        warnings.warn(
+            f"{tag('PixelAspectRatio')} is {text!r}, not a ratio: pixels are taken as square",
+            stacklevel=2,
+        )
     return ratio and ratio[0] / ratio[1]
 
 
@@ -84,12 +108,20 @@ def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
         return None
     directions = tuple(str(p).strip().upper() for p in parts(value))
     if str(ds.get("AnatomicalOrientationType") or "").strip().upper() == "QUADRUPED":
-        warnings.warn(f"{tag('AnatomicalOrientationType')} is QUADRUPED: left and right unknown", stacklevel=2)
+        warnings.warn(
+            f"{tag('AnatomicalOrientationType')} is QUADRUPED: left and right unknown",
+            stacklevel=2,
+        )
         return None
-    known = len(directions) == 2 and all(re.fullmatch("[LRAPHF]{1,3}", d) for d in directions)
+    known = len(directions) == 2 and all(
+        re.fullmatch("[LRAPHF]{1,3}", d) for d in directions
+    )
     if not known or DIRECTIONS[directions[0][0]] == DIRECTIONS[directions[1][0]]:
         text = "\\".join(directions)[:60]
-        warnings.warn(f"{tag('PatientOrientation')} is {text!r}, not two directions: sides unknown", stacklevel=2)
+        warnings.warn(
+            f"{tag('PatientOrientation')} is {text!r}, not two directions: sides unknown",
+            stacklevel=2,
+        )
         return None
     return directions
 

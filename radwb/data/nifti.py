@@ -11,7 +11,12 @@ from radwb.data.limits import check_nifti, is_gzip
 from radwb.data.scan import ReadError, Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-IN_MM = {"micron": 1e-3, "mm": 1.0, "meter": 1e3, "unknown": 1.0}  # that a file without units means mm is custom
+IN_MM = {
+    "micron": 1e-3,
+    "mm": 1.0,
+    "meter": 1e3,
+    "unknown": 1.0,
+}  # that a file without units means mm is custom
 FLIP = [2, 1, 0]  # (i, j, k) -> (k, j, i)
 
 
@@ -44,7 +49,9 @@ def open_nifti(file, name: str) -> nib.Nifti1Image:
     head = file.read(348)
     file.seek(0)
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        raise ReadError(f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)")
+        raise ReadError(
+            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
+        )
     kind = nib.Nifti2Image if head[4:8] == b"n+2\0" else nib.Nifti1Image
     return kind.from_stream(file)
 
@@ -70,18 +77,29 @@ def values_of(plane: np.ndarray) -> np.ndarray:
         return plane.astype(np.float32)
 
 
-def place_of(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray | None, tuple | None]:
+def place_of(
+    image: nib.Nifti1Image, name: str
+) -> tuple[np.ndarray | None, tuple | None]:
     """The affine to LPS mm; or None and, where they are known, the steps (k, j, i) in mm."""
     header, unit = image.header, unit_of(image.header, name)
     (sform, scode), (qform, qcode) = header.get_sform(coded=True), _qform(header)
     zooms = np.array(header.get_zooms()[:3], float) * unit
-    steps = tuple(float(z) for z in zooms[FLIP]) if np.isfinite(zooms).all() and zooms.min() > 0 else None
+    steps = (
+        tuple(float(z) for z in zooms[FLIP])
+        if np.isfinite(zooms).all() and zooms.min() > 0
+        else None
+    )
     if not scode and not qcode:
-        warnings.warn(f"{name}: sform_code and qform_code are 0: orientation unknown", stacklevel=5)
+        warnings.warn(
+            f"{name}: sform_code and qform_code are 0: orientation unknown",
+            stacklevel=5,
+        )
         return None, steps
     affine = image.affine if not scode or sform is None else sform
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise ReadError(f"{name}: the affine has no volume, so that spacing and orientation are unknown")
+        raise ReadError(
+            f"{name}: the affine has no volume, so that spacing and orientation are unknown"
+        )
     if scode and qcode and qform is not None:
         sizes = [np.linalg.norm(a[:3, :3], axis=0) for a in (sform, qform)]
         same_size = np.allclose(*sizes, rtol=0.02)
@@ -94,7 +112,9 @@ def place_of(image: nib.Nifti1Image, name: str) -> tuple[np.ndarray | None, tupl
             )
             return None, steps if same_size else None
         last = [*(np.array(image.shape[:3]) - 1), 1]
-        apart = max(np.linalg.norm((sform - qform) @ corner) for corner in ([0, 0, 0, 1], last))
+        apart = max(
+            np.linalg.norm((sform - qform) @ corner) for corner in ([0, 0, 0, 1], last)
+        )
         if scode == qcode and apart > sizes[0].max():
             warnings.warn(
                 f"{name}: sform and qform lie up to {apart * unit:.1f} mm apart: sform is taken",
@@ -109,7 +129,9 @@ def unit_of(header: nib.Nifti1Header, name: str) -> float:
     try:
         return IN_MM[header.get_xyzt_units()[0]]
     except KeyError:
-        warnings.warn(f"{name}: xyzt_units names no unit of length: taken as mm", stacklevel=6)
+        warnings.warn(
+            f"{name}: xyzt_units names no unit of length: taken as mm", stacklevel=6
+        )
         return 1.0
 
 

@@ -62,10 +62,14 @@ class Scan:
 
     def __post_init__(self):
         if self.pixels.ndim != 2:
-            raise ValueError(f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice or one channel.")
+            raise ValueError(
+                f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice or one channel."
+            )
         for finding, mask in self.truth.items():
             if mask.shape != self.pixels.shape:
-                raise ValueError(f"expected a truth mask {self.pixels.shape} for {finding}, got {mask.shape}")
+                raise ValueError(
+                    f"expected a truth mask {self.pixels.shape} for {finding}, got {mask.shape}"
+                )
         if self.spacing_mm is not None and lengths(self.spacing_mm) is None:
             raise ValueError(
                 f"expected two positive lengths in mm, got {self.spacing_mm}. "
@@ -93,8 +97,18 @@ class Scan:
         return edges[0].get(along) or edges[1].get(down)
 
     def __repr__(self):
-        spacing = "spacing unknown" if self.spacing_mm is None else "{:.3g} x {:.3g} mm".format(*self.spacing_mm)
-        parts = [f"{self.shape[0]} x {self.shape[1]}", spacing, self.modality, self.view, self.source]
+        spacing = (
+            "spacing unknown"
+            if self.spacing_mm is None
+            else "{:.3g} x {:.3g} mm".format(*self.spacing_mm)
+        )
+        parts = [
+            f"{self.shape[0]} x {self.shape[1]}",
+            spacing,
+            self.modality,
+            self.view,
+            self.source,
+        ]
         return f"Scan({', '.join(p for p in parts if p)})"
 
 
@@ -143,7 +157,9 @@ class Volume:
 
         return nib.io_orientation(self.affine).astype(int)
 
-    def slice(self, axis: int, index: int, window_hu: tuple[float, float] | None = None) -> Scan:
+    def slice(
+        self, axis: int, index: int, window_hu: tuple[float, float] | None = None
+    ) -> Scan:
         """One slice as a radiologist looks at it: head up, else anterior up; the patient's left on the right.
 
         >>> volume.slice(1, 256, window_hu=(-160, 240))      # coronal
@@ -155,7 +171,9 @@ class Volume:
             window_hu: (low, high) shown black and white. None = as the file asks for it (`voi`), else the whole
                 volume's range without padding.
         """
-        plane = self._display(np.take(self.voxels, index, axis=axis), axis, index, window_hu)
+        plane = self._display(
+            np.take(self.voxels, index, axis=axis), axis, index, window_hu
+        )
         source = f"{self.source} axis {axis} #{index}"
         kept = [a for a in range(3) if a != axis]
         if self.affine is None:
@@ -165,11 +183,15 @@ class Volume:
         if world[kept[0], 0] < world[kept[1], 0]:
             plane, kept = plane.T, kept[::-1]
         for position, a in enumerate(kept):
-            if (world[a, 1] > 0) == (world[a, 0] == 2):  # L and P grow along the picture, S shrinks from the head down
+            if (world[a, 1] > 0) == (
+                world[a, 0] == 2
+            ):  # L and P grow along the picture, S shrinks from the head down
                 plane = np.flip(plane, position)
         spacing = tuple(self.spacing_mm[a] for a in kept)
         orientation = self._towards(kept[1]), self._towards(kept[0])
-        return Scan(plane, spacing, None, self.modality, source, orientation=orientation)
+        return Scan(
+            plane, spacing, None, self.modality, source, orientation=orientation
+        )
 
     def _towards(self, axis: int) -> str:
         """The letter of where an index axis runs once it's shown; small where it's too oblique to say left or right."""
@@ -213,7 +235,11 @@ class Volume:
 
     def __repr__(self):
         size, spacing = " x ".join(map(str, self.shape)), self.spacing_mm
-        step = " x ".join(f"{s:.3g}" for s in spacing) + " mm" if spacing else "spacing unknown"
+        step = (
+            " x ".join(f"{s:.3g}" for s in spacing) + " mm"
+            if spacing
+            else "spacing unknown"
+        )
         return f"Volume({size}, {step}, {self.modality}, {self.source})"
 
 
@@ -236,4 +262,8 @@ def lengths(values) -> tuple[float, ...] | None:
         numbers = tuple(float(v) for v in values)
     except (TypeError, ValueError):
         return None
-    return numbers if len(numbers) == 2 and all(0 < n < 1000 and math.isfinite(n) for n in numbers) else None
+    return (
+        numbers
+        if len(numbers) == 2 and all(0 < n < 1000 and math.isfinite(n) for n in numbers)
+        else None
+    )

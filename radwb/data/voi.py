@@ -30,10 +30,14 @@ class Window:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, dtype=np.float32)
         if self.function == "SIGMOID":
-            steps = np.clip(4 * (values - self.center) / self.width, -80, 80)  # exp stays finite
+            steps = np.clip(
+                4 * (values - self.center) / self.width, -80, 80
+            )  # exp stays finite
             return np.nan_to_num(1 / (1 + np.exp(-steps)))
         if self.function == "LINEAR_EXACT":
-            return to_display(values, self.center - self.width / 2, self.center + self.width / 2)
+            return to_display(
+                values, self.center - self.width / 2, self.center + self.width / 2
+            )
         middle, half = self.center - 0.5, (self.width - 1) / 2
         return to_display(values, middle - half, middle + half)
 
@@ -51,11 +55,15 @@ class Table:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         item = Dataset()
         item.LUTDescriptor = list(self.descriptor)
-        item.add_new("LUTData", self.vr, list(self.data) if self.vr == "US" else self.data)
+        item.add_new(
+            "LUTData", self.vr, list(self.data) if self.vr == "US" else self.data
+        )
         ds = Dataset()
         ds.VOILUTSequence, ds.PixelRepresentation = [item], self.signed
         ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = BIG if self.big_endian else ExplicitVRLittleEndian
+        ds.file_meta.TransferSyntaxUID = (
+            BIG if self.big_endian else ExplicitVRLittleEndian
+        )
         whole = np.rint(np.nan_to_num(values)).astype(np.int64)
         return apply_voi(whole, ds).astype(np.float32) / (2 ** self.descriptor[2] - 1)
 
@@ -71,15 +79,21 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
         big_endian = ds.file_meta.TransferSyntaxUID == BIG
         descriptor = tuple(map(int, table.LUTDescriptor))
         if len(descriptor) != 3 or not 1 <= descriptor[2] <= 16:
-            _warn(f"{tag('LUTDescriptor')} is {descriptor}, not a VOI table's: left out")
+            _warn(
+                f"{tag('LUTDescriptor')} is {descriptor}, not a VOI table's: left out"
+            )
             return None
-        return Table(descriptor, data, vr, int(ds.get("PixelRepresentation") or 0), big_endian)
+        return Table(
+            descriptor, data, vr, int(ds.get("PixelRepresentation") or 0), big_endian
+        )
     if all(lookup(ds, k, frame) is None for k in ("WindowCenter", "WindowWidth")):
         return None
     center, width = finite(ds, "WindowCenter", frame), finite(ds, "WindowWidth", frame)
     if center is None or width is None or width <= 0:
         got = [str(lookup(ds, k, frame)) for k in ("WindowCenter", "WindowWidth")]
-        _warn(f"{tag('WindowCenter')} {got[0]} and {tag('WindowWidth')} {got[1]} are no window: left out")
+        _warn(
+            f"{tag('WindowCenter')} {got[0]} and {tag('WindowWidth')} {got[1]} are no window: left out"
+        )
         return None
     return Window(center, width, _function(ds, frame, width))
 
@@ -87,10 +101,14 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
 def _function(ds, frame, width):
     name = str(lookup(ds, "VOILUTFunction", frame) or "LINEAR").strip().upper()
     if name not in FUNCTIONS:
-        _warn(f"{tag('VOILUTFunction')} {name} is not one of {', '.join(FUNCTIONS)}: shown as LINEAR")
+        _warn(
+            f"{tag('VOILUTFunction')} {name} is not one of {', '.join(FUNCTIONS)}: shown as LINEAR"
+        )
         name = "LINEAR"
     if name == "LINEAR" and width < 1:
-        _warn(f"{tag('WindowWidth')} {width:g} is below 1, which LINEAR doesn't have: shown as LINEAR_EXACT")
+        _warn(
+            f"{tag('WindowWidth')} {width:g} is below 1, which LINEAR doesn't have: shown as LINEAR_EXACT"
+        )
         name = "LINEAR_EXACT"
     return name
 

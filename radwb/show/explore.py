@@ -271,12 +271,24 @@ def _panel(scan, values, view, look) -> Image.Image:
     if look["truth"] and view["finding"] in scan.truth:
         for x0, y0, x1, y1 in _pieces(scan.truth[view["finding"]]) * [wide, tall, wide, tall]:
             ImageDraw.Draw(picture).line((x0, y0, x1, y1), _colour(view["finding"]), 2)
+    if scan.right:
+        _mark_right(picture, scan.right)
     panel = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")
     panel.paste(picture, (12, 32))
     _write(panel, (12, 8), f"{view['choice']['model']}. {view['label']}", INK)
     for n, line in enumerate([*textwrap.wrap(view["error"], 66)[:2]] or [view["verdict"], view["badge"]]):
         _write(panel, (12, picture.height + 40 + 22 * n), line, INK if n == 0 else FAINT)
     return panel
+
+
+def _mark_right(picture, edge) -> None:
+    """An R at the edge where the patient's right lies, where explore.js draws it."""
+    x = {"left": 8, "right": picture.width - 8}.get(edge, picture.width // 2)
+    y = picture.height - 8 if edge == "bottom" else 8
+    anchor = {"left": "l", "right": "r"}.get(edge, "m") + ("d" if edge == "bottom" else "a")
+    font = ImageFont.load_default(16)
+    style = dict(font=font, anchor=anchor, stroke_width=2, stroke_fill="black")
+    ImageDraw.Draw(picture).text((x, y), "R", "white", **style)
 
 
 def _picture(scan, values, look) -> Image.Image:
