@@ -7,7 +7,7 @@ from radwb.attend.capture import features, watch
 from radwb.attend.formulas import relevance, rollout
 from radwb.attend.gradients import integrated_gradients, smoothgrad
 from radwb.attend.grounding import similarity
-from radwb.attend.map import Map
+from radwb.attend.map import Map, note_of
 from radwb.attend.perturb import occlusion, rise
 from radwb.attend.progress import steps
 from radwb.attend.targets import directions
@@ -102,7 +102,9 @@ def attention_maps(model, scans, *, method="relevance", targets=None, layer=None
         found = grids(model, model.preprocess(few), method, some, layer, head).cpu().numpy()
         for scan, many, its in zip(few, found, some, strict=True):
             for grid, target in zip(many, its, strict=True):
-                maps.append(Map(to_scan(grid, scan.shape, fit=model.fit), method, layer, head, target, model.name))
+                values = to_scan(grid, scan.shape, fit=model.fit)
+                note = note_of(grid, method, target)
+                maps.append(Map(values, method, layer, head, target, model.name, note=note))
     return maps
 
 

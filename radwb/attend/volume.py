@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from radwb.attend.map import Map
+from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
 from radwb.attend.place import layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
@@ -121,7 +121,9 @@ def volume_map(
     affine = None if volume.affine is None else volume.affine @ np.diag([step, step, step, 1.0])
     target = target if method in ("relevance", "gradcam", "occlusion") else None
     target = "a direction" if torch.is_tensor(target) else target
-    return Map(values, method, layer if method != "occlusion" else None, head, target, net.name, affine)
+    layer = layer if method != "occlusion" else None
+    note = note_of(values, method, target)
+    return Map(values, method, layer, head, target, net.name, affine, note=note)
 
 
 def slice_maps(

@@ -1,6 +1,7 @@
 """Scans, maps laid over them, and volumes, with the aspect from the spacing and the axes in millimetres."""
 
 import base64
+import html
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -199,6 +200,9 @@ def badge_lines(maps: Sequence, width: int) -> list[str]:
         whose = f"{', '.join(methods)}: " if len(said) > 1 else ""
         whole = textwrap.wrap(f"{sign} {whose}{words}", int(width / 7.5))  # 7.5 px, a wide letter of the caption
         lines += [f'<span style="color:{colour}">{line}</span>' for line in whole]
+    for note in dict.fromkeys(m.note for m in maps if getattr(m, "note", "")):
+        whole = textwrap.wrap(f"! {note}", int(width / 7.5))
+        lines += [f'<span style="color:{COLOURS[1]}">{html.escape(line)}</span>' for line in whole]
     return lines
 
 
