@@ -257,7 +257,9 @@ def _grids(model, shape):
     side = math.isqrt(shape[1])
     grids = sorted({tuple(model.grid), (side, side)}, key=lambda g: -g[0] * g[1])
     counts = [(grid, shape[1] - grid[0] * grid[1]) for grid in grids]
-    return [(grid, rest) for grid, rest in counts if 0 <= rest <= PREFIX and grid != (1, 1)]
+    return [
+        (grid, rest) for grid, rest in counts if 0 <= rest <= PREFIX and grid != (1, 1)
+    ]
 
 
 def _unrolled(tensor, grid, prefix):
@@ -267,7 +269,10 @@ def _unrolled(tensor, grid, prefix):
 def _places_read(gradient, grid, prefix):
     """How many places of the map the score depends on."""
     sizes = _unrolled(gradient, grid, prefix)[0].abs()
-    counts = [(sizes.amax([n for n in range(3) if n != axis]) > 1e-6 * sizes.max()).sum() for axis in range(3)]
+    counts = [
+        (sizes.amax([n for n in range(3) if n != axis]) > 1e-6 * sizes.max()).sum()
+        for axis in range(3)
+    ]
     return int(sorted(counts)[1]) * bool(sizes.max() > 0)
 
 
@@ -288,7 +293,9 @@ def _is_cut(output, node):
 def _reader(model, forward, module, grid, prefix):
     def run(x):
         kept = []
-        hook = module.register_forward_hook(lambda *call: kept.append(_tensor(call[-1]).clone()))
+        hook = module.register_forward_hook(
+            lambda *call: kept.append(_tensor(call[-1]).clone())
+        )
         try:
             forward(model, x)
         finally:
