@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from radwb.attend.capture import capture
 from radwb.attend.faithful import target_scores
 from radwb.attend.score import mean_by_patient
-from radwb.attend.tower import attention_blocks, output_projection, read_out
+from radwb.attend.tower import attention_blocks, output_projection
 from radwb.data.geometry import to_input
 
 
@@ -164,9 +164,10 @@ def all_heads(model) -> list[tuple[int, int]]:
 
 def _maps_and_sinks(model, scans):
     """(L, heads, B, P) each head's attention on the patches, summing to one, and (L, heads, B) its sink."""
-    attention = capture(model, model.preprocess(scans))["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
+    seen = capture(model, model.preprocess(scans))
+    attention = seen["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
     T, patches = attention.shape[-1], model.grid[0] * model.grid[1]
-    maps = (read_out(model, T).to(attention) @ attention)[..., 0, T - patches :]
+    maps = (seen["read"].to(attention) @ attention)[..., 0, T - patches :]
     return (maps / maps.sum(-1, keepdim=True)).cpu(), attention.mean(-2).amax(-1).cpu()
 
 

@@ -212,6 +212,9 @@ def badge_lines(maps: Sequence, width: int) -> list[str]:
         whose = f"{', '.join(methods)}: " if len(said) > 1 else ""
         whole = textwrap.wrap(f"{sign} {whose}{words}", int(width / 7.5))  # 7.5 px, a wide letter of the caption
         lines += [f'<span style="color:{colour}">{plain(line)}</span>' for line in whole]
+    for note in dict.fromkeys(m.note for m in maps if getattr(m, "note", "")):
+        whole = textwrap.wrap(f"! {note}", int(width / 7.5))
+        lines += [f'<span style="color:{COLOURS[1]}">{plain(line)}</span>' for line in whole]
     return lines
 
 
