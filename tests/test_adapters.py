@@ -325,7 +325,7 @@ def test_a_vit_of_monais_gives_its_own_features(classifies, images, tmp_path):
     head = {"classification": True, "num_classes": 3, "post_activation": ""} if classifies else {}
     net = noisy(ViT(1, 32, 8, hidden_size=24, mlp_dim=40, num_layers=2, num_heads=12, spatial_dims=2, **head))
     torch.save(net.state_dict(), tmp_path / "w.pt")
-    model = rw.models.load(f"monai:ViT/{tmp_path / 'w.pt'}")
+    model = rw.models.load(f"monai:ViT/{tmp_path / 'w.pt'}", heads=12)
     assert (model.size, model.grid) == (32, (4, 4))
     x = model.preprocess(images)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch and verify what the catalog names."""
 
 from radwb.data.fetch import FetchError, cache_folder, catalog, fetch
+from radwb.data.fit import Fit
 from radwb.data.geometry import to_input, to_scan
 from radwb.data.read import read, write_png
 from radwb.data.real import real, reports
@@ -22,6 +23,7 @@ __all__ = [
     "COLUMNS",
     "FINDINGS",
     "FetchError",
+    "Fit",
     "ReadError",
     "Scan",
     "Volume",

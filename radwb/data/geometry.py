@@ -1,15 +1,19 @@
 """From a scan's pixels to a model's square input, and from a token grid back to the scan's pixels."""
 
+import math
+
 import numpy as np
 from PIL import Image
 
-FITS = ("pad", "crop", "squash")
+from radwb.data.fit import FILTERS, Fit
+
+OVERSHOOTING = ("bicubic", "lanczos")
 
 
 def to_input(
     pixels: np.ndarray, size: int, *, fit: str = "pad", aspect: float | None = None
 ) -> np.ndarray:
-    """Resize to a square with an antialiasing bilinear filter; what is round in the patient stays round.
+    """Resize to a square with an antialiasing filter; what is round in the patient stays round.
 
     >>> to_input(np.ones((200, 100), np.float32), 64).shape
     (64, 64)
@@ -17,22 +21,66 @@ def to_input(
     Args:
         pixels: (H, W) display values.
         size: side of the square, px.
-        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect.
+        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect;
+            bilinear, unless it is a `Fit` with a filter and margin of its own.
         aspect: a pixel's height over its width; None = that of a scan's own `pixels`, 1 for any other array.
     Returns:
         (size, size) float32.
     """
+    fit = Fit(fit)
     aspect = aspect or getattr(pixels, "aspect", None) or 1.0
-    source, target = boxes(pixels.shape, size, fit, aspect)
-    (top, left, bottom, right), (y0, x0, y1, x1) = source, target
-    image = Image.fromarray(
-        np.ascontiguousarray(pixels[top:bottom, left:right], dtype=np.float32)
-    )
+    source, (y0, x0, y1, x1) = boxes(pixels.shape, size, fit, aspect)
+    pixels = np.ascontiguousarray(pixels, dtype=np.float32)
+    resize = _gaussian if fit.filter == "gaussian" else _resample
     out = np.zeros((size, size), np.float32)
-    out[y0:y1, x0:x1] = np.asarray(
-        image.resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR)
-    )
+    out[y0:y1, x0:x1] = resize(pixels, source, (y1 - y0, x1 - x0), fit.filter)
     return out
+
+
+def _resample(pixels, source, shape, filter):
+    """Pillow's filters; what overshoots is held to [0, 1] after rows and after columns, as 8 bits hold it.
+
+    A film of 8 bits is left to Pillow's own 8-bit filter, as the libraries do it: which axis comes first then matters.
+    """
+    top, left, bottom, right = source
+    height, width = shape
+    if filter not in OVERSHOOTING:
+        return _held(pixels, (width, height), (left, top, right, bottom), filter)
+    levels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    if np.array_equal(levels / np.float32(255), pixels):
+        return _whole_then_cut(levels, source, shape, filter) / np.float32(255)
+    rows = _held(pixels, (width, len(pixels)), (left, 0, right, len(pixels)), filter)
+    return _held(rows, (width, height), (0, top, width, bottom), filter)
+
+
+def _whole_then_cut(levels, source, shape, filter):
+    """(H, W) uint8 -> the part `source` of it, resized with the rest and then cut to `shape`."""
+    top, left, bottom, right = source
+    (H, W), (height, width) = levels.shape, shape
+    whole = round(W * width / (right - left)), round(H * height / (bottom - top))
+    x, y = round(left * whole[0] / W), round(top * whole[1] / H)
+    image = Image.fromarray(levels).resize(whole, FILTERS[filter])
+    return np.asarray(image)[y : y + height, x : x + width]
+
+
+def _held(pixels, size, box, filter):
+    out = np.asarray(Image.fromarray(pixels).resize(size, FILTERS[filter], box=box))
+    if filter not in OVERSHOOTING:
+        return out
+    return np.clip(out, min(0, pixels.min()), max(1, pixels.max()))
+
+
+def _gaussian(pixels, source, shape, filter):
+    """scikit-image's `resize` as TorchXRayVision calls it; beyond the border lies its 0, which is grey 0.5 here."""
+    from scipy import ndimage
+
+    top, left, bottom, right = (round(edge) for edge in source)
+    part = pixels[top:bottom, left:right]
+    factors = np.divide(part.shape, shape)
+    beyond = {"mode": "grid-constant", "cval": 0.5}
+    sigma = np.maximum(0, (factors - 1) / 2)
+    smooth = ndimage.gaussian_filter(part, sigma, **beyond)
+    return ndimage.zoom(smooth, 1 / factors, order=1, grid_mode=True, **beyond)
 
 
 def to_scan(
@@ -49,10 +97,13 @@ def to_scan(
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    source, target = boxes(
-        shape, 1 << 16, fit, aspect
-    )  # fine units: rounding doesn't show
-    (top, left, bottom, right), (y0, x0, y1, x1) = source, target
+    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    # pixels that lie in the box as a whole
+    top, left = math.ceil(y - 1e-6), math.ceil(x - 1e-6)
+    bottom, right = math.floor(y_end + 1e-6), math.floor(x_end + 1e-6)
+    high, wide = (y1 - y0) / (y_end - y), (x1 - x0) / (x_end - x)  # of the square's units a pixel
+    y0, y1 = y0 + max(0, top - y) * high, y1 - max(0, y_end - bottom) * high
+    x0, x1 = x0 + max(0, left - x) * wide, x1 - max(0, x_end - right) * wide
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
     box = (x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
     grid = Image.fromarray(np.ascontiguousarray(values, dtype=np.float32))
@@ -67,17 +118,8 @@ def boxes(
     shape: tuple[int, int], size: int, fit: str, aspect: float = 1.0
 ) -> tuple[tuple, tuple]:
     """Which part of the scan goes to which part of the square: two boxes (top, left, bottom, right)."""
-    H, W = shape
-    high = H * aspect  # in widths of a pixel
-    if fit == "squash":
-        return (0, 0, H, W), (0, 0, size, size)
-    if fit == "crop":
-        side = min(high, W)
-        rows, columns = max(1, round(side / aspect)), max(1, round(side))
-        top, left = (H - rows) // 2, (W - columns) // 2
-        return (top, left, top + rows, left + columns), (0, 0, size, size)
-    if fit != "pad":
-        raise ValueError(f"expected fit in {FITS}, got {fit!r}")
-    h, w = (max(1, round(n * size / max(high, W))) for n in (high, W))
-    y, x = (size - h) // 2, (size - w) // 2
-    return (0, 0, H, W), (y, x, y + h, x + w)
+    height, width = shape
+    # rows in widths of a pixel: the film as it is in the patient
+    upright = shape if aspect == 1 else (height * aspect, width)
+    (top, left, bottom, right), square = Fit(fit).boxes(upright, size)
+    return (top / aspect, left, bottom / aspect, right), square

@@ -1,6 +1,6 @@
 """Image models of others as a `Model`: timm with DINOv2 and RAD-DINO, TorchXRayVision, MONAI."""
 
-import json
+import math
 import sys
 import tempfile
 from difflib import get_close_matches
@@ -12,8 +12,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from radwb import data
+from radwb.models.checks import outline, part, read_json
+from radwb.models.checks import scale as one_a_channel
 from radwb.models.model import Model
-from radwb.models.sources import cached, consent, fill, library_call, licence_of, megabytes, read_weights, renamed
+from radwb.models.sources import (
+    cached,
+    consent,
+    fill,
+    library_call,
+    licence_of,
+    megabytes,
+    misfits,
+    read_weights,
+    renamed,
+)
 
 XRV_NAMES = {"Effusion": "Pleural Effusion"}  # the rest of TorchXRayVision's names are CheXpert's or have no match
 XRV_SCALE = {"mean": (0.5,), "std": (1 / 2048,)}  # its networks see [-1024, 1024]
@@ -27,6 +40,7 @@ DINO = {
     **{f"dinov2-{r}-{s}": (f"vit_{s}_patch14_reg4_dinov2", f"facebook/dinov2-{r}-{s}", "Apache-2.0")
        for r in ("with-registers",) for s in ("small", "base", "large", "giant")},
 }  # fmt: skip
+TIMM_FITS = {"center": "crop", "squash": "squash", "border": "pad"}
 DINO_KEYS = [  # Hugging Face's Dinov2Model -> the names of DINOv2's authors, which timm reads
     (r"^dinov2(_with_registers)?\.", ""),
     (r"^embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
@@ -53,9 +67,12 @@ def load_timm(rest: str, name: str, *, download: bool, size: int | None) -> Mode
     check_name(base, timm.list_models() + list(DINO), "timm")
     online = download or bool(tag and not weights and _allow_timm(timm, arch, name))
     state = read_weights(weights) if weights else None
-    model = timm_model(base, name, size, partial(library_call, download=online), tag="" if weights else tag)
-    if state:
-        fill(model.net, to_timm(state, model.net), weights)
+    call = partial(library_call, download=online)
+    model = timm_model(base, name, size, call, tag, pretrained=not weights)
+    if state is not None:
+        model.notes += state.notes
+        model.notes += tuple(fill(model.net, to_timm(state, model.net), weights, head=head_of(model.net)))
+        model.notes += () if tag else tuple(_other_tags(timm, base))
     model.licence = (model.net.pretrained_cfg.get("license") or "") if tag and not weights else licence_of(weights)
     return model
 
@@ -72,18 +89,46 @@ def _allow_timm(timm, arch, name):
     return not here and consent(name, source=source, licence=licence, mb=mb)
 
 
-def timm_model(base: str, name: str, size: int | None, call=library_call, tag: str = "") -> Model:
-    """A tower of timm's, with random weights where no tag is named; a ViT at another size if asked."""
+def head_of(net: nn.Module) -> tuple[str, ...]:
+    """The names of the layers of a tower of timm's that only classify."""
+    names = net.pretrained_cfg.get("classifier") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _other_tags(timm, base):
+    """What can't be known of a file without a tag: which of the published ways it was fed."""
+    mine = timm.models.get_pretrained_cfg(base)
+    if mine is None:
+        return
+    tags = {tag: timm.models.get_pretrained_cfg(tag) for tag in timm.models.list_pretrained(f"{base}.*")}
+    keys = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
+    others = [tag for tag, cfg in tags.items() if any(getattr(cfg, k) != getattr(mine, k) for k in keys)]
+    if others:
+        yield (f"fed as timm's {base}.{mine.tag}; a file doesn't say, and weights of {', '.join(others[:3])} are fed "
+               f"otherwise: for those name the tag, timm:{others[0]}/FILE")  # fmt: skip
+
+
+def timm_model(
+    base: str, name: str, size: int | None, call=library_call, tag: str = "", *, pretrained: bool = False
+) -> Model:
+    """A tower of timm's, fed as timm feeds it; with random weights unless `pretrained`, at another size if asked."""
     import timm
 
     options = {"img_size": size} if size and base.startswith(("vit_", "deit", "eva", "beit", "swin")) else {}
-    net = call(name, timm.create_model, f"{base}.{tag}" if tag else base, pretrained=bool(tag), **options)
+    pretrained = pretrained and bool(tag)
+    net = call(name, timm.create_model, f"{base}.{tag}" if tag else base, pretrained=pretrained, **options)
     cfg = timm.data.resolve_model_data_config(net)
-    channels, side, _ = cfg["input_size"]
+    channels, side, width = cfg["input_size"]
+    if side != width:
+        raise ValueError(f"expected a tower that takes squares, got {base}, which takes {side} x {width} px")
     side = size or side
     spec = {"builder": "timm", "arch": base} | ({"size": size} if size else {})
-    return Model(net, name, "image", side, channels, tuple(cfg["mean"])[:channels], tuple(cfg["std"])[:channels],
-                 "crop", grid_of(net, side, channels), spec=spec)  # fmt: skip
+    mean, std = (tuple(cfg[key])[:channels] for key in ("mean", "std"))
+    fit = TIMM_FITS[cfg["crop_mode"] or "center"]
+    fit = data.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"])
+    notes = ("timm pads with the mean, radwb with black",) if fit == "pad" else ()
+    grid = grid_of(net, side, channels)
+    return Model(net, name, "image", side, channels, mean, std, fit, grid, spec=spec, notes=notes)
 
 
 def _load_dino(alias, weights, name, download, size):
@@ -91,13 +136,14 @@ def _load_dino(alias, weights, name, download, size):
     file = weights or cached(repo, "model.safetensors") or _hub_file(repo, name, licence, arch, download)
     state, model = read_weights(file), timm_model(arch, name, size)
     beside = Path(file).with_name("preprocessor_config.json")
-    scale = json.loads(beside.read_text()) if beside.is_file() else {}
-    scale = {k: tuple(scale[f"image_{k}"]) for k in ("mean", "std") if f"image_{k}" in scale}
+    about = read_json(beside) if beside.is_file() else {}
+    scale = {k: about[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in about}
     if alias == "rad-dino" and len(scale) < 2:  # its mean and deviation aren't ImageNet's
         raise ValueError(f"expected image_mean and image_std in {beside.name} beside {Path(file).name}, got {scale}. "
                          f"Try the file of that name from {repo}.")  # fmt: skip
     for key, value in scale.items():
-        setattr(model, key, value)
+        setattr(model, key, one_a_channel(value, model.channels, key, positive=key == "std"))
+    model.notes += state.notes
     fill(model.net, to_timm(state, model.net), file)
     model.licence = licence
     return model
@@ -142,8 +188,9 @@ def load_xrv(rest: str, name: str, *, download: bool, size: int | None) -> Model
         library_call(name, xrv.models.get_weights, arch, download=True)
     parts = [getattr(xrv.models, n) for n in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")]
     parts += [nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear]
-    state = read_weights(path, allowed=tuple(parts))
+    state = read_weights(path, allowed=tuple(parts), keep="model.")
     model = xrv_model(arch, state, name)
+    model.notes += state.notes
     model.licence = licence_of(path)
     fill(model.net, {k: v for k, v in state.items() if k != "op_threshs"}, path)
     return model
@@ -166,7 +213,8 @@ def xrv_model(arch: str, state: dict, name: str) -> Model:
     net.op_threshs = None  # else its forward gives calibrated scores, and `classify` promises logits
     size = about["input_resolution"]
     findings = [XRV_NAMES.get(p, p.replace("_", " ")) for p in about["labels"]]
-    return Model(net, name, "image", size, 1, **XRV_SCALE, fit="crop", grid=(size // 32, size // 32),
+    fit = data.Fit("crop", filter="gaussian")
+    return Model(net, name, "image", size, 1, **XRV_SCALE, fit=fit, grid=(size // 32, size // 32),
                  findings=findings, spec={"builder": "xrv", "arch": arch})  # fmt: skip
 
 
@@ -198,21 +246,24 @@ class MonaiNet(nn.Module):
         return out[0] if isinstance(out, tuple) else out
 
 
-def load_monai(rest: str, name: str, *, download: bool, size: int | None) -> Model:
+def load_monai(rest: str, name: str, *, download: bool, size: int | None, heads: int | None = None) -> Model:
     """DenseNet121/FILE and its like, or ViT/FILE: MONAI's 2-D networks from a plain state dict."""
     arch, _, file = rest.partition("/")
     check_name(arch, [*DENSENETS, "ViT"], "monai")
     if not file:
         raise ValueError(f"expected a file of weights, got none. Try rw.models.load('monai:{arch}/weights.pt')")
     state = read_weights(file)
-    model = monai_model(arch, state, name, file, size)
+    model = monai_model(arch, state, name, file, size, heads)
+    model.notes += state.notes
     fill(model.net.visual, state, file)
     model.licence = licence_of(file)
     return model
 
 
-def monai_model(arch: str, state: dict, name: str, source: object, size: int | None = None) -> Model:
-    """The unfilled network, everything read from the shapes but a ViT's heads: 12, as MONAI's default.
+def monai_model(
+    arch: str, state: dict, name: str, source: object, size: int | None = None, heads: int | None = None
+) -> Model:
+    """The unfilled network, everything read from the shapes but a ViT's heads, which have to be told.
 
     Input on [0, 1], padded square: a file says nothing of its preprocessing; set `mean`, `std` and `fit` if it's other.
     """
@@ -221,38 +272,54 @@ def monai_model(arch: str, state: dict, name: str, source: object, size: int | N
     if first not in state or state[first].ndim != 4:
         got = f"{state[first].ndim - 2}-D ones" if first in state else "others"
         raise ValueError(f"expected the weights of a 2-D {arch} of MONAI, got {got} in {source}")
-    net, channels, side = (_monai_vit if arch == "ViT" else _monai_densenet)(arch, state, state[first], name)
     if arch == "ViT":
         only_own_size(size, name)
+        make, channels, side = _monai_vit(state, state[first], source, heads)
         step = state[first].shape[-1]
     else:
+        make, channels, side = _monai_densenet(arch, state, state[first], source)
         side, step = size or side, 32
-    return Model(MonaiNet(net), name, "image", side, channels, (0.0,) * channels, (1.0,) * channels, "pad",
-                 (side // step, side // step), spec={"builder": "monai", "arch": arch, "size": size})  # fmt: skip
+    wrong = misfits(library_call(name, outline, make, source), state)
+    if wrong:
+        some = ", ".join(f"{key} ({why})" for key, why in list(wrong.items())[:4])
+        raise ValueError(f"expected the weights of a 2-D {arch} of MONAI, got others in {source}: {some}")
+    net = library_call(name, make)
+    spec = {"builder": "monai", "arch": arch, "size": size} | ({"heads": heads} if arch == "ViT" else {})
+    notes = ("a file says nothing of its preprocessing: input on [0, 1], padded square, is taken for granted",)
+    mean, std = (0.0,) * channels, (1.0,) * channels
+    grid = (side // step, side // step)
+    return Model(MonaiNet(net), name, "image", side, channels, mean, std, "pad", grid, spec=spec, notes=notes)
 
 
-def _monai_densenet(arch, state, first, name):
+def _monai_densenet(arch, state, first, source):
     from monai.networks import nets
 
-    outputs = len(state["class_layers.out.bias"])
+    outputs = len(part(state, "class_layers.out.bias", source))
     channels = first.shape[1]
-    return getattr(nets, arch)(spatial_dims=2, in_channels=channels, out_channels=outputs), channels, 224
+    return partial(getattr(nets, arch), spatial_dims=2, in_channels=channels, out_channels=outputs), channels, 224
 
 
-def _monai_vit(arch, state, first, name):
+def _monai_vit(state, first, source, heads):
     from monai.networks.nets import ViT
 
     width, channels, patch, _ = first.shape
-    side = patch * round(state["patch_embedding.position_embeddings"].shape[1] ** 0.5)
+    places = part(state, "patch_embedding.position_embeddings", source).shape[1]
+    side = patch * math.isqrt(places)
+    if side * side != places * patch * patch:
+        raise ValueError(f"expected a ViT for squares, got one of {places} patches in {source}")
+    if not heads or width % heads:
+        fits = ", ".join(str(h) for h in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if width % h == 0)
+        raise ValueError(f"expected the number of heads that {source} was trained with, which its shapes don't tell "
+                         f"(width {width} has {fits}), got {heads}. Try heads=12, MONAI's default.")  # fmt: skip
     head = next((k for k in ("classification_head.0.bias", "classification_head.bias") if k in state), None)
     options = {"classification": True, "num_classes": len(state[head])} if head else {}
     options |= {"post_activation": "Tanh" if head == "classification_head.0.bias" else ""}
-    net = library_call(
-        name, ViT, channels, side, patch, hidden_size=width, mlp_dim=len(state["blocks.0.mlp.linear1.bias"]),
-        num_layers=len({k.split(".")[1] for k in state if k.startswith("blocks.")}), spatial_dims=2,
+    make = partial(
+        ViT, channels, side, patch, hidden_size=width, mlp_dim=len(part(state, "blocks.0.mlp.linear1.bias", source)),
+        num_layers=len({k.split(".")[1] for k in state if k.startswith("blocks.")}), num_heads=heads, spatial_dims=2,
         qkv_bias="blocks.0.attn.qkv.bias" in state, **options,
     )  # fmt: skip
-    return net, channels, side
+    return make, channels, side
 
 
 def check_name(arch: str, names: list[str], library: str) -> None:

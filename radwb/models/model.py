@@ -12,6 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from radwb import data
+from radwb.models.checks import check_preprocessing
 from radwb.models.lean import asked, lean, plain
 
 
@@ -26,12 +27,15 @@ class Model:
         size: side of the square input, px.
         channels: of the input. One is one; a tower with three gets the grey image three times.
         mean, std: of the input on the scale [0, 1], one value a channel.
-        fit: how a scan is made square: "pad", "crop" or "squash".
+        fit: how a scan is made square: "pad", "crop" or "squash"; a `rw.data.Fit`.
         grid: (rows, columns) of patch tokens, or of the last feature map.
         spec: JSON-able; what `load` builds the network from.
         tokenizer: texts -> (K, context) ids, for "image-text".
         findings: what the columns of `classify` mean, else None.
         licence: of the weights.
+        notes: what was found out or taken for granted when the weights were read.
+    Raises:
+        ValueError: a mean or std that isn't one finite number a channel, a std of 0, a size or fit that can't be.
     """
 
     net: nn.Module = field(repr=False)
@@ -47,8 +51,11 @@ class Model:
     tokenizer: object = field(default=None, repr=False)
     findings: list[str] | None = None
     licence: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_preprocessing(self.size, self.channels, self.mean, self.std, self.fit)
+        self.fit = data.Fit(self.fit)
         self.net.eval()
 
     @property

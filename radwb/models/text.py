@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-import tokenizers as hf
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from radwb import data
+from radwb.models.checks import read_tokenizer
 from radwb.models.model import Model
 from radwb.models.sources import consent, fill, read_weights, renamed
 from radwb.models.tiny import GREY, LICENCE, SHAPE, _build, _seeded, _shape
@@ -36,7 +36,7 @@ class WordPieces:
     """Texts -> (K, longest) ids of a BERT, read from a tokenizer.json; padded with 0, cut to `context` tokens."""
 
     def __init__(self, path: str | Path, *, context: int):
-        self.pieces, self.context = hf.Tokenizer.from_file(str(path)), context
+        self.pieces, self.context = read_tokenizer(path), context
         self.pieces.no_padding()
         self.pieces.enable_truncation(context)
 

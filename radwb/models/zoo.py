@@ -7,7 +7,30 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from radwb.models.adapters import DINO, load_monai, load_timm, load_xrv, monai_model, timm_model, xrv_model
+from radwb import data
+from radwb.models.adapters import (
+    DENSENETS,
+    DINO,
+    check_name,
+    load_monai,
+    load_timm,
+    load_xrv,
+    monai_model,
+    timm_model,
+    xrv_model,
+)
+from radwb.models.checks import (
+    MAX_REPEATS,
+    MAX_SIDE,
+    check_config,
+    check_preprocessing,
+    mapping,
+    outline,
+    part,
+    printable,
+    read_json,
+    whole,
+)
 from radwb.models.clips import (
     CONFIG,
     chexzero_model,
@@ -15,9 +38,10 @@ from radwb.models.clips import (
     load_config_folder,
     load_open_clip,
     open_clip_from_config,
+    open_clip_model,
 )
 from radwb.models.model import Model
-from radwb.models.sources import fill, read_weights
+from radwb.models.sources import fill, misfits, read_plain
 from radwb.models.text import MiniLM, WordPieces, clip_on_minilm
 from radwb.models.tiny import clip_tiny, supervised_tiny
 from radwb.models.tokenizer import Tokenizer
@@ -26,38 +50,73 @@ SHIPPED = Path(__file__).parent / "weights"
 KEPT = ("kind", "size", "channels", "mean", "std", "fit", "findings", "licence")
 
 
-def load(name: str | Path, *, download: bool = False, size: int | None = None) -> Model | MiniLM:
+def load(
+    name: str | Path,
+    *,
+    download: bool = False,
+    size: int | None = None,
+    like: str | None = None,
+    heads: int | None = None,
+) -> Model | MiniLM:
     """A model by name. Nothing is downloaded unless you say so; what is here already is used without asking.
 
     >>> load("radwb-tiny")                              # shipped with the package
     >>> load("../runs/clip-tiny")                       # a run of rw.pretrain.fit, or a folder written by `save`
     >>> load("open_clip:ViT-B-32/laion2b_s34b_b79k", download=True)   # a tag
-    >>> load("open_clip:ViT-B-32/weights.safetensors")  # a file
+    >>> load("open_clip:ViT-B-32/weights.safetensors", like="openai")  # a file, fed as that tag's weights
     >>> load("../BiomedCLIP")                           # open_clip's own folder: open_clip_config.json and weights
     >>> load("open_clip:hf-hub:microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", download=True)
     >>> load("chexzero:best_64_5e-05_original.pt")      # CheXzero's checkpoints
     >>> load("timm:vit_tiny_patch16_224")               # no weights named: random ones
     >>> load("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k", download=True)
     >>> load("timm:rad-dino/model.safetensors", size=224)    # or dinov2-base and so on, as their hubs have them
-    >>> load("monai:DenseNet121/weights.pt")            # 2-D nets of MONAI; its ViT with 12 heads
+    >>> load("monai:DenseNet121/weights.pt")            # 2-D nets of MONAI; its ViT needs heads=
     >>> load("xrv:densenet121-res224-all", download=True)    # if torchxrayvision is installed
     >>> load("minilm")                                  # a `MiniLM`: frozen text alone
 
     Args:
         download: leave to use the network. Without it, a terminal is asked (y/N) and any other caller gets the error.
         size: side of the input, px, for towers that take several: timm's and MONAI's DenseNets.
+        like: for open_clip's towers from a file, the tag whose preprocessing and activation (GELU or QuickGELU) the
+            weights have. Needed where published weights of the architecture differ and the file doesn't tell.
+        heads: of MONAI's ViT, which the shapes of its weights don't tell.
+    Returns:
+        the model; its `notes` say what was taken off the file's names, and what was taken for granted.
     Raises:
-        ValueError: no such model, a file that is not plain tensors, weights that don't fit, or a download that nobody
+        ValueError: no such model, a file that is not plain tensors, weights that don't fit or take more than
+            `rw.models.checks.MAX_BYTES` (32 GiB), a model.json that says what can't be, or a download that nobody
             allowed: it states source, size and licence.
         FileNotFoundError: no such folder.
     """
-    text = str(name)
+    try:
+        return _load(str(name), download, size, like, heads)
+    except (ValueError, FileNotFoundError) as error:
+        # names come from users and files: they must not move a terminal
+        if type(error) not in (ValueError, FileNotFoundError) or "expected" not in str(error):  # a library's own
+            raise _refused(name, error) from error
+        raise type(error)(printable(error)) from error.__cause__
+    except Exception as error:  # a damaged file can break a library anywhere
+        raise _refused(name, error) from error
+
+
+def _refused(name, error):
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return ValueError(printable(f"expected a model that can be built from {name}, got one that can't ({text}). "
+                                "Try the file as its library wrote it."))  # fmt: skip
+
+
+def _load(text, download, size, like, heads):
     library, _, rest = text.partition(":")
+    if like and library != "open_clip":
+        raise ValueError(f"expected like= for open_clip's towers alone, got it for {text}")
+    if heads and not text.startswith("monai:ViT"):
+        raise ValueError(f"expected heads= for monai:ViT alone, got it for {text}")
     if library in LIBRARIES and rest:
-        return LIBRARIES[library](rest, text, download=download, size=size)
+        options = {"like": like} if like else {"heads": heads} if heads else {}
+        return LIBRARIES[library](rest, text, download=download, size=size, **options)
     if text == "minilm":
         return MiniLM(download=download)
-    folder = SHIPPED / text if (SHIPPED / text / "model.json").is_file() else Path(name)
+    folder = SHIPPED / text if (SHIPPED / text / "model.json").is_file() else Path(text)
     if (folder / CONFIG).is_file():
         return load_config_folder(folder, text, download=download)
     if not (folder / "model.json").is_file():
@@ -78,6 +137,10 @@ def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
         tensors = {k: v.bfloat16() if v.is_floating_point() else v for k, v in tensors.items()}
     save_file(tensors, folder / "model.safetensors")
     about = {k: getattr(model, k) for k in KEPT} | {"spec": model.spec, "radwb": version("radwb")}
+    fit = data.Fit(model.fit)
+    if (fit.filter, fit.share) != ("bilinear", 1):
+        about |= {"filter": fit.filter, "share": fit.share}
+    about |= {"notes": list(model.notes)} if model.notes else {}
     (folder / "model.json").write_text(json.dumps(about, indent=1))
     if isinstance(model.tokenizer, Tokenizer | WordPieces) and model.spec.get("builder") != "clip-on-minilm":
         model.tokenizer.save(folder / "tokenizer.json")
@@ -100,37 +163,113 @@ def available(contains: str = "") -> list[str]:
 
 
 def _load_folder(folder, name, download):
-    about = json.loads((folder / "model.json").read_text())
-    spec, state = about["spec"], read_weights(folder / "model.safetensors")
-    if spec["builder"] == "clip-tiny":
-        tokenizer = Tokenizer.load(folder / "tokenizer.json", context=spec["context"])
-        model = clip_tiny(tokenizer, shape=spec["shape"], name=name)
-    elif spec["builder"] == "supervised-tiny":
-        model = supervised_tiny(spec["findings"], shape=spec["shape"], name=name)
-    elif spec["builder"] == "clip-on-minilm":
-        model = clip_on_minilm(shape=spec["shape"], name=name, download=download)
+    about = read_json(folder / "model.json")
+    spec = _checked(about)
+    state = read_plain(folder / "model.safetensors")
+    builder = part(spec, "builder", "spec")
+    own = {
+        "clip-tiny": lambda: _clip_tiny(folder, spec, name),
+        "supervised-tiny": lambda: supervised_tiny(_names(spec, "findings"), shape=_shape(spec), name=name),
+        "clip-on-minilm": lambda: clip_on_minilm(shape=_shape(spec), name=name, download=download),
+    }
+    if builder in own:
+        # its shape is compared with the file before it takes any memory
+        if builder != "clip-on-minilm":
+            _compare(outline(lambda: own[builder]().net, "model.json"), state, folder)
+        model = own[builder]()
     else:
         model = _adapted(spec, state, name, folder, download)
-    for key in KEPT:
-        setattr(model, key, tuple(about[key]) if key in ("mean", "std") else about[key])
+    _take_over(model, about)
     fill(model.net, state, folder)
     return model
+
+
+def _checked(about):
+    """The spec of a model.json that says nothing impossible."""
+    check_config(about, "model.json")
+    for key in KEPT:
+        part(about, key, "model.json")
+    check_preprocessing(*(about[key] for key in ("size", "channels", "mean", "std", "fit")))
+    if about["kind"] not in ("image", "image-text"):
+        raise ValueError(f"expected kind 'image' or 'image-text' in model.json, got {str(about['kind'])[:60]!r}")
+    if not isinstance(about["licence"], str):
+        raise ValueError("expected words as licence in model.json, got something else")
+    if about["findings"] is not None:
+        _names(about, "findings")
+    return mapping(part(about, "spec", "model.json"), "spec")
+
+
+def _names(about, key):
+    """A list of words."""
+    names = part(about, key, "model.json")
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names) or len(names) > 10_000:
+        raise ValueError(f"expected a list of words as {key} in model.json, got {str(names)[:60]!r}")
+    return names
+
+
+def _shape(spec):
+    shape = mapping(part(spec, "shape", "spec"), "shape")
+    for key, value in shape.items():
+        whole(value, f"{key} of the shape", low=0, high=MAX_REPEATS if "layers" in key else MAX_SIDE)
+    for key in ("size", "patch", "width", "heads", "embed"):
+        whole(part(shape, key, "shape"), f"{key} of the shape", high=MAX_SIDE)
+    if shape["width"] % shape["heads"]:
+        raise ValueError(f"expected a width that is a multiple of the {shape['heads']} heads, got {shape['width']}")
+    return shape
+
+
+def _clip_tiny(folder, spec, name):
+    context = whole(part(spec, "context", "spec"), "context", low=3, high=4096)
+    tokenizer = Tokenizer.load(folder / "tokenizer.json", context=context)
+    return clip_tiny(tokenizer, shape=_shape(spec), name=name)
+
+
+def _compare(net, state, folder):
+    wrong = misfits(net, state)
+    if wrong:
+        some = ", ".join(f"{key} ({why})" for key, why in list(wrong.items())[:4])
+        raise ValueError(f"expected the weights of {type(net).__name__} that model.json describes in {folder}, "
+                         f"got others: {some}")  # fmt: skip
+
+
+def _take_over(model, about):
+    """What model.json says of a built model, where the two agree on what can't differ."""
+    for key in ("kind", "size", "channels"):
+        if about[key] != getattr(model, key):
+            raise ValueError(f"expected {key} {getattr(model, key)!r} in model.json, as the network has it, "
+                             f"got {about[key]!r}")  # fmt: skip
+    for key in KEPT:
+        setattr(model, key, tuple(about[key]) if key in ("mean", "std") else about[key])
+    model.fit = data.Fit(about["fit"], filter=about.get("filter", "bilinear"), share=about.get("share", 1.0))
+    notes = about.get("notes", [])
+    model.notes = tuple(str(n)[:500] for n in notes[:50]) if isinstance(notes, list) else ()
 
 
 def _adapted(spec, state, name, folder, download):
     """The unfilled network of another library."""
     builder, arch = spec["builder"], spec.get("arch")
     if builder == "open_clip-config":
-        return open_clip_from_config(spec["config"], state, name, folder / "tokenizer.json", download=download)
+        config = part(spec, "config", "spec")
+        return open_clip_from_config(config, state, name, folder / "tokenizer.json", download=download)
     if builder == "chexzero":
-        return chexzero_model(state, name, folder)
+        return chexzero_model(dict(state), name, folder)
+    if builder not in ("timm", "monai", "xrv", "open_clip") or not isinstance(arch, str):
+        got = f"{str(builder)[:60]!r} and {str(arch)[:60]!r}"
+        raise ValueError(f"expected a builder that radwb has and an arch in model.json, got {got}")
+    size = spec.get("size")
+    size = None if size is None else whole(size, "size", high=MAX_SIDE)
     if builder == "timm":
-        return timm_model(arch, name, spec.get("size"))
+        import timm
+
+        check_name(arch, timm.list_models(), "timm")
+        return timm_model(arch, name, size)
     if builder == "monai":
-        return monai_model(arch, state, name, folder, spec["size"])
+        check_name(arch, [*DENSENETS, "ViT"], "monai")
+        # until heads were asked for, radwb built all with 12
+        return monai_model(arch, state, name, folder, size, whole(spec.get("heads", 12), "heads", high=MAX_SIDE))
     if builder == "xrv":
         return xrv_model(arch, state, name)
-    return load_open_clip(arch, name, download=download, size=None)
+    return open_clip_model(arch, name, spec.get("quick_gelu") is True, download=download)
 
 
 LIBRARIES = {"open_clip": load_open_clip, "chexzero": load_chexzero, "timm": load_timm, "xrv": load_xrv,

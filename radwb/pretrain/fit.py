@@ -163,8 +163,11 @@ def _model(table, recipe, seed, size, shape, context, start, extra_texts):
     if start is None and builds != "image-text":
         return models.supervised_tiny(findings, seed=seed, shape=shape)
     if start is None:
-        reports = table.loc[table["split"] == "train", "report"]
-        tokenizer = models.Tokenizer.train([*reports, *extra_texts], context=context or 64)
+        learn = table[table["split"] == "train"]
+        patients = learn["patient_id"]  # a word that few of them share isn't learnt: it may be a name
+        tokenizer = models.Tokenizer.train(
+            learn["report"], patients=patients, public=extra_texts, context=context or 64
+        )
         return models.clip_tiny(tokenizer, seed=seed, shape=shape)
     model = models.load(start)
     if context not in (None, model.spec.get("context")):
