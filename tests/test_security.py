@@ -54,6 +54,7 @@ VALUES = pd.DataFrame(
     {"finding": [ALL, "B"], "auroc": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]}
 )
 VALUES["note"] = VALUES["group"] = ALL
+AXES = dict(label=ALL, x_title=ALL, y_title=ALL)
 LOG = pd.DataFrame(
     {"step": [1, 2], "epoch": [0, 0], f"loss {ALL}": [2.0, 1.0], "loss": [1.0, 2.0]}
 )
@@ -75,9 +76,9 @@ FIGURES = {
     "forest": lambda: rw.show.forest({ALL: VALUES}, points={ALL: VALUES}, x_title=ALL, **WORDS),
     "bars": lambda: rw.show.bars(VALUES, x="finding", y="auroc", group="group", y_title=ALL, **WORDS),
     "bars, column": lambda: rw.show.bars(VALUES.rename(columns={"auroc": ALL}), x="finding", y=ALL),
-    "heat": lambda: rw.show.heat(pd.DataFrame([[1, 2]], [ALL], [ALL, "b"]), label=ALL, x_title=ALL, y_title=ALL, **WORDS),
+    "heat": lambda: rw.show.heat(pd.DataFrame([[1, 2]], [ALL], [ALL, "b"]), **AXES, **WORDS),
     "hist": lambda: rw.show.hist({ALL: [1, 2, 3]}, x_title=ALL, **WORDS),
-    "scatter": lambda: rw.show.scatter(np.eye(2), colour=[ALL, "b"], hover=[ALL, ALL], label=ALL, x_title=ALL, y_title=ALL, **WORDS),
+    "scatter": lambda: rw.show.scatter(np.eye(2), colour=[ALL, "b"], hover=[ALL, ALL], **AXES, **WORDS),
     "scatter, numbers": lambda: rw.show.scatter(np.random.rand(9, 2), colour=np.arange(9), label=ALL),
     "curve": lambda: rw.show.curve(LOG, panels={ALL: ["loss", f"loss {ALL}"]}, lines={ALL: 1.0}, **WORDS),
     "live": live_plot,
