@@ -22,7 +22,7 @@ from radwb.models import adapters, clips, sources, text
 TEXTS = ["small right effusion", "no effusion", "the heart is large and there is a small effusion on the right"]
 VISION = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
 BERT = {"hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 24}  # fmt: skip
+        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 24, "heads": 12}  # fmt: skip
 PREPROCESS = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "resize_mode": "longest"}
 
 
@@ -169,6 +169,16 @@ def test_biomedclips_format_loads_without_transformers_and_its_bert_is_the_paper
             want = F.gelu(first @ state["text.proj.0.weight"].T) @ state["text.proj.2.weight"].T
             torch.testing.assert_close(row, unit(want), rtol=0, atol=1e-5)
     assert model.tokenizer(["effusion " * 99]).shape == (1, 24)
+
+
+def test_the_heads_of_a_bert_of_no_known_width_are_asked_for(tmp_path):
+    biomedclip(tmp_path / "b", {k: v for k, v in BERT.items() if k != "heads"})
+    with pytest.raises(ValueError, match='BERT of width 24.*Try "heads": 12'):
+        rw.models.load(tmp_path / "b")
+    (tmp_path / "b" / "config.json").write_text(json.dumps({"num_attention_heads": 6}))
+    model = rw.models.load(tmp_path / "b")
+    again = rw.models.load(rw.models.save(model, tmp_path / "again"))
+    assert [m.net.text.transformer.layers[0].self_attn.num_heads for m in (model, again)] == [6, 6]
 
 
 def test_a_text_tower_that_needs_transformers_says_so(monkeypatch, tmp_path):

@@ -209,7 +209,9 @@ def open_clip_from_config(config: dict, state: dict, name: str, tokenizer: Path,
     text = mapping(part(towers, "text_cfg", CONFIG), CONFIG)
     mapping(part(towers, "vision_cfg", CONFIG), CONFIG)
     whole(part(towers, "embed_dim", CONFIG), "embed_dim")
-    bert = _bert_of(text, state)
+    bert = _bert_of(text, state, tokenizer.parent)
+    if bert is not None:
+        text["heads"] = bert.layers[0].self_attn.num_heads  # a saved folder has no config.json beside it
     spec = {"builder": "open_clip-config", "config": json.loads(json.dumps(config))}
     if bert is not None:
         config["model_cfg"] |= {"custom_text": True, "text_cfg": {"vocab_size": 2, "width": 8, "heads": 1, "layers": 1}}
@@ -255,12 +257,25 @@ class BertText(nn.Module):
         return self.proj(x)
 
 
-def _bert_of(text, state):
+def _bert_of(text, state, folder):
     own = {k.removeprefix("text.transformer."): v for k, v in state.items() if k.startswith("text.transformer.")}
     kinds = own.get("embeddings.token_type_embeddings.weight", own.get("kinds.weight"))
     ours = text.get("hf_pooler_type") in ("mean_pooler", "cls_last_hidden_state_pooler")
     # RoBERTa has the same keys, one kind of token, and places that start elsewhere
-    return Bert.of(own) if ours and kinds is not None and len(kinds) == 2 else None
+    if not ours or kinds is None or len(kinds) != 2:
+        return None
+    words = own.get("embeddings.word_embeddings.weight", own.get("words.weight"))
+    return Bert.of(own, folder.name, _heads(text, int(words.shape[1]) if words is not None else 0, folder))
+
+
+def _heads(text, width, folder):
+    """Of a BERT: from the configuration or the config.json beside it; all published ones of width 768 have 12."""
+    beside = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    heads = text.get("heads", beside.get("num_attention_heads", 12 if width in (0, 768) else None))
+    if heads is None:
+        raise ValueError(f"expected the number of heads of a BERT of width {width}, which its shapes don't tell, got "
+                         f'none in {folder.name}. Try "heads": 12 in the text_cfg of {CONFIG}')  # fmt: skip
+    return whole(heads, "heads", high=1024)
 
 
 def _projection(kind, width, outputs):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from radwb import data
-from radwb.models.checks import read_tokenizer
+from radwb.models.checks import outline, read_tokenizer
 from radwb.models.model import Model
 from radwb.models.sources import consent, fill, read_weights, renamed
 from radwb.models.tiny import GREY, LICENCE, SHAPE, _build, _seeded, _shape
@@ -58,21 +58,27 @@ class Bert(nn.Module):
     >>> Bert.of(read_weights("model.safetensors"))(ids)      # Hugging Face's BertModel, its keys or our own
     """
 
-    def __init__(self, *, vocab: int, width: int, layers: int, hidden: int, context: int, kinds: int = 2):
+    def __init__(
+        self, *, vocab: int, width: int, layers: int, hidden: int, context: int, kinds: int = 2, heads: int = HEADS
+    ):
         super().__init__()
-        if width % HEADS:
-            raise ValueError(f"expected a BERT of {HEADS} heads, whose width is a multiple of that, got width {width}")
+        if width % heads:
+            raise ValueError(f"expected a BERT of {heads} heads, whose width is a multiple of that, got width {width}")
         self.words, self.places = nn.Embedding(vocab, width), nn.Embedding(context, width)
         self.kinds, self.norm = nn.Embedding(kinds, width), nn.LayerNorm(width, eps=1e-12)
         make = nn.TransformerEncoderLayer
         self.layers = nn.ModuleList(
-            make(width, HEADS, hidden, dropout=0, activation="gelu", layer_norm_eps=1e-12, batch_first=True)
+            make(width, heads, hidden, dropout=0, activation="gelu", layer_norm_eps=1e-12, batch_first=True)
             for _ in range(layers)
         )
 
     @classmethod
-    def of(cls, state: dict[str, torch.Tensor], source: object = "its weights") -> "Bert":
-        """The network that a state dict belongs to, filled; position ids and the pooler are left out."""
+    def of(cls, state: dict[str, torch.Tensor], source: object = "its weights", heads: int = HEADS) -> "Bert":
+        """The network that a state dict belongs to, filled; position ids and the pooler are left out.
+
+        Args:
+            heads: 12 in BERT-base and in MiniLM; the weights' shapes don't tell.
+        """
         state = renamed(state, BERT_KEYS, "{}.in_proj_{}")
         state = {k: v for k, v in state.items() if not k.startswith(("pooler.", "embeddings.position_ids"))}
         lacks = {"words.weight", "places.weight", "kinds.weight", "layers.0.linear1.weight"} - set(state)
@@ -81,7 +87,9 @@ class Bert(nn.Module):
             raise ValueError(f"expected a BERT in {source}, got {got}")
         (vocab, width), context = state["words.weight"].shape, len(state["places.weight"])
         layers, hidden = len({k.split(".")[1] for k in state if k[:7] == "layers."}), state["layers.0.linear1.bias"]
-        net = cls(vocab=vocab, width=width, layers=layers, hidden=len(hidden), context=context)
+        sizes = dict(vocab=vocab, width=width, layers=layers, hidden=len(hidden), context=context, heads=heads)
+        outline(lambda: cls(**sizes), source)  # refused before it takes memory
+        net = cls(**sizes)
         fill(net, state, source)
         return net.eval()
 
