@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     add("--fast", action="store_true", help="small numbers: a check of the machine, not of the results")
     add("--out", type=Path, help="where to write (default: build/ in the checkout)")
 
-    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00").add_argument
+    add = verb("lab", lab, "open JupyterLab on this machine at notebook 00; saved notebooks hold pixels").add_argument
     add("--port", type=int, default=8888, help="the next free one is taken when it is busy (default 8888)")
     add("--no-browser", action="store_true", help="print the address instead of opening it")
 
@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
     add("folder", type=Path)
     add("--out", type=Path, help="write the table to this CSV")
     add("--split", action="store_true", help="add train, val and test, apart by patient")
+    add("--one-patient-per-image", action="store_true", help="a file without a patient is another patient's each")
     add("--seed", type=int, default=0, help="of the split")
 
     add = verb("pretrain", pretrain, "train a model on a table or on shards", prints=True).add_argument
@@ -146,15 +147,9 @@ def show(options, value) -> None:
 
 
 def read_table(path: Path, split: str = "all"):
-    import pandas as pd
+    from radwb import data
 
-    table = pd.read_csv(path, dtype={"patient_id": str, "study_id": str})
-    if split == "all":
-        return table
-    rows = table[table["split"] == split] if "split" in table.columns else table.head(0)
-    if rows.empty:
-        raise ValueError(f"expected rows with split {split!r} in {path.name}, got none. Try --split all.")
-    return rows.reset_index(drop=True)
+    return data.read_table(path, split=None if split == "all" else split)
 
 
 def tour(options) -> int:
@@ -238,19 +233,33 @@ def simulate(options) -> None:
 def write(table, out: Path | None) -> None:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        table.to_csv(out, index=False)
+        table.map(no_formula).to_csv(out, index=False)
+
+
+def no_formula(value):
+    """A text that a spreadsheet would run, such as "=cmd|...", with an apostrophe before it; others as they are."""
+    if not isinstance(value, str) or not value.startswith(("=", "@", "+", "-", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
 
 
 def curate(options) -> None:
     from radwb import curate as room
 
     table = room.index(options.folder)
+    files, refused = len(table), table[table["refused"] != ""]
+    if options.split or options.one_patient_per_image:
+        table = table[table["refused"] == ""].reset_index(drop=True)
+    if options.one_patient_per_image:
+        table = room.one_patient_per_image(table)
     if options.split:
-        read = table[table["refused"] == ""].reset_index(drop=True)
-        table = room.split_by_patient(read, seed=options.seed)
+        table = room.split_by_patient(table, seed=options.seed)
     write(table, options.out)
-    refused = table[table["refused"] != ""]
-    show(options, {"files": len(table), "refused": len(refused)})
+    show(options, {"files": files, "refused": len(refused)})
     if not options.json:
         print("".join(f"  {row.path}: {row.refused}\n" for row in refused.itertuples()), end="")
 

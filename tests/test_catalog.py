@@ -1,6 +1,7 @@
 """Fetching: the first mirror that has the right bytes, nothing else, and never outside of the folder."""
 
 import functools
+import gzip
 import hashlib
 import http.server
 import io
@@ -143,7 +144,7 @@ def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways_t
     assert text.startswith("tiny (two tables, 1 MB) is neither in the cache nor in a mirror")
     for way in ("set RADWB_MIRROR to a folder", "let pip reach a package index", f"copy the files into {root}"):
         assert way in text
-    assert list((root / "cache").iterdir()) == []
+    assert list(root.glob("cache/*")) == []
 
 
 def test_an_unknown_name_says_which_there_are(box):
@@ -220,3 +221,107 @@ def test_a_file_that_goes_while_pip_downloads_stops_no_fetch(tmp_path):
     (tmp_path / "gone").symlink_to(tmp_path / "never")  # listed, and not there when it is looked at
     assert _bytes_in(tmp_path) == 7
     assert _bytes_in(tmp_path / "pip-unpack") == 0
+
+
+@pytest.fixture
+def served(box, monkeypatch):
+    """Archives by https alone; `box` says what each address answers: (claimed length, bytes)."""
+    root, entry, _ = box
+    answers = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            length, body = answers[self.path]
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
+
+    def serve(**bodies):
+        answers.update({f"/{name}.zip": answer for name, answer in bodies.items()})
+        entry["https"] = [f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in bodies]
+
+    yield serve
+    server.shutdown()
+
+
+def zipped(files=FILES, *, encrypted=False) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        for name, content in files.items():
+            out.writestr(name, content)
+    data = bytearray(buffer.getvalue())
+    if encrypted:
+        for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            at = data.find(mark)
+            while at >= 0:
+                data[at + flags] |= 1
+                at = data.find(mark, at + 4)
+    return bytes(data)
+
+
+WHOLE = zipped()
+WRONG = {
+    "cut short": ((len(WHOLE), WHOLE[:-40]), f"cut short: {len(WHOLE) - 40:,} of {len(WHOLE):,} bytes"),
+    "encrypted": ((len(WHOLE), zipped(encrypted=True)), "it's encrypted, and no password is known"),
+    "damaged": ((len(WHOLE), WHOLE.replace(b"one,two", b"one,tvo", 1)), "damaged or cut short .BadZipFile: Bad CRC"),
+    "no archive": ((9, b"not found"), "expected a zip, wheel or tar file"),
+    "other files": ((len(zipped({"a.csv": b"x"})), zipped({"a.csv": b"x"})), "don't match the pinned sha256"),
+    "endless": ((9 << 20, bytes(9 << 20)), "sends more than the 4,194,304 bytes"),
+    "a cut gzip": ((8, b"\x1f\x8b\x08\0\0\0\0\0"), "damaged or cut short .EOFError"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_whatever_a_mirror_sends_is_one_sentence_and_the_next_is_asked(box, served, kind):
+    answer, reason = WRONG[kind]
+    served(bad=answer)
+    with pytest.raises(FetchError, match=reason) as error:
+        fetch("tiny")
+    assert "\n" not in str(error.value)
+    assert list((box[0] / "cache").iterdir()) == []  # nothing half unpacked stays
+    served(bad=answer, good=(len(WHOLE), WHOLE))
+    assert contents(fetch("tiny")) == FILES
+
+
+def test_a_second_local_mirror_is_asked_when_the_first_is_wrong(box, monkeypatch):
+    root, _, _ = box
+    for name, content in (("first", b"something else"), ("second", None)):
+        (root / name).mkdir()
+        for file, right in FILES.items():
+            (root / name / file).write_bytes(content or right)
+    monkeypatch.setenv("RADWB_MIRROR", f"{root / 'first'}:{root / 'second'}")
+    assert contents(fetch("tiny", offline=True)) == FILES
+
+
+def test_a_cache_that_cant_be_written_is_one_sentence(box, monkeypatch):
+    root, _, _ = box
+    (root / "file").write_text("")
+    for cache in (root / "file", root / "file" / "below"):
+        monkeypatch.setenv("RADWB_CACHE", str(cache))
+        with pytest.raises(FetchError, match="the cache .* can't be written .*Try RADWB_CACHE=FOLDER"):
+            fetch("tiny")
+
+    def readonly(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setenv("RADWB_CACHE", str(root / "cache"))
+    monkeypatch.setattr(fetching.tempfile, "mkdtemp", readonly)
+    with pytest.raises(FetchError, match="can't be written .Read-only file system"):
+        fetch("tiny")
+
+
+def test_a_header_of_a_tar_that_claims_gigabytes_is_not_taken_into_memory(tmp_path):
+    long = tarfile.TarInfo("x" * 100)
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 3 << 20
+    with gzip.open(tmp_path / "a.tgz", "wb") as file:
+        file.write(long.tobuf(tarfile.GNU_FORMAT) + b"y" * (3 << 20) + bytes(1024))
+    with pytest.raises(archive.ArchiveError, match="unpacks to 2,097,152 bytes, more than"):
+        archive.unpack(tmp_path / "a.tgz", tmp_path / "out", max_bytes=1_500_000)

@@ -79,10 +79,13 @@ def test_sections_by_heading():
     report = (
         "CHEST 2 VIEWS\nINDICATION: Cough. Technique: PA and lateral.\nFINDINGS: No\n  effusion. IMPRESSION: Normal."
     )
-    assert sections(report) == {
-        "findings": "No effusion.", "impression": "Normal.", "indication": "Cough.", "comparison": "",
-        "technique": "PA and lateral.", "other": "CHEST 2 VIEWS",
-    }  # fmt: skip
+    assert {name: text for name, text in sections(report).items() if text} == {
+        "findings": "No effusion.",
+        "impression": "Normal.",
+        "indication": "Cough.",
+        "technique": "PA and lateral.",
+        "other": "CHEST 2 VIEWS",
+    }
 
 
 def test_a_word_in_a_sentence_is_no_heading():
@@ -106,8 +109,9 @@ def test_sections_of_the_real_reports_equal_the_xmls():
     assert table.report_id.is_unique
     for name in ("findings", "impression", "indication", "comparison"):
         got = table.report.map(lambda report, name=name: sections(report)[name])
-        # one report holds a whole second report in its impression; twelve indications begin with their own heading
-        assert (got != table[name].str.removeprefix("INDICATION: ")).sum() <= 2, name
+        # one report holds a whole second report in its impression, one a comparison in its findings; twelve indications
+        # begin with their own heading
+        assert (got != table[name].str.removeprefix("INDICATION: ")).sum() <= 3, name
 
 
 def cohort(patients=400, seed=0):
@@ -138,12 +142,16 @@ def test_another_seed_is_another_split_and_the_same_seed_the_same():
     assert not split_by_patient(table, seed=1)["split"].equals(split_by_patient(table, seed=2)["split"])
 
 
-def test_a_patient_on_both_sides_is_named():
+def test_a_patient_on_both_sides_is_told_by_rows_and_not_by_name():
     table = split_by_patient(cohort())
     first = table.groupby("patient_id").filter(lambda g: len(g) > 1).index[0]
     table.loc[first, "split"] = "val" if table.loc[first, "split"] != "val" else "test"
-    with pytest.raises(ValueError, match=f"got 1 of .* patients in two or more .{table.loc[first, 'patient_id']} "):
+    patient = table.loc[first, "patient_id"]
+    rows = np.flatnonzero(table["patient_id"] == patient)[:4].tolist()
+    with pytest.raises(ValueError, match="got 1 of .* patients in two or more") as refused:
         check_split(table)
+    assert str(rows) in str(refused.value)
+    assert patient not in str(refused.value)
 
 
 @pytest.mark.parametrize(

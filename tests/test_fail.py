@@ -16,6 +16,7 @@ class FakeModel:
     """A one-layer image tower on 40 px, 10 x 10 patches."""
 
     net: torch.nn.Module
+    name: str = "fake"
     size: int = 40
     fit: str = "pad"
     grid: tuple = (10, 10)

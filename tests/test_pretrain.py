@@ -210,7 +210,7 @@ def test_a_finished_run_is_reused_until_settings_or_data_change(learnt, table, c
     other = table.assign(report=table["report"].str.replace("Nothing", "Nil"))
     again = rw.pretrain.fit(other, out=learnt.out, **(same | {"epochs": 1}))
     assert not again.reused
-    kept = rw.pretrain.Run(learnt.out.with_name("a.previous")).model.net.state_dict()
+    kept = rw.pretrain.Run(learnt.out.with_name("a.previous-1")).model.net.state_dict()
     assert all(torch.equal(kept[k], v) for k, v in before.items())
 
 

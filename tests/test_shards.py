@@ -1,5 +1,6 @@
 """Shards: what webdataset reads back is what went in; damage is reported, never silent."""
 
+import io
 import json
 import tarfile
 from hashlib import sha256
@@ -13,6 +14,7 @@ from PIL import Image
 from radwb.data import ReadError, Scan, read, write_png
 from radwb.data.read import read_truth
 from radwb.data.shards import read_shards, sample_keys, write_shards
+from radwb.pretrain import stream
 
 
 @pytest.fixture
@@ -161,3 +163,112 @@ def test_a_run_that_fails_leaves_no_half_shard_and_old_shards_are_not_mixed_in(t
     write_shards(table, out, per_shard=2)
     with pytest.raises(ValueError, match="without other shards"):
         write_shards(table, out, per_shard=5)
+
+
+def picture(kind="PNG", value=9, **more):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((6, 4), value, np.uint8)).save(buffer, kind, **more)
+    return buffer.getvalue()
+
+
+def write_tar(path, members, links=()):
+    with tarfile.open(path, "w") as tar:
+        for name in links:
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            tar.addfile(link)
+        for name, data in members:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+JSON = b'{"patient_id": "p"}'
+LAYOUTS = {
+    "a dot and a slash": [("./a.json", JSON), ("./a.png", picture()), ("./b.json", JSON), ("./b.png", picture())],
+    "dots in names": [("a.1.json", JSON), ("a.1.png", picture()), ("a.2.png", picture()), ("b.x.y.jpg", picture())],
+    "dots in folders": [("v1.0/a.json", JSON), ("v1.0/a.png", picture()), ("v1.1/a.png", picture())],
+    "unsorted": [("a.json", JSON), ("b.json", JSON), ("a.png", picture()), ("b.png", picture())],
+    "a name above": [("../../a.json", JSON), ("../../a.png", picture()), ("/abs/b.png", picture())],
+    "capitals": [("A.JSON", JSON), ("A.PNG", picture()), ("b.JPG", picture("JPEG"))],
+    "passed over": [("__meta__.json", b"["), ("README", b"x"), ("a.json", JSON), (".x", b""), ("a.png", picture())],
+    "every kind": [("a.jpg", picture("JPEG")), ("b.jpeg", picture("JPEG")), ("c.png", picture()), ("d.txt", b"x")],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_members_are_grouped_as_webdataset_groups_them(layout, tmp_path):
+    webdataset = pytest.importorskip("webdataset", reason="webdataset, the independent reader, isn't installed")
+    path = write_tar(tmp_path / "a.tar", LAYOUTS[layout], links=["a.png", "link.json"])
+    theirs = list(webdataset.WebDataset([str(path)], shardshuffle=False, nodesplitter=None))
+    shown = [s for s in theirs if {"png", "jpg", "jpeg"} & set(s)]
+    pictures = [s["__key__"] for s in shown]
+    bad = []
+    rows = list(read_shards([path], on_bad=bad.append))
+    assert [row["key"] for row in rows] == pictures
+    assert sorted([*pictures, *(b["key"] for b in bad)]) == sorted(s["__key__"] for s in theirs)
+    for row, sample in zip(rows, shown, strict=True):
+        assert ("patient_id" in row) == ("json" in sample)
+    samples, skipped = stream.index({"a.tar": path})
+    assert [s["key"] for s in samples] == pictures
+    assert [s["number"] for s in skipped] == [b["position"][1] for b in bad]
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tar"}
+
+
+def test_two_members_of_one_suffix_are_damage(tmp_path):
+    members = [("a.png", picture()), ("a.PNG", picture()), ("b.png", picture())]
+    path, bad = write_tar(tmp_path / "a.tar", members), []
+    assert [row["key"] for row in read_shards([path], on_bad=bad.append)] == ["b"]
+    assert "each suffix once, got png, png" in bad[0]["error"]
+
+
+@pytest.mark.parametrize("kind", ["turned", "deep", "colour"])
+def test_a_picture_in_a_shard_is_the_one_that_read_shows(kind, tmp_path):
+    rng = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    values = {"turned": rng.integers(0, 256, (8, 5)), "deep": rng.integers(0, 65536, (8, 5)),
+              "colour": rng.integers(0, 256, (8, 5, 3))}[kind]  # fmt: skip
+    image = Image.fromarray(values.astype(np.uint16 if kind == "deep" else np.uint8))
+    for suffix in ("png",) if kind == "deep" else ("png", "jpg"):
+        alone = tmp_path / f"a.{suffix}"
+        image.save(alone, exif=turned if kind == "turned" else Image.Exif())
+        shard = write_tar(tmp_path / "a.tar", [(alone.name, alone.read_bytes())])
+        row = next(read_shards([shard]))
+        assert row["pixels"].shape == ((5, 8) if kind == "turned" else (8, 5))
+        assert np.array_equal(row["pixels"], np.round(read(alone).pixels * 255))
+
+
+NOT_A_ROW = {
+    "list": b"[]", "number": b"5", "null": b"null", "text": b'"x"', "deep": b"[" * 100_000, "cut": b"{",
+    "long number": b'{"n": ' + b"9" * 5000 + b"}", "bytes": b"\xff\xfe",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NOT_A_ROW)
+def test_a_sample_whose_json_is_no_object_is_skipped_with_its_row(kind, tmp_path):
+    members = [(f"{k}.{s}", d) for k in "amz" for s, d in (("json", JSON), ("png", picture()))]
+    members[2] = ("m.json", NOT_A_ROW[kind])
+    path, bad = write_tar(tmp_path / "a.tar", members), []
+    assert [row["key"] for row in read_shards([path], on_bad=bad.append)] == ["a", "z"]
+    assert [(b["key"], b["position"]) for b in bad] == [("m", ("a.tar", 1))]
+    samples, skipped = stream.index({"a.tar": path})
+    assert [s["key"] for s in samples] == ["a", "z"]
+    assert [(s["key"], s["number"]) for s in skipped] == [("m", 1)]
+
+
+def test_an_error_never_quotes_a_report(tmp_path):
+    members = [("a.txt", b"Jane Doe \xff"), ("a.png", picture())]
+    bad = []
+    list(read_shards([write_tar(tmp_path / "a.tar", members)], on_bad=bad.append))
+    assert "can't decode byte 0xff" in bad[0]["error"]
+    assert "Jane" not in bad[0]["error"]
+
+
+@pytest.mark.parametrize("listed", ["[{", "{}x", '[{"name": "../b.tar", "rows": 1}]', "[5]", '[{"name": "a"}]'])
+def test_a_list_of_shards_that_is_damaged_says_so(listed, tmp_path):
+    write_tar(tmp_path / "a.tar", [("a.png", picture())])
+    (tmp_path / "shards.json").write_text(listed)
+    with pytest.raises(ValueError, match="expected a list of name, rows and sha256 in .*shards.json"):
+        stream.shard_paths(tmp_path)

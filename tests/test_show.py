@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -123,10 +124,27 @@ def test_a_map_of_another_size_is_refused():
         rw.show.overlay(SCAN, np.zeros((10, 10)))
 
 
-def test_the_patients_right_is_marked_on_frontal_films_only():
-    labels = lambda s: [a.text for a in rw.show.scan(s).layout.annotations]  # noqa: E731
-    assert labels(SCAN) == ["R"]
-    assert labels(Scan(SCAN.pixels, view="LATERAL")) == []
+@pytest.mark.parametrize(
+    ("orientation", "edge", "place"),
+    [
+        (("L", "F"), "left", (0, 0)),
+        (("R", "F"), "right", (60, 0)),  # 60 columns of 1 mm, 40 rows of 2
+        (("F", "L"), "top", (30, 0)),
+        (("H", "R"), "bottom", (30, 80)),
+    ],
+)
+def test_the_patients_right_is_marked_where_it_lies(orientation, edge, place):
+    turned = replace(SCAN, orientation=orientation)
+    marks = rw.show.scan(turned).layout.annotations
+    assert turned.right == edge
+    assert [(m.text, (m.x, m.y)) for m in marks] == [("R", place)]
+
+
+@pytest.mark.parametrize("orientation", [None, ("P", "F"), ("A", "F")])
+def test_no_side_is_marked_where_the_patients_right_is_not_known(orientation):
+    unknown = replace(SCAN, orientation=orientation)  # its view says PA, which says nothing of how it's stored
+    assert unknown.right is None
+    assert not rw.show.scan(unknown).layout.annotations
 
 
 def test_a_contact_sheet_holds_each_scan_once():

@@ -167,7 +167,7 @@ for name, keyword, value in faults:
 index = rw.curate.index(inbox)
 refused = index[index.refused != ""]
 with pd.option_context("display.max_colwidth", None):
-    display(refused[["refused"]].style.hide(axis="index").set_properties(**{"text-align": "left"}))
+    display(refused[["refused"]].style.format(escape="html").hide(axis="index").set_properties(**{"text-align": "left"}))
 spaceless = index[(index.refused == "") & index.row_mm.isna()]
 Markdown(f"We see that all {len(list(inbox.iterdir()))} files are rows ({len(index)}); {len(refused)} are refused, "
          f"each with its reason. {len(spaceless)} more read, but have no honest spacing, and nobody invents one: "
@@ -259,7 +259,7 @@ Markdown(f"We see that a word is no finding: {text.map(mentions).sum():,} report
 wrong = (text.map(states) == 1) & (truth == 0)
 sentences = text[wrong].str.extract(r"([^.]*effusion[^.]*\.?)", flags=re.IGNORECASE)[0].dropna().str.strip()
 hedged = sentences.str.contains(r"\b(?:may|could|question|versus|possib|suspect|represent|likely)", case=False)
-examples = sentences.head(6).rename("false alarms, as written").to_frame().style.hide(axis="index")
+examples = sentences.head(6).rename("false alarms, as written").to_frame().style.format(escape="html").hide(axis="index")
 display(examples.set_properties(**{"text-align": "left"}))
 Markdown(f"We see why: {hedged.sum()} of the {len(sentences)} false alarms hedge. A label needs a third value, and the "
          "table has one: -1, uncertain.")  # fmt: skip

@@ -381,7 +381,7 @@ def continued(model, words, most=28):
 
 
 begun = ("FINDINGS: The heart", "FINDINGS: There is no", "FINDINGS: The lungs are", "IMPRESSION: Large right")
-display(pd.DataFrame({"begun": begun, "went on": [continued(speak["next word"].model, b) for b in begun]}).style.hide(axis="index"))
+display(pd.DataFrame({"begun": begun, "went on": [continued(speak["next word"].model, b) for b in begun]}).style.format(escape="html").hide(axis="index"))
 
 # %% [markdown]
 # Fluent, plausible, and about nobody: nothing here has an image behind it. A report generator falls back on this whenever its

@@ -14,7 +14,7 @@ from radwb.attend.doubt import sanity_check
 from radwb.attend.maps import UNASKED, grids, require_sense
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
-from radwb.attend.tower import has_attention, in_float32, read_out
+from radwb.attend.tower import attention_pool, has_attention, in_float32
 from radwb.data.geometry import boxes
 from radwb.probe.prompts import WORDS
 
@@ -87,7 +87,8 @@ class Cases:
 
     def values(self, case: int, choice: Choice) -> np.ndarray:
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
-        return data.to_scan(self.grid(case, choice), self.scan(case).shape, fit=self.models[choice.model].fit)
+        scan, fit = self.scan(case), self.models[choice.model].fit
+        return data.to_scan(self.grid(case, choice), scan.shape, fit=fit, aspect=scan.aspect)
 
     def view(self, case: int, choice: Choice, *, scored: bool = True) -> dict:
         """All that a pane draws, as plain values and bytes.
@@ -136,21 +137,23 @@ class Cases:
     def _heads(self, case, name, patch):
         """(L, 1 + heads, rows, cols) what the read-out, or one patch, takes from each; first the mean over heads."""
         model, patches = self.models[name], np.prod(self.models[name].grid)
-        attention = self.attention(case, name)
+        attention, read = self.attention(case, name)
         T = attention.shape[-1]
-        one = T if patch is None else T - patches + range(patches)[patch]
-        read = read_out(model, T) if patch is None else torch.eye(T, device=attention.device)[one][None]
+        if patch is not None:
+            read = torch.eye(T, device=attention.device)[T - patches + range(patches)[patch]][None]
         each = (read @ attention)[..., 0, -patches:].unflatten(-1, model.grid)
         return torch.cat([each.mean(1, keepdim=True), each], 1).cpu().numpy()
 
     def _attention(self, case, name):
         model = self.models[name]
-        return capture(model, model.preprocess(self.scan(case)))["attention"][:, 0]  # (L, heads, T, T)
+        seen = capture(model, model.preprocess(self.scan(case)))
+        return seen["attention"][:, 0], seen["read"].reshape(1, -1)  # (L, heads, T, T), (1, T)
 
     def _grid(self, case, choice):
         model, target = self.models[choice.model], asked(choice.target)
         require_sense(model, choice.method, target, choice.head, choice.layer)
-        if choice.method == "attention":
+        of_pool = attention_pool(model) is not None and choice.layer is None and choice.patch is None
+        if choice.method == "attention" and not of_pool:
             heads = self.heads(case, choice.model, choice.patch)
             head = 0 if choice.head is None else 1 + range(heads.shape[1] - 1)[choice.head]
             return heads[-1 if choice.layer is None else choice.layer, head]
@@ -190,7 +193,8 @@ class Cases:
 
     def _place(self, case, choice):
         (H, W), unit = self.scan(case).shape, 1 << 16
-        source, square = boxes((H, W), unit, self.models[choice.model].fit)
+        fit = self.models[choice.model].fit
+        source, square = boxes((H, W), unit, fit, self.scan(case).aspect)
         return {"source": (np.array(source) / [H, W, H, W]).tolist(), "square": (np.array(square) / unit).tolist()}
 
     def _map(self, case, choice, scored):

@@ -19,6 +19,7 @@ from radwb.attend.score import (
     score_each,
     with_wilson,
 )
+from radwb.identifiers import identifiers
 
 ANOTHER = "another patient's"  # the control that each method brings itself
 
@@ -103,7 +104,12 @@ def of_another_patient(maps, groups) -> list[np.ndarray]:
     Raises:
         ValueError: all films are one patient's.
     """
-    groups = list(groups)
+    groups = identifiers(groups).tolist()
+    if None in groups:
+        raise ValueError(
+            f"expected the patient of each film, got {groups.count(None)} of {len(groups)} without. "
+            "Try groups=range(len(maps)) if no patient has two films"
+        )
     if len(set(groups)) < 2:
         raise ValueError(
             f"expected films of at least two patients, got {len(set(groups))}"

@@ -15,6 +15,7 @@ from radwb.attend.maps import attention_maps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import forward
 from radwb.attend.twins import LabelTwins
+from radwb.identifiers import identifiers, numbered
 from radwb.stats import Comparison, compare
 
 LIMIT = 0.5  # of the rank correlation: above it, the changed map tells over a quarter of the ranks' variance
@@ -123,6 +124,7 @@ def sanity_check(
     """
     scans, groups = list(scans), np.arange(len(scans)) if groups is None else np.asarray(groups)
     _require_patients(scans, groups)
+    groups = identifiers(groups)
     changes = _changes(model, scans, target, nonsense, others, draws, cascade, seed)
     how = dict(method=method, layer=layer, head=head)
     maps, values = maps_by(model, scans, target, **how), {}
@@ -303,7 +305,10 @@ def _recount(norms, model, scans):
 def _require_patients(scans, groups):
     if len(groups) != len(scans):
         raise ValueError(f"expected one group for each of {len(scans)} scans, got {len(groups)}")
-    patients = len(set(groups.tolist()))
+    row, patients = numbered(groups)
+    if (row < 0).any():
+        raise ValueError(f"expected the patient of each scan, got {(row < 0).sum()} of {len(row)} without. "
+                         "Try groups=None if no patient has two scans.")  # fmt: skip
     if patients < PATIENTS:
         raise ValueError(f"expected scans of at least {PATIENTS} patients, got {patients}: an interval over fewer "
                          "says nothing. Try 16.")  # fmt: skip

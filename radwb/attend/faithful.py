@@ -191,7 +191,7 @@ def _target_score(model, x, target):
 
 def _curves(model, scan, maps, score, shares, noise, seed, batch):
     """(2 curves, maps, shares + 1) scores of one scan; first in deletion and last in insertion the scan as it is."""
-    fit = dict(size=model.size, fit=model.fit)
+    fit = dict(size=model.size, fit=model.fit, aspect=scan.aspect)
     pixels, inside = to_input(scan.pixels, **fit), to_input(np.ones(scan.shape), **fit).ravel() > 0
     inputs = [pixels]
     for curve in ("deletion", "insertion"):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from radwb.attend.capture import capture
 from radwb.attend.faithful import target_scores
 from radwb.attend.score import mean_by_patient
-from radwb.attend.tower import attention_blocks, output_projection, read_out
+from radwb.attend.tower import attention_blocks, output_projection
 from radwb.data.geometry import to_input
 
 
@@ -42,7 +42,7 @@ def head_census(model, scans, masks, *, groups=None, batch=8, n_boot=1000, seed=
     seen = [_maps_and_sinks(model, scans[i : i + batch])
             for i in tqdm(range(0, len(scans), batch), "heads", delay=2, leave=False)]  # fmt: skip
     maps, sinks = (torch.cat(parts, 2).numpy() for parts in zip(*seen, strict=True))  # (L, heads, N, P), (L, heads, N)
-    cover = np.stack([_cover(model, m) for m in masks])  # (N, P)
+    cover = np.stack([_cover(model, m, s.aspect) for m, s in zip(masks, scans, strict=True)])  # (N, P)
     if not cover.any(1).all():
         raise ValueError("expected a lesion in each mask that the model sees, got an empty one")
     selective = (maps * cover).sum(-1) / cover.mean(-1)  # (L, heads, N)
@@ -164,15 +164,16 @@ def all_heads(model) -> list[tuple[int, int]]:
 
 def _maps_and_sinks(model, scans):
     """(L, heads, B, P) each head's attention on the patches, summing to one, and (L, heads, B) its sink."""
-    attention = capture(model, model.preprocess(scans))["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
+    seen = capture(model, model.preprocess(scans))
+    attention = seen["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
     T, patches = attention.shape[-1], model.grid[0] * model.grid[1]
-    maps = (read_out(model, T).to(attention) @ attention)[..., 0, T - patches :]
+    maps = (seen["read"].to(attention) @ attention)[..., 0, T - patches :]
     return (maps / maps.sum(-1, keepdim=True)).cpu(), attention.mean(-2).amax(-1).cpu()
 
 
-def _cover(model, mask):
+def _cover(model, mask, aspect):
     """(P,) the share of each patch that is lesion."""
-    seen = to_input(np.asarray(mask, dtype=np.float32), model.size, fit=model.fit)
+    seen = to_input(np.asarray(mask, dtype=np.float32), model.size, fit=model.fit, aspect=aspect)
     return nn.functional.adaptive_avg_pool2d(torch.as_tensor(seen)[None], model.grid).flatten().numpy()
 
 

@@ -1,5 +1,6 @@
 """`Map`, one value a pixel or voxel, and `Badge`, what the sanity checks said of it."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,6 +54,7 @@ class Map:
         model: the model's name.
         affine: (4, 4) of the volume, index to LPS mm; None for a scan.
         badge: what `sanity_check` said; None = not checked.
+        note: what a reader has to know of this map, shown on figures; "" = nothing.
     """
 
     values: np.ndarray
@@ -63,3 +65,13 @@ class Map:
     model: str = ""
     affine: np.ndarray | None = None
     badge: Badge | None = None
+    note: str = ""
+
+
+def note_of(values: np.ndarray, method: str, target) -> str:
+    """ "" or, of a map that is zero everywhere, that it says nothing; then with a warning, too."""
+    if values.max() > 0:
+        return ""
+    note = f"no positive evidence: {method} is zero everywhere for {target!r}"
+    warnings.warn(f"{note}. Nothing on this scan raises the score.", stacklevel=3)
+    return note

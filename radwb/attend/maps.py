@@ -7,11 +7,18 @@ from radwb.attend.capture import features, watch
 from radwb.attend.formulas import relevance, rollout
 from radwb.attend.gradients import integrated_gradients, smoothgrad
 from radwb.attend.grounding import similarity
-from radwb.attend.map import Map
+from radwb.attend.map import Map, note_of
 from radwb.attend.perturb import occlusion, rise
 from radwb.attend.progress import steps
 from radwb.attend.targets import directions
-from radwb.attend.tower import attention_blocks, has_attention, in_float32, read_out
+from radwb.attend.tower import (
+    attention_blocks,
+    attention_pool,
+    has_attention,
+    in_float32,
+    layers_of,
+    read_out,
+)
 from radwb.attend.values import value_norms
 from radwb.data.geometry import to_scan
 
@@ -38,12 +45,15 @@ def attention_map(model, scan, *, method="relevance", target=None, layer=None, h
         scan: a `rw.data.Scan`.
         method: of ViTs, without a target:
             "attention": one layer's weights on the patches, of one head or the mean over heads; the class token's
-            row, or the mean of the patches' rows where the tower averages them.
-            "value_norm": the same, each weight times the size of what is handed over (Kobayashi et al. 2020).
-            "rollout": attention multiplied through the layers (Abnar & Zuidema 2020).
+            row, or the mean of the patches' rows where the tower averages them. Where it pools by attention (SigLIP,
+            PE, CoCa) the pool is one more layer, the last: its own row, and in an earlier layer the rows of all tokens
+            in the shares that the pool reads them.
+            "value_norm": the same, each weight times the size of what is handed over (Kobayashi et al. 2020); not of
+            towers that pool by attention.
+            "rollout": attention multiplied through the layers (Abnar & Zuidema 2020), last by the pool's row if any.
             "flow": the most that can flow through the layers (same paper); 12 s a scan on a ViT-B/16.
             Of ViTs, for a target:
-            "relevance": gradient times attention through the layers (Chefer et al. 2021).
+            "relevance": gradient times attention through the layers (Chefer et al. 2021), a pool's as the last.
             "similarity": cosine of each patch with the text, less the lowest; image-text models only.
             Of ViTs and CNNs, for a target:
             "gradcam", "gradcam++", "layercam": features weighted by gradients (Selvaraju et al. 2017, Chattopadhay
@@ -56,8 +66,8 @@ def attention_map(model, scan, *, method="relevance", target=None, layer=None, h
             classifier, the number of a neuron of the embedding for any model without `findings`. The score is the
             cosine of image and phrase, with a pair the difference of two cosines.
         layer: attention, value_norm: which layer (default the last). rollout, flow, relevance: the first layer that
-            counts (default 0). gradcam and kin: the block whose input tokens are weighted (default the last). None
-            for a CNN and for the others.
+            counts (default 0). gradcam and kin: the layer whose input tokens are weighted (default the last). None
+            for the others, and for towers without blocks that see all patches: their last feature map is weighted.
         head: only for "attention" and "value_norm"; None = mean over heads, of value_norm the norm of their sum.
     Raises:
         ValueError: the method doesn't suit the model, or the scan is seen as a single patch.
@@ -92,7 +102,9 @@ def attention_maps(model, scans, *, method="relevance", targets=None, layer=None
         found = grids(model, model.preprocess(few), method, some, layer, head).cpu().numpy()
         for scan, many, its in zip(few, found, some, strict=True):
             for grid, target in zip(many, its, strict=True):
-                maps.append(Map(to_scan(grid, scan.shape, fit=model.fit), method, layer, head, target, model.name))
+                values = to_scan(grid, scan.shape, fit=model.fit, aspect=scan.aspect)
+                note = note_of(grid, method, target)
+                maps.append(Map(values, method, layer, head, target, model.name, note=note))
     return maps
 
 
@@ -124,50 +136,76 @@ def _unasked(model, x, method, layer, head):
     """(B, 1, T): what the read-out took from each token."""
     if method == "value_norm":
         return value_norms(model, x, layer, head)
-
-    def read(T):
-        return read_out(model, T)
-
+    L = len(attention_blocks(model))
+    pooled = attention_pool(model) is not None
+    row_only = method == "attention" and not pooled  # a pool's row isn't known before it ran
+    mean_heads = head is None or method != "attention"
+    taps, _ = watch(
+        model,
+        x,
+        layers=(layer,) if method == "attention" else range(layer, L),
+        rows=(lambda T: read_out(model, T)) if row_only else None,
+        mean_heads=mean_heads,
+    )
     if method == "attention":
-        seen = watch(model, x, layers=(layer,), rows=read, mean_heads=head is None)[0].attention[layer]
-        return seen[:, 0 if head is None else head]
-    layers = range(layer, len(attention_blocks(model)))
-    seen = torch.stack(watch(model, x, layers=layers, mean_heads=True)[0].attention[layer:])  # (L, B, 1, T, T)
+        return _attention(model, taps, layer, head, row_only)
+    if layer == L:  # the pool alone
+        return taps.read(taps.attention[L].shape[-1])
+    seen = torch.stack(taps.attention[layer:L])  # (N, B, 1, T, T)
+    read = taps.read(seen.shape[-1])
     if method == "rollout":
-        return rollout(seen, rows=read(seen.shape[-1]))
-    flows = [formulas.flow(one[:, 0], rows=read(seen.shape[-1])) for one in seen.transpose(0, 1)]
-    return torch.stack(flows)[:, None]
+        return rollout(seen, rows=read)
+    rows = read if pooled else read.expand(len(x), 1, -1)
+    images = zip(seen[:, :, 0].unbind(1), rows, strict=True)
+    return torch.stack([formulas.flow(one, rows=row) for one, row in images])[:, None]
+
+
+def _attention(model, taps, layer, head, row_only):
+    """(B, 1, T): the row of one layer that the embedding reads."""
+    one = taps.attention[layer][:, 0 if head is None else head]  # (B, R, T)
+    if row_only:
+        return one
+    T = one.shape[-1]
+    return taps.pool_row(one, T) if layer == taps.last else taps.read(T) @ one
 
 
 def _relevance(model, x, weights, layer):
-    """(B, K, T) from one forward and K passes backward; each layer's gradient is reduced when it comes by."""
+    """(B, K, T) from one forward and K passes backward; each layer's gradient is reduced when it comes by.
+
+    Without the identity that R starts from, which says the same of every patch that is
+    read; an attention pool takes its place, and says how much each is read.
+    """
     taps, output = watch(model, x, first=layer, layers=())
     live = taps.live[layer:]
-    read = read_out(model, live[0].shape[-1])
+    T = live[0].shape[-1]
+    start = torch.zeros(1, T).to(output) if taps.pooled else read_out(model, T)
     gained = []
 
-    def step(attention):
+    def block(attention):
         def reduce(gradient):
-            gained[-1] = formulas.relevance_step(read, gained[-1], attention.detach(), gradient)
+            gained[-1] = formulas.relevance_step(start, gained[-1], attention.detach(), gradient)
+
+        return attention.register_hook(reduce)
+
+    def pool(attention):
+        def reduce(gradient):
+            rises = (attention.detach() * gradient).clamp(min=0).mean(1)  # (B, Q, T)
+            gained[-1] = taps.pool_row(rises, T)
 
         return attention.register_hook(reduce)
 
     scores = torch.einsum("be,bke->kb", output, weights.to(output)).sum(1)
-    hooks = [step(a) for a in live]
+    hooks = [pool(a) if i == taps.last else block(a) for i, a in enumerate(live, layer)]
     for k, score in enumerate(scores):
-        gained.append(torch.zeros_like(read))
+        gained.append(torch.zeros_like(start))
         torch.autograd.grad(score, live[0], retain_graph=k + 1 < len(scores))
     for hook in hooks:
         hook.remove()
-    # without the identity that R starts from, which says the same of every patch that is read
     return torch.cat(gained, 1)
 
 
 def _cam(model, x, weights, formula, layer):
-    rows, cols = model.grid
-    values, grads = features(model, x, weights=weights, layer=layer)  # (B, T, D), (B, K, T, D); or (B, D, h, w), ...
-    if values.ndim == 3:
-        values, grads = (t[..., -rows * cols :, :].mT.unflatten(-1, (rows, cols)) for t in (values, grads))
+    values, grads = features(model, x, weights=weights, layer=layer)  # (B, D, h, w), (B, K, D, h, w)
     return formula(values[:, None], grads)
 
 
@@ -181,7 +219,7 @@ def _layer(model, method, layer):
     if method in OUTSIDE or not has_attention(model):
         return layer
     default = 0 if method in FROM_LAYER else -1
-    return range(len(attention_blocks(model)))[default if layer is None else layer]
+    return range(len(layers_of(model)))[default if layer is None else layer]
 
 
 def require_sense(model, method, targets, head, layer=None):

@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_grad
 from sklearn.metrics import average_precision_score
 
 from radwb.data.geometry import to_scan
+from radwb.identifiers import numbered
 from radwb.stats import resample_patients, wilson
 
 LARGE = 256  # px: what is this smooth on a larger film is made at this size and stretched, a hundred times faster
@@ -238,13 +239,16 @@ def mean_by_patient(points: pd.DataFrame, groups, *, n_boot=1000, seed=0) -> pd.
         points: (N, K), one row a scan.
         groups: (N,) the patient of each row.
     Returns:
-        index the columns of `points`; columns mean, low, high, n, patients.
+        index the columns of `points`; columns mean, low, high, n, patients. Where a row's patient isn't known there is
+        no interval (NaN), and patients is 0.
     """
+    patients, named = numbered(groups)
     row, counts = resample_patients(groups, n_boot=n_boot, seed=seed)
     with np.errstate(invalid="ignore"):  # a two-valued map that is the mask has an infinite contrast
         boots = (counts[row].T @ points.to_numpy()) / counts[row].sum(0)[:, None]  # (n_boot, K)
         low, high = np.quantile(boots, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"mean": points.mean(), "low": low, "high": high, "n": len(points), "patients": len(counts)})
+    return pd.DataFrame({"mean": points.mean(), "low": low, "high": high, "n": len(points),
+                         "patients": 0 if (patients < 0).any() else named})  # fmt: skip
 
 
 def random_map(shape: tuple[int, int], seed: int, *, sigma: float | None = None) -> np.ndarray:
@@ -319,8 +323,8 @@ def with_wilson(table: pd.DataFrame, points: pd.DataFrame, shares=SHARES) -> pd.
     """`mean_by_patient` of `points`, with Wilson's interval for `shares` where every patient has the same 0 or 1."""
     for name in shares:
         values = points[name]
-        if values.nunique() == 1 and values[0] in (0, 1):
-            patients = int(table.loc[name, "patients"])
+        patients = int(table.loc[name, "patients"])
+        if patients and values.nunique() == 1 and values[0] in (0, 1):
             table.loc[name, ["low", "high"]] = wilson(int(values[0]) * patients, patients)
     return table
 

@@ -1,11 +1,13 @@
 """What one has to know of an image tower to look inside: its blocks, its last feature map, what it reads out."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 
 import torch
 from torch import nn
+
+from radwb.attend.place import Place, last_map
 
 # MONAI drops attention in eval mode too; a block under a checkpoint runs twice
 QUIET = {"training": False, "grad_checkpointing": False, "use_checkpoint": False, "dropout_rate": 0.0}
@@ -52,8 +54,27 @@ def attention_blocks(model) -> list:
 
 
 def _find_blocks(model):
-    lists = list(_lists_of_blocks(getattr(model.net, "visual", model.net)))
-    return list(lists[0]) if len(lists) == 1 else []  # several: a pyramid of windows, as in Swin
+    tower = image_tower(model)
+    lists = list(_lists_of_blocks(tower))
+    if len(lists) != 1 or _is_pyramid(tower) or _has_windows(lists[0]):
+        return []
+    return list(lists[0])
+
+
+def image_tower(model):
+    """The image tower, out of what open_clip or radwb wrap it in."""
+    tower = getattr(model.net, "visual", model.net)
+    return getattr(tower, "trunk", tower)
+
+
+def _is_pyramid(tower):
+    """Whether timm says that its stages have different grids, as those of Hiera."""
+    stages = list(getattr(tower, "feature_info", None) or [])
+    return len({stage["reduction"] for stage in stages}) > 1
+
+
+def _has_windows(blocks):
+    return any(getattr(block, "window_size", 0) for block in blocks)
 
 
 def _lists_of_blocks(module):
@@ -64,33 +85,69 @@ def _lists_of_blocks(module):
             yield part
 
 
-def last_spatial(model, x):
-    """The last module that gives a feature map on the model's grid."""
-    last, (rows, cols) = [], model.grid  # an odd input size may round up
+def last_place(model, x) -> Place:
+    """Where the last feature map of the image tower is: see `place.last_map`."""
+    with as_it_was(model.net):
+        return last_map(model, forward, x[:1])
 
-    def note(module, _, out):
-        spatial = torch.is_tensor(out) and out.ndim == 4 and out.shape[-2:].numel() > 1
-        if spatial and abs(out.shape[-2] - rows) < 2 and abs(out.shape[-1] - cols) < 2:
-            last[:] = [module]
 
-    with ExitStack() as stack, torch.no_grad():
-        for module in model.net.modules():
-            stack.callback(module.register_forward_hook(note).remove)
-        forward(model, x)
-    if not last:
-        raise ValueError(f"expected a last feature map (B, C, {rows}, {cols}) in {model.name}, found none to weight")
-    return last[0]
+def last_spatial(model, x) -> nn.Module:
+    """The module that gives the last feature map."""
+    return last_place(model, x).module
+
+
+def attention_pool(model):
+    """The module by which a tower pools its tokens with attention (SigLIP's, PE's, CoCa's), else None.
+
+    Raises:
+        ValueError: two of them, one behind the other or beside it.
+    """
+    tower = image_tower(model)
+    pool = getattr(tower, "attn_pool", None)
+    if pool is not None and getattr(tower, "attn_pool_contrastive", None) is not None:
+        raise ValueError(
+            f"expected one attention pool in {model.name}, got two (attn_pool and "
+            "attn_pool_contrastive): what the embedding reads isn't one row of "
+            "weights. Try method='occlusion'."
+        )
+    return pool
+
+
+def layers_of(model) -> list:
+    """The blocks, and as the last layer the attention pool where there is one."""
+    pool = attention_pool(model)
+    return attention_blocks(model) + ([] if pool is None else [pool])
+
+
+def read_queries(model, Q: int) -> torch.Tensor:
+    """(1, Q): the mixture of an attention pool's queries that becomes the embedding."""
+    tower, pool = image_tower(model), attention_pool(model)
+    # timm's says so itself, open_clip's tower says it of its pool's queries
+    kind = getattr(pool, "pool", getattr(tower, "pool_type", "token"))
+    read = torch.zeros(1, Q, device=model.device)
+    if kind in ("tok", "token") or Q == 1:
+        read[0, 0] = 1
+    elif kind == "avg":
+        first = 0 if hasattr(pool, "pool") else 1  # open_clip leaves the first query out
+        read[0, first:] = 1 / (Q - first)
+    else:
+        raise ValueError(
+            f"expected an attention pool that reads one of its {Q} queries or their "
+            f"mean, got {kind!r} in {model.name}. Try method='occlusion'."
+        )
+    return read
 
 
 def read_out(model, T: int) -> torch.Tensor:
-    """(1, T): the mixture of tokens that becomes the embedding: the class token, else the mean of the patches."""
-    tower = getattr(model.net, "visual", model.net)
-    tower = getattr(tower, "trunk", tower)
+    """(1, T): the mixture of tokens that becomes the embedding: the class token, else the mean of the patches.
+
+    What an attention pool reads is another mixture for each image, so not known here: see `capture`'s `read`.
+    """
+    tower = image_tower(model)
     patches = model.grid[0] * model.grid[1]
     pool = getattr(tower, "pool_type", getattr(tower, "global_pool", "token"))
     read = torch.zeros(1, T, device=model.device)
-    pooled_by_attention = getattr(tower, "attn_pool", None) is not None  # CoCa's, SigLIP's: it asks all tokens
-    if patches < T and pool in ("tok", "token") and not pooled_by_attention:
+    if patches < T and pool in ("tok", "token"):
         read[0, 0] = 1
     else:
         read[0, T - patches :] = 1 / patches

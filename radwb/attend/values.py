@@ -4,7 +4,7 @@ import torch
 
 from radwb.attend.capture import watch
 from radwb.attend.formulas import value_norm
-from radwb.attend.tower import output_projection, read_out
+from radwb.attend.tower import attention_pool, output_projection, read_out
 
 
 def value_norms(model, x, layer: int, head: int | None) -> torch.Tensor:
@@ -16,8 +16,13 @@ def value_norms(model, x, layer: int, head: int | None) -> torch.Tensor:
         x: (B, C, S, S) as `model.preprocess` gives it.
         head: None = the norm of the sum over heads. Where the tower averages its patches, the mean of their norms.
     Raises:
-        ValueError: the attention has no plain output projection.
+        ValueError: the attention has no plain output projection, or a pool of attention reads the tokens.
     """
+    if attention_pool(model) is not None:
+        raise ValueError(
+            "value_norm: expected a tower that reads its class token or its patches' "
+            f"mean, got {model.name}, which pools by attention. Try method='attention'."
+        )
     module, linear = output_projection(model, layer)
     given = []
     hook = module.register_forward_hook(lambda *call: given.append(call[-1]))

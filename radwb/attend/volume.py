@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise, product
 from numbers import Integral
+from weakref import WeakKeyDictionary
 
 import nibabel as nib
 import numpy as np
@@ -17,10 +18,11 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from radwb.attend.map import Map
+from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
+from radwb.attend.place import layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
-from radwb.attend.windows import channels_last, window_blocks, window_flow
+from radwb.attend.windows import window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
@@ -28,6 +30,7 @@ from radwb.data.volumes import robust_window
 FOLLOWED = ("attention", "rollout", "relevance")  # from token to token
 METHODS_3D = (*FOLLOWED, "gradcam", "occlusion")
 ROWS = 256  # of a layer's attention made at a time
+_layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class Net3d:
         turns = _turns(volume, self.axes)
         low_high = self.window_hu or robust_window(volume.voxels)
         x = _shrink(volume.voxels, [self.size[int(axis)] for axis in turns[:, 0]], low_high)
+        x = 1 - x if volume.inverted else x  # bright = dense
         x = torch.from_numpy(np.ascontiguousarray(nib.orientations.apply_orientation(x, turns)))
         return x.expand(1, self.channels, *self.size).to(next(self.net.parameters()))
 
@@ -89,7 +93,8 @@ def volume_map(
         target: index or finding of an output, or a (K,) direction to multiply the outputs with (a text's embedding).
         layer: of a ViT as in `attention_map`; of a Swin a block, counted through all stages, and the map has that
             block's grid. For Grad-CAM of a Swin or CNN the name of the module whose feature map is weighed; default
-            the last one of more than one voxel.
+            the last one of more than one voxel. How its axes lie over the input is asked of the network, once, by seven
+            forward passes: it may turn or flip them in its `forward`.
         head: only for "attention"; None = mean over heads.
         mask: (d, h, w) of the box that occlusion fills with the input's mean, in voxels of the input; default an
             eighth of each side. The map is the fall of the score, 0 where it rises.
@@ -117,7 +122,9 @@ def volume_map(
     affine = None if volume.affine is None else volume.affine @ np.diag([step, step, step, 1.0])
     target = target if method in ("relevance", "gradcam", "occlusion") else None
     target = "a direction" if torch.is_tensor(target) else target
-    return Map(values, method, layer if method != "occlusion" else None, head, target, net.name, affine)
+    layer = layer if method != "occlusion" else None
+    note = note_of(values, method, target)
+    return Map(values, method, layer, head, target, net.name, affine, note=note)
 
 
 def slice_maps(
@@ -215,31 +222,66 @@ def _score(net, out, target):
 
 def _gradcam(net, x, target, layer):
     """(d, h, w): one forward pass; the backward pass ends at the feature map that is weighed."""
-    kept, turned = [], channels_last(net.net)
+    module = None if net.grid else _map_module(net, x, layer)
+    kept = []
 
-    def leaf(tensor, axis=1):  # that of the channels
-        if not torch.is_tensor(tensor) or tensor.ndim != (3 if net.grid else 5):
-            return None
-        if tensor.shape[1:].numel() // tensor.shape[axis] > 1:
-            kept[:] = [tensor.detach().movedim(axis, 1).requires_grad_()]  # the last one wins: no gradient before it
-            return kept[0].movedim(1, axis).clone()  # a copy, since an in-place ReLU may follow
-        return None
+    def leaf(tensor):
+        kept[:] = [tensor.detach().requires_grad_()]
+        return kept[0].clone()  # a copy, since an in-place ReLU may follow
 
     with ExitStack() as hooks, torch.enable_grad():
         if net.grid:
             block = net.net.blocks[layer]
-            hooks.callback(block.register_forward_pre_hook(lambda _, args: (leaf(args[0]), *args[1:])).remove)
+            hook = block.register_forward_pre_hook(lambda _, args: (leaf(args[0]), *args[1:]))
         else:
-            for module in net.net.modules() if layer is None else [net.net.get_submodule(layer)]:
-                axis = -1 if module in turned else 1
-                hooks.callback(module.register_forward_hook(lambda *call, axis=axis: leaf(call[-1], axis)).remove)
+            hook = module.register_forward_hook(lambda *call: leaf(call[-1]))
+        hooks.callback(hook.remove)
         score = _score(net, _output(net, x), target).sum()
-        if not kept:
-            raise ValueError(f"expected a feature map of more than one voxel in {net.name}, found none to weigh")
-        gradient, found = torch.autograd.grad(score, kept[0])[0], kept[0].detach()
+        gradient, weighed = torch.autograd.grad(score, kept[0])[0], kept[0].detach()
     if net.grid:  # (1, T, E) -> (1, E, d, h, w)
-        found, gradient = (t[:, -np.prod(net.grid) :].mT.unflatten(-1, net.grid) for t in (found, gradient))
-    return torch.einsum("be,bedhw->dhw", gradient.flatten(2).mean(-1), found).relu()
+        patches = np.prod(net.grid)
+        weighed, gradient = (t[:, -patches:].mT.unflatten(-1, net.grid) for t in (weighed, gradient))
+    else:
+        along = _layout(net, x, module)
+        weighed, gradient = along.laid(weighed), along.laid(gradient)
+    return torch.einsum("be,bedhw->dhw", gradient.flatten(2).mean(-1), weighed).relu()
+
+
+@torch.no_grad()
+def _map_module(net, x, layer):
+    """The module named `layer`, or the last that gives a feature map of more than one voxel."""
+    last = []
+
+    def note(module, _, out):
+        if torch.is_tensor(out) and out.ndim == 5 and sorted(out.shape[1:])[-2] > 1:
+            last[:] = [module]
+
+    with ExitStack() as hooks:
+        for module in net.net.modules() if layer is None else [net.net.get_submodule(layer)]:
+            hooks.callback(module.register_forward_hook(note).remove)
+        _output(net, x)
+    if not last:
+        raise ValueError(f"expected a feature map of more than one voxel in {net.name}, found none to weigh")
+    return last[0]
+
+
+def _layout(net, x, module):
+    """How a module's map lies over the input: a network may turn or flip its axes in `forward`. Found once."""
+    known = _layouts.setdefault(module, {})
+    if x.shape in known:
+        return known[x.shape]
+
+    def run(changed):
+        kept = []
+        hook = module.register_forward_hook(lambda *call: kept.append(call[-1].clone()))
+        try:
+            _output(net, changed)
+        finally:
+            hook.remove()
+        return kept[-1]
+
+    known[x.shape] = layout(run, x, f"the feature map of {net.name}")
+    return known[x.shape]
 
 
 @torch.no_grad()

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from radwb.book.sync import checkout
 
+PIXELS = (
+    "Notebooks that you save hold the pixels, names and texts that they show (outputs and widget state): "
+    "before you share one, use Edit > Clear Outputs of All Cells."
+)
+PRIVATE = 0o077  # what Lab writes anew is readable by its owner alone
 START = "notebooks/00_start_here.ipynb"
 
 
@@ -41,4 +46,5 @@ def open_lab(*, port: int = 8888, browser: bool = True) -> int:
     """Serve until Ctrl-C; the exit status of JupyterLab."""
     root = checkout()
     call = command(root, port=port, browser=browser)
-    return subprocess.call(call, env=environment(), cwd=root)
+    print(PIXELS)
+    return subprocess.call(call, env=environment(), cwd=root, umask=PRIVATE if os.name == "posix" else -1)

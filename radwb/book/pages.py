@@ -1,10 +1,10 @@
 """Executed notebooks as pages that need nothing but themselves: no CDN, no fonts, plotly.js once a page."""
 
 import base64
-import html
 import io
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from importlib.resources import files
@@ -12,17 +12,47 @@ from pathlib import Path
 
 from nbconvert.filters import Highlight2HTML, ansi2html
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
+from nbconvert.preprocessors.sanitize import SanitizeHTML
 from PIL import Image
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
 from radwb.book.headline import MIME, said
+from radwb.data.private import private_folder
+from radwb.show.theme import plain
 
 PLOTLY = "application/vnd.plotly.v1+json"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BAR = re.compile(r"\d+%\|")  # a progress bar in text: of use while it moves, noise on a page
 LEGAL = "For teaching and research. Not for clinical use."
+# what words and tables are made of; whatever else a cell's text or HTML holds is shown as letters
+TAGS = [
+    "a", "abbr", "b", "blockquote", "br", "caption", "code", "col", "colgroup", "dd",
+    "del", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "i",
+    "img", "input", "kbd", "li", "ol", "p", "pre", "small", "span", "strong", "sub",
+    "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "u", "ul",
+]
+ATTRIBUTES = {
+    "*": ["class", "id", "style", "title"],
+    "a": ["href"],
+    "img": ["alt", "src", "width", "height"],
+    "input": ["type", "checked", "disabled"],  # of a list of tasks
+    "td": ["colspan", "rowspan"],
+    "th": ["colspan", "rowspan", "scope"],
+}
+STYLES = ["background-color", "color", "font-size", "font-weight", "margin-left", "text-align", "width"]
+STYLE = re.compile(r"<style\b.*?</style\s*>", re.IGNORECASE | re.DOTALL)
+# a second wall: of scripts only ours run, no handler, no link to one, and nothing is fetched
+# how pandas aligns and colours its own table, and nothing else of a page
+TABLE_STYLE = re.compile(
+    r'<style type="text/css">\s*(?:#T_\w+(?:\s*,\s*#T_\w+)*\s*\{[\w\s:;#.%,-]*\}\s*)*</style>'
+)
+NONCE = secrets.token_urlsafe(16)  # no output can know it: it is drawn when the pages are made
+POLICY = (
+    "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; "
+    f"script-src 'nonce-{NONCE}'; base-uri 'none'; form-action 'none'"
+)
 
 
 def opening(nb) -> tuple[str, str]:
@@ -52,26 +82,27 @@ def headline_figure(nb) -> dict | None:
 
 def write_page(nb, path: Path, *, title: str) -> None:
     """One executed notebook as one HTML file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    script = f"<script>{get_plotlyjs()}</script>" if figures_of(nb) else ""
+    private_folder(path.parent)
+    script = f'<script nonce="{NONCE}">{get_plotlyjs()}</script>' if figures_of(nb) else ""
     body = "\n".join(cell_html(cell) for cell in nb.cells)
     nav = f'<nav><a href="index.html">All notebooks</a><span>{LEGAL}</span></nav>'
     path.write_text(page(title, f"{nav}<main>{body}</main>", script), encoding="utf-8")
 
 
 def page(title: str, body: str, head: str = "") -> str:
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
     style = files("radwb.book").joinpath("page.css").read_text() + HtmlFormatter().get_style_defs(".highlight")
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{policy}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title><style>{style}</style>{head}</head>'
+        f'<link rel="icon" href="data:,"><title>{plain(title)}</title><style>{style}</style>{head}</head>'
         f"<body>{body}</body></html>\n"
     )
 
 
 def cell_html(cell) -> str:
     if cell.cell_type == "markdown":
-        return f'<section class="words">{markdown2html_mistune(cell.source)}</section>'
+        return f'<section class="words">{words_html(cell.source)}</section>'
     if cell.cell_type != "code":
         return ""
     code = Highlight2HTML()(cell.source, language="python") if cell.source.strip() else ""
@@ -91,7 +122,8 @@ def output_html(output) -> str:
     data = output.data
     if PLOTLY in data:
         config = {"displaylogo": False, "responsive": False}
-        return to_html(data[PLOTLY], config=config, include_plotlyjs=False, full_html=False, validate=False)
+        drawn = to_html(data[PLOTLY], config=config, include_plotlyjs=False, full_html=False, validate=False)
+        return drawn.replace("<script", f'<script nonce="{NONCE}"')
     widget = any("widget-view" in mime for mime in data)  # needs a kernel: its still stands for it, never its repr
     for mime, wrap in FORMS.items():
         if mime in data and not (widget and mime == "text/plain"):
@@ -99,32 +131,54 @@ def output_html(output) -> str:
     return ""
 
 
+def words_html(markdown: str) -> str:
+    return clean_html(markdown2html_mistune(markdown))
+
+
+def clean_html(text: str) -> str:
+    """HTML of a cell with no more than words, tables and pictures: values of files and tables may stand in it."""
+    styles = [block for block in STYLE.findall(text) if TABLE_STYLE.fullmatch(block)]
+    text = STYLE.sub("", text)
+    cleaner = SanitizeHTML(tags=TAGS, attributes=ATTRIBUTES, styles=STYLES)
+    return "".join(styles) + cleaner.sanitize_html_tags(text)
+
+
+def drawing_html(svg: str) -> str:
+    """As a picture: no script in it runs then."""
+    code = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="figure" src="data:image/svg+xml;base64,{code}">'
+
+
+def picture_html(kind: str):
+    return lambda code: f'<img alt="figure" src="data:{kind};base64,{plain(code.strip(), len(code))}">'
+
+
 FORMS = {
     MIME: lambda pairs: f'<p class="headline">{headline_html(dict(pairs))}</p>',
-    "text/html": lambda text: f'<div class="html">{text}</div>',
-    "text/markdown": markdown2html_mistune,
-    "image/svg+xml": lambda text: text,
-    "image/png": lambda text: f'<img alt="figure" src="data:image/png;base64,{text.strip()}">',
-    "image/jpeg": lambda text: f'<img alt="figure" src="data:image/jpeg;base64,{text.strip()}">',
+    "text/html": lambda text: f'<div class="html">{clean_html(text)}</div>',
+    "text/markdown": words_html,
+    "image/svg+xml": drawing_html,
+    "image/png": picture_html("image/png"),
+    "image/jpeg": picture_html("image/jpeg"),
     "text/plain": lambda text: f"<pre>{ansi2html(text)}</pre>",
 }
 
 
 def headline_html(values: dict) -> str:
     pairs = ((name.replace("_", " "), said(value)) for name, value in values.items())
-    return "".join(f"<span>{html.escape(name)} <b>{html.escape(value)}</b></span>" for name, value in pairs)
+    return "".join(f"<span>{plain(name)} <b>{plain(value)}</b></span>" for name, value in pairs)
 
 
 def write_index(tour: dict, figures: dict[str, dict | None], folder: Path) -> Path:
     """The front page of the gallery."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     pictures = thumbnails(figures)
     cards = "".join(card(note, pictures.get(note["name"])) for note in tour["notebooks"])
     about = ", ".join(f"{name} {number}" for name, number in tour["versions"].items())
     machine = tour["machine"]
     run = (
         f"{len(tour['notebooks'])} notebooks in {tour['minutes']:.1f} minutes, at most {tour['peak_gib']:.1f} GiB, on "
-        f"{machine['cores']} cores{', ' + machine['gpu'] if machine['gpu'] else ''}"
+        f"{machine['cores']} cores{', ' + plain(machine['gpu']) if machine['gpu'] else ''}"
         + (". A fast run with small numbers: don't quote its results" if tour["fast"] else "")
         + ("" if tour["ok"] else ". It stopped before its end")
     )
@@ -132,7 +186,7 @@ def write_index(tour: dict, figures: dict[str, dict | None], folder: Path) -> Pa
         "<header><h1>Radiology foundation models, from scan to evidence</h1>"
         "<p>Each page is a notebook that was run from its first cell to its last on this machine: curate, pretrain, "
         f"probe, attend, fail.</p><p class='run'>{run}.</p><p class='legal'>{LEGAL}</p></header>"
-        f"<main class='cards'>{cards}</main><footer>Made {tour['made']} with {html.escape(about)}.</footer>"
+        f"<main class='cards'>{cards}</main><footer>Made {plain(tour['made'])} with {plain(about)}.</footer>"
     )
     path = folder / "index.html"
     path.write_text(page("radwb gallery", body), encoding="utf-8")
@@ -140,11 +194,14 @@ def write_index(tour: dict, figures: dict[str, dict | None], folder: Path) -> Pa
 
 
 def card(note: dict, picture: str | None) -> str:
-    name, title = note["name"], html.escape(note["title"] or note["name"])
-    image = f'<img alt="a figure of {title}" src="{picture}">' if picture else '<div class="blank"></div>'
-    state = f'<p class="stopped">Stopped in {html.escape(note["error"])}</p>' if note["error"] else ""
+    name, title = plain(note["name"]), plain(note["title"] or note["name"])
+    image = '<div class="blank"></div>'
+    if picture:
+        source = plain(picture, len(picture))
+        image = f'<img alt="a figure of {title}" src="{source}">'
+    state = f'<p class="stopped">Stopped in {plain(note["error"])}</p>' if note["error"] else ""
     return (
-        f'<article><a href="{name}.html">{image}<h2>{title}</h2></a><p>{html.escape(note["question"])}</p>{state}'
+        f'<article><a href="{name}.html">{image}<h2>{title}</h2></a><p>{plain(note["question"])}</p>{state}'
         f'<p class="headline">{headline_html(note["headline"])}</p>'
         f'<p class="cost">{note["minutes"]:.1f} min, {note["peak_gib"]:.1f} GiB, {note["cells"]} code cells</p>'
         "</article>"

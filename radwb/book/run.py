@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import threading
@@ -21,9 +22,11 @@ from tqdm import tqdm
 from radwb.book import pages
 from radwb.book.headline import MIME
 from radwb.book.sync import build, put_fast_cell
+from radwb.data.private import private_folder
 
 PACKAGES = ("radwb", "torch", "open_clip_torch", "timm", "monai", "lightning-fabric", "numpy", "pandas", "plotly")
 CELL_SECONDS = 1800
+NAME = re.compile(r"\w[\w.-]*")  # a file of executed/ and gallery/, and nothing outside of them
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 
 
@@ -53,7 +56,7 @@ def run(sources: list[Path], out: Path, *, fast: bool = False) -> list[Result]:
     Returns:
         a Result for each notebook that was started.
     """
-    (out / "executed").mkdir(parents=True, exist_ok=True)
+    private_folder(out / "executed")  # outputs and widget state hold pixels
     results = []
     with tqdm(total=len(sources), desc="notebooks", unit="nb", **pace()) as bar:
         for source in sources:
@@ -81,6 +84,9 @@ def gallery(out: Path) -> Path:
         raise FileNotFoundError(f"expected tour.json in {out}, got none. Try radwb tour.") from None
     figures = {}
     for note in tour["notebooks"]:
+        if not NAME.fullmatch(note["name"]):
+            expected = "expected the name of a notebook in tour.json, such as 03_zero_shot"
+            raise ValueError(f"{expected}, got {note['name']!r}")
         nb = nbformat.read(out / "executed" / f"{note['name']}.ipynb", as_version=4)
         pages.write_page(nb, out / "gallery" / f"{note['name']}.html", title=note["title"])
         figures[note["name"]] = pages.headline_figure(nb)

@@ -1,7 +1,16 @@
 """A folder becomes a table; reports become sections; patients are kept on one side of a split."""
 
+from radwb.curate.films import films, with_labels
 from radwb.curate.index import index
 from radwb.curate.sections import sections
-from radwb.curate.split import check_split, split_by_patient
+from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
-__all__ = ["check_split", "index", "sections", "split_by_patient"]
+__all__ = [
+    "check_split",
+    "films",
+    "index",
+    "one_patient_per_image",
+    "sections",
+    "split_by_patient",
+    "with_labels",
+]

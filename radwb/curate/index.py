@@ -1,5 +1,6 @@
 """`index`: every file of a folder becomes a row, also those that are refused."""
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -9,7 +10,10 @@ import pandas as pd
 import pydicom
 from tqdm.auto import tqdm
 
-from radwb.data.dicom import lookup, tag, view_of
+from radwb.curate.journal import Journal, state_of
+from radwb.data.dicom import view_of
+from radwb.data.header import lookup, parts, tag
+from radwb.data.names import local_path, path_text, printable
 from radwb.data.read import read_with_header
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.data.table import COLUMNS
@@ -29,6 +33,10 @@ HEADER = {
 }  # column <- DICOM keyword
 
 
+SHAPE = ["rows", "columns", "frames", "row_mm", "column_mm"]
+NOTES = 20  # of one file; damaged ones can give thousands
+
+
 def index(folder: str | Path) -> pd.DataFrame:
     """Read every file below a folder and give one row a file; it never stops at a bad one.
 
@@ -36,27 +44,85 @@ def index(folder: str | Path) -> pd.DataFrame:
     >>> table[table.refused == ""]                       # what can be used
     >>> table.loc[table.refused != "", ["path", "refused"]]
 
+    Stopped by Ctrl-C or killed, it keeps the rows so far in the cache ($RADWB_CACHE), and the next call goes on.
+
     Args:
-        folder: searched with its subfolders; hidden files and linked folders are left out.
+        folder: searched with its subfolders; hidden files are left out. A folder that can't be entered, and one that
+            is only a link, is a row that is refused.
     Returns:
         The schema's columns (empty where a file doesn't say), DICOM header fields, rows, columns, frames, row_mm,
         column_mm, transfer_syntax, `refused` (the reason, "" for a file that reads) and `notes` (what is odd about it).
+        A path whose name isn't plain text (control characters, bytes that aren't UTF-8) is a file:// address, which
+        `rw.data.read` opens as well; in all other texts such characters are shown escaped.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     if not folder.is_dir():
         raise ValueError(f"expected a folder, got {folder}. Try rw.data.read for one file.")
-    hidden = (p for p in folder.rglob("*") if any(part.startswith(".") for part in p.relative_to(folder).parts))
-    paths = sorted(p for p in set(folder.rglob("*")) - set(hidden) if not p.is_dir())
-    rows = [_row(path) for path in tqdm(paths, "indexing", delay=2, leave=False)]
-    shape = ["rows", "columns", "frames", "row_mm", "column_mm", "transfer_syntax", "refused", "notes"]
     others = [c for c in HEADER if c not in COLUMNS]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *others, *shape])
+    columns = [*COLUMNS, *others, *SHAPE, "transfer_syntax", "refused", "notes"]
+    paths, unread = walk(folder)
+    rows = [*_rows(folder, paths), *unread]
+    rows.sort(key=lambda row: row["path"])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def walk(folder: Path) -> tuple[list[Path], list[dict]]:
+    """Files below a folder in order, and a row for each folder that isn't looked into."""
+    paths = []
+    unread = []
+
+    def refuse(error: OSError) -> None:
+        path = Path(error.filename or folder)
+        unread.append(_refused(path, f"the folder can't be entered ({error.strerror or type(error).__name__})"))
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        unread += [_refused(Path(parent, n), "a linked folder, not followed. Try index on the folder") for n in links]
+        paths += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(paths), unread
+
+
+def _rows(folder: Path, paths: list[Path]) -> list[dict]:
+    """A row a file, those of an index that was stopped taken from its journal."""
+    journal = Journal(folder)
+    rows = []
+    whole = False
+    try:
+        for path in tqdm(paths, "indexing", delay=2, leave=False):
+            key = state_of(path)
+            row = journal.get(key)
+            if row is None:
+                row = _guarded_row(path)
+                journal.add(key, row)
+            rows.append(row)
+        whole = True
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"{len(rows)} of {len(paths)} files are kept; index of the same folder goes on from there.")
+        raise
+    finally:
+        journal.close(whole=whole)
+    return rows
+
+
+def _refused(path: Path, why: str) -> dict:
+    blank = {"path": path_text(path), "report": None, "split": None, "notes": ""}
+    return {**blank, "refused": printable(f"{path.name}: {why}")}
+
+
+def _guarded_row(path: Path) -> dict:
+    """Whatever a file does to the code below, it becomes a row."""
+    try:
+        row = _row(path)
+    except Exception as error:
+        row = _refused(path, f"damaged or not supported ({type(error).__name__}: {str(error)[:300]})")
+    return {k: " ".join(printable(v).split()) if isinstance(v, str) and k != "path" else v for k, v in row.items()}
 
 
 def _row(path: Path) -> dict:
-    row = {"path": str(path), "report": None, "split": None, "refused": "", "notes": ""}
     if path.name.endswith(".truth.png"):
-        return {**row, "refused": f"{path.name}: truth masks that belong to another image"}
+        return _refused(path, "truth masks that belong to another image")
+    row = {**_refused(path, ""), "refused": ""}
     image, header = None, None
     with warnings.catch_warnings(record=True) as odd:
         warnings.simplefilter("always")
@@ -64,34 +130,56 @@ def _row(path: Path) -> dict:
             image, header = read_with_header(path)
         except ReadError as error:
             row["refused"], header = str(error), getattr(error, "header", None)
-        notes = list(dict.fromkeys(" ".join(str(w.message).split()) for w in odd))
+        notes = []
         if header is not None:
             row |= _header(header, notes)
             if image is not None and image.spacing_mm is None:
-                notes.append(_no_spacing(header))
-    return {**row, **_shape(image), "notes": "; ".join(notes)}
+                notes.append(_field(_no_spacing, header, "PixelSpacing", notes) or "the spacing is unknown")
+        notes = [*map(_warning_text, odd), *notes]
+    return {**row, **_shape(image), "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES])}
+
+
+def _warning_text(warning) -> str:
+    """One line, without the value: pydicom quotes those that it finds odd, and they may name a patient."""
+    text = " ".join(str(warning.message).split())
+    return re.sub(r"(Invalid value for VR \w+): .*", r"\1", text)[:300]
+
+
+def _field(reader, ds: pydicom.Dataset, keyword: str, notes: list[str]):
+    """A field by its reader; one that can't be read is empty and noted, and the image may still be good."""
+    try:
+        return reader(ds)
+    except Exception as error:
+        notes.append(f"{tag(keyword)} can't be read ({type(error).__name__})")
+        return None
 
 
 def _header(ds: pydicom.Dataset, notes: list[str]) -> dict:
     """The header's part of a row; a field that can't be read is empty and noted."""
     row = {}
     for column, keyword in HEADER.items():
-        try:
-            value = ds.get(keyword)
-            row[column] = None if value is None or str(value).strip() == "" else str(value).strip()
-        except Exception as error:
-            row[column] = None
-            notes.append(f"{tag(keyword)} can't be read ({type(error).__name__})")
-    row["view"] = view_of(ds)
-    row["age_years"] = _age_years(str(ds.get("PatientAge") or ""), notes)
-    row["transfer_syntax"] = ds.file_meta.TransferSyntaxUID.name
+        row[column] = _field(lambda ds, k=keyword: _text(ds, k), ds, keyword, notes)
+    row["view"] = _field(view_of, ds, "ViewPosition", notes)
+    age = _field(lambda ds: _text(ds, "PatientAge"), ds, "PatientAge", notes)
+    row["age_years"] = _age_years(age or "", notes)
+    row["transfer_syntax"] = _field(_syntax_name, ds, "TransferSyntaxUID", notes)
     return row
 
 
+def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
+    value = ds.get(keyword)
+    text = "" if value is None else str(value).strip()
+    return text or None
+
+
+def _syntax_name(ds: pydicom.Dataset) -> str:
+    return pydicom.uid.UID(str(ds.file_meta.TransferSyntaxUID)).name
+
+
 def _no_spacing(ds: pydicom.Dataset) -> str:
-    stated, imager = lookup(ds, "PixelSpacing"), lookup(ds, "ImagerPixelSpacing")
-    why = "is missing" if stated is None else f"is {list(stated)}"
-    at_detector = f"; {list(imager)} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
+    stated, imager = ([str(p) for p in parts(lookup(ds, k))] for k in ("PixelSpacing", "ImagerPixelSpacing"))
+    why = f"is {stated}" if stated else "is missing"
+    at_detector = f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
     return f"{tag('PixelSpacing')} {why}, so that the spacing is unknown{at_detector}"
 
 

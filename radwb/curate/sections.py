@@ -1,39 +1,115 @@
 """Reports to sections."""
 
 import re
+import unicodedata
 
-NAMES = ("findings", "impression", "indication", "comparison", "technique", "other")
+# from the heading that says most of the film to the one that says least: IMPRESSION/RECOMMENDATION is an impression
+NAMES = (
+    "findings",
+    "impression",
+    "indication",
+    "comparison",
+    "technique",
+    "recommendation",
+    "notification",
+    "addendum",
+    "other",
+)
+# One heading between bars; English, then German, Spanish and French. Accents may be missing in a report.
 HEADINGS = {
-    "findings": "findings",
-    "findings and impression": "findings",
-    "findings/impression": "findings",
-    "report": "findings",
-    "impression": "impression",
-    "impressions": "impression",
-    "conclusion": "impression",
-    "conclusions": "impression",
-    "opinion": "impression",
-    "indication": "indication",
-    "indications": "indication",
-    "history": "indication",
-    "clinical history": "indication",
-    "clinical information": "indication",
-    "clinical indication": "indication",
-    "reason for exam": "indication",
-    "reason for examination": "indication",
-    "comparison": "comparison",
-    "comparisons": "comparison",
-    "comparison study": "comparison",
-    "technique": "technique",
-    "procedure": "technique",
-    "exam": "technique",
-    "examination": "technique",
-    "views": "technique",
+    "findings": "findings|finding|report|observations|narrative|imaging findings|imaging notes"
+    "|befund|befunde|hallazgos|hallazgo|descripción|résultats|résultat|constatations",
+    "impression": "impression|impressions|conclusion|conclusions|opinion|interpretation|diagnosis|assessment"
+    "|beurteilung|zusammenfassung|zusammenfassende beurteilung|impresión|impresión diagnóstica|conclusión|conclusiones"
+    "|synthèse",
+    "indication": "indication|indications|indication for exam|history|clinical history|patient history"
+    "|clinical information|clinical indication|clinical data|clinical details|clinical question|clinical impression"
+    "|history of present illness|past medical history|reason for exam|reason for examination|reason for study"
+    "|reason for this examination|reason for the exam|presentation"
+    "|indikation|rechtfertigende indikation|klinische angaben|klinische informationen|fragestellung|anamnese"
+    "|indicación|indicaciones|motivo|motivo del estudio|datos clínicos|historia clínica"
+    "|renseignements cliniques|contexte clinique|motif|antécédents",
+    "comparison": "comparison|comparisons|comparison study|comparison studies|comparison exam|prior studies"
+    "|previous studies|vergleich|voruntersuchung|voruntersuchungen|voraufnahmen|comparación|estudios previos"
+    "|comparaison|examens antérieurs",
+    "technique": "technique|procedure|exam|examination|exam type|study|views|protocol"
+    "|technik|methode|untersuchung|untersuchungstechnik|técnica|examen|estudio|protocole",
+    "recommendation": "recommendation|recommendations|recommended follow-up|follow-up|follow up|plan"
+    "|empfehlung|empfehlungen|procedere|recomendación|recomendaciones|recommandation|recommandations"
+    "|conduite à tenir",
+    "notification": "notification|notifications|communication|communications|critical result|critical results"
+    "|critical finding|critical findings|communication of critical results|communication of critical findings"
+    "|communication of results|critical results communication|critical result notification"
+    "|critical results notification|mitteilung|benachrichtigung|notificación|comunicación|communication des résultats",
+    "addendum": "addendum|addenda|nachtrag|adenda|complément",
+    "other": "final report|preliminary report|wet read|preliminary read|end of impression|end of report"
+    "|discussion|dictated by|signed by|electronically signed by|transcribed by|attestation",
 }
-_words = "|".join(re.escape(h) for h in sorted(HEADINGS, key=len, reverse=True))
-# In capitals a heading may stand anywhere; in other letters only where a line or a sentence begins.
+NEAR = 200  # letters before and after a line that may be a heading
+BEFORE = "final|preliminary|overall|radiographic|radiological|diagnostic|additional"
+# these may stand within a line in Title Case; German nouns are all in it, wherever they stand
+WITHIN_A_LINE = (
+    "findings|impression|impressions|conclusion|conclusions|indication|comparison|technique|history|clinical history"
+    "|recommendation|recommendations|notification|addendum"
+)
+
+
+def _plain(heading: str) -> str:
+    """In small letters, without accents, blanks single."""
+    letters = unicodedata.normalize("NFD", heading.lower().replace("(s)", ""))
+    return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
+
+
+SECTION_OF = {
+    _plain(heading): name
+    for name, headings in HEADINGS.items()
+    for heading in headings.split("|")
+}
+
+
+def _any_of(headings: str, spelt=str) -> str:
+    """A pattern for one of them, or several as in FINDINGS AND IMPRESSION, with or without accents.
+
+    Args:
+        headings: with bars between.
+        spelt: str.upper for capitals alone.
+    """
+    words = set(headings.split("|"))
+    words |= {_plain(word) for word in words}
+    longest_first = sorted(words, key=len, reverse=True)
+    one = "|".join(
+        re.escape(spelt(word)).replace(r"\ ", r"[ \t]+") for word in longest_first
+    )
+    number = r"(?:\([sS]\))?(?:[ \t]*#?\d{1,2}(?=[ \t]*[:\n]))?"
+    # (?>...): the longest heading or none, so that a long text of half headings takes no longer than another
+    one = rf"(?>(?:(?:{spelt(BEFORE)})[ \t]+)?(?:{one}){number})"
+    return rf"{one}(?:{AND}{one}){{0,2}}"
+
+
+AND = r"[ \t]*(?:/|&|\+|\b(?i:and|und|y|e|et)\b)[ \t]*"
+CAPITALS = _any_of("|".join(HEADINGS.values()), str.upper)
+ANY_LETTERS = "(?i:" + _any_of("|".join(HEADINGS.values())) + ")"
+TITLE = "(?i:" + _any_of(WITHIN_A_LINE) + ")"
+# a line, a sentence, or after two blanks
+BEGINS = (
+    r"(?:^[ \t*_#>=]*+|(?<=[.!?;\n])[ \t]*+[*_]{0,3}|(?<=[ \t][ \t])[*_]{0,3}(?=\w))"
+)
+CAPITAL = r"(?=[A-ZÀ-Þ])"
+# what stands in brackets before the colon, as in COMPARISON (2019):, goes to the text
+COLON = r"(?:[ \t*_]*[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
+DASH = r"[ \t*_]*[-–—]{1,3}(?=\s|$)"
+LINE_ENDS = r"[ \t*_#=-]*+$(?:\n[ \t]*+[-=_*]{3,}+[ \t]*+$)?"  # perhaps with a line of dashes below
 HEADING = re.compile(
-    rf"(?:\b(?P<caps>{_words.upper()})|(?:^|(?<=[.\n]))[ \t]*(?P<line>(?i:{_words})))[ \t]*:", re.MULTILINE
+    "|".join(
+        (
+            rf"[*_]{{0,3}}\b(?P<caps>{CAPITAL}{CAPITALS}){COLON}",
+            rf"{BEGINS}(?P<line>{ANY_LETTERS}){COLON}",
+            rf"(?<=\s)[*_]{{0,3}}(?P<title>{CAPITAL}(?=.[a-z]){TITLE}){COLON}",
+            rf"{BEGINS}(?P<dash>{CAPITAL}{ANY_LETTERS}){DASH}",
+            rf"^[ \t*_#>=-]*+(?P<alone>{CAPITAL}{ANY_LETTERS}){LINE_ENDS}",
+        )
+    ),
+    re.MULTILINE,
 )
 
 
@@ -44,17 +120,55 @@ def sections(report: str) -> dict[str, str]:
     'Normal.'
 
     Args:
-        report: free text; headings end in a colon and are in capitals, or stand at the start of a line or sentence.
+        report: free text. A heading ends in a colon and is in capitals, or stands at the start of a line or sentence;
+            or it ends in a dash there; or it has a line to itself. English, German, Spanish or French (`HEADINGS`).
     Returns:
-        findings, impression, indication, comparison, technique and other (text before any heading), in this order,
-        "" where a report lacks one; white space is single; a heading that comes twice is joined.
+        findings, impression, indication, comparison, technique, recommendation, notification (who was told),
+        addendum and other (text before any heading, who signed), in this order, "" where a report lacks one; white
+        space is single; a heading that comes twice is joined.
     """
     if not isinstance(report, str):
         return dict.fromkeys(NAMES, "")
-    found = list(HEADING.finditer(report))
-    names = ["other", *(HEADINGS[(m["caps"] or m["line"]).lower()] for m in found)]
-    starts, ends = [0, *(m.end() for m in found)], [*(m.start() for m in found), len(report)]
+    report = _in_lines(report)
+    headings = [m for m in HEADING.finditer(report) if _stands_alone(report, m)]
+    names = ["other", *(_section(m[m.lastgroup]) for m in headings)]
+    starts = [0, *(m.end() for m in headings)]
+    ends = [*(m.start() for m in headings), len(report)]
     out = dict.fromkeys(NAMES, "")
     for name, start, end in zip(names, starts, ends, strict=True):
         out[name] = f"{out[name]} {' '.join(report[start:end].split())}".strip()
     return out
+
+
+def _in_lines(report):
+    """Every kind of line end as one: Windows', old Macs' and HL7's, and its own."""
+    report = (
+        unicodedata.normalize("NFC", report)
+        .replace("\\.br\\", "\n")
+        .replace("\xa0", " ")
+    )
+    return re.sub(r"\r\n?|[\v\f\x85\u2028\u2029]", "\n", report)
+
+
+def _section(heading):
+    """The section of a heading; of several in one, such as IMPRESSION/RECOMMENDATION, that which says most."""
+    plain = _plain(heading)
+    if plain in SECTION_OF:
+        return SECTION_OF[plain]
+    parts = [
+        re.sub(rf"^(?:{BEFORE}) |\s*#?\d+$", "", part) for part in re.split(AND, plain)
+    ]
+    return min((SECTION_OF.get(part, "other") for part in parts), key=NAMES.index)
+
+
+def _stands_alone(report, match):
+    """Whether a word on a line of its own is a heading: not where a sentence only happens to break around it."""
+    word = match["alone"]
+    if word is None or word.isupper():
+        return True
+    before = report[max(0, match.start() - NEAR) : match.start()].rstrip(" \t")
+    after = report[match.end() : match.end() + NEAR].lstrip()
+    ended = (
+        not before.strip() or before.endswith("\n\n") or before.rstrip()[-1] in ".:!?"
+    )
+    return ended or not after[:1].islower()

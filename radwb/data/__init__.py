@@ -7,7 +7,17 @@ from radwb.data.read import read, write_png
 from radwb.data.real import real, reports
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.data.shards import read_shards, write_shards
-from radwb.data.table import COLUMNS, FINDINGS, check_table, findings_of, images, scan_of
+from radwb.data.table import (
+    COLUMNS,
+    FINDINGS,
+    check_table,
+    film_keys,
+    findings_of,
+    images,
+    read_table,
+    scan_of,
+)
+from radwb.identifiers import identifiers
 
 __all__ = [
     "COLUMNS",
@@ -21,10 +31,13 @@ __all__ = [
     "catalog",
     "check_table",
     "fetch",
+    "film_keys",
     "findings_of",
+    "identifiers",
     "images",
     "read",
     "read_shards",
+    "read_table",
     "real",
     "reports",
     "scan_of",

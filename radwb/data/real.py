@@ -9,9 +9,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from radwb.data.fetch import cache_folder, fetch
+from radwb.data.private import private_folder
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, check_table, findings_of
 from radwb.findings import with_parent_masks, with_parents
+from radwb.identifiers import identifiers
 
 SAME_IN_NIH = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pneumonia", "Pneumothorax", "No Finding")
 REAL = ("kermany-16", "kermany", "nih-64", "hannover", "covid-masks", "covid-text")
@@ -60,7 +62,8 @@ def _from_metadata(name: str, folder: Path) -> pd.DataFrame:
     raw = pd.read_csv(folder / "metadata.csv", low_memory=False)
     if name == "covid-text":
         raw = raw[raw["modality"] == "X-ray"].reset_index(drop=True)
-    table = pd.DataFrame({"path": [str(folder / image) for image in raw["image"]], "patient_id": raw["patient_id"]})
+    paths = [str(folder / image) for image in raw["image"]]
+    table = pd.DataFrame({"path": paths, "patient_id": identifiers(raw["patient_id"])})
     table["study_id"] = [Path(image).stem for image in raw["image"]]
     views = {"PA": "PA", "AP": "AP", "AP Supine": "AP", "L": "LATERAL"}
     table["view"] = raw["view"].map(views)
@@ -117,7 +120,7 @@ def _truth_files(name: str, raw: pd.DataFrame, folder: Path) -> list[str | None]
             if drawn:
                 truth[finding] = np.any([np.asarray(Image.open(d).convert("L")) > 0 for d in drawn], axis=0)
         path = cache_folder() / "derived" / name / (Path(row["image"]).stem + ".truth.png")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         if truth:
             write_truth(with_parent_masks(truth), path)
         paths.append(str(path) if truth else None)

@@ -1,27 +1,36 @@
 """Slices to a `Volume`: their order and their affine come from the patient's coordinates, never from file names."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 from tqdm.auto import tqdm
 
-from radwb.data.dicom import check_image, load, lookup, spacing_of, stored_pixels, tag, to_values
-from radwb.data.scan import MAX_VOXELS, ReadError, Volume
+from radwb.data.dicom import check_image, facing_of, load, shown_as, stored_pixels, to_values
+from radwb.data.header import lookup, parts, spacing_of, tag
+from radwb.data.limits import check_bytes
+from radwb.data.scan import ReadError, Volume, lengths
+
+TILT = 0.5  # degrees; what is less is rounding of the positions
+# in the name of a SOP class: what lies beside a series and is none of its slices
+NO_SLICE = ("Segmentation", "RT ", "Parametric Map", "Presentation State", " SR", "Key Object", "Directory", "Raw Data")
 
 
-def frame_geometry(ds: pydicom.Dataset, frames: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """Affine and order of the frames of an enhanced object; None and the stored order when it doesn't say."""
+def frame_geometry(ds: pydicom.Dataset, frames: int) -> tuple[np.ndarray | None, tuple | None, np.ndarray]:
+    """Affine, else the steps in mm as far as they're known, and the order of the frames of an enhanced object."""
     plain = np.arange(frames)
     places = [lookup(ds, "ImagePositionPatient", n) for n in range(frames)]
     facing = [lookup(ds, "ImageOrientationPatient", n) for n in range(frames)]
     spacing = spacing_of(ds)
     if spacing is None or any(p is None for p in [*places, *facing]) or "PerFrameFunctionalGroupsSequence" not in ds:
-        return None, plain
+        return None, None, plain
     try:
-        return stack(np.array(places, float), np.array(facing, float), spacing, "frames")
+        affine, order = stack(np.array(places, float), np.array(facing, float), spacing, "frames")
     except ReadError:
-        return None, plain  # a time series or several orientations: a stack of frames, not of places
+        return None, None, plain  # a time series or several orientations: a stack of frames, not of places
+    return affine, None, order
 
 
 def stack(places: np.ndarray, facing: np.ndarray, spacing: tuple, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -51,50 +60,109 @@ def stack(places: np.ndarray, facing: np.ndarray, spacing: tuple, name: str) -> 
     affine = np.eye(4)
     step = (places[order[-1]] - places[order[0]]) / max(1, len(order) - 1) if len(gaps) else np.cross(across, down)
     affine[:3] = np.stack([step, down * spacing[0], across * spacing[1], places[order[0]]], axis=1)
+    warn_tilt(affine, name)
     return affine, order
+
+
+def warn_tilt(affine: np.ndarray, name: str) -> None:
+    """Say when the slices are not stacked along their normal: every cut across them is then a sheared patient."""
+    steps = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    normal = np.cross(steps[:, 1], steps[:, 2])
+    normal /= np.linalg.norm(normal)
+    degrees = float(np.degrees(np.arccos(np.clip(abs(normal @ steps[:, 0]), 0, 1))))
+    if degrees > TILT:
+        warnings.warn(
+            f"{name}: the slices are stacked {degrees:.1f} degrees off their normal (gantry tilt): the affine is "
+            "right, and cuts across the slices show the patient sheared",
+            stacklevel=3,
+        )
 
 
 def read_series(folder: Path) -> Volume:
     """A folder with one DICOM series -> Volume in the order of position, whatever the files' names or numbers."""
     headers = series_headers(folder)
-    head = next(iter(headers.values()))
+    head, paths = next(iter(headers.values())), list(headers)
     places, facing = (np.array([ds[k].value for ds in headers.values()], float)
                       for k in ("ImagePositionPatient", "ImageOrientationPatient"))  # fmt: skip
     affine, order = stack(places, facing, spacing_of(head), folder.name)
-    paths, shape = list(headers), (len(headers), int(head.Rows), int(head.Columns))
-    if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise ReadError(f"{folder.name}: {' x '.join(map(str, shape))} voxels are more than {MAX_VOXELS:,}")
-    voxels = np.empty(shape, np.float32)
+    shape = (len(headers), int(head.Rows), int(head.Columns))
+    check_bytes(folder.name, 4.0 * np.prod(shape, dtype=float), " x ".join(map(str, shape)) + " voxels")
+    voxels, shown = np.empty(shape, np.float32), []
     for d, n in enumerate(tqdm(order, f"reading {folder.name}", delay=2, leave=False)):
         ds = load(paths[n])
         check_image(ds, paths[n].name)
-        voxels[d] = to_values(stored_pixels(ds, paths[n]), ds, paths[n].name)
-    return Volume(voxels, affine, head.get("Modality"), str(folder))
+        raw = stored_pixels(ds, paths[n])
+        voxels[d] = to_values(raw, ds, paths[n].name)
+        shown.append(shown_as(raw, voxels[d], ds))
+    return Volume(voxels, affine, head.get("Modality"), str(folder), **together(shown))
+
+
+def together(shown: list[dict]) -> dict:
+    """How the slices are shown, of all of them."""
+    ends = [one["padding"] for one in shown if one["padding"]]
+    voi = sum((one["voi"] for one in shown), ())
+    return {
+        "inverted": shown[0]["inverted"],
+        "padding": (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None,
+        "voi": voi[:1] if len(set(voi)) == 1 else voi,
+    }
 
 
 def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
-    """Header of each DICOM file, after checking that they are one series and that each slice has its place."""
-    from radwb.data.read import sniff
+    """Header of each slice, after checking that they are one series and that each has its place.
 
-    headers = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
-        try:
-            if sniff(path) != "dicom":
-                continue
-        except ReadError:
-            continue  # a text or XML file beside the series
-        headers[path] = load(path, pixels=False)
+    What is no picture (DICOMDIR, reports, presentation states, segmentations ...) is left out; a warning names it.
+    """
+    headers, beside = {}, []
+    for path in dicom_files(folder):
+        ds = load(path, pixels=False)
+        kind = UID(str(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID") or ""))
+        if "Rows" not in ds or any(word in kind.name for word in NO_SLICE):
+            beside.append(f"{path.name} ({kind.name})")
+        else:
+            headers[path] = ds
     if not headers:
-        raise ReadError(f"{folder.name}: expected a folder with one DICOM series, got no DICOM file in it")
+        left_out = f" but {', '.join(beside[:3])}" if beside else ""
+        raise ReadError(f"{folder.name}: expected a folder with one DICOM series, got no DICOM file in it{left_out}")
+    if beside:
+        more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
+        warnings.warn(f"{folder.name}: left out, no slices: {', '.join(beside[:5])}{more}", stacklevel=4)
     for path, ds in headers.items():
-        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-            if not ds.get(keyword):
-                raise ReadError(f"{path.name}: {tag(keyword)} is missing, so that the slice has no place in a volume")
-        if spacing_of(ds) is None:
-            raise ReadError(f"{path.name}: {tag('PixelSpacing')} is {list(ds.PixelSpacing)}, not two positive lengths")
-    for keyword in ("SeriesInstanceUID", "Rows", "Columns", "PixelSpacing"):
+        check_place(ds, path.name)
+    for keyword in ("SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "PhotometricInterpretation"):
         values = [str(ds.get(keyword)) for ds in headers.values()]
         if len(set(values)) > 1:
             counts = {v: values.count(v) for v in sorted(set(values))[:4]}
             raise ReadError(f"{folder.name}: expected one {tag(keyword)}, got {counts}. Try one folder a series.")
     return headers
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The files of a folder that start like DICOM, by name."""
+    from radwb.data.read import sniff
+
+    paths = []
+    for path in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        try:
+            if sniff(path) == "dicom":
+                paths.append(path)
+        except ReadError:
+            continue  # a text or XML file beside the series
+    return paths
+
+
+def check_place(ds: pydicom.Dataset, name: str) -> None:
+    """Raise unless a slice says where it lies."""
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        if not ds.get(keyword):
+            raise ReadError(f"{name}: {tag(keyword)} is missing, so that the slice has no place in a volume")
+    spacing = parts(lookup(ds, "PixelSpacing"))
+    if lengths(spacing) is None:
+        text = [str(s) for s in spacing]
+        raise ReadError(f"{name}: {tag('PixelSpacing')} is {text}, not two positive lengths")
+    for keyword, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6)):
+        numbers = np.array(parts(lookup(ds, keyword)), float)
+        if numbers.shape != (n,) or not np.isfinite(numbers).all():
+            raise ReadError(f"{name}: {tag(keyword)} is {numbers.tolist()}, not {n} numbers")
+    if facing_of(ds) is None:
+        raise ReadError(f"{name}: {tag('ImageOrientationPatient')} is not two directions at right angles")

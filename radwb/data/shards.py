@@ -11,17 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from tqdm.auto import tqdm
 
-from radwb.data.read import grey, read, write_png
+from radwb.data.limits import max_bytes
+from radwb.data.names import local_path, printable
+from radwb.data.read import decode_picture, read, write_png
 from radwb.data.scan import ReadError
 from radwb.data.table import check_table
+
+PICTURES = ("png", "jpg", "jpeg")
+MOST_TEXT = 1 << 24  # bytes of a report or of its JSON, which grows as it becomes objects
 
 
 def sample_keys(table: pd.DataFrame) -> list[str]:
     """A name a row, unique and without dots: the file's, with patient, study or number where two files share theirs."""
-    parts = table.assign(file=[Path(p).stem for p in table["path"]], n=range(len(table))).astype(str)
+    parts = table.assign(file=[local_path(p).stem for p in table["path"]], n=range(len(table))).astype(str)
     for columns in (["file"], [c for c in ("patient_id", "study_id", "file") if c in parts], ["n", "file"]):
         keys = [re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(k)) for k in parts[columns].itertuples(index=False)]
         if len({k.lower() for k in keys}) == len(keys):  # some file systems take a.png and A.png for one
@@ -71,9 +75,9 @@ def write_shards(table: pd.DataFrame, out: str | os.PathLike, *, per_shard: int 
 
 def _files(row, columns, part):
     """suffix -> bytes; the image comes last, so that a sample cut short never looks whole."""
-    path, given, report = Path(row["path"]), row.get("truth_path"), row.get("report")
+    path, given, report = local_path(row["path"]), row.get("truth_path"), row.get("report")
     named = isinstance(given, str) and given
-    truth = Path(given) if named else path.with_suffix(".truth.png")
+    truth = local_path(given) if named else path.with_suffix(".truth.png")
     files = {"json": row[list(dict.fromkeys(columns))].to_json(double_precision=15, date_format="iso").encode()}
     files |= {"txt": report.encode()} if isinstance(report, str) else {}
     files |= {"truth.png": truth.read_bytes()} if named or truth.is_file() else {}
@@ -91,6 +95,8 @@ def read_shards(paths, *, after: tuple[str, int] | None = None, on_bad=None):
     >>> rows = read_shards(paths, on_bad=bad.append)         # damaged samples are skipped, and stand in `bad`
     >>> rest = read_shards(paths, after=row["position"])     # goes on where a killed run stopped
 
+    A sample is read as webdataset does (`samples_of`), its picture (png, jpg or jpeg) as `read` does.
+
     Args:
         paths: tar files of one folder in the order in which they are read.
         after: a row's position, (name of the shard, number in it).
@@ -102,37 +108,93 @@ def read_shards(paths, *, after: tuple[str, int] | None = None, on_bad=None):
         raise ValueError(f"expected shards of different names, {after or 'none'} among them, got {names[:3]} ...")
     start, skip = (names.index(after[0]), after[1] + 1) if after else (0, 0)
     for place, (name, path) in enumerate(zip(names[start:], paths[start:], strict=True)):
-        for n, key, files in _samples(path, 0 if place else skip):
-            try:
-                row = _row(files) | {"key": key, "position": (name, n)}
-            except (OSError, ValueError, KeyError, SyntaxError, Image.DecompressionBombError) as error:
-                if on_bad is None:
-                    raise ReadError(f"{name}: sample {n} ({key}) is damaged: {error!r}") from error
-                on_bad({"position": (name, n), "key": key, "error": repr(error)})
+        for n, key, row in _rows(path, 0 if place else skip):
+            if not isinstance(row, Exception):
+                yield row | {"key": key, "position": (name, n)}
+            elif on_bad is None:
+                raise ReadError(f"{name}: sample {n} ({key}) is damaged: {reason(row)}") from row
             else:
-                yield row
+                on_bad({"position": (name, n), "key": key, "error": reason(row)})
 
 
-def _samples(path, skip):
-    """(number, key, suffix -> bytes) of each sample; a shard that ends early gives a last one that holds the error."""
-    n, key = 0, None
+def _rows(path: Path, skip: int):
+    """(number, key, row or error) of each sample; a shard that ends early gives a last one with the error."""
+    n = 0
     try:
-        with tarfile.open(path, "r:") as tar:
-            for key, members in groupby((m for m in tar if m.isfile()), lambda m: m.name.partition(".")[0]):
-                if n >= skip:
-                    yield n, key, {m.name.partition(".")[2]: tar.extractfile(m).read() for m in members}
-                n, key = n + 1, None
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(1024) != bytes(1024):  # tarfile ends in silence at a cut or an unreadable header
-                raise tarfile.ReadError("no end mark: the shard is cut short or broken here, the rest is lost")
-    except (tarfile.TarError, OSError) as error:
-        yield n, key, {"error": error}
+        for n, key, members, tar in samples_of(path):
+            if n >= skip:
+                yield n, key, _row(tar, members)
+            n += 1
+    except Exception as error:
+        yield n, None, error
 
 
-def _row(files):
-    if "error" in files:
-        raise ReadError(str(files["error"]))
-    Image.open(io.BytesIO(files["png"])).verify()  # raises where a checksum is wrong
-    with Image.open(io.BytesIO(files["png"])) as image:
-        pixels = np.round(grey(image) * 255).astype(np.uint8)
-    return json.loads(files["json"]) | {"report": files["txt"].decode() if "txt" in files else None, "pixels": pixels}
+def _row(tar: tarfile.TarFile, members: list) -> dict | Exception:
+    try:
+        about, picture = read_sample(tar, members)
+        scan = decode_picture(read_member(tar, picture), picture.name)
+    except Exception as error:  # what a damaged sample breaks can't be foreseen
+        return error
+    return about | {"pixels": np.round(np.asarray(scan.pixels) * 255).astype(np.uint8)}
+
+
+# what a shard holds, read as webdataset reads it
+
+
+def reason(error: Exception) -> str:
+    return printable(f"{type(error).__name__}: {error}"[:200])
+
+
+def samples_of(path: Path):
+    """(number, key, [(suffix, member), ...], tar) of each sample, by the rules of webdataset 1.0.
+
+    Neighbours with one key are a sample: the name up to the first dot after its last slash. Folders, links, names
+    without a dot and names like __this__ are passed over; a name with .. is a key and nothing else.
+
+    Raises:
+        tarfile.TarError, OSError: the shard isn't there, or its rest is lost.
+    """
+    with tarfile.open(path, "r:") as tar:
+        named = ((match, member) for member in tar if (match := _name(member)))
+        for n, (key, group) in enumerate(groupby(named, lambda item: item[0][1])):
+            yield n, key, [(match[2].lower(), member) for match, member in group], tar
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(1024) != bytes(1024):  # tarfile ends in silence at a cut or an unreadable header
+            raise tarfile.ReadError("no end mark: the shard is cut short or broken here, the rest is lost")
+
+
+def _name(member: tarfile.TarInfo) -> re.Match | None:
+    """Key and suffix of a member, as webdataset's base_plus_ext splits them."""
+    if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
+        return None
+    return re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
+
+
+def read_sample(tar: tarfile.TarFile, members: list) -> tuple[dict, tarfile.TarInfo]:
+    """The JSON's columns with the report, and the member that is the picture.
+
+    Raises:
+        ValueError: no picture, two members of one suffix, JSON that isn't an object, text that isn't UTF-8.
+    """
+    files = dict(members)
+    if len(files) < len(members):
+        raise ValueError(f"expected each suffix once, got {', '.join(suffix for suffix, _ in members)}")
+    picture = next((files[suffix] for suffix in PICTURES if suffix in files), None)
+    if picture is None:
+        raise ValueError(f"expected one of {', '.join(PICTURES)}, got {', '.join(files)}")
+    columns = json.loads(read_member(tar, files["json"], MOST_TEXT)) if "json" in files else {}
+    if not isinstance(columns, dict):
+        raise ValueError(f"expected a JSON object of columns, got a {type(columns).__name__}")
+    report = read_member(tar, files["txt"], MOST_TEXT).decode() if "txt" in files else None
+    return columns | {"report": report}, picture
+
+
+def read_member(tar: tarfile.TarFile, member: tarfile.TarInfo, most: int | None = None) -> bytes:
+    """Its bytes, at most `most`, or a quarter of the limit that holds for a file."""
+    most = max_bytes() // 4 if most is None else most
+    if member.size > most:
+        raise ValueError(f"{member.name} claims {member.size:,} bytes, more than {most:,}")
+    data = tar.extractfile(member).read()
+    if len(data) < member.size:
+        raise tarfile.ReadError(f"{member.name} is cut short")
+    return data

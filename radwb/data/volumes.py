@@ -17,12 +17,15 @@ def robust_window(voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)
     (2.0, 99.0)
 
     Args:
-        voxels: (D, H, W); of a large one a regular sample is looked at.
+        voxels: (D, H, W); of a large one a regular sample is looked at. What is no finite number is left out.
     """
     step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
-    few = np.asarray(voxels[::step, ::step, ::step])
-    body = few[few > few.min()]
-    low, high = np.percentile(body, percentiles) if body.size else (few.min(), few.max())
+    sample = np.asarray(voxels[::step, ::step, ::step])
+    sample = sample[np.isfinite(sample)]
+    if not sample.size:
+        return 0.0, 1.0
+    body = sample[sample > sample.min()]
+    low, high = np.percentile(body, percentiles) if body.size else (sample.min(), sample.max())
     return float(low), float(high)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import Comparison, bootstrap, clustered_auroc
 
@@ -83,7 +84,7 @@ def _gap(here, there, s, patients, family, n_boot, seed):
         low = high = p = np.nan
     difference = values[0]["auroc"] - values[1]["auroc"]
     ends = {"difference": difference, "low": low, "high": high, "p": p}
-    n = len(set(np.asarray(patients)[~np.isnan(here)]))
+    _, n = numbered(np.asarray(patients)[~np.isnan(here)])
     return {**ends, "n": n, "note": "; ".join(notes)}
 
 

@@ -1,6 +1,6 @@
 """Linear heads on a frozen image tower: on its pooled embedding, or on every patch by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from tqdm.auto import tqdm
 
-from radwb.attend.tower import attention_blocks, has_attention, last_spatial
+from radwb.attend.tower import attention_blocks, has_attention, last_place
 from radwb.models.model import Model, image_features
 
 
@@ -77,7 +77,7 @@ def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
         (N, patches * channels) float32.
     """
     parts = []
-    with Reader(last_part(model)) as reader, torch.no_grad():
+    with Reader(*last_part(model)) as reader, torch.no_grad():
         for i in tqdm(range(0, len(images), batch), "patches", delay=2, leave=False):
             x = model.preprocess(images[i : i + batch])
             embedding = model.encode_image(x)  # float32: bf16 would hide small edits
@@ -89,26 +89,29 @@ def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
 class Reader:
     """A hook that keeps what a module gives, between `with` and its end."""
 
-    def __init__(self, part):
+    def __init__(self, part, laid):
         self.part = part
+        self.laid = laid
 
     def __enter__(self):
         self.hook = self.part.register_forward_hook(self.keep)
         return self
 
     def keep(self, module, inputs, output):
-        self.seen = output[0] if isinstance(output, tuple) else output
+        output = output[0] if isinstance(output, tuple) else output
+        self.seen = self.laid(output)
 
     def __exit__(self, *_):
         self.hook.remove()
 
 
-def last_part(model) -> nn.Module:
-    """The last block of a ViT, or the module that gives a CNN's last feature map."""
+def last_part(model) -> tuple[nn.Module, Callable]:
+    """The last block of a ViT, or the module that gives the last feature map; and what turns its output for `flat`."""
     if has_attention(model):
-        return attention_blocks(model)[-1]
+        return attention_blocks(model)[-1], lambda tokens: tokens
     blank = np.zeros((1, model.size, model.size), np.uint8)
-    return last_spatial(model, model.preprocess(blank))
+    place = last_place(model, model.preprocess(blank))
+    return place.module, place.laid
 
 
 def flat(seen, grid) -> torch.Tensor:
@@ -151,7 +154,7 @@ class _Headed(nn.Module):
         self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))
         self.biases = nn.Parameter(torch.tensor(biases, dtype=torch.float32))
         self.to(start.device)
-        self.last = [last_part(copy)]  # a list, since it is a part of `visual` already
+        self.last = last_part(copy)  # a tuple, since it is a part of `visual` already
 
     def encode_image(self, x):
         if hasattr(self.visual, "forward_head") or hasattr(self.visual, "features2"):
@@ -159,7 +162,7 @@ class _Headed(nn.Module):
         return self.visual(x)
 
     def forward(self, x):
-        with Reader(self.last[0]) as reader:  # hooked anew, behind hooks of maps
+        with Reader(*self.last) as reader:  # hooked anew, behind hooks of maps
             embedding = self.encode_image(x)
         unit = F.normalize(embedding.float(), dim=-1)
         features = unit if self.whole else flat(reader.seen, self.grid)

@@ -9,9 +9,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from radwb import data
+from radwb.curate.split import keep_apart
 from radwb.fail.marker import add_marker, tie
 from radwb.fail.patches import Head, fit_head, patch_features
 from radwb.fail.tune import Tuned, finetune
+from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import auroc, patient_means
 
@@ -83,13 +85,15 @@ def shortcut(
         C: inverse penalty of a head, as in `fit_head`.
         epochs, lr, batch: of a tower, as in `finetune`.
     Raises:
-        ValueError: an unknown learner, no seed, or images of one kind only.
+        ValueError: an unknown learner, no seed, images of one kind only, or a patient or film in train and in test.
     """
     if learner not in LEARNERS or seeds < 1:
         raise ValueError(
             f"expected a learner of {LEARNERS} and 1 seed or more, "
             f"got {learner!r} and {seeds}"
         )
+    data.check_table(table, needs=("split", finding))
+    keep_apart(table, table["split"].where(table["split"].isin(["train", "test"])))
     train, test = (_labelled(table, finding, split) for split in ("train", "test"))
     y = train[finding].to_numpy(int)
     chosen = [_balanced(y, n, seed) for seed in range(seeds)]
@@ -188,15 +192,15 @@ def edits(off, on, test, finding, *, n_boot=1000, seed=0) -> pd.DataFrame:
         patients = test["patient_id"][here]
         means = patient_means(change[here], patients, n_boot=n_boot, seed=seed)
         low, high = np.quantile(means, [0.025, 0.975])
-        size = {"n": int(here.sum()), "patients": patients.nunique()}
+        size = {"n": int(here.sum()), "patients": numbered(patients)[1]}
         ends = {"added": change[here].mean(), "low": low, "high": high}
         rows.append({"finding": value, **ends, **size})
     return pd.DataFrame(rows)
 
 
 def _labelled(table, finding, split):
-    data.check_table(table, needs=("split", finding))
-    part = table[(table["split"] == split) & table[finding].isin([0, 1])]
+    labels = pd.to_numeric(table[finding])
+    part = table.assign(**{finding: labels})[(table["split"] == split) & labels.isin([0, 1])]
     if part[finding].nunique() < 2:
         raise ValueError(
             f"expected {split} images with and without {finding}, "

@@ -6,6 +6,7 @@ import tempfile
 from difflib import get_close_matches
 from functools import partial
 from importlib.util import find_spec
+from math import isqrt
 from pathlib import Path
 
 import torch
@@ -126,7 +127,8 @@ def timm_model(
     fit = TIMM_FITS[cfg["crop_mode"] or "center"]
     fit = data.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"])
     notes = ("timm pads with the mean, radwb with black",) if fit == "pad" else ()
-    return Model(net, name, "image", side, channels, mean, std, fit, grid_of(net, side), spec=spec, notes=notes)
+    grid = grid_of(net, side, channels)
+    return Model(net, name, "image", side, channels, mean, std, fit, grid, spec=spec, notes=notes)
 
 
 def _load_dino(alias, weights, name, download, size):
@@ -334,12 +336,43 @@ def only_own_size(size: int | None, name: str) -> None:
         raise ValueError(f"expected no size for {name}, which has its own, got {size}. Try it with timm: or monai:")
 
 
-def grid_of(tower: nn.Module, size: int) -> tuple[int, int]:
-    """(rows, columns) of an image tower's patch tokens or last feature map."""
+def grid_of(tower: nn.Module, size: int, channels: int = 3) -> tuple[int, int]:
+    """(rows, columns) of an image tower's patch tokens or last feature map.
+
+    A pyramid's first patches aren't its last map, and networks round an odd size in
+    their own ways: where the two may differ, one blank image goes through the tower.
+    """
     tower = getattr(tower, "trunk", tower)
-    grid = getattr(tower, "grid_size", None) or getattr(getattr(tower, "patch_embed", None), "grid_size", None)
-    if grid:
-        return tuple(grid)
     info = getattr(tower, "feature_info", None)
     step = info[-1]["reduction"] if info else 32
-    return (size // step, size // step)
+    embedded = getattr(tower, "patch_embed", None)
+    grid = getattr(tower, "grid_size", None) or getattr(embedded, "grid_size", None)
+    if grid and (not info or grid[0] <= size // step):
+        return tuple(grid)
+    probed = None
+    if hasattr(tower, "forward_features"):
+        probed = _probed_grid(tower, size, channels, step)
+    return probed or (size // step, size // step)
+
+
+def _probed_grid(tower, size, channels, step):
+    """The sides of what `forward_features` gives; None where they can't be told."""
+    blank = torch.zeros(1, channels, size, size)
+    was_training = tower.training
+    try:
+        with torch.no_grad():
+            shape = getattr(tower.eval().forward_features(blank), "shape", ())
+    finally:
+        tower.train(was_training)
+    return _sides(shape, size / step)
+
+
+def _sides(shape, expected):
+    """(rows, columns) of (1, C, h, w), (1, h, w, C) or (1, h * w, C)."""
+    if len(shape) == 3:
+        side = isqrt(shape[1])
+        return (side, side) if side * side == shape[1] > 1 else None
+    if len(shape) != 4:
+        return None
+    pairs = [tuple(shape[2:]), tuple(shape[1:3])]
+    return min(pairs, key=lambda pair: sum(abs(n - expected) for n in pair))

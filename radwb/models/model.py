@@ -78,7 +78,7 @@ class Model:
         if isinstance(scans, np.ndarray | torch.Tensor):
             return self.normalise(squares(scans, self.size).to(self.device))
         scans = scans if isinstance(scans, list | tuple) else [scans]
-        x = np.stack([data.to_input(s.pixels, self.size, fit=self.fit) for s in scans])
+        x = np.stack([data.to_input(s.pixels, self.size, fit=self.fit, aspect=s.aspect) for s in scans])
         return self.normalise(torch.from_numpy(x)[:, None].to(self.device))
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:

@@ -63,8 +63,10 @@ class Tokenizer:
         trainer = hf.trainers.BpeTrainer(
             vocab_size=vocab_size - 2, special_tokens=[PAD], initial_alphabet=alphabet, show_progress=False
         )
-        texts = [str(t) for t in texts]
-        patients = texts if patients is None else [str(p) for p in patients]
+        texts = list(texts)
+        patients = texts if patients is None else patients
+        pairs = [(t, str(p)) for t, p in zip(texts, patients, strict=True) if isinstance(t, str)]
+        texts, patients = [t for t, _ in pairs], [p for _, p in pairs]
         shared = shared_texts(texts, patients, min_patients, bpe)
         bpe.train_from_iterator(sorted([*shared, *map(str, public)]), trainer)
         bpe.add_special_tokens([START, END])

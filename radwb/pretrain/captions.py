@@ -4,19 +4,29 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 
 from radwb.curate import sections
+from radwb.identifiers import MISSING
 
 
 def caption_of(report: str) -> str:
-    """The text that stands for an image: the impression (as in CheXzero), else the findings, else the report.
+    """The text that stands for an image: the impression (as in CheXzero), else the findings, else what has no heading.
+
+    "" where nothing is said of the image: no report (None, NaN, or a text such as "nan" that a missing one has left),
+    or nothing but why it was made, what was recommended and who was told.
 
     >>> caption_of("FINDINGS: Sharp angles. IMPRESSION: No effusion.")
     'No effusion.'
     """
+    if is_missing(report):
+        return ""
     parts = sections(report)
-    return parts.get("impression") or parts.get("findings") or whole(report)
+    for name in ("impression", "findings", "other"):
+        if not is_missing(parts[name]):
+            return parts[name]
+    return ""
 
 
 def sentences(report: str) -> list[str]:
@@ -30,12 +40,25 @@ def sentences(report: str) -> list[str]:
 
 
 def whole(report: str) -> str:
-    """All of a report on one line: what a language model reads."""
-    return " ".join(str(report).split())
+    """All of a report on one line: what a language model reads; "" where there is none."""
+    return "" if is_missing(report) else " ".join(str(report).split())
+
+
+def is_missing(report) -> bool:
+    """Whether there is no report: None, NaN, pd.NA, NaT, or a text that one of these has left, such as "nan".
+
+    >>> [is_missing(report) for report in (float("nan"), "None", " ", "No effusion.")]
+    [True, True, True, False]
+    """
+    if not isinstance(report, str):
+        return bool(pd.isna(report))
+    return report.strip().lower() in MISSING
 
 
 class Captions:
     """Token ids and an identity for the caption of each row.
+
+    A row without a report has none: `fit` leaves such rows out, and asking for its caption raises ValueError.
 
     Args:
         reports: N texts.
@@ -44,15 +67,23 @@ class Captions:
     """
 
     def __init__(self, reports: Sequence[str], tokenizer, *, say: Callable[[str], str] = caption_of):
-        chosen = [say(r) for r in reports]
-        self.texts = sorted(set(chosen))
-        number = {text: i for i, text in enumerate(self.texts)}
+        chosen = ["" if is_missing(r) else say(r) for r in reports]
+        chosen = ["" if is_missing(text) else text for text in chosen]
+        self.texts = sorted(set(chosen) - {""})
+        number = {text: i for i, text in enumerate(self.texts)} | {"": -1}
         self.tokens = tokenizer(self.texts)  # (U, context)
         self.rows = torch.tensor([number[text] for text in chosen])  # (N,)
 
     def ids(self, rows: Sequence[int]) -> torch.Tensor:
         """(B,) identities: equal numbers are equal captions."""
-        return self.rows[torch.as_tensor(rows)]
+        ids = self.rows[torch.as_tensor(rows)]
+        silent = int((ids < 0).sum())
+        if silent:
+            raise ValueError(
+                f"expected rows with a report, got {silent} of {len(ids)} without: nothing is taught in its place. "
+                "Try table[~rw.pretrain.rows.without_report(table['report'])]"
+            )
+        return ids
 
 
 def order(n: int, *, seed: int, epoch: int) -> np.ndarray:

@@ -134,6 +134,10 @@ def diagnose(run_or_model: Run | models.Model, table: pd.DataFrame, *, n: int = 
     rows, where = (rows, where) if len(rows) > 1 else (table, "images, none of them held out,")
     if len(rows) < 2:
         raise ValueError(f"expected a table of at least 2 rows, got {len(rows)}")
+    if model.kind == "image-text":
+        rows = rows[[caption_of(report) != "" for report in rows["report"]]]
+    if len(rows) < 2:
+        raise ValueError(f"expected at least 2 rows with a report, got {len(rows)}")
     rows = rows.sample(min(n, len(rows)), random_state=seed)
     images = data.images(rows, model.size, fit=model.fit)
     twin = untrained(model, seed=seed)

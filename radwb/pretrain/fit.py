@@ -1,6 +1,7 @@
 """`fit`: pretrain on a table, on one device or many, killed and resumed at will."""
 
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -58,7 +59,9 @@ def fit(
 
     A finished run with the same settings and data is taken as it is; a stopped one goes on from its checkpoint, to the
     weights that it would have had, on as many devices as one likes. With other settings the old folder moves to
-    OUT.previous. Ctrl-C, a notebook's stop and SIGTERM let the step end and keep it, then raise KeyboardInterrupt.
+    OUT.previous-1, -2 ..., and what differs is said; no run is ever deleted. OUT.lock keeps a second fit out of the
+    folder, which its owner alone can read: it holds reports and pixels. Ctrl-C, a notebook's stop and SIGTERM let the
+    step end and keep it, then raise KeyboardInterrupt.
 
     Args:
         table: needs path (unless the recipe reads reports alone), patient_id, split, and report or finding columns.
@@ -66,7 +69,8 @@ def fit(
         out: folder of the run, for `rw.models.load`.
         shards: instead of a table, a folder or list of webdataset shards as `rw.data.write_shards` writes them (.png or
             .jpg, .txt, .json). Reports and labels are kept in memory, pixels are not. What is damaged or missing is
-            left out and stands in OUT/skipped.csv.
+            left out and stands in OUT/skipped.csv. Each start reads the shards once for their sha256: about a second
+            a GB.
         recipe: one of `rw.pretrain.recipes.RECIPES`: "clip-tiny", images against impressions; "supervised-tiny", the
             same image tower under a linear head and binary cross-entropy, labels -1 and NaN left out; ...
         epochs, batch, lr: passes; images a step over all devices; the rate that AdamW reaches after 5 % of the
@@ -91,7 +95,8 @@ def fit(
         save_every: steps from one checkpoint to the next.
         callback: called with each row of the log.
     Raises:
-        ValueError: the table, the shards or the settings don't fit, or patients are on two sides of the split.
+        ValueError: the table, the shards or the settings don't fit, or patients are on two sides of the split;
+            another fit writes to OUT; OUT is somebody's folder; a file in it is damaged (resume=False trains anew).
         FloatingPointError: the loss is not a number; the message names step, rows, and the file that holds the batch.
         KeyboardInterrupt: asked to stop; the checkpoint is of the last whole step.
     """
@@ -113,11 +118,13 @@ def fit(
         raise ValueError(f"expected at least {batch} rows (one batch) with split 'train', got {n}. "
                          f"Try batch={max(2, n // 8)}, or rw.curate.split_by_patient(table).")  # fmt: skip
     identity = {"recipe": recipe, "epochs": epochs, "batch": batch, "lr": lr, "seed": seed, "precision": precision,
-                "start": str(start or ""), "weights": _digest(model.net.state_dict().values()),
-                "data": source.digest if source else _contents((learn, val), asked)}  # fmt: skip
+                "start": str(start or ""), "weights": _digest(model.net.state_dict().values())}  # fmt: skip
+    identity |= _tokenizer(model)
+    identity |= {"data": source.digest} if source else _contents((learn, val), asked)
     # named only when they differ from the default, so that a run made before they existed is still known
     identity |= {k: v for k, v in {"accumulate": accumulate, "chunk": chunk, "ema": ema}.items() if v not in (1, None)}
     if config.get("finished") and config.get("identity") == identity:
+        runs.require_whole_model(out, config)
         print(f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)")
         return runs.Run(out, reused=True)
     fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)
@@ -193,16 +200,41 @@ def _part(source, table, split, model, recipe):
     return stream.InMemory(rows, torch.from_numpy(data.images(rows, model.size, fit=model.fit)) if seen else None)
 
 
-def _contents(parts, columns):
-    return _digest([p.pixels for p in parts if p.pixels is not None], [p.rows[list(columns)] for p in parts])
+def _contents(parts, columns) -> dict[str, str]:
+    """What a run learns from, so that what differs can be named: its films, each column, and the order of the rows."""
+    films = [_film_digests(part) for part in parts]
+    digests = {"films": _digest_of(sorted(split) for split in films)}
+    order = [films]
+    for column in columns:
+        texts = [list(map(str, part.rows[column])) for part in parts]
+        digests[column] = _digest_of(sorted(split) for split in texts)
+        order.append(texts)
+    return {"data": digests, "order of rows": _digest_of(order)}
 
 
-def _digest(tensors, frames=()) -> str:
+def _film_digests(part) -> list[str]:
+    if part.pixels is None:
+        return []
+    return [hashlib.sha256(film.numpy().tobytes()).hexdigest() for film in part.pixels]
+
+
+def _digest_of(value) -> str:
+    text = json.dumps(list(value))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tokenizer(model) -> dict[str, str]:
+    """The digest of a tokenizer that was learnt from reports; {} without one."""
+    bpe = getattr(model.tokenizer, "bpe", None)
+    if bpe is None:
+        return {}
+    return {"tokenizer": _digest_of([bpe.to_str(), model.tokenizer.context])}
+
+
+def _digest(tensors) -> str:
     sha = hashlib.sha256()
     for t in tensors:
         sha.update(t.detach().contiguous().numpy().tobytes())
-    for frame in frames:
-        sha.update(frame.to_csv(index=False).encode())
     return sha.hexdigest()[:16]
 
 

@@ -15,8 +15,9 @@ from lightning_fabric import Fabric
 from tqdm.auto import tqdm
 
 from radwb import models
+from radwb.data.private import private_file
 from radwb.models.model import autocast, squares
-from radwb.pretrain import cache, cost, stop
+from radwb.pretrain import cache, cost, lock, stop
 from radwb.pretrain import run as runs
 from radwb.pretrain.attention import explicit
 from radwb.pretrain.augment import augment
@@ -51,7 +52,15 @@ class Job:
 
 
 def train(fabric: Fabric, job: Job) -> None:
-    """Run a job from its checkpoint, or from its start, to the end or to where it is asked to stop."""
+    """Run a job from its checkpoint, or from its start, to the end or to where it is asked to stop.
+
+    The first process keeps the folder from other runs meanwhile.
+    """
+    with lock.held(job.out) if fabric.is_global_zero else nullcontext():
+        _train(fabric, job)
+
+
+def _train(fabric, job):
     loop = Loop(fabric, job)
     with stop.Interrupt() as interrupt:
         for step in range(loop.done, loop.steps):
@@ -174,7 +183,7 @@ class Loop:
         names = [str(n) for n in about.get("path", about.get("key", about.index))]
         path = stop.save_bad_batch(self.job.out, self.rank, images, rows, names)
         where = f"step {step} (epoch {self.queue.epoch(step)})"
-        raise stop.not_a_number(loss, where, path, rows, names, self.lr)
+        raise stop.not_a_number(loss, where, path, rows, self.lr)
 
     def _seconds(self, here=False):
         spent = time.perf_counter() - self.began
@@ -247,11 +256,18 @@ class Loop:
         if self.first:
             with self._averaged():
                 models.save(self.model, self.job.out)
+            for name in (runs.MODEL, "model.json", "tokenizer.json"):
+                if (self.job.out / name).is_file():
+                    private_file(self.job.out / name)
             runs.write_log(self.job.out, self.rows)
         spent = self._cost()
         if self.first:
-            guess = {"guess": self.task.guess(self.batch)}
-            runs.write_config(self.job.out, self.config | spent | guess | {"finished": True})
+            end = {
+                "guess": self.task.guess(self.batch),
+                "model_sha256": runs.file_sha256(self.job.out / runs.MODEL),
+                "finished": True,
+            }
+            runs.write_config(self.job.out, self.config | spent | end)
             (self.job.out / runs.CHECKPOINT).unlink(missing_ok=True)
             print(f"{self.job.out}: {cost.line(spent['cost'])}")
         if self.writer:

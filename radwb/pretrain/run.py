@@ -3,11 +3,13 @@
 From shards also samples.jsonl, their index, and skipped.csv, what of them is damaged; and with tensorboard its events.
 """
 
+import hashlib
+import itertools
 import json
 import math
 import os
-import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +17,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from radwb import models
+from radwb.data.private import private_file, private_folder
 
-CHECKPOINT, SAMPLES = "checkpoint.safetensors", "samples.jsonl"
+CHECKPOINT, SAMPLES, MODEL = "checkpoint.safetensors", "samples.jsonl", "model.safetensors"
+# what a run writes into its folder; a folder with anything else is somebody's
+WRITTEN = (
+    "config.json",
+    "log.csv",
+    CHECKPOINT,
+    SAMPLES,
+    "skipped.csv",
+    MODEL,
+    "model.json",
+    "tokenizer.json",
+    "tensorboard",
+    "bad_batch*.safetensors",
+    "*.part",
+)
+DAMAGED = (SafetensorError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,7 @@ class Run:
 
     @cached_property
     def model(self) -> models.Model:
+        require_whole_model(self.out, self.config)
         return models.load(self.out)
 
     @property
@@ -48,12 +67,53 @@ class Run:
 
 
 def read_config(out: str | Path) -> dict:
+    """What stands in config.json; {} without one.
+
+    Raises:
+        ValueError: it is cut short or no JSON object.
+    """
     path = Path(out) / "config.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict):
+        raise _damaged(path, "no JSON object")
+    return config
+
+
+def _damaged(path: Path, why: str) -> ValueError:
+    return ValueError(
+        f"expected {path} as fit wrote it, got a damaged one ({why}). "
+        "Try resume=False, which trains anew and keeps what is there as OUT.previous-N."
+    )
+
+
+def require_whole_model(out: str | Path, config: dict) -> None:
+    """Refuse a finished run whose weights aren't those that it was finished with.
+
+    Raises:
+        ValueError: the sha256 of model.safetensors isn't that in config.json.
+    """
+    path, wanted = Path(out) / MODEL, config.get("model_sha256")
+    if wanted is None:
+        return
+    if not path.is_file():
+        raise _damaged(path, "missing")
+    if file_sha256(path) != wanted:
+        raise _damaged(path, "its sha256 is not that in config.json")
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_config(out: Path, config: dict) -> None:
-    _replace(out / "config.json", lambda p: p.write_text(json.dumps(config, indent=1)))
+    text = json.dumps(config, indent=1)
+    _replace(out / "config.json", lambda p: p.write_text(text, encoding="utf-8"))
 
 
 def write_log(out: Path, rows: list[dict]) -> None:
@@ -96,59 +156,158 @@ def write_checkpoint(out: Path, task, optimizer, about: dict, average: dict | No
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     once = {v.data_ptr(): k for k, v in tensors.items()}  # safetensors refuses a tensor under two names
     tensors = {k: v if once[v.data_ptr()] == k else v.clone() for k, v in tensors.items()}
-    _replace(out / CHECKPOINT, lambda p: save_file(tensors, p, metadata={"about": json.dumps(about)}))
+    text = json.dumps(about)
+    metadata = {"about": text, "sha256": content_sha256(tensors, text)}
+    _replace(out / CHECKPOINT, lambda p: save_file(tensors, p, metadata=metadata))
+
+
+def content_sha256(tensors: dict[str, torch.Tensor], about: str) -> str:
+    """Of names, types, shapes and bytes of tensors, and of what is said of them."""
+    sha = hashlib.sha256(about.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
 
 
 def read_checkpoint(out: Path, task, optimizer, average: dict | None = None) -> dict:
-    """Put the last checkpoint back into `task`, `optimizer` and `average`; {} when there is none."""
+    """Put the last checkpoint back into `task`, `optimizer` and `average`; {} when there is none.
+
+    Raises:
+        ValueError: the file is cut short, or its content isn't what its checksum says.
+    """
     path = out / CHECKPOINT
     if not path.is_file():
         return {}
-    weights, moments = {}, {}
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    with safe_open(path, "pt") as file:
-        about = json.loads(file.metadata()["about"])
-        for key in file.keys():  # noqa: SIM118, it's no dict
-            where, _, name = key.partition("/")
-            if where == "task":
-                weights[name] = file.get_tensor(key)
-            elif where == "average":
-                average[name].copy_(file.get_tensor(key))
-            else:
-                i, _, moment = name.partition("/")
-                value, like = file.get_tensor(key), parameters[int(i)]
-                # in the parameter's own memory order: the fused AdamW goes through both as they lie
-                value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-                moments.setdefault(int(i), {})[moment] = value
-    task.load_state_dict(weights)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    tensors, about = _checked(path)
+    try:
+        _restore(tensors, task, optimizer, average)
+    except DAMAGED as error:
+        raise _damaged(path, f"another network's: {type(error).__name__}") from error
     return about
 
 
+def _checked(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    """All of a checkpoint, once its checksum holds: nothing of a damaged one reaches the network."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it's no dict
+        whole = metadata["sha256"] == content_sha256(tensors, metadata["about"])
+        about = json.loads(metadata["about"])
+    except DAMAGED as error:
+        raise _damaged(path, f"unreadable: {type(error).__name__}") from error
+    if not whole:
+        raise _damaged(path, "its content is not what its checksum says")
+    return tensors, about
+
+
+def _restore(tensors, task, optimizer, average):
+    weights, moments = {}, {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for key, value in tensors.items():
+        where, _, name = key.partition("/")
+        if where == "task":
+            weights[name] = value
+        elif where == "average":
+            average[name].copy_(value)
+        else:
+            i, _, moment = name.partition("/")
+            like = parameters[int(i)]
+            # in the parameter's own memory order: the fused AdamW goes through both as they lie
+            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            moments.setdefault(int(i), {})[moment] = value
+    task.load_state_dict(weights)
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 def prepare(out: Path, identity: dict, *, resume: bool) -> str:
-    """Make the folder ready; a run with other settings moves to OUT.previous. Returns what happened, in words."""
-    before = read_config(out).get("identity")
+    """Make the folder ready; a run with other settings moves to OUT.previous-N. Returns what happened, in words.
+
+    Raises:
+        ValueError: the folder isn't a run's, or, to be resumed, its config.json is damaged.
+    """
+    before = _identity_before(out, resume)
     if before == identity and resume:
         return "resumed" if (out / CHECKPOINT).is_file() else "started"
     said = "started"
     if out.exists() and any(out.iterdir()):
         if not before:
-            raise ValueError(f"expected an empty folder or a run in {out}, got other files. Try another out=")
-        previous = out.with_name(out.name + ".previous")
-        shutil.rmtree(previous, ignore_errors=True)
+            require_ours(out)
+        previous = next_previous(out)
         out.rename(previous)
-        changed = [k for k in {**before, **identity} if before.get(k) != identity.get(k)]
-        said = f"started anew (changed: {', '.join(changed) or 'nothing'}); the run before is now {previous.name}"
-    out.mkdir(parents=True, exist_ok=True)
+        said = f"started anew ({differences(before, identity)}); the run before is now {previous.name}"
+    private_folder(out)
     return said
+
+
+def _identity_before(out: Path, resume: bool) -> dict:
+    """Of the run in a folder; {} where none can be read and none has to be."""
+    try:
+        identity = read_config(out).get("identity")
+    except ValueError:
+        if resume:
+            raise
+        return {}
+    return identity if isinstance(identity, dict) else {}
+
+
+def differences(before: dict, now: dict) -> str:
+    """What of a run's identity is another one, in words.
+
+    >>> differences({"lr": 0.1, "seed": 0}, {"lr": 0.2, "seed": 0, "tokenizer": "9f"})
+    'changed: lr; not recorded before: tokenizer'
+    """
+    if not before:
+        return "what was there can't be read"
+    before, now = _flat(before), _flat(now)
+    changed = [k for k in {**before, **now} if before.get(k) != now.get(k)]
+    if any(k.startswith("data") for k in changed):
+        changed = [k for k in changed if k != "order of rows"]  # it can't be told apart
+    unknown = [k for k in changed if k not in before]
+    known = [k for k in changed if k in before]
+    words = f"changed: {', '.join(known) or 'nothing'}"
+    return words + (f"; not recorded before: {', '.join(unknown)}" if unknown else "")
+
+
+def _flat(identity: dict) -> dict:
+    """An identity with the parts of its data one by one: "data: report"."""
+    flat = {}
+    for name, value in identity.items():
+        parts = {f"{name}: {part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        flat |= parts
+    return flat
+
+
+def require_ours(out: Path) -> None:
+    """Refuse a folder that holds anything that a run doesn't write, or nothing by which a run is known."""
+    names = [path.name for path in out.iterdir()]
+    others = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in WRITTEN)]
+    known = {"config.json", "log.csv", CHECKPOINT, MODEL} & set(names)
+    if others or not known:
+        raise ValueError(f"expected an empty folder or a run in {out}, got other files. Try another out=")
+
+
+def next_previous(out: Path) -> Path:
+    """OUT.previous-1, or the first number that is free: no finished run is ever deleted."""
+    for n in itertools.count(1):
+        path = out.with_name(f"{out.name}.previous-{n}")
+        if not os.path.lexists(path):
+            return path
 
 
 def _replace(path: Path, write) -> None:
     part = path.with_name(path.name + ".part")
-    write(part)
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        write(part)
+        private_file(part)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)  # half a file would keep a full disk full
+        raise
 
 
 def write_index(out: Path, samples: list[dict], skipped: list[dict]) -> None:
@@ -167,8 +326,12 @@ def append_skipped(out: Path, skipped: list[dict]) -> None:
 
 def read_index(out: Path) -> tuple[list[dict], list[dict]]:
     """What `write_index` wrote."""
-    samples = [json.loads(line) for line in (out / SAMPLES).read_text().splitlines()]
-    return samples, pd.read_csv(out / "skipped.csv", dtype={"key": str}).to_dict("records")
+    try:
+        samples = [json.loads(line) for line in (out / SAMPLES).read_text().splitlines()]
+        skipped = pd.read_csv(out / "skipped.csv", dtype={"key": str})
+    except (OSError, ValueError) as error:
+        raise _damaged(out / SAMPLES, f"unreadable: {type(error).__name__}") from error
+    return samples, skipped.to_dict("records")
 
 
 def scalars(out: Path, step: int):
@@ -177,7 +340,7 @@ def scalars(out: Path, step: int):
         return None
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(out / "tensorboard", purge_step=step + 1)
+    return SummaryWriter(private_folder(out / "tensorboard"), purge_step=step + 1)
 
 
 def versions() -> dict[str, str]:

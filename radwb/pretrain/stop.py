@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from radwb.data.private import private_file
+
 
 class Interrupt:
     """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole; a second one acts at once."""
@@ -36,11 +38,13 @@ def save_bad_batch(out: Path, rank: int, images, rows: np.ndarray, names: list[s
     if images is not None:
         tensors["images"] = images.contiguous()
     save_file(tensors, path, metadata={"names": json.dumps(names)})
-    return path
+    return private_file(path)
 
 
-def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, names: list[str], lr: float):
+def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: float):
+    """The error; it numbers the rows, since file names may name patients and errors end in logs."""
     shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
     return FloatingPointError(f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
-                              f"split, {names[0]} first. Try lr={lr / 3:.0e}, precision='32-true', or look at these "
+                              "split; the file has their names. "
+                              f"Try lr={lr / 3:.0e}, precision='32-true', or look at these "
                               "images.")  # fmt: skip

@@ -1,28 +1,24 @@
 """Where a run's images come from: a table, all of it in memory; or webdataset shards, of which only the texts are."""
 
 import hashlib
-import io
 import json
-import tarfile
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from tqdm.auto import tqdm
 
 from radwb.data.geometry import to_input
-from radwb.data.read import grey
+from radwb.data.read import check_picture_bytes, decode_picture
+from radwb.data.shards import read_member, read_sample, reason, samples_of
 from radwb.pretrain.captions import order
 
 BUFFER = 4096  # samples that a shuffle looks ahead
-DAMAGE = (OSError, ValueError, KeyError, SyntaxError, tarfile.TarError, Image.DecompressionBombError)
-PICTURES = ("png", "jpg", "jpeg")
 
 
 @dataclass
@@ -101,9 +97,11 @@ class Shards:
         try:
             with open(self.paths[name], "rb") as file:
                 file.seek(first)
-                image = Image.open(io.BytesIO(file.read(count)))
-            return np.round(to_input(grey(image), self.size, fit=self.fit) * 255).astype(np.uint8)
-        except DAMAGE as error:
+                data = file.read(count)
+            scan = decode_picture(data, f"a picture of {name}")
+            square = to_input(scan.pixels, self.size, fit=self.fit, aspect=scan.aspect)
+            return np.round(square * 255).astype(np.uint8)
+        except Exception as error:
             return error
 
     def part(self, split: str, size: int, fit: str) -> "Shards":
@@ -183,10 +181,22 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> dict[str, Path]:
 
 
 def digest(paths: dict[str, Path]) -> str:
-    """What shards.json says of the shards, or else their sizes; a shard that is lost later doesn't change it."""
+    """Of the shards' names and sha256; of one that is lost what shards.json says, so that a loss changes nothing."""
     told = _told(p.with_name("shards.json") for p in paths.values())
-    about = [told[n] if n in told else [n, p.stat().st_size if p.is_file() else None] for n, p in paths.items()]
+    about = []
+    for name, path in tqdm(paths.items(), "checksums of shards", delay=2, leave=False):
+        lost = told.get(name, {}).get("sha256")
+        about.append([name, _sha256(path) if path.is_file() else lost])
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]
+
+
+def _sha256(path: Path) -> str | None:
+    """None of a file that can't be read: `index` says why."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
@@ -203,7 +213,7 @@ def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
         try:
             for sample in _samples(name, path):
                 (skipped if "error" in sample else samples).append(sample)
-        except (tarfile.TarError, OSError) as error:
+        except Exception as error:
             n = len(samples) + len(skipped) - before
             rows = told[name]["rows"] if name in told else len(samples) // max(1, len(paths) - 1)  # or as the others
             skipped.append(_skip(name, n, None, error, samples=max(1, rows - n)))
@@ -211,47 +221,47 @@ def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
 
 
 def _samples(name, path):
-    with tarfile.open(path, "r:") as tar:
-        for n, (key, members) in enumerate(groupby((m for m in tar if m.isfile()), lambda m: m.name.partition(".")[0])):
-            members = {m.name.partition(".")[2].lower(): m for m in members}
-            try:
-                yield {"key": key, "row": _sample(tar, members), "place": [name, n, *_where(members)]}
-            except DAMAGE as error:
-                yield _skip(name, n, key, error)
-        tar.fileobj.seek(tar.offset)
-        if tar.fileobj.read(1024) != bytes(1024):  # tarfile ends in silence at a cut or an unreadable header
-            raise tarfile.ReadError("no end mark: the shard is cut short or broken here, the rest is lost")
-
-
-def _sample(tar, members):
-    picture = next((members[s] for s in PICTURES if s in members), None)
-    if picture is None:
-        raise ValueError(f"expected one of {', '.join(PICTURES)}, got {', '.join(members)}")
-    data = tar.extractfile(picture).read()
-    if len(data) < picture.size:
-        raise tarfile.ReadError("the picture is cut short")
-    Image.open(io.BytesIO(data)).verify()  # raises where a checksum is wrong
-    columns = json.loads(tar.extractfile(members["json"]).read()) if "json" in members else {}
-    return columns | {"report": tar.extractfile(members["txt"]).read().decode() if "txt" in members else None}
-
-
-def _where(members):
-    picture = next(members[s] for s in PICTURES if s in members)
-    return picture.offset_data, picture.size
+    for n, key, members, tar in samples_of(path):
+        try:
+            row, picture = read_sample(tar, members)
+            check_picture_bytes(read_member(tar, picture), picture.name)
+            yield {"key": key, "row": row, "place": [name, n, picture.offset_data, picture.size]}
+        except Exception as error:  # what a damaged sample breaks can't be foreseen
+            yield _skip(name, n, key, error)
 
 
 def _skip(name, number, key, error, samples=1):
-    return {"shard": name, "number": number, "key": key, "error": repr(error), "samples": samples}
+    return {"shard": name, "number": number, "key": key, "error": reason(error), "samples": samples}
 
 
 def _told(files) -> dict[str, dict]:
     """Name -> {name, rows, sha256} of the shards, as the shards.json beside them says."""
-    found = [json.loads(f.read_text()) for f in dict.fromkeys(files) if f.is_file()]
-    return {about["name"]: about for listed in found for about in listed}
+    listed = [about for file in dict.fromkeys(files) if file.is_file() for about in _listed(file)]
+    return {about["name"]: about for about in listed}
+
+
+def _listed(file: Path) -> list[dict]:
+    try:
+        listed = json.loads(file.read_text())
+        good = all(Path(about["name"]).name == about["name"] for about in listed)
+        good = good and all(int(about["rows"]) >= 0 for about in listed)
+    except (OSError, ValueError, TypeError, KeyError):
+        good = False
+    if not good:
+        raise ValueError(f"expected a list of name, rows and sha256 in {file}, got something else or a part of it. "
+                         "Try write_shards anew, or remove it.")  # fmt: skip
+    return listed
 
 
 def source(samples: list[dict], paths: dict[str, Path], skipped: list[dict], found: str) -> Shards:
     """An index as a source; samples without a split are for training, and without a patient each is one's own."""
+    unknown = sum("split" in s["row"] and "patient_id" not in s["row"] for s in samples)
+    if unknown:
+        warnings.warn(
+            f"{unknown} of {len(samples)} samples have a split and no patient_id: each is taken for another patient's, "
+            "and nobody can tell whether one is on two sides.",
+            stacklevel=3,
+        )
     rows = [{"split": "train", "patient_id": s["key"]} | s["row"] | {"key": s["key"]} for s in samples]
     rows = pd.DataFrame(rows).assign(path=["{}/{}".format(*s["place"]) for s in samples])
     return Shards(rows, [tuple(s["place"]) for s in samples], paths, skipped, found, samples=samples)

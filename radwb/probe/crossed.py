@@ -1,7 +1,10 @@
 """Probes by patient: whoever is judged was never trained on, be it by a split or by folds."""
 
 import numpy as np
+import pandas as pd
 
+from radwb.curate.split import keep_apart, need_patients
+from radwb.identifiers import numbered
 from radwb.probe.prompts import embeddings_of
 from radwb.probe.scores import Scores
 from radwb.stats import auroc
@@ -37,7 +40,7 @@ def cross_probe(model_or_Z, table, *, label, folds=FOLDS, C=None, seed=0) -> Sco
     if not labels:
         raise ValueError("expected a finding to probe, got none. Try label=[...]")
     Z = embeddings_of(model_or_Z, table)
-    patients = table["patient_id"].astype(str).to_numpy()
+    patients = need_patients(table).astype(str)
     values = [
         _out_of_fold(Z, table[name].to_numpy(float), patients, folds, C, seed, name)
         for name in labels
@@ -65,17 +68,15 @@ def enough_patients(table, findings, *, least=LEAST_PATIENTS):
 
 
 def apart(table):
-    """(N,) rows of split "train" and of split "test", once no patient is in both."""
+    """(N,) rows of split "train" and of split "test", once no patient and no film is in both."""
+    if "split" not in table.columns:
+        raise ValueError(
+            f"expected a column split, got {list(table.columns)}. "
+            "Try rw.curate.split_by_patient(table), or cross_probe without a split"
+        )
     train = (table["split"] == "train").to_numpy()
     test = (table["split"] == "test").to_numpy()
-    patients = table["patient_id"].astype(str).str.strip()
-    both = sorted(set(patients[train]) & set(patients[test]))
-    if both:
-        raise ValueError(
-            f"expected each patient in one part of the split, got {len(both)} in train "
-            f"and in test ({', '.join(both[:3])} ...). "
-            "Try rw.curate.split_by_patient(table)"
-        )
+    keep_apart(table, table["split"].where(train | test))
     return train, test
 
 
@@ -137,6 +138,6 @@ def _need_patients(y, patients, folds, name):
 
 
 def _rarer_class(table, finding):
-    patients = table["patient_id"].astype(str)
-    classes = [patients[table[finding] == value].nunique() for value in (1, 0)]
-    return min(classes)
+    patients, _ = numbered(table["patient_id"])
+    labels = pd.to_numeric(table[finding]).to_numpy()
+    return min(len(set(patients[labels == value]) - {-1}) for value in (1, 0))

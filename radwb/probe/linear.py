@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from radwb import data
 from radwb.data import Scan
+from radwb.identifiers import numbered
 from radwb.probe.crossed import apart, chosen_penalty, fitted
 from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
@@ -28,8 +30,8 @@ def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
         ValueError: a patient is in both train and test, or the training rows lack a class.
     """
     labels = [label] if isinstance(label, str) else list(label)
-    Z = embeddings_of(model_or_Z, table)
     train, test = apart(table)
+    Z = embeddings_of(model_or_Z, table)
     values = [_scores_of_test(Z, table, name, train, test, C) for name in labels]
     return Scores.of(np.stack(values, axis=1), table[test], labels)
 
@@ -50,8 +52,9 @@ def label_efficiency(
     Raises:
         ValueError: a patient is in both train and test.
     """
-    Z = embeddings_of(model_or_Z, table)
     train, test = apart(table)
+    table = table.assign(patient_id=data.identifiers(table["patient_id"]))
+    Z = embeddings_of(model_or_Z, table)
     rows = []
     for fraction in fractions:
         rng, values, used = np.random.default_rng(seed), {}, []
@@ -112,11 +115,14 @@ def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
 
     Args:
         images, texts: (N, E) unit vectors, row i of both being one pair.
-        same: (N,) anything hashable; rows with an equal value count as right too (identical reports).
+        same: (N,) texts or numbers; rows with an equal value count as right too (identical reports). A missing one
+            equals no other.
     Returns:
         direction, k, recall, chance (what a random order gives), n.
     """
-    group = np.unique(np.arange(len(images)) if same is None else np.asarray(same).astype(str), return_inverse=True)[1]
+    group, known = numbered(np.arange(len(images)) if same is None else same)
+    missing = group < 0
+    group[missing] = known + np.arange(missing.sum())
     right = group[:, None] == group[None, :]
     sims = images @ texts.T
     rows = [
@@ -135,12 +141,12 @@ def _scores_of_test(Z, table, label, train, test, C):
         with_it, without = int((y[train] == 1).sum()), int((y[train] == 0).sum())
         raise ValueError(f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows")
     if C is None:
-        C = chosen_penalty(Z[train], y[train], table["patient_id"][train])
+        C = chosen_penalty(Z[train], y[train], data.identifiers(table["patient_id"])[train])
     return fitted(Z[train], y[train], C).decision_function(Z[test])
 
 
 def _some_patients(train, label, fraction, rng, table):
-    has = train.groupby("patient_id")[label].max() == 1
+    has = pd.to_numeric(train[label]).groupby(train["patient_id"]).max() == 1
     groups = [np.asarray(has.index[has]), np.asarray(has.index[~has])]
     chosen = [rng.permutation(g)[: max(1, round(fraction * len(g)))] for g in groups]
     return table["patient_id"].isin(np.concatenate(chosen)).to_numpy()

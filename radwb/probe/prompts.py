@@ -161,8 +161,9 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
 
     Args:
         model: an image-text Model.
-        table: rows to score, with a label column a finding.
-        findings: label columns; None takes all that the table has.
+        table: rows to score, with a label column a finding where they have labels; without, there are scores and no
+            AUROC, whose note says so.
+        findings: names; None takes all label columns that the table has.
         prompts: phrases for and against; None takes `Prompts.of(findings)` for "pair", `Prompts.spoken(findings)` for
             "any", and each of them where it belongs for "both".
         pool: "pair", the softmax over the mean of the phrases for and the mean of those against, as in CheXzero (Tiu et
@@ -181,6 +182,8 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
     if pool not in POOLS:
         raise ValueError(f"expected pool {', '.join(map(repr, POOLS))}, got {pool!r}")
     findings = list(findings) if findings is not None else data.findings_of(table)
+    if not findings:
+        raise ValueError('expected findings to ask for, got none: the table has no label columns. Try ["Pneumothorax"]')
     Z = embeddings_of(model, table, embeddings)
     if pool == "pair":
         odds = _pair_odds(model, Z, prompts or Prompts.of(findings), findings)
@@ -220,7 +223,7 @@ def classify(model, table, *, batch=32) -> Scores:
 
     Args:
         model: a Model with a head; `model.findings` names its outputs.
-        table: rows to score; findings it has no label column for are left out.
+        table: rows to score; findings it has no label column for are left out, unless it has none at all.
     """
     import torch
 
@@ -235,6 +238,7 @@ def classify(model, table, *, batch=32) -> Scores:
             for i in tqdm(range(0, len(images), batch), "classifying", delay=2, leave=False)
         ]
     there = [k for k, f in enumerate(model.findings) if f in table.columns]
+    there = there or list(range(len(model.findings)))
     return Scores.of(_sigmoid(torch.cat(parts).numpy())[:, there], table, [model.findings[k] for k in there])
 
 

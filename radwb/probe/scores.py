@@ -1,10 +1,12 @@
 """The Scores every probe returns: AUROCs with intervals by patient, and their controls."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from radwb.identifiers import doubtful, identifiers, numbered
 from radwb.stats import (
     Comparison,
     auroc,
@@ -28,7 +30,8 @@ class Scores:
     Attributes:
         values: (N, K) one column a finding, higher = more likely.
         truth: (N, K) the same columns: 1, 0, -1 uncertain, NaN not mentioned.
-        patient_id: (N,) the unit that intervals resample.
+        patient_id: (N,) the unit that intervals resample, as text in one spelling; None where it isn't known, and
+            then there is no interval.
     """
 
     values: pd.DataFrame
@@ -41,16 +44,20 @@ class Scores:
         if not len(self.values) == len(self.truth) == len(self.patient_id):
             lengths = len(self.values), len(self.truth), len(self.patient_id)
             raise ValueError(f"expected as many truths and patients as values, got {lengths}")
+        object.__setattr__(self, "patient_id", identifiers(self.patient_id))
 
     @classmethod
     def of(cls, values, table, findings) -> "Scores":
-        """Pair an (N, K) array with the rows of `table` it was computed from."""
+        """Pair an (N, K) array with the rows of `table` it was computed from.
+
+        Where the table has no label column the truth is NaN; where it has no patient_id the patient is None.
+        """
         findings = list(findings)
-        missing = [f for f in findings if f not in table.columns]
-        if missing:
-            raise ValueError(f"expected a label column for each finding, got none for {missing}")
-        truth = table[findings].astype(float).reset_index(drop=True)
-        return cls(pd.DataFrame(np.asarray(values), columns=findings), truth, table["patient_id"].to_numpy())
+        truth = table.reindex(columns=findings).apply(pd.to_numeric).astype(float).reset_index(drop=True)
+        known = table["patient_id"] if "patient_id" in table.columns else [None] * len(table)
+        if doubt := doubtful(known):
+            warnings.warn(doubt, stacklevel=3)
+        return cls(pd.DataFrame(np.asarray(values), columns=findings), truth, known)
 
     def resamples(self, *, n_boot=1000, seed=0) -> pd.DataFrame:
         """(n_boot, K) AUROCs; a row is one draw of the patients, the same for every finding."""
@@ -140,9 +147,10 @@ class Scores:
 
     def shuffled(self, seed=0) -> "Scores":
         """The control: the same scores against labels dealt out to other patients, in whole blocks."""
-        patients = np.asarray(self.patient_id).astype(str)
-        names, row = np.unique(patients, return_inverse=True)
-        dealt = np.random.default_rng(seed).permutation(len(names))
+        row, named = numbered(self.patient_id)
+        alone = row < 0  # nobody knows whose block it is in: a block of its own
+        row[alone] = named + np.arange(alone.sum())
+        dealt = np.random.default_rng(seed).permutation(named + int(alone.sum()))
         truth = self.truth.copy()
         # a block goes to another patient's rows; where sizes differ it spills into the next patient's
         truth.iloc[np.argsort(row, kind="stable")] = self.truth.iloc[np.argsort(dealt[row], kind="stable")].to_numpy()

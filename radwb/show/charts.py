@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from radwb.show.theme import COLOURS, FAINT, INK, finish
+from radwb.show.theme import COLOURS, FAINT, INK, broken, finish, plain
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")  # a second cue beside the colour
 
@@ -35,12 +35,12 @@ def curve(
             seen = log[[x, column]].dropna()
             style = dict(color=COLOURS[order.index(column) % 8], width=2.5)
             mode = "lines" if len(seen) > 30 else "lines+markers"
-            figure.add_trace(go.Scatter(x=seen[x], y=seen[column], name=column, mode=mode, line=style), 1, n)
+            figure.add_trace(go.Scatter(x=seen[x], y=seen[column], name=plain(column), mode=mode, line=style), 1, n)
         if lines and axis in lines:
             figure.add_hline(lines[axis], line=dict(color=FAINT, dash="dash"), row=1, col=n)
-        figure.update_yaxes(title_text=axis, col=n)
-    figure.update_xaxes(title_text=x)
-    return finish(figure, title=title, caption=caption, width=width, height=420)
+        figure.update_yaxes(title_text=broken(axis), col=n)
+    figure.update_xaxes(title_text=broken(x))
+    return finish(figure, title=broken(title), caption=broken(caption), width=width, height=420)
 
 
 def default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
@@ -78,7 +78,8 @@ def forest(
         error = dict(array=table["high"] - middle, arrayminus=middle - table["low"], thickness=2.5, width=0)
         marker = dict(size=11, color=COLOURS[n % 8], symbol=SYMBOLS[n % 6])
         text = [hover_text(row, value) for _, row in table.iterrows()]
-        hover = dict(text=text, hovertemplate=f"%{{text}}<extra>{name}</extra>", name=name, showlegend=bool(name))
+        hover = dict(text=text, hovertemplate=f"%{{text}}<extra>{plain(name)}</extra>", name=plain(name))
+        hover |= dict(showlegend=bool(name))
         figure.add_trace(go.Scatter(x=middle, y=rows, error_x=error, mode="markers", marker=marker, **hover))
         if single := _single(points, name, value, names, offset + 0.22 / len(series)):
             look = dict(size=7, color=COLOURS[n % 8], symbol="circle-open", line_width=1.2)
@@ -91,17 +92,18 @@ def forest(
         ends.append(line)
     caption = behind(series) if caption is None else caption
     height = 150 + 26 * bool(title) + len(names) * max(44, 26 * len(series))
-    finish(figure, title=title, caption=caption, width=width, height=height)
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
+    finish(figure, title=broken(title), caption=broken(caption), width=width, height=height)
+    shown = [plain(name) for name in names]
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=shown, range=[len(names) - 0.5, -0.5], ticks="")
     pad = 0.05 * (np.nanmax(ends) - np.nanmin(ends) or 1)
-    return figure.update_xaxes(title_text=x_title, range=[np.nanmin(ends) - pad, np.nanmax(ends) + pad])
+    return figure.update_xaxes(title_text=broken(x_title), range=[np.nanmin(ends) - pad, np.nanmax(ends) + pad])
 
 
 def hover_text(row: pd.Series, value: str) -> str:
     """The number with its interval and its note."""
     interval = "" if np.isnan(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
     note = row.get("note", "")
-    parts = [part for part in (interval, note if isinstance(note, str) else "") if part]
+    parts = [part for part in (interval, plain(note) if isinstance(note, str) else "") if part]
     return f"{row[value]:.3f} ({'; '.join(parts)})" if parts else f"{row[value]:.3f}"
 
 
@@ -111,7 +113,7 @@ def _single(points, name, value, names, offset):
         return {}
     table = points[name] if isinstance(points, Mapping) else points
     rows = [names.index(f) + offset for f in finding_column(table)]
-    hover = "%{x:.3f}<extra>" + name + "</extra>"
+    hover = "%{x:.3f}<extra>" + plain(name) + "</extra>"
     return {"x": table[value], "y": rows, "hovertemplate": hover}
 
 
@@ -127,6 +129,10 @@ def behind(series: Mapping[str, pd.DataFrame]) -> str:
         words = "images" if column == "n" else column.replace("_", " ")
         if column in table.columns and len(table):
             low, high = int(table[column].min()), int(table[column].max())
+            if column == "patients" and high == 0:
+                parts.append("patients not known")
+            if column.endswith("patients") and high == 0:
+                continue
             parts.append(f"{low:,} {words}" if low == high else f"{low:,} to {high:,} {words} a finding")
     return "; ".join(parts)
 
@@ -151,14 +157,14 @@ def bars(
         error = None
         if {"low", "high"} <= set(part.columns):
             error = dict(array=part["high"] - part[y], arrayminus=part[y] - part["low"], color=INK, thickness=1.8)
-        look = dict(marker_color=COLOURS[n % 8], name=str(name), showlegend=group is not None)
+        look = dict(marker_color=COLOURS[n % 8], name=plain(name), showlegend=group is not None)
         look |= dict(marker_pattern_shape="/") if n >= 8 else {}  # no colour means two things
-        figure.add_trace(go.Bar(x=part[x].astype(str), y=part[y], error_y=error, **look))
+        figure.add_trace(go.Bar(x=[plain(v) for v in part[x]], y=part[y], error_y=error, **look))
     if line is not None:
         figure.add_hline(line, line=dict(color=FAINT, dash="dash", width=1.5))
-    finish(figure, title=title, caption=caption, width=width)
+    finish(figure, title=broken(title), caption=broken(caption), width=width)
     figure.update_xaxes(ticks="", showgrid=False)
-    return figure.update_yaxes(title_text=y_title or y).update_layout(barmode="group", bargap=0.3)
+    return figure.update_yaxes(title_text=broken(y_title or y)).update_layout(barmode="group", bargap=0.3)
 
 
 def heat(
@@ -182,7 +188,7 @@ def heat(
     z = np.round(np.asarray(matrix, dtype=np.float32), 3)
     numbers = z.size <= 100 if numbers is None else numbers
     low, high = limits or (None, None)
-    bar = dict(title=dict(text=label, side="right", font_size=13), thickness=14, outlinewidth=0)
+    bar = dict(title=dict(text=broken(label), side="right", font_size=13), thickness=14, outlinewidth=0)
     look = dict(colorscale="Cividis", zmin=low, zmax=high, colorbar=bar, texttemplate="%{z:.2f}" if numbers else None)
     figure = go.Figure(go.Heatmap(z=z, hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>", **look))
     across = int(0.55 * width / z.shape[1] / 17)  # lines of 17 px that stand side by side in a column
@@ -190,17 +196,20 @@ def heat(
                      for names, k in ((rows, 3), (columns, min(max(across, 1), 3))))  # fmt: skip
     slanted = sum(map(len, columns or ())) > width / 12
     height = int(width * min(z.shape[0] / z.shape[1], 1)) + 40 + slanted * 190
-    finish(figure, title=title, caption=caption, width=width, height=height)
+    finish(figure, title=broken(title), caption=broken(caption), width=width, height=height)
     for axis, names in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
         axis(showgrid=False, ticks="", constrain="domain")
         if names is not None:
             axis(tickvals=list(range(len(names))), ticktext=names, ticklabeloverflow="allow")
-    figure.update_xaxes(title_text=x_title, tickangle=-90 if slanted else 0)
-    return figure.update_yaxes(title_text=y_title, autorange="reversed")
+    figure.update_xaxes(title_text=broken(x_title), tickangle=-90 if slanted else 0)
+    return figure.update_yaxes(title_text=broken(y_title), autorange="reversed")
 
 
 def fold(text: str, width: int = 24, lines: int = 3) -> str:
-    return "<br>".join(textwrap.wrap(str(text), width, max_lines=lines, placeholder=" ..."))
+    """A label in lines of `width` letters, ready for plotly; "<br>" in it stays a blank where a line may end."""
+    words = str(text).replace("<br>", " ")
+    wrapped = textwrap.wrap(words, width, max_lines=lines, placeholder=" ...")
+    return "<br>".join(plain(line) for line in wrapped)
 
 
 def hist(
@@ -224,7 +233,7 @@ def hist(
     figure = go.Figure()
     for n, (name, v) in enumerate(series.items()):
         count = np.histogram(v, edges)[0] / (max(len(v), 1) if density else 1)
-        look = dict(name=f"{name} (n = {len(v):,})", showlegend=bool(name), marker_color=COLOURS[n % 8])
+        look = dict(name=f"{plain(name)} (n = {len(v):,})", showlegend=bool(name), marker_color=COLOURS[n % 8])
         hover = "%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:.3g}<extra></extra>"
         place = dict(
             x=(edges[:-1] + edges[1:]) / 2, width=np.diff(edges), customdata=np.stack([edges[:-1], edges[1:]], 1)
@@ -232,9 +241,9 @@ def hist(
         figure.add_trace(go.Bar(y=count, opacity=0.55 if len(series) > 1 else 1, hovertemplate=hover, **place, **look))
     if line is not None:
         figure.add_vline(line, line=dict(color=INK, dash="dash", width=1.5))
-    finish(figure, title=title, caption=caption, width=width)
+    finish(figure, title=broken(title), caption=broken(caption), width=width)
     figure.update_layout(barmode="overlay")
-    return figure.update_xaxes(title_text=x_title).update_yaxes(title_text="share" if density else "count")
+    return figure.update_xaxes(title_text=broken(x_title)).update_yaxes(title_text="share" if density else "count")
 
 
 def scatter(
@@ -254,22 +263,24 @@ def scatter(
     points = np.asarray(points, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"expected points (N, 2), got {points.shape}. Try PCA(2).fit_transform(embeddings).")
-    hover = np.array([str(h) for h in hover] if hover is not None else [""] * len(points), dtype=object)
+    hover = np.array([plain(h) for h in hover] if hover is not None else [""] * len(points), dtype=object)
     figure, marker = go.Figure(), dict(size=size, opacity=0.75, line=dict(width=0.5, color="white"))
 
     def add(rows, look, name=""):
-        text = dict(text=hover[rows], hovertemplate=f"%{{text}}<extra>{name}</extra>", name=name, showlegend=bool(name))
+        shown = plain(name)
+        text = dict(text=hover[rows], hovertemplate=f"%{{text}}<extra>{shown}</extra>", name=shown)
+        text |= dict(showlegend=bool(name))
         figure.add_trace(go.Scatter(x=points[rows, 0], y=points[rows, 1], mode="markers", marker=marker | look, **text))
 
     colour = None if colour is None else np.asarray(colour)
     if colour is None:
         add(slice(None), dict(color=COLOURS[0]))
     elif np.issubdtype(colour.dtype, np.number) and len(np.unique(colour)) > 8:
-        bar = dict(title=dict(text=label, side="right"), thickness=14, outlinewidth=0)
+        bar = dict(title=dict(text=broken(label), side="right"), thickness=14, outlinewidth=0)
         add(slice(None), dict(color=colour, colorscale="Cividis", colorbar=bar, showscale=True))
     else:
         for n, name in enumerate(sorted(set(map(str, colour)))):
             look = dict(color=COLOURS[n % 8], symbol=SYMBOLS[n % 6])
             add(colour.astype(str) == name, look, f"{label} {name}".strip())
-    finish(figure, title=title, caption=caption, width=width, height=int(width * 0.75))
-    return figure.update_xaxes(title_text=x_title).update_yaxes(title_text=y_title)
+    finish(figure, title=broken(title), caption=broken(caption), width=width, height=int(width * 0.75))
+    return figure.update_xaxes(title_text=broken(x_title)).update_yaxes(title_text=broken(y_title))

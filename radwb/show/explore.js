@@ -245,7 +245,7 @@ function film(canvas, model, n) {
     pen.drawImage(ground, 0, 0, canvas.width, canvas.height);
     if (look.truth) outlines(pen, scan, view.finding, ratio);
     if (view.choice?.patch != null) marked(pen, view, ratio);
-    if (scan.right) note(pen, "R", ratio);
+    if (scan.right) mark(pen, "R", scan.right, ratio);
   }
 
   return { draw };
@@ -331,11 +331,16 @@ function patchAt(view, x, y) {
   return inside ? Math.min(rows - 1, Math.floor(v * rows)) * cols + Math.min(cols - 1, Math.floor(u * cols)) : null;
 }
 
-function note(pen, text, ratio) {
+// The letter at an edge of the picture: in its upper corner, or in its middle.
+function mark(pen, text, edge, ratio) {
+  const { width, height } = pen.canvas;
+  const x = { left: 8 * ratio, right: width - 8 * ratio }[edge] ?? width / 2;
+  const y = edge === "bottom" ? height - 8 * ratio : 22 * ratio;
   pen.font = `600 ${16 * ratio}px system-ui, sans-serif`;
-  Object.assign(pen, { fillStyle: "white", strokeStyle: "black", lineWidth: 3 * ratio });
-  pen.strokeText(text, 8 * ratio, 22 * ratio);
-  pen.fillText(text, 8 * ratio, 22 * ratio);
+  const textAlign = { left: "left", right: "right" }[edge] ?? "center";
+  Object.assign(pen, { fillStyle: "white", strokeStyle: "black", lineWidth: 3 * ratio, textAlign });
+  pen.strokeText(text, x, y);
+  pen.fillText(text, x, y);
 }
 
 // ---- mouse, pen and keys on the scan

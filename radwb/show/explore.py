@@ -14,7 +14,7 @@ import traitlets
 from PIL import Image, ImageDraw, ImageFont
 
 from radwb.show.images import LUT, MAX_SIDE, blend, extent, outline, shrink
-from radwb.show.theme import FAINT, INK, PLANTED, TRUTH
+from radwb.show.theme import FAINT, INK, LONGEST, PLANTED, TRUTH
 
 LOOK = {"window": 1.0, "level": 0.5, "alpha": 0.75, "truth": True}
 SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
@@ -249,7 +249,7 @@ def _packed(scan) -> dict:
     pixels = np.round(shrink(scan.pixels, MAX_SIDE).clip(0, 1) * 255).astype(np.uint8)
     return {
         "pixels": pixels.tobytes(), "rows": pixels.shape[0], "cols": pixels.shape[1],
-        "aspect": extent(scan)[0] / extent(scan)[1], "right": scan.view in ("PA", "AP"),
+        "aspect": extent(scan)[0] / extent(scan)[1], "right": scan.right or "",
         "truth": {f: {"lines": _pieces(m).tobytes(), "colour": _colour(f)} for f, m in scan.truth.items()},
     }  # fmt: skip
 
@@ -271,12 +271,24 @@ def _panel(scan, values, view, look) -> Image.Image:
     if look["truth"] and view["finding"] in scan.truth:
         for x0, y0, x1, y1 in _pieces(scan.truth[view["finding"]]) * [wide, tall, wide, tall]:
             ImageDraw.Draw(picture).line((x0, y0, x1, y1), _colour(view["finding"]), 2)
+    if scan.right:
+        _mark_right(picture, scan.right)
     panel = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")
     panel.paste(picture, (12, 32))
     _write(panel, (12, 8), f"{view['choice']['model']}. {view['label']}", INK)
     for n, line in enumerate([*textwrap.wrap(view["error"], 66)[:2]] or [view["verdict"], view["badge"]]):
         _write(panel, (12, picture.height + 40 + 22 * n), line, INK if n == 0 else FAINT)
     return panel
+
+
+def _mark_right(picture, edge) -> None:
+    """An R at the edge where the patient's right lies, where explore.js draws it."""
+    x = {"left": 8, "right": picture.width - 8}.get(edge, picture.width // 2)
+    y = picture.height - 8 if edge == "bottom" else 8
+    anchor = {"left": "l", "right": "r"}.get(edge, "m") + ("d" if edge == "bottom" else "a")
+    font = ImageFont.load_default(16)
+    style = dict(font=font, anchor=anchor, stroke_width=2, stroke_fill="black")
+    ImageDraw.Draw(picture).text((x, y), "R", "white", **style)
 
 
 def _picture(scan, values, look) -> Image.Image:
@@ -289,4 +301,4 @@ def _picture(scan, values, look) -> Image.Image:
 
 
 def _write(sheet, place, text, colour):
-    ImageDraw.Draw(sheet).text(place, text, colour, ImageFont.load_default(14))
+    ImageDraw.Draw(sheet).text(place, text[:LONGEST], colour, ImageFont.load_default(14))

@@ -12,7 +12,7 @@ from plotly.colors import get_colorscale, sample_colorscale
 from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
-from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, finish
+from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, broken, finish, plain
 
 MAX_SIDE = 640  # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
 SPARE = 13  # px that `finish` leaves more for a line of the caption than a further line needs
@@ -105,7 +105,7 @@ def grid(
     gap, side = 8 + 20 * lines, 32 + 100 * (maps is not None)
     width, height = columns * cell + side, rows * cell * tall
     spacing = dict(horizontal_spacing=0.02 / columns, vertical_spacing=gap / (height + gap * (rows - 1)))
-    figure = make_subplots(rows, columns, subplot_titles=titles, **spacing)
+    figure = make_subplots(rows, columns, subplot_titles=titles and [broken(t) for t in titles], **spacing)
     for n, s in enumerate(scans):
         row, column = n // columns + 1, n % columns + 1
         figure.add_trace(grey_trace(s, int(1.5 * cell)), row, column)
@@ -122,8 +122,8 @@ def grid(
     if maps is not None:
         figure.add_trace(colour_bar(0, 1, "each map from its lowest to its highest", ends=("low", "high")), 1, 1)
     badges = badge_lines(maps or [], width)
-    said = "<br>".join(part for part in (caption, *badges) if part)
-    finish(figure, title=title, caption=said, width=width, legend=False)  # it stands below
+    said = "<br>".join(part for part in (broken(caption), *badges) if part)
+    finish(figure, title=broken(title), caption=said, width=width, legend=False)  # it stands below
     top, bottom = (
         figure.layout.margin.t - 30 + gap - SPARE * len(badges),
         44 if any(t.type == "scatter" and t.showlegend for t in figure.data) else 16,
@@ -155,9 +155,15 @@ def planes(
     figure = make_subplots(1, 3, subplot_titles=names, column_widths=wide, horizontal_spacing=0.06)
     for n, cut in enumerate(cuts):
         figure.add_trace(grey_trace(cut), 1, n + 1)
-    window = "whole range" if window_hu is None else "window {:g} to {:g} HU".format(*window_hu)
-    steps = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
-    finish(figure, title=title, caption=f"{window}; voxels {steps} mm; axes in mm", width=width)
+    window = "the file's own window, or the whole range"
+    if window_hu is not None:
+        window = "window {:g} to {:g} HU".format(*window_hu)
+    spacing = volume.spacing_mm
+    size = "spacing unknown; axes in px"
+    if spacing:
+        size = f"voxels {' x '.join(f'{s:.3g}' for s in spacing)} mm; axes in mm"
+    caption = f"{window}; {size}"
+    finish(figure, title=broken(title), caption=caption, width=width)
     figure.update_annotations(font_size=14)
     room = 0.88 * (width - 88) / sum(wide) * tall  # so that a millimetre is as long in all three planes
     figure.update_layout(height=int(room + figure.layout.margin.t + 58))
@@ -166,7 +172,9 @@ def planes(
 
 
 def plane_name(volume: Volume, axis: int) -> str:
-    return ("sagittal", "coronal", "axial")[int(np.abs(volume.affine[:3, axis]).argmax())]
+    if volume.affine is None:
+        return f"axis {axis}"
+    return ("sagittal", "coronal", "axial")[volume.world[axis, 0]]
 
 
 def as_scan(image) -> Scan:
@@ -175,8 +183,13 @@ def as_scan(image) -> Scan:
 
 def extent(scan: Scan) -> tuple[float, float]:
     """Height and width in mm, or px where the spacing is unknown."""
-    (H, W), (dy, dx) = scan.shape, scan.spacing_mm or (1, 1)
+    (H, W), (dy, dx) = scan.shape, steps(scan)
     return H * dy, W * dx
+
+
+def steps(scan: Scan) -> tuple[float, float]:
+    """Height and width of a pixel in mm, or in its own widths where the spacing is unknown."""
+    return scan.spacing_mm or (scan.aspect, 1)
 
 
 def map_values(map, scan: Scan) -> np.ndarray:
@@ -198,7 +211,10 @@ def badge_lines(maps: Sequence, width: int) -> list[str]:
     for (sign, colour, words), methods in said.items():
         whose = f"{', '.join(methods)}: " if len(said) > 1 else ""
         whole = textwrap.wrap(f"{sign} {whose}{words}", int(width / 7.5))  # 7.5 px, a wide letter of the caption
-        lines += [f'<span style="color:{colour}">{line}</span>' for line in whole]
+        lines += [f'<span style="color:{colour}">{plain(line)}</span>' for line in whole]
+    for note in dict.fromkeys(m.note for m in maps if getattr(m, "note", "")):
+        whole = textwrap.wrap(f"! {note}", int(width / 7.5))
+        lines += [f'<span style="color:{COLOURS[1]}">{plain(line)}</span>' for line in whole]
     return lines
 
 
@@ -253,7 +269,8 @@ def unit(scan: Scan) -> str:
 
 def colour_bar(low: float, high: float, label: str, ends: tuple[str, str] | None = None) -> go.Scatter:
     """go.Image has no colour bar, so an empty trace carries it."""
-    bar = dict(title=dict(text=label, side="right", font_size=13), thickness=14, outlinewidth=0, tickfont_size=13)
+    words = dict(text=broken(label), side="right", font_size=13)
+    bar = dict(title=words, thickness=14, outlinewidth=0, tickfont_size=13)
     bar |= dict(tickformat=".3~g")
     if ends:
         bar |= dict(tickvals=[low, high], ticktext=ends)
@@ -268,8 +285,9 @@ def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
     kept = [TRUTH[PLANTED.index(f)] for f in masks if f in PLANTED]
     for n, (finding, mask) in enumerate(masks.items()):
         x, y = outline(mask)
-        dy, dx = scan.spacing_mm or (1, 1)
-        name, first = f"truth: {finding}", f"truth: {finding}" not in used
+        dy, dx = steps(scan)
+        name = f"truth: {plain(finding)}"
+        first = name not in used
         if first:
             free = [c for c in TRUTH[::-1] if c not in (*used.values(), *kept)] or [TRUTH[n % len(TRUTH)]]
             used[name] = TRUTH[PLANTED.index(finding)] if finding in PLANTED else free[0]
@@ -316,14 +334,41 @@ def frame(
     height, across = extent(scan)
     room = width - 64 - (110 if bar else 24)
     known = f"pixels {scan.spacing_mm[0]:.3g} x {scan.spacing_mm[1]:.3g} mm" if scan.spacing_mm else "spacing unknown"
-    text = "; ".join(p for p in (scan.modality, scan.view, caption, known) if p)
+    header = [plain(part, 64) for part in (scan.modality, scan.view) if part]
+    text = "; ".join([*header, *([broken(caption)] if caption else []), known])
     tall = int(room * height / across + 160 + 19 * len(badges))
-    finish(figure, title=title, caption="<br>".join([text, *badges]), width=width, height=tall)
+    finish(figure, title=broken(title), caption="<br>".join([text, *badges]), width=width, height=tall)
     figure.update_layout(margin_t=figure.layout.margin.t - SPARE * len(badges))
     figure.update_xaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[0, across])
     figure.update_yaxes(title_text=unit(scan), constrain="domain", showgrid=False, range=[height, 0])
-    if scan.view in ("PA", "AP"):
-        style = dict(font=dict(color="white", size=18), bgcolor="rgba(0,0,0,0.45)", showarrow=False)
-        place = dict(x=0, y=0, xref="x", yref="y", xanchor="left", yanchor="top", xshift=6, yshift=-6)
-        figure.add_annotation(text="R", hovertext="the patient's right side", **place, **style)
+    if scan.right:
+        mark_right(figure, scan)
     return figure.update_layout(legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"), modebar_color=FAINT)
+
+
+def mark_right(figure: go.Figure, scan: Scan) -> None:
+    """An R at the edge where the patient's right is known to lie: in the upper corner, or in the middle."""
+    height, across = extent(scan)
+    x, y = {
+        "left": (0, 0),
+        "right": (across, 0),
+        "top": (across / 2, 0),
+        "bottom": (across / 2, height),
+    }[scan.right]
+    middle = scan.right in ("top", "bottom")
+    inwards = {"left": 6, "right": -6}.get(scan.right, 0)
+    figure.add_annotation(
+        text="R",
+        hovertext="the patient's right side",
+        x=x,
+        y=y,
+        xref="x",
+        yref="y",
+        xanchor="center" if middle else scan.right,
+        yanchor="bottom" if scan.right == "bottom" else "top",
+        xshift=inwards,
+        yshift=6 if scan.right == "bottom" else -6,
+        font=dict(color="white", size=18),
+        bgcolor="rgba(0,0,0,0.45)",
+        showarrow=False,
+    )

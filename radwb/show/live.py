@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from radwb.show.charts import fold
-from radwb.show.theme import COLOURS, FAINT, INK, finish
+from radwb.show.theme import COLOURS, FAINT, INK, finish, plain
 
 EVERY_S, POINTS, HALF_LIFE = 0.5, 400, 10  # seconds between redraws; points a line; steps of the smoothing
 PAIRS = "held-out texts; rows: their images"
@@ -95,7 +95,8 @@ class Live:
             said = "step {step:,}, epoch {epoch}: loss {loss:.2f}".format(**self.row) if self.row else "no step yet"
             said += f", {self.row['images_per_s']:,.0f} images a second" if "images_per_s" in self.row else ""
             said += f"; dashed: ln({self.batch}), the loss of a guess" if self.batch else ""
-            said += f"<br><b>warning: {self.warning}</b>" if isinstance(self.warning, str) else "<br>"
+            said = plain(said)
+            said += f"<br><b>warning: {plain(self.warning)}</b>" if isinstance(self.warning, str) else "<br>"
             self.widget.layout.title.subtitle.text = said
 
 

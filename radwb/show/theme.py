@@ -1,4 +1,6 @@
-"""One clean look for all figures: readable on a slide, and safe for colour-blind readers."""
+"""One clean look for all figures: readable on a slide, safe for colour-blind readers, and never markup of others."""
+
+import html
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -26,6 +28,41 @@ pio.templates["radwb"] = go.layout.Template(
     )
 )
 
+LONGEST = 500  # letters of one value; a header may hold megabytes
+# plotly reads "$" as LaTeX and "%{" as a place in a hover text, and knows no &quot;
+READ_BY_PLOTLY = {"$": "&#36;", "%{": "%&#123;", "&quot;": "&#34;"}
+
+
+def plain(value, longest: int = LONGEST) -> str:
+    """Words of a file, table, model or user as HTML and plotly show them: as letters, never as markup.
+
+    >>> plain("<img src=x onerror=...>")
+    '&lt;img src=x onerror=...&gt;'
+
+    Everything that radwb didn't write itself goes through here on its way into a
+    widget, a figure or a page; plotly reads <b>, <a href>, <span style> as HTML does.
+
+    Args:
+        value: anything; its `str` is taken.
+        longest: letters that are kept; what is cut off is shown by " ...".
+    Returns:
+        text for HTML, an attribute in quotes, or any text of a plotly figure.
+    """
+    text = str(value)
+    if len(text) > longest:
+        text = text[:longest] + " ..."
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = html.escape(text)
+    for letters, entity in READ_BY_PLOTLY.items():
+        text = text.replace(letters, entity)
+    return text
+
+
+def broken(text) -> str:
+    """As `plain`, of a text whose lines "<br>" or a line feed parts: a title, a caption or a label."""
+    parts = str(text).replace("\n", "<br>").split("<br>")
+    return "<br>".join(plain(part) for part in parts)
+
 
 def finish(
     figure: go.Figure, *, title: str, caption: str = "", width: int = 720, height: int = 420, legend: bool = True
@@ -33,6 +70,7 @@ def finish(
     """Give a figure the common look, its title, and its caption below the title (where no axis can run into it).
 
     Args:
+        title, caption: ready for plotly: what others wrote has been through `plain` or `broken`.
         legend: whether the legend stands between caption and axes; further rows of it make the figure taller.
     """
     more = 20 * (legend_rows(figure, width - 88) - 1) if legend else 0
@@ -48,6 +86,7 @@ def finish(
 
 def legend_rows(figure: go.Figure, room: int) -> int:
     """How many rows a legend takes in `room` px; plotly gives each entry the width of the longest."""
-    names = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    traces = [t for t in figure.data if t.name and t.showlegend is not False]
+    names = [html.unescape(trace.name) for trace in traces]
     entry = 45 + 8 * max(map(len, names), default=0)  # px: the mark, and a letter of 15 px type
     return max(1, -(-len(names) // max(1, room // entry)))

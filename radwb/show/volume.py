@@ -6,7 +6,6 @@ start, and where the browser can't reach them the next cell of the notebook wait
 """
 
 import base64
-import html
 import importlib.util
 import io
 import json
@@ -20,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from radwb.data.scan import Volume
 from radwb.data.volumes import nifti_bytes, robust_window
 from radwb.show.images import badge_lines, blend, extent, plane_name, planes
-from radwb.show.theme import FAINT, FONT, INK
+from radwb.show.theme import FAINT, FONT, INK, LONGEST, broken, plain
 
 VIEWERS = ("itkwidgets", "ipyniivue", "plotly", "still")  # from the heaviest to the one that needs nothing
 BY_NAME = "only asked for by name, since it needs a network and stops the notebook without"
@@ -103,9 +102,9 @@ def volume(
     plain = [str(getattr(map, "badge", None) or "sanity: not checked")] if badges else []
     view = VolumeView(name, why, _still(look, [*lines, *plain]), scan=(volume, small, steps))
     if name != "still" and importlib.util.find_spec("plotly"):
-        view.figure = _figure(look, [*lines, *badges])
+        view.figure = _figure(look, lines, badges)
     if name == "ipyniivue":
-        view.widget = _niivue(look, height, [*lines, *badges], why)
+        view.widget = _niivue(look, height, lines, badges, why)
     elif name == "itkwidgets":
         view.widget = _itk(look)
     return view
@@ -182,7 +181,9 @@ def _thin(volume, steps):
     voxels = np.asarray(volume.voxels[tuple(slice(None, None, step) for step in steps)])
     whole = np.abs(voxels).max() < 2**15 and np.array_equal(voxels, np.rint(voxels))
     affine = volume.affine @ np.diag([*steps, 1.0])
-    return Volume(voxels.astype(np.int16 if whole else np.float32), affine, volume.modality, volume.source)
+    about = dict(inverted=volume.inverted, padding=volume.padding)
+    kind = np.int16 if whole else np.float32
+    return Volume(voxels.astype(kind), affine, volume.modality, volume.source, **about)
 
 
 def _level(map, volume, small, steps):
@@ -204,6 +205,7 @@ def _notes(volume, map, window, steps):
     spacing = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
     words = [volume.modality or "volume", "window {:.4g} to {:.4g}".format(*window), f"voxels {spacing} mm"]
     words[1] += " HU" if volume.modality == "CT" else ""
+    words[1] += ", low values bright (MONOCHROME1)" if volume.inverted else ""
     words[2] += "" if max(steps) == 1 else f", shown at every {' x '.join(str(n) for n in steps)}"
     lines = ["; ".join(words)]
     if map is not None:
@@ -231,7 +233,7 @@ def _still(look, lines, tall=300):
         page.paste(picture, (x, 32))
         x += picture.width + 12
     for n, line in enumerate(lines):
-        draw.text((12, tall + 38 + 22 * n), line, FAINT if n else INK, font)
+        draw.text((12, tall + 38 + 22 * n), line[:LONGEST], FAINT if n else INK, font)
     return _bytes(page, "PNG", optimize=True)
 
 
@@ -241,14 +243,15 @@ def _bytes(image, kind, **options):
     return out.getvalue()
 
 
-def _figure(look, lines):
+def _figure(look, lines, badges):
     """Three planes, each with a slider over its slices; the pictures lie in the figure, so that it works offline."""
     figure = planes(look.small, window_hu=look.window, at=tuple(look.at), title=lines[0], width=1000)
-    caption = "<br>".join([*lines[1:], "axes in mm; the slider below a plane moves its slice"])
+    notes = [plain(line) for line in lines[1:]]
+    caption = "<br>".join([*notes, *badges, "axes in mm; the slider below a plane moves its slice"])
     extra = 18 * caption.count("<br>")
     figure.update_layout(
         sliders=[_slider(look, figure, n, axis) for n, axis in enumerate(look.axes())],
-        title_text=lines[0], title_subtitle_text=caption, height=figure.layout.height + extra + 70,
+        title_text=broken(lines[0]), title_subtitle_text=caption, height=figure.layout.height + extra + 70,
         margin=dict(t=figure.layout.margin.t + extra, b=figure.layout.margin.b + 70),
     )  # fmt: skip
     for note, axis in zip(figure.layout.annotations, look.axes(), strict=True):
@@ -273,7 +276,7 @@ def _slider(look, figure, n, axis):
     )  # fmt: skip
 
 
-def _niivue(look, height, lines, why):
+def _niivue(look, height, lines, badges, why):
     """ipyniivue's widget below a caption: all of it lives in the notebook, so it comes back after saving."""
     import ipywidgets
     from ipyniivue import DragMode, MultiplanarType, NiiVue, ShowRender
@@ -287,12 +290,16 @@ def _niivue(look, height, lines, why):
         drag_mode=DragMode.WINDOWING, drag_and_drop_enabled=False, is_colorbar=look.level is not None,
     )  # fmt: skip
     low, high = map(float, look.window)
-    scan = nifti_bytes(look.small.voxels, look.small.affine)
+    voxels = look.small.voxels
+    if look.small.inverted:  # the viewer shows high values bright
+        voxels, low, high = -voxels, -high, -low
+    scan = nifti_bytes(voxels, look.small.affine)
     layers = [Layer(name="scan.nii.gz", data=scan, cal_min=low, cal_max=high, colorbar_visible=False)]
     niivue.load_volumes(layers + ([] if look.level is None else [_layer(look.level, look.alpha)]))
     niivue.scene.crosshair_pos = _ras_fraction(look.small, look.at)
-    head = f"<b style='font-size:17px;color:{INK}'>{html.escape(lines[0])}</b><br>" if lines[0] else ""
-    text = "<br>".join([*lines[1:], f"{HOW} {html.escape(why)}."])
+    head = f"<b style='font-size:17px;color:{INK}'>{broken(lines[0])}</b><br>" if lines[0] else ""
+    notes = [plain(line) for line in lines[1:]]
+    text = "<br>".join([*notes, *badges, f"{HOW} {plain(why)}."])
     style = f"font:14px/1.4 {FONT.replace(chr(39), '')};color:{FAINT};margin:4px 0"
     return ipywidgets.VBox([ipywidgets.HTML(f"<div style='{style}'>{head}{text}</div>"), niivue])
 
@@ -312,8 +319,8 @@ def _ras_fraction(volume, at):
     """Where a voxel lies from left to right, back to front, feet to head of the patient, each from 0 to 1."""
     place = [0.5] * 3
     for axis, (i, n) in enumerate(zip(at, volume.shape, strict=True)):
-        world, along = int(np.abs(volume.affine[:3, axis]).argmax()), (i + 0.5) / n
-        grows_in_ras = (volume.affine[world, axis] > 0) == (world == 2)  # L and P grow in LPS
+        (world, sign), along = volume.world[axis], (i + 0.5) / n
+        grows_in_ras = (sign > 0) == (world == 2)  # L and P grow in LPS
         place[world] = along if grows_in_ras else 1 - along
     return place
 

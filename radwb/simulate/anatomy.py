@@ -20,7 +20,9 @@ SLAB_MM = 7.0  # thickness of a slab along the rays: within one, rays at the fil
 GRID_MM = 2.2  # isotropic grid of regions and landmarks
 ENDS_MM = 36.0  # a film shows more neck and belly than the CT holds: both ends go on as their mirror image
 LOBES = {10: "left upper lobe", 11: "left lower lobe", 12: "right upper lobe", 13: "right middle lobe",
-         14: "right lower lobe"}  # TotalSegmentator's first release; structures.csv of the CT names them
+         14: "right lower lobe"}  # TotalSegmentator 2; structures.csv of the CT names them
+LOBES_V1 = range(13, 18)  # of TotalSegmentator 1
+AIR_HU = -400  # a lung is below it, also a dense one; pancreas, adrenal glands and oesophagus are not
 RIGHT, LEFT = (12, 13, 14), (10, 11)
 HEART, TRACHEA, AORTA, CAVA = 51, 16, 52, 62
 BONES = (*range(25, 51), *range(69, 79), *range(92, 117))  # vertebrae, limb girdles, ribs, sternum
@@ -107,7 +109,7 @@ def _to_grid(array, shape):
     return F.interpolate(x[None], size=tuple(shape), mode="trilinear", align_corners=False)[0, 0].numpy()
 
 
-def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab_mm=SLAB_MM):
+def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab_mm=SLAB_MM, version=None):
     """Build an `Anatomy` from a CT and its organ mask.
 
     >>> anatomy = rw.simulate.from_arrays(hu, labels, (0.7, 0.7, 2.5))
@@ -115,20 +117,22 @@ def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab
 
     Args:
         hu: (X, Y, Z) Hounsfield units, axes to the patient's left, anterior, superior.
-        labels: (X, Y, Z) integer organ mask with TotalSegmentator's (first release) numbers: lobes 10 to 14 and the
+        labels: (X, Y, Z) integer organ mask with the numbers of TotalSegmentator 2: lobes 10 to 14 and the
             heart 51 are needed; trachea 16, aorta 52, superior vena cava 62 and bones sharpen the landmarks.
         voxel_mm: three voxel sides in mm.
         spacing_mm: the pixel wanted across the rays.
         axis: 1 for PA and AP, 0 for lateral films.
         slab_mm: thickness of a slab along the rays.
+        version: 2 takes the mask's numbers as said; None looks whether the lobes' voxels hold air in the CT.
     Raises:
-        ValueError: shapes differ, or lobes or heart are missing.
+        ValueError: shapes differ, lobes or heart are missing, or the numbers aren't those of TotalSegmentator 2.
     """
     if hu.shape != labels.shape:
         raise ValueError(f"expected a mask of the CT's shape {hu.shape}, got {labels.shape}. Try: resample the mask")
     missing = [name for i, name in {**LOBES, HEART: "heart"}.items() if not (labels == i).any()]
     if missing:
         raise ValueError(f"expected lung lobes and heart in the mask, got none of: {', '.join(missing)}")
+    check_version(hu, labels, version)
     body = body_mask(hu, voxel_mm)
     front, back = np.flatnonzero(body.any((0, 2)))[[0, -1]]
     hu, labels, body = (a[:, front : back + 1] for a in (hu, labels, body))
@@ -153,6 +157,37 @@ def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab
     height = {side: np.flatnonzero(np.isin(lobes, ids).any((1, 2))) for side, ids in (("right", RIGHT), ("left", LEFT))}
     ranges = {side: (float(z[0] * voxel - half[2]), float((z[-1] + 1) * voxel - half[2])) for side, z in height.items()}
     return Anatomy(slabs, axis, half, lobes, _landmarks(labels, lobes, half, centre, ranges), ranges)
+
+
+def check_version(hu, labels, version=None):
+    """Raise unless a mask's numbers are those of TotalSegmentator 2, in which a lung lobe is full of air.
+
+    In TotalSegmentator 1 the lobes are 13 to 17, and 10 to 12 are the pancreas and the adrenal glands.
+
+    Args:
+        hu, labels: (X, Y, Z) Hounsfield units and organ mask.
+        version: 2 says that the numbers are known to be those; None looks at the CT.
+    """
+    if version not in (None, 1, 2):
+        raise ValueError(f"expected version 1 or 2 of TotalSegmentator, or None, got {version!r}")
+    full = {i: _is_air(hu, labels, i) for i in range(min(LOBES), max(LOBES_V1) + 1)}
+    if version == 1 or (version is None and not all(full[i] for i in LOBES) and all(full[i] for i in LOBES_V1)):
+        raise ValueError(
+            "expected a mask with the numbers of TotalSegmentator 2 (lobes 10 to 14, heart 51), got those of "
+            "TotalSegmentator 1 (lobes 13 to 17, pancreas 10). Try: renumber it, or segment with version 2"
+        )
+    if version is None and not all(full[i] for i in LOBES):
+        solid = ", ".join(f"{i} ({LOBES[i]})" for i in LOBES if not full[i])
+        raise ValueError(
+            f"expected air in the lung lobes of a TotalSegmentator 2 mask, got none in {solid}: which version's "
+            "numbers they are can't be told. Try version=2 if they are known to be those of version 2"
+        )
+
+
+def _is_air(hu, labels, number):
+    """Whether most voxels of an organ hold air."""
+    inside = hu[labels == number]
+    return inside.size > 0 and float(np.median(inside)) < AIR_HU
 
 
 def _regions(labels, half):
@@ -223,12 +258,13 @@ def default_anatomy(spacing_mm=FIELD_MM / 160, axis=1, slab_mm=SLAB_MM, *, as_sc
         spacing_mm, axis, slab_mm: as in `from_arrays`; the slabs are kept in the cache under `VERSION`.
     """
     from radwb.data import cache_folder, fetch
+    from radwb.data.private import private_folder
 
     whose = "scanned" if as_scanned else "healthy"
     kept = cache_folder() / "anatomy" / f"lidc-ct-{whose}-{axis}-{spacing_mm:.3f}-{slab_mm:g}mm-v{VERSION}.npz"
     if not kept.exists():
         anatomy = _read_anatomy(fetch("lidc-ct"), spacing_mm, axis, slab_mm, as_scanned)
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(kept.parent)
         temporary = kept.with_name(f"{kept.stem}.{os.getpid()}-{get_ident()}.part.npz")
         np.savez(temporary, slabs=anatomy.slabs.numpy(), half=anatomy.half_mm, lobes=anatomy.lobes,
                  text=json.dumps([anatomy.marks, anatomy.lung_range]))  # fmt: skip

@@ -17,6 +17,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.data import cache_folder, write_png
+from radwb.data.private import private_folder
 from radwb.findings import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
@@ -30,7 +31,7 @@ from radwb.simulate.project import sample
 from radwb.simulate.realism import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
-VERSION = 3  # raise it with any change of a film or a word: cohorts are kept by it
+VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
 COPIES = ("duplicate", "near duplicate")
 
 
@@ -226,7 +227,7 @@ def _simulate(folder, n, seed, size, visibility, workers, anatomy, dials):
     """Fill `folder` beside its final place and move it there, so that a killed run leaves no half cohort."""
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    private_folder(temporary)
     make = partial(_make_patient, seed=seed, size=size, visibility=visibility, dials=dials, anatomy=anatomy,
                    keep=lambda name, scan: write_png(scan, temporary / f"{name}.png"))  # fmt: skip
     rows, patients = [], _patients(make, workers)

@@ -61,8 +61,16 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
     pixels = display.stamp(display.develop(signal, how), how, borders=borders, marker=marker)
     seen = display.stamp(np.ones_like(pixels), how, borders=borders, marker=False) > 0.99
     masks = {name: (layer > 0.5) & seen for name, layer in zip(truth, layers[1:], strict=True)}
-    return Scan(pixels, spacing_mm=(spacing, spacing), view=rays.view, modality="DX", source="radwb simulator",
-                truth=with_parent_masks(masks))  # fmt: skip
+    facing = ("P", "F") if rays.view == "LATERAL" else ("L", "F")
+    return Scan(
+        pixels,
+        spacing_mm=(spacing, spacing),
+        view=rays.view,
+        modality="DX",
+        source="radwb simulator",
+        truth=with_parent_masks(masks),
+        orientation=facing,
+    )
 
 
 def render_ct(findings=(), *, body=None, spacing_mm=(2.5, 1.5, 1.5), seed=0, anatomy=None) -> Volume:

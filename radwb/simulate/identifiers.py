@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from string import Formatter
@@ -12,7 +13,6 @@ from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset
 from tqdm.auto import tqdm
 
-from radwb.data.scan import Scan
 from radwb.data.shards import sample_keys
 from radwb.data.table import check_table, scan_of
 from radwb.simulate.files import dx_data_set, number_of, save
@@ -84,7 +84,7 @@ def plant_identifiers(table: pd.DataFrame, out: str | os.PathLike, *, share: flo
             rng = np.random.default_rng(number_of(seed, name))
             burned = ("not", "told", "denied")[(n + seed) % 3]
             pixels, boxes = (scan.pixels, []) if burned == "not" else _burn(scan.pixels, who, rng)
-            scan = Scan(pixels, scan.spacing_mm, scan.view, scan.modality, scan.source, scan.truth)
+            scan = replace(scan, pixels=pixels)
             row["report"], found = _weave(row.get("report"), who, rng)
             row["age_years"] = int(who["age"])
         ds = dx_data_set(scan, row, name, seed)

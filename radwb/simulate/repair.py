@@ -47,7 +47,7 @@ def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
 
     Args:
         hu: (X, Y, Z) Hounsfield units, axes to the patient's left, anterior, superior.
-        labels: (X, Y, Z) organ mask with TotalSegmentator's (first release) numbers.
+        labels: (X, Y, Z) organ mask with the numbers of TotalSegmentator 2.
         voxel_mm: three voxel sides in mm.
         lesions: what is replaced, one `Lesion` after another.
     Returns:

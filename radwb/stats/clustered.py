@@ -16,7 +16,7 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
     Args:
         y: (N,) labels; anything but 1 and 0 (uncertain -1, NaN) is dropped.
         s: (N,) scores, higher = more likely.
-        patients: (N,) patient of each row.
+        patients: (N,) patient of each row; where one is missing there is no interval, and note says so.
         level: of the interval.
     Returns:
         auroc, low, high (NaN where there are too few patients), n and positives (labelled images),
@@ -32,8 +32,8 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
         "high": high,
         "n": int(pull.images_of.sum()),
         "positives": pull.cases,
-        "positive_patients": int((pull.cases_of > 0).sum()),
-        "patients": int((pull.images_of > 0).sum()),
+        "positive_patients": pull.positive_patients,
+        "patients": pull.patients,
         "dropped": len(np.asarray(y)) - int(pull.images_of.sum()),
         "note": note,
     }
@@ -54,23 +54,31 @@ def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) 
         findings (in the mean) and the keys of `clustered_auroc`; note says what was left out and why.
     """
     pulls = {k: Pull.of(truth[k], values[k], patients) for k in values}
-    left_out = {k: pull.missing() for k, pull in pulls.items() if pull.missing()}
+    left_out = {
+        k: pull.missing()
+        for k, pull in pulls.items()
+        if pull.missing() and pull.missing() != pull.unnamed
+    }
     kept = [pull for k, pull in pulls.items() if k not in left_out]
+    unnamed = [pull.unnamed for pull in kept if pull.unnamed]
     dropped = sum(len(values) - pull.images_of.sum() for pull in pulls.values())
     row = {"findings": len(kept), "auroc": np.nan, "low": np.nan, "high": np.nan}
     row |= {"n": len(values), "positives": 0, "positive_patients": 0, "patients": 0}
-    row |= {"dropped": int(dropped), "note": without(left_out)}
+    note = "; ".join(part for part in (*unnamed[:1], without(left_out)) if part)
+    row |= {"dropped": int(dropped), "note": note}
     if not kept:
         return row
     aurocs = [pull.auroc for pull in kept]
     more = np.var(aurocs, ddof=1) / len(kept) if sampled and len(kept) > 1 else 0.0
     row["auroc"] = float(np.mean(aurocs))
-    row["low"], row["high"] = interval(kept, level, more)
+    if not unnamed:
+        row["low"], row["high"] = interval(kept, level, more)
     cases_of = np.sum([pull.cases_of for pull in kept], axis=0)
     images_of = np.sum([pull.images_of for pull in kept], axis=0)
+    known = slice(kept[0].named)
     row["positives"] = int(cases_of.sum())
-    row["positive_patients"] = int((cases_of > 0).sum())
-    row["patients"] = int((images_of > 0).sum())
+    row["positive_patients"] = int((cases_of[known] > 0).sum())
+    row["patients"] = int((images_of[known] > 0).sum())
     return row
 
 

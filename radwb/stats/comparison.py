@@ -8,7 +8,8 @@ import pandas as pd
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
-from radwb.stats.pull import NO_INTERVAL, Pull, without
+from radwb.identifiers import numbered
+from radwb.stats.pull import NO_INTERVAL, Pull, without, without_patient
 from radwb.stats.resample import half_means, typical, unequal
 
 
@@ -100,7 +101,7 @@ def compare(
 
     Args:
         a, b: (N,) values of the same rows; b may be one number.
-        patients: (N,) patient of each row.
+        patients: (N,) patient of each row; where one is missing there is no interval, and note says so.
         names: of a and b, as the sentence shall have them.
         what: is compared.
         family: number of comparisons made; the interval is at 1 - 0.05 / family.
@@ -110,11 +111,15 @@ def compare(
         ValueError: the rows don't pair, or a value is missing.
     """
     gap = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)  # (N,)
-    _, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+    row, named = numbered(patients)
     if gap.shape != row.shape or np.isnan(gap).any():
         raise ValueError(
             f"expected one number of each for {len(row)} rows, got {gap.shape} with {int(np.isnan(gap).sum())} missing"
         )
+    names = tuple(names)
+    if note := without_patient(int((row < 0).sum()), len(row)):
+        nothing = (np.nan, np.nan, np.nan)
+        return Comparison(names, what, float(gap.mean()), *nothing, named, family=family, note=note)
     images = np.bincount(row)  # (P,)
     draws = max(n_boot, 400 * family)
     mean = float(gap.mean())
@@ -125,9 +130,7 @@ def compare(
         low = high = np.nan
     note = f"{NO_INTERVAL}too few" if np.isnan(low) else ""
     n = len(images)
-    return Comparison(
-        tuple(names), what, mean, low, high, p, n, "patients", family, note
-    )
+    return Comparison(names, what, mean, low, high, p, n, "patients", family, note)
 
 
 def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Comparison:
@@ -155,7 +158,7 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
     gaps = [ours[k].auroc - theirs[k].auroc for k in kept or y]
     gap = float(np.mean(gaps))
     seen = np.sum([ours[k].images_of for k in kept or y], axis=0) > 0
-    n = int(seen.sum())
+    n = int(seen[: next(iter(ours.values())).named].sum())
     common = (tuple(names), what, gap)
     if not kept:
         why = without(left_out) if len(left_out) > 1 else left_out[list(y)[0]]

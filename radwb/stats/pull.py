@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from radwb.identifiers import numbered
 from radwb.stats.resample import labelled
 
 MIN_POSITIVE_PATIENTS = 5  # benchmarks/coverage.py: the interval covers from here on
@@ -24,10 +25,12 @@ class Pull:
 
     Attributes:
         auroc: NaN with one class only.
-        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image.
+        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image. Images whose
+            patient isn't known come last, all in one place.
         cases_of, controls_of: (P,) images of each patient.
         alike: correlation of a patient's scores within a class, 0 to 1.
         alike_across: the same between a patient's cases and controls, taken to be lower the less is known of it.
+        named: how many of the P are patients; P, or P - 1 where there are images of nobody knows whom.
     """
 
     auroc: float
@@ -36,27 +39,48 @@ class Pull:
     controls_of: np.ndarray
     alike: float = 1.0
     alike_across: float = 0.0
+    named: int | None = None
 
     @classmethod
     def of(cls, y, s, patients) -> "Pull":
-        names, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
+        row, named = numbered(patients)
+        places = named + bool((row < 0).any())
+        row = np.where(row < 0, named, row)
         y, s, keep = labelled(y, s)
         row = row[keep]
-        cases_of = np.bincount(row[y], minlength=len(names))
-        controls_of = np.bincount(row[~y], minlength=len(names))
+        cases_of = np.bincount(row[y], minlength=places)
+        controls_of = np.bincount(row[~y], minlength=places)
         if y.all() or not y.any():
-            nothing = np.full(len(names), np.nan)
-            return cls(np.nan, nothing, cases_of, controls_of)
+            nothing = np.full(places, np.nan)
+            return cls(np.nan, nothing, cases_of, controls_of, named=named)
         of_cases, of_controls = placements(y, s)
         auroc = float(of_cases.mean())
-        pulls = summed(of_cases - auroc, row[y], len(names))
-        pulls = pulls + summed(of_controls - auroc, row[~y], len(names))
-        return cls(auroc, pulls, cases_of, controls_of, *likeness(y, s, row))
+        pulls = summed(of_cases - auroc, row[y], places)
+        pulls = pulls + summed(of_controls - auroc, row[~y], places)
+        alike = likeness(y, s, row)
+        return cls(auroc, pulls, cases_of, controls_of, *alike, named=named)
 
     @property
     def images_of(self) -> np.ndarray:
         """(P,) labelled images of each patient."""
         return self.cases_of + self.controls_of
+
+    @property
+    def patients(self) -> int:
+        """Patients with a labelled image, as far as they are known."""
+        return int((self.images_of[: self.named] > 0).sum())
+
+    @property
+    def positive_patients(self) -> int:
+        """Patients with a case, as far as they are known."""
+        return int((self.cases_of[: self.named] > 0).sum())
+
+    @property
+    def unnamed(self) -> str:
+        """How many labelled images have no patient, in words; "" where all have one."""
+        if self.named is None:
+            return ""
+        return without_patient(int(self.images_of[self.named :].sum()), self.cases + self.controls)
 
     @property
     def cases(self) -> int:
@@ -74,7 +98,9 @@ class Pull:
         if not self.cases or not self.controls:
             absent = "control" if self.cases else "case"
             return f"no {absent} among {n} labelled images"
-        with_case = int((self.cases_of > 0).sum())
+        if self.unnamed:
+            return self.unnamed
+        with_case = self.positive_patients
         with_control = int((self.controls_of > 0).sum())
         if with_case < MIN_POSITIVE_PATIENTS:
             return f"{NO_INTERVAL}cases in {counted(with_case)}"
@@ -113,6 +139,13 @@ class Pull:
         return max(
             1 - 2 * self.alike_across * together / (1 / cases + 1 / controls), 0.1
         )
+
+
+def without_patient(images: int, of: int) -> str:
+    """Why there is no interval by patient; "" where every image has one."""
+    if not images:
+        return ""
+    return f"{NO_INTERVAL}{images} of {of} images without a patient_id"
 
 
 def counted(patients: int) -> str:

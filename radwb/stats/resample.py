@@ -1,7 +1,11 @@
 """AUROC, resamples of whole patients, and intervals of shares, means and ratios."""
 
+import warnings
+
 import numpy as np
 from scipy.stats import binomtest, rankdata
+
+from radwb.identifiers import numbered
 
 CHUNK = 32  # resamples at a time: the working set stays in cache
 
@@ -34,10 +38,18 @@ def resample_patients(patients, *, n_boot=1000, seed=0):
     Args:
         patients: (N,) patient of each row.
     Returns:
-        row (N,) the patient's number of each row, counts (P, n_boot) how often each patient was drawn.
+        row (N,) the patient's number of each row, counts (P, n_boot) how often each patient was drawn. Where a
+        patient isn't known, nobody knows whom to draw: counts are NaN, and with them all intervals; a warning says so.
     """
-    _, row = np.unique(np.asarray(patients).astype(str), return_inverse=True)
-    n = int(row.max()) + 1 if len(row) else 0
+    row, n = numbered(patients)
+    unknown = int((row < 0).sum())
+    if unknown:
+        warnings.warn(
+            f"no interval: {unknown} of {len(row)} rows without a patient_id. "
+            "Try rw.curate.one_patient_per_image(table) if no patient has two films.",
+            stacklevel=2,
+        )
+        return np.where(row < 0, n, row), np.full((n + 1, n_boot), np.nan, np.float32)
     draws = (
         np.random.default_rng(seed).integers(n, size=(n_boot, n))
         if n
@@ -201,21 +213,25 @@ def ratio(over, under, patients, *, n_boot=2000, seed=0) -> dict:
             f"expected values from 0 up and a mean above 0 to divide by, got {wrong} rows negative or missing and a "
             f"mean of {under.mean():.3g}. Try a difference: rw.stats.compare"
         )
-    _, row, images = np.unique(
-        np.asarray(patients).astype(str), return_inverse=True, return_counts=True
-    )
+    row, named = numbered(patients)
+    unknown = int((row < 0).sum())
+    row = np.where(row < 0, named, row)
+    images = np.bincount(row, minlength=named)
     parts = np.bincount(row, over), np.bincount(row, under)
     ratios = half_means(*parts, draws=n_boot, seed=seed)
     whole = over.sum() / under.sum()
     if whole > 0:  # spread on the log scale: stays above 0
         ratios = whole * (ratios / whole) ** unequal(images)
     low, high, _ = typical(ratios, 0.05)
-    few = not np.isfinite([low, high]).all()
+    few = unknown > 0 or not np.isfinite([low, high]).all()
+    note = f"no interval: {unknown} of {len(row)} images without a patient_id"
+    if not unknown:
+        note = f"no interval: {named} patients" if few else ""
     return {
         "ratio": float(whole),
         "low": np.nan if few else low,
         "high": np.nan if few else high,
         "n": len(over),
-        "patients": len(images),
-        "note": f"no interval: {len(images)} patients" if few else "",
+        "patients": named,
+        "note": note,
     }

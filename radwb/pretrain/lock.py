@@ -1,0 +1,111 @@
+"""One run a folder at a time: OUT.lock names the process that trains into OUT."""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+CLOCK_S = (
+    60.0  # a process that began so much later than the lock's has its number by chance
+)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep a run's folder for this process; the lock of a dead one on this machine is taken over, and said.
+
+    The file lies beside the folder, since the folder may move to OUT.previous-N.
+    Of a run on many devices the first process holds it, for all.
+
+    Raises:
+        ValueError: another process trains into the folder, or may do so.
+    """
+    path = out.with_name(out.name + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    me = _this_process()
+    if not _written(path, me):
+        _take_over(path, out)
+        if not _written(path, me):
+            raise _in_use(path, out, "another process, which was quicker")
+    try:
+        yield
+    finally:
+        if _holder(path) == me:
+            path.unlink(missing_ok=True)
+
+
+def _this_process() -> dict:
+    began = psutil.Process().create_time()
+    return {"pid": os.getpid(), "host": socket.gethostname(), "began": began}
+
+
+def _written(path: Path, holder: dict) -> bool:
+    """Whether the lock is now ours; only one process can make a file that isn't there."""
+    try:
+        file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except FileExistsError:
+        return False
+    with os.fdopen(file, "w") as text:
+        json.dump(holder, text)
+    return True
+
+
+def _holder(path: Path) -> dict | None:
+    """Who holds a lock; None where the file doesn't say."""
+    try:
+        holder = json.loads(path.read_text())
+        pid, host, began = (
+            int(holder["pid"]),
+            str(holder["host"]),
+            float(holder["began"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return {"pid": pid, "host": host, "began": began}
+
+
+def _take_over(path: Path, out: Path) -> None:
+    """Remove the lock of a process that has ended; raise where it lives, or where that can't be known."""
+    holder = _holder(path)
+    if holder is None and not path.exists():
+        return
+    if holder is None:
+        raise _in_use(
+            path, out, "a process that can't be known, since its lock is damaged"
+        )
+    who = f"process {holder['pid']} on {holder['host']}"
+    if holder["host"] != socket.gethostname():
+        raise _in_use(path, out, f"{who}, another machine than this")
+    if _lives(holder):
+        raise _in_use(path, out, who)
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:
+        return  # another process took it over
+    if _holder(aside) != holder:  # it was quicker, and this is its lock
+        aside.rename(path)
+        raise _in_use(path, out, "another process, which was quicker")
+    aside.unlink()
+    print(f"{out}: {who} has ended without freeing this folder; its lock is taken over")
+
+
+def _lives(holder: dict) -> bool:
+    try:
+        began = psutil.Process(holder["pid"]).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True  # it's there, and says no more
+    return began < holder["began"] + CLOCK_S
+
+
+def _in_use(path: Path, out: Path, who: str) -> ValueError:
+    return ValueError(
+        f"expected a folder that no other fit writes to, got {out}, in use by {who}. "
+        f"Try another out=, or wait; if that process has ended, delete {path.name}."
+    )
