@@ -41,8 +41,18 @@ def off(model, levels, transform, *, channels=3):
     return float(((got - want) * std).abs().max()) / LEVEL
 
 
-TIMM = ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050", "vit_base_patch16_siglip_224",
-        "tf_efficientnet_b0", "efficientnet_lite0", "convnext_atto", "inception_v3", "levit_128s", "resnetv2_50x1_bit"]  # fmt: skip
+TIMM = [
+    "resnet18",
+    "vit_tiny_patch16_224",
+    "mobilenetv3_small_050",
+    "vit_base_patch16_siglip_224",
+    "tf_efficientnet_b0",
+    "efficientnet_lite0",
+    "convnext_atto",
+    "inception_v3",
+    "levit_128s",
+    "resnetv2_50x1_bit",
+]
 
 
 @pytest.mark.parametrize("arch", TIMM)

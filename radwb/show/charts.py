@@ -90,7 +90,8 @@ def forest(
     if line is not None:
         figure.add_vline(line, line=dict(color=FAINT, dash="dash", width=1.5))
         ends.append(line)
-    caption = behind(series) if caption is None else caption
+    if caption is None:
+        caption = "<br>".join(textwrap.wrap(behind(series), width // 8))  # 8 px, a letter
     height = 150 + 26 * bool(title) + len(names) * max(44, 26 * len(series))
     finish(figure, title=broken(title), caption=broken(caption), width=width, height=height)
     shown = [plain(name) for name in names]

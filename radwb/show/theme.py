@@ -28,6 +28,7 @@ pio.templates["radwb"] = go.layout.Template(
     )
 )
 
+LEGEND_ABOVE = 6  # px between axes and legend
 LONGEST = 500  # letters of one value; a header may hold megabytes
 # plotly reads "$" as LaTeX and "%{" as a place in a hover text, and knows no &quot;
 READ_BY_PLOTLY = {"$": "&#36;", "%{": "%&#123;", "&quot;": "&#34;"}
@@ -80,7 +81,12 @@ def finish(
     head = dict(text=title or caption, subtitle=dict(text=caption if title else "", font=caption_font))
     if not title:
         head["font"] = caption_font
-    figure.update_layout(template="radwb", width=width, height=height, margin=dict(l=64, r=24, t=54 + room, b=58))
+    top, bottom = 54 + room, 58
+    margin = dict(l=64, r=24, t=top, b=bottom)
+    figure.update_layout(template="radwb", width=width, height=height, margin=margin)
+    if legend:  # its place is a share of the axes' height: in a tall figure 2 % lie in the caption
+        share = LEGEND_ABOVE / max(1, height - top - bottom)
+        figure.update_layout(legend_y=1 + share)
     return figure.update_layout(title=head | dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16)))
 
 
