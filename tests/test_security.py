@@ -242,7 +242,7 @@ def test_the_front_page_shows_a_hostile_tour_as_letters(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", "", '0" onclick="a()', "."]
+    "name", ["../../x", "/etc/x", "a/b", "a\\b", "..", "", '0" onclick="a()', "."]
 )
 def test_a_tour_writes_no_page_outside_of_its_gallery(tmp_path, name):
     with pytest.raises(ValueError, match="name of a notebook in tour.json"):

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
-from radwb.attend.place import layout
+from radwb.attend.place import Layout, layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
-from radwb.attend.windows import window_blocks, window_flow
+from radwb.attend.windows import channels_last, window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
@@ -267,6 +267,9 @@ def _map_module(net, x, layer):
 
 def _layout(net, x, module):
     """How a module's map lies over the input: a network may turn or flip its axes in `forward`. Found once."""
+    if type(net.net).__module__.startswith("monai."):  # its classes never turn a map
+        last = module in channels_last(net.net)
+        return Layout((1, 2, 3) if last else (2, 3, 4), (1, 1, 1))
     known = _layouts.setdefault(module, {})
     if x.shape in known:
         return known[x.shape]
