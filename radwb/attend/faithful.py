@@ -26,8 +26,8 @@ class Faithfulness:
 
     Attributes:
         table: index curve (deletion, insertion), of (map, random, gain); columns mean, low, high, n, patients, note. An
-            area is the mean score along the curve; the gain is how much better than random: a deletion that falls lower,
-            an insertion that rises higher.
+            area is the mean score along the curve; the gain is how much better than random: a deletion that falls
+            lower, an insertion that rises higher.
         curves: curve, of (map, random), share (of the pixels that the map marked first and that are gone, or are all
             that is left; the scan as it is has 0 and 1), mean, low, high, n, patients, note.
         gains: (scans, curves), one row a scan, for comparisons that pair them; of several maps (scans, map x curve).
