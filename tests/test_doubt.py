@@ -148,9 +148,10 @@ def test_maps_of_other_patients_are_the_reference_and_not_judged(clip):
     assert centre.table["similarity"]["reference"].item() == pytest.approx(1)
     assert centre.table["passed"]["reference"].isna().all()
     assert "reference" not in centre.badge.tests
-    twins = [SCANS[0], SCANS[0], SCANS[1], SCANS[1], SCANS[2], SCANS[2], SCANS[3], SCANS[3]]
-    edges = attend.sanity_check(clip, twins, method=KNOW_NOTHING["edges"], target=None, groups=[0, 0, 1, 1, 2, 2, 3, 3])
-    alone = attend.sanity_check(clip, SCANS[:4], method=KNOW_NOTHING["edges"], target=None)
+    twins = [scan for scan in SCANS[:5] for _ in range(2)]
+    patients = np.repeat(range(5), 2)
+    edges = attend.sanity_check(clip, twins, method=KNOW_NOTHING["edges"], target=None, groups=patients)
+    alone = attend.sanity_check(clip, SCANS[:5], method=KNOW_NOTHING["edges"], target=None)
     same = [t.table["similarity"]["reference"].item() for t in (edges, alone)]
     assert same[0] == pytest.approx(same[1])  # a patient's own other film is no reference
 
@@ -172,7 +173,7 @@ def test_a_classifier_is_asked_for_its_other_classes(vit):
         return attend.edge_map(scan)
 
     for target in ("B", 1):
-        found = attend.sanity_check(vit, SCANS[:4], method=listen, target=target)
+        found = attend.sanity_check(vit, SCANS[:5], method=listen, target=target)
         assert list(found.badge.tests) == ["random weights", "other finding"]
         assert set(asked) == {target, "a", "c"}
         asked.clear()
@@ -194,10 +195,10 @@ def test_a_nonsense_pair_answers_a_pair(clip):
         asked.add(target)
         return attend.edge_map(scan)
 
-    attend.sanity_check(clip, SCANS[:4], method=listen, target=TARGET, nonsense=["blue"], others=["air", ("x", "y")])
+    attend.sanity_check(clip, SCANS[:5], method=listen, target=TARGET, nonsense=["blue"], others=["air", ("x", "y")])
     assert asked == {TARGET, ("blue", "no blue"), ("air", "no air"), ("x", "y")}
     asked.clear()
-    attend.sanity_check(clip, SCANS[:4], method=listen, target="effusion", nonsense=["blue"], others=["air"])
+    attend.sanity_check(clip, SCANS[:5], method=listen, target="effusion", nonsense=["blue"], others=["air"])
     assert asked == {"effusion", "blue", "air"}
 
 
@@ -214,7 +215,7 @@ def test_the_badge_goes_on_maps_of_the_same_method_and_model_only(clip):
 
 
 def test_too_few_patients_give_no_verdict(clip):
-    with pytest.raises(ValueError, match="at least 4 patients, got 3"):
+    with pytest.raises(ValueError, match="at least 5 patients, got 3"):
         attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 0, 1, 1, 2, 2])
     with pytest.raises(ValueError, match="one group for each of 6 scans, got 2"):
         attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 1])
@@ -409,7 +410,7 @@ def test_a_volumes_map_is_doubted_like_a_films():
                         nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 2))  # fmt: skip
     net3d = attend.Net3d(net.eval(), (16, 16, 16), window_hu=(0, 1), axes=None)
     rng = np.random.default_rng(0)
-    volumes = [Volume(rng.random((16, 16, 16)).astype(np.float32), np.eye(4), "CT") for _ in range(4)]
+    volumes = [Volume(rng.random((16, 16, 16)).astype(np.float32), np.eye(4), "CT") for _ in range(5)]
     ask = lambda model, volume, target: attend.volume_map(model, volume, method="gradcam", target=target)  # noqa: E731
     found = attend.sanity_check(net3d, volumes, method=ask, target=1, others=[0])
     assert list(found.badge.tests) == ["random weights", "other finding"]
@@ -505,7 +506,7 @@ def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_l
     scans = [bright_box(seed) for seed in range(10)]
     model, box = box_model(), box_model().net.weight.detach().numpy()[0] * 120
     good = attend.faithfulness(model, scans, [box] * 10, target="box").table
-    assert (good.xs("gain", level="of")["low"] > 0.1).all()
+    assert (good.xs("gain", level="of")["low"] > 0.05).all()
     bad = attend.faithfulness(model, scans, [1 - box] * 10, target="box").table
     assert (bad.xs("gain", level="of")["high"] < -0.1).all()
     noise = [attend.random_map((32, 32), 1000 + i) for i in range(10)]
@@ -592,6 +593,7 @@ def test_stability_asks_the_named_method(clip):
     table = attend.stability(clip, SCANS[:4], method="rollout", groups=[0, 0, 1, 1])
     assert table["mean"].between(-1, 1).all()
     assert table["patients"].tolist() == [2, 2]
+    assert table["note"].tolist() == ["no interval: 2 patients"] * 2
 
 
 def test_agreement_is_a_square_of_rank_correlations():

@@ -159,17 +159,24 @@ def test_edit_is_the_mean_change_of_the_logit_with_an_interval_over_patients(tab
     assert edits.n.sum() == len(test)
 
 
-def test_an_edit_s_interval_draws_patients_not_images():
-    """Two patients of twenty films each that answer alike are two observations, however many films they have."""
-    patients = np.repeat(["a", "b"], 20)
-    test = pd.DataFrame({"patient_id": patients, "Edema": 1})
+def test_an_edit_s_interval_is_of_patients_not_images():
+    """Six patients of twenty films each that answer alike are six observations, however many films they have."""
+    test = pd.DataFrame({"patient_id": np.repeat(list("abcdef"), 20), "Edema": 1})
     test = pd.concat([test, test.assign(Edema=0)])
-    change = np.where(test["patient_id"] == "a", 0.0, 2.0)
-    edits = fail.edits(np.zeros(80), change, test, "Edema")
-    assert edits.low.tolist() == [0, 0]  # a quarter of the draws hold patient a alone
-    assert edits.high.tolist() == [2, 2]  # over images it would be 0.7 to 1.3
-    assert edits.patients.tolist() == [2, 2]
-    assert edits.n.tolist() == [40, 40]
+    change = np.where(test["patient_id"].isin(list("abc")), 0.0, 2.0)
+    edits = fail.edits(np.zeros(240), change, test, "Edema")
+    half = 2.5706 * np.sqrt(1 / 5)  # Student's quantile of 5, standard deviation 1 (over 6) of six patients
+    assert edits.low.tolist() == pytest.approx([1 - half] * 2, abs=1e-3)  # over images it would be 0.8 to 1.2
+    assert edits.high.tolist() == pytest.approx([1 + half] * 2, abs=1e-3)
+    assert edits.patients.tolist() == [6, 6]
+    assert edits.n.tolist() == [120, 120]
+
+
+def test_an_edit_on_films_of_two_patients_says_why_it_has_no_interval():
+    test = pd.DataFrame({"patient_id": list("aabb"), "Edema": 1})
+    edits = fail.edits(np.zeros(4), np.ones(4), test, "Edema").set_index("finding")
+    assert edits.note.to_dict() == {0: "no image", 1: "no interval: 2 patients"}
+    assert np.isnan(edits.low[1])
 
 
 def with_finding(noise):
@@ -334,12 +341,12 @@ def test_gaps_find_the_weak_site_and_no_other():
     y, site = rng.integers(0, 2, n), np.array(list("ABC") * 300)
     s = rng.normal(size=n) + np.where(site == "B", 0, 2) * y  # blind at B
     scores = probe.Scores(pd.DataFrame({"Edema": s}), pd.DataFrame({"Edema": y}), np.arange(n))
-    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, site, n_boot=400)}
+    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, site)}
     assert {name: gap.verdict for name, gap in gaps.items()} == {"A": "ahead", "B": "behind", "C": "ahead"}
     by_hand = probe.auroc(y[site == "B"], s[site == "B"]) - probe.auroc(y[site != "B"], s[site != "B"])
     assert gaps["B"].difference == pytest.approx(by_hand)
     assert gaps["B"].n == 300
-    alike = fail.group_gaps(scores, rng.permutation(site), n_boot=400)
+    alike = fail.group_gaps(scores, rng.permutation(site))
     assert {gap.verdict for gap in alike} == {"can't tell"}
 
 
@@ -349,7 +356,7 @@ def test_a_gap_between_severities_shares_the_controls_and_a_handful_gets_no_inte
     severity = np.array(["large"] * 30 + ["small"] * 27 + ["tiny"] * 3 + [""] * 90)
     s = rng.normal(size=150) + 3 * (severity == "large")
     scores = probe.Scores(pd.DataFrame({"Edema": s}), pd.DataFrame({"Edema": y}), np.arange(150))
-    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, severity, n_boot=400)}
+    gaps = {gap.names[0]: gap for gap in fail.group_gaps(scores, severity)}
     assert gaps["large"].verdict == "ahead"
     large = severity == "large"
     of_large, of_others = (probe.auroc(y[keep], s[keep]) for keep in (large | (y == 0), ~large))

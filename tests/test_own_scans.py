@@ -156,8 +156,9 @@ def test_one_unknown_patient_takes_the_interval_of_all_statistics():
     )
     assert np.isnan(rw.stats.compare(y, s, patients, names=("a", "b")).low)
     assert np.isnan(rw.stats.ratio(s, s + 1, patients)["low"])
-    with pytest.warns(UserWarning, match="1 of 60 rows without a patient_id"):
-        assert np.isnan(rw.stats.patient_means(s, patients)).all()
+    mean = rw.stats.clustered_mean(s, patients)
+    assert np.isnan(mean["low"])
+    assert mean["note"].startswith("no interval: 1 of 60 images")
     with pytest.warns(UserWarning, match="1 of 60 rows without a patient_id"):
         assert np.isnan(rw.stats.bootstrap(y, s, patients)).all()
 

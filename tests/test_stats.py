@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm, ttest_rel
+from scipy.stats import norm, ttest_1samp, ttest_rel
 
 import radwb as rw
-from radwb.stats import pull, resample
+from radwb.stats import means, pull, resample
 from radwb.stats.comparison import unpaired
 from radwb.stats.pull import Pull
 
@@ -373,15 +373,83 @@ def test_one_seed_is_no_comparison():
 # --- means, ratios, controls ------------------------------------------------------------------------------------
 
 
-def test_patient_means_are_those_of_a_naive_loop():
-    rng = np.random.default_rng(16)
-    patients, values = rng.integers(0, 9, 40), rng.normal(size=(40, 2))
-    row, counts = rw.stats.resample_patients(patients, n_boot=30, seed=5)
-    by_hand = [np.repeat(values, counts[row, b].astype(int), axis=0).mean(axis=0) for b in range(30)]
-    np.testing.assert_allclose(rw.stats.patient_means(values, patients, n_boot=30, seed=5), by_hand)
-    np.testing.assert_allclose(
-        rw.stats.patient_means(values[:, 0], patients, n_boot=30, seed=5), np.array(by_hand)[:, 0]
-    )
+def images_of(rng, patients, share=None):
+    """Values of mean 0, or of 0 and 1 with the mean `share`: one to ten images each, correlated by 0.7."""
+    row = np.repeat(np.arange(patients), rng.integers(1, 11, patients))
+    own = np.sqrt(0.3) * rng.normal(size=len(row))
+    values = np.sqrt(0.7) * rng.normal(size=patients)[row] + own
+    return (values if share is None else (values < norm.ppf(share)).astype(float)), row
+
+
+@pytest.mark.parametrize("share", [None, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize("patients", [5, 10, 20, 50, 100])
+def test_the_interval_of_a_mean_holds_the_truth_about_95_times_in_100(patients, share):
+    held, rng = [], np.random.default_rng(18)
+    for _ in range(400):
+        values, row = images_of(rng, patients, share)
+        interval = means.mean_interval if share is None else means.share_interval
+        low, high = interval(values, row, 0.95)
+        held.append(low <= (share or 0) <= high)
+    assert 0.915 <= np.mean(held) <= 0.998  # 400 trials: 0.93 to 0.985 and a standard error and a half
+
+
+def test_with_one_image_a_patient_the_interval_of_a_mean_is_students():
+    values = np.random.default_rng(19).normal(size=12)
+    got = rw.stats.clustered_mean(values, range(12))
+    reference = ttest_1samp(values, 0).confidence_interval()
+    assert (got["low"], got["high"]) == pytest.approx(tuple(reference))
+
+
+def test_copies_of_an_image_are_no_news():
+    values, row = images_of(np.random.default_rng(20), 15, 0.5)
+    for share in (True, False):
+        once = rw.stats.clustered_mean(values, row, share=share)
+        often = rw.stats.clustered_mean(np.repeat(values, 5), np.repeat(row, 5), share=share)
+        assert (often["low"], often["high"]) == pytest.approx((once["low"], once["high"]), rel=0.05)
+
+
+@pytest.mark.parametrize("hits", [0, 1])
+def test_where_all_patients_hit_the_interval_is_wilsons_of_the_patients(hits):
+    got = rw.stats.clustered_mean([hits] * 24, np.arange(24) // 2, share=True)
+    assert (got["low"], got["high"]) == pytest.approx(rw.stats.wilson(12 * hits, 12))
+
+
+def test_a_share_stays_between_0_and_1_and_is_the_others_mirrored():
+    for seed in range(40):
+        values, row = images_of(np.random.default_rng(seed), 8, 0.95)
+        ours, theirs = (rw.stats.clustered_mean(x, row, share=True) for x in (values, 1 - values))
+        assert 0 <= ours["low"] < ours["high"] <= 1
+        assert (1 - ours["high"], 1 - ours["low"]) == pytest.approx((theirs["low"], theirs["high"]))
+
+
+def test_shares_that_are_no_hits_have_the_width_of_their_spread():
+    values = np.random.default_rng(21).normal(0.3, 0.03, 30)
+    share, mean = (rw.stats.clustered_mean(values, range(30), share=yes) for yes in (True, False))
+    assert share["high"] - share["low"] == pytest.approx(mean["high"] - mean["low"], rel=0.05)
+
+
+def test_a_mean_of_few_or_unknown_patients_gives_the_reason_for_no_interval():
+    four = rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("aabcd"))
+    assert rw.stats.stated(four, "mean") == "3.00 (no interval: 4 patients)"
+    assert (four["n"], four["patients"]) == (5, 4)
+    assert not np.isnan(rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("abcde"))["low"])
+    unknown = rw.stats.clustered_mean(np.ones(9), [None, *range(8)])
+    assert unknown["note"] == "no interval: 1 of 9 images without a patient_id"
+    endless = rw.stats.clustered_mean([np.inf, *range(8)], range(9))
+    assert endless["note"] == "no interval: 1 of 9 values not finite"
+    assert rw.stats.stated(rw.stats.clustered_mean([], []), "mean") == "no number (no image)"
+
+
+def test_means_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="one number for each of 3 rows"):
+        rw.stats.clustered_mean([1, 2], range(3))
+    with pytest.raises(ValueError, match="shares from 0 to 1, got -1 to 2"):
+        rw.stats.clustered_mean([-1, 2], range(2), share=True)
+
+
+def test_the_ends_stay_within_limits():
+    got = rw.stats.clustered_mean([1, 1, 1, 1, 1, 0.5], range(6), limits=(-1, 1))
+    assert got["low"] < got["mean"] < got["high"] == 1
 
 
 def test_a_ratio_has_an_interval_above_0_and_no_unit():

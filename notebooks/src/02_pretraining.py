@@ -35,7 +35,6 @@ epochs = 4  # passes over those for training, on from the released model
 n_small = 900  # radiographs of the small problem that is learnt from nothing; fast: 300
 small_epochs = 15  # passes over those; fast: 2
 batch = 64  # images a step
-n_boot = 1000  # resamples of the patients
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
@@ -474,7 +473,7 @@ are {len(none)}{': ' if len(none) else ''}{'; '.join(none)}.""")
 # model for the side of a one-sided effusion, on each film and on its mirror image.
 
 # %%
-sides = rw.probe.mirrored_sides(model, test, n_boot=n_boot)
+sides = rw.probe.mirrored_sides(model, test)
 shown = sides.rename_axis("image").reset_index().rename(columns={"right": "share"})
 display(rw.show.bars(shown, x="image", y="share", line=0.5, y_title="side as in the report (share)",
                      title="The reported side, on films and on their mirror images",
@@ -527,9 +526,8 @@ right = {"trained": hits(near, numbers), "five commonest": impressions.isin(comm
          "untrained": hits(nearest(untrained), numbers), "shuffled": dealt.mean(axis=0)}  # fmt: skip
 
 # %%
-found = pd.DataFrame({"model": right.keys(), "recall": [r.mean() for r in right.values()]})
-means = rw.stats.patient_means(np.stack(list(right.values()), axis=1), test["patient_id"], n_boot=n_boot)  # (n_boot, 4)
-found["low"], found["high"] = np.quantile(means, [0.025, 0.975], axis=0)
+found = [rw.stats.clustered_mean(r, test["patient_id"], share=True) for r in right.values()]
+found = pd.DataFrame(found).rename(columns={"mean": "recall"}).assign(model=list(right))
 display(rw.show.bars(found, x="model", y="recall", y_title="right text in the top 5 (share)",
                      title="Reports found for unseen patients, and three controls",
                      caption=f"{len(test)} images of {test.patient_id.nunique()} patients, {len(groups)} texts; 95 % "

@@ -43,7 +43,6 @@ shares = (0.1, 0.3, 0.5)  # of the pixels, taken away
 twin_films, twin_epochs = 128, 100  # of three small models that learn films by heart; fast: 128, 2
 nodules = 20  # planted in a CT, one after the other; fast: 3
 methods = ("attention", "rollout", "relevance", "gradcam", "similarity")  # rw.attend.METHODS has more
-n_boot = 1000  # resamples of the patients
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
@@ -361,7 +360,7 @@ boxes = pd.read_csv(rw.data.fetch("vinbig-boxes") / "vinbigdata-train.csv.gz")
 boxes = boxes.rename(columns={"image_id": "image", "rad_id": "reader", "class_name": "finding"})
 ours = {"Pleural effusion": "Pleural Effusion", "Pneumothorax": "Pneumothorax", "Cardiomegaly": "Cardiomegaly",
         "Nodule/Mass": "Lung Lesion"}  # fmt: skip
-readers = rw.attend.reader_agreement(boxes, n_boot=n_boot).loc[list(ours)].rename(index=ours)
+readers = rw.attend.reader_agreement(boxes).loc[list(ours)].rename(index=ours)
 readers[["presence", "iou", "iou_low", "iou_high", "images"]].round(2)
 
 # %% [markdown]
@@ -424,20 +423,11 @@ maps = {k: np.stack([m.values for m in few]) for k, few in maps.items()}  # each
 
 # %%
 who = some["patient_id"]
-
-
-def with_interval(values):
-    """Mean of (N,) values and its 95 % interval over patients."""
-    low, high = np.quantile(rw.stats.patient_means(values, who, n_boot=n_boot), [0.025, 0.975])
-    return {"mean": values.mean(), "low": low, "high": high}
-
-
-# %%
 flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
 flat = {k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()}  # of unit length
 alike = {k: (flat["as it is"] * m).sum(1) for k, m in flat.items() if k != "as it is"}
-words = pd.DataFrame({k: with_interval(values) for k, values in alike.items()}).T
-display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
+words = [rw.stats.clustered_mean(values, who, limits=(-1, 1)) for values in alike.values()]
+display(rw.show.bars(pd.DataFrame(words).assign(phrase=list(alike)), x="phrase", y="mean", y_title="correlation of maps",
                      title="Effusion films: how much of the map is the words?"))  # fmt: skip
 
 # %%
@@ -505,7 +495,7 @@ def edges(model, scan, target):
     return rw.attend.edge_map(scan)
 
 
-how = dict(target=asked[finding], groups=who, n_boot=n_boot)
+how = dict(target=asked[finding], groups=who)
 checks = {getattr(m, "__name__", m): rw.attend.sanity_check(model, films, method=m, twins=twins, **how)
           for m in (*methods, edges)}  # fmt: skip
 
@@ -569,9 +559,9 @@ Markdown(
 # heads are silenced, and as a control as many others.
 
 # %%
-census = rw.attend.head_census(model, films, [s.truth[finding] for s in films], groups=who, n_boot=n_boot)
+census = rw.attend.head_census(model, films, [s.truth[finding] for s in films], groups=who)
 best = census.nlargest(3, "selectivity")
-silent = rw.attend.compare_ablation(model, films, best.index, target=asked[finding], groups=who, n_boot=n_boot)
+silent = rw.attend.compare_ablation(model, films, best.index, target=asked[finding], groups=who)
 display(census.round(2))
 high = ", ".join(f"layer {a} head {b} ({r.selectivity:.1f})" for (a, b), r in best.iterrows())
 change = {k: rw.stats.stated(silent.loc[k], "mean") for k in ("chosen", "random", "difference")}

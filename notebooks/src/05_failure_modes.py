@@ -221,10 +221,9 @@ for method in (*methods, "brightness alone"):
     before, after = (np.array([on_mark[method, name, film] for film in range(len(kept))]) for name in pairs)
     gained[method] = (after - before).reshape(-1, 2, seeds).mean(axis=2)  # (films, tied or untied)
     for name, column in zip(kinds, gained[method].T, strict=True):
-        low, high = np.quantile(rw.stats.patient_means(column, patients), [0.025, 0.975])
-        rows.append({"map": method, "heads": name, "gain": column.mean(), "low": low, "high": high})
+        rows.append({"map": method, "heads": name, **rw.stats.clustered_mean(column, patients)})
 words = dict(y_title="% of the map, 95 % by patient", title="What moves onto the mark when it is pasted")
-rw.show.bars(pd.DataFrame(rows), x="map", y="gain", group="heads", line=0, **words)
+rw.show.bars(pd.DataFrame(rows), x="map", y="mean", group="heads", line=0, **words)
 
 # %%
 told = {}
@@ -371,7 +370,7 @@ rw.show.forest(groups.assign(finding=groups["group"]), **words)
 
 # %% [markdown]
 # Intervals that overlap say nothing for sure of a gap, nor does the order of the dots. Each group is held against all
-# others of its kind, on the same resampled patients.
+# others of its kind; a patient with films in both moves both.
 
 # %%
 sets = [size, *(column + " " + test[column].astype(str) for column in ("site", "sex", "view"))]

@@ -17,7 +17,6 @@ from radwb.attend.score import (
     outlined,
     random_map,
     score_each,
-    with_wilson,
 )
 from radwb.identifiers import identifiers
 
@@ -158,7 +157,6 @@ class Compared:
         what,
         family=None,
         hidden=0,
-        n_boot=1000,
         seed=0,
     ) -> "Compared":
         """From scores that are known already, such as those of several findings one below the other.
@@ -192,9 +190,10 @@ class Compared:
             }
             for method, of in pairs.items()
         }
-        means = mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
         shares = list(points) if what in (*SHARES, "worst") else ()
-        table = with_wilson(means, points, shares).rename_axis("map")
+        limits = (-1, 1) if what == "rank" else (-np.inf, np.inf)
+        means = mean_by_patient(points, groups, shares=shares, limits=limits)
+        table = means.rename_axis("map")
         return cls(what, points, groups, table, comparisons, hidden)
 
     @property
@@ -257,7 +256,6 @@ def compare_maps(
     tolerance_px: float = 0,
     threshold: float | dict | None = None,
     family: int | None = None,
-    n_boot: int = 1000,
     seed: int = 0,
 ) -> Compared:
     """Score methods and controls against the truth on the same films, and compare them pair by pair, by patient.
@@ -295,7 +293,6 @@ def compare_maps(
         what=score,
         family=family,
         hidden=int((~seen).sum()),
-        n_boot=n_boot,
         seed=seed,
     )
 
@@ -309,7 +306,6 @@ def compare_zones(
     groups,
     score: str = "rank",
     family: int | None = None,
-    n_boot: int = 1000,
     seed: int = 0,
 ) -> Compared:
     """`compare_maps` for truth that comes by zone: does a map follow the graded zones better than its controls do?
@@ -333,7 +329,6 @@ def compare_zones(
         methods=list(maps),
         what=score,
         family=family,
-        n_boot=n_boot,
         seed=seed,
     )
 

@@ -16,10 +16,9 @@ from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import forward
 from radwb.attend.twins import LabelTwins
 from radwb.identifiers import identifiers, numbered
-from radwb.stats import Comparison, compare
+from radwb.stats import MIN_PATIENTS, Comparison, compare
 
 LIMIT = 0.5  # of the rank correlation: above it, the changed map tells over a quarter of the ranks' variance
-PATIENTS = 4  # fewer, and the bootstrap has next to nothing to draw from
 NONSENSE = ("purple bicycle on tuesday", "the invoice was paid in march", "seven quiet wooden spoons")
 OTHERS = {  # what is asked instead, unless the target speaks of it
     "pleural effusion": ("effusion", "fluid"),
@@ -83,7 +82,6 @@ def sanity_check(
     cascade: int = 0,
     limit: float = LIMIT,
     groups=None,
-    n_boot=1000,
     seed=0,
 ) -> Sanity:
     """Change what a map must depend on, and see whether the map changes.
@@ -110,7 +108,7 @@ def sanity_check(
 
     Args:
         model: a `rw.models.Model`; it isn't changed.
-        scans: list of Scan of at least 4 patients; 16 make useful intervals.
+        scans: list of Scan of at least 5 patients; 16 make useful intervals.
         method: a name in `METHODS`, or a function (model, scan, target) -> Map or (H, W) array. With one that calls
             `volume_map` the scans are volumes and the model a `Net3d`.
         target: as in `attention_map`; None leaves out the tests that change it.
@@ -140,7 +138,7 @@ def sanity_check(
     values["reference", "another patient's scan"] = _between(plain, groups)
     values = pd.DataFrame(values)
     values.columns = pd.MultiIndex.from_tuples(values.columns, names=["test", "change"])
-    table = _judged(mean_by_patient(values, groups, n_boot=n_boot, seed=seed), limit)
+    table = _judged(mean_by_patient(values, groups, limits=(-1, 1)), limit)
     labels = _compare_twins(values, groups, seed) if SHUFFLED in values else None
     # a map that differs as much between two models of the same labels can't tell what the labels did
     if labels and labels.verdict != "ahead" and table.loc[SHUFFLED, "passed"]:
@@ -309,6 +307,6 @@ def _require_patients(scans, groups):
     if (row < 0).any():
         raise ValueError(f"expected the patient of each scan, got {(row < 0).sum()} of {len(row)} without. "
                          "Try groups=None if no patient has two scans.")  # fmt: skip
-    if patients < PATIENTS:
-        raise ValueError(f"expected scans of at least {PATIENTS} patients, got {patients}: an interval over fewer "
+    if patients < MIN_PATIENTS:
+        raise ValueError(f"expected scans of at least {MIN_PATIENTS} patients, got {patients}: an interval over fewer "
                          "says nothing. Try 16.")  # fmt: skip

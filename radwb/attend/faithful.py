@@ -25,11 +25,11 @@ class Faithfulness:
     """What `faithfulness` found.
 
     Attributes:
-        table: index curve (deletion, insertion), of (map, random, gain); columns mean, low, high, n, patients. An area
-            is the mean score along the curve; the gain is how much better than random: a deletion that falls lower,
-            an insertion that rises higher.
+        table: index curve (deletion, insertion), of (map, random, gain); columns mean, low, high, n, patients, note. An
+            area is the mean score along the curve; the gain is how much better than random: a deletion that falls
+            lower, an insertion that rises higher.
         curves: curve, of (map, random), share (of the pixels that the map marked first and that are gone, or are all
-            that is left; the scan as it is has 0 and 1), mean, low, high, n, patients.
+            that is left; the scan as it is has 0 and 1), mean, low, high, n, patients, note.
         gains: (scans, curves), one row a scan, for comparisons that pair them; of several maps (scans, map x curve).
     """
 
@@ -39,7 +39,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    model, scans, maps, *, target, shares=SHARES, noise: float = 0.01, groups=None, batch=32, n_boot=1000, seed=0
+    model, scans, maps, *, target, shares=SHARES, noise: float = 0.01, groups=None, batch=32, seed=0
 ) -> Faithfulness:
     """Take away what the map marks, or keep only that, and watch the score (ROAD, Rong et al. 2022, arXiv 2202.00449).
 
@@ -72,8 +72,8 @@ def faithfulness(
             for i, scan in enumerate(scans)]  # fmt: skip
     rows = [_curves(model, scan, both, score, shares, noise, [seed, i], batch)
             for i, (scan, both) in enumerate(tqdm(jobs, "imputing", delay=2, leave=False))]  # fmt: skip
-    values, how = np.stack(rows), dict(n_boot=n_boot, seed=seed)  # (N, 2 curves, maps and the random one, shares + 1)
-    found = [_against_random(values[:, :, [n, -1]], shares, groups, how) for n in range(len(many))]
+    values = np.stack(rows)  # (N, 2 curves, maps and the random one, shares + 1)
+    found = [_against_random(values[:, :, [n, -1]], shares, groups) for n in range(len(many))]
     if not isinstance(maps, dict):
         return found[0]
     tables, curves = ({name: getattr(f, part) for name, f in zip(many, found, strict=True)}
@@ -84,7 +84,7 @@ def faithfulness(
     return Faithfulness(table, curves.reset_index("map"), gains)
 
 
-def _against_random(values, shares, groups, how):
+def _against_random(values, shares, groups):
     """(N, 2 curves, map and random, shares + 1) scores -> Faithfulness."""
     steps = {"deletion": (0, *shares), "insertion": (*shares, 1)}
     names = ["curve", "of", "share"]
@@ -95,8 +95,8 @@ def _against_random(values, shares, groups, how):
     each = pd.DataFrame(dict(zip(steps, gains, strict=True))).rename_axis(columns="curve")
     areas = [{"map": area[:, 0], "random": area[:, 1], "gain": gain} for area, gain in zip(areas, gains, strict=True)]
     areas = {(curve, of): v for curve, both in zip(steps, areas, strict=True) for of, v in both.items()}
-    table = mean_by_patient(pd.DataFrame(areas).rename_axis(columns=names[:2]), groups, **how)
-    return Faithfulness(table, mean_by_patient(points, groups, **how).reset_index(), each)
+    table = mean_by_patient(pd.DataFrame(areas).rename_axis(columns=names[:2]), groups)
+    return Faithfulness(table, mean_by_patient(points, groups).reset_index(), each)
 
 
 def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:
@@ -126,7 +126,7 @@ def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:
 
 def stability(
     model, scans, *, method="relevance", target=None, layer=None, head=None,
-    shifts=((0, 0.05), (0.05, 0), (0, -0.05), (-0.05, 0)), groups=None, n_boot=1000, seed=0,
+    shifts=((0, 0.05), (0.05, 0), (0, -0.05), (-0.05, 0)), groups=None,
 ) -> pd.DataFrame:  # fmt: skip
     """Shift the scan a little, move its map back, and compare with the map of the scan as it was.
 
@@ -139,7 +139,7 @@ def stability(
             repeats the last one.
     Returns:
         index "moved back", and the control "left in place", in which a map that ignores the scan is the better one;
-        columns mean (rank correlation where both maps show the same tissue), low, high, n, patients.
+        columns mean (rank correlation where both maps show the same tissue), low, high, n, patients, note.
     """
     scans = _listed(scans)
     groups = np.arange(len(scans)) if groups is None else groups
@@ -155,10 +155,10 @@ def stability(
         there, back, place = (ranks(few) for few in zip(*parts, strict=True))
         found.append(np.stack([similarity(there, back), similarity(there, place)], 1))
     points = pd.DataFrame(np.mean(found, axis=0), columns=["moved back", "left in place"])
-    return mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
+    return mean_by_patient(points, groups, limits=(-1, 1))
 
 
-def agreement(maps: dict, *, groups=None, n_boot=1000, seed=0) -> pd.DataFrame:
+def agreement(maps: dict, *, groups=None) -> pd.DataFrame:
     """How alike the maps of several methods are.
 
     >>> rw.show.heat(agreement({"relevance": some_maps, "gradcam": others})["mean"].unstack())
@@ -167,14 +167,15 @@ def agreement(maps: dict, *, groups=None, n_boot=1000, seed=0) -> pd.DataFrame:
         maps: name -> maps, for all names of the same scans in the same order.
     Returns:
         index first, second (every ordered pair, so that `["mean"].unstack()` is the square matrix); columns mean
-        (rank correlation over scans), low, high, n, patients.
+        (rank correlation over scans), low, high, n, patients, note.
     """
     if len({len(few) for few in maps.values()}) != 1:
         raise ValueError(f"expected maps of the same scans, got { {name: len(few) for name, few in maps.items()} }")
     ranked = {name: ranks(few) for name, few in maps.items()}
     pairs = {(a, b): similarity(ranked[a], ranked[b]) for a in ranked for b in ranked}
     points = pd.DataFrame(pairs).rename_axis(columns=["first", "second"])
-    return mean_by_patient(points, np.arange(len(points)) if groups is None else groups, n_boot=n_boot, seed=seed)
+    groups = np.arange(len(points)) if groups is None else groups
+    return mean_by_patient(points, groups, limits=(-1, 1))
 
 
 def target_scores(model, scans, target, *, batch=32) -> np.ndarray:

@@ -16,7 +16,7 @@ from radwb.attend.tower import attention_blocks, output_projection
 from radwb.data.geometry import to_input
 
 
-def head_census(model, scans, masks, *, groups=None, batch=8, n_boot=1000, seed=0) -> pd.DataFrame:
+def head_census(model, scans, masks, *, groups=None, batch=8) -> pd.DataFrame:
     """Every head of every layer: does it look at the lesion, at the same place always, at one token only?
 
     >>> head_census(model, scans, [s.truth["Pleural Effusion"] for s in scans]).nlargest(3, "selectivity")
@@ -51,7 +51,7 @@ def head_census(model, scans, masks, *, groups=None, batch=8, n_boot=1000, seed=
     left = ((maps - maps.mean(-2, keepdims=True)) ** 2).sum((-1, -2))
     index = pd.MultiIndex.from_product([range(n) for n in maps.shape[:2]], names=["layer", "head"])
     points = pd.DataFrame(selective.reshape(-1, len(scans)).T, columns=index)
-    table = mean_by_patient(points, groups, n_boot=n_boot, seed=seed).rename(columns={"mean": "selectivity"})
+    table = mean_by_patient(points, groups).rename(columns={"mean": "selectivity"})
     table["elsewhere"] = ((maps * others).sum(-1) / others.mean(-1)).mean(-1).ravel()
     table["position"] = (1 - left / np.where(spread > 0, spread, np.inf)).ravel()
     table["sink"] = sinks.mean(-1).ravel()
@@ -86,7 +86,7 @@ def ablate_heads(model, heads):
 
 
 def compare_ablation(
-    model, scans, heads, *, target, draws: int = 20, groups=None, batch=32, n_boot=1000, seed=0
+    model, scans, heads, *, target, draws: int = 20, groups=None, batch=32, seed=0
 ) -> pd.DataFrame:
     """Does the score lose more without these heads than without as many drawn at random?
 
@@ -98,7 +98,7 @@ def compare_ablation(
         draws: sets of random heads, drawn from all that aren't in `heads`.
     Returns:
         index "chosen", "random", "difference"; columns mean (change of the score, negative = it falls), low, high, n,
-        patients, as_low: of the random sets, the share whose mean change is as low as the chosen ones'.
+        patients, note, as_low: of the random sets, the share whose mean change is as low as the chosen ones'.
     """
     chosen = [(int(a), int(b)) for a, b in heads]
     groups = np.arange(len(scans)) if groups is None else groups
@@ -113,7 +113,7 @@ def compare_ablation(
             changes.append(target_scores(model, scans, target, batch=batch) - plain)
     first, others = changes[0], np.stack(changes[1:])  # (N,), (draws, N)
     points = pd.DataFrame({"chosen": first, "random": others.mean(0), "difference": first - others.mean(0)})
-    table = mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
+    table = mean_by_patient(points, groups)
     return table.assign(as_low=float((others.mean(1) <= first.mean()).mean()))
 
 
@@ -124,7 +124,7 @@ class PatchNorms:
     Attributes:
         norms: (N, rows, columns) length of each patch's token behind the last block.
         cut: above it a token is an outlier.
-        table: index "outliers"; their share of the patches: mean, low, high, n, patients.
+        table: index "outliers"; their share of the patches: mean, low, high, n, patients, note.
     """
 
     norms: np.ndarray
@@ -136,7 +136,7 @@ class PatchNorms:
         return self.norms > self.cut
 
 
-def patch_norms(model, scans, *, times=3.0, groups=None, batch=8, n_boot=1000, seed=0) -> PatchNorms:
+def patch_norms(model, scans, *, times=3.0, groups=None, batch=8) -> PatchNorms:
     """Tokens so long that they have become notepads: artefacts in every map (Darcet et al. 2023, arXiv 2309.16588).
 
     >>> patch_norms(model, scans).table.loc["outliers", "mean"]
@@ -153,7 +153,8 @@ def patch_norms(model, scans, *, times=3.0, groups=None, batch=8, n_boot=1000, s
     cut = float(times * np.median(norms))
     points = pd.DataFrame({"outliers": (norms > cut).mean((1, 2))})
     groups = np.arange(len(norms)) if groups is None else groups
-    return PatchNorms(norms, cut, mean_by_patient(points, groups, n_boot=n_boot, seed=seed))
+    table = mean_by_patient(points, groups, shares=["outliers"])
+    return PatchNorms(norms, cut, table)
 
 
 def all_heads(model) -> list[tuple[int, int]]:

@@ -5,16 +5,18 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from radwb.attend.score import mean_by_patient
+from radwb.stats import clustered_mean
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 
 
-def reader_agreement(boxes: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
     """How far readers agree on a finding, and on its place: what a map can be expected to reach at best.
 
     >>> reader_agreement(boxes).loc["Pleural effusion", ["presence", "iou"]]
 
-    Each pair of readers of an image counts once. The intervals draw images, all pairs of an image together.
+    Each pair of readers of an image counts once. The intervals are by image, all pairs of an image together; an image
+    counts as a patient does elsewhere, and under five there is no interval.
 
     Args:
         boxes: one row a box: image, reader, finding, x_min, y_min, x_max, y_max in px. A reader who saw nothing has a
@@ -45,10 +47,12 @@ def reader_agreement(boxes: pd.DataFrame, *, n_boot: int = 1000, seed: int = 0) 
     rows = {}
     for finding, part in count.groupby("finding"):
         both = part.dropna(subset="iou")
-        tables = [mean_by_patient(some[[name]].reset_index(drop=True), some["image"], n_boot=n_boot, seed=seed)
-                  for name, some in (("presence", part), ("iou", both)) if len(some)]  # fmt: skip
-        rows[finding] = {f"{name}{tail}": float(table.loc[name, column]) for table in tables for name in table.index
-                         for tail, column in (("", "mean"), ("_low", "low"), ("_high", "high"))}  # fmt: skip
+        rows[finding] = {}
+        for name, some in (("presence", part), ("iou", both)):
+            if len(some):
+                mean = clustered_mean(some[name], some["image"], share=True)
+                ends = {f"{name}_{end}": mean[end] for end in ("low", "high")}
+                rows[finding] |= {name: mean["mean"], **ends}
         rows[finding] |= {"pairs": len(part), "images": part["image"].nunique()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("finding")
 
@@ -101,7 +105,7 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
     return np.stack(zones)
 
 
-def score_zones(maps, lungs, severity, *, groups, n_boot: int = 1000, seed: int = 0) -> pd.DataFrame:
+def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
     """Does a map weigh most where a radiologist graded the lung as worst? For truth that comes by zone, as in Brixia.
 
     >>> score_zones(maps, [s.truth["lungs"] for s in scans], films[["brixia_A", ...]], groups=films.patient_id)
@@ -112,7 +116,7 @@ def score_zones(maps, lungs, severity, *, groups, n_boot: int = 1000, seed: int 
         severity: (N, 6) grades of the zones A to F, higher is worse.
         groups: the patient of each map.
     Returns:
-        index rank, worst, chance; columns mean, low, high (95 % over patients), n, patients.
+        index rank, worst, chance; columns mean, low, high (95 % by patient), n, patients, note.
         rank: Spearman's correlation of the zones' mean map value with their grade, 0 for a constant map.
         worst: the zone with the highest mean is one of the worst graded; of equal ones the share.
         chance: the share of zones that are the worst graded, what a blind choice would have in `worst`.
@@ -120,7 +124,8 @@ def score_zones(maps, lungs, severity, *, groups, n_boot: int = 1000, seed: int 
         ValueError: a film whose zones all have the same grade, or one that is missing: it can't rank.
     """
     points = score_each_zone(maps, lungs, severity)
-    return mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
+    shares = ("worst", "chance")
+    return mean_by_patient(points, groups, shares=shares, limits=(-1, 1))
 
 
 def score_each_zone(maps, lungs, severity) -> pd.DataFrame:

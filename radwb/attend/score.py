@@ -9,12 +9,11 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_grad
 from sklearn.metrics import average_precision_score
 
 from radwb.data.geometry import to_scan
-from radwb.identifiers import numbered
-from radwb.stats import resample_patients, wilson
+from radwb.stats import clustered_mean
 
 LARGE = 256  # px: what is this smooth on a larger film is made at this size and stretched, a hundred times faster
 SCORES = ("hit", "iou", "cnr", "energy", "auprc", "area")
-SHARES = ("hit", "iou", "energy", "auprc")  # those that run from 0 to 1
+SHARES = ("hit", "iou", "energy", "auprc", "area")  # those that run from 0 to 1
 
 
 def score_map(
@@ -98,13 +97,13 @@ def _area(values, mask, tolerance_px, threshold):
 _SCORE = dict(zip(SCORES, (_hit, _iou, _cnr, _energy, _auprc, _area), strict=True))
 
 
-def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None, n_boot=1000, seed=0) -> pd.DataFrame:
+def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None) -> pd.DataFrame:
     """Mean scores over many maps, each with its 95 % interval over patients.
 
     >>> score_maps(maps, masks, groups=table.patient_id).loc["hit"]
 
-    The interval is the percentile bootstrap that draws patients, all films of a patient together. Where all patients
-    score the same 0 or 1 it would have no width; then it is Wilson's interval for that many patients.
+    The interval is that of `rw.stats.clustered_mean`: a share stays between 0 and 1 and has a width at both, and under
+    five patients there is none.
 
     Args:
         maps: Map or (H, W) arrays.
@@ -112,13 +111,12 @@ def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None, n_boot=10
         groups: the patient of each map.
         tolerance_px, threshold: as in `score_map`.
     Returns:
-        index hit, iou, cnr, energy, auprc, area; columns mean, low, high, n (maps), patients, hidden (maps left out
-        because their mask is empty: the finding is there and can't be seen).
+        index hit, iou, cnr, energy, auprc, area; columns mean, low, high, n (maps), patients, note (why there is no
+        interval, else ""), hidden (maps left out because their mask is empty: the finding is there and can't be seen).
     """
     maps, masks, groups, hidden = _shown(maps, masks, groups)
     points = score_each(maps, masks, tolerance_px=tolerance_px, threshold=threshold)
-    table = mean_by_patient(points, groups, n_boot=n_boot, seed=seed)
-    return with_wilson(table, points).assign(hidden=hidden)
+    return mean_by_patient(points, groups, shares=SHARES).assign(hidden=hidden)
 
 
 def score_each(
@@ -153,7 +151,6 @@ def outlined(masks) -> np.ndarray:
 
 def score_by_lesion(
     maps, masks, *, groups, by=("area", "elongation"), spacing_mm=None, bins=3, tolerance_px=0, threshold=None,
-    n_boot=1000, seed=0,
 ) -> pd.DataFrame:  # fmt: skip
     """`score_maps` for small and large, round and long lesions, each group with its interval over patients.
 
@@ -166,7 +163,7 @@ def score_by_lesion(
         bins: the lesions are cut into so many groups of about equal number, from the least to the most.
     Returns:
         one row a feature, group and score: by, group (1 = least), least, most (the feature's range in the group),
-        score, mean, low, high, n, patients, hidden (maps left out of all groups because their mask is empty).
+        score, mean, low, high, n, patients, note, hidden (maps left out of all groups because their mask is empty).
     """
     spacings = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm] * len(masks)
     spacings = [spacing for spacing, mask in zip(spacings, masks, strict=True) if np.any(mask)]
@@ -179,11 +176,12 @@ def score_by_lesion(
         for g in sorted(group.unique()):
             rows = np.flatnonzero(group == g)
             part = points.iloc[rows].reset_index(drop=True)
-            table = with_wilson(mean_by_patient(part, groups[rows], n_boot=n_boot, seed=seed), part)
+            table = mean_by_patient(part, groups[rows], shares=SHARES)
             span = {"least": shapes[name][rows].min(), "most": shapes[name][rows].max()}
             tables.append(table.rename_axis("score").reset_index().assign(by=name, group=g, **span))
     whole = pd.concat(tables, ignore_index=True).assign(hidden=hidden)
-    return whole[["by", "group", "least", "most", "score", "mean", "low", "high", "n", "patients", "hidden"]]
+    about = ["by", "group", "least", "most", "score"]
+    return whole[[*about, "mean", "low", "high", "n", "patients", "note", "hidden"]]
 
 
 def lesion_shape(mask: np.ndarray, spacing_mm: tuple[float, float] | None = None) -> dict[str, float]:
@@ -232,23 +230,24 @@ def scaled(map):
     return replace(map, values=values) if hasattr(map, "values") else values
 
 
-def mean_by_patient(points: pd.DataFrame, groups, *, n_boot=1000, seed=0) -> pd.DataFrame:
-    """The mean of each column and its 95 % interval, the bootstrap drawing patients with all their rows.
+def mean_by_patient(
+    points: pd.DataFrame, groups, *, shares=(), limits=(-np.inf, np.inf)
+) -> pd.DataFrame:
+    """The mean of each column and its 95 % interval by patient (`rw.stats.clustered_mean`).
 
     Args:
         points: (N, K), one row a scan.
         groups: (N,) the patient of each row.
+        shares: the columns whose values run from 0 to 1.
+        limits: beyond which no value can lie, such as (-1, 1) of correlations.
     Returns:
-        index the columns of `points`; columns mean, low, high, n, patients. Where a row's patient isn't known there is
-        no interval (NaN), and patients is 0.
+        index the columns of `points`; columns mean, low, high, n, patients, note (why there is no interval, else "").
     """
-    patients, named = numbered(groups)
-    row, counts = resample_patients(groups, n_boot=n_boot, seed=seed)
-    with np.errstate(invalid="ignore"):  # a two-valued map that is the mask has an infinite contrast
-        boots = (counts[row].T @ points.to_numpy()) / counts[row].sum(0)[:, None]  # (n_boot, K)
-        low, high = np.quantile(boots, [0.025, 0.975], axis=0)
-    return pd.DataFrame({"mean": points.mean(), "low": low, "high": high, "n": len(points),
-                         "patients": 0 if (patients < 0).any() else named})  # fmt: skip
+    rows = [
+        clustered_mean(points[name], groups, share=name in shares, limits=limits)
+        for name in points
+    ]
+    return pd.DataFrame(rows, index=points.columns)
 
 
 def random_map(shape: tuple[int, int], seed: int, *, sigma: float | None = None) -> np.ndarray:
@@ -317,16 +316,6 @@ def brightness_map(scan, *, sigma: float | None = None) -> np.ndarray:
 
 def _reduced(shape):
     return tuple(max(1, round(side * LARGE / max(shape))) for side in shape)
-
-
-def with_wilson(table: pd.DataFrame, points: pd.DataFrame, shares=SHARES) -> pd.DataFrame:
-    """`mean_by_patient` of `points`, with Wilson's interval for `shares` where every patient has the same 0 or 1."""
-    for name in shares:
-        values = points[name]
-        patients = int(table.loc[name, "patients"])
-        if patients and values.nunique() == 1 and values[0] in (0, 1):
-            table.loc[name, ["low", "high"]] = wilson(int(values[0]) * patients, patients)
-    return table
 
 
 def _shown(maps, masks, groups):

@@ -5,7 +5,9 @@ import pandas as pd
 
 from radwb.identifiers import numbered
 from radwb.probe import Scores
-from radwb.stats import Comparison, bootstrap, clustered_auroc
+from radwb.stats import Comparison
+from radwb.stats.comparison import gap_interval
+from radwb.stats.pull import Pull
 
 
 def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
@@ -40,13 +42,13 @@ def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     return whole[["group", *whole.columns.drop("group")]]
 
 
-def group_gaps(scores: Scores, groups, *, family=None, n_boot=2000, seed=0) -> list[Comparison]:
+def group_gaps(scores: Scores, groups, *, family=None) -> list[Comparison]:
     """Each group's AUROC against that of all other groups together.
 
     >>> for gap in group_gaps(scores, test["site"]):
     ...     print(gap)
 
-    Both sides meet the same resamples of the patients.
+    A patient with images on both sides moves both AUROCs (`rw.stats.compare_auroc` has the same error).
 
     Args:
         scores: of N images and one finding.
@@ -54,7 +56,6 @@ def group_gaps(scores: Scores, groups, *, family=None, n_boot=2000, seed=0) -> l
             controls of that group; where a group has no controls, such as a severity, against all controls.
         family: number of gaps that are asked for together, so that they miss in one of twenty together; None = the
             number of groups.
-        n_boot, seed: of the bootstrap.
     Returns:
         a Comparison a group, in sorted order; without an interval where a side has too few cases.
     """
@@ -67,22 +68,20 @@ def group_gaps(scores: Scores, groups, *, family=None, n_boot=2000, seed=0) -> l
     gaps = []
     for name in names:
         sides = (_sided(y, groups, part) for part in ([name], set(names) - {name}))
-        gap = _gap(*sides, s, scores.patient_id, family, n_boot, seed)
+        gap = _gap(*sides, s, scores.patient_id, family)
         about = {"names": (str(name), "the others"), "what": f"AUROC for {finding}"}
         gaps.append(Comparison(**about, **gap, family=family))
     return gaps
 
 
-def _gap(here, there, s, patients, family, n_boot, seed):
-    """The difference of two AUROCs that share their resamples; without an interval where either has none."""
-    values = [clustered_auroc(side, s, patients) for side in (here, there)]
-    notes = [value["note"] for value in values if np.isnan(value["low"])]
-    again = dict(n_boot=n_boot, seed=seed)
-    boots = [bootstrap(side, s, patients, **again) for side in (here, there)]
-    low, high, p = _interval(boots[0] - boots[1], family)
-    if notes:
-        low = high = p = np.nan
-    difference = values[0]["auroc"] - values[1]["auroc"]
+def _gap(here, there, s, patients, family):
+    """The difference of two AUROCs by patient; without an interval where either has none."""
+    pair = [Pull.of(side, s, patients) for side in (here, there)]
+    notes = [pull.missing() for pull in pair if pull.missing()]
+    difference = pair[0].auroc - pair[1].auroc
+    low, high, p = np.nan, np.nan, np.nan
+    if not notes:
+        low, high, p = gap_interval(difference, [pair], family)
     ends = {"difference": difference, "low": low, "high": high, "p": p}
     _, n = numbered(np.asarray(patients)[~np.isnan(here)])
     return {**ends, "n": n, "note": "; ".join(notes)}
@@ -94,14 +93,3 @@ def _sided(y, groups, part):
     if not (y[inside] == 0).any():
         inside = inside | (y == 0)
     return np.where(inside, y, np.nan)
-
-
-def _interval(difference, family):
-    """Ends at 1 - 0.05 / family and a two-sided p of a bootstrapped difference."""
-    kept = difference[~np.isnan(difference)]
-    if len(kept) == 0:
-        return np.nan, np.nan, np.nan
-    tail = 0.025 / family
-    low, high = np.quantile(kept, [tail, 1 - tail])
-    p = 2 * min((kept <= 0).mean(), (kept >= 0).mean())
-    return low, high, min(p, 1.0)

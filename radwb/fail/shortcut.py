@@ -13,9 +13,8 @@ from radwb.curate.split import keep_apart
 from radwb.fail.marker import add_marker, tie
 from radwb.fail.patches import Head, fit_head, patch_features
 from radwb.fail.tune import Tuned, finetune
-from radwb.identifiers import numbered
 from radwb.probe import Scores
-from radwb.stats import auroc, patient_means
+from radwb.stats import auroc, clustered_mean
 
 ARMS = {"tie holds": 1.0, "independent": 0.5, "tie broken": 0.0}
 LEARNERS = ("patches", "embedding", "tower")
@@ -29,7 +28,7 @@ class ShortcutResult:
         table: strength, seed, arm, auroc, low, high (over patients), n, positives, patients, marker_only (AUROC of
             "is there a marker?" in that arm). The same unseen images in every arm; only the marker moves.
         edits: strength, seed, finding (0, 1), added (mean change of the logit when the marker is pasted on the same
-            image), low, high (over patients), n, patients. Taking it off is the same pair read backwards.
+            image), low, high (by patient), n, patients, note. Taking it off is the same pair read backwards.
         training: strength, seed, marker_only (AUROC of the marker alone on the training images), n, positives.
         learnt: (strength, seed) -> Head or Tuned, for maps and for mitigation.
         logits: (strength, seed) -> (N, 2) answers for each test image without and with the marker.
@@ -119,7 +118,12 @@ def shortcut(
         training.append((strength, seed, marker_only, len(truth), int(truth.sum())))
     columns = ["strength", "seed", "marker_only", "n", "positives"]
     training = pd.DataFrame(training, columns=columns)
-    table, changes = (_each(score, logits, test, finding) for score in (arms, edits))
+    scored, changed = {}, {}
+    for (strength, seed), pair in logits.items():
+        answers = pair[:, 0], pair[:, 1]
+        scored[strength, seed] = arms(*answers, test, finding, seed=seed)
+        changed[strength, seed] = edits(*answers, test, finding)
+    table, changes = _stacked(scored), _stacked(changed)
     films = test, images[1], marker
     return ShortcutResult(table, changes, training, learnt, logits, *films)
 
@@ -142,11 +146,10 @@ def _answer(one, x):
     return one.logits(x) if isinstance(one, Tuned) else one.of(x)
 
 
-def _each(score, logits, test, finding):
-    """`arms` or `edits` of every strength and seed, one under another."""
+def _stacked(tables):
+    """The `arms` or `edits` of every strength and seed, one under another."""
     parts = []
-    for (strength, seed), pair in logits.items():
-        part = score(pair[:, 0], pair[:, 1], test, finding, seed=seed)
+    for (strength, seed), part in tables.items():
         part.insert(0, "strength", strength)
         part.insert(1, "seed", seed)
         parts.append(part)
@@ -175,27 +178,23 @@ def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def edits(off, on, test, finding, *, n_boot=1000, seed=0) -> pd.DataFrame:
+def edits(off, on, test, finding) -> pd.DataFrame:
     """Mean change of the logit when the marker is pasted on the same image, with and without the finding.
 
     >>> rw.fail.edits(off, on, test, "Lung Lesion")
 
     Args:
         off, on, test: as in `arms`.
-        n_boot, seed: of the bootstrap, which draws patients: two films of one chest aren't two observations.
     Returns:
-        a row for images without (finding = 0) and with it (1): finding, added, low, high, n (images), patients.
+        a row for images without (finding = 0) and with it (1): finding, added, low, high (by patient: two films of one
+        chest aren't two observations), n (images), patients, note (why there is no interval, else "").
     """
     change, rows = np.asarray(on) - np.asarray(off), []
     for value in (0, 1):
         here = (test[finding] == value).to_numpy()
-        patients = test["patient_id"][here]
-        means = patient_means(change[here], patients, n_boot=n_boot, seed=seed)
-        low, high = np.quantile(means, [0.025, 0.975])
-        size = {"n": int(here.sum()), "patients": numbered(patients)[1]}
-        ends = {"added": change[here].mean(), "low": low, "high": high}
-        rows.append({"finding": value, **ends, **size})
-    return pd.DataFrame(rows)
+        mean = clustered_mean(change[here], test["patient_id"][here])
+        rows.append({"finding": value, **mean})
+    return pd.DataFrame(rows).rename(columns={"mean": "added"})
 
 
 def _labelled(table, finding, split):

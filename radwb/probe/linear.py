@@ -37,14 +37,13 @@ def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
 
 
 def label_efficiency(
-    model_or_Z, table, *, label, fractions: Sequence[float] = (0.01, 0.1, 1.0), draws=5, C=1.0, n_boot=None, seed=0
+    model_or_Z, table, *, label, fractions: Sequence[float] = (0.01, 0.1, 1.0), draws=5, C=1.0, seed=0
 ) -> pd.DataFrame:
     """AUROC on the test split against the share of training patients whose labels are used.
 
     Args:
         fractions: shares of the training patients; at least one with and one without the finding stay in.
         draws: how many random choices of patients a fraction below 1 gets.
-        n_boot: without effect since the interval needs no resamples; leave it out.
         seed: of the choices.
     Returns:
         label, fraction, patients (mean number trained on), auroc (mean over draws), low, high: the 95 % interval by

@@ -68,13 +68,13 @@ class Scores:
             columns[finding] = weighted_auroc(y, s, row[keep], counts)
         return pd.DataFrame(columns)
 
-    def auroc(self, *, n_boot=None, seed=None) -> pd.DataFrame:
+    def auroc(self, *, n_boot=None) -> pd.DataFrame:
         """One row a finding: AUROC with its 95 % interval by patient (`rw.stats.clustered_auroc`).
 
         >>> scores.auroc()[["finding", "auroc", "low", "high", "positive_patients", "note"]]
 
         Args:
-            n_boot, seed: without effect since the interval needs no resamples; leave them out.
+            n_boot: does nothing, for the interval needs no resamples; taken so that older scripts run.
         Returns:
             finding, auroc, low, high, n and positives (labelled images), positive_patients (with a case), patients
             (labelled), dropped (images uncertain or not mentioned), note (why a number is missing, else "").
@@ -85,14 +85,14 @@ class Scores:
             rows.append({"finding": finding, **row})
         return pd.DataFrame(rows)
 
-    def mean_auroc(self, *, n_boot=None, seed=None) -> pd.DataFrame:
+    def mean_auroc(self, *, n_boot=None) -> pd.DataFrame:
         """The mean over findings in one row (`rw.stats.mean_clustered_auroc`); note names what is left out, and why.
 
         >>> rw.stats.stated(scores.mean_auroc().iloc[0])
         '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
         Args:
-            n_boot, seed: without effect, as in `auroc`.
+            n_boot: does nothing, as in `auroc`.
         """
         row = mean_clustered_auroc(self.truth, self.values, self.patient_id)
         findings = row.pop("findings")

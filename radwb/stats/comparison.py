@@ -119,7 +119,9 @@ def compare(
     names = tuple(names)
     if note := without_patient(int((row < 0).sum()), len(row)):
         nothing = (np.nan, np.nan, np.nan)
-        return Comparison(names, what, float(gap.mean()), *nothing, named, family=family, note=note)
+        return Comparison(
+            names, what, float(gap.mean()), *nothing, named, family=family, note=note
+        )
     images = np.bincount(row)  # (P,)
     draws = max(n_boot, 400 * family)
     mean = float(gap.mean())
@@ -163,14 +165,20 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
     if not kept:
         why = without(left_out) if len(left_out) > 1 else left_out[list(y)[0]]
         return Comparison(*common, np.nan, np.nan, np.nan, n, family=family, note=why)
-    pulls = np.mean([ours[k].pulls - theirs[k].pulls for k in kept], axis=0)  # (P,)
-    own = [unpaired(ours[k], theirs[k]) for k in kept]
-    error = np.sqrt((pulls**2).sum() + np.sum(own) / len(kept) ** 2)
-    freedom = np.mean([ours[k].freedom() for k in kept])
+    pairs = [(ours[k], theirs[k]) for k in kept]
+    ends = gap_interval(gap, pairs, family)
+    return Comparison(*common, *ends, n, family=family, note=without(left_out))
+
+
+def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
+    """Ends at 1 - 0.05 / family and two-sided p of the mean difference of pairs of AUROCs of the same patients."""
+    pulls = np.mean([one.pulls - other.pulls for one, other in pairs], axis=0)  # (P,)
+    own = [unpaired(one, other) for one, other in pairs]
+    error = np.sqrt((pulls**2).sum() + np.sum(own) / len(pairs) ** 2)
+    freedom = np.mean([min(one.freedom(), other.freedom()) for one, other in pairs])
     reach = student.ppf(1 - 0.025 / family, freedom) * error
     p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
-    ends = (gap - reach, gap + reach, float(p))
-    return Comparison(*common, *ends, n, family=family, note=without(left_out))
+    return gap - reach, gap + reach, float(p)
 
 
 def unpaired(ours: Pull, theirs: Pull) -> float:

@@ -80,7 +80,9 @@ class Pull:
         """How many labelled images have no patient, in words; "" where all have one."""
         if self.named is None:
             return ""
-        return without_patient(int(self.images_of[self.named :].sum()), self.cases + self.controls)
+        return without_patient(
+            int(self.images_of[self.named :].sum()), self.cases + self.controls
+        )
 
     @property
     def cases(self) -> int:
@@ -192,26 +194,44 @@ def likeness(y, s, row) -> tuple[float, float]:
     One-way analysis of variance of the scores' normal ranks, cases and controls ranked apart. Where no patient has two
     images of a class it isn't known: then 1 within (there is nothing to be alike) and 0 across.
     """
-    inside = between = inside_freedom = between_freedom = usual = 0.0
+    parts = []
     for members in (y, ~y):
         rank = ndtri((rankdata(s[members]) - 0.5) / members.sum())
-        patient, images = np.unique(
-            row[members], return_inverse=True, return_counts=True
-        )[1:]
-        means = np.bincount(patient, rank) / images
-        inside += ((rank - means[patient]) ** 2).sum()
-        between += (images * means**2).sum()  # the ranks' mean is 0
-        inside_freedom += len(rank) - len(images)
-        between_freedom += len(images) - 1
-        usual += len(rank) - (images**2).sum() / len(rank)
+        parts.append(analysis(rank, row[members]))
+    parts = np.sum(parts, axis=0)
+    alike = correlation(parts)
+    inside_freedom, usual = parts[2], parts[4]
     if inside_freedom == 0 or usual == 0:
         return 1.0, 0.0
+    return alike, alike * inside_freedom / (inside_freedom + 5)
+
+
+def analysis(values, row) -> np.ndarray:
+    """One-way analysis of variance of values whose mean is 0.
+
+    Returns:
+        (5,) sum of squares inside patients and between them, degrees of freedom of each, and the degrees between
+        times the usual number of images a patient.
+    """
+    patient, images = np.unique(row, return_inverse=True, return_counts=True)[1:]
+    means = np.bincount(patient, values) / images
+    inside = ((values - means[patient]) ** 2).sum()
+    between = (images * means**2).sum()
+    usual = len(values) - (images**2).sum() / len(values)
+    freedom = (len(values) - len(images), len(images) - 1)
+    return np.array([inside, between, *freedom, usual])
+
+
+def correlation(parts) -> float:
+    """Intraclass correlation from an `analysis`, 0 to 1; 1 where no patient has two images, or there is one patient."""
+    inside, between, inside_freedom, between_freedom, usual = parts
+    if inside_freedom == 0 or usual == 0:
+        return 1.0
     noise = inside / inside_freedom
     patients = (between - between_freedom * noise) / usual
     if patients <= 0:
-        return 0.0, 0.0
-    alike = patients / (patients + noise)
-    return alike, alike * inside_freedom / (inside_freedom + 5)
+        return 0.0
+    return float(patients / (patients + noise))
 
 
 def effective(images, alike: float = 1.0) -> float:

@@ -127,24 +127,6 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def patient_means(values, patients, *, n_boot=1000, seed=0) -> np.ndarray:
-    """The mean of `n_boot` resamples of the patients.
-
-    >>> low, high = np.quantile(patient_means(change, table["patient_id"]), [0.025, 0.975])
-
-    Args:
-        values: (N,) or (N, K), one row an image.
-        patients: (N,) patient of each row.
-    Returns:
-        (n_boot,) or (n_boot, K).
-    """
-    row, counts = resample_patients(patients, n_boot=n_boot, seed=seed)
-    weights = counts[row]  # (N, n_boot)
-    totals = weights.sum(axis=0)  # (n_boot,)
-    sums = weights.T @ np.asarray(values, dtype=float)
-    return (sums.T / totals).T
-
-
 def half_means(totals, sizes, *, draws=2000, seed=0) -> np.ndarray:
     """Means of random halves of the patients: each is in or out by the toss of a coin.
 
