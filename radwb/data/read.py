@@ -148,7 +148,11 @@ def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise ReadError(f"{name}: starts like a PNG or JPEG, but isn't one") from None
     columns, rows = image.size
-    check_picture(name, rows, columns, len(image.getbands()))
+    try:
+        check_picture(name, rows, columns, len(image.getbands()))
+    except ReadError:
+        image.close()
+        raise
     return image
 
 
