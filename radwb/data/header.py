@@ -121,10 +121,7 @@ def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
             stacklevel=2,
         )
         return None
-    known = len(directions) == 2 and all(
-        re.fullmatch("[LRAPHF]{1,3}", d) for d in directions
-    )
-    if not known or DIRECTIONS[directions[0][0]] == DIRECTIONS[directions[1][0]]:
+    if not are_directions(directions):
         text = "\\".join(directions)[:60]
         warnings.warn(
             f"{tag('PatientOrientation')} is {text!r}, not two directions: sides unknown",
@@ -132,6 +129,17 @@ def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
         )
         return None
     return directions
+
+
+def are_directions(texts: tuple[str, ...]) -> bool:
+    """Whether they say where rows and columns run, along two axes of the patient.
+
+    >>> are_directions(("L", "F")), are_directions(("L", "R"))
+    (True, False)
+    """
+    if len(texts) != 2 or not all(re.fullmatch("[LRAPHF]{1,3}", text) for text in texts):
+        return False
+    return DIRECTIONS[texts[0][0]] != DIRECTIONS[texts[1][0]]
 
 
 def tag(keyword: str) -> str:
