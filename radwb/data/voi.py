@@ -76,7 +76,7 @@ def table_of(item: Dataset, ds: Dataset) -> Table:
     if len(descriptor) != 3 or data is None:
         raise ValueError(f"{tag('LUTDescriptor')} or {tag('LUTData')} is missing")
     count, first, bits = map(int, descriptor)
-    count = count or 1 << 16
+    count = count % (1 << 16) or 1 << 16  # also where it came as a signed word
     signed = int(ds.get("PixelRepresentation") or 0)
     if signed and first >= 1 << 15:
         first -= 1 << 16
