@@ -808,7 +808,8 @@ def test_the_shape_of_a_pixel_is_kept_in_a_film_and_in_frames(tmp_path, field):
 
 def test_frames_without_a_place_know_their_spacing(tmp_path):
     loop = read(make_dicom(tmp_path / "a.dcm", FRAMES, **MANY, PixelSpacing=[2, 1]))
-    assert loop.spacing_mm is None and loop.slice(0, 0).spacing_mm == (2, 1)
+    assert loop.spacing_mm is None
+    assert loop.slice(0, 0).spacing_mm == (2, 1)
     row = rw.curate.index(tmp_path).iloc[0]
     assert (row.row_mm, row.column_mm, row.notes) == (2, 1, "")
 

@@ -119,7 +119,9 @@ MARK = re.compile(
     rf"^[ \t]*+(?:[-•·>]|\d{{1,2}}[.)])[ \t]+(?=[*_]{{0,3}}{CAPITAL}{ANY_LETTERS}{COLON})",
     re.MULTILINE,
 )
-BRACKETS = re.compile(rf"^[ \t]*+\[({CAPITAL}{ANY_LETTERS})\][ \t]*[:：]?", re.MULTILINE)
+BRACKETS = re.compile(
+    rf"^[ \t]*+\[({CAPITAL}{ANY_LETTERS})\][ \t]*[:：]?", re.MULTILINE
+)
 
 
 def sections(report: str) -> dict[str, str]:
@@ -156,7 +158,9 @@ def _in_lines(report):
         .replace("\\.br\\", "\n")
         .replace("\xa0", " ")
     )
-    report = re.sub(r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>", "\n", report)
+    report = re.sub(
+        r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>", "\n", report
+    )
     report = re.sub(r"_x000[dD]_|[\u200b\u2060\ufeff]", "", report)
     report = BRACKETS.sub(r"\1:", report)
     return MARK.sub("", report)

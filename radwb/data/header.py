@@ -137,7 +137,9 @@ def are_directions(texts: tuple[str, ...]) -> bool:
     >>> are_directions(("L", "F")), are_directions(("L", "R"))
     (True, False)
     """
-    if len(texts) != 2 or not all(re.fullmatch("[LRAPHF]{1,3}", text) for text in texts):
+    if len(texts) != 2 or not all(
+        re.fullmatch("[LRAPHF]{1,3}", text) for text in texts
+    ):
         return False
     return DIRECTIONS[texts[0][0]] != DIRECTIONS[texts[1][0]]
 

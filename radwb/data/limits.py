@@ -233,7 +233,9 @@ def _nifti_header(head: bytes, name: str):
     if len(head) < 348:
         raise ReadError(f"{name}: ends within its NIfTI header")
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        raise ReadError(f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)")
+        raise ReadError(
+            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
+        )
     sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(head) == 540:
         return nib.Nifti2Header(head, check=False)
