@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 # how a missing value looks once it has been through str() or a CSV
-MISSING = ("", "nan", "none", "null", "<na>", "nat")
+MISSING = ("", "nan", "none", "null", "<na>", "nat", "na", "n/a", "#n/a")
 ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d+")  # 1.23457E+11, by a spreadsheet
 
 
@@ -103,7 +103,7 @@ def _spelt(value):
         return str(int(value))
     if isinstance(value, Real) and not isinstance(value, bool):
         return _of_number(value)
-    if not isinstance(value, str) and pd.isna(value):
+    if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
         return None
     return _of_text(str(value))
 

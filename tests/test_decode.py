@@ -122,3 +122,14 @@ def test_a_forked_child_has_a_helper_of_its_own_even_while_a_thread_holds_the_lo
     assert np.array_equal(read(one).pixels, files[one])
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert helper().pid == mine
+
+
+@pytest.mark.parametrize("seconds", ["abc", "-1", "nan", "inf"])
+def test_a_time_that_is_none_is_refused_by_the_name_of_its_setting(
+    monkeypatch, seconds
+):
+    monkeypatch.setenv("RADWB_DECODE_SECONDS", seconds)
+    ds = pydicom.Dataset()
+    ds.Rows, ds.Columns = 4, 4
+    with pytest.raises(RuntimeError, match="RADWB_DECODE_SECONDS: expected a number"):
+        decode.time_limit(ds)

@@ -234,3 +234,26 @@ def test_a_curated_folder_keeps_its_zeros_on_the_way_through_the_shell(
     )
     assert main(["probe", "radwb-tiny", str(tmp_path / "t.csv")]) == 1  # no split
     assert "expected rows with split 'test' in t.csv" in capsys.readouterr().err
+
+
+def test_numbers_of_a_csv_stay_numbers_whatever_zeros_they_begin_with(tmp_path):
+    text = "path, patient_id ,age_years,Pneumonia,ward\na,0007,045,00,01\nb,8,50,1,2\n"
+    (tmp_path / "t.csv").write_text(text)
+    table = rw.data.read_table(tmp_path / "t.csv")
+    assert table["patient_id"].tolist() == ["0007", "8"]
+    assert table["age_years"].tolist() == [45, 50]
+    assert table["Pneumonia"].tolist() == [0, 1]
+    assert table["ward"].tolist() == ["01", "2"]
+
+
+@pytest.mark.parametrize(
+    "text", [b"path,patient_id\na,1,2\n", b"", b"path,site\na,Z\xfcrich\n"]
+)
+def test_a_csv_that_would_be_read_askew_is_refused(tmp_path, text):
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(ValueError, match=r"t\.csv: expected a CSV in UTF-8"):
+        rw.data.read_table(tmp_path / "t.csv")
+
+
+def test_what_a_csv_calls_missing_is_missing_everywhere():
+    assert identifiers(["NA", "n/a", "#N/A", [1]]).tolist() == [None, None, None, "[1]"]

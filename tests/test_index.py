@@ -221,3 +221,46 @@ def test_the_masks_of_a_png_are_few_and_of_its_size(tmp_path):
     table = index(tmp_path)
     assert len(table) == 6
     assert (table["refused"] != "").all()
+
+
+def test_a_missing_spacing_is_said_to_be_missing(tmp_path):
+    make_dicom(tmp_path / "a.dcm", PIXELS, PixelSpacing=None)
+    notes = index(tmp_path)["notes"][0]
+    missing = "(0028,0030) PixelSpacing is missing, so that the spacing is unknown"
+    assert notes == missing
+
+
+@pytest.mark.parametrize(
+    "field", ["PatientAge", "PatientOrientation", "PixelSpacing", "RescaleSlope"]
+)
+def test_a_name_that_stands_in_another_field_is_not_repeated(tmp_path, field):
+    who = dict(PatientName="Mueller^Hans", PatientID="ID-998877")
+    path = make_dicom(tmp_path / "a.dcm", PIXELS, **who, RescaleIntercept=0)
+    ds = pydicom.dcmread(path)
+    ds[Tag(field)] = pydicom.DataElement(Tag(field), "UT", "MUELLER ID-998877")
+    if field != "RescaleSlope":
+        ds.RescaleSlope = 1
+    ds.save_as(path)
+    row = index(tmp_path).iloc[0]
+    told = row.notes + row.refused
+    assert "[identifier]" in told
+    assert not re.search("mueller|998877", told, re.IGNORECASE)
+
+
+def test_a_file_address_is_the_film_that_its_path_is(tmp_path):
+    path = tmp_path / "a\u200bb.dcm"
+    make_dicom(path, PIXELS)
+    address = index(tmp_path)["path"][0]
+    assert address.startswith("file://")
+    first, second = rw.data.film_keys([address, str(path)])
+    assert first == second
+    assert local_path(address.replace("file://", "file://localhost")) == path
+
+
+def test_films_are_known_by_their_frames_also_as_text(tmp_path):
+    make_dicom(tmp_path / "a.dcm", PIXELS)
+    table = index(tmp_path)
+    films = rw.curate.films(table.assign(frames=table["frames"].astype(str)))
+    assert len(films) == 1
+    with pytest.raises(ValueError, match="1 whose frames aren't known"):
+        rw.curate.films(table.assign(frames=np.nan))

@@ -736,3 +736,174 @@ def test_the_rescaled_values_of_frames_are_pydicoms(tmp_path):
     assert np.array_equal(
         read(path).voxels, apply_modality_lut(FRAMES, pydicom.dcmread(path))
     )
+
+
+def test_a_mask_of_totalsegmentator_1_is_named_before_what_it_lacks():
+    plain = chest(range(13, 18), [44])
+    with pytest.raises(ValueError, match="TotalSegmentator 1"):
+        rw.simulate.from_arrays(*plain, (1, 1, 1))
+    with pytest.raises(ValueError, match="three positive voxel sides"):
+        rw.simulate.from_arrays(*chest(range(10, 15), [51]), (0, 1, 1))
+
+
+# what stands between the kinds above
+
+FILM = RNG.integers(0, 4096, (8, 8)).astype(np.uint16)
+
+
+def broken_tables():
+    item = lut(0, [0, 4095], 12)[0]
+    short, bare, odd = Dataset(), Dataset(), Dataset()
+    short.LUTDescriptor, short.LUTData = [4096, 0, 12], item.LUTData
+    short["LUTData"].VR = "OW"
+    bare.LUTExplanation = "nothing"
+    odd.LUTDescriptor = [2, 0, 99]
+    odd.add_new("LUTData", "OW", item.LUTData)
+    return {"short": short, "bare": bare, "odd": odd}
+
+
+@pytest.mark.parametrize("kind", ["short", "bare", "odd"])
+def test_a_voi_table_that_is_none_is_left_out_and_the_window_is_taken(tmp_path, kind):
+    window = dict(WindowCenter=40, WindowWidth=400)
+    values = RNG.integers(-200, 300, (8, 8)).astype(np.int16)
+    want = read(make_dicom(tmp_path / "a", values, **window))
+    with pytest.warns(UserWarning, match="VOILUTSequence is no table"):
+        film = read(
+            make_dicom(
+                tmp_path / "b",
+                values,
+                **window,
+                VOILUTSequence=[broken_tables()[kind]],
+            )
+        )
+    assert np.array_equal(film.pixels, want.pixels)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 9, 12])
+@pytest.mark.parametrize("packed", ["words", "bytes"])
+def test_a_voi_table_of_any_bits_is_scaled_by_them(tmp_path, bits, packed):
+    entries = np.linspace(0, 2**bits - 1, 100).astype(int)
+    item = Dataset()
+    first = 2**16 - 50  # -50 as an unsigned word
+    item.add_new("LUTDescriptor", "US", [100, first, bits])
+    kind = "u1" if packed == "bytes" and bits <= 8 else "<u2"
+    item.add_new("LUTData", "OW", entries.astype(kind).tobytes())
+    values = np.arange(-60, 60, dtype=np.int16).reshape(10, 12)
+    film = read(make_dicom(tmp_path / "a", values, VOILUTSequence=[item]))
+    want = entries[(values + 50).clip(0, 99)] / (2**bits - 1)
+    assert np.abs(film.pixels - want).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "field", ["PixelAspectRatio", "ImagerPixelSpacing", "NominalScannedPixelSpacing"]
+)
+def test_the_shape_of_a_pixel_is_kept_in_a_film_and_in_frames(tmp_path, field):
+    shape = {"PixelSpacing": None, field: [4, 2]}
+    assert read(make_dicom(tmp_path / "a", FILM, **shape)).aspect == 2
+    loop = read(make_dicom(tmp_path / "b", FRAMES, **MANY, **shape))
+    cut = loop.slice(0, 1)
+    assert (cut.aspect, cut.spacing_mm) == (2, None)
+    assert loop.slice(1, 1).aspect == 1  # across frames nothing is known
+
+
+def test_frames_without_a_place_know_their_spacing(tmp_path):
+    loop = read(make_dicom(tmp_path / "a.dcm", FRAMES, **MANY, PixelSpacing=[2, 1]))
+    assert loop.spacing_mm is None
+    assert loop.slice(0, 0).spacing_mm == (2, 1)
+    row = rw.curate.index(tmp_path).iloc[0]
+    assert (row.row_mm, row.column_mm, row.notes) == (2, 1, "")
+
+
+def test_sides_that_two_fields_contradict_are_unknown(tmp_path):
+    mirrored = dict(ImageOrientationPatient=[-1, 0, 0, 0, 0, -1])
+    with pytest.warns(UserWarning, match="contradict each other: sides unknown"):
+        film = read(
+            make_dicom(
+                tmp_path / "a", FILM, PatientOrientation=["L", "F"], **mirrored
+            )
+        )
+    assert film.right is None
+    agreed = make_dicom(
+        tmp_path / "b", FILM, PatientOrientation=["R", "F"], **mirrored
+    )
+    assert read(agreed).right == "left"  # turned as a film is hung
+
+
+def test_a_turned_png_turns_its_spacing_and_no_longer_knows_its_sides(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("radwb", '{"spacing_mm": [1, 2], "orientation": ["L", "F"]}')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (6, 9)).save(tmp_path / "a.png", pnginfo=text, exif=exif)
+    film = read(tmp_path / "a.png")
+    assert (film.shape, film.spacing_mm, film.orientation) == ((6, 9), (2, 1), None)
+
+
+def enhanced(path, places):
+    """An enhanced CT whose frames hold 100 times their place."""
+    frames = np.stack([np.full((4, 5), 100 * z, np.int16) for z in places])
+    shared = group(
+        PixelMeasuresSequence=dict(PixelSpacing=[1, 2]),
+        PlaneOrientationSequence=dict(ImageOrientationPatient=AXIAL),
+    )
+    own = [
+        group(PlanePositionSequence=dict(ImagePositionPatient=[0, 0, z]))
+        for z in places
+    ]
+    return make_dicom(
+        path,
+        frames,
+        NumberOfFrames=len(places),
+        Rows=4,
+        Columns=5,
+        SamplesPerPixel=1,
+        PixelSpacing=None,
+        SeriesInstanceUID="1.2.3",
+        SharedFunctionalGroupsSequence=[shared],
+        PerFrameFunctionalGroupsSequence=own,
+    )
+
+
+def test_an_enhanced_ct_reads_from_its_folder_in_one_file_or_in_many(tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "many").mkdir()
+    enhanced(tmp_path / "one" / "a.dcm", [2, 0, 1])
+    for name, place in enumerate([2, 0, 1]):
+        enhanced(tmp_path / "many" / f"{name}.dcm", [place])
+    for folder in ("one", "many"):
+        volume = read(tmp_path / folder)
+        assert volume.voxels[:, 0, 0].tolist() == [0, 100, 200]
+        assert volume.spacing_mm == (1, 1, 2)
+
+
+def test_a_folder_with_one_film_or_loop_gives_that(tmp_path):
+    (tmp_path / "film").mkdir()
+    (tmp_path / "loop").mkdir()
+    make_dicom(tmp_path / "film" / "a.dcm", FILM)
+    make_dicom(tmp_path / "loop" / "a.dcm", FRAMES, **MANY)
+    assert read(tmp_path / "film").shape == FILM.shape
+    assert read(tmp_path / "loop").shape == FRAMES.shape
+    with pytest.raises(ReadError, match="Try the folders below it"):
+        read(tmp_path)
+
+
+def test_two_patients_are_no_series_and_are_not_named(tmp_path):
+    write_series(tmp_path, places=range(3), PatientID="SECRET1")
+    make_dicom(
+        tmp_path / "other.dcm",
+        np.zeros((4, 5), np.int16),
+        PatientID="SECRET2",
+        SeriesInstanceUID="1.2.3",
+        ImagePositionPatient=[-10, 20, 7.5],
+        ImageOrientationPatient=AXIAL,
+    )
+    with pytest.raises(ReadError, match="PatientID, got 2 different") as told:
+        read(tmp_path)
+    assert "SECRET" not in str(told.value)
+
+
+def test_a_nifti_in_metres_of_a_wrong_size_says_so_and_is_still_cut(tmp_path):
+    path = nifti(tmp_path, np.zeros((4, 5, 6), np.float32), unit="meter")
+    with pytest.warns(UserWarning, match="2000 mm"):
+        volume = read(path)
+    assert volume.slice(0, 0).spacing_mm is None

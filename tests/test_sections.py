@@ -152,3 +152,39 @@ def test_a_long_text_of_half_headings_takes_no_longer_than_its_length(junk):
     start = time.process_time()
     sections(junk * 30_000)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "1. FINDINGS: Clear.\n2. IMPRESSION: Normal.",
+        "- FINDINGS: Clear.\n- IMPRESSION: Normal.",
+        "• Findings: Clear.\n• Impression: Normal.",
+        "[FINDINGS] Clear.\n[IMPRESSION] Normal.",
+        "FINDINGS (PA/LAT): Clear.\nIMPRESSION (PRELIM): Normal.",
+        "FINDINGS: Clear.\nIMP: Normal.",
+        "FINDINGS: Clear.\\nIMPRESSION: Normal.",
+        "FINDINGS: Clear.<br/>IMPRESSION: Normal.",
+        "FINDINGS: Clear._x000D_\nIMPRESSION: Normal._x000D_",
+        "FINDINGS:\u200b Clear.\n\ufeffIMPRESSION: Normal.",
+        "RÉSULTATS: Clear.\nINTERPRÉTATION: Normal.",
+    ],
+)
+def test_marks_and_brackets_of_a_heading_are_not_left_in_the_text(report):
+    assert said(report) == CLEAR
+
+
+@pytest.mark.parametrize(
+    ("after", "section"),
+    [
+        ("ADDENDUM #1 (01/02/2020): Told.", "addendum"),
+        ("ADDENDUM BEGINS\nTold.\nADDENDUM ENDS", "addendum"),
+        ("Recommend: Told.", "recommendation"),
+        ("RECOMMENDED ACTION: Told.", "recommendation"),
+        ("FOLLOW-UP RECOMMENDATIONS: Told.", "recommendation"),
+    ],
+)
+def test_what_follows_an_impression_is_no_part_of_it(after, section):
+    parts = said(f"IMPRESSION: Normal.\n{after}")
+    assert parts["impression"] == "Normal."
+    assert parts[section].endswith("Told.")

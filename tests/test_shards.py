@@ -272,3 +272,10 @@ def test_a_list_of_shards_that_is_damaged_says_so(listed, tmp_path):
     (tmp_path / "shards.json").write_text(listed)
     with pytest.raises(ValueError, match="expected a list of name, rows and sha256 in .*shards.json"):
         stream.shard_paths(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_letter_of_a_report(tmp_path):
+    report = "\ufeffNormal.".encode()
+    members = [("a.txt", report), ("a.json", JSON), ("a.png", picture())]
+    path = write_tar(tmp_path / "s.tar", members)
+    assert [row["report"] for row in read_shards(path)] == ["Normal."]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from radwb.attend.map import Map
-from radwb.data.dicom import spacing_of
+from radwb.data.header import lookup, parts, spacing_of
 from radwb.data.scan import Volume
 from radwb.data.series import series_headers, stack
 from radwb.data.volumes import nifti_bytes
@@ -108,8 +108,10 @@ def _sources(folder, volume):
     if not folder.is_dir():
         raise ValueError(f"expected series= the folder of the scan's DICOM files, got {str(folder)!r}")
     headers = list(series_headers(folder).values())
-    places, facing = (np.array([ds[k].value for ds in headers], float)
-                      for k in ("ImagePositionPatient", "ImageOrientationPatient"))  # fmt: skip
+    places, facing = (
+        np.array([parts(lookup(ds, keyword)) for ds in headers], float)
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient")
+    )
     affine, order = stack(places, facing, spacing_of(headers[0]), folder.name)
     theirs = _corners(affine, (len(headers), headers[0].Rows, headers[0].Columns))
     if np.abs(theirs - _corners(volume.affine, volume.shape)).max() > 0.5 * min(volume.spacing_mm):

@@ -28,11 +28,14 @@ def films(index: pd.DataFrame) -> pd.DataFrame:
             f"expected an index, got a table without {absent}. Try rw.curate.index(folder)."
         )
     refused = index["refused"].fillna("") != ""
-    several = ~refused & (index["frames"] != 1)
-    table = index[~refused & ~several].reset_index(drop=True)
+    frames = pd.to_numeric(index["frames"], errors="coerce")
+    unknown = ~refused & frames.isna()
+    several = ~refused & ~unknown & (frames != 1)
+    table = index[~refused & ~unknown & ~several].reset_index(drop=True)
     reasons = {
         "refused (column refused says why)": refused,
         "of several frames": several,
+        "whose frames aren't known": unknown,
     }
     counted = [f"{rows.sum()} {why}" for why, rows in reasons.items() if rows.any()]
     if table.empty:

@@ -34,6 +34,8 @@ HEADER = {
 
 
 SHAPE = ["rows", "columns", "frames", "row_mm", "column_mm"]
+NAMING = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "PatientAddress")
+SHORTEST = 3  # letters: a shorter one is a word or a number of the note itself
 NOTES = 20  # of one file; damaged ones can give thousands
 
 
@@ -123,7 +125,7 @@ def _row(path: Path) -> dict:
     if path.name.endswith(".truth.png"):
         return _refused(path, "truth masks that belong to another image")
     row = {**_refused(path, ""), "refused": ""}
-    image, header = None, None
+    image, header, names = None, None, []
     with warnings.catch_warnings(record=True) as odd:
         warnings.simplefilter("always")
         try:
@@ -133,10 +135,26 @@ def _row(path: Path) -> dict:
         notes = []
         if header is not None:
             row |= _header(header, notes)
-            if image is not None and image.spacing_mm is None:
+            names = _identifiers(header)
+            if image is not None and image.spacing_mm is None and getattr(image, "pixel_mm", None) is None:
                 notes.append(_field(_no_spacing, header, "PixelSpacing", notes) or "the spacing is unknown")
-        notes = [*map(_warning_text, odd), *notes]
+        notes = [_without(names, note) for note in [*map(_warning_text, odd), *notes] if note]
+        row["refused"] = _without(names, row["refused"])
     return {**row, **_shape(image), "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES])}
+
+
+def _identifiers(ds: pydicom.Dataset) -> list[str]:
+    """What names the patient in a header, the longest first, also the parts of a name."""
+    texts = [str(_field(ds.get, keyword, keyword, []) or "") for keyword in NAMING]  # ds.get takes the keyword
+    words = {word.strip() for text in texts for word in (text, *re.split(r"[\\^=\s]", text))}
+    return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+
+
+def _without(names: list[str], text: str) -> str:
+    """A text in which nothing of those stands: notes and refusals go into logs, and some quote the header."""
+    for name in names:
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "[identifier]", text, flags=re.IGNORECASE)
+    return text
 
 
 def _warning_text(warning) -> str:
@@ -198,7 +216,7 @@ def _age_years(text: str, notes: list[str]) -> float:
 def _shape(image: Scan | Volume | None) -> dict:
     if image is None:
         return {}
-    spacing = image.spacing_mm or (None, None)
+    spacing = image.spacing_mm or getattr(image, "pixel_mm", None) or (None, None)
     shape = dict(zip(("rows", "columns"), image.shape[-2:], strict=True))
     row = {**shape, "frames": 1 if isinstance(image, Scan) else image.shape[0]}
     row |= {"row_mm": spacing[-2], "column_mm": spacing[-1]}

@@ -11,6 +11,7 @@ import numpy as np
 
 from radwb.data.fetch import cache_folder
 from radwb.data.limits import max_bytes
+from radwb.data.private import private_folder
 
 
 class Journal:
@@ -31,7 +32,7 @@ class Journal:
         self.rows = self._kept()
         self.file = None
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_folder(private_folder(cache_folder()) / "index")
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self.file = os.fdopen(os.open(self.path, flags, 0o600), "wb", buffering=0)
 

@@ -19,9 +19,9 @@ NAMES = (
 HEADINGS = {
     "findings": "findings|finding|report|observations|narrative|imaging findings|imaging notes"
     "|befund|befunde|hallazgos|hallazgo|descripción|résultats|résultat|constatations",
-    "impression": "impression|impressions|conclusion|conclusions|opinion|interpretation|diagnosis|assessment"
+    "impression": "impression|impressions|conclusion|conclusions|opinion|interpretation|diagnosis|assessment|imp"
     "|beurteilung|zusammenfassung|zusammenfassende beurteilung|impresión|impresión diagnóstica|conclusión|conclusiones"
-    "|synthèse",
+    "|interpretación|synthèse|interprétation",
     "indication": "indication|indications|indication for exam|history|clinical history|patient history"
     "|clinical information|clinical indication|clinical data|clinical details|clinical question|clinical impression"
     "|history of present illness|past medical history|reason for exam|reason for examination|reason for study"
@@ -34,15 +34,18 @@ HEADINGS = {
     "|comparaison|examens antérieurs",
     "technique": "technique|procedure|exam|examination|exam type|study|views|protocol"
     "|technik|methode|untersuchung|untersuchungstechnik|técnica|examen|estudio|protocole",
-    "recommendation": "recommendation|recommendations|recommended follow-up|follow-up|follow up|plan"
+    "recommendation": "recommendation|recommendations|recommend|recommended|recommended follow-up|recommended action"
+    "|follow-up|follow up"
+    "|follow-up recommendation|follow-up recommendations|follow up recommendation|follow up recommendations|plan"
     "|empfehlung|empfehlungen|procedere|recomendación|recomendaciones|recommandation|recommandations"
     "|conduite à tenir",
     "notification": "notification|notifications|communication|communications|critical result|critical results"
     "|critical finding|critical findings|communication of critical results|communication of critical findings"
     "|communication of results|critical results communication|critical result notification"
     "|critical results notification|mitteilung|benachrichtigung|notificación|comunicación|communication des résultats",
-    "addendum": "addendum|addenda|nachtrag|adenda|complément",
+    "addendum": "addendum|addenda|addendum begins|begin addendum|beginning of addendum|nachtrag|adenda|complément",
     "other": "final report|preliminary report|wet read|preliminary read|end of impression|end of report"
+    "|addendum ends|end addendum|end of addendum"
     "|discussion|dictated by|signed by|electronically signed by|transcribed by|attestation",
 }
 NEAR = 200  # letters before and after a line that may be a heading
@@ -80,7 +83,7 @@ def _any_of(headings: str, spelt=str) -> str:
     one = "|".join(
         re.escape(spelt(word)).replace(r"\ ", r"[ \t]+") for word in longest_first
     )
-    number = r"(?:\([sS]\))?(?:[ \t]*#?\d{1,2}(?=[ \t]*[:\n]))?"
+    number = r"(?:\([sS]\))?(?:[ \t]*#?\d{1,2}(?=[ \t]*[:\n(]))?"
     # (?>...): the longest heading or none, so that a long text of half headings takes no longer than another
     one = rf"(?>(?:(?:{spelt(BEFORE)})[ \t]+)?(?:{one}){number})"
     return rf"{one}(?:{AND}{one}){{0,2}}"
@@ -95,8 +98,8 @@ BEGINS = (
     r"(?:^[ \t*_#>=]*+|(?<=[.!?;\n])[ \t]*+[*_]{0,3}|(?<=[ \t][ \t])[*_]{0,3}(?=\w))"
 )
 CAPITAL = r"(?=[A-ZÀ-Þ])"
-# what stands in brackets before the colon, as in COMPARISON (2019):, goes to the text
-COLON = r"(?:[ \t*_]*[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
+# words in brackets before the colon, as in IMPRESSION (PRELIM):, are of the heading; a date there goes to the text
+COLON = r"(?:[ \t*_]*(?:\([^()\n\d]{1,40}\)[ \t*_]*)?[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
 DASH = r"[ \t*_]*[-–—]{1,3}(?=\s|$)"
 LINE_ENDS = r"[ \t*_#=-]*+$(?:\n[ \t]*+[-=_*]{3,}+[ \t]*+$)?"  # perhaps with a line of dashes below
 HEADING = re.compile(
@@ -110,6 +113,14 @@ HEADING = re.compile(
         )
     ),
     re.MULTILINE,
+)
+# - FINDINGS: or 1. FINDINGS:, of which the mark isn't text; [FINDINGS]
+MARK = re.compile(
+    rf"^[ \t]*+(?:[-•·>]|\d{{1,2}}[.)])[ \t]+(?=[*_]{{0,3}}{CAPITAL}{ANY_LETTERS}{COLON})",
+    re.MULTILINE,
+)
+BRACKETS = re.compile(
+    rf"^[ \t]*+\[({CAPITAL}{ANY_LETTERS})\][ \t]*[:：]?", re.MULTILINE
 )
 
 
@@ -141,13 +152,18 @@ def sections(report: str) -> dict[str, str]:
 
 
 def _in_lines(report):
-    """Every kind of line end as one: Windows', old Macs' and HL7's, and its own."""
+    """Every kind of line end as one: Windows', old Macs' and HL7's, those that went through JSON, HTML or Excel."""
     report = (
         unicodedata.normalize("NFC", report)
         .replace("\\.br\\", "\n")
         .replace("\xa0", " ")
     )
-    return re.sub(r"\r\n?|[\v\f\x85\u2028\u2029]", "\n", report)
+    report = re.sub(
+        r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>", "\n", report
+    )
+    report = re.sub(r"_x000[dD]_|[\u200b\u2060\ufeff]", "", report)
+    report = BRACKETS.sub(r"\1:", report)
+    return MARK.sub("", report)
 
 
 def _section(heading):

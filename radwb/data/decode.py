@@ -69,7 +69,13 @@ def last_line(error: Exception) -> str:
 
 def time_limit(ds: pydicom.Dataset) -> float:
     """Seconds for one file: $RADWB_DECODE_SECONDS (20), and one for each 10 million values."""
-    base = float(os.environ.get("RADWB_DECODE_SECONDS") or SECONDS)
+    text = os.environ.get("RADWB_DECODE_SECONDS", "").strip()
+    try:
+        base = float(text or SECONDS)
+    except ValueError:
+        base = 0.0
+    if not 0 < base <= threading.TIMEOUT_MAX:
+        raise RuntimeError(f"RADWB_DECODE_SECONDS: expected a number of seconds such as 60, got {text!r}")
     return base + np.prod(expected_shape(ds), dtype=float) / 1e7
 
 

@@ -20,6 +20,14 @@ NEEDED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpre
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT", "XYB")
+AWAY = {  # from where a letter of PatientOrientation points, in LPS
+    "L": np.array([-1, 0, 0]),
+    "R": np.array([1, 0, 0]),
+    "P": np.array([0, -1, 0]),
+    "A": np.array([0, 1, 0]),
+    "H": np.array([0, 0, -1]),
+    "F": np.array([0, 0, 1]),
+}
 VIEWS = {"PA": "PA", "AP": "AP", "LL": "LATERAL", "RL": "LATERAL", "LAT": "LATERAL", "LATERAL": "LATERAL"}
 
 
@@ -48,6 +56,8 @@ def decode(ds: pydicom.Dataset, path: Path, *, window: tuple[float, float] | Non
         about = shown_as(raw, values, ds)
         if len(about["voi"]) > 1:
             about["voi"] = tuple(about["voi"][n] for n in order)
+        if affine is None:
+            about |= {"pixel_mm": spacing_of(ds), "aspect": aspect_of(ds)}
         return Volume(values[order], affine, modality, str(path), steps, **about)
     shown = to_shown(raw, values, ds, window)
     scan = Scan(shown, spacing_of(ds), view_of(ds), modality, str(path), aspect=aspect_of(ds))
@@ -57,8 +67,15 @@ def decode(ds: pydicom.Dataset, path: Path, *, window: tuple[float, float] | Non
 def turned(scan: Scan, ds: pydicom.Dataset) -> Scan:
     """A slice with (0020,0037) ImageOrientationPatient as `Volume.slice` shows its series; a film as it's stored."""
     facing = facing_of(ds)
+    orientation = orientation_of(ds)
+    if facing and contradicts(orientation, facing):
+        warnings.warn(
+            f"{tag('PatientOrientation')} and {tag('ImageOrientationPatient')} contradict each other: sides unknown, "
+            "shown as it's stored",
+            stacklevel=3,
+        )
+        return scan
     if facing is None:
-        orientation = orientation_of(ds)
         warn_hung(orientation)
         return replace(scan, orientation=orientation)
     across, down = facing
@@ -70,6 +87,12 @@ def turned(scan: Scan, ds: pydicom.Dataset) -> Scan:
     if spacing and not np.allclose(plain.spacing_mm, spacing):
         spacing = spacing[::-1]
     return replace(plain, spacing_mm=spacing, view=scan.view, modality=scan.modality, source=scan.source)
+
+
+def contradicts(orientation: tuple[str, str] | None, facing: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether a letter of PatientOrientation points away from where rows or columns run by ImageOrientationPatient."""
+    pairs = zip(orientation or (), facing, strict=False)
+    return any(AWAY[letter] @ direction > 0.2 for letters, direction in pairs for letter in letters)
 
 
 def warn_hung(orientation: tuple[str, str] | None) -> None:

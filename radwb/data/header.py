@@ -19,6 +19,7 @@ DIRECTIONS = {
     "H": 2,
     "F": 2,
 }  # letter of PatientOrientation -> the axis it's along
+AT_DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
@@ -52,9 +53,11 @@ def _value(ds, keyword):
 
 
 def parts(value) -> list:
-    """The values of a field one by one, also where it came as one text 'a\\b' or as a single number."""
+    """The values of a field one by one, also where it came as one text 'a\\b' or as a single number; none of None."""
     if isinstance(value, str):
         return [p.strip() for p in value.split("\\")]
+    if value is None:
+        return []
     return list(value) if isinstance(value, list | tuple | MultiValue) else [value]
 
 
@@ -87,10 +90,15 @@ def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | Non
 
 
 def aspect_of(ds: pydicom.Dataset) -> float | None:
-    """A pixel's height over its width from (0028,0034) PixelAspectRatio, or None."""
+    """A pixel's height over its width where no spacing in the patient tells it, or None.
+
+    From (0028,0034) PixelAspectRatio, else from the pixels at the detector or scanner: their size differs from that in
+    the patient, their shape doesn't.
+    """
     value = lookup(ds, "PixelAspectRatio")
     if value is None:
-        return None
+        sizes = (lengths(parts(lookup(ds, keyword))) for keyword in AT_DETECTOR)
+        return next((size[0] / size[1] for size in sizes if size), None)
     ratio = lengths(parts(value))
     if ratio is None:
         text = "\\".join(map(str, parts(value)))[:60]
@@ -113,10 +121,7 @@ def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
             stacklevel=2,
         )
         return None
-    known = len(directions) == 2 and all(
-        re.fullmatch("[LRAPHF]{1,3}", d) for d in directions
-    )
-    if not known or DIRECTIONS[directions[0][0]] == DIRECTIONS[directions[1][0]]:
+    if not are_directions(directions):
         text = "\\".join(directions)[:60]
         warnings.warn(
             f"{tag('PatientOrientation')} is {text!r}, not two directions: sides unknown",
@@ -124,6 +129,19 @@ def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
         )
         return None
     return directions
+
+
+def are_directions(texts: tuple[str, ...]) -> bool:
+    """Whether they say where rows and columns run, along two axes of the patient.
+
+    >>> are_directions(("L", "F")), are_directions(("L", "R"))
+    (True, False)
+    """
+    if len(texts) != 2 or not all(
+        re.fullmatch("[LRAPHF]{1,3}", text) for text in texts
+    ):
+        return False
+    return DIRECTIONS[texts[0][0]] != DIRECTIONS[texts[1][0]]
 
 
 def tag(keyword: str) -> str:

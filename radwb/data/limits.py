@@ -232,6 +232,10 @@ def _nifti_header(head: bytes, name: str):
     """Of NIfTI-1 or -2, told apart by the size that stands first, in either order."""
     if len(head) < 348:
         raise ReadError(f"{name}: ends within its NIfTI header")
+    if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
+        raise ReadError(
+            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
+        )
     sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(head) == 540:
         return nib.Nifti2Header(head, check=False)

@@ -43,5 +43,6 @@ def local_path(path: str | os.PathLike) -> Path:
     """The path that `path_text` wrote; any other as it is."""
     text = os.fspath(path)
     if isinstance(text, str) and text.startswith(URI):
-        return Path(os.fsdecode(unquote_to_bytes(text[len(URI) :])))
+        place = text[len(URI) :].removeprefix("localhost")
+        return Path(os.fsdecode(unquote_to_bytes(place)))
     return Path(path)

@@ -48,10 +48,6 @@ def open_nifti(file, name: str) -> nib.Nifti1Image:
     """The image of a stream, its voxels not read yet."""
     head = file.read(348)
     file.seek(0)
-    if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        raise ReadError(
-            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
-        )
     kind = nib.Nifti2Image if head[4:8] == b"n+2\0" else nib.Nifti1Image
     return kind.from_stream(file)
 
@@ -84,11 +80,8 @@ def place_of(
     header, unit = image.header, unit_of(image.header, name)
     (sform, scode), (qform, qcode) = header.get_sform(coded=True), _qform(header)
     zooms = np.array(header.get_zooms()[:3], float) * unit
-    steps = (
-        tuple(float(z) for z in zooms[FLIP])
-        if np.isfinite(zooms).all() and zooms.min() > 0
-        else None
-    )
+    known = np.isfinite(zooms).all() and zooms.min() > 0 and zooms.max() < 1000
+    steps = tuple(float(z) for z in zooms[FLIP]) if known else None
     if not scode and not qcode:
         warnings.warn(
             f"{name}: sform_code and qform_code are 0: orientation unknown",
@@ -121,6 +114,12 @@ def place_of(
                 stacklevel=5,
             )
     scaled = RAS_TO_LPS @ affine * np.array([[unit], [unit], [unit], [1.0]])
+    sides = np.linalg.norm(scaled[:3, :3], axis=0)
+    if sides.max() >= 1000:
+        warnings.warn(
+            f"{name}: voxels of {sides.max():.4g} mm, in the unit that its xyzt_units names: is it the right one?",
+            stacklevel=5,
+        )
     return scaled[:, [*FLIP, 3]], None
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from radwb.data.header import are_directions
 from radwb.data.limits import check_bytes, check_picture
 from radwb.data.names import local_path, printable
 from radwb.data.scan import ReadError, Scan, Volume, lengths
 
 MOST_FINDINGS = 16  # bits of a pixel
+EXIF_TURN = 0x0112  # 1 upright, 2 to 8 mirrored or turned, 5 to 8 by a quarter
 
 
 def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, truth: bool = True) -> Scan | Volume:
@@ -112,9 +114,15 @@ def picture(image: Image.Image, source: str = "") -> Scan:
     upright = ImageOps.exif_transpose(image)
     names = (about.get(key) for key in ("view", "modality"))
     view, modality = (name if isinstance(name, str) else None for name in names)
-    scan = Scan(grey(upright), known, view, modality, source, orientation=sides_of(about))
     ratio = lengths([about.get("aspect"), 1.0])
-    return replace(scan, aspect=ratio[0]) if ratio and known is None else scan
+    orientation = sides_of(about)
+    turn = image.getexif().get(EXIF_TURN, 1)
+    if turn in range(2, 9):
+        orientation = None  # what the text says is of the pixels as they're stored
+    if turn in range(5, 9):
+        known, ratio = known and known[::-1], ratio and ratio[::-1]
+    scan = Scan(grey(upright), known, view, modality, source, orientation=orientation)
+    return replace(scan, aspect=ratio[0] / ratio[1]) if ratio and known is None else scan
 
 
 def about_of(image: Image.Image, source: str) -> dict:
@@ -134,8 +142,10 @@ def sides_of(about: dict) -> tuple[str, str] | None:
     stated = about.get("orientation")
     if not isinstance(stated, list) or len(stated) != 2:
         return None
-    letters = all(isinstance(s, str) and re.fullmatch("[LRAPHF]{0,3}", s) for s in stated)
-    return tuple(stated) if letters else None
+    if not all(isinstance(s, str) and re.fullmatch("[LRAPHF]{0,3}", s) for s in stated):
+        return None
+    oblique = "" in stated  # neither left nor right
+    return tuple(stated) if oblique or are_directions(tuple(stated)) else None
 
 
 def open_image(path: Path) -> Image.Image:
@@ -148,7 +158,11 @@ def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise ReadError(f"{name}: starts like a PNG or JPEG, but isn't one") from None
     columns, rows = image.size
-    check_picture(name, rows, columns, len(image.getbands()))
+    try:
+        check_picture(name, rows, columns, len(image.getbands()))
+    except ReadError:
+        image.close()
+        raise
     return image
 
 
@@ -180,7 +194,7 @@ def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb" text."""
     path = local_path(path)
     with open_image(path) as image:
-        findings = json.loads(image.info.get("radwb", "{}")).get("findings")
+        findings = about_of(image, path.name).get("findings")
         if not isinstance(findings, list) or not 0 < len(findings) <= MOST_FINDINGS:
             raise ReadError(
                 f"{path.name}: expected a PNG with a radwb text that names 1 to {MOST_FINDINGS} findings, got none"

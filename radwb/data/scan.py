@@ -127,6 +127,8 @@ class Volume:
         inverted: low values are to be shown bright (MONOCHROME1); `voxels` keep their unit.
         padding: lowest and highest value that mark voxels which are no part of the image.
         voi: what the file asks to be shown, one for all slices of D or one each.
+        pixel_mm: (row, column) distance between pixel centres of a slice, where that is all that is known.
+        aspect: a pixel's height over its width in a slice whose millimetres aren't known.
     """
 
     voxels: np.ndarray
@@ -137,6 +139,8 @@ class Volume:
     inverted: bool = False
     padding: tuple[float, float] | None = None
     voi: tuple = ()
+    pixel_mm: tuple[float, float] | None = None
+    aspect: float | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -178,7 +182,11 @@ class Volume:
         kept = [a for a in range(3) if a != axis]
         if self.affine is None:
             spacing = self.steps_mm and tuple(self.steps_mm[a] for a in kept)
-            return Scan(plane, spacing, None, self.modality, source)
+            aspect = None
+            if axis == 0:
+                spacing = spacing or self.pixel_mm
+                aspect = self.aspect
+            return Scan(plane, spacing, None, self.modality, source, aspect=aspect)
         world = self.world
         if world[kept[0], 0] < world[kept[1], 0]:
             plane, kept = plane.T, kept[::-1]
@@ -187,10 +195,17 @@ class Volume:
                 world[a, 0] == 2
             ):  # L and P grow along the picture, S shrinks from the head down
                 plane = np.flip(plane, position)
-        spacing = tuple(self.spacing_mm[a] for a in kept)
+        steps = [self.spacing_mm[a] for a in kept]
+        spacing = lengths(steps)  # None beyond a metre
         orientation = self._towards(kept[1]), self._towards(kept[0])
         return Scan(
-            plane, spacing, None, self.modality, source, orientation=orientation
+            plane,
+            spacing,
+            None,
+            self.modality,
+            source,
+            orientation=orientation,
+            aspect=steps[0] / steps[1],
         )
 
     def _towards(self, axis: int) -> str:

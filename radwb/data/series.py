@@ -8,12 +8,13 @@ import pydicom
 from pydicom.uid import UID
 from tqdm.auto import tqdm
 
-from radwb.data.dicom import check_image, facing_of, load, shown_as, stored_pixels, to_values
+from radwb.data.dicom import check_image, decode, facing_of, load, shown_as, stored_pixels, to_values
 from radwb.data.header import lookup, parts, spacing_of, tag
 from radwb.data.limits import check_bytes
-from radwb.data.scan import ReadError, Volume, lengths
+from radwb.data.scan import ReadError, Scan, Volume, lengths
 
 TILT = 0.5  # degrees; what is less is rounding of the positions
+WHOSE = ("PatientID", "SeriesInstanceUID")
 # in the name of a SOP class: what lies beside a series and is none of its slices
 NO_SLICE = ("Segmentation", "RT ", "Parametric Map", "Presentation State", " SR", "Key Object", "Directory", "Raw Data")
 
@@ -21,15 +22,16 @@ NO_SLICE = ("Segmentation", "RT ", "Parametric Map", "Presentation State", " SR"
 def frame_geometry(ds: pydicom.Dataset, frames: int) -> tuple[np.ndarray | None, tuple | None, np.ndarray]:
     """Affine, else the steps in mm as far as they're known, and the order of the frames of an enhanced object."""
     plain = np.arange(frames)
-    places = [lookup(ds, "ImagePositionPatient", n) for n in range(frames)]
-    facing = [lookup(ds, "ImageOrientationPatient", n) for n in range(frames)]
+    places = [parts(lookup(ds, "ImagePositionPatient", n)) for n in range(frames)]
+    facing = [parts(lookup(ds, "ImageOrientationPatient", n)) for n in range(frames)]
     spacing = spacing_of(ds)
-    if spacing is None or any(p is None for p in [*places, *facing]) or "PerFrameFunctionalGroupsSequence" not in ds:
+    if spacing is None or not all([*places, *facing]) or "PerFrameFunctionalGroupsSequence" not in ds:
         return None, None, plain
     try:
         affine, order = stack(np.array(places, float), np.array(facing, float), spacing, "frames")
-    except ReadError:
-        return None, None, plain  # a time series or several orientations: a stack of frames, not of places
+    except (ReadError, ValueError, TypeError):  # a time series, several orientations, or no numbers
+        warnings.warn("the frames' places are no stack: place and orientation unknown", stacklevel=3)
+        return None, None, plain
     return affine, None, order
 
 
@@ -78,12 +80,20 @@ def warn_tilt(affine: np.ndarray, name: str) -> None:
         )
 
 
-def read_series(folder: Path) -> Volume:
-    """A folder with one DICOM series -> Volume in the order of position, whatever the files' names or numbers."""
-    headers = series_headers(folder)
+def read_series(folder: Path) -> Scan | Volume:
+    """A folder with one DICOM series -> Volume in the order of position, whatever the files' names or numbers.
+
+    A folder with one picture that is no slice, such as an enhanced CT, an ultrasound loop or a film, gives that.
+    """
+    headers = picture_headers(folder)
     head, paths = next(iter(headers.values())), list(headers)
-    places, facing = (np.array([ds[k].value for ds in headers.values()], float)
-                      for k in ("ImagePositionPatient", "ImageOrientationPatient"))  # fmt: skip
+    if len(paths) == 1 and (int(head.get("NumberOfFrames") or 1) > 1 or not lookup(head, "ImagePositionPatient")):
+        return decode(load(paths[0]), paths[0])
+    check_one_series(headers, folder.name)
+    places, facing = (
+        np.array([parts(lookup(ds, k)) for ds in headers.values()], float)
+        for k in ("ImagePositionPatient", "ImageOrientationPatient")
+    )
     affine, order = stack(places, facing, spacing_of(head), folder.name)
     shape = (len(headers), int(head.Rows), int(head.Columns))
     check_bytes(folder.name, 4.0 * np.prod(shape, dtype=float), " x ".join(map(str, shape)) + " voxels")
@@ -108,8 +118,8 @@ def together(shown: list[dict]) -> dict:
     }
 
 
-def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
-    """Header of each slice, after checking that they are one series and that each has its place.
+def picture_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
+    """Header of each picture in a folder.
 
     What is no picture (DICOMDIR, reports, presentation states, segmentations ...) is left out; a warning names it.
     """
@@ -123,18 +133,39 @@ def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
             headers[path] = ds
     if not headers:
         left_out = f" but {', '.join(beside[:3])}" if beside else ""
-        raise ReadError(f"{folder.name}: expected a folder with one DICOM series, got no DICOM file in it{left_out}")
+        below = any(path.is_dir() for path in folder.iterdir())
+        advice = ". Try the folders below it, one by one, or rw.curate.index" if below else ""
+        raise ReadError(
+            f"{folder.name}: expected a folder with one DICOM series, got no DICOM file in it{left_out}{advice}"
+        )
     if beside:
         more = f" and {len(beside) - 5} more" if len(beside) > 5 else ""
         warnings.warn(f"{folder.name}: left out, no slices: {', '.join(beside[:5])}{more}", stacklevel=4)
+    return headers
+
+
+def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
+    """Header of each slice of the one series in a folder.
+
+    Raises:
+        ReadError: a slice has no place, or they are of several patients or series.
+    """
+    headers = picture_headers(folder)
+    check_one_series(headers, folder.name)
+    return headers
+
+
+def check_one_series(headers: dict[Path, pydicom.Dataset], name: str) -> None:
+    """Raise unless each slice has its place and all are one patient's series; identifiers are counted, not quoted."""
     for path, ds in headers.items():
         check_place(ds, path.name)
-    for keyword in ("SeriesInstanceUID", "Rows", "Columns", "PixelSpacing", "PhotometricInterpretation"):
-        values = [str(ds.get(keyword)) for ds in headers.values()]
-        if len(set(values)) > 1:
-            counts = {v: values.count(v) for v in sorted(set(values))[:4]}
-            raise ReadError(f"{folder.name}: expected one {tag(keyword)}, got {counts}. Try one folder a series.")
-    return headers
+    for keyword in (*WHOSE, "Rows", "Columns", "PixelSpacing", "PhotometricInterpretation"):
+        values = [str(lookup(ds, keyword)) for ds in headers.values()]
+        different = sorted(set(values))
+        if len(different) > 1:
+            counts = {v: values.count(v) for v in different[:4]}
+            got = f"{len(different)} different ones" if keyword in WHOSE else counts
+            raise ReadError(f"{name}: expected one {tag(keyword)}, got {got}. Try one folder a series.")
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -154,14 +185,17 @@ def dicom_files(folder: Path) -> list[Path]:
 def check_place(ds: pydicom.Dataset, name: str) -> None:
     """Raise unless a slice says where it lies."""
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        if not ds.get(keyword):
+        if not parts(lookup(ds, keyword)):
             raise ReadError(f"{name}: {tag(keyword)} is missing, so that the slice has no place in a volume")
     spacing = parts(lookup(ds, "PixelSpacing"))
     if lengths(spacing) is None:
         text = [str(s) for s in spacing]
         raise ReadError(f"{name}: {tag('PixelSpacing')} is {text}, not two positive lengths")
     for keyword, n in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6)):
-        numbers = np.array(parts(lookup(ds, keyword)), float)
+        try:
+            numbers = np.array(parts(lookup(ds, keyword)), float)
+        except (TypeError, ValueError):
+            numbers = np.full(n, np.nan)
         if numbers.shape != (n,) or not np.isfinite(numbers).all():
             raise ReadError(f"{name}: {tag(keyword)} is {numbers.tolist()}, not {n} numbers")
     if facing_of(ds) is None:

@@ -102,7 +102,7 @@ def read_shards(paths, *, after: tuple[str, int] | None = None, on_bad=None):
         after: a row's position, (name of the shard, number in it).
         on_bad: gets {"position", "key", "error"} of a damaged sample or of a shard whose rest is lost; None = raise.
     """
-    paths = [Path(p) for p in paths]
+    paths = [Path(p) for p in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     names = [p.name for p in paths]
     if len(set(names)) < len(names) or (after and after[0] not in names):
         raise ValueError(f"expected shards of different names, {after or 'none'} among them, got {names[:3]} ...")
@@ -185,7 +185,7 @@ def read_sample(tar: tarfile.TarFile, members: list) -> tuple[dict, tarfile.TarI
     columns = json.loads(read_member(tar, files["json"], MOST_TEXT)) if "json" in files else {}
     if not isinstance(columns, dict):
         raise ValueError(f"expected a JSON object of columns, got a {type(columns).__name__}")
-    report = read_member(tar, files["txt"], MOST_TEXT).decode() if "txt" in files else None
+    report = read_member(tar, files["txt"], MOST_TEXT).decode("utf-8-sig") if "txt" in files else None
     return columns | {"report": report}, picture
 
 

@@ -1,6 +1,7 @@
 """The table: one row an image. Its columns, its check, and its images as one array."""
 
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from radwb.data.geometry import to_input
+from radwb.data.names import URI, local_path
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.identifiers import doubtful, identifiers, numbered
 
@@ -30,6 +32,7 @@ FINDINGS = (
     "No Finding",
 )  # the 14 names of CheXpert (Irvin et al. 2019)
 COLUMNS = ("path", "patient_id", "study_id", "view", "site", "sex", "age_years", "report", "split")
+NUMBERS = (*FINDINGS, "age_years")  # whatever zeros they begin with
 REQUIRED = ("path", "patient_id")
 # read as text, whatever they look like
 TEXTS = (
@@ -128,8 +131,9 @@ def film_keys(paths) -> list[str | None]:
 def _film_key(path):
     if path is None or path != path:
         return None
-    plain = os.path.abspath(str(path).strip())
-    for spelling in (str(path), plain):  # FOLDER/gone/../a.png is a.png, too
+    path = str(local_path(path)) if str(path).startswith(URI) else str(path)
+    plain = os.path.abspath(path.strip())
+    for spelling in (path, plain):  # FOLDER/gone/../a.png is a.png, too
         try:
             about = os.stat(spelling)
             return f"{about.st_dev}:{about.st_ino}"
@@ -153,15 +157,10 @@ def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
     Raises:
         ValueError: no such rows, or a relative path leads to two files.
     """
-    path = Path(path)
-    texts = pd.read_csv(path, dtype=str, skipinitialspace=True)
-    table = pd.read_csv(
-        path,
-        dtype=dict.fromkeys(TEXTS, str),
-        low_memory=False,
-        skipinitialspace=True,
-    )
-    for column in table.columns:
+    path = local_path(path)
+    texts = _csv(path, str)
+    table = _csv(path, {column: str for column in texts.columns if column in TEXTS})
+    for column in table.columns.difference(NUMBERS):
         # a number would lose the zeros, or the last of 16 digits
         if texts[column].str.match(r"0\d|\d{16}", na=False).any():
             table[column] = texts[column]
@@ -171,6 +170,23 @@ def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
         if column in table.columns:
             table[column] = [_found_from(path.parent, file) for file in table[column]]
     return table if split is None else _of_split(table, split, path.name)
+
+
+def _csv(path, kinds):
+    """Its table; names of columns without the blanks around them."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # more values in a line than columns
+            head = pd.read_csv(path, dtype=str, nrows=0, index_col=False)
+            names = [column.strip() for column in head.columns]
+            about = dict(header=0, names=names, index_col=False, skipinitialspace=True, low_memory=False)
+            return pd.read_csv(path, dtype=kinds, **about)
+    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path.name}: expected a CSV in UTF-8 with a line of column names and as many values in each line, "
+            f"got {type(error).__name__} ({why})"
+        ) from error
 
 
 def _of_split(table, split, name):

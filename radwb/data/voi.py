@@ -4,15 +4,14 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import apply_voi
+from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian as BIG
-from pydicom.uid import ExplicitVRLittleEndian
 
-from radwb.data.header import finite, lookup, tag
+from radwb.data.header import finite, lookup, parts, tag
 from radwb.data.scan import to_display
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+HUGE = 1e30  # beyond it float32 overflows
 
 
 @dataclass(frozen=True)
@@ -44,52 +43,69 @@ class Window:
 
 @dataclass(frozen=True)
 class Table:
-    """A VOI LUT (0028,3010), applied by pydicom and scaled to [0, 1] by the bits that its descriptor names."""
+    """A VOI LUT (0028,3010), scaled to [0, 1] by the bits that its descriptor names.
 
-    descriptor: tuple[int, int, int]
-    data: tuple | bytes
-    vr: str
-    signed: int
-    big_endian: bool = False
+    >>> Table(10, 8, (0, 255))(np.array([5, 10, 11, 40]))
+    array([0., 0., 1., 1.], dtype=float32)
+
+    Args:
+        first: the value that the first entry stands for; what is below has that entry, what is beyond the last.
+        bits: of an entry.
+        entries: (n,) integers.
+    """
+
+    first: int
+    bits: int
+    entries: tuple[int, ...]
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        item = Dataset()
-        item.LUTDescriptor = list(self.descriptor)
-        item.add_new(
-            "LUTData", self.vr, list(self.data) if self.vr == "US" else self.data
-        )
-        ds = Dataset()
-        ds.VOILUTSequence, ds.PixelRepresentation = [item], self.signed
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = (
-            BIG if self.big_endian else ExplicitVRLittleEndian
-        )
-        whole = np.rint(np.nan_to_num(values)).astype(np.int64)
-        return apply_voi(whole, ds).astype(np.float32) / (2 ** self.descriptor[2] - 1)
+        place = np.rint(np.nan_to_num(values)) - self.first
+        place = place.clip(0, len(self.entries) - 1).astype(np.int64)
+        shown = np.array(self.entries, np.float32) / (2**self.bits - 1)
+        return shown[place].clip(0, 1)
+
+
+def table_of(item: Dataset, ds: Dataset) -> Table:
+    """The table of one item of (0028,3010) VOILUTSequence.
+
+    Raises:
+        ValueError: it lacks its descriptor or its data, or they don't fit each other.
+    """
+    descriptor = parts(item.get("LUTDescriptor"))
+    data = item.get("LUTData")
+    if len(descriptor) != 3 or data is None:
+        raise ValueError(f"{tag('LUTDescriptor')} or {tag('LUTData')} is missing")
+    count, first, bits = map(int, descriptor)
+    count = count % (1 << 16) or 1 << 16  # also where it came as a signed word
+    signed = int(ds.get("PixelRepresentation") or 0)
+    if signed and first >= 1 << 15:
+        first -= 1 << 16
+    if not 1 <= bits <= 16:
+        raise ValueError(f"its entries have {bits} bits")
+    if isinstance(data, bytes):
+        kind = "u1" if bits <= 8 and len(data) < 2 * count else "u2"
+        order = ">" if ds.file_meta.TransferSyntaxUID == BIG else "<"
+        data = np.frombuffer(data[: len(data) // 2 * 2], order + kind)
+    entries = np.atleast_1d(data).astype(np.int64)
+    if bits <= 8 and len(entries) == -(-count // 2) < count:  # two entries in a word
+        entries = np.stack([entries & 255, entries >> 8], 1).ravel()
+    if len(entries) < count:
+        raise ValueError(f"it has {len(entries)} entries where {count} are announced")
+    return Table(first, bits, tuple(entries[:count].tolist()))
 
 
 def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
-    """The first VOI of a frame, a table before a window as in pydicom's `apply_voi_lut`; None where there is none."""
+    """The first VOI of a frame, a table that can be used before a window; None where there is none."""
     tables = lookup(ds, "VOILUTSequence", frame)
     if tables:
-        table = tables[0]
-        data = table["LUTData"].value
-        data = data if isinstance(data, bytes) else tuple(np.atleast_1d(data).tolist())
-        vr = "OW" if isinstance(data, bytes) else "US"
-        big_endian = ds.file_meta.TransferSyntaxUID == BIG
-        descriptor = tuple(map(int, table.LUTDescriptor))
-        if len(descriptor) != 3 or not 1 <= descriptor[2] <= 16:
-            _warn(
-                f"{tag('LUTDescriptor')} is {descriptor}, not a VOI table's: left out"
-            )
-            return None
-        return Table(
-            descriptor, data, vr, int(ds.get("PixelRepresentation") or 0), big_endian
-        )
+        try:
+            return table_of(tables[0], ds)
+        except (ValueError, TypeError) as error:
+            _warn(f"{tag('VOILUTSequence')} is no table ({error}): left out")
     if all(lookup(ds, k, frame) is None for k in ("WindowCenter", "WindowWidth")):
         return None
     center, width = finite(ds, "WindowCenter", frame), finite(ds, "WindowWidth", frame)
-    if center is None or width is None or width <= 0:
+    if center is None or width is None or not 0 < width < HUGE or abs(center) > HUGE:
         got = [str(lookup(ds, k, frame)) for k in ("WindowCenter", "WindowWidth")]
         _warn(
             f"{tag('WindowCenter')} {got[0]} and {tag('WindowWidth')} {got[1]} are no window: left out"

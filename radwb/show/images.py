@@ -178,7 +178,9 @@ def plane_name(volume: Volume, axis: int) -> str:
 
 
 def as_scan(image) -> Scan:
-    return image if isinstance(image, Scan) else Scan(np.asarray(image, dtype=np.float32))
+    if isinstance(image, Scan):
+        return image
+    return Scan(np.asarray(image, dtype=np.float32), aspect=getattr(image, "aspect", None))
 
 
 def extent(scan: Scan) -> tuple[float, float]:

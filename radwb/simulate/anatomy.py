@@ -129,9 +129,9 @@ def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab
     """
     if hu.shape != labels.shape:
         raise ValueError(f"expected a mask of the CT's shape {hu.shape}, got {labels.shape}. Try: resample the mask")
-    missing = [name for i, name in {**LOBES, HEART: "heart"}.items() if not (labels == i).any()]
-    if missing:
-        raise ValueError(f"expected lung lobes and heart in the mask, got none of: {', '.join(missing)}")
+    sides = np.asarray(voxel_mm, dtype=float)
+    if sides.shape != (3,) or not np.isfinite(sides).all() or sides.min() <= 0:
+        raise ValueError(f"expected three positive voxel sides in mm, got {voxel_mm}. Try header.get_zooms()[:3]")
     check_version(hu, labels, version)
     body = body_mask(hu, voxel_mm)
     front, back = np.flatnonzero(body.any((0, 2)))[[0, -1]]
@@ -160,7 +160,7 @@ def from_arrays(hu, labels, voxel_mm, spacing_mm=FIELD_MM / 160, *, axis=1, slab
 
 
 def check_version(hu, labels, version=None):
-    """Raise unless a mask's numbers are those of TotalSegmentator 2, in which a lung lobe is full of air.
+    """Raise unless a mask's numbers are those of TotalSegmentator 2, with five lung lobes full of air, and a heart.
 
     In TotalSegmentator 1 the lobes are 13 to 17, and 10 to 12 are the pancreas and the adrenal glands.
 
@@ -176,6 +176,9 @@ def check_version(hu, labels, version=None):
             "expected a mask with the numbers of TotalSegmentator 2 (lobes 10 to 14, heart 51), got those of "
             "TotalSegmentator 1 (lobes 13 to 17, pancreas 10). Try: renumber it, or segment with version 2"
         )
+    missing = [name for i, name in {**LOBES, HEART: "heart"}.items() if not (labels == i).any()]
+    if missing:
+        raise ValueError(f"expected lung lobes and heart in the mask, got none of: {', '.join(missing)}")
     if version is None and not all(full[i] for i in LOBES):
         solid = ", ".join(f"{i} ({LOBES[i]})" for i in LOBES if not full[i])
         raise ValueError(
