@@ -18,6 +18,7 @@ from radwb import attend, models, pretrain
 from radwb.attend import doubt, heads
 from radwb.attend.faithful import SHARES
 from radwb.data import Scan, Volume
+from radwb.pretrain.run import file_sha256
 
 timm = pytest.importorskip("timm")
 TEXTS = ["right pleural effusion", "no pleural effusion", "cardiomegaly", "pneumothorax", "lung nodule"]
@@ -310,6 +311,7 @@ def altered(run, folder, *, net=None, loss=None, epochs=None):
     models.save(model, folder)
     config = json.loads(json.dumps(run.config))
     config["identity"]["epochs"] = epochs or config["identity"]["epochs"]
+    config["model_sha256"] = file_sha256(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
     log = run.log if loss is None else run.log.assign(loss=loss)
     log.to_csv(folder / "log.csv", index=False)
@@ -740,7 +742,7 @@ def test_the_census_of_a_real_tower_is_what_its_attention_says(clip):
     attention = attend.capture(clip, clip.preprocess(SCANS))["attention"][1, :, 2]  # (N, T, T), as read by the mean
     maps = attention[:, 1:, 1:].mean(1).numpy()
     maps /= maps.sum(1, keepdims=True)
-    cover = np.stack([heads._cover(clip, m) for m in masks])
+    cover = np.stack([heads._cover(clip, m, 1.0) for m in masks])
     got = census.loc[(1, 2)]
     assert got["selectivity"] == pytest.approx(np.mean((maps * cover).sum(1) / cover.mean(1)), rel=1e-5)
     explained = 1 - ((maps - maps.mean(0)) ** 2).sum() / ((maps - maps.mean(1, keepdims=True)) ** 2).sum()
@@ -752,7 +754,7 @@ def test_the_census_of_a_real_tower_is_what_its_attention_says(clip):
 def test_the_census_of_a_tower_with_a_class_token_reads_its_row(vit):
     masks = [s.truth["lesion"] for s in SCANS]
     attention = attend.capture(vit, vit.preprocess(SCANS))["attention"][1, :, 0, 0, 1:].numpy()  # (N, patches)
-    cover = np.stack([heads._cover(vit, m) for m in masks])
+    cover = np.stack([heads._cover(vit, m, 1.0) for m in masks])
     want = (attention * cover).sum(1) / attention.sum(1) / cover.mean(1)
     census = attend.head_census(vit, SCANS, masks, groups=np.arange(12) // 2)
     assert census.loc[(1, 0), "selectivity"] == pytest.approx(want.mean(), rel=1e-5)
@@ -762,10 +764,10 @@ def test_the_census_of_a_tower_with_a_class_token_reads_its_row(vit):
 
 
 def test_the_lesion_covers_patches_by_its_area():
-    assert heads._cover(planted(), SPOTS[2].truth["bright"]).tolist() == [0] * 6 + [1] + [0] * 9
+    assert heads._cover(planted(), SPOTS[2].truth["bright"], 1.0).tolist() == [0] * 6 + [1] + [0] * 9
     wide = np.zeros((16, 32), bool)  # padded above and below to 32 x 32
     wide[:4, :16] = True
-    assert heads._cover(planted(), wide).tolist() == pytest.approx([0] * 4 + [0.5] * 2 + [0] * 10)
+    assert heads._cover(planted(), wide, 1.0).tolist() == pytest.approx([0] * 4 + [0.5] * 2 + [0] * 10)
 
 
 def test_silencing_the_head_that_makes_the_score_costs_more_than_silencing_others():

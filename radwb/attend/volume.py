@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
-from radwb.attend.place import layout
+from radwb.attend.place import Layout, channel_axes, layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
 from radwb.attend.windows import window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
@@ -280,8 +280,30 @@ def _layout(net, x, module):
             hook.remove()
         return kept[-1]
 
-    known[x.shape] = layout(run, x, f"the feature map of {net.name}")
-    return known[x.shape]
+    try:
+        found = layout(run, x, f"the feature map of {net.name}")
+    except ValueError:
+        found = _layout_of_swin(net, run(x).shape[1:], x.shape[2:])
+        if found is None:
+            raise
+    known[x.shape] = found
+    return found
+
+
+def _layout_of_swin(net, shape, size):
+    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't tell the channels.
+
+    Its windows may see all of a small map: then no place in it follows the input.
+    """
+    kind = type(net.net)
+    known = kind.__name__ in ("SwinTransformer", "SwinUNETR")
+    if not known or not kind.__module__.startswith("monai."):
+        return None
+    channels = channel_axes(shape, size)
+    if len(channels) != 1:
+        return None
+    axes = [axis + 1 for axis in range(len(shape)) if axis not in channels]
+    return Layout(tuple(axes), (1, 1, 1))
 
 
 @torch.no_grad()
