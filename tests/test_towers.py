@@ -153,6 +153,32 @@ def test_a_layout_undoes_any_turn_and_flip(order, flip):
     assert torch.allclose(along.laid(run(x)), want, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "axes"),
+    [
+        ((5, 5, 3, 24), (20, 20, 12), [3]),
+        ((24, 3, 5, 5), (20, 20, 12), [0]),  # turned: its sizes still are those
+        ((2, 2, 1, 96), (20, 20, 12), [3]),
+        ((8, 8, 8), (64, 64), [0, 1, 2]),
+        ((16, 16, 4, 4), (32, 16, 8), []),
+    ],
+)
+def test_sizes_name_the_channels_where_all_sides_shrank_alike(shape, size, axes):
+    assert place.channel_axes(shape, size) == axes
+
+
+def test_channels_that_prefer_a_half_arent_taken_for_a_place():
+    noise = torch.randn(1, 3, 5, 5, 24, generator=torch.Generator().manual_seed(1))
+
+    def run(x):
+        small = nn.functional.avg_pool3d(x, 4)[:, 0, ..., None]  # (1, 5, 5, 3, 1)
+        half = torch.linspace(0, 1, 24) ** 4 * (x[..., 6:].mean() - x[..., :6].mean())
+        return 0.1 * small + half + 0 * noise.sum()
+
+    x = torch.rand(1, 1, 20, 20, 12, generator=torch.Generator().manual_seed(0))
+    assert place.layout(run, x, "a map").axes == (1, 2, 3)
+
+
 def test_a_map_that_forgot_where_is_refused():
     x = torch.rand(1, 1, 8, 8)
     with pytest.raises(
