@@ -310,6 +310,56 @@ def test_what_has_no_meaning_for_a_pool_is_refused_by_name(scan):
         attend.attention_map(model, scan, method="value_norm")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("xcit_nano_12_p16_224", "attention between the tokens .* between 32 others"),
+        ("cait_xxs24_224", "attention that can be captured in block 0"),
+    ],
+)
+def test_attention_that_isnt_between_patches_is_refused_in_words(name, words, scan):
+    with pytest.raises(RuntimeError, match=f"expected {words}.*Try method="):
+        attend.attention_map(loaded(name), scan, method="attention")
+
+
+# ---- networks of one's own
+
+
+class Own(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 4, 4), nn.ReLU())
+
+    def features_of(self, x):
+        return self(x).mean((2, 3))
+
+
+def own(encode=None):
+    torch.manual_seed(0)
+    net = Own()
+    if encode is not None:
+        net.encode_image = encode(net)
+    return rw.models.Model(net, "own", "image", 32, 1, (0.5,), (0.5,), "pad", (8, 8))
+
+
+def test_a_network_of_ones_own_has_a_map(scan):
+    model = own(lambda net: net.features_of)
+    m = attend.attention_map(model, scan, method="gradcam", target=1)
+    assert m.values.shape == scan.shape
+
+
+@pytest.mark.parametrize(
+    ("encode", "words"),
+    [
+        (None, "says its features, got Own without encode_image"),
+        (lambda net: lambda x: (net.features_of(x), 1), r"features \(B, E\) of Own, got"),
+        (lambda net: lambda x: net(x), r"features \(B, E\) of Own, got"),
+    ],
+)
+def test_a_network_that_gives_no_features_is_refused_in_words(encode, words, scan):
+    with pytest.raises(ValueError, match=f"expected .*{words}"):
+        attend.attention_map(own(encode), scan, method="gradcam", target=1)
+
+
 # ---- nothing found
 
 
