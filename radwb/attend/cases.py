@@ -202,7 +202,8 @@ class Cases:
         grid = self.grid(case, choice)
         finding, score = self.score(case, choice) if scored else (None, None)
         error = note_of(grid, choice.method, choice.target)
-        return dict(error=error, grid=grid.tobytes(), rows=grid.shape[0], cols=grid.shape[1], finding=finding, score=score)
+        about = dict(error=error, finding=finding, score=score)
+        return about | dict(grid=grid.tobytes(), rows=grid.shape[0], cols=grid.shape[1])
 
     def _thumbs(self, case, choice, _):
         if not has_attention(self.models[choice.model]):
