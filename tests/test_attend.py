@@ -156,7 +156,7 @@ def test_a_tower_whose_attention_cannot_be_seen_fails(clip, scans, monkeypatch):
         return (q,)
 
     monkeypatch.setattr(clip.net.visual.transformer.resblocks[1].attn, "forward", hidden)
-    with pytest.raises(RuntimeError, match="block 1 .* ran no attention"):
+    with pytest.raises(RuntimeError, match="can be captured in block 1 .*, got none"):
         attend.capture(clip, clip.preprocess(scans))
 
 

@@ -138,7 +138,7 @@ def test_monais_relative_positions_are_refused_not_left_out(scans):
     model = monai_vit()
     attn = model.net.blocks[1].attn
     attn.rel_positional_embedding = lambda x, weights, q: weights
-    with pytest.raises(RuntimeError, match=r"block 1 .* ran no attention that can be captured"):
+    with pytest.raises(RuntimeError, match=r"attention that can be captured in block 1 .*, got none"):
         attend.capture(model, model.preprocess(scans))
 
 

@@ -165,6 +165,15 @@ def test_what_can_not_be_drawn_is_a_sentence(cases, choice, words):
     assert view["thumbs"]  # the heads can still be looked at
 
 
+def test_a_map_without_positive_evidence_says_so(cases, monkeypatch):
+    nothing = np.zeros(cases.models[MODEL].grid, np.float32)
+    monkeypatch.setattr(cases, "grid", lambda case, choice: nothing)
+    with pytest.warns(UserWarning, match="no positive evidence"):
+        view = cases.view(0, Choice(MODEL, "gradcam", ASKED))
+    assert view["error"].startswith("no positive evidence: gradcam is zero everywhere")
+    assert view["grid"] is not None
+
+
 def test_a_cnn_has_no_heads_and_says_what_suits_it(table):
     timm = pytest.importorskip("timm")
     net = timm.create_model("resnet10t", pretrained=False, num_classes=2)

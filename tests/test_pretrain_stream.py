@@ -383,7 +383,7 @@ def test_asked_to_stop_a_run_keeps_its_last_whole_step(table, tmp_path, how_aske
 def test_a_loss_that_is_not_a_number_leaves_its_batch(table, tmp_path):
     model = rw.models.clip_tiny(rw.models.Tokenizer.train(table["report"]), shape=SMALL | {"size": 32})
     with torch.no_grad():
-        model.net.ln_final.weight[:] = 3e38  # finite; what comes of it is not
+        model.net.ln_final.weight[:] = 3e38  # overflows on its way
     broken = rw.models.save(model, tmp_path / "broken")
     with pytest.raises(FloatingPointError, match=r"step 0 .*bad_batch.safetensors: rows \d+, \d+") as caught:
         rw.pretrain.fit(table, out=tmp_path / "a", start=broken, epochs=1, batch=16)

@@ -6,9 +6,11 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -84,6 +86,7 @@ DAMAGE = {
     "config empty": ("config.json", lambda data: b""),
     "config a list": ("config.json", lambda data: b"[1]"),
     "config not UTF-8": ("config.json", lambda data: b"\xff\xfe{"),
+    "config too deep": ("config.json", lambda data: b"[" * 100_000),
 }
 
 
@@ -117,10 +120,28 @@ def test_a_finished_run_whose_weights_changed_is_not_taken_as_it_is(table, tmp_p
         rw.pretrain.fit(table, out=tmp_path / "a", **HOW)
     with pytest.raises(ValueError, match="its sha256 is not that in config.json"):
         _ = rw.pretrain.Run(run.out).model
+    with pytest.raises(ValueError, match="its sha256 is not that in config.json"):
+        rw.models.load(run.out)
     path.unlink()
     with pytest.raises(ValueError, match="missing"):
         rw.pretrain.fit(table, out=tmp_path / "a", **HOW)
     assert not rw.pretrain.fit(table, out=tmp_path / "a", resume=False, **HOW).reused
+
+
+def test_load_says_what_of_a_run_is_damaged(table, tmp_path):
+    run = rw.pretrain.fit(table, out=tmp_path / "a", **HOW)
+    words = run.out / "tokenizer.json"
+    before = words.read_text(encoding="utf-8")
+    words.write_text(before + " ", encoding="utf-8")
+    with pytest.raises(ValueError, match="tokenizer.json as fit wrote it, got a dam"):
+        rw.models.load(run.out)
+    words.write_text(before, encoding="utf-8")
+    (run.out / "log.csv").write_text("")
+    with pytest.raises(ValueError, match="log.csv as fit wrote it, got a damaged"):
+        _ = run.log
+    (run.out / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="expected JSON in config.json"):
+        rw.models.load(run.out)
 
 
 CHANGES = {
@@ -207,6 +228,16 @@ def test_a_folder_that_is_no_run_is_refused_and_left(table, tmp_path, names, res
     assert [p.name for p in tmp_path.iterdir()] == ["a"]  # no lock is left either
 
 
+def test_a_folder_of_another_library_with_the_same_names_is_refused(table, tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / "a" / name).write_text("{}")
+    (tmp_path / "a" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="expected an empty folder or a run"):
+        rw.pretrain.fit(table, out=tmp_path / "a", **HOW)
+    assert len(list((tmp_path / "a").iterdir())) == 3
+
+
 # one writer
 
 
@@ -257,7 +288,15 @@ def test_a_process_that_got_the_number_of_a_dead_one_holds_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ['{"pid": 1, "host": "elsewhere", "began": 1.0}', "", "{", "[]", '{"pid": "x"}'],
+    [
+        '{"pid": 1, "host": "elsewhere", "began": 1.0}',
+        '{"pid": -5, "host": "elsewhere", "began": 1.0}',
+        '{"pid": 1, "host": "elsewhere", "began": NaN}',
+        "",
+        "{",
+        "[]",
+        '{"pid": "x"}',
+    ],
 )
 def test_a_lock_of_which_nothing_can_be_known_is_respected(tmp_path, text):
     (tmp_path / "a.lock").write_text(text)
@@ -267,6 +306,44 @@ def test_a_lock_of_which_nothing_can_be_known_is_respected(tmp_path, text):
     ):
         pass
     assert (tmp_path / "a.lock").read_text() == text
+
+
+def test_a_killed_process_that_nobody_has_looked_after_holds_nothing(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    began = psutil.Process(process.pid).create_time()
+    holder = {"pid": process.pid, "host": socket.gethostname(), "began": began}
+    (tmp_path / "a.lock").write_text(json.dumps(holder))
+    with pytest.raises(ValueError, match="in use by"), lock.held(tmp_path / "a"):
+        pass
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    with lock.held(tmp_path / "a"):
+        pass
+    process.wait()
+
+
+def test_a_link_to_a_folder_is_that_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with (
+        lock.held(tmp_path / "a"),
+        pytest.raises(ValueError, match="link, in use by process"),
+        lock.held(tmp_path / "link"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("name", [".", "..", "file", "file/a", "broken"])
+def test_a_place_that_cant_become_a_folder_is_refused(
+    table, tmp_path, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="expected a folder .*Try"):
+        rw.pretrain.fit(table, out=name, **HOW)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "file"]
 
 
 # who may read
@@ -298,7 +375,7 @@ def test_an_error_numbers_rows_and_names_no_file(table, tmp_path):
         rw.models.Tokenizer.train(table["report"]), shape=SHAPE | {"size": 32}
     )
     with torch.no_grad():
-        model.net.ln_final.weight[:] = 3e38  # finite; what comes of it is not
+        model.net.ln_final.weight[:] = 3e38  # overflows on its way
     broken = rw.models.save(model, tmp_path / "broken")
     with pytest.raises(FloatingPointError) as caught:
         rw.pretrain.fit(table, out=tmp_path / "a", start=broken, epochs=1, batch=8)

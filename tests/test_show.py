@@ -312,3 +312,28 @@ def test_forest_shows_the_single_values_behind_each_mean():
     assert low < 0.2  # none is cut off
     assert high > 1.0
     assert all(t.marker.symbol != "circle-open" for t in rw.show.forest(means).data)
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda: rw.show.curve(pd.DataFrame({"loss": [1.0]})), "the column step"),
+        (lambda: rw.show.forest(pd.DataFrame({"auroc": [0.5]})), "the column low"),
+        (lambda: rw.show.heat(np.zeros((0, 3))), "a matrix"),
+        (lambda: rw.show.scatter(np.zeros((3, 2)), colour=["a"]), "colour for each"),
+        (lambda: rw.show.scatter(np.zeros((3, 2)), hover=["a"]), "hover for each"),
+    ],
+)
+def test_what_does_not_fit_a_figure_is_said(draw, words):
+    with pytest.raises(ValueError, match=f"expected .*{words}"):
+        draw()
+
+
+def test_names_that_are_no_words_are_shown():
+    log = pd.DataFrame({"step": [1, 2], "loss": [1.0, 0.5], 3: [0, 0]})
+    assert len(rw.show.curve(log).data) == 1
+    film = Scan(np.zeros((8, 8), np.float32))
+    two = Map(np.zeros((8, 8), np.float32), "gradcam", target=(1, 2))
+    assert "1 vs 2" in rw.show.overlay(film, two).layout.title.text
+    titles = [a.text for a in rw.show.grid([film, film], titles=[3, "a\nb"]).layout.annotations]
+    assert titles == ["3", "a<br>b"]

@@ -201,6 +201,13 @@ def test_the_still_says_what_it_shows(ct):
     assert (bare < 100).any()
 
 
+def test_the_still_says_a_maps_note(ct):
+    m = a_map(ct, (3, 20, 11))
+    noted = rw.attend.Map(m.values, "gradcam", affine=ct.affine, note="no positive\nevidence")
+    stills = [opened(rw.show.volume(ct, one, viewer="still").png) for one in (m, noted)]
+    assert stills[1].shape[0] == stills[0].shape[0] + 22  # one line more
+
+
 def test_the_badge_is_said_or_that_there_is_none(ct):
     m = a_map(ct, (3, 20, 11))
     assert "sanity: not checked" in rw.show.volume(ct, m).figure.layout.title.subtitle.text

@@ -153,6 +153,32 @@ def test_a_layout_undoes_any_turn_and_flip(order, flip):
     assert torch.allclose(along.laid(run(x)), want, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "axes"),
+    [
+        ((5, 5, 3, 24), (20, 20, 12), [3]),
+        ((24, 3, 5, 5), (20, 20, 12), [0]),  # turned: its sizes still are those
+        ((2, 2, 1, 96), (20, 20, 12), [3]),
+        ((8, 8, 8), (64, 64), [0, 1, 2]),
+        ((16, 16, 4, 4), (32, 16, 8), []),
+    ],
+)
+def test_sizes_name_the_channels_where_all_sides_shrank_alike(shape, size, axes):
+    assert place.channel_axes(shape, size) == axes
+
+
+def test_channels_that_prefer_a_half_arent_taken_for_a_place():
+    noise = torch.randn(1, 3, 5, 5, 24, generator=torch.Generator().manual_seed(1))
+
+    def run(x):
+        small = nn.functional.avg_pool3d(x, 4)[:, 0, ..., None]  # (1, 5, 5, 3, 1)
+        half = torch.linspace(0, 1, 24) ** 4 * (x[..., 6:].mean() - x[..., :6].mean())
+        return 0.1 * small + half + 0 * noise.sum()
+
+    x = torch.rand(1, 1, 20, 20, 12, generator=torch.Generator().manual_seed(0))
+    assert place.layout(run, x, "a map").axes == (1, 2, 3)
+
+
 def test_a_map_that_forgot_where_is_refused():
     x = torch.rand(1, 1, 8, 8)
     with pytest.raises(
@@ -282,6 +308,56 @@ def test_what_has_no_meaning_for_a_pool_is_refused_by_name(scan):
     model = pooled()
     with pytest.raises(ValueError, match="value_norm: .*pools by attention"):
         attend.attention_map(model, scan, method="value_norm")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("xcit_nano_12_p16_224", "attention between the tokens .* between 32 others"),
+        ("cait_xxs24_224", "attention that can be captured in block 0"),
+    ],
+)
+def test_attention_that_isnt_between_patches_is_refused_in_words(name, words, scan):
+    with pytest.raises(RuntimeError, match=f"expected {words}.*Try method="):
+        attend.attention_map(loaded(name), scan, method="attention")
+
+
+# ---- networks of one's own
+
+
+class Own(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 4, 4, 4), nn.ReLU())
+
+    def features_of(self, x):
+        return self(x).mean((2, 3))
+
+
+def own(encode=None):
+    torch.manual_seed(0)
+    net = Own()
+    if encode is not None:
+        net.encode_image = encode(net)
+    return rw.models.Model(net, "own", "image", 32, 1, (0.5,), (0.5,), "pad", (8, 8))
+
+
+def test_a_network_of_ones_own_has_a_map(scan):
+    model = own(lambda net: net.features_of)
+    m = attend.attention_map(model, scan, method="gradcam", target=1)
+    assert m.values.shape == scan.shape
+
+
+@pytest.mark.parametrize(
+    ("encode", "words"),
+    [
+        (None, "says its features, got Own without encode_image"),
+        (lambda net: lambda x: (net.features_of(x), 1), r"features \(B, E\) of Own, got"),
+        (lambda net: lambda x: net(x), r"features \(B, E\) of Own, got"),
+    ],
+)
+def test_a_network_that_gives_no_features_is_refused_in_words(encode, words, scan):
+    with pytest.raises(ValueError, match=f"expected .*{words}"):
+        attend.attention_map(own(encode), scan, method="gradcam", target=1)
 
 
 # ---- nothing found

@@ -210,13 +210,14 @@ class _Taps:
         self.layers = range(self.last) if layers is None else layers
         self.keeps_tokens = tokens
         self.attention, self.live, self.tokens, self.values = ([None] * len(self.blocks) for _ in range(4))
+        self.given = None  # shape of what the block was given
         self.layer, self.thread, self.fused = None, threading.get_ident(), F.scaled_dot_product_attention
         self.ran, self.precision = set(), None
 
     def __enter__(self):
         self.hooks = []
         for i, block in enumerate(self.blocks):
-            self.hooks.append(block.register_forward_pre_hook(lambda *_, i=i: setattr(self, "layer", i)))
+            self.hooks.append(block.register_forward_pre_hook(partial(self.enter, i)))
             self.hooks.append(block.register_forward_hook(lambda _, __, out, i=i: self.leave(i, out)))
         F.scaled_dot_product_attention = self.explicit
 
@@ -225,9 +226,17 @@ class _Taps:
         for hook in self.hooks:
             hook.remove()
 
+    def enter(self, i, _, args):
+        self.layer = i
+        self.given = args[0].shape if args and torch.is_tensor(args[0]) else None
+
     def leave(self, i, out):
         if i not in self.ran:
-            raise RuntimeError(f"block {i} ({type(self.blocks[i]).__name__}) ran no attention that can be captured")
+            name = type(self.blocks[i]).__name__
+            raise RuntimeError(
+                f"expected attention that can be captured in block {i} ({name}) of "
+                f"{self.model.name}, got none: it writes its own. Try method='occlusion'."
+            )
         if self.keeps_tokens:
             self.tokens[i] = out.detach()
         self.layer = None
@@ -285,6 +294,12 @@ class _Taps:
         B, heads, T, _ = query.shape
         K = key.shape[-2]
         crossed = T != K and i != self.last
+        # XCiT's attends from channel to channel, and their number says nothing of patches
+        if i != self.last and self.given is not None and T not in self.given[:2]:
+            raise RuntimeError(
+                f"expected attention between the tokens {tuple(self.given)} of block "
+                f"{i}, got one between {T} others. Try method='gradcam'."
+            )
         if i in self.ran or self.batch != B or crossed:
             raise RuntimeError(
                 f"expected one self-attention (B={self.batch}, heads, T, T) in block {i}, got another "

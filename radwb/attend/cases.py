@@ -11,6 +11,7 @@ import torch
 from radwb import data
 from radwb.attend.capture import capture
 from radwb.attend.doubt import sanity_check
+from radwb.attend.map import note_of
 from radwb.attend.maps import UNASKED, grids, require_sense
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
@@ -200,7 +201,9 @@ class Cases:
     def _map(self, case, choice, scored):
         grid = self.grid(case, choice)
         finding, score = self.score(case, choice) if scored else (None, None)
-        return dict(grid=grid.tobytes(), rows=grid.shape[0], cols=grid.shape[1], finding=finding, score=score)
+        error = note_of(grid, choice.method, choice.target)
+        about = dict(error=error, finding=finding, score=score)
+        return about | dict(grid=grid.tobytes(), rows=grid.shape[0], cols=grid.shape[1])
 
     def _thumbs(self, case, choice, _):
         if not has_attention(self.models[choice.model]):

@@ -77,21 +77,69 @@ def layout(run, x: torch.Tensor, what: str) -> Layout:
         ValueError: the map doesn't follow the input, so that no one knows where on the input its places lie.
     """
     moved, shape = _moved(run, x)
-    best = max(
-        permutations(range(len(shape)), len(moved)),
-        key=lambda axes: sum(float(moved[k, j].abs()) for k, j in enumerate(axes)),
-    )
-    for k, j in enumerate(best):
-        others = [abs(float(moved[k, n])) for n in range(len(shape)) if n != j]
-        follows = abs(float(moved[k, j]))
-        if shape[j] > 1 and follows < max(FOLLOWS, CLEAR * max(others)):
-            raise ValueError(
-                f"expected {what}, {tuple(shape)}, to follow a change of the input "
-                f"along its axis {k}, got a move of {follows:.2f} of its length: where "
-                "it lies over the input isn't known. Try method='occlusion'."
-            )
+    every = list(range(len(shape)))
+    likely = channel_axes(shape, x.shape[2:])
+    attempts = [[axis] for axis in likely if len(likely) == 1] + [every]
+    # where the sizes name the channels, what moves along them is no move of place
+    for channels in attempts:
+        best = _best_axes(moved, channels)
+        problem = _unclear(moved, best, shape, channels)
+        if problem is None:
+            break
+    else:
+        axis, follows = problem
+        raise ValueError(
+            f"expected {what}, {tuple(shape)}, to follow a change of the input "
+            f"along its axis {axis}, got a move of {follows:.2f} of its length: where "
+            "it lies over the input isn't known. Try method='occlusion'."
+        )
     signs = [-1 if moved[k, j] < 0 else 1 for k, j in enumerate(best)]
     return Layout(tuple(j + 1 for j in best), tuple(signs))
+
+
+def channel_axes(shape, size) -> list[int]:
+    """The axes of a map that its channels may lie along: the others shrank alike.
+
+    >>> channel_axes((5, 5, 3, 24), (20, 20, 12))
+    [3]
+
+    Args:
+        shape: of the map, without the batch.
+        size: of the input, without batch and channels.
+    Returns:
+        counted from 0; [] where the sides shrank by different factors.
+    """
+    axes = []
+    for axis in range(len(shape)):
+        sides = [*shape[:axis], *shape[axis + 1 :]]
+        if any(_shrank_alike(sides, order) for order in permutations(size)):
+            axes.append(axis)
+    return axes
+
+
+def _shrank_alike(sides, size):
+    """Whether one factor, rounded up or down, takes each length to its side."""
+    least = max(n / (side + 1) for n, side in zip(size, sides, strict=True))
+    most = min(n / max(side - 1, 1e-9) for n, side in zip(size, sides, strict=True))
+    return least < most
+
+
+def _best_axes(moved, channels):
+    """Of each axis of the input the map's along which most moves; one of `channels` is left out."""
+    inputs, n = moved.shape
+    orders = [axes for axes in permutations(range(n), inputs) if set(range(n)) - set(axes) <= set(channels)]
+    return max(orders, key=lambda axes: sum(float(moved[k, j].abs()) for k, j in enumerate(axes)))
+
+
+def _unclear(moved, best, shape, channels):
+    """(axis of the input, its move) of the first that the map doesn't follow; None where it follows all."""
+    places = [n for n in range(len(shape)) if channels != [n]]
+    for k, j in enumerate(best):
+        others = [abs(float(moved[k, n])) for n in places if n != j]
+        follows = abs(float(moved[k, j]))
+        if shape[j] > 1 and follows < max(FOLLOWS, CLEAR * max(others)):
+            return k, follows
+    return None
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
-from radwb.attend.place import Layout, layout
+from radwb.attend.place import Layout, channel_axes, layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
-from radwb.attend.windows import channels_last, window_blocks, window_flow
+from radwb.attend.windows import window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
@@ -267,9 +267,6 @@ def _map_module(net, x, layer):
 
 def _layout(net, x, module):
     """How a module's map lies over the input: a network may turn or flip its axes in `forward`. Found once."""
-    if type(net.net).__module__.startswith("monai."):  # its classes never turn a map
-        last = module in channels_last(net.net)
-        return Layout((1, 2, 3) if last else (2, 3, 4), (1, 1, 1))
     known = _layouts.setdefault(module, {})
     if x.shape in known:
         return known[x.shape]
@@ -283,8 +280,30 @@ def _layout(net, x, module):
             hook.remove()
         return kept[-1]
 
-    known[x.shape] = layout(run, x, f"the feature map of {net.name}")
-    return known[x.shape]
+    try:
+        found = layout(run, x, f"the feature map of {net.name}")
+    except ValueError:
+        found = _layout_of_swin(net, run(x).shape[1:], x.shape[2:])
+        if found is None:
+            raise
+    known[x.shape] = found
+    return found
+
+
+def _layout_of_swin(net, shape, size):
+    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't tell the channels.
+
+    Its windows may see all of a small map: then no place in it follows the input.
+    """
+    kind = type(net.net)
+    known = kind.__name__ in ("SwinTransformer", "SwinUNETR")
+    if not known or not kind.__module__.startswith("monai."):
+        return None
+    channels = channel_axes(shape, size)
+    if len(channels) != 1:
+        return None
+    axes = [axis + 1 for axis in range(len(shape)) if axis not in channels]
+    return Layout(tuple(axes), (1, 1, 1))
 
 
 @torch.no_grad()

@@ -24,16 +24,6 @@ def window_blocks(net) -> list:
     return blocks if kinds == {("WindowAttention", 3)} else []
 
 
-def channels_last(net) -> set:
-    """The modules inside of a Swin's stages: their feature maps are (B, d, h, w, C)."""
-    return {
-        module
-        for stage in _stages(net)
-        for module in stage.modules()
-        if module is not stage
-    }
-
-
 def _stages(net):
     return [m for m in net.modules() if all(hasattr(m, name) for name in ("blocks", "downsample", "no_shift"))]
 

@@ -1,5 +1,6 @@
 """What a stranger's file may say: sizes within limits, numbers that are numbers, text that can't move a terminal."""
 
+import hashlib
 import json
 import math
 import unicodedata
@@ -12,6 +13,8 @@ from torch import nn
 
 from radwb import data
 
+# what config.json of a finished run says of its files
+FINISHED = {"model_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
 MAX_BYTES = 32 * 2**30  # of a file of weights, and of the network that a file asks for; EVA02-E has 20 GB
 MAX_JSON = 64 * 2**20  # bytes; a tokenizer of 250,000 words has 17 MB
 MAX_SIDE = 8192  # px of a model's square input
@@ -50,6 +53,37 @@ def read_json(path: str | Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path.name}, got {type(error).__name__}: {str(error)[:100]}") from None
     return mapping(value, path.name)
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged(path: Path, why: str) -> ValueError:
+    """The error of a run's file that isn't what `rw.pretrain.fit` wrote."""
+    return ValueError(
+        f"expected {path} as fit wrote it, got a damaged one ({why}). "
+        "Try resume=False, which trains anew and keeps what is there as OUT.previous-N."
+    )
+
+
+def require_whole(folder: Path, config: dict) -> None:
+    """Refuse a finished run whose files aren't those that it was finished with.
+
+    Args:
+        config: of the run; without a sha256 nothing is asked.
+    Raises:
+        ValueError: a file is missing, or its sha256 isn't that in config.json.
+    """
+    for key, name in FINISHED.items():
+        wanted, path = config.get(key), folder / name
+        if wanted is None:
+            continue
+        if not path.is_file():
+            raise damaged(path, "missing")
+        if file_sha256(path) != wanted:
+            raise damaged(path, "its sha256 is not that in config.json")
 
 
 def mapping(value: object, what: str) -> dict:

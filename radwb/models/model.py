@@ -60,7 +60,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.net.parameters()).device
+        first = next(self.net.parameters(), None)
+        return torch.device("cpu") if first is None else first.device
 
     @property
     def logit_scale(self) -> float:
@@ -113,10 +114,20 @@ class Model:
 def image_features(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) -> (B, E), each library's own way to its pooled features."""
     if hasattr(net, "encode_image"):  # open_clip, radwb
-        return net.encode_image(x)
-    if hasattr(net, "forward_head"):  # timm
-        return net.forward_head(net.forward_features(x), pre_logits=True)
-    return net.features2(x)  # torchxrayvision
+        features = net.encode_image(x)
+    elif hasattr(net, "forward_head"):  # timm
+        features = net.forward_head(net.forward_features(x), pre_logits=True)
+    elif hasattr(net, "features2"):  # torchxrayvision
+        features = net.features2(x)
+    else:
+        raise ValueError(
+            f"expected a network that says its features, got {type(net).__name__} "
+            "without encode_image(x). Try to give it one: (B, C, S, S) -> (B, E)."
+        )
+    if not torch.is_tensor(features) or features.ndim != 2:
+        got = tuple(features.shape) if torch.is_tensor(features) else type(features)
+        raise ValueError(f"expected features (B, E) of {type(net).__name__}, got {got}")
+    return features
 
 
 def text_features(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:

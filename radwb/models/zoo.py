@@ -29,6 +29,7 @@ from radwb.models.checks import (
     part,
     printable,
     read_json,
+    require_whole,
     whole,
 )
 from radwb.models.clips import (
@@ -164,6 +165,8 @@ def available(contains: str = "") -> list[str]:
 
 def _load_folder(folder, name, download):
     about = read_json(folder / "model.json")
+    if (folder / "config.json").is_file():  # a run's, which knows its checksums
+        require_whole(folder, read_json(folder / "config.json"))
     spec = _checked(about)
     state = read_plain(folder / "model.safetensors")
     builder = part(spec, "builder", "spec")

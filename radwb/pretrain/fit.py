@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from radwb import data, models
+from radwb.models.checks import require_whole
 from radwb.models.tiny import SHAPE
 from radwb.pretrain import run as runs
 from radwb.pretrain import stream
@@ -101,6 +102,7 @@ def fit(
         KeyboardInterrupt: asked to stop; the checkpoint is of the last whole step.
     """
     out = Path(out)
+    runs.require_place(out)
     config = runs.read_config(out) if resume else {}
     if (table is None) == (shards is None):
         raise ValueError(f"expected a table or shards=, got {'neither' if table is None else 'both'}")
@@ -124,7 +126,7 @@ def fit(
     # named only when they differ from the default, so that a run made before they existed is still known
     identity |= {k: v for k, v in {"accumulate": accumulate, "chunk": chunk, "ema": ema}.items() if v not in (1, None)}
     if config.get("finished") and config.get("identity") == identity:
-        runs.require_whole_model(out, config)
+        require_whole(out, config)
         print(f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)")
         return runs.Run(out, reused=True)
     fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)

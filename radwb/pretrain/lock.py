@@ -1,6 +1,7 @@
 """One run a folder at a time: OUT.lock names the process that trains into OUT."""
 
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -9,9 +10,10 @@ from pathlib import Path
 
 import psutil
 
-CLOCK_S = (
-    60.0  # a process that began so much later than the lock's has its number by chance
-)
+from radwb.models.checks import printable
+
+# a process that began so much later than the lock's has its number by chance
+CLOCK_S = 60.0
 
 
 @contextmanager
@@ -24,7 +26,8 @@ def held(out: Path) -> Iterator[None]:
     Raises:
         ValueError: another process trains into the folder, or may do so.
     """
-    path = out.with_name(out.name + ".lock")
+    real = out.resolve()  # a link to a folder is that folder
+    path = real.with_name(real.name + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     me = _this_process()
     if not _written(path, me):
@@ -40,7 +43,8 @@ def held(out: Path) -> Iterator[None]:
 
 def _this_process() -> dict:
     began = psutil.Process().create_time()
-    return {"pid": os.getpid(), "host": socket.gethostname(), "began": began}
+    host = printable(socket.gethostname())
+    return {"pid": os.getpid(), "host": host, "began": began}
 
 
 def _written(path: Path, holder: dict) -> bool:
@@ -58,12 +62,11 @@ def _holder(path: Path) -> dict | None:
     """Who holds a lock; None where the file doesn't say."""
     try:
         holder = json.loads(path.read_text())
-        pid, host, began = (
-            int(holder["pid"]),
-            str(holder["host"]),
-            float(holder["began"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, began = int(holder["pid"]), float(holder["began"])
+        host = printable(holder["host"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
+    if pid < 1 or not math.isfinite(began):
         return None
     return {"pid": pid, "host": host, "began": began}
 
@@ -78,7 +81,7 @@ def _take_over(path: Path, out: Path) -> None:
             path, out, "a process that can't be known, since its lock is damaged"
         )
     who = f"process {holder['pid']} on {holder['host']}"
-    if holder["host"] != socket.gethostname():
+    if holder["host"] != _this_process()["host"]:
         raise _in_use(path, out, f"{who}, another machine than this")
     if _lives(holder):
         raise _in_use(path, out, who)
@@ -96,11 +99,14 @@ def _take_over(path: Path, out: Path) -> None:
 
 def _lives(holder: dict) -> bool:
     try:
-        began = psutil.Process(holder["pid"]).create_time()
-    except psutil.NoSuchProcess:
+        process = psutil.Process(holder["pid"])
+        began, state = process.create_time(), process.status()
+    except (psutil.NoSuchProcess, OverflowError):
         return False
     except psutil.Error:
         return True  # it's there, and says no more
+    if state == psutil.STATUS_ZOMBIE:  # killed; whoever started it hasn't looked yet
+        return False
     return began < holder["began"] + CLOCK_S
 
 

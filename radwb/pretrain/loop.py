@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from radwb import models
 from radwb.data.private import private_file
+from radwb.models.checks import FINISHED, file_sha256
 from radwb.models.model import autocast, squares
 from radwb.pretrain import cache, cost, lock, stop
 from radwb.pretrain import run as runs
@@ -264,9 +265,11 @@ class Loop:
         if self.first:
             end = {
                 "guess": self.task.guess(self.batch),
-                "model_sha256": runs.file_sha256(self.job.out / runs.MODEL),
                 "finished": True,
             }
+            for key, name in FINISHED.items():
+                if (self.job.out / name).is_file():
+                    end[key] = file_sha256(self.job.out / name)
             runs.write_config(self.job.out, self.config | spent | end)
             (self.job.out / runs.CHECKPOINT).unlink(missing_ok=True)
             print(f"{self.job.out}: {cost.line(spent['cost'])}")

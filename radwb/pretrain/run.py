@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from radwb import models
 from radwb.data.private import private_file, private_folder
+from radwb.models.checks import damaged
 
 CHECKPOINT, SAMPLES, MODEL = "checkpoint.safetensors", "samples.jsonl", "model.safetensors"
 # what a run writes into its folder; a folder with anything else is somebody's
@@ -53,13 +54,16 @@ class Run:
 
     @cached_property
     def model(self) -> models.Model:
-        require_whole_model(self.out, self.config)
         return models.load(self.out)
 
     @property
     def log(self) -> pd.DataFrame:
         """One row a step: step, epoch, seconds, loss, lr, ...; val_loss and recalls where an epoch ends."""
-        return pd.read_csv(Path(self.out) / "log.csv")
+        path = Path(self.out) / "log.csv"
+        try:
+            return pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise damaged(path, f"unreadable: {type(error).__name__}") from error
 
     @property
     def config(self) -> dict:
@@ -77,38 +81,11 @@ def read_config(out: str | Path) -> dict:
         return {}
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
-        raise _damaged(path, "no JSON object")
+        raise damaged(path, "no JSON object")
     return config
-
-
-def _damaged(path: Path, why: str) -> ValueError:
-    return ValueError(
-        f"expected {path} as fit wrote it, got a damaged one ({why}). "
-        "Try resume=False, which trains anew and keeps what is there as OUT.previous-N."
-    )
-
-
-def require_whole_model(out: str | Path, config: dict) -> None:
-    """Refuse a finished run whose weights aren't those that it was finished with.
-
-    Raises:
-        ValueError: the sha256 of model.safetensors isn't that in config.json.
-    """
-    path, wanted = Path(out) / MODEL, config.get("model_sha256")
-    if wanted is None:
-        return
-    if not path.is_file():
-        raise _damaged(path, "missing")
-    if file_sha256(path) != wanted:
-        raise _damaged(path, "its sha256 is not that in config.json")
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_config(out: Path, config: dict) -> None:
@@ -184,7 +161,7 @@ def read_checkpoint(out: Path, task, optimizer, average: dict | None = None) -> 
     try:
         _restore(tensors, task, optimizer, average)
     except DAMAGED as error:
-        raise _damaged(path, f"another network's: {type(error).__name__}") from error
+        raise damaged(path, f"another network's: {type(error).__name__}") from error
     return about
 
 
@@ -197,9 +174,9 @@ def _checked(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
         whole = metadata["sha256"] == content_sha256(tensors, metadata["about"])
         about = json.loads(metadata["about"])
     except DAMAGED as error:
-        raise _damaged(path, f"unreadable: {type(error).__name__}") from error
+        raise damaged(path, f"unreadable: {type(error).__name__}") from error
     if not whole:
-        raise _damaged(path, "its content is not what its checksum says")
+        raise damaged(path, "its content is not what its checksum says")
     return tensors, about
 
 
@@ -220,6 +197,25 @@ def _restore(tensors, task, optimizer, average):
             moments.setdefault(int(i), {})[moment] = value
     task.load_state_dict(weights)
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def require_place(out: Path) -> None:
+    """Refuse what can't become a run's folder: it has no name of its own, or a file is in its place.
+
+    Raises:
+        ValueError: it can't.
+    """
+    if out.name in ("", ".."):
+        raise ValueError(
+            f"expected a folder with a name of its own, got {str(out)!r}: a run "
+            "puts OUT.lock and OUT.previous-N beside it. Try out='runs/a'."
+        )
+    for place in (out, *out.parents):
+        if os.path.lexists(place) and not place.is_dir():
+            raise ValueError(
+                f"expected a folder or a free place for a run, got {out}, where "
+                f"{place.name} is a file or a broken link. Try another out=."
+            )
 
 
 def prepare(out: Path, identity: dict, *, resume: bool) -> str:
@@ -285,8 +281,17 @@ def require_ours(out: Path) -> None:
     names = [path.name for path in out.iterdir()]
     others = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in WRITTEN)]
     known = {"config.json", "log.csv", CHECKPOINT, MODEL} & set(names)
-    if others or not known:
+    if others or not known or _of_another_library(out):
         raise ValueError(f"expected an empty folder or a run in {out}, got other files. Try another out=")
+
+
+def _of_another_library(out: Path) -> bool:
+    """Whether a config.json that can be read is no run's: Hugging Face's folders have the same names."""
+    try:
+        config = read_config(out)
+    except ValueError:
+        return False
+    return bool(config) and "identity" not in config
 
 
 def next_previous(out: Path) -> Path:
@@ -330,7 +335,7 @@ def read_index(out: Path) -> tuple[list[dict], list[dict]]:
         samples = [json.loads(line) for line in (out / SAMPLES).read_text().splitlines()]
         skipped = pd.read_csv(out / "skipped.csv", dtype={"key": str})
     except (OSError, ValueError) as error:
-        raise _damaged(out / SAMPLES, f"unreadable: {type(error).__name__}") from error
+        raise damaged(out / SAMPLES, f"unreadable: {type(error).__name__}") from error
     return samples, skipped.to_dict("records")
 
 

@@ -28,6 +28,7 @@ def curve(
         lines: panel -> a reference value, such as ln(batch) for the loss of a guess.
     """
     panels = dict(panels or default_panels(log))
+    _require_columns(log, [x, *(c for columns in panels.values() for c in columns)])
     figure = make_subplots(1, len(panels), horizontal_spacing=0.14)
     order = list(dict.fromkeys(c for columns in panels.values() for c in columns))
     for n, (axis, columns) in enumerate(panels.items(), 1):
@@ -44,8 +45,8 @@ def curve(
 
 
 def default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
-    losses = [c for c in log.columns if "loss" in c]
-    found = [c for c in log.columns if "retrieval" in c or "recall" in c]
+    losses = [c for c in log.columns if "loss" in str(c)]
+    found = [c for c in log.columns if "retrieval" in str(c) or "recall" in str(c)]
     panels = {name: columns for name, columns in (("loss", losses), ("retrieval", found)) if columns}
     if not panels:
         raise ValueError(f"expected columns named loss or retrieval, got {list(log.columns)}. Try panels={{...}}.")
@@ -69,6 +70,8 @@ def forest(
         points: single values behind the means, such as one a training seed; keys, finding and `value` as in `tables`.
     """
     series = dict(tables) if isinstance(tables, Mapping) else {"": tables}
+    for table in series.values():
+        _require_columns(table, [value, "low", "high"])
     names = list(dict.fromkeys(f for t in series.values() for f in finding_column(t)))
     figure = go.Figure()
     for n, (name, table) in enumerate(series.items()):
@@ -98,6 +101,13 @@ def forest(
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=shown, range=[len(names) - 0.5, -0.5], ticks="")
     pad = 0.05 * (np.nanmax(ends) - np.nanmin(ends) or 1)
     return figure.update_xaxes(title_text=broken(x_title), range=[np.nanmin(ends) - pad, np.nanmax(ends) + pad])
+
+
+def _require_columns(table, names):
+    missing = [str(name) for name in names if name not in table.columns]
+    if missing:
+        got = list(map(str, table.columns))
+        raise ValueError(f"expected a table with the column {missing[0]}, got {got}")
 
 
 def hover_text(row: pd.Series, value: str) -> str:
@@ -187,6 +197,8 @@ def heat(
     if isinstance(matrix, pd.DataFrame):
         rows, columns = rows or list(map(str, matrix.index)), columns or list(map(str, matrix.columns))
     z = np.round(np.asarray(matrix, dtype=np.float32), 3)
+    if z.ndim != 2 or not z.size:
+        raise ValueError(f"expected a matrix (R, C) with values, got shape {z.shape}")
     numbers = z.size <= 100 if numbers is None else numbers
     low, high = limits or (None, None)
     bar = dict(title=dict(text=broken(label), side="right", font_size=13), thickness=14, outlinewidth=0)
@@ -264,6 +276,11 @@ def scatter(
     points = np.asarray(points, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"expected points (N, 2), got {points.shape}. Try PCA(2).fit_transform(embeddings).")
+    for name, given in (("colour", colour), ("hover", hover)):
+        if given is not None and len(given) != len(points):
+            raise ValueError(
+                f"expected {name} for each of the {len(points)} points, got {len(given)}"
+            )
     hover = np.array([plain(h) for h in hover] if hover is not None else [""] * len(points), dtype=object)
     figure, marker = go.Figure(), dict(size=size, opacity=0.75, line=dict(width=0.5, color="white"))
 

@@ -301,4 +301,5 @@ def _picture(scan, values, look) -> Image.Image:
 
 
 def _write(sheet, place, text, colour):
-    ImageDraw.Draw(sheet).text(place, text[:LONGEST], colour, ImageFont.load_default(14))
+    text = " ".join(text[:LONGEST].split())  # one line: the next one stands below it
+    ImageDraw.Draw(sheet).text(place, text, colour, ImageFont.load_default(14))

@@ -69,7 +69,7 @@ def overlay(
     draw_outlines(figure, scan, truth)
     if title is None:
         target = getattr(map, "target", "")
-        target = " vs ".join(target) if isinstance(target, tuple) else target
+        target = " vs ".join(str(t) for t in target) if isinstance(target, tuple) else target
         title = ": ".join(str(part) for part in (getattr(map, "method", ""), target) if part)
         title = "<br>".join(textwrap.wrap(title, width // 12))  # 12 px, a wide letter of the title
     return frame(figure, scan, title=title, caption=caption, width=width, bar=True, badges=badge_lines([map], width))
@@ -100,8 +100,9 @@ def grid(
             raise ValueError(f"expected one of {name} for each of the {len(scans)} scans, got {len(given)}")
     columns = min(columns, len(scans))
     rows = -(-len(scans) // columns)
+    titles = titles and [str(title) for title in titles]
     tall = max(extent(s)[0] / extent(s)[1] for s in scans)
-    lines = max((t.count("<br>") + 1 for t in titles), default=0) if titles else 0
+    lines = max((broken(t).count("<br>") + 1 for t in titles), default=0) if titles else 0
     gap, side = 8 + 20 * lines, 32 + 100 * (maps is not None)
     width, height = columns * cell + side, rows * cell * tall
     spacing = dict(horizontal_spacing=0.02 / columns, vertical_spacing=gap / (height + gap * (rows - 1)))

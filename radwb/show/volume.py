@@ -99,8 +99,9 @@ def volume(
     look = _Look(small, level, steps, window, [int(n) for n in at], alpha)
     lines = [title, *_notes(volume, map, window, steps)]
     badges = badge_lines([map], 900)
-    plain = [str(getattr(map, "badge", None) or "sanity: not checked")] if badges else []
-    view = VolumeView(name, why, _still(look, [*lines, *plain]), scan=(volume, small, steps))
+    words = [str(getattr(map, "badge", None) or "sanity: not checked")] if badges else []
+    words += [f"! {map.note}"] if getattr(map, "note", "") else []
+    view = VolumeView(name, why, _still(look, [*lines, *words]), scan=(volume, small, steps))
     if name != "still" and importlib.util.find_spec("plotly"):
         view.figure = _figure(look, lines, badges)
     if name == "ipyniivue":
@@ -233,7 +234,8 @@ def _still(look, lines, tall=300):
         page.paste(picture, (x, 32))
         x += picture.width + 12
     for n, line in enumerate(lines):
-        draw.text((12, tall + 38 + 22 * n), line[:LONGEST], FAINT if n else INK, font)
+        line = " ".join(line[:LONGEST].split())
+        draw.text((12, tall + 38 + 22 * n), line, FAINT if n else INK, font)
     return _bytes(page, "PNG", optimize=True)
 
 
