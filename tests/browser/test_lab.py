@@ -38,7 +38,7 @@ def address(tmp_path_factory):
         yield found.group(), port
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
 
 
 def test_lab_opens_notebook_00_without_a_question_or_a_call_outside(address, page):
