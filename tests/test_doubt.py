@@ -18,7 +18,7 @@ from radwb import attend, models, pretrain
 from radwb.attend import doubt, heads
 from radwb.attend.faithful import SHARES
 from radwb.data import Scan, Volume
-from radwb.pretrain.run import file_sha256
+from radwb.models.checks import file_sha256
 
 timm = pytest.importorskip("timm")
 TEXTS = ["right pleural effusion", "no pleural effusion", "cardiomegaly", "pneumothorax", "lung nodule"]
