@@ -426,8 +426,9 @@ who = some["patient_id"]
 flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
 flat = {k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()}  # of unit length
 alike = {k: (flat["as it is"] * m).sum(1) for k, m in flat.items() if k != "as it is"}
-words = [rw.stats.clustered_mean(values, who, limits=(-1, 1)) for values in alike.values()]
-display(rw.show.bars(pd.DataFrame(words).assign(phrase=list(alike)), x="phrase", y="mean", y_title="correlation of maps",
+words = {k: rw.stats.clustered_mean(values, who, limits=(-1, 1)) for k, values in alike.items()}
+words = pd.DataFrame(words.values(), index=list(words))
+display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
                      title="Effusion films: how much of the map is the words?"))  # fmt: skip
 
 # %%

@@ -7,9 +7,9 @@ attention's output, softmax(q k') and its gradient G v' are made for a few rows 
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise, product
 from numbers import Integral
-from weakref import WeakKeyDictionary
 
 import nibabel as nib
 import numpy as np
@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
-from radwb.attend.place import Layout, channel_axes, layout
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
+from radwb.attend.volume_place import layout_of, map_module
 from radwb.attend.windows import window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
@@ -30,7 +30,6 @@ from radwb.data.volumes import robust_window
 FOLLOWED = ("attention", "rollout", "relevance")  # from token to token
 METHODS_3D = (*FOLLOWED, "gradcam", "occlusion")
 ROWS = 256  # of a layer's attention made at a time
-_layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +221,7 @@ def _score(net, out, target):
 
 def _gradcam(net, x, target, layer):
     """(d, h, w): one forward pass; the backward pass ends at the feature map that is weighed."""
-    module = None if net.grid else _map_module(net, x, layer)
+    module = None if net.grid else map_module(net, partial(_output, net), x, layer)
     kept = []
 
     def leaf(tensor):
@@ -242,68 +241,9 @@ def _gradcam(net, x, target, layer):
         patches = np.prod(net.grid)
         weighed, gradient = (t[:, -patches:].mT.unflatten(-1, net.grid) for t in (weighed, gradient))
     else:
-        along = _layout(net, x, module)
+        along = layout_of(net, partial(_output, net), x, module)
         weighed, gradient = along.laid(weighed), along.laid(gradient)
     return torch.einsum("be,bedhw->dhw", gradient.flatten(2).mean(-1), weighed).relu()
-
-
-@torch.no_grad()
-def _map_module(net, x, layer):
-    """The module named `layer`, or the last that gives a feature map of more than one voxel."""
-    last = []
-
-    def note(module, _, out):
-        if torch.is_tensor(out) and out.ndim == 5 and sorted(out.shape[1:])[-2] > 1:
-            last[:] = [module]
-
-    with ExitStack() as hooks:
-        for module in net.net.modules() if layer is None else [net.net.get_submodule(layer)]:
-            hooks.callback(module.register_forward_hook(note).remove)
-        _output(net, x)
-    if not last:
-        raise ValueError(f"expected a feature map of more than one voxel in {net.name}, found none to weigh")
-    return last[0]
-
-
-def _layout(net, x, module):
-    """How a module's map lies over the input: a network may turn or flip its axes in `forward`. Found once."""
-    known = _layouts.setdefault(module, {})
-    if x.shape in known:
-        return known[x.shape]
-
-    def run(changed):
-        kept = []
-        hook = module.register_forward_hook(lambda *call: kept.append(call[-1].clone()))
-        try:
-            _output(net, changed)
-        finally:
-            hook.remove()
-        return kept[-1]
-
-    try:
-        found = layout(run, x, f"the feature map of {net.name}")
-    except ValueError:
-        found = _layout_of_swin(net, run(x).shape[1:], x.shape[2:])
-        if found is None:
-            raise
-    known[x.shape] = found
-    return found
-
-
-def _layout_of_swin(net, shape, size):
-    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't tell the channels.
-
-    Its windows may see all of a small map: then no place in it follows the input.
-    """
-    kind = type(net.net)
-    known = kind.__name__ in ("SwinTransformer", "SwinUNETR")
-    if not known or not kind.__module__.startswith("monai."):
-        return None
-    channels = channel_axes(shape, size)
-    if len(channels) != 1:
-        return None
-    axes = [axis + 1 for axis in range(len(shape)) if axis not in channels]
-    return Layout(tuple(axes), (1, 1, 1))
 
 
 @torch.no_grad()
