@@ -18,7 +18,7 @@ from radwb import attend, models, pretrain
 from radwb.attend import doubt, heads
 from radwb.attend.faithful import SHARES
 from radwb.data import Scan, Volume
-from radwb.models.checks import file_sha256
+from radwb.data.fetch import sha256
 
 timm = pytest.importorskip("timm")
 TEXTS = ["right pleural effusion", "no pleural effusion", "cardiomegaly", "pneumothorax", "lung nodule"]
@@ -312,7 +312,7 @@ def altered(run, folder, *, net=None, loss=None, epochs=None):
     models.save(model, folder)
     config = json.loads(json.dumps(run.config))
     config["identity"]["epochs"] = epochs or config["identity"]["epochs"]
-    config["model_sha256"] = file_sha256(folder / "model.safetensors")
+    config["model_sha256"] = sha256(folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config))
     log = run.log if loss is None else run.log.assign(loss=loss)
     log.to_csv(folder / "log.csv", index=False)
@@ -503,22 +503,22 @@ def bright_box(seed):
 
 
 def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_loses():
-    scans = [bright_box(seed) for seed in range(10)]
+    scans = [bright_box(seed) for seed in range(40)]
     model, box = box_model(), box_model().net.weight.detach().numpy()[0] * 120
-    good = attend.faithfulness(model, scans, [box] * 10, target="box").table
-    assert (good.xs("gain", level="of")["low"] > 0.05).all()
-    bad = attend.faithfulness(model, scans, [1 - box] * 10, target="box").table
+    good = attend.faithfulness(model, scans, [box] * 40, target="box").table
+    assert (good.xs("gain", level="of")["low"] > 0.1).all()
+    bad = attend.faithfulness(model, scans, [1 - box] * 40, target="box").table
     assert (bad.xs("gain", level="of")["high"] < -0.1).all()
-    noise = [attend.random_map((32, 32), 1000 + i) for i in range(10)]
+    noise = [attend.random_map((32, 32), 1000 + i) for i in range(40)]
     blind = attend.faithfulness(model, scans, noise, target="box").table.xs("gain", level="of")
     assert ((blind["low"] < 0) & (blind["high"] > 0)).all()
     assert good.loc["deletion"].loc["random"].equals(bad.loc["deletion"].loc["random"])
-    both = attend.faithfulness(model, scans, {"box": [box] * 10, "rest": [1 - box] * 10}, target="box")
+    both = attend.faithfulness(model, scans, {"box": [box] * 40, "rest": [1 - box] * 40}, target="box")
     assert both.gains.columns.names == ["map", "curve"]
     want = both.table.xs("gain", level="of")["mean"]
     assert both.gains.mean().to_numpy() == pytest.approx(want.loc[both.gains.columns].to_numpy())
     assert (both.gains["box"] > both.gains["rest"]).all(axis=None)
-    assert good["n"].unique().tolist() == [10]
+    assert good["n"].unique().tolist() == [40]
 
 
 def test_curves_start_and_end_at_the_scan_as_it_is_and_areas_are_theirs():

@@ -79,14 +79,7 @@ def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | Non
     value = lookup(ds, "PixelSpacing", frame)
     if value is None:
         return None
-    spacing = lengths(parts(value))
-    if spacing is None:
-        text = "\\".join(map(str, parts(value)))[:60]
-        warnings.warn(
-            f"{tag('PixelSpacing')} is {text!r}, not two positive lengths: spacing unknown",
-            stacklevel=2,
-        )
-    return spacing
+    return pair("PixelSpacing", value, "not two positive lengths: spacing unknown")
 
 
 def aspect_of(ds: pydicom.Dataset) -> float | None:
@@ -99,14 +92,18 @@ def aspect_of(ds: pydicom.Dataset) -> float | None:
     if value is None:
         sizes = (lengths(parts(lookup(ds, keyword))) for keyword in AT_DETECTOR)
         return next((size[0] / size[1] for size in sizes if size), None)
-    ratio = lengths(parts(value))
-    if ratio is None:
-        text = "\\".join(map(str, parts(value)))[:60]
-        warnings.warn(
-            f"{tag('PixelAspectRatio')} is {text!r}, not a ratio: pixels are taken as square",
-            stacklevel=2,
-        )
+    otherwise = "not a ratio: pixels are taken as square"
+    ratio = pair("PixelAspectRatio", value, otherwise)
     return ratio and ratio[0] / ratio[1]
+
+
+def pair(keyword: str, value, otherwise: str) -> tuple[float, float] | None:
+    """Two positive numbers of a header's field; else None and a warning that ends in `otherwise`."""
+    both = lengths(parts(value))
+    if both is None:
+        text = "\\".join(map(str, parts(value)))[:60]
+        warnings.warn(f"{tag(keyword)} is {text!r}, {otherwise}", stacklevel=3)
+    return both
 
 
 def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:

@@ -1,6 +1,5 @@
 """What a stranger's file may say: sizes within limits, numbers that are numbers, text that can't move a terminal."""
 
-import hashlib
 import json
 import math
 import unicodedata
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from radwb import data
+from radwb.data.fetch import sha256
 
 # what config.json of a finished run says of its files
 FINISHED = {"model_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
@@ -55,11 +55,6 @@ def read_json(path: str | Path) -> dict:
     return mapping(value, path.name)
 
 
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def damaged(path: Path, why: str) -> ValueError:
     """The error of a run's file that isn't what `rw.pretrain.fit` wrote."""
     return ValueError(
@@ -82,7 +77,7 @@ def require_whole(folder: Path, config: dict) -> None:
             continue
         if not path.is_file():
             raise damaged(path, "missing")
-        if file_sha256(path) != wanted:
+        if sha256(path) != wanted:
             raise damaged(path, "its sha256 is not that in config.json")
 
 

@@ -15,8 +15,9 @@ from lightning_fabric import Fabric
 from tqdm.auto import tqdm
 
 from radwb import models
+from radwb.data.fetch import sha256
 from radwb.data.private import private_file
-from radwb.models.checks import FINISHED, file_sha256
+from radwb.models.checks import FINISHED
 from radwb.models.model import autocast, squares
 from radwb.pretrain import cache, cost, lock, stop
 from radwb.pretrain import run as runs
@@ -269,7 +270,7 @@ class Loop:
             }
             for key, name in FINISHED.items():
                 if (self.job.out / name).is_file():
-                    end[key] = file_sha256(self.job.out / name)
+                    end[key] = sha256(self.job.out / name)
             runs.write_config(self.job.out, self.config | spent | end)
             (self.job.out / runs.CHECKPOINT).unlink(missing_ok=True)
             print(f"{self.job.out}: {cost.line(spent['cost'])}")

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from radwb.data.fetch import sha256
 from radwb.data.geometry import to_input
 from radwb.data.read import check_picture_bytes, decode_picture
 from radwb.data.shards import read_member, read_sample, reason, samples_of
@@ -193,8 +194,7 @@ def digest(paths: dict[str, Path]) -> str:
 def _sha256(path: Path) -> str | None:
     """None of a file that can't be read: `index` says why."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     except OSError:
         return None
 
