@@ -66,7 +66,9 @@ def test_what_is_odd_is_noted_and_not_guessed(tmp_path):
     assert "at the detector" in a.notes
     assert pd.isna(a.row_mm)
     assert b.age_years == 0.5
-    assert "PixelSpacing is ['0.0', '0.0']" in b.notes
+    assert "(0028,0030) PixelSpacing is '0.0" in b.notes
+    assert b.notes.count("(0028,0030)") == 1  # said once
+    assert "['0.139', '0.139'] mm in (0018,1164) ImagerPixelSpacing is at the detector" in b.notes
 
 
 def test_the_usable_rows_pass_the_schema(inbox):

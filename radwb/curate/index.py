@@ -137,7 +137,10 @@ def _row(path: Path) -> dict:
             row |= _header(header, notes)
             names = _identifiers(header)
             if image is not None and image.spacing_mm is None and getattr(image, "pixel_mm", None) is None:
-                notes.append(_field(_no_spacing, header, "PixelSpacing", notes) or "the spacing is unknown")
+                note = _field(_no_spacing, header, "PixelSpacing", notes) or "the spacing is unknown"
+                if any(tag("PixelSpacing") in str(w.message) for w in odd):  # reading it said so already
+                    note = note.partition("; ")[2]
+                notes.append(note)
         notes = [_without(names, note) for note in [*map(_warning_text, odd), *notes] if note]
         row["refused"] = _without(names, row["refused"])
     return {**row, **_shape(image), "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES])}
