@@ -1,4 +1,6 @@
-"""Rows of `bench.py` on attention maps: a ViT-S/16 at 224 px with random weights and 14 classes, one film, fp32."""
+"""Rows of `bench.py` on attention maps: a ViT-S/16 at 224 px with random weights and 14
+classes, one film, fp32.
+"""
 
 from copy import deepcopy
 from functools import cache
@@ -17,12 +19,27 @@ SIZE, PATCH, GRID, CLASSES = 224, 16, (14, 14), 14
 
 @cache
 def setting():
-    """The model, a film, and the film as the network takes it; 224 px square, so that neither side resizes."""
+    """The model, a film, and the film as the network takes it; 224 px square, so that
+    neither side resizes.
+    """
     torch.manual_seed(0)
-    net = timm.create_model("vit_small_patch16_224", pretrained=False, num_classes=CLASSES)
+    net = timm.create_model(
+        "vit_small_patch16_224", pretrained=False, num_classes=CLASSES
+    )
     nn.init.normal_(net.head.weight, std=0.05)
     names = [f"finding {i}" for i in range(CLASSES)]
-    model = rw.models.Model(net, "ViT-S/16", "image", SIZE, 3, (0.5,) * 3, (0.5,) * 3, "pad", GRID, findings=names)
+    model = rw.models.Model(
+        net,
+        "ViT-S/16",
+        "image",
+        SIZE,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        GRID,
+        findings=names,
+    )
     smooth = rw.attend.random_map((SIZE, SIZE), 0)
     scan = rw.data.Scan(smooth / smooth.max())
     return model, scan, model.preprocess(scan)
@@ -31,27 +48,51 @@ def setting():
 def ours(method, classes=(0,)):
     """(K, 224, 224): `attention_maps` of K classes of the film."""
     model, scan, _ = setting()
-    return np.stack([m.values for m in rw.attend.attention_maps(model, scan, method=method, targets=list(classes))])
+    return np.stack(
+        [
+            m.values
+            for m in rw.attend.attention_maps(
+                model, scan, method=method, targets=list(classes)
+            )
+        ]
+    )
 
 
 def laid(grids):
     """(K, 14, 14) of another library, laid over the film as ours are."""
-    grids = np.asarray(torch.as_tensor(grids).detach(), dtype=np.float32).reshape(-1, *GRID)
+    grids = np.asarray(torch.as_tensor(grids).detach(), dtype=np.float32).reshape(
+        -1, *GRID
+    )
     return np.stack([rw.data.to_scan(grid, (SIZE, SIZE)) for grid in grids])
 
 
-def compare(name, method, theirs, *, bound, classes=(0,), repeats=7, amount=1, unit="maps/s", grid=lambda out: out):
+def compare(
+    name,
+    method,
+    theirs,
+    *,
+    bound,
+    classes=(0,),
+    repeats=7,
+    amount=1,
+    unit="maps/s",
+    grid=lambda out: out,
+):
     """A row: their call against ours, after both gave the same maps."""
     mine, other = ours(method, classes), laid(grid(theirs()))
     error = np.abs(mine - other).max() / np.abs(other).max()
     assert error < 1e-3, f"{name}: maps differ by {error:.2g} of the largest value"
     seconds = timed({"ours": lambda: ours(method, classes), "peer": theirs}, repeats)
     equal = f"maps within {error:.0e} of the largest value"
-    return row(name, unit, amount * len(classes), seconds, bound=bound, of="ratio", equal=equal)
+    return row(
+        name, unit, amount * len(classes), seconds, bound=bound, of="ratio", equal=equal
+    )
 
 
 class OnGrid(nn.Module):
-    """A block whose patch tokens pass by as a feature map, where the other libraries can hook in."""
+    """A block whose patch tokens pass by as a feature map, where the other libraries
+    can hook in.
+    """
 
     def __init__(self, block):
         super().__init__()
@@ -59,7 +100,9 @@ class OnGrid(nn.Module):
 
     def forward(self, tokens, *args, **kwargs):
         grid = self.grid(tokens[:, 1:].mT.unflatten(-1, GRID))
-        return self.block(torch.cat([tokens[:, :1], grid.flatten(2).mT], 1), *args, **kwargs)
+        return self.block(
+            torch.cat([tokens[:, :1], grid.flatten(2).mT], 1), *args, **kwargs
+        )
 
 
 def net_with_grid():
@@ -74,8 +117,13 @@ def gradcam_captum() -> dict:
 
     net, layer = net_with_grid()
     peer = LayerGradCam(net, layer)
-    return compare("Grad-CAM, captum", "gradcam", bound=1.0, repeats=15,
-                   theirs=lambda: peer.attribute(setting()[2], 0, relu_attributions=True))  # fmt: skip
+    return compare(
+        "Grad-CAM, captum",
+        "gradcam",
+        bound=1.0,
+        repeats=15,
+        theirs=lambda: peer.attribute(setting()[2], 0, relu_attributions=True),
+    )
 
 
 def gradcam_pytorch() -> dict | None:
@@ -93,12 +141,20 @@ def gradcam_pytorch() -> dict | None:
         A, g = kept.activations[0].numpy(), kept.gradients[0].numpy()
         return np.maximum(peer.get_cam_image(None, layer, target, A, g, False), 0)
 
-    return compare("Grad-CAM, pytorch-grad-cam", "gradcam", bound=2.5, repeats=15, grid=before_scaling,
-                   theirs=lambda: peer(setting()[2], target))  # fmt: skip
+    return compare(
+        "Grad-CAM, pytorch-grad-cam",
+        "gradcam",
+        bound=2.5,
+        repeats=15,
+        grid=before_scaling,
+        theirs=lambda: peer(setting()[2], target),
+    )
 
 
 class Unfused:
-    """The straight way into a timm ViT: its own unfused attention, all weights kept by hooks, with their gradients."""
+    """The straight way into a timm ViT: its own unfused attention, all weights kept by
+    hooks, with their gradients.
+    """
 
     def __init__(self):
         self.net = deepcopy(setting()[0].net)
@@ -117,7 +173,9 @@ class Unfused:
 
 
 def rollout() -> dict:
-    """Rollout of the class token with its forward, against full T x T matrices; ours proves each block on the way."""
+    """Rollout of the class token with its forward, against full T x T matrices; ours
+    proves each block on the way.
+    """
     net = Unfused()
 
     @torch.no_grad()
@@ -129,18 +187,28 @@ def rollout() -> dict:
 
 
 def rollout_alone() -> dict:
-    """Rollout of the class token from attention that is there, 785 tokens, against full matrices; growth from 197."""
+    """Rollout of the class token from attention that is there, 785 tokens, against full
+    matrices; growth from 197.
+    """
     few, many = (torch.rand(12, 1, 3, T, T).softmax(-1) for T in (197, 785))
 
     def mine(attention):
         return rw.attend.rollout(attention, rows=torch.eye(attention.shape[-1])[:1])
 
     assert torch.allclose(mine(many)[0], full_rollout(many[:, 0])[:1], atol=1e-6)
-    calls = {"ours": lambda: mine(many), "peer": lambda: full_rollout(many[:, 0]), "few": lambda: mine(few)}
+    calls = {
+        "ours": lambda: mine(many),
+        "peer": lambda: full_rollout(many[:, 0]),
+        "few": lambda: mine(few),
+    }
     seconds = timed(calls, 7)
-    growth = np.log(np.median(seconds["ours"]) / np.median(seconds.pop("few"))) / np.log(785 / 197)
+    growth = np.log(
+        np.median(seconds["ours"]) / np.median(seconds.pop("few"))
+    ) / np.log(785 / 197)
     equal = f"within 1e-6; seconds grow as tokens to the power {growth:.2f}"
-    return row("rollout, 785 tokens", "maps/s", 1, seconds, bound=1.3, of="ratio", equal=equal)
+    return row(
+        "rollout, 785 tokens", "maps/s", 1, seconds, bound=1.3, of="ratio", equal=equal
+    )
 
 
 def full_rollout(attention):
@@ -161,18 +229,29 @@ def relevance(targets: int, bound: float, name: str, gradients) -> dict:
         score = net()[0, target]
         net.net.zero_grad()
         R = torch.eye(GRID[0] * GRID[1] + 1)
-        for attention, gradient in zip(net.attention, gradients(net, score), strict=True):
+        for attention, gradient in zip(
+            net.attention, gradients(net, score), strict=True
+        ):
             R = R + (gradient[0] * attention[0].detach()).clamp(min=0).mean(0) @ R
         return R[0, 1:]
 
     classes = range(targets)
-    return compare(name, "relevance", bound=bound, classes=classes, repeats=9 if targets == 1 else 3,
-                   theirs=lambda: torch.stack([one(t) for t in classes]))  # fmt: skip
+    return compare(
+        name,
+        "relevance",
+        bound=bound,
+        classes=classes,
+        repeats=9 if targets == 1 else 3,
+        theirs=lambda: torch.stack([one(t) for t in classes]),
+    )
 
 
 def by_layer(net, score):
     """As the authors' notebook for CLIP has it: a backward pass for each layer."""
-    return [torch.autograd.grad(score, weights, retain_graph=True)[0] for weights in net.attention]
+    return [
+        torch.autograd.grad(score, weights, retain_graph=True)[0]
+        for weights in net.attention
+    ]
 
 
 def by_hooks(net, score):
@@ -189,25 +268,52 @@ def occlusion_captum() -> dict:
     peer, window, mean = Occlusion(net), (3, PATCH, PATCH), float(x.mean())
 
     def theirs():
-        return peer.attribute(x, window, strides=window, target=0, baselines=mean, perturbations_per_eval=16)
+        return peer.attribute(
+            x,
+            window,
+            strides=window,
+            target=0,
+            baselines=mean,
+            perturbations_per_eval=16,
+        )
 
-    return compare("occlusion, captum", "occlusion", theirs, bound=0.95, repeats=2, amount=196, unit="masks/s",
-                   grid=lambda drop: drop[0, 0, ::PATCH, ::PATCH].clamp(min=0))  # fmt: skip
+    return compare(
+        "occlusion, captum",
+        "occlusion",
+        theirs,
+        bound=0.95,
+        repeats=2,
+        amount=196,
+        unit="masks/s",
+        grid=lambda drop: drop[0, 0, ::PATCH, ::PATCH].clamp(min=0),
+    )
 
 
 def occlusion_monai() -> dict:
-    """The same against MONAI in its batches of 16. Both are 196 forwards in fp32; in bf16 peaks were seen to move."""
+    """The same against MONAI in its batches of 16. Both are 196 forwards in fp32; in
+    bf16 peaks were seen to move.
+    """
     from monai.visualize import OcclusionSensitivity
 
     net, x = setting()[0].net, setting()[2]
-    peer = OcclusionSensitivity(net, mask_size=PATCH, mode="mean_img", overlap=0, activate=False, verbose=False)
+    peer = OcclusionSensitivity(
+        net, mask_size=PATCH, mode="mean_img", overlap=0, activate=False, verbose=False
+    )
 
     @torch.no_grad()
     def theirs():
         return net(x)[0, 0] - peer(x)[0].as_tensor()[0, 0, ::PATCH, ::PATCH]
 
-    return compare("occlusion, MONAI", "occlusion", theirs, bound=0.95, repeats=2, amount=196, unit="masks/s",
-                   grid=lambda drop: drop.clamp(min=0))  # fmt: skip
+    return compare(
+        "occlusion, MONAI",
+        "occlusion",
+        theirs,
+        bound=0.95,
+        repeats=2,
+        amount=196,
+        unit="masks/s",
+        grid=lambda drop: drop.clamp(min=0),
+    )
 
 
 ATTENTION = {
@@ -218,7 +324,9 @@ ATTENTION = {
     "relevance": lambda: relevance(1, 3.0, "relevance, 1 target", by_layer),
     "relevance-14": lambda: relevance(CLASSES, 5.0, "relevance, 14 targets", by_layer),
     "relevance-hooks": lambda: relevance(1, 1.2, "relevance, hooks", by_hooks),
-    "relevance-hooks-14": lambda: relevance(CLASSES, 2.0, "relevance, hooks, 14", by_hooks),
+    "relevance-hooks-14": lambda: relevance(
+        CLASSES, 2.0, "relevance, hooks, 14", by_hooks
+    ),
     "occlusion": occlusion_captum,
     "occlusion-monai": occlusion_monai,
 }

@@ -1,6 +1,8 @@
-"""Rows of `bench.py` on the widgets, from the click to another picture on the canvas: Chromium, WebGL drawn by the CPU.
+"""Rows of `bench.py` on the widgets, from the click to another picture on the canvas:
+Chromium, WebGL drawn by the CPU.
 
-The gate: each change is one that is seen, so a click that changes nothing never counts as a fast one.
+The gate: each change is one that is seen, so a click that changes nothing never counts
+as a fast one.
 """
 
 import os
@@ -21,9 +23,18 @@ from rows import row
 
 from radwb.book import lab, sync
 
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
-         "--enable-unsafe-swiftshader"]  # fmt: skip
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 EXPLORE = """import radwb as rw
 rw.show.explore(rw.models.load("radwb-tiny"), rw.simulate.cohort(n=12, seed=0).head(6), finding="Pleural Effusion")"""
 VOLUME = """import numpy as np
@@ -67,14 +78,18 @@ def explorer() -> dict | None:
         if page is None:
             return None
         page.wait_for_selector(".rx[data-painted] .rx-label:has-text('relevance')")
-        heads = page.locator(".rx button[aria-label*=', head ']").evaluate_all("all => all.map(b => b.ariaLabel)")
+        heads = page.locator(".rx button[aria-label*=', head ']").evaluate_all(
+            "all => all.map(b => b.ariaLabel)"
+        )
         canvas = page.locator("canvas.rx-scan").first
         spent = [canvas.evaluate(CHANGE, ["click", head]) for head in heads]
     return latency("explorer: another head", spent)
 
 
 def viewer() -> dict | None:
-    """The wheel over the axial plane of a 96^3 CT with a map: one slice further, four views redrawn."""
+    """The wheel over the axial plane of a 96^3 CT with a map: one slice further, four
+    views redrawn.
+    """
     with notebook(VOLUME) as page:
         if page is None:
             return None
@@ -82,22 +97,31 @@ def viewer() -> dict | None:
         canvas.wait_for()
         canvas.scroll_into_view_if_needed()
         page.wait_for_timeout(8000)  # niivue loads in steps
-        spent = [canvas.evaluate(CHANGE, ["wheel", 100 if n % 20 < 10 else -100]) for n in range(41)]
+        spent = [
+            canvas.evaluate(CHANGE, ["wheel", 100 if n % 20 < 10 else -100])
+            for n in range(41)
+        ]
     return latency("volume viewer: another slice", spent)
 
 
 def latency(name, spent) -> dict:
     seconds = np.array([s for s in spent if s is not None]) / 1000
-    assert (seconds > 0).all(), f"{name}: {(seconds <= 0).sum()} of {len(seconds)} changes were never seen"
+    assert (seconds > 0).all(), (
+        f"{name}: {(seconds <= 0).sum()} of {len(seconds)} changes were never seen"
+    )
     late = np.quantile(seconds, 0.95)
     equal = f"each of {len(seconds)} changes seen; median {np.median(seconds) * 1000:.0f} ms, 95th {late * 1000:.0f} ms"
-    found = row(name, "1/s", 1, {"ours": list(seconds)}, bound=1 / 0.15, of="ours", equal=equal)
+    found = row(
+        name, "1/s", 1, {"ours": list(seconds)}, bound=1 / 0.15, of="ours", equal=equal
+    )
     return found | {"met": found["met"] and bool(late <= 0.3)}
 
 
 @contextmanager
 def notebook(code):
-    """A page with a notebook of one cell, run in JupyterLab; None where Chromium or Playwright isn't there."""
+    """A page with a notebook of one cell, run in JupyterLab; None where Chromium or
+    Playwright isn't there.
+    """
     chromium = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
     if not chromium or not find_spec("playwright"):
         yield None
@@ -110,12 +134,19 @@ def notebook(code):
     nb = new_notebook(cells=[new_code_cell(code)], metadata={"kernelspec": sync.KERNEL})
     nbformat.write(nb, folder / "bench.ipynb")
     home = Path(tempfile.mkdtemp())
-    environment = lab.environment() | {"JUPYTERLAB_SETTINGS_DIR": str(home), "JUPYTERLAB_WORKSPACES_DIR": str(home)}
+    environment = lab.environment() | {
+        "JUPYTERLAB_SETTINGS_DIR": str(home),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home),
+    }
     with (home / "log").open("w") as log:
         call = lab.command(root, port=port, browser=False)
-        server = subprocess.Popen(call, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            call, env=environment, cwd=root, stdout=log, stderr=subprocess.STDOUT
+        )
     try:
-        token = wait_for(lambda: re.search(r"token=(\w+)", (home / "log").read_text())).group(1)
+        token = wait_for(
+            lambda: re.search(r"token=(\w+)", (home / "log").read_text())
+        ).group(1)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
             page = browser.new_page(viewport={"width": 1280, "height": 1100})

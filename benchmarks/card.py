@@ -1,10 +1,13 @@
-"""Measure the released model beside its controls and write its card: no number on it is typed.
+"""Measure the released model beside its controls and write its card: no number on it is
+typed.
 
-python benchmarks/card.py [RUN [TWIN [OLD]]]     writes runs/card/*.csv and radwb-tiny's model_card.md, prints README's
+python benchmarks/card.py [RUN [TWIN [OLD]]]     writes runs/card/*.csv and radwb-tiny's
+model_card.md, prints README's
 
-RUN, by default runs/radwb-tiny, is the training whose weights are released; of TWIN, the same tower trained with labels
-(runs/radwb-tiny-twin), and OLD, another release's folder, the numbers stand on the card where the folders are there.
-Virtual patients are those of a seed that nothing was chosen on; real films need RADWB_MIRROR.
+RUN, by default runs/radwb-tiny, is the training whose weights are released; of TWIN,
+the same tower trained with labels (runs/radwb-tiny-twin), and OLD, another release's
+folder, the numbers stand on the card where the folders are there. Virtual patients are
+those of a seed that nothing was chosen on; real films need RADWB_MIRROR.
 """
 
 import sys
@@ -20,12 +23,16 @@ CARD = Path("radwb/models/weights/radwb-tiny/model_card.md")
 WATTS_A_CORE = 10  # estimated
 CORES = 2
 FINDINGS = list(rw.simulate.PLANTED)
-TITLES = {"nih-64": "NIH ChestX-ray14 at 64 px (mined labels)",
-          "kermany": "children (Kermany et al. 2018)"}  # fmt: skip
+TITLES = {
+    "nih-64": "NIH ChestX-ray14 at 64 px (mined labels)",
+    "kermany": "children (Kermany et al. 2018)",
+}
 
 
 def simulated(model, twin=None, old=None):
-    """name -> Scores of the unseen test patients: words, probes fitted on the unseen training patients, controls."""
+    """name -> Scores of the unseen test patients: words, probes fitted on the unseen
+    training patients, controls.
+    """
     table = unseen()
     test = table[table["split"] == "test"]
     embeddings = rw.models.embed(model, table)
@@ -82,7 +89,9 @@ def markdown(table, columns):
 
 
 def specific(scores):
-    """How the mean changes where each control has another finding, and whose prompt is best for each label."""
+    """How the mean changes where each control has another finding, and whose prompt is
+    best for each label.
+    """
     lines = []
     for how in POOLS.values():
         shown = rw.probe.specificity(scores[how], name=how).iloc[-1]

@@ -2,10 +2,10 @@
 
     RADWB_MIRROR=FOLDER python benchmarks/damaged.py --n 10000 --seed 0
 
-Files: pydicom's own test files, the DICOM, NIfTI and PNG files below $RADWB_MIRROR, and a
-few that are made here. Each of `n` times one of them is cut, has bits flipped, bytes put
-in, a block set to zero, a number in its header overwritten, or an element deleted or given
-another value. It is read in a process of its own, whose death is counted, too.
+Files: pydicom's own test files, the DICOM, NIfTI and PNG files below $RADWB_MIRROR, and
+a few that are made here. Each of `n` times one of them is cut, has bits flipped, bytes
+put in, a block set to zero, a number in its header overwritten, or an element deleted
+or given another value. It is read in a process of its own, whose death is counted, too.
 """
 
 import argparse

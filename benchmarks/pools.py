@@ -1,15 +1,19 @@
 """Which way to ask in words: chosen on some patients, shown on others.
 
-python benchmarks/pools.py [MODEL]      prints mean AUROCs and their paired difference to "pair"
+python benchmarks/pools.py [MODEL]      prints mean AUROCs and their paired difference
+to "pair"
 
-Chosen on: validation patients of the notebooks' cohort (seed 0) and one half of the patients of each real set that
-RADWB_MIRROR names. Shown on: the other half, which nothing was chosen on. "any + w pair" is any way of reporting plus w
-times the pair's log odds: w = 0.5 is pool "both".
+Chosen on: validation patients of the notebooks' cohort (seed 0) and one half of the
+patients of each real set that RADWB_MIRROR names. Shown on: the other half, which
+nothing was chosen on. "any + w pair" is any way of reporting plus w times the pair's
+log odds: w = 0.5 is pool "both".
 
-Why "any" fails on some real films, two things are printed for. How the likelihoods of the phrases for and against
-correlate over the films without the finding: where the one rises as the other falls (below 0), either ranks films;
-where both rise together, a film is nearer to all sentences, and only their difference says something. And what the
-denials alone are worth: where they carry to real films and the statements don't, a pool without them has nothing.
+Why "any" fails on some real films, two things are printed for. How the likelihoods of
+the phrases for and against correlate over the films without the finding: where the one
+rises as the other falls (below 0), either ranks films; where both rise together, a film
+is nearer to all sentences, and only their difference says something. And what the
+denials alone are worth: where they carry to real films and the statements don't, a pool
+without them has nothing.
 """
 
 import sys

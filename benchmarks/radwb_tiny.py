@@ -1,10 +1,13 @@
-"""Make the released model anew, measure it on unseen virtual patients, and train its supervised twin beside it.
+"""Make the released model anew, measure it on unseen virtual patients, and train its
+supervised twin beside it.
 
-python benchmarks/radwb_tiny.py [twin]      leaves runs/radwb-tiny (or -twin), prints how it does in words
+python benchmarks/radwb_tiny.py [twin]      leaves runs/radwb-tiny (or -twin), prints
+how it does in words
 
-Needs nothing but the package: 14,400 virtual radiographs (ten minutes), then 40 minutes on two cores with bf16.
-`rw.models.save(rw.models.load("runs/radwb-tiny"), "radwb/models/weights/radwb-tiny", half=True)` puts it in its place,
-and `python benchmarks/card.py` measures it beside its controls and writes its card.
+Needs nothing but the package: 14,400 virtual radiographs (ten minutes), then 40 minutes
+on two cores with bf16. `rw.models.save(rw.models.load("runs/radwb-tiny"),
+"radwb/models/weights/radwb-tiny", half=True)` puts it in its place, and `python
+benchmarks/card.py` measures it beside its controls and writes its card.
 """
 
 import sys
@@ -12,29 +15,47 @@ import sys
 import radwb as rw
 
 RECIPE = dict(epochs=16, batch=64, lr=1e-3, seed=0)
-HEADLINE_SEED = 7  # of virtual patients that nothing was chosen on: not a phrase, not a recipe, not an epoch
+# of virtual patients that nothing was chosen on: not a phrase, not a recipe, not an
+# epoch
+HEADLINE_SEED = 7
 
 
 def films():
-    """Patients of seed 1, none of the notebooks' (seed 0); one in 28 is kept to follow the run."""
+    """Patients of seed 1, none of the notebooks' (seed 0); one in 28 is kept to follow
+    the run.
+    """
     table = rw.simulate.cohort(n=14400, seed=1)
     patients = sorted(table["patient_id"].unique())
-    return table.assign(split=table["patient_id"].isin(patients[::28]).map({True: "val", False: "train"}))
+    return table.assign(
+        split=table["patient_id"]
+        .isin(patients[::28])
+        .map({True: "val", False: "train"})
+    )
 
 
 def unseen():
-    """Virtual patients for reported numbers: not those trained on (seed 1), nor those that choices were made on (0)."""
+    """Virtual patients for reported numbers: not those trained on (seed 1), nor those
+    that choices were made on (0).
+    """
     return rw.simulate.cohort(n=2400, seed=HEADLINE_SEED)
 
 
 def main(which="sentences"):
-    recipe, out = ("supervised-tiny", "radwb-tiny-twin") if which == "twin" else ("sentences-tiny", "radwb-tiny")
+    recipe, out = (
+        ("supervised-tiny", "radwb-tiny-twin")
+        if which == "twin"
+        else ("sentences-tiny", "radwb-tiny")
+    )
     run = rw.pretrain.fit(films(), recipe=recipe, out=f"runs/{out}", **RECIPE)
     cohort = unseen()
     test = cohort[cohort["split"] == "test"]
     made = run.config
-    print(f"{made['n_train']:,} films, {run.log['step'].max():,} steps, {made['seconds'] / 60:.0f} minutes;")
-    print(f"asked on {len(test)} films of {test['patient_id'].nunique()} unseen patients, seed {HEADLINE_SEED}")
+    print(
+        f"{made['n_train']:,} films, {run.log['step'].max():,} steps, {made['seconds'] / 60:.0f} minutes;"
+    )
+    print(
+        f"asked on {len(test)} films of {test['patient_id'].nunique()} unseen patients, seed {HEADLINE_SEED}"
+    )
     if which == "twin":
         return said("its head", rw.probe.classify(run.model, test))
     findings = list(rw.simulate.PLANTED)

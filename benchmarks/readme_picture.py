@@ -1,4 +1,6 @@
-"""Make notebooks/images/readme.png: four virtual radiographs, what was planted outlined (kaleido draws it)."""
+"""Make notebooks/images/readme.png: four virtual radiographs, what was planted outlined
+(kaleido draws it).
+"""
 
 from pathlib import Path
 

@@ -1,11 +1,15 @@
-"""What a model is worth on real radiographs: in words and to a linear probe, each beside what needs no model.
+"""What a model is worth on real radiographs: in words and to a linear probe, each
+beside what needs no model.
 
-python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals by patient, and paired differences
+python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals by
+patient, and paired differences
 
-NIH ChestX-ray14 at 64 px (mined labels) and Kermany's children, development sets that RADWB_MIRROR names and nobody is
-sent. Words: pairs of phrases, any way of reporting, both; mean brightness beside them. Probes: logistic regression,
-five folds by patient, the penalty chosen among the patients of a fold's training part; beside the model's own vectors
-five untrained towers of its shape and raw pixels. A finding of too few patients is named with its number, not averaged.
+NIH ChestX-ray14 at 64 px (mined labels) and Kermany's children, development sets that
+RADWB_MIRROR names and nobody is sent. Words: pairs of phrases, any way of reporting,
+both; mean brightness beside them. Probes: logistic regression, five folds by patient,
+the penalty chosen among the patients of a fold's training part; beside the model's own
+vectors five untrained towers of its shape and raw pixels. A finding of too few patients
+is named with its number, not averaged.
 """
 
 import sys
@@ -49,7 +53,9 @@ def probes(model, table, findings, embeddings):
 
 
 def measured(model, name):
-    """name of a real set -> its table of words, its table of probes, and the findings that no probe can be asked."""
+    """name of a real set -> its table of words, its table of probes, and the findings
+    that no probe can be asked.
+    """
     table = rw.data.real(name)
     findings = findings_in(name, table)
     embeddings = rw.models.embed(model, table)

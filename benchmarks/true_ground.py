@@ -1,10 +1,14 @@
-"""Proof that the CT's own tumour is gone: a classifier of planted lesions asks its place and the mirrored one.
+"""Proof that the CT's own tumour is gone: a classifier of planted lesions asks its
+place and the mirrored one.
 
-python benchmarks/true_ground.py        two cohorts of 1,200 films (two minutes), then seconds
+python benchmarks/true_ground.py        two cohorts of 1,200 films (two minutes), then
+seconds
 
-The same virtual patients are filmed twice, with the CT as scanned and repaired; the difference of the two films tells
-where the tumour's place lies in each. A logistic regression on small windows learns planted lesions from the repaired
-training films; then it scores, on unseen films without a lesion, the window at the place and its mirror image's.
+The same virtual patients are filmed twice, with the CT as scanned and repaired; the
+difference of the two films tells where the tumour's place lies in each. A logistic
+regression on small windows learns planted lesions from the repaired training films;
+then it scores, on unseen films without a lesion, the window at the place and its mirror
+image's.
 """
 
 import numpy as np
@@ -28,7 +32,9 @@ def cohorts():
 
 
 def places(as_scanned, repaired):
-    """(N, 2) row and column where the two films of a study differ most, in the lower left lung's quarter."""
+    """(N, 2) row and column where the two films of a study differ most, in the lower
+    left lung's quarter.
+    """
     found = []
     for one, other in zip(as_scanned["path"], repaired["path"], strict=True):
         change = rw.data.read(one).pixels - rw.data.read(other).pixels
@@ -39,7 +45,9 @@ def places(as_scanned, repaired):
 
 
 def window(pixels, row, column, mirrored=False):
-    """(784,) grey values around a place, less their mean; turned over where it's the other lung's."""
+    """(784,) grey values around a place, less their mean; turned over where it's the
+    other lung's.
+    """
     padded = np.pad(pixels, REACH, mode="edge")
     cut = padded[row : row + 2 * REACH, column : column + 2 * REACH]
     cut = cut[:, ::-1] if mirrored else cut
@@ -47,7 +55,9 @@ def window(pixels, row, column, mirrored=False):
 
 
 def training_windows(table, rng):
-    """Windows on planted lesions, and as many anywhere in the lungs of films without one."""
+    """Windows on planted lesions, and as many anywhere in the lungs of films without
+    one.
+    """
     windows, truth = [], []
     lungs = lung_places(table)
     for _, row in table.iterrows():

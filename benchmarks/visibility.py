@@ -1,13 +1,17 @@
-"""Is a planted finding learnable, and does the dial hide it? One network, its patients filmed at four contrasts.
+"""Is a planted finding learnable, and does the dial hide it? One network, its patients
+filmed at four contrasts.
 
-python benchmarks/visibility.py [FILMS]     prints the AUROC of each finding on unseen patients, 95 % by patient
+python benchmarks/visibility.py [FILMS]     prints the AUROC of each finding on unseen
+patients, 95 % by patient
 
-A residual network learns on films whose findings have a contrast to noise of 4 (`Dials(cnr=4)`, `plant`), and reads
-other patients' films at that contrast and at lower ones. The heart has no such dial: its size is its sign. At a high
-contrast one finding may hide another: a lesion under a consolidation that is white already adds nothing to it. So the
-first contrast has a second column, of films with nothing else that whitens a lung. The films
-come from `rw.simulate.stream` and nothing is written: of each a small square is kept, and the peak of the memory while
-they stream is printed. Not a row of the bench: it measures the simulator, not speed. 40 minutes on two cores with the
+A residual network learns on films whose findings have a contrast to noise of 4
+(`Dials(cnr=4)`, `plant`), and reads other patients' films at that contrast and at lower
+ones. The heart has no such dial: its size is its sign. At a high contrast one finding
+may hide another: a lesion under a consolidation that is white already adds nothing to
+it. So the first contrast has a second column, of films with nothing else that whitens a
+lung. The films come from `rw.simulate.stream` and nothing is written: of each a small
+square is kept, and the peak of the memory while they stream is printed. Not a row of
+the bench: it measures the simulator, not speed. 40 minutes on two cores with the
 default of 12,000.
 """
 
@@ -27,7 +31,15 @@ from radwb.data.geometry import to_input
 from radwb.models.model import autocast
 
 SIZE, EPOCHS, BATCH, DIALS = 160, 20, 32, (4.0, 1.0, 0.3, 0.0)
-WHITE = ("Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Atelectasis", "Pleural Effusion", "Pleural Other")
+WHITE = (
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+    "Pleural Effusion",
+    "Pleural Other",
+)
 
 
 class Block(nn.Module):
@@ -35,8 +47,12 @@ class Block(nn.Module):
 
     def __init__(self, a, b):
         super().__init__()
-        self.one = nn.Sequential(nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-        self.two = nn.Sequential(nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b))
+        self.one = nn.Sequential(
+            nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()
+        )
+        self.two = nn.Sequential(
+            nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b)
+        )
 
     def forward(self, x):
         x = self.one(x)
@@ -44,12 +60,20 @@ class Block(nn.Module):
 
 
 class Small(nn.Module):
-    """A stem and four blocks; means and maxima of the last, since a finding may be large or small."""
+    """A stem and four blocks; means and maxima of the last, since a finding may be
+    large or small.
+    """
 
     def __init__(self, outputs, widths=(24, 48, 96, 160, 256)):
         super().__init__()
-        stem = (nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU())
-        self.body = nn.Sequential(*stem, *(Block(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        stem = (
+            nn.Conv2d(1, widths[0], 5, 2, 2, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        )
+        self.body = nn.Sequential(
+            *stem, *(Block(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        )
         self.head = nn.Linear(2 * widths[-1], outputs)
 
     def forward(self, x):
@@ -69,20 +93,35 @@ def films(n, seed, cnr):
 
 def inputs(squares):
     """(B, 1, SIZE, SIZE) in the order of memory that convolutions like."""
-    return (torch.from_numpy(squares).float()[:, None] / 255).contiguous(memory_format=torch.channels_last)
+    return (torch.from_numpy(squares).float()[:, None] / 255).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def jitter(x, rng):
-    """Each film turned, moved, zoomed, perhaps mirrored (no label has a side), brighter or darker."""
+    """Each film turned, moved, zoomed, perhaps mirrored (no label has a side), brighter
+    or darker.
+    """
     n = len(x)
-    turn, zoom, side = rng.normal(0, 0.06, n), rng.uniform(0.9, 1.1, n), rng.choice((-1, 1), n)
-    rows = [[side * zoom * np.cos(turn), -zoom * np.sin(turn), rng.uniform(-0.08, 0.08, n)],
-            [side * zoom * np.sin(turn), zoom * np.cos(turn), rng.uniform(-0.08, 0.08, n)]]  # fmt: skip
+    turn, zoom, side = (
+        rng.normal(0, 0.06, n),
+        rng.uniform(0.9, 1.1, n),
+        rng.choice((-1, 1), n),
+    )
+    rows = [
+        [side * zoom * np.cos(turn), -zoom * np.sin(turn), rng.uniform(-0.08, 0.08, n)],
+        [side * zoom * np.sin(turn), zoom * np.cos(turn), rng.uniform(-0.08, 0.08, n)],
+    ]
     theta = torch.from_numpy(np.array(rows, np.float32)).movedim(2, 0)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     moved = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
-    gain, bright = (torch.from_numpy(rng.normal(m, 0.06, (n, 1, 1, 1)).astype(np.float32)) for m in (1, 0))
-    return ((moved - 0.5) * gain + 0.5 + bright).contiguous(memory_format=torch.channels_last)
+    gain, bright = (
+        torch.from_numpy(rng.normal(m, 0.06, (n, 1, 1, 1)).astype(np.float32))
+        for m in (1, 0)
+    )
+    return ((moved - 0.5) * gain + 0.5 + bright).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def learn(squares, table, seed=0):
@@ -94,7 +133,9 @@ def learn(squares, table, seed=0):
     steps = EPOCHS * (n // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
-    order = np.concatenate([rng.permutation(n)[: n // BATCH * BATCH] for _ in range(EPOCHS)])
+    order = np.concatenate(
+        [rng.permutation(n)[: n // BATCH * BATCH] for _ in range(EPOCHS)]
+    )
     for pick in tqdm(order.reshape(steps, BATCH), desc="training", leave=False):
         moved = jitter(inputs(squares[pick]), rng)
         with autocast(torch.device("cpu"), rw.models.fast_precision()):
@@ -114,11 +155,15 @@ def answers(net, squares):
 
 
 def column(values, table, alone=False):
-    """AUROC of each finding in words; `alone`: of films with nothing else that whitens a lung."""
+    """AUROC of each finding in words; `alone`: of films with nothing else that whitens
+    a lung.
+    """
     out = {}
     for k, finding in enumerate(rw.simulate.PLANTED):
         others = [f for f in WHITE if f != finding]
-        planted = table[[f"{f} severity" for f in others]].notna()  # a label of 1 may be a parent's, of a child
+        planted = table[
+            [f"{f} severity" for f in others]
+        ].notna()  # a label of 1 may be a parent's, of a child
         some = ~planted.any(axis=1).to_numpy() if alone else np.full(len(table), True)
         scores = rw.probe.Scores.of(values[some][:, k : k + 1], table[some], [finding])
         out[finding] = rw.probe.stated(scores.auroc().iloc[0])
@@ -130,7 +175,10 @@ def main(n=12000):
     squares, table = films(n, 4, DIALS[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     speed = n / (time.perf_counter() - began)
-    print(f"{n:,} films streamed at {speed:.1f} a second, at most {peak:.2f} GiB", flush=True)
+    print(
+        f"{n:,} films streamed at {speed:.1f} a second, at most {peak:.2f} GiB",
+        flush=True,
+    )
     net = learn(squares, table)
     for level in DIALS:
         squares, table = films(n // 4, 5, level)

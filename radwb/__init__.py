@@ -1,4 +1,5 @@
-"""radwb: a workbench for radiology foundation models. For teaching and research; not for clinical use.
+"""radwb: a workbench for radiology foundation models. For teaching and research; not
+for clinical use.
 
 >>> import radwb as rw
 >>> table = rw.simulate.cohort(n=12, seed=0)
@@ -14,7 +15,8 @@ __all__ = [*ROOMS]
 
 
 def __getattr__(name):
-    # lazy, so that `import radwb` is quick and torch loads only with the room that needs it
+    # lazy, so that `import radwb` is quick and torch loads only with the room that
+    # needs it
     if name in ROOMS:
         return import_module(f"radwb.{name}")
     raise AttributeError(f"radwb has the rooms {', '.join(ROOMS)}; got {name!r}")

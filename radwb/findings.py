@@ -1,6 +1,8 @@
-"""What findings and devices are called, which finding is a kind of which, and where a device's tip may be.
+"""What findings and devices are called, which finding is a kind of which, and where a
+device's tip may be.
 
-Left of all rooms: nothing of radwb is imported here, so that labels, masks, reports and prompts share one definition.
+Left of all rooms: nothing of radwb is imported here, so that labels, masks, reports and
+prompts share one definition.
 """
 
 from itertools import product
@@ -8,8 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# CheXpert's hierarchy (Irvin et al., AAAI 2019, doi 10.1609/aaai.v33i01.3301590): Pneumonia lies under Consolidation,
-# which lies under Lung Opacity. Real sets label the two apart, so that only the top is filled from what is below it.
+# CheXpert's hierarchy (Irvin et al., AAAI 2019, doi 10.1609/aaai.v33i01.3301590):
+# Pneumonia lies under Consolidation, which lies under Lung Opacity. Real sets label the
+# two apart, so that only the top is filled from what is below it.
 PARENT = {
     "Lung Opacity": (
         "Lung Lesion",
@@ -22,18 +25,22 @@ PARENT = {
 
 
 def with_parents(labels):
-    """Labels of which a parent is 1 where any of its children is: an edema is a lung opacity.
+    """Labels of which a parent is 1 where any of its children is: an edema is a lung
+    opacity.
 
-    A parent is never set to 0 here. Where no child is there it keeps its own label, since a hazy patch that is none of
-    the children makes it 1, too. Where a child is uncertain a parent of 0 becomes uncertain.
+    A parent is never set to 0 here. Where no child is there it keeps its own label,
+    since a hazy patch that is none of the children makes it 1, too. Where a child is
+    uncertain a parent of 0 becomes uncertain.
 
     >>> with_parents({"Lung Opacity": 0, "Edema": 1})
     {'Lung Opacity': 1, 'Edema': 1}
 
     Args:
-        labels: a dict of numbers or a table; 1, 0, -1 (uncertain) or NaN (not mentioned).
+        labels: a dict of numbers or a table; 1, 0, -1 (uncertain) or NaN (not
+            mentioned).
     Returns:
-        a copy of the same kind; a parent that has no label of its own gets a column, NaN where no child is 1.
+        a copy of the same kind; a parent that has no label of its own gets a column,
+        NaN where no child is 1.
     """
     filled = labels.copy()
     for parent, children in PARENT.items():
@@ -50,7 +57,8 @@ def with_parents(labels):
 
 
 def with_parent_masks(truth):
-    """Truth masks of which a parent's is the union of its own patch and its children's masks.
+    """Truth masks of which a parent's is the union of its own patch and its children's
+    masks.
 
     >>> sorted(with_parent_masks({"Edema": np.ones((2, 2), bool)}))
     ['Edema', 'Lung Opacity']
@@ -69,7 +77,8 @@ def with_parent_masks(truth):
 
 
 def with_children(names):
-    """Names with all that lies under them: who never names a lung opacity names no edema either.
+    """Names with all that lies under them: who never names a lung opacity names no
+    edema either.
 
     >>> sorted(with_children({"Lung Opacity", "Fracture"}))[:3]
     ['Atelectasis', 'Consolidation', 'Edema']
@@ -79,7 +88,8 @@ def with_children(names):
 
 
 def kin(name):
-    """A finding with its parents and its children: each says something of the others' labels.
+    """A finding with its parents and its children: each says something of the others'
+    labels.
 
     >>> sorted(kin("Edema"))
     ['Edema', 'Lung Opacity']
@@ -145,7 +155,8 @@ def device_name(kind, side=""):
 
 
 def tip_words(kind, side="", tip="", cm=0.0):
-    """(the tip with what it belongs to, where it lies); both empty where the tip isn't known.
+    """(the tip with what it belongs to, where it lies); both empty where the tip isn't
+    known.
 
     >>> tip_words("endotracheal tube", tip="trachea", cm=4.2)
     ('tip', '4 cm above the carina')
@@ -163,7 +174,8 @@ def device_phrase(kind, side="", tip="", cm=0.0):
     'malpositioned right chest tube, tip over the mid lung'
 
     Args:
-        kind, side, tip: a key of `TIPS`, "right", "left" or "", and a key of `TIPS[kind]` or "".
+        kind, side, tip: a key of `TIPS`, "right", "left" or "", and a key of
+            `TIPS[kind]` or "".
         cm: height of an endotracheal tube's tip above the carina.
     """
     name = device_name(kind, side)

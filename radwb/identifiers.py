@@ -1,6 +1,7 @@
 """Identifiers of patients and studies: one spelling each, and none that is made up.
 
-Left of all rooms: nothing of radwb is imported here, so that tables, splits and intervals know the same patients.
+Left of all rooms: nothing of radwb is imported here, so that tables, splits and
+intervals know the same patients.
 """
 
 import re
@@ -21,15 +22,16 @@ def identifiers(values) -> np.ndarray:
     >>> identifiers([7, 7.0, "7 ", "7.0", "0007", float("nan"), ""]).tolist()
     ['7', '7', '7', '7', '0007', None, None]
 
-    Numbers lose ".0", texts the blanks around them, what can't be seen (NUL, zero-width marks), and the width of their
-    letters (Unicode's NFKC). Leading zeros stay.
+    Numbers lose ".0", texts the blanks around them, what can't be seen (NUL, zero-width
+    marks), and the width of their letters (Unicode's NFKC). Leading zeros stay.
 
     Args:
         values: (N,) of any type, such as a column of a table.
     Returns:
         (N,) object.
     Raises:
-        ValueError: a number is so large, or so rounded, that two patients may have become one.
+        ValueError: a number is so large, or so rounded, that two patients may have
+            become one.
     """
     values = np.asarray(values, dtype=object).ravel()
     out = np.empty(len(values), dtype=object)
@@ -54,7 +56,8 @@ def numbered(values) -> tuple[np.ndarray, int]:
 
 
 def two_spellings(values) -> dict[str, list[int]]:
-    """Places of identifiers that differ by leading zeros, case or blanks alone: perhaps one patient, perhaps two.
+    """Places of identifiers that differ by leading zeros, case or blanks alone: perhaps
+    one patient, perhaps two.
 
     >>> two_spellings(["7", "0007", "8"])
     {'7': [0, 1]}
@@ -70,7 +73,9 @@ def two_spellings(values) -> dict[str, list[int]]:
 
 
 def doubtful(values, column="patient_id") -> str:
-    """A sentence on `two_spellings` that gives rows and no identifier; "" where every patient has one spelling."""
+    """A sentence on `two_spellings` that gives rows and no identifier; "" where every
+    patient has one spelling.
+    """
     groups = list(two_spellings(values).values())
     if not groups:
         return ""
@@ -83,7 +88,8 @@ def doubtful(values, column="patient_id") -> str:
 
 
 def without_zeros(name: str) -> str:
-    """An identifier of digits alone as the number it is: what is left of it once a CSV was read as numbers.
+    """An identifier of digits alone as the number it is: what is left of it once a CSV
+    was read as numbers.
 
     >>> without_zeros("0007"), without_zeros("P07")
     ('7', 'P07')

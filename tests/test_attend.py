@@ -1,4 +1,6 @@
-"""rw.attend against independent references: torch's own attention weights, captum, transcriptions of the papers."""
+"""rw.attend against independent references: torch's own attention weights, captum,
+transcriptions of the papers.
+"""
 
 import threading
 from types import SimpleNamespace
@@ -19,10 +21,19 @@ from radwb.stats import stated
 @pytest.fixture(scope="module")
 def clip():
     tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    shape = {"size": 64, "width": 48, "layers": 3, "embed": 32, "text_width": 32, "text_layers": 1}
+    shape = {
+        "size": 64,
+        "width": 48,
+        "layers": 3,
+        "embed": 32,
+        "text_width": 32,
+        "text_layers": 1,
+    }
     model = models.clip_tiny(tokenizer, shape=shape, seed=1)
     model.net.visual.pool_type = "tok"  # as most CLIPs have it
-    for p in model.net.visual.parameters():  # sharper than at initialisation, so that maps differ from place to place
+    for p in (
+        model.net.visual.parameters()
+    ):  # sharper than at initialisation, so that maps differ from place to place
         p.data *= 1.5
     return model
 
@@ -30,19 +41,26 @@ def clip():
 @pytest.fixture(scope="module")
 def scans():
     rng = np.random.default_rng(0)
-    return [Scan(rng.random((70, 50)).astype(np.float32)), Scan(rng.random((40, 64)).astype(np.float32))]
+    return [
+        Scan(rng.random((70, 50)).astype(np.float32)),
+        Scan(rng.random((40, 64)).astype(np.float32)),
+    ]
 
 
 # ---- the capture
 
 
 def own_attention(model, x):
-    """Layer by layer through open_clip's tower, the weights asked from nn.MultiheadAttention itself."""
+    """Layer by layer through open_clip's tower, the weights asked from
+    nn.MultiheadAttention itself.
+    """
     tower, found = model.net.visual, []
     tokens = tower._embeds(x)
     for block in tower.transformer.resblocks:
         h = block.ln_1(tokens)
-        found.append(block.attn(h, h, h, need_weights=True, average_attn_weights=False)[1])
+        found.append(
+            block.attn(h, h, h, need_weights=True, average_attn_weights=False)[1]
+        )
         tokens = block(tokens)
     return torch.stack(found)
 
@@ -59,10 +77,14 @@ def test_captured_attention_is_what_multihead_attention_reports(clip, scans):
 
 def test_captured_tokens_are_the_blocks_outputs(clip, scans):
     x = clip.preprocess(scans)
-    want = clip.net.visual.forward_intermediates(x, output_fmt="NLC", output_extra_tokens=True)
+    want = clip.net.visual.forward_intermediates(
+        x, output_fmt="NLC", output_extra_tokens=True
+    )
     seen = attend.capture(clip, x)
     for i in range(3):
-        full = torch.cat([want["image_intermediates_prefix"][i], want["image_intermediates"][i]], 1)
+        full = torch.cat(
+            [want["image_intermediates_prefix"][i], want["image_intermediates"][i]], 1
+        )
         assert torch.allclose(seen["tokens"][i], full, atol=1e-5)
 
 
@@ -92,7 +114,9 @@ def test_gradients_are_those_of_a_finite_difference(clip, scans):
 
     def score(change):  # image 0, layer 1, head 2, from the class token to token 5
         def forward(q, k, v, **_):
-            H = F.linear(q, block.attn.in_proj_weight, block.attn.in_proj_bias).reshape(2, 17, 3, 3, 16)
+            H = F.linear(q, block.attn.in_proj_weight, block.attn.in_proj_bias).reshape(
+                2, 17, 3, 3, 16
+            )
             q, k, v = H.permute(2, 0, 3, 1, 4)
             a = (q @ k.mT / 4).softmax(-1)
             a[0, 2, 0, 5] += change
@@ -114,16 +138,31 @@ def test_gradients_are_those_of_a_finite_difference(clip, scans):
 
 def state_of(model):
     modules = [
-        (m.training, getattr(m, "fused_attn", None), len(m._forward_hooks), len(m._forward_pre_hooks))
+        (
+            m.training,
+            getattr(m, "fused_attn", None),
+            len(m._forward_hooks),
+            len(m._forward_pre_hooks),
+        )
         for m in model.net.modules()
     ]
-    params = [(p.requires_grad, p.grad, p._version) for p in (*model.net.parameters(), *model.net.buffers())]
-    return modules, params, F.scaled_dot_product_attention, torch.backends.mha.get_fastpath_enabled()
+    params = [
+        (p.requires_grad, p.grad, p._version)
+        for p in (*model.net.parameters(), *model.net.buffers())
+    ]
+    return (
+        modules,
+        params,
+        F.scaled_dot_product_attention,
+        torch.backends.mha.get_fastpath_enabled(),
+    )
 
 
 @pytest.mark.parametrize("method", attend.METHODS)
 @pytest.mark.parametrize("breaks", [False, True])
-def test_the_model_comes_back_as_it_was_even_after_an_exception(clip, scans, method, breaks):
+def test_the_model_comes_back_as_it_was_even_after_an_exception(
+    clip, scans, method, breaks
+):
     clip.net.train()
     clip.net.visual.conv1.requires_grad_(False)
     before, last = state_of(clip), clip.net.visual.transformer.resblocks[-1].mlp
@@ -135,7 +174,9 @@ def test_the_model_comes_back_as_it_was_even_after_an_exception(clip, scans, met
     try:
         if breaks:
             with pytest.raises(KeyError, match="planted"):
-                attend.attention_map(clip, scans[0], method=method, target="cardiomegaly")
+                attend.attention_map(
+                    clip, scans[0], method=method, target="cardiomegaly"
+                )
             hook.remove()
         else:
             attend.attention_map(clip, scans[0], method=method, target="cardiomegaly")
@@ -146,8 +187,14 @@ def test_the_model_comes_back_as_it_was_even_after_an_exception(clip, scans, met
 
 def test_a_capture_that_is_not_what_the_model_computed_fails(clip, scans, monkeypatch):
     fused = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v, *a, **o: 1.001 * fused(q, k, v, *a, **o))
-    with pytest.raises(RuntimeError, match="block 0.*expected a difference under 1e-05"):
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda q, k, v, *a, **o: 1.001 * fused(q, k, v, *a, **o),
+    )
+    with pytest.raises(
+        RuntimeError, match="block 0.*expected a difference under 1e-05"
+    ):
         attend.capture(clip, clip.preprocess(scans))
 
 
@@ -155,7 +202,9 @@ def test_a_tower_whose_attention_cannot_be_seen_fails(clip, scans, monkeypatch):
     def hidden(q, k, v, **_):
         return (q,)
 
-    monkeypatch.setattr(clip.net.visual.transformer.resblocks[1].attn, "forward", hidden)
+    monkeypatch.setattr(
+        clip.net.visual.transformer.resblocks[1].attn, "forward", hidden
+    )
     with pytest.raises(RuntimeError, match="can be captured in block 1 .*, got none"):
         attend.capture(clip, clip.preprocess(scans))
 
@@ -164,7 +213,9 @@ def test_another_thread_does_not_end_up_in_the_capture(clip, scans):
     got, q, block = [], torch.rand(2, 1, 5, 4), clip.net.visual.transformer.resblocks[1]
 
     def disturb(*_):
-        thread = threading.Thread(target=lambda: got.append(F.scaled_dot_product_attention(q, q, q)))
+        thread = threading.Thread(
+            target=lambda: got.append(F.scaled_dot_product_attention(q, q, q))
+        )
         thread.start()
         thread.join()
 
@@ -176,24 +227,44 @@ def test_another_thread_does_not_end_up_in_the_capture(clip, scans):
 
 
 def test_attention_outside_of_the_blocks_is_not_captured(scans):
-    pooled = timm_model("vit_tiny_patch16_224", img_size=64, depth=2, global_pool="map", class_token=False)
-    assert attend.capture(pooled, pooled.preprocess(scans))["attention"].shape == (2, 2, 3, 16, 16)
+    pooled = timm_model(
+        "vit_tiny_patch16_224",
+        img_size=64,
+        depth=2,
+        global_pool="map",
+        class_token=False,
+    )
+    assert attend.capture(pooled, pooled.preprocess(scans))["attention"].shape == (
+        2,
+        2,
+        3,
+        16,
+        16,
+    )
 
 
 # ---- the methods
 
 
 def test_rollout_of_two_layers_and_two_tokens_by_hand():
-    one, two = torch.tensor([[0.0, 1.0], [0.5, 0.5]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    one, two = (
+        torch.tensor([[0.0, 1.0], [0.5, 0.5]]),
+        torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
+    )
     attention = torch.stack([one, two])[:, None]  # (L, heads, T, T)
     # steps: [[.5, .5], [.25, .75]] and [[1, 0], [.5, .5]]; second times first
     want = torch.tensor([[0.5, 0.5], [0.375, 0.625]])
     assert torch.allclose(attend.rollout(attention), want)
-    assert torch.allclose(attend.rollout(attention, rows=torch.tensor([[0.5, 0.5]])), want.mean(0, keepdim=True))
+    assert torch.allclose(
+        attend.rollout(attention, rows=torch.tensor([[0.5, 0.5]])),
+        want.mean(0, keepdim=True),
+    )
 
 
 def paper_rollout(attention):
-    """Abnar and Zuidema 2020, eq. 1 for one image in numpy: A = 0.5 W + 0.5 I; A~(l) = A(l) A~(l-1)."""
+    """Abnar and Zuidema 2020, eq. 1 for one image in numpy: A = 0.5 W + 0.5 I; A~(l) =
+    A(l) A~(l-1).
+    """
     result = None
     for W in attention:
         A = 0.5 * W.mean(0) + 0.5 * np.eye(W.shape[-1])
@@ -211,13 +282,18 @@ def test_rollout_equals_the_papers_formula_and_rows_sum_to_one(clip, scans):
 
 
 def paper_relevance(attention, gradients, start):
-    """Chefer et al. 2021, the released loop for one image: R = I; R = R + avg_h((grad * A)+) R, layer by layer."""
+    """Chefer et al. 2021, the released loop for one image: R = I; R = R + avg_h((grad *
+    A)+) R, layer by layer.
+    """
     T = attention.shape[-1]
     R = np.eye(T)
     for layer in range(start, len(attention)):
         cam = np.zeros((T, T))
         for head in range(attention.shape[1]):
-            cam += np.maximum(gradients[layer, head] * attention[layer, head], 0) / attention.shape[1]
+            cam += (
+                np.maximum(gradients[layer, head] * attention[layer, head], 0)
+                / attention.shape[1]
+            )
         R = R + cam @ R
     return R
 
@@ -225,45 +301,76 @@ def paper_relevance(attention, gradients, start):
 @pytest.mark.parametrize("start", [0, 1, 2])
 def test_relevance_equals_the_reference_loop(clip, scans, start):
     seen = attend.capture(clip, clip.preprocess(scans), target=TEXTS[0], first=start)
-    maps = attend.attention_maps(clip, scans, method="relevance", targets=TEXTS[0], layer=start)
+    maps = attend.attention_maps(
+        clip, scans, method="relevance", targets=TEXTS[0], layer=start
+    )
     got = attend.relevance(seen["attention"][start:], seen["gradients"][start:])
     full = attend.capture(clip, clip.preprocess(scans), target=TEXTS[0])
     for b in range(2):
-        want = paper_relevance(full["attention"][:, b].numpy(), full["gradients"][:, b].numpy(), start)
+        want = paper_relevance(
+            full["attention"][:, b].numpy(), full["gradients"][:, b].numpy(), start
+        )
         assert np.allclose(got[b], want, atol=1e-6)
         grid = want[0, 1:].reshape(4, 4).astype(np.float32)
-        assert np.allclose(maps[b].values, attend.maps.to_scan(grid, scans[b].shape, fit="pad"), rtol=1e-4)
+        assert np.allclose(
+            maps[b].values,
+            attend.maps.to_scan(grid, scans[b].shape, fit="pad"),
+            rtol=1e-4,
+        )
 
 
-def test_relevance_of_a_tower_that_averages_is_what_its_patches_gathered(clip, scans, monkeypatch):
+def test_relevance_of_a_tower_that_averages_is_what_its_patches_gathered(
+    clip, scans, monkeypatch
+):
     monkeypatch.setattr(clip.net.visual, "pool_type", "avg")
     seen = attend.capture(clip, clip.preprocess(scans), target=TEXTS[0])
     maps = attend.attention_maps(clip, scans, method="relevance", targets=TEXTS[0])
     for b, (m, scan) in enumerate(zip(maps, scans, strict=True)):
-        R = paper_relevance(seen["attention"][:, b].numpy(), seen["gradients"][:, b].numpy(), 0)
+        R = paper_relevance(
+            seen["attention"][:, b].numpy(), seen["gradients"][:, b].numpy(), 0
+        )
         grid = (R - np.eye(17))[1:, 1:].mean(0).reshape(4, 4).astype(np.float32)
-        assert np.allclose(m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), rtol=1e-3, atol=1e-7)
+        assert np.allclose(
+            m.values,
+            attend.maps.to_scan(grid, scan.shape, fit="pad"),
+            rtol=1e-3,
+            atol=1e-7,
+        )
 
 
 def captum_gradcam(net, layer, x, **target):
-    return LayerGradCam(net, layer).attribute(x, relu_attributions=True, **target)[:, 0].detach()
+    return (
+        LayerGradCam(net, layer)
+        .attribute(x, relu_attributions=True, **target)[:, 0]
+        .detach()
+    )
 
 
 def test_gradcam_of_a_cnn_equals_captum(cnn, scans):
-    want = captum_gradcam(cnn.net, cnn.net.layer4, cnn.preprocess(scans), target=0).numpy()
+    want = captum_gradcam(
+        cnn.net, cnn.net.layer4, cnn.preprocess(scans), target=0
+    ).numpy()
     maps = attend.attention_maps(cnn, scans, method="gradcam", targets="a")
     assert want.max() > 0
     for m, grid, scan in zip(maps, want, scans, strict=True):
-        assert np.allclose(m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), atol=1e-7)
+        assert np.allclose(
+            m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), atol=1e-7
+        )
         assert m.layer is None
 
 
 class Tail(nn.Module):
-    """The last block of open_clip's tower on a (B, D, 4, 4) grid, so that captum sees a feature map."""
+    """The last block of open_clip's tower on a (B, D, 4, 4) grid, so that captum sees a
+    feature map.
+    """
 
     def __init__(self, model):
         super().__init__()
-        self.tower, self.text, self.grid = model.net.visual, model.encode_text([TEXTS[0]]).detach()[0], nn.Identity()
+        self.tower, self.text, self.grid = (
+            model.net.visual,
+            model.encode_text([TEXTS[0]]).detach()[0],
+            nn.Identity(),
+        )
 
     def forward(self, tokens):
         grid = self.grid(tokens[:, 1:].mT.unflatten(-1, (4, 4)))
@@ -273,36 +380,63 @@ class Tail(nn.Module):
 
 
 def test_gradcam_of_a_vit_equals_captum_on_the_last_blocks_input(clip, scans):
-    tail, tokens = Tail(clip), attend.capture(clip, clip.preprocess(scans))["tokens"][-2]
+    tail, tokens = (
+        Tail(clip),
+        attend.capture(clip, clip.preprocess(scans))["tokens"][-2],
+    )
     want = captum_gradcam(tail, tail.grid, tokens).numpy()
     maps = attend.attention_maps(clip, scans, method="gradcam", targets=TEXTS[0])
     assert want.max() > 0
     for m, grid, scan in zip(maps, want, scans, strict=True):
-        assert np.allclose(m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), atol=1e-7)
+        assert np.allclose(
+            m.values, attend.maps.to_scan(grid, scan.shape, fit="pad"), atol=1e-7
+        )
 
 
 def test_raw_attention_is_the_class_tokens_row_of_the_layer_and_head(clip, scans):
     attention = own_attention(clip, clip.preprocess(scans[:1]))[:, 0].detach().numpy()
-    for layer, head, want in [(None, None, attention[-1].mean(0)), (0, 2, attention[0, 2]), (-2, 1, attention[1, 1])]:
-        m = attend.attention_map(clip, scans[0], method="attention", layer=layer, head=head)
+    for layer, head, want in [
+        (None, None, attention[-1].mean(0)),
+        (0, 2, attention[0, 2]),
+        (-2, 1, attention[1, 1]),
+    ]:
+        m = attend.attention_map(
+            clip, scans[0], method="attention", layer=layer, head=head
+        )
         grid = want[0, 1:].reshape(4, 4)
-        assert np.allclose(m.values, attend.maps.to_scan(grid, scans[0].shape, fit="pad"), atol=1e-6)
-        assert (m.layer, m.head, m.target) == (range(3)[-1 if layer is None else layer], head, None)
+        assert np.allclose(
+            m.values, attend.maps.to_scan(grid, scans[0].shape, fit="pad"), atol=1e-6
+        )
+        assert (m.layer, m.head, m.target) == (
+            range(3)[-1 if layer is None else layer],
+            head,
+            None,
+        )
 
 
 def test_a_tower_that_averages_its_patches_is_read_at_its_patches(scans):
-    model = timm_model("vit_tiny_patch16_224", img_size=64, depth=2, global_pool="avg", class_token=False)
+    model = timm_model(
+        "vit_tiny_patch16_224",
+        img_size=64,
+        depth=2,
+        global_pool="avg",
+        class_token=False,
+    )
     attention = attend.capture(model, model.preprocess(scans[:1]))["attention"]
     m = attend.attention_map(model, scans[0], method="attention")
     grid = attention[-1, 0].mean(0).mean(0).reshape(4, 4).numpy()
-    assert np.allclose(m.values, attend.maps.to_scan(grid, scans[0].shape, fit="pad"), atol=1e-6)
+    assert np.allclose(
+        m.values, attend.maps.to_scan(grid, scans[0].shape, fit="pad"), atol=1e-6
+    )
 
 
 def test_a_batch_with_a_target_each_gives_what_one_by_one_gives(clip, scans):
     targets = [TEXTS[0], (TEXTS[2], TEXTS[1])]
     for method in attend.METHODS:
         together = attend.attention_maps(clip, scans, method=method, targets=targets)
-        small = attend.attention_maps(clip, scans, method=method, targets=targets, batch=1)
+        small = attend.attention_maps(
+            clip, scans, method=method, targets=targets, batch=1
+        )
         for a, b, scan, target in zip(together, small, scans, targets, strict=True):
             alone = attend.attention_map(clip, scan, method=method, target=target)
             assert np.allclose(a.values, alone.values, atol=1e-6)
@@ -314,7 +448,10 @@ def test_a_batch_with_a_target_each_gives_what_one_by_one_gives(clip, scans):
 def test_the_words_change_the_map_of_the_methods_that_read_them(clip, scans):
     for method in attend.METHODS:
         reads = method not in ("attention", "rollout", "flow", "value_norm")
-        a, b = (attend.attention_map(clip, scans[0], method=method, target=t).values for t in (TEXTS[0], TEXTS[2]))
+        a, b = (
+            attend.attention_map(clip, scans[0], method=method, target=t).values
+            for t in (TEXTS[0], TEXTS[2])
+        )
         assert np.allclose(a, b, rtol=1e-3, atol=1e-9) is not reads
 
 
@@ -326,12 +463,18 @@ class Bright(nn.Module):
 
     def __init__(self, side=16):
         super().__init__()
-        self.side, self.blocks, self.scale = side, nn.ModuleList([BrightBlock()]), nn.Parameter(torch.ones(()))
+        self.side, self.blocks, self.scale = (
+            side,
+            nn.ModuleList([BrightBlock()]),
+            nn.Parameter(torch.ones(())),
+        )
 
     def encode_image(self, x):
         patches = F.avg_pool2d(x, self.side).flatten(2).mT * self.scale  # (B, T, 1)
         tokens = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
-        return F.pad(self.blocks[0](tokens)[:, 0], (0, 1), value=1.0)  # (B, 2): its direction tells the brightness
+        return F.pad(
+            self.blocks[0](tokens)[:, 0], (0, 1), value=1.0
+        )  # (B, 2): its direction tells the brightness
 
 
 class BrightBlock(nn.Module):
@@ -344,16 +487,22 @@ class BrightBlock(nn.Module):
 
     def forward(self, x):
         q, k = 20 * torch.ones_like(x), x
-        return self.proj(F.scaled_dot_product_attention(q[:, None], k[:, None], x[:, None])[:, 0])
+        return self.proj(
+            F.scaled_dot_product_attention(q[:, None], k[:, None], x[:, None])[:, 0]
+        )
 
 
 def seer(fit):
-    model = models.Model(Bright(), "bright", "image-text", 160, 1, (0.0,), (1.0,), fit, (10, 10))
+    model = models.Model(
+        Bright(), "bright", "image-text", 160, 1, (0.0,), (1.0,), fit, (10, 10)
+    )
     model.encode_text = lambda texts: torch.tensor([[1.0, 0.0]]).expand(len(texts), -1)
     return model
 
 
-@pytest.mark.parametrize("method", [m for m in attend.METHODS if m != "similarity"])  # Bright has no joint space
+@pytest.mark.parametrize(
+    "method", [m for m in attend.METHODS if m != "similarity"]
+)  # Bright has no joint space
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("centre", [(90, 120), (150, 200), (61, 241)])
 def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, centre):
@@ -363,9 +512,14 @@ def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, 
     pixels[y - side // 2 : y + side // 2 + 1, x - side // 2 : x + side // 2 + 1] = 1
     m = attend.attention_map(seer(fit), Scan(pixels), method=method, target="bright")
     found = np.unravel_index(m.values.argmax(), m.values.shape)
-    if method == "smoothgrad":  # the gradient of a patch's mean is the same in all its pixels: the middle of them
+    if (
+        method == "smoothgrad"
+        # the gradient of a patch's mean is the same in all its pixels: the middle of them
+    ):
         found = np.argwhere(m.values > 0.99 * m.values.max()).mean(0)
-    patch = {"pad": (32, 32), "crop": (20, 20), "squash": (20, 32)}[fit]  # px of the scan
+    patch = {"pad": (32, 32), "crop": (20, 20), "squash": (20, 32)}[
+        fit
+    ]  # px of the scan
     assert m.values.shape == (H, W)
     assert abs(found[0] - y) <= patch[0] / 2 + 0.5
     assert abs(found[1] - x) <= patch[1] / 2 + 0.5
@@ -383,16 +537,28 @@ def test_a_cnn_has_no_method_of_attention_and_says_so(cnn, scans):
 
 
 def test_a_pyramid_of_windows_is_refused_not_misread(scans):
-    options = dict(img_size=64, window_size=2, embed_dim=12, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
+    options = dict(
+        img_size=64,
+        window_size=2,
+        embed_dim=12,
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 1, 1, 1),
+    )
     swin = timm_model("swin_tiny_patch4_window7_224", **options)
     swin.grid = (2, 2)
     asked_from_outside = ("integrated_gradients", "smoothgrad", "occlusion", "rise")
-    asked_from_outside += ("gradcam", "gradcam++", "layercam")  # of its own last map: see test_towers
+    asked_from_outside += (
+        "gradcam",
+        "gradcam++",
+        "layercam",
+    )  # of its own last map: see test_towers
     for method in (m for m in attend.METHODS if m not in asked_from_outside):
         with pytest.raises(ValueError, match="without attention|image-text"):
             attend.attention_map(swin, scans[0], method=method, target="a")
     for method in asked_from_outside:
-        maps = [attend.attention_map(swin, scans[0], method=method, target=t) for t in "ab"]
+        maps = [
+            attend.attention_map(swin, scans[0], method=method, target=t) for t in "ab"
+        ]
         assert max(m.values.max() for m in maps) > 0
 
 
@@ -401,18 +567,42 @@ def test_modified_resnet_of_open_clip_has_gradcam(scans):
 
     torch.manual_seed(0)
     vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=16, head_width=16, image_size=96)
-    net = CLIP(32, vision, CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1))
+    net = CLIP(
+        32,
+        vision,
+        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
+    )
     tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    model = models.Model(net, "rn", "image-text", 96, 3, (0.5,) * 3, (0.5,) * 3, "pad", (3, 3), tokenizer=tokenizer)
-    m = attend.attention_map(model, scans[0], method="gradcam", target=("cardiomegaly", "no pleural effusion"))
+    model = models.Model(
+        net,
+        "rn",
+        "image-text",
+        96,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        (3, 3),
+        tokenizer=tokenizer,
+    )
+    m = attend.attention_map(
+        model,
+        scans[0],
+        method="gradcam",
+        target=("cardiomegaly", "no pleural effusion"),
+    )
 
     class Score(nn.Module):
         def forward(self, x):
             text = model.encode_text(["cardiomegaly", "no pleural effusion"]).detach()
             return model.encode_image(x) @ (text[0] - text[1])
 
-    want = captum_gradcam(Score(), net.visual.layer4, model.preprocess(scans[:1]))[0].numpy()
-    assert np.allclose(m.values, attend.maps.to_scan(want, scans[0].shape, fit="pad"), atol=1e-7)
+    want = captum_gradcam(Score(), net.visual.layer4, model.preprocess(scans[:1]))[
+        0
+    ].numpy()
+    assert np.allclose(
+        m.values, attend.maps.to_scan(want, scans[0].shape, fit="pad"), atol=1e-7
+    )
     with pytest.raises(ValueError, match="gradcam"):
         attend.attention_map(model, scans[0], method="rollout")
 
@@ -420,17 +610,51 @@ def test_modified_resnet_of_open_clip_has_gradcam(scans):
 def test_questions_that_make_no_sense_get_a_clear_answer(clip, vit, cnn, scans):
     one_patch = SimpleNamespace(**{**vars(clip), "grid": (1, 1), "name": "one"})
     for call, words in [
-        (lambda: attend.attention_map(clip, scans[0], method="magic"), "method of .*got 'magic'"),
-        (lambda: attend.attention_map(clip, scans[0], method="relevance"), "expected a target, got None"),
-        (lambda: attend.attention_map(clip, scans[0], target="x", head=1), "takes all heads"),
-        (lambda: attend.attention_map(cnn, scans[0], method="gradcam", target="a", layer=0), "expected layer=None"),
-        (lambda: attend.attention_map(clip, scans[0], target=3.0), "phrase or a pair .*got 3.0"),
-        (lambda: attend.attention_map(clip, scans[0], target=32), "neuron from 0 to 31 .*got 32"),
-        (lambda: attend.attention_map(clip, scans[0], target="x", method="rise", layer=1), "asks the whole network"),
-        (lambda: attend.attention_map(vit, scans[0], target="c"), r"one of \['a', 'b'\] or its index.*got 'c'"),
+        (
+            lambda: attend.attention_map(clip, scans[0], method="magic"),
+            "method of .*got 'magic'",
+        ),
+        (
+            lambda: attend.attention_map(clip, scans[0], method="relevance"),
+            "expected a target, got None",
+        ),
+        (
+            lambda: attend.attention_map(clip, scans[0], target="x", head=1),
+            "takes all heads",
+        ),
+        (
+            lambda: attend.attention_map(
+                cnn, scans[0], method="gradcam", target="a", layer=0
+            ),
+            "expected layer=None",
+        ),
+        (
+            lambda: attend.attention_map(clip, scans[0], target=3.0),
+            "phrase or a pair .*got 3.0",
+        ),
+        (
+            lambda: attend.attention_map(clip, scans[0], target=32),
+            "neuron from 0 to 31 .*got 32",
+        ),
+        (
+            lambda: attend.attention_map(
+                clip, scans[0], target="x", method="rise", layer=1
+            ),
+            "asks the whole network",
+        ),
+        (
+            lambda: attend.attention_map(vit, scans[0], target="c"),
+            r"one of \['a', 'b'\] or its index.*got 'c'",
+        ),
         (lambda: attend.attention_map(vit, scans[0], target=2), "got 2"),
-        (lambda: attend.attention_maps(clip, scans, targets=["x"]), "target for each of 2 scans, got 1"),
-        (lambda: attend.attention_map(one_patch, scans[0], method="rollout"), "one sees the scan as one patch"),
+        (
+            lambda: attend.attention_maps(clip, scans, targets=["x"]),
+            "target for each of 2 scans, got 1",
+        ),
+        (
+            lambda: attend.attention_map(one_patch, scans[0], method="rollout"),
+            "one sees the scan as one patch",
+        ),
     ]:
         with pytest.raises(ValueError, match=words):
             call()
@@ -439,7 +663,9 @@ def test_questions_that_make_no_sense_get_a_clear_answer(clip, vit, cnn, scans):
 
 
 def test_a_class_is_asked_by_name_or_index(vit, scans):
-    by_name, by_index = (attend.attention_map(vit, scans[0], target=t).values for t in ("B", 1))
+    by_name, by_index = (
+        attend.attention_map(vit, scans[0], target=t).values for t in ("B", 1)
+    )
     assert np.array_equal(by_name, by_index)
 
 
@@ -454,7 +680,10 @@ def test_scores_of_a_map_computed_by_hand():
     assert got["hit"] == 1
     assert got["area"] == 0.25
     assert got["energy"] == 5 / 8
-    assert got["iou"] == 2 / 3  # two pixels of mask, cut at the second highest value, 2, which three pixels reach
+    assert (
+        got["iou"] == 2 / 3
+        # two pixels of mask, cut at the second highest value, 2, which three pixels reach
+    )
     assert got["cnr"] == pytest.approx((2.5 - 0.5) / np.sqrt(0.25 + outside.var()))
     assert inside.var() == 0.25
     assert attend.score_map(values, mask, threshold=2.5)["iou"] == 1 / 2
@@ -464,7 +693,9 @@ def test_scores_of_a_map_computed_by_hand():
 def test_a_peak_next_to_the_mask_is_a_hit_only_within_the_tolerance():
     values, mask = np.zeros((9, 9)), np.zeros((9, 9), bool)
     values[4, 4], mask[4, 7] = 1, True
-    assert [attend.score_map(values, mask, tolerance_px=t)["hit"] for t in (0, 2.9, 3)] == [0, 0, 1]
+    assert [
+        attend.score_map(values, mask, tolerance_px=t)["hit"] for t in (0, 2.9, 3)
+    ] == [0, 0, 1]
 
 
 @pytest.mark.parametrize("height", [0.0, 0.7])
@@ -472,7 +703,16 @@ def test_a_constant_map_scores_what_chance_gives(height):
     mask = np.zeros((10, 10), bool)
     mask[:3, :4] = True
     got = attend.score_map(np.full((10, 10), height), mask)
-    assert got == pytest.approx({"hit": 0.12, "iou": 0.12, "cnr": 0, "energy": 0.12, "auprc": 0.12, "area": 0.12})
+    assert got == pytest.approx(
+        {
+            "hit": 0.12,
+            "iou": 0.12,
+            "cnr": 0,
+            "energy": 0.12,
+            "auprc": 0.12,
+            "area": 0.12,
+        }
+    )
 
 
 def test_scores_refuse_an_empty_mask_another_shape_and_nan():
@@ -488,7 +728,9 @@ def test_scores_refuse_an_empty_mask_another_shape_and_nan():
 
 def test_random_maps_hit_and_hold_as_much_as_the_area():
     mask = np.zeros((40, 60), bool)
-    mask[:15, :20] = True  # an eighth, in the corner, where a filter that doesn't wrap is biased
+    mask[:15, :20] = (
+        True  # an eighth, in the corner, where a filter that doesn't wrap is biased
+    )
     maps = [attend.random_map(mask.shape, seed) for seed in range(2000)]
     scores = attend.score_maps(maps, [mask] * 2000, groups=range(2000))
     assert scores.low["hit"] < 0.125 < scores.high["hit"]
@@ -514,11 +756,15 @@ def test_intervals_are_of_patients_not_maps():
     two = attend.score_maps(maps, [mask] * 100, groups=np.repeat([0, 1], 50))
     assert stated(two.loc["hit"], "mean") == "0.50 (no interval: 2 patients)"
     # a binomial of 100 has the standard error 0.05
-    assert images.loc["hit", "high"] - images.loc["hit", "low"] == pytest.approx(2 * 1.96 * 0.05, rel=0.15)
+    assert images.loc["hit", "high"] - images.loc["hit", "low"] == pytest.approx(
+        2 * 1.96 * 0.05, rel=0.15
+    )
 
 
 def test_when_every_patient_is_a_hit_the_interval_is_wilsons():
     mask = np.array([[True, False, False]])
-    got = attend.score_maps([np.array([[2.0, 1.0, 0.0]])] * 10, [mask] * 10, groups=range(10)).loc["hit"]
+    got = attend.score_maps(
+        [np.array([[2.0, 1.0, 0.0]])] * 10, [mask] * 10, groups=range(10)
+    ).loc["hit"]
     assert got["low"] == pytest.approx(10 / (10 + 1.959964**2))
     assert got["high"] == pytest.approx(1)

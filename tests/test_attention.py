@@ -1,4 +1,6 @@
-"""Claims about attention in training: three plain products give the numbers of torch's own layer."""
+"""Claims about attention in training: three plain products give the numbers of torch's
+own layer.
+"""
 
 import pytest
 import torch
@@ -30,7 +32,9 @@ def both(layer, net_inputs, **options):
         else:
             y = layer(q, k, k, **options)[0]
         y.square().sum().backward()
-        out.append([y, *(x.grad for x in inputs), *(p.grad for p in layer.parameters())])
+        out.append(
+            [y, *(x.grad for x in inputs), *(p.grad for p in layer.parameters())]
+        )
     return out
 
 
@@ -43,12 +47,23 @@ def test_attention_and_its_gradients_are_those_of_torch(mask, bias):
 
 
 def test_some_tokens_ask_and_all_answer():
-    asks, x = torch.randn(B, 2, W, dtype=torch.float64), torch.randn(B, T, W, dtype=torch.float64)
-    want, got = both(layer(), [asks, x], need_weights=False, attn_mask=CAUSAL[3:5].expand(B * H, 2, T))
+    asks, x = (
+        torch.randn(B, 2, W, dtype=torch.float64),
+        torch.randn(B, T, W, dtype=torch.float64),
+    )
+    want, got = both(
+        layer(),
+        [asks, x],
+        need_weights=False,
+        attn_mask=CAUSAL[3:5].expand(B * H, 2, T),
+    )
     torch.testing.assert_close(got, want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"need_weights": True}, {"key_padding_mask": HIDDEN}, {"attn_mask": CAUSAL < 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"need_weights": True}, {"key_padding_mask": HIDDEN}, {"attn_mask": CAUSAL < 0}],
+)
 def test_what_is_asked_for_besides_is_torchs_own(options):
     options = {"need_weights": False} | options
     want, got = both(layer(), [torch.randn(B, T, W, dtype=torch.float64)], **options)
@@ -61,7 +76,9 @@ def test_dropout_is_torchs_own():
     want = net(x, x, x, need_weights=False)[0]
     torch.manual_seed(1)
     with explicit(net):
-        torch.testing.assert_close(net(x, x, x, need_weights=False)[0], want, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            net(x, x, x, need_weights=False)[0], want, rtol=0, atol=1e-12
+        )
 
 
 def test_a_network_is_left_as_it_was_also_by_an_error():

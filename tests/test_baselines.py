@@ -1,4 +1,6 @@
-"""Claims about a number's company: raw pixels, untrained towers, folds by patient, blind counts, prompts of others."""
+"""Claims about a number's company: raw pixels, untrained towers, folds by patient,
+blind counts, prompts of others.
+"""
 
 import numpy as np
 import pandas as pd
@@ -57,7 +59,9 @@ def test_raw_pixels_are_the_film_made_small(films):
 
 
 def test_a_cross_probe_judges_no_patient_that_it_was_fitted_on(table):
-    """A code of the patient lets a probe that saw a patient's other films know its label, and one that didn't guess."""
+    """A code of the patient lets a probe that saw a patient's other films know its
+    label, and one that didn't guess.
+    """
     names, row = np.unique(table["patient_id"], return_inverse=True)
     code = np.eye(len(names))[row]
     aurocs = [
@@ -214,7 +218,13 @@ def test_a_mean_says_which_findings_it_leaves_out_and_counts_the_rest(table):
 
 
 def test_a_blind_count_leaves_out_what_the_finding_itself_implies():
-    truth = pd.DataFrame({"Edema": [1, 0, 0, 0], "Lung Opacity": [1, 0, 1, 0], "Pleural Effusion": [0, 1, 0, 0]})
+    truth = pd.DataFrame(
+        {
+            "Edema": [1, 0, 0, 0],
+            "Lung Opacity": [1, 0, 1, 0],
+            "Pleural Effusion": [0, 1, 0, 0],
+        }
+    )
     scores = probe.Scores(truth * 0.0, truth.astype(float), np.arange(4))
     counted = probe.blind_count(scores).values
     assert counted["Edema"].tolist() == [0, 1, 0, 0]

@@ -1,4 +1,6 @@
-"""A source becomes the same notebook each time; a run keeps what it showed, and pages need nothing but themselves."""
+"""A source becomes the same notebook each time; a run keeps what it showed, and pages
+need nothing but themselves.
+"""
 
 import json
 import re
@@ -103,7 +105,9 @@ def test_a_notebook_out_of_step_is_told_and_not_touched(checkout, capsys):
 def test_ids_come_from_positions_and_solutions_are_folded(checkout):
     nb = sync.build(checkout / "notebooks" / "src" / "00_mini.py")
     assert [c.id for c in nb.cells] == [f"00-{n:03d}" for n in range(7)]
-    assert [c.id for c in nb.cells if c.metadata.get("jupyter", {}).get("source_hidden")] == ["00-005"]
+    assert [
+        c.id for c in nb.cells if c.metadata.get("jupyter", {}).get("source_hidden")
+    ] == ["00-005"]
     assert not any(c.get("outputs") for c in nb.cells)
     nbformat.validate(nb)
 
@@ -111,7 +115,9 @@ def test_ids_come_from_positions_and_solutions_are_folded(checkout):
 def test_no_checkout_is_one_clear_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rw, "__file__", str(tmp_path / "radwb" / "__init__.py"))
-    with pytest.raises(FileNotFoundError, match="expected a checkout with notebooks/src"):
+    with pytest.raises(
+        FileNotFoundError, match="expected a checkout with notebooks/src"
+    ):
         sync.checkout()
 
 
@@ -131,7 +137,11 @@ def test_an_unknown_notebook_is_refused(checkout):
 def test_the_run_says_what_each_notebook_took_and_found(ran):
     out, (mini, broken) = ran
     tour = json.loads((out / "tour.json").read_text())
-    assert tour["notebooks"][0]["headline"] == {"rows": 30, "share": 0.25, "who": "radwb"}
+    assert tour["notebooks"][0]["headline"] == {
+        "rows": 30,
+        "share": 0.25,
+        "who": "radwb",
+    }
     assert mini.title == "0 · A mini notebook"
     assert mini.question == "Does a page hold what a cell showed?"
     assert 0 < mini.peak_gib < 4
@@ -162,12 +172,20 @@ def test_a_failed_tour_has_exit_status_one(ran, monkeypatch, capsys):
 def test_a_page_needs_nothing_but_itself(ran):
     out, _ = ran
     for page in (out / "gallery").glob("*.html"):
-        markup = re.sub(r"<script\b[^>]*>.*?</script>", "", page.read_text(), flags=re.DOTALL)
-        assert not re.findall(r'(?:src|<link[^>]* href)="(?!data:)[^"]+"', markup), page.name
+        markup = re.sub(
+            r"<script\b[^>]*>.*?</script>", "", page.read_text(), flags=re.DOTALL
+        )
+        assert not re.findall(r'(?:src|<link[^>]* href)="(?!data:)[^"]+"', markup), (
+            page.name
+        )
         assert "require" not in markup
     mini = (out / "gallery" / "00_mini.html").read_text()
     assert mini.count("plotly.js v") == 1
-    assert mini.count("Plotly.newPlot(") - mini[: mini.index("</style>")].count("Plotly.newPlot(") >= 2
+    assert (
+        mini.count("Plotly.newPlot(")
+        - mini[: mini.index("</style>")].count("Plotly.newPlot(")
+        >= 2
+    )
     assert "plotly.js v" not in (out / "gallery" / "01_broken.html").read_text()
 
 
@@ -197,12 +215,16 @@ def test_without_a_browser_a_thumbnail_is_the_scan_inside_the_figure(monkeypatch
     monkeypatch.setattr(pages.shutil, "which", lambda name: None)
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     figure = rw.show.scan(np.eye(4, dtype=np.float32)).to_plotly_json()
-    assert pages.thumbnails({"a": figure, "b": None}) == {"a": figure["data"][0]["source"]}
+    assert pages.thumbnails({"a": figure, "b": None}) == {
+        "a": figure["data"][0]["source"]
+    }
 
 
 def test_a_broken_browser_costs_the_pictures_only(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-browser"))
-    monkeypatch.setattr(pages, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("won't start")))
+    monkeypatch.setattr(
+        pages, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("won't start"))
+    )
     figure = rw.show.scan(np.eye(4, dtype=np.float32)).to_plotly_json()
     assert list(pages.thumbnails({"a": figure})) == ["a"]
     assert "won't start" in capsys.readouterr().out
@@ -215,14 +237,24 @@ def test_the_figure_of_the_cell_tagged_headline_is_the_thumbnail(ran):
 
 
 def test_text_bars_are_dropped_and_words_kept():
-    stream = new_output("stream", name="stderr", text="reading:  50%|###  | 1/2\rreading: 100%|#####| 2/2\na warning\n")
+    stream = new_output(
+        "stream",
+        name="stderr",
+        text="reading:  50%|###  | 1/2\rreading: 100%|#####| 2/2\na warning\n",
+    )
     assert pages.output_html(stream) == '<pre class="stderr">a warning</pre>'
-    assert pages.output_html(new_output("stream", name="stderr", text=" 3%|#   | 1/30\r")) == ""
+    assert (
+        pages.output_html(new_output("stream", name="stderr", text=" 3%|#   | 1/30\r"))
+        == ""
+    )
 
 
 def test_a_headline_is_printed_outside_a_notebook(capsys):
     rw.book.headline(mean_auroc=np.float32(0.875), n=np.int64(1200), ok=True, who="A")
-    assert capsys.readouterr().out == "mean auroc: 0.875    n: 1,200    ok: True    who: A\n"
+    assert (
+        capsys.readouterr().out
+        == "mean auroc: 0.875    n: 1,200    ok: True    who: A\n"
+    )
 
 
 def test_pages_can_be_made_anew_from_what_was_executed(ran, tmp_path, monkeypatch):
@@ -238,7 +270,12 @@ def test_pages_can_be_made_anew_from_what_was_executed(ran, tmp_path, monkeypatc
 
 
 def test_a_widget_is_its_still_on_a_page_and_nothing_where_it_has_none():
-    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "Explorer(...)"}
+    view = {
+        "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+        "text/plain": "Explorer(...)",
+    }
     still = nbformat.v4.new_output("display_data", view | {"image/png": "iVBORw0KGgo="})
-    assert pages.output_html(still).startswith('<img alt="figure" src="data:image/png;base64,iVBORw0KGgo="')
+    assert pages.output_html(still).startswith(
+        '<img alt="figure" src="data:image/png;base64,iVBORw0KGgo="'
+    )
     assert pages.output_html(nbformat.v4.new_output("display_data", view)) == ""

@@ -1,4 +1,6 @@
-"""Fetching: the first mirror that has the right bytes, nothing else, and never outside of the folder."""
+"""Fetching: the first mirror that has the right bytes, nothing else, and never outside
+of the folder.
+"""
 
 import functools
 import gzip
@@ -21,7 +23,9 @@ FILES = {"a.csv": b"one,two\n1,2\n", "b.csv": b"three\n3\n"}
 
 @pytest.fixture
 def box(tmp_path, monkeypatch):
-    """A catalog with one set in a wheel of our own making, an empty cache, and no package index but a folder."""
+    """A catalog with one set in a wheel of our own making, an empty cache, and no
+    package index but a folder.
+    """
     wheels = tmp_path / "index"
     wheels.mkdir()
     wheel = wheels / "tiny_box-1.0-py3-none-any.whl"
@@ -31,17 +35,25 @@ def box(tmp_path, monkeypatch):
         out.writestr("tiny_box/__init__.py", "raise SystemExit('this must never run')")
         about = "Metadata-Version: 2.1\nName: tiny-box\nVersion: 1.0\nRequires-Dist: something-that-is-not-there\n"
         out.writestr("tiny_box-1.0.dist-info/METADATA", about)
-        out.writestr("tiny_box-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr(
+            "tiny_box-1.0.dist-info/WHEEL",
+            "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
         out.writestr("tiny_box-1.0.dist-info/RECORD", "")
     files = tmp_path / "files"
     files.mkdir()
     for name, content in FILES.items():
         (files / name).write_bytes(content)
     entry = {
-        "what": "two tables", "licence": "CC0", "citation": "Nobody 2020", "size_mb": 1, "wheel": "tiny-box==1.0",
-        "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(), "members": ["tiny_box/data/*.csv"],
+        "what": "two tables",
+        "licence": "CC0",
+        "citation": "Nobody 2020",
+        "size_mb": 1,
+        "wheel": "tiny-box==1.0",
+        "sha256": hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        "members": ["tiny_box/data/*.csv"],
         "digest": fetching.digest(files),
-    }  # fmt: skip
+    }
     monkeypatch.setattr(fetching, "CATALOG", {"tiny": entry})
     for name in ("RADWB_MIRROR", "RADWB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
@@ -59,7 +71,9 @@ def test_a_wheel_gives_its_named_members_and_leaves_nothing_else(box, capsys):
     root, _, _ = box
     folder = fetch("tiny")
     assert contents(folder) == FILES
-    assert [p.name for p in (root / "cache").iterdir()] == ["tiny"]  # no wheel, no temporary folder
+    assert [p.name for p in (root / "cache").iterdir()] == [
+        "tiny"
+    ]  # no wheel, no temporary folder
     assert "tiny_box" not in sys.modules
     shown = capsys.readouterr().out
     assert "CC0" in shown
@@ -69,12 +83,16 @@ def test_a_wheel_gives_its_named_members_and_leaves_nothing_else(box, capsys):
 
 
 @pytest.mark.parametrize("layout", ["wheel", "named folder", "bare files"])
-def test_a_local_mirror_is_asked_first_and_may_hold_any_of_three(box, monkeypatch, layout):
+def test_a_local_mirror_is_asked_first_and_may_hold_any_of_three(
+    box, monkeypatch, layout
+):
     root, _, wheel = box
     mirror = root / "mirror"
     place = mirror / "tiny" if layout == "named folder" else mirror
     place.mkdir(parents=True)
-    for name, content in {wheel.name: wheel.read_bytes()}.items() if layout == "wheel" else FILES.items():
+    for name, content in (
+        {wheel.name: wheel.read_bytes()}.items() if layout == "wheel" else FILES.items()
+    ):
         (place / name).write_bytes(content)
     monkeypatch.setenv("RADWB_MIRROR", str(mirror))
     monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
@@ -87,7 +105,9 @@ def test_a_changed_file_in_a_mirror_is_passed_over(box, monkeypatch):
     for name in FILES:
         (root / "mirror" / name).write_bytes(b"something else")
     monkeypatch.setenv("RADWB_MIRROR", str(root / "mirror"))
-    with pytest.raises(FetchError, match="local mirror: its files don't match the pinned sha256"):
+    with pytest.raises(
+        FetchError, match="local mirror: its files don't match the pinned sha256"
+    ):
         fetch("tiny", offline=True)
     assert list((root / "cache").iterdir()) == []
     assert contents(fetch("tiny")) == FILES  # the wheel has the right ones
@@ -96,7 +116,9 @@ def test_a_changed_file_in_a_mirror_is_passed_over(box, monkeypatch):
 def test_a_changed_wheel_is_refused(box):
     _, entry, wheel = box
     wheel.write_bytes(wheel.read_bytes() + b"x")
-    with pytest.raises(FetchError, match=f"has the sha256 .*expected {entry['sha256'][:12]}"):
+    with pytest.raises(
+        FetchError, match=f"has the sha256 .*expected {entry['sha256'][:12]}"
+    ):
         fetch("tiny")
 
 
@@ -121,7 +143,9 @@ def test_https_comes_last_and_unpacks_an_archive(box, monkeypatch):
     root, entry, _ = box
     with tarfile.open(root / "files.tgz", "w:gz") as out:
         out.add(root / "files", "files")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(root))
+    handler = functools.partial(
+        http.server.SimpleHTTPRequestHandler, directory=str(root)
+    )
     handler.log_message = lambda *a: None
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -134,15 +158,23 @@ def test_https_comes_last_and_unpacks_an_archive(box, monkeypatch):
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways_to_get_it(box, monkeypatch, offline):
+def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways_to_get_it(
+    box, monkeypatch, offline
+):
     root, _, _ = box
     monkeypatch.setenv("PIP_FIND_LINKS", str(root / "nothing"))
     with pytest.raises(FetchError) as error:
         fetch("tiny", offline=offline)
     text = str(error.value)
     assert "\n" not in text
-    assert text.startswith("tiny (two tables, 1 MB) is neither in the cache nor in a mirror")
-    for way in ("set RADWB_MIRROR to a folder", "let pip reach a package index", f"copy the files into {root}"):
+    assert text.startswith(
+        "tiny (two tables, 1 MB) is neither in the cache nor in a mirror"
+    )
+    for way in (
+        "set RADWB_MIRROR to a folder",
+        "let pip reach a package index",
+        f"copy the files into {root}",
+    ):
         assert way in text
     assert list(root.glob("cache/*")) == []
 
@@ -158,7 +190,9 @@ def test_the_catalog_is_whole_and_names_no_package_index():
     for name, entry in fetching.CATALOG.items():
         if "wheel" in entry:
             assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", entry["wheel"]), name
-            assert all(re.fullmatch("[0-9a-f]{64}", entry[key]) for key in ("sha256", "digest")), name
+            assert all(
+                re.fullmatch("[0-9a-f]{64}", entry[key]) for key in ("sha256", "digest")
+            ), name
         else:
             assert "folder" in entry, name
     source = fetching.CATALOG_FILE.read_text()
@@ -171,7 +205,11 @@ def malicious_tar(path, name, kind=tarfile.REGTYPE):
         good.size = 2
         out.addfile(good, io.BytesIO(b"ok"))
         bad = tarfile.TarInfo(name)
-        bad.type, bad.linkname, bad.size = kind, "/etc/passwd", 3 if kind == tarfile.REGTYPE else 0
+        bad.type, bad.linkname, bad.size = (
+            kind,
+            "/etc/passwd",
+            3 if kind == tarfile.REGTYPE else 0,
+        )
         out.addfile(bad, io.BytesIO(b"bad"))
 
 
@@ -183,16 +221,23 @@ def malicious_zip(path, name, kind=0):
         out.writestr(info, b"/etc/passwd")
 
 
-@pytest.mark.parametrize("name", ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"])
+@pytest.mark.parametrize(
+    "name",
+    ["../evil.txt", "/evil.txt", "a/../../evil.txt", "..\\evil.txt", "C:evil.txt"],
+)
 @pytest.mark.parametrize("make", [malicious_tar, malicious_zip])
 def test_an_archive_cannot_write_outside_of_its_folder(tmp_path, make, name):
     make(tmp_path / "evil.bin", name)
-    with pytest.raises(archive.ArchiveError, match="points outside of the folder; nothing unpacked"):
+    with pytest.raises(
+        archive.ArchiveError, match="points outside of the folder; nothing unpacked"
+    ):
         archive.unpack(tmp_path / "evil.bin", tmp_path / "deep" / "out")
     assert [p.name for p in tmp_path.rglob("*")] == ["evil.bin"]
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
 def test_links_and_devices_are_refused(tmp_path, kind):
     malicious_tar(tmp_path / "a.tar", "link", kind)
     malicious_zip(tmp_path / "a.zip", "link", 0o120777)
@@ -218,14 +263,18 @@ def test_a_file_that_goes_while_pip_downloads_stops_no_fetch(tmp_path):
     from radwb.data.fetch import _bytes_in
 
     (tmp_path / "part.whl").write_bytes(b"x" * 7)
-    (tmp_path / "gone").symlink_to(tmp_path / "never")  # listed, and not there when it is looked at
+    (tmp_path / "gone").symlink_to(
+        tmp_path / "never"
+    )  # listed, and not there when it is looked at
     assert _bytes_in(tmp_path) == 7
     assert _bytes_in(tmp_path / "pip-unpack") == 0
 
 
 @pytest.fixture
 def served(box, monkeypatch):
-    """Archives by https alone; `box` says what each address answers: (claimed length, bytes)."""
+    """Archives by https alone; `box` says what each address answers: (claimed length,
+    bytes).
+    """
     root, entry, _ = box
     answers = {}
 
@@ -246,7 +295,9 @@ def served(box, monkeypatch):
 
     def serve(**bodies):
         answers.update({f"/{name}.zip": answer for name, answer in bodies.items()})
-        entry["https"] = [f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in bodies]
+        entry["https"] = [
+            f"http://127.0.0.1:{server.server_port}/{name}.zip" for name in bodies
+        ]
 
     yield serve
     server.shutdown()
@@ -269,18 +320,32 @@ def zipped(files=FILES, *, encrypted=False) -> bytes:
 
 WHOLE = zipped()
 WRONG = {
-    "cut short": ((len(WHOLE), WHOLE[:-40]), f"cut short: {len(WHOLE) - 40:,} of {len(WHOLE):,} bytes"),
-    "encrypted": ((len(WHOLE), zipped(encrypted=True)), "it's encrypted, and no password is known"),
-    "damaged": ((len(WHOLE), WHOLE.replace(b"one,two", b"one,tvo", 1)), "damaged or cut short .BadZipFile: Bad CRC"),
+    "cut short": (
+        (len(WHOLE), WHOLE[:-40]),
+        f"cut short: {len(WHOLE) - 40:,} of {len(WHOLE):,} bytes",
+    ),
+    "encrypted": (
+        (len(WHOLE), zipped(encrypted=True)),
+        "it's encrypted, and no password is known",
+    ),
+    "damaged": (
+        (len(WHOLE), WHOLE.replace(b"one,two", b"one,tvo", 1)),
+        "damaged or cut short .BadZipFile: Bad CRC",
+    ),
     "no archive": ((9, b"not found"), "expected a zip, wheel or tar file"),
-    "other files": ((len(zipped({"a.csv": b"x"})), zipped({"a.csv": b"x"})), "don't match the pinned sha256"),
+    "other files": (
+        (len(zipped({"a.csv": b"x"})), zipped({"a.csv": b"x"})),
+        "don't match the pinned sha256",
+    ),
     "endless": ((9 << 20, bytes(9 << 20)), "sends more than the 4,194,304 bytes"),
     "a cut gzip": ((8, b"\x1f\x8b\x08\0\0\0\0\0"), "damaged or cut short .EOFError"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_whatever_a_mirror_sends_is_one_sentence_and_the_next_is_asked(box, served, kind):
+def test_whatever_a_mirror_sends_is_one_sentence_and_the_next_is_asked(
+    box, served, kind
+):
     answer, reason = WRONG[kind]
     served(bad=answer)
     with pytest.raises(FetchError, match=reason) as error:
@@ -306,7 +371,9 @@ def test_a_cache_that_cant_be_written_is_one_sentence(box, monkeypatch):
     (root / "file").write_text("")
     for cache in (root / "file", root / "file" / "below"):
         monkeypatch.setenv("RADWB_CACHE", str(cache))
-        with pytest.raises(FetchError, match="the cache .* can't be written .*Try RADWB_CACHE=FOLDER"):
+        with pytest.raises(
+            FetchError, match="the cache .* can't be written .*Try RADWB_CACHE=FOLDER"
+        ):
             fetch("tiny")
 
     def readonly(*_, **__):
@@ -323,5 +390,7 @@ def test_a_header_of_a_tar_that_claims_gigabytes_is_not_taken_into_memory(tmp_pa
     long.type, long.size = tarfile.GNUTYPE_LONGNAME, 3 << 20
     with gzip.open(tmp_path / "a.tgz", "wb") as file:
         file.write(long.tobuf(tarfile.GNU_FORMAT) + b"y" * (3 << 20) + bytes(1024))
-    with pytest.raises(archive.ArchiveError, match="unpacks to 2,097,152 bytes, more than"):
+    with pytest.raises(
+        archive.ArchiveError, match="unpacks to 2,097,152 bytes, more than"
+    ):
         archive.unpack(tmp_path / "a.tgz", tmp_path / "out", max_bytes=1_500_000)

@@ -1,4 +1,6 @@
-"""An exercise's check says ok with evidence, not attempted yet, or what is wrong and where."""
+"""An exercise's check says ok with evidence, not attempted yet, or what is wrong and
+where.
+"""
 
 import numpy as np
 import pytest
@@ -42,7 +44,9 @@ def test_every_case_counts_not_only_the_first():
 def test_the_worst_place_is_named():
     mine = np.zeros((2, 3))
     mine[1, 2] = 0.5
-    with pytest.raises(AssertionError, match=r"expected 0 at \(1, 2\), got 0.5; 1 of 6 values"):
+    with pytest.raises(
+        AssertionError, match=r"expected 0 at \(1, 2\), got 0.5; 1 of 6 values"
+    ):
         rw.check.matches(mine, np.zeros((2, 3)))
 
 
@@ -87,9 +91,18 @@ def test_close_is_strict_beyond_its_tolerance():
 
 
 def test_shape_reads_names_numbers_and_given_sizes(capsys):
-    assert rw.check.shape(torch.zeros(2, 101, 192), "B T E", T=101) == {"B": 2, "T": 101, "E": 192}
+    assert rw.check.shape(torch.zeros(2, 101, 192), "B T E", T=101) == {
+        "B": 2,
+        "T": 101,
+        "E": 192,
+    }
     assert "B=2, T=101, E=192" in capsys.readouterr().out
     rw.check.shape(np.zeros((4, 3, 3)), "N 3 3")
-    for pattern, sizes in (("B T", {}), ("B B E", {}), ("B T E", {"T": 100}), ("B T 64", {})):
+    for pattern, sizes in (
+        ("B T", {}),
+        ("B B E", {}),
+        ("B T E", {"T": 100}),
+        ("B T 64", {}),
+    ):
         with pytest.raises(AssertionError, match="got the shape"):
             rw.check.shape(torch.zeros(2, 101, 192), pattern, **sizes)

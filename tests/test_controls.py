@@ -1,4 +1,6 @@
-"""Maps beside their controls: each control by hand, planted winners and losers, and what the sentence may say."""
+"""Maps beside their controls: each control by hand, planted winners and losers, and
+what the sentence may say.
+"""
 
 import numpy as np
 import pandas as pd
@@ -35,24 +37,49 @@ def masks_of(films):
 
 
 def test_every_control_is_there_and_has_the_films_shape():
-    films = [Scan(np.random.default_rng(0).random(s).astype(np.float32)) for s in ((40, 30), (25, 60))]
+    films = [
+        Scan(np.random.default_rng(0).random(s).astype(np.float32))
+        for s in ((40, 30), (25, 60))
+    ]
     lungs = [np.ones(film.shape, bool) for film in films]
     found = attend.control_maps(films, organs=lungs, training_mask=np.eye(8))
-    assert list(found) == ["random", "centre", "edges", "brightness", "darkness", "organ", "training mask"]
-    assert all([m.shape for m in maps] == [(40, 30), (25, 60)] for maps in found.values())
-    assert list(attend.control_maps(films)) == ["random", "centre", "edges", "brightness", "darkness"]
+    assert list(found) == [
+        "random",
+        "centre",
+        "edges",
+        "brightness",
+        "darkness",
+        "organ",
+        "training mask",
+    ]
+    assert all(
+        [m.shape for m in maps] == [(40, 30), (25, 60)] for maps in found.values()
+    )
+    assert list(attend.control_maps(films)) == [
+        "random",
+        "centre",
+        "edges",
+        "brightness",
+        "darkness",
+    ]
 
 
 def test_brightness_is_the_film_and_darkness_its_negative():
     film = Scan(np.random.default_rng(1).random((60, 40)).astype(np.float32))
     found = attend.control_maps([film])
-    assert np.allclose(found["brightness"][0], gaussian_filter(film.pixels, 3), atol=1e-6)
-    assert np.corrcoef(found["brightness"][0].ravel(), found["darkness"][0].ravel())[0, 1] == pytest.approx(-1)
+    assert np.allclose(
+        found["brightness"][0], gaussian_filter(film.pixels, 3), atol=1e-6
+    )
+    assert np.corrcoef(found["brightness"][0].ravel(), found["darkness"][0].ravel())[
+        0, 1
+    ] == pytest.approx(-1)
     assert found["darkness"][0].min() == 0
 
 
 def test_controls_of_a_large_film_are_those_of_the_whole_film_at_a_fraction_of_the_time():
-    big = Scan(np.kron(attend.random_map((80, 60), 3), np.ones((8, 8), np.float32)))  # 640 x 480
+    big = Scan(
+        np.kron(attend.random_map((80, 60), 3), np.ones((8, 8), np.float32))
+    )  # 640 x 480
     found = attend.control_maps([big])
     whole = {
         "brightness": gaussian_filter(big.pixels, 32),
@@ -61,32 +88,53 @@ def test_controls_of_a_large_film_are_those_of_the_whole_film_at_a_fraction_of_t
     for name, want in whole.items():
         assert found[name][0].shape == big.shape
         assert np.corrcoef(found[name][0].ravel(), want.ravel())[0, 1] > 0.99
-    peaks = [np.unravel_index(attend.random_map((600, 600), seed).argmax(), (600, 600)) for seed in range(300)]
+    peaks = [
+        np.unravel_index(attend.random_map((600, 600), seed).argmax(), (600, 600))
+        for seed in range(300)
+    ]
     assert np.abs(np.mean(peaks, axis=0) - 300).max() < 30  # standard error 10
     assert kstest(np.array(peaks)[:, 0] / 600, "uniform").pvalue > 0.01
 
 
-def test_the_training_mask_is_the_mean_of_training_outlines_and_of_nothing_else(tmp_path):
+def test_the_training_mask_is_the_mean_of_training_outlines_and_of_nothing_else(
+    tmp_path,
+):
     places = {"train": [(0, 0), (0, 8)], "test": [(30, 30)], "val": [(20, 0)]}
     rows = []
     for split, corners in places.items():
         for n, at in enumerate([*corners, None]):
             mask = np.zeros((40, 40), bool) if at is None else square(at)
             path = tmp_path / f"{split}{n}.png"
-            data.write_png(Scan(np.zeros((40, 40), np.float32), truth={"Lung Lesion": mask}), path)
-            rows.append({"path": str(path), "patient_id": str(path), "split": split, "Lung Lesion": 1})
+            data.write_png(
+                Scan(np.zeros((40, 40), np.float32), truth={"Lung Lesion": mask}), path
+            )
+            rows.append(
+                {
+                    "path": str(path),
+                    "patient_id": str(path),
+                    "split": split,
+                    "Lung Lesion": 1,
+                }
+            )
     found = attend.mean_mask(pd.DataFrame(rows), "Lung Lesion", size=40)
-    want = (square((0, 0)) * 1.0 + square((0, 8))) / 2  # the film that hides its lesion has no say
+    want = (
+        square((0, 0)) * 1.0 + square((0, 8))
+    ) / 2  # the film that hides its lesion has no say
     assert np.allclose(found, want)
     only_hidden = pd.DataFrame(rows).iloc[[2]]
-    with pytest.raises(ValueError, match="training films that show Lung Lesion, got 1 rows"):
+    with pytest.raises(
+        ValueError, match="training films that show Lung Lesion, got 1 rows"
+    ):
         attend.mean_mask(only_hidden, "Lung Lesion")
 
 
 def test_another_patients_map_is_never_the_patients_own():
     maps = [np.full((4, 4), float(patient)) for patient in PATIENTS]
     other = attend.of_another_patient(maps, PATIENTS)
-    assert all(m.shape == (4, 4) and m[0, 0] != patient for m, patient in zip(other, PATIENTS, strict=True))
+    assert all(
+        m.shape == (4, 4) and m[0, 0] != patient
+        for m, patient in zip(other, PATIENTS, strict=True)
+    )
     ramp = np.linspace(0, 1, 9 * 4).reshape(9, 4)
     stretched = attend.of_another_patient([ramp, np.zeros((18, 8))], ["a", "b"])[1]
     assert stretched.shape == (18, 8)
@@ -108,25 +156,37 @@ def test_a_map_of_the_truth_is_ahead_of_all_controls_and_says_so(films):
     assert "oracle has 1.00: ahead of random, centre" in found.says("oracle")
     assert "(hit; 40 films of 20 patients; of 7 comparisons)" in found.says("oracle")
     assert "brightness alone" not in found.says("oracle")
-    assert found.differences().loc["oracle", "centre"] == pytest.approx(1 - found.table.loc["centre", "mean"])
+    assert found.differences().loc["oracle", "centre"] == pytest.approx(
+        1 - found.table.loc["centre", "mean"]
+    )
 
 
 def test_a_map_that_draws_the_film_is_told_from_no_brightness(films):
     masks = masks_of(films)
     copies = [attend.brightness_map(film) for film in films]
-    found = attend.compare_maps({"copy": copies}, attend.control_maps(films), masks, groups=PATIENTS)
+    found = attend.compare_maps(
+        {"copy": copies}, attend.control_maps(films), masks, groups=PATIENTS
+    )
     assert found.verdicts().loc["copy", "brightness"] == "can't tell"
     same = found.table.loc["brightness", "mean"]
-    assert found.says("copy").endswith(f"It is not shown to beat brightness alone, {same:.2f}.")
+    assert found.says("copy").endswith(
+        f"It is not shown to beat brightness alone, {same:.2f}."
+    )
     negative = {"negative": attend.control_maps(films)["darkness"]}
-    white = [film.pixels > np.quantile(film.pixels, 0.9) for film in films]  # a finding that is white
-    lost = attend.compare_maps(negative, attend.control_maps(films), white, groups=PATIENTS, score="energy")
+    white = [
+        film.pixels > np.quantile(film.pixels, 0.9) for film in films
+    ]  # a finding that is white
+    lost = attend.compare_maps(
+        negative, attend.control_maps(films), white, groups=PATIENTS, score="energy"
+    )
     assert "It is beaten by brightness alone, " in lost.says("negative")
     assert found.comparisons["copy"]["brightness"].difference == 0
 
 
 def test_a_map_that_knows_only_the_position_is_not_ahead_of_position():
-    """All lesions lie in one corner: a method that always points there hits each, and so does the training mask."""
+    """All lesions lie in one corner: a method that always points there hits each, and
+    so does the training mask.
+    """
     masks = [square((2, 2))] * 40
     films = [Scan(attend.random_map((40, 40), seed).clip(0, 1)) for seed in range(40)]
     corner = [gaussian_filter(mask * 1.0, 2) for mask in masks]
@@ -139,14 +199,26 @@ def test_a_map_that_knows_only_the_position_is_not_ahead_of_position():
 
 def test_differences_are_paired_by_patient_and_held_to_the_whole_family(films):
     masks = masks_of(films)
-    maps = [attend.random_map(film.shape, 100 + i) + 0.2 * film.truth["lesion"] for i, film in enumerate(films)]
+    maps = [
+        attend.random_map(film.shape, 100 + i) + 0.2 * film.truth["lesion"]
+        for i, film in enumerate(films)
+    ]
     controls = attend.control_maps(films)
-    found = attend.compare_maps({"a": maps}, controls, masks, groups=PATIENTS, score="energy", family=48)
-    hits = attend.score_each(maps, masks)["energy"], attend.score_each(controls["edges"], masks)["energy"]
-    want = stats.compare(*hits, PATIENTS, names=("a", "edges"), what="energy", family=48)
+    found = attend.compare_maps(
+        {"a": maps}, controls, masks, groups=PATIENTS, score="energy", family=48
+    )
+    hits = (
+        attend.score_each(maps, masks)["energy"],
+        attend.score_each(controls["edges"], masks)["energy"],
+    )
+    want = stats.compare(
+        *hits, PATIENTS, names=("a", "edges"), what="energy", family=48
+    )
     assert found.comparisons["a"]["edges"] == want
     assert found.family == 48
-    alone = attend.compare_maps({"a": maps}, controls, masks, groups=PATIENTS, score="energy", family=1)
+    alone = attend.compare_maps(
+        {"a": maps}, controls, masks, groups=PATIENTS, score="energy", family=1
+    )
     assert alone.comparisons["a"]["edges"].low > want.low
 
 
@@ -154,17 +226,28 @@ def test_films_that_hide_their_lesion_are_left_out_and_counted(films):
     masks = masks_of(films)
     hiding = [mask & (i >= 5) for i, mask in enumerate(masks)]
     maps = {"oracle": [mask.astype(float) for mask in masks]}
-    found = attend.compare_maps(maps, attend.control_maps(films), hiding, groups=PATIENTS)
+    found = attend.compare_maps(
+        maps, attend.control_maps(films), hiding, groups=PATIENTS
+    )
     assert found.hidden == 5
     assert found.table["n"].unique().tolist() == [35]
     assert "35 films of 18 patients; 5 that hide it left out" in found.says("oracle")
-    assert attend.score_maps(maps["oracle"], hiding, groups=PATIENTS)[["n", "hidden"]].loc["hit"].tolist() == [35, 5]
-    by_size = attend.score_by_lesion(maps["oracle"], hiding, groups=PATIENTS, by=("area",), bins=1)
+    assert attend.score_maps(maps["oracle"], hiding, groups=PATIENTS)[
+        ["n", "hidden"]
+    ].loc["hit"].tolist() == [35, 5]
+    by_size = attend.score_by_lesion(
+        maps["oracle"], hiding, groups=PATIENTS, by=("area",), bins=1
+    )
     assert by_size[["n", "hidden"]].iloc[0].tolist() == [35, 5]
     cut = attend.tune_threshold(maps["oracle"], hiding)
     assert cut == attend.tune_threshold(maps["oracle"][5:], hiding[5:])
     with pytest.raises(ValueError, match="got 40 empty ones"):
-        attend.compare_maps(maps, attend.control_maps(films), [m & False for m in masks], groups=PATIENTS)
+        attend.compare_maps(
+            maps,
+            attend.control_maps(films),
+            [m & False for m in masks],
+            groups=PATIENTS,
+        )
 
 
 def test_findings_are_pooled_from_the_points_and_thresholds_may_differ(films):
@@ -176,10 +259,14 @@ def test_findings_are_pooled_from_the_points_and_thresholds_may_differ(films):
     assert one.table.loc["oracle", "mean"] == 1
     assert one.table.loc["random", "mean"] == pytest.approx(64 / 1600)
     both = pd.concat([one.points, one.points])
-    pooled = attend.Compared.of(both, [*PATIENTS, *PATIENTS], methods=["oracle"], what="iou")
+    pooled = attend.Compared.of(
+        both, [*PATIENTS, *PATIENTS], methods=["oracle"], what="iou"
+    )
     assert np.allclose(pooled.differences(), one.differences())
     others = attend.of_another_patient(maps["oracle"], PATIENTS)
-    want = attend.score_maps(others, masks, groups=PATIENTS, threshold=1.0)  # cut as the method's own
+    want = attend.score_maps(
+        others, masks, groups=PATIENTS, threshold=1.0
+    )  # cut as the method's own
     assert one.table.loc["oracle, another patient's", "mean"] == want.loc["iou", "mean"]
     assert pooled.table.loc["oracle", "patients"] == 20
 
@@ -188,7 +275,9 @@ def test_findings_are_pooled_from_the_points_and_thresholds_may_differ(films):
 
 
 def test_zones_have_the_same_controls_and_a_white_lung_beats_no_brightness():
-    """The graded disease is white: a map that copies the film ranks the zones, and so does brightness."""
+    """The graded disease is white: a map that copies the film ranks the zones, and so
+    does brightness.
+    """
     lungs = np.zeros((60, 60), bool)
     lungs[6:54, 4:26] = lungs[6:54, 34:56] = True
     rng = np.random.default_rng(0)
@@ -197,8 +286,17 @@ def test_zones_have_the_same_controls_and_a_white_lung_beats_no_brightness():
     films = [Scan(np.float32(p + 0.02 * rng.random(p.shape))) for p in ill]
     copies = [attend.brightness_map(film) for film in films]
     controls = attend.control_maps(films, organs=[lungs] * 40)
-    found = attend.compare_zones({"copy": copies}, controls, [lungs] * 40, grades, groups=PATIENTS)
+    found = attend.compare_zones(
+        {"copy": copies}, controls, [lungs] * 40, grades, groups=PATIENTS
+    )
     assert found.table.loc["copy", "mean"] > 0.8
-    assert found.verdicts().loc["copy", ["random", "organ", "darkness"]].tolist() == ["ahead"] * 3
+    assert (
+        found.verdicts().loc["copy", ["random", "organ", "darkness"]].tolist()
+        == ["ahead"] * 3
+    )
     assert "It is not shown to beat brightness alone, " in found.says("copy")
-    assert found.table.loc["organ", ["mean", "low", "high"]].tolist() == [0, 0, 0]  # a constant map ranks nothing
+    assert found.table.loc["organ", ["mean", "low", "high"]].tolist() == [
+        0,
+        0,
+        0,
+    ]  # a constant map ranks nothing

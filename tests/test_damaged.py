@@ -1,4 +1,6 @@
-"""Damaged files: no stop of `index`, no gigabytes, no crash, no error but ReadError, nothing slow."""
+"""Damaged files: no stop of `index`, no gigabytes, no crash, no error but ReadError,
+nothing slow.
+"""
 
 import sys
 from pathlib import Path
@@ -12,7 +14,9 @@ import damaged  # noqa: E402
 def test_three_hundred_damaged_files(tmp_path, monkeypatch):
     monkeypatch.delenv("RADWB_MIRROR", raising=False)
     counts, cases = damaged.run(300, seed=1, kept=tmp_path)
-    assert {name: counts[name] for name in damaged.COUNTED} == dict.fromkeys(damaged.COUNTED, 0), cases
+    assert {name: counts[name] for name in damaged.COUNTED} == dict.fromkeys(
+        damaged.COUNTED, 0
+    ), cases
     assert counts["read"] + counts["refused"] == 300
     assert counts["read"] > 30  # otherwise nothing behind the first check was tried
     assert counts["refused"] > 30
@@ -21,7 +25,11 @@ def test_three_hundred_damaged_files(tmp_path, monkeypatch):
 def test_the_harness_counts_what_goes_wrong():
     fine = {"error": "", "read": True, "mb": 1, "seconds": 1}
     assert damaged.judge(fine, 100) == ["read"]
-    assert damaged.judge({**fine, "mb": 101, "seconds": 31}, 100) == ["read", "over the memory limit", "slow"]
+    assert damaged.judge({**fine, "mb": 101, "seconds": 31}, 100) == [
+        "read",
+        "over the memory limit",
+        "slow",
+    ]
     assert damaged.judge({**fine, "error": "TypeError"}, 100) == ["other error"]
     assert damaged.judge({"index": "49 rows of 50 files"}, 100) == ["index stopped"]
 
@@ -46,4 +54,6 @@ def test_a_reader_that_dies_is_counted_and_the_next_file_read(tmp_path, monkeypa
 @pytest.mark.slow
 def test_ten_thousand_damaged_files(tmp_path):
     counts, cases = damaged.run(10_000, seed=2, kept=tmp_path)
-    assert {name: counts[name] for name in damaged.COUNTED} == dict.fromkeys(damaged.COUNTED, 0), cases
+    assert {name: counts[name] for name in damaged.COUNTED} == dict.fromkeys(
+        damaged.COUNTED, 0
+    ), cases

@@ -1,4 +1,6 @@
-"""Claims about rw.pretrain.diagnose: the measures by hand, planted faults are flagged, healthy models are not."""
+"""Claims about rw.pretrain.diagnose: the measures by hand, planted faults are flagged,
+healthy models are not.
+"""
 
 import copy
 import json
@@ -33,11 +35,16 @@ def sphere(n=128, e=32, *, seed=0):
 
 
 def constant(n=128, e=32, *, seed=0):
-    return sphere(1, e, seed=seed) + 0.02 * np.random.default_rng(seed + 1).normal(size=(n, e))
+    return sphere(1, e, seed=seed) + 0.02 * np.random.default_rng(seed + 1).normal(
+        size=(n, e)
+    )
 
 
 def plane(n=128, e=32, *, seed=0):
-    return sphere(n, 2, seed=seed) @ np.linalg.qr(np.random.default_rng(seed).normal(size=(e, 2)))[0].T
+    return (
+        sphere(n, 2, seed=seed)
+        @ np.linalg.qr(np.random.default_rng(seed).normal(size=(e, 2)))[0].T
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +55,9 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(table, tmp_path_factory):
     how = {"size": 32, "shape": SMALL, "batch": 32, "epochs": 10, "lr": 3e-3}
-    return rw.pretrain.fit(table, out=tmp_path_factory.mktemp("run") / "healthy", save_every=1000, **how)
+    return rw.pretrain.fit(
+        table, out=tmp_path_factory.mktemp("run") / "healthy", save_every=1000, **how
+    )
 
 
 def verdicts(run_or_model, table, **how):
@@ -63,10 +72,14 @@ def planted(model, fault):
     with torch.no_grad():
         if fault == "constant":
             visual.ln_post.weight.mul_(0.02)
-            visual.ln_post.bias.copy_(torch.randn(visual.ln_post.bias.shape, generator=rng))
+            visual.ln_post.bias.copy_(
+                torch.randn(visual.ln_post.bias.shape, generator=rng)
+            )
         if fault == "dead":
             visual.proj[:, : visual.proj.shape[1] // 4] = 0
-        if fault == "plane":  # only two directions of what the tower sees reach the embedding
+        if (
+            fault == "plane"
+        ):  # only two directions of what the tower sees reach the embedding
             U, S, V = torch.linalg.svd(visual.proj)
             S[2:] = 0
             visual.proj.copy_(U @ torch.diag(S) @ V)
@@ -96,7 +109,9 @@ def test_effective_rank_of_an_orthogonal_set_is_its_dimension(e):
 
 def test_effective_rank_of_two_singular_values_by_hand():
     """3 and 1: shares 3/4 and 1/4."""
-    assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx(0.75**-0.75 * 0.25**-0.25)
+    assert effective_rank(np.diag([3.0, 1.0])) == pytest.approx(
+        0.75**-0.75 * 0.25**-0.25
+    )
 
 
 def test_alignment_is_zero_for_identical_pairs_and_four_for_opposite_ones():
@@ -109,19 +124,26 @@ def test_alignment_is_zero_for_identical_pairs_and_four_for_opposite_ones():
 def test_uniformity_of_four_points_on_the_circle_by_hand():
     """Each has two neighbours at a squared distance of 2 and one at 4."""
     points = np.array([[1, 0], [0, 1], [-1, 0], [0, -1.0]])
-    assert uniformity(points) == pytest.approx(math.log((2 * math.exp(-4) + math.exp(-8)) / 3))
+    assert uniformity(points) == pytest.approx(
+        math.log((2 * math.exp(-4) + math.exp(-8)) / 3)
+    )
     assert uniformity(np.ones((5, 2))) == pytest.approx(0)
 
 
 def test_uniformity_of_many_points_on_the_circle_is_its_integral():
     """The mean of exp(-2 (2 - 2 cos t)) over t is exp(-4) I0(4)."""
     t = np.linspace(0, 2 * np.pi, 800, endpoint=False)
-    assert uniformity(np.stack([np.cos(t), np.sin(t)], 1)) == pytest.approx(math.log(math.exp(-4) * i0(4)), abs=0.02)
+    assert uniformity(np.stack([np.cos(t), np.sin(t)], 1)) == pytest.approx(
+        math.log(math.exp(-4) * i0(4)), abs=0.02
+    )
 
 
 def test_modality_gap_of_two_opposite_clouds_is_two():
     a = np.tile([[1.0, 0.0]], (4, 1))
-    assert (modality_gap(a, a), modality_gap(a, -a)) == (pytest.approx(0), pytest.approx(2))
+    assert (modality_gap(a, a), modality_gap(a, -a)) == (
+        pytest.approx(0),
+        pytest.approx(2),
+    )
 
 
 def test_stuck_is_within_two_percent_of_ln_batch():
@@ -138,7 +160,10 @@ def test_embeddings_that_are_no_numbers_are_refused():
 # the watch
 
 
-@pytest.mark.parametrize(("fault", "said"), [(constant, "mean cosine of image"), (plane, "effective rank of image")])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(constant, "mean cosine of image"), (plane, "effective rank of image")],
+)
 def test_watch_calls_a_planted_collapse_once_it_lasts(fault, said):
     watch = Watch()
     assert "warning" not in watch(fault(), sphere(seed=1))
@@ -152,7 +177,12 @@ def test_watch_sees_a_collapse_of_the_texts():
 
 def test_watch_forgets_a_collapse_that_passed_or_came_too_early():
     watch = Watch()
-    looks = [watch(constant(), late=False), watch(constant()), watch(sphere()), watch(constant())]
+    looks = [
+        watch(constant(), late=False),
+        watch(constant()),
+        watch(sphere()),
+        watch(constant()),
+    ]
     assert not any("warning" in look for look in looks)
 
 
@@ -166,7 +196,9 @@ def test_watch_is_silent_about_a_healthy_sphere(seed):
 
 
 def test_three_captions_in_three_places_are_no_collapse():
-    """A model that tells three captions apart perfectly has three places: an effective rank of three."""
+    """A model that tells three captions apart perfectly has three places: an effective
+    rank of three.
+    """
     ids = np.arange(60) % 3
     Z = np.eye(64)[ids]
     watch, blind = Watch(ids, patience=1), Watch(patience=1)
@@ -179,7 +211,11 @@ def test_three_captions_in_three_places_are_no_collapse():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_healthy_run_gets_no_warning(run, table, seed):
-    found = diagnose(run, table.assign(split=table["split"].where(table["split"] == "train", "val")), seed=seed)
+    found = diagnose(
+        run,
+        table.assign(split=table["split"].where(table["split"] == "train", "val")),
+        seed=seed,
+    )
     assert (found["verdict"] == "ok").all(), found[found["verdict"] != "ok"].to_string()
 
 
@@ -191,7 +227,9 @@ def test_every_check_has_a_sentence_and_a_control(run, table):
     assert found["says"].str.len().between(20, 120).all()
 
 
-@pytest.mark.parametrize(("fault", "check"), [("constant", "mean cosine"), ("dead", "dead dimensions")])
+@pytest.mark.parametrize(
+    ("fault", "check"), [("constant", "mean cosine"), ("dead", "dead dimensions")]
+)
 def test_a_planted_fault_of_the_tower_is_flagged(run, table, fault, check):
     check = f"{check}, images"
     assert verdicts(run.model, table)[check] == "ok"
@@ -202,11 +240,15 @@ def test_a_tower_of_rank_two_is_flagged_where_there_is_more_to_tell(run, table):
     many = table.assign(report=[f"IMPRESSION: Square {i}." for i in range(len(table))])
     flat = planted(run.model, "plane")
     assert verdicts(flat, many)["effective rank, images"] == "warning"
-    assert verdicts(flat, table)["effective rank, images"] == "ok"  # three places lie in a plane
+    assert (
+        verdicts(flat, table)["effective rank, images"] == "ok"
+    )  # three places lie in a plane
 
 
 def test_a_collapsed_tower_finds_no_text_better_than_shuffled_pairs(run, table):
-    assert verdicts(planted(run.model, "constant"), table)["own text first"] == "warning"
+    assert (
+        verdicts(planted(run.model, "constant"), table)["own text first"] == "warning"
+    )
 
 
 def test_texts_dealt_to_other_patients_are_flagged(run, table):
@@ -235,7 +277,10 @@ def test_a_memorised_run_is_flagged(run, table, tmp_path):
     assert verdicts(edited(run, tmp_path, by_heart), table)["memorised"] == "warning"
 
 
-@pytest.mark.parametrize(("fault", "check"), [("constant", "mean cosine, images"), ("dead", "dead dimensions, images")])
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [("constant", "mean cosine, images"), ("dead", "dead dimensions, images")],
+)
 def test_a_collapsed_model_is_not_interpreted(run, table, fault, check):
     checks = diagnose(planted(run.model, fault), table)
     said = if_healthy(checks, "It learned squares.")
@@ -248,20 +293,30 @@ def test_a_stuck_run_is_not_interpreted(run, table, tmp_path):
     def at_chance(log):
         log[["loss", "val_loss"]] = math.log(32), math.log(32)
 
-    said = if_healthy(diagnose(edited(run, tmp_path, at_chance), table), "It learned squares.")
+    said = if_healthy(
+        diagnose(edited(run, tmp_path, at_chance), table), "It learned squares."
+    )
     assert "not interpreted" in said
     assert f"near {math.log(32):.2f}, that of a guess" in said
 
 
 def test_a_healthy_run_and_one_that_memorised_are_interpreted(run, table, tmp_path):
     for some in (run, edited(run, tmp_path, by_heart)):
-        assert if_healthy(diagnose(some, table), "It learned squares.") == "It learned squares."
+        assert (
+            if_healthy(diagnose(some, table), "It learned squares.")
+            == "It learned squares."
+        )
 
 
 def test_image_only_models_say_what_does_not_apply(table):
     model = rw.models.supervised_tiny(["Lung Lesion"], shape=VISUAL | {"size": 32})
     found = diagnose(model, table).set_index("name")
-    left_out = ["effective rank, texts", "mean cosine, texts", "dead dimensions, texts", "own text first"]
+    left_out = [
+        "effective rank, texts",
+        "mean cosine, texts",
+        "dead dimensions, texts",
+        "own text first",
+    ]
     assert (found.loc[left_out, "verdict"] == "not applicable").all()
     assert (found.loc[left_out, "says"] == "the model has no text tower").all()
     assert found.loc["dead dimensions, images", "verdict"] == "ok"
@@ -269,14 +324,23 @@ def test_image_only_models_say_what_does_not_apply(table):
 
 
 def test_the_untrained_twin_of_a_foreign_tower_is_randomised(table, cnn):
-    model = rw.models.Model(cnn.net, "cnn", "image", 96, 3, (0.5,) * 3, (0.25,) * 3, "pad", (3, 3))
+    model = rw.models.Model(
+        cnn.net, "cnn", "image", 96, 3, (0.5,) * 3, (0.25,) * 3, "pad", (3, 3)
+    )
     found = diagnose(model, table, n=16).set_index("name")
-    assert found.loc["effective rank, images", ["value", "control"]].between(1, 16).all()
+    assert (
+        found.loc["effective rank, images", ["value", "control"]].between(1, 16).all()
+    )
 
 
 def test_it_says_when_nothing_is_held_out(run, table):
     only = table[table["split"] == "train"]
-    assert "none of them held out" in diagnose(run.model, only, n=20).set_index("name").loc["own text first", "says"]
+    assert (
+        "none of them held out"
+        in diagnose(run.model, only, n=20)
+        .set_index("name")
+        .loc["own text first", "says"]
+    )
 
 
 def test_one_row_is_too_few(run, table):
@@ -285,4 +349,6 @@ def test_one_row_is_too_few(run, table):
 
 
 def test_seed_decides_everything(run, table):
-    pd.testing.assert_frame_equal(diagnose(run, table, n=24, seed=3), diagnose(run, table, n=24, seed=3))
+    pd.testing.assert_frame_equal(
+        diagnose(run, table, n=24, seed=3), diagnose(run, table, n=24, seed=3)
+    )

@@ -1,4 +1,6 @@
-"""Doubt against planted truth: oracles pass, maps that know nothing fail, and what is undone comes back."""
+"""Doubt against planted truth: oracles pass, maps that know nothing fail, and what is
+undone comes back.
+"""
 
 import copy
 import json
@@ -21,14 +23,27 @@ from radwb.data import Scan, Volume
 from radwb.data.fetch import sha256
 
 timm = pytest.importorskip("timm")
-TEXTS = ["right pleural effusion", "no pleural effusion", "cardiomegaly", "pneumothorax", "lung nodule"]
+TEXTS = [
+    "right pleural effusion",
+    "no pleural effusion",
+    "cardiomegaly",
+    "pneumothorax",
+    "lung nodule",
+]
 TARGET = ("pleural effusion", "no pleural effusion")
 
 
 @pytest.fixture(scope="module")
 def clip():
     tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    shape = {"size": 64, "width": 48, "layers": 3, "embed": 32, "text_width": 32, "text_layers": 1}
+    shape = {
+        "size": 64,
+        "width": 48,
+        "layers": 3,
+        "embed": 32,
+        "text_width": 32,
+        "text_layers": 1,
+    }
     model = models.clip_tiny(tokenizer, shape=shape, seed=1)
     for p in model.net.visual.parameters():
         p.data *= 1.5
@@ -38,8 +53,21 @@ def clip():
 @pytest.fixture(scope="module")
 def vit():
     torch.manual_seed(0)
-    net = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=3, img_size=64, depth=2)
-    return models.Model(net, "vit", "image", 64, 3, (0.5,) * 3, (0.5,) * 3, "pad", (4, 4), findings=["a", "b", "c"])
+    net = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, num_classes=3, img_size=64, depth=2
+    )
+    return models.Model(
+        net,
+        "vit",
+        "image",
+        64,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        (4, 4),
+        findings=["a", "b", "c"],
+    )
 
 
 def film(seed, H=60, W=50):
@@ -47,7 +75,9 @@ def film(seed, H=60, W=50):
     rng, mask = np.random.default_rng(seed), np.zeros((H, W), bool)
     y, x = rng.integers(0, H - 14), rng.integers(0, W - 14)
     mask[y : y + 14, x : x + 14] = True
-    return Scan(attend.random_map((H, W), seed, sigma=2).clip(0, 1), truth={"lesion": mask})
+    return Scan(
+        attend.random_map((H, W), seed, sigma=2).clip(0, 1), truth={"lesion": mask}
+    )
 
 
 SCANS = [film(seed) for seed in range(12)]
@@ -58,10 +88,15 @@ def oracle(trained):
     kept = [p.detach().clone() for p in trained.net.visual.parameters()]
 
     def ask(model, scan, target):
-        same = all(torch.equal(a, b) for a, b in zip(kept, model.net.visual.parameters(), strict=True))
+        same = all(
+            torch.equal(a, b)
+            for a, b in zip(kept, model.net.visual.parameters(), strict=True)
+        )
         if same and target == TARGET:
             return scan.truth["lesion"].astype(np.float32)
-        return attend.random_map(scan.shape, zlib.crc32(repr((same, target, scan.pixels.sum())).encode()))
+        return attend.random_map(
+            scan.shape, zlib.crc32(repr((same, target, scan.pixels.sum())).encode())
+        )
 
     return ask
 
@@ -77,8 +112,12 @@ KNOW_NOTHING = {
 
 
 def test_an_oracle_passes_every_test(clip):
-    twins = attend.LabelTwins(clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET)
-    found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, twins=twins)
+    twins = attend.LabelTwins(
+        clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET
+    )
+    found = attend.sanity_check(
+        clip, SCANS, method=oracle(clip), target=TARGET, twins=twins
+    )
     tests = ["random weights", "nonsense phrase", "other finding", "shuffled labels"]
     assert found.badge.tests == dict.fromkeys(tests, True)
     assert str(found.badge) == f"sanity: passes {', '.join(tests)} (n = 12)"
@@ -86,8 +125,15 @@ def test_an_oracle_passes_every_test(clip):
 
 @pytest.mark.parametrize("name", KNOW_NOTHING)
 def test_maps_that_know_nothing_fail_every_test(clip, name):
-    twins = attend.LabelTwins(clip, attend.randomised(clip, SCANS), attend.randomised(clip, SCANS, seed=1), TARGET)
-    found = attend.sanity_check(clip, SCANS, method=KNOW_NOTHING[name], target=TARGET, twins=twins)
+    twins = attend.LabelTwins(
+        clip,
+        attend.randomised(clip, SCANS),
+        attend.randomised(clip, SCANS, seed=1),
+        TARGET,
+    )
+    found = attend.sanity_check(
+        clip, SCANS, method=KNOW_NOTHING[name], target=TARGET, twins=twins
+    )
     tests = ["random weights", "nonsense phrase", "other finding", "shuffled labels"]
     assert found.badge.tests == dict.fromkeys(tests, False)
     judged = found.table[found.table["passed"].notna()]
@@ -97,8 +143,14 @@ def test_maps_that_know_nothing_fail_every_test(clip, name):
 
 def test_a_method_that_ignores_the_target_fails_the_words_and_passes_the_weights(clip):
     badge = attend.sanity_check(clip, SCANS, method="rollout", target=TARGET).badge
-    assert badge.tests == {"random weights": True, "nonsense phrase": False, "other finding": False}
-    assert attend.sanity_check(clip, SCANS, method="rollout").badge.tests == {"random weights": True}
+    assert badge.tests == {
+        "random weights": True,
+        "nonsense phrase": False,
+        "other finding": False,
+    }
+    assert attend.sanity_check(clip, SCANS, method="rollout").badge.tests == {
+        "random weights": True
+    }
 
 
 def test_a_drawing_turned_into_its_negative_is_still_the_same_drawing(clip):
@@ -112,8 +164,12 @@ def test_a_drawing_turned_into_its_negative_is_still_the_same_drawing(clip):
     assert found.table["similarity"]["random weights", "all"] == pytest.approx(1)
     assert not found.badge.tests["random weights"]
     # the words, in contrast, may well ask for the opposite
-    flips = lambda model, scan, target: attend.edge_map(scan) * (1 if target == TARGET else -1)  # noqa: E731
-    assert attend.sanity_check(clip, SCANS, method=flips, target=TARGET).badge.tests["nonsense phrase"]
+    flips = lambda model, scan, target: (
+        attend.edge_map(scan) * (1 if target == TARGET else -1)
+    )  # noqa: E731
+    assert attend.sanity_check(clip, SCANS, method=flips, target=TARGET).badge.tests[
+        "nonsense phrase"
+    ]
 
 
 def test_the_more_a_map_is_made_of_edges_the_more_alike_it_stays(clip):
@@ -136,7 +192,9 @@ def test_a_test_passes_only_when_the_whole_interval_lies_below_the_limit(clip):
     table = found.table
     high = table["high"]["random weights", "all"]
     for limit, passed in [(high + 0.01, True), (high - 0.01, False)]:
-        again = attend.sanity_check(clip, SCANS, method="relevance", target=TARGET, limit=limit)
+        again = attend.sanity_check(
+            clip, SCANS, method="relevance", target=TARGET, limit=limit
+        )
         assert again.badge.tests["random weights"] is passed
         assert again.table["limit"]["random weights", "all"] == limit
     judged = table[table["passed"].notna()]
@@ -144,22 +202,32 @@ def test_a_test_passes_only_when_the_whole_interval_lies_below_the_limit(clip):
 
 
 def test_maps_of_other_patients_are_the_reference_and_not_judged(clip):
-    centre = attend.sanity_check(clip, SCANS, method=KNOW_NOTHING["centre"], target=TARGET)
+    centre = attend.sanity_check(
+        clip, SCANS, method=KNOW_NOTHING["centre"], target=TARGET
+    )
     assert centre.table["similarity"]["reference"].item() == pytest.approx(1)
     assert centre.table["passed"]["reference"].isna().all()
     assert "reference" not in centre.badge.tests
     twins = [scan for scan in SCANS[:5] for _ in range(2)]
     patients = np.repeat(range(5), 2)
-    edges = attend.sanity_check(clip, twins, method=KNOW_NOTHING["edges"], target=None, groups=patients)
-    alone = attend.sanity_check(clip, SCANS[:5], method=KNOW_NOTHING["edges"], target=None)
+    edges = attend.sanity_check(
+        clip, twins, method=KNOW_NOTHING["edges"], target=None, groups=patients
+    )
+    alone = attend.sanity_check(
+        clip, SCANS[:5], method=KNOW_NOTHING["edges"], target=None
+    )
     same = [t.table["similarity"]["reference"].item() for t in (edges, alone)]
-    assert same[0] == pytest.approx(same[1])  # a patient's own other film is no reference
+    assert same[0] == pytest.approx(
+        same[1]
+    )  # a patient's own other film is no reference
 
 
 def test_intervals_draw_patients_not_scans(clip):
     ask, scans = oracle(clip), [SCANS[i % 6] for i in range(24)]
     as_scans = attend.sanity_check(clip, scans, method=ask, target=TARGET)
-    as_patients = attend.sanity_check(clip, scans, method=ask, target=TARGET, groups=[i % 6 for i in range(24)])
+    as_patients = attend.sanity_check(
+        clip, scans, method=ask, target=TARGET, groups=[i % 6 for i in range(24)]
+    )
     width = lambda t: (t["high"] - t["low"])["random weights", "all"]  # noqa: E731
     assert width(as_patients.table) > 1.5 * width(as_scans.table)
     assert as_patients.table["patients"].unique().tolist() == [6]
@@ -183,9 +251,18 @@ def test_a_classifier_is_asked_for_its_other_classes(vit):
 
 def test_the_other_findings_leave_out_what_the_target_speaks_of():
     model = SimpleNamespace(findings=None)
-    assert doubt._others(model, "fluid on the left", True) == ["pneumothorax", "cardiomegaly", "lung nodule"]
-    assert doubt._others(model, ("enlarged heart", "normal heart"), True)[0] == "pleural effusion"
-    assert "cardiomegaly" not in doubt._others(model, ("enlarged heart", "normal heart"), True)
+    assert doubt._others(model, "fluid on the left", True) == [
+        "pneumothorax",
+        "cardiomegaly",
+        "lung nodule",
+    ]
+    assert (
+        doubt._others(model, ("enlarged heart", "normal heart"), True)[0]
+        == "pleural effusion"
+    )
+    assert "cardiomegaly" not in doubt._others(
+        model, ("enlarged heart", "normal heart"), True
+    )
 
 
 def test_a_nonsense_pair_answers_a_pair(clip):
@@ -195,10 +272,24 @@ def test_a_nonsense_pair_answers_a_pair(clip):
         asked.add(target)
         return attend.edge_map(scan)
 
-    attend.sanity_check(clip, SCANS[:5], method=listen, target=TARGET, nonsense=["blue"], others=["air", ("x", "y")])
+    attend.sanity_check(
+        clip,
+        SCANS[:5],
+        method=listen,
+        target=TARGET,
+        nonsense=["blue"],
+        others=["air", ("x", "y")],
+    )
     assert asked == {TARGET, ("blue", "no blue"), ("air", "no air"), ("x", "y")}
     asked.clear()
-    attend.sanity_check(clip, SCANS[:5], method=listen, target="effusion", nonsense=["blue"], others=["air"])
+    attend.sanity_check(
+        clip,
+        SCANS[:5],
+        method=listen,
+        target="effusion",
+        nonsense=["blue"],
+        others=["air"],
+    )
     assert asked == {"effusion", "blue", "air"}
 
 
@@ -216,7 +307,9 @@ def test_the_badge_goes_on_maps_of_the_same_method_and_model_only(clip):
 
 def test_too_few_patients_give_no_verdict(clip):
     with pytest.raises(ValueError, match="at least 5 patients, got 3"):
-        attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 0, 1, 1, 2, 2])
+        attend.sanity_check(
+            clip, SCANS[:6], method="rollout", groups=[0, 0, 1, 1, 2, 2]
+        )
     with pytest.raises(ValueError, match="one group for each of 6 scans, got 2"):
         attend.sanity_check(clip, SCANS[:6], method="rollout", groups=[0, 1])
 
@@ -224,15 +317,28 @@ def test_too_few_patients_give_no_verdict(clip):
 # ---- shuffled labels
 
 
-def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labels(clip):
-    """All three models draw noise of their own: the shuffled one is unlike the first, but so is the true one."""
+def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labels(
+    clip,
+):
+    """All three models draw noise of their own: the shuffled one is unlike the first,
+    but so is the true one.
+    """
     three = [copy.copy(clip) for _ in range(3)]
     seeds = {id(model): n for n, model in enumerate(three)}
 
     def noise(model, scan, target):
-        return attend.random_map(scan.shape, int(1e6 * scan.pixels.sum()) % 1000 + 1000 * seeds.get(id(model), 9))
+        return attend.random_map(
+            scan.shape,
+            int(1e6 * scan.pixels.sum()) % 1000 + 1000 * seeds.get(id(model), 9),
+        )
 
-    found = attend.sanity_check(clip, SCANS, method=noise, target=TARGET, twins=attend.LabelTwins(*three, TARGET))
+    found = attend.sanity_check(
+        clip,
+        SCANS,
+        method=noise,
+        target=TARGET,
+        twins=attend.LabelTwins(*three, TARGET),
+    )
     assert found.badge.tests["shuffled labels"] is None
     assert found.badge.passed is None or found.badge.passed is False
     assert "two models with the true labels have no more in common" in str(found.badge)
@@ -241,9 +347,13 @@ def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labe
 
 
 def test_the_true_pair_is_compared_with_the_shuffled_one_by_patient(clip):
-    twins = attend.LabelTwins(clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET)
+    twins = attend.LabelTwins(
+        clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET
+    )
     patients = np.arange(len(SCANS)) // 2
-    found = attend.sanity_check(clip, SCANS, method="relevance", target=TARGET, twins=twins, groups=patients)
+    found = attend.sanity_check(
+        clip, SCANS, method="relevance", target=TARGET, twins=twins, groups=patients
+    )
     same = found.values["reference", "true labels, another start"]
     assert np.allclose(same, 1)  # the pair are two of the same
     other = found.values["shuffled labels"].iloc[:, 0]
@@ -252,34 +362,55 @@ def test_the_true_pair_is_compared_with_the_shuffled_one_by_patient(clip):
 
 
 def test_a_collapsed_twin_is_not_interpreted(clip):
-    ills = {"the model of shuffled labels": "64 images have a cosine of 1.00 on average; above 0.97 all look alike"}
+    ills = {
+        "the model of shuffled labels": "64 images have a cosine of 1.00 on average; above 0.97 all look alike"
+    }
     twins = attend.LabelTwins(clip, clip, attend.randomised(clip, SCANS), TARGET, ills)
-    found = attend.sanity_check(clip, SCANS, method=oracle(clip), target=TARGET, twins=twins)
+    found = attend.sanity_check(
+        clip, SCANS, method=oracle(clip), target=TARGET, twins=twins
+    )
     assert found.badge.tests["shuffled labels"] is None
     assert found.badge.passed is None
     why = "not healthy: the model of shuffled labels"
-    assert str(found.badge).endswith(f"other finding; not interpretable: shuffled labels ({why}) (n = 12)")
+    assert str(found.badge).endswith(
+        f"other finding; not interpretable: shuffled labels ({why}) (n = 12)"
+    )
     assert "shuffled labels" not in found.table.index.get_level_values("test")
     assert found.labels is None
 
 
-def test_classifiers_as_twins_are_asked_for_their_class_and_never_for_similarity(clip, vit):
+def test_classifiers_as_twins_are_asked_for_their_class_and_never_for_similarity(
+    clip, vit
+):
     twins = attend.LabelTwins(vit, vit, vit, "a")
-    found = attend.sanity_check(clip, SCANS, method="similarity", target=TARGET, twins=twins)
+    found = attend.sanity_check(
+        clip, SCANS, method="similarity", target=TARGET, twins=twins
+    )
     assert "similarity needs a text tower" in str(found.badge)
-    same = attend.sanity_check(clip, SCANS, method="gradcam", target=TARGET, twins=twins)
+    same = attend.sanity_check(
+        clip, SCANS, method="gradcam", target=TARGET, twins=twins
+    )
     assert same.badge.tests["shuffled labels"] is False
 
 
-FIT = {"recipe": "supervised-tiny", "size": 32, "shape": VISUAL, "batch": 32, "epochs": 30, "lr": 3e-3}
+FIT = {
+    "recipe": "supervised-tiny",
+    "size": 32,
+    "shape": VISUAL,
+    "batch": 32,
+    "epochs": 30,
+    "lr": 3e-3,
+}
 
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory):
     table = squares_table(tmp_path_factory.mktemp("squares"), n=96)
     place = table["report"].astype("category").cat.codes
-    return table.drop(columns="report").assign(**{"Lung Lesion": place == 0, "Edema": place == 1}).astype(
-        {"Lung Lesion": int, "Edema": int}
+    return (
+        table.drop(columns="report")
+        .assign(**{"Lung Lesion": place == 0, "Edema": place == 1})
+        .astype({"Lung Lesion": int, "Edema": int})
     )
 
 
@@ -289,7 +420,10 @@ def trio(squares, tmp_path_factory):
     dealt = squares.copy()
     dealt[findings] = np.random.default_rng(0).permutation(dealt[findings])
     tables = {"true": (squares, 0), "again": (squares, 1), "shuffled": (dealt, 1)}
-    return {name: pretrain.fit(t, out=out / name, seed=seed, **FIT) for name, (t, seed) in tables.items()}
+    return {
+        name: pretrain.fit(t, out=out / name, seed=seed, **FIT)
+        for name, (t, seed) in tables.items()
+    }
 
 
 def test_three_healthy_runs_alike_but_for_their_labels_are_twins(squares, trio):
@@ -297,9 +431,18 @@ def test_three_healthy_runs_alike_but_for_their_labels_are_twins(squares, trio):
     assert (twins.ills, twins.unhealthy) == ({}, "")
     assert twins.target == "Edema"
     for refused, match in [
-        (trio | {"shuffled": trio["again"]}, "differ in their labels and in nothing else, got seeds 1 and 1, the same"),
-        (trio | {"again": trio["true"]}, "differ in their labels and in nothing else, got seeds 0 and 1"),
-        (trio | {"true": trio["again"]}, "differ in their seed and in nothing else, got seeds 1 and 1, the same"),
+        (
+            trio | {"shuffled": trio["again"]},
+            "differ in their labels and in nothing else, got seeds 1 and 1, the same",
+        ),
+        (
+            trio | {"again": trio["true"]},
+            "differ in their labels and in nothing else, got seeds 0 and 1",
+        ),
+        (
+            trio | {"true": trio["again"]},
+            "differ in their seed and in nothing else, got seeds 1 and 1, the same",
+        ),
     ]:
         with pytest.raises(ValueError, match=match):
             attend.label_twins(**refused, table=squares)
@@ -319,7 +462,9 @@ def altered(run, folder, *, net=None, loss=None, epochs=None):
     return pretrain.Run(folder)
 
 
-def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(squares, trio, tmp_path):
+def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(
+    squares, trio, tmp_path
+):
     net = copy.deepcopy(trio["shuffled"].model.net)
     with torch.no_grad():
         net.visual.ln_post.weight.zero_()  # all images get the same embedding
@@ -331,8 +476,13 @@ def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(squares, trio
     share = squares.loc[squares["split"] == "train", ["Lung Lesion", "Edema"]].mean()
     guess = float(-(share * np.log(share) + (1 - share) * np.log(1 - share)).mean())
     idle = altered(trio["shuffled"], tmp_path / "idle", loss=guess)
-    said = attend.label_twins(**trio | {"shuffled": idle}, table=squares).ills["the model of shuffled labels"]
-    assert f"loss {guess:.2f} in the last epoch, that of the frequencies is {guess:.2f}" in said
+    said = attend.label_twins(**trio | {"shuffled": idle}, table=squares).ills[
+        "the model of shuffled labels"
+    ]
+    assert (
+        f"loss {guess:.2f} in the last epoch, that of the frequencies is {guess:.2f}"
+        in said
+    )
     longer = altered(trio["shuffled"], tmp_path / "longer", epochs=31)
     with pytest.raises(ValueError, match="the same epochs, got .*31"):
         attend.label_twins(**trio | {"shuffled": longer}, table=squares)
@@ -342,7 +492,9 @@ def test_a_planted_collapse_and_a_run_that_learned_nothing_are_ill(squares, trio
 
 
 def state_of(model):
-    return {k: v.clone() for k, v in model.net.state_dict().items()}, [m.training for m in model.net.modules()]
+    return {k: v.clone() for k, v in model.net.state_dict().items()}, [
+        m.training for m in model.net.modules()
+    ]
 
 
 def test_the_model_and_the_global_generator_come_back_unchanged(clip):
@@ -350,30 +502,45 @@ def test_the_model_and_the_global_generator_come_back_unchanged(clip):
     random = torch.get_rng_state()
     first = attend.sanity_check(clip, SCANS, method="gradcam", target=TARGET, cascade=2)
     again = attend.sanity_check(clip, SCANS, method="gradcam", target=TARGET, cascade=2)
-    other = attend.sanity_check(clip, SCANS, method="gradcam", target=TARGET, cascade=2, seed=7)
+    other = attend.sanity_check(
+        clip, SCANS, method="gradcam", target=TARGET, cascade=2, seed=7
+    )
     assert torch.equal(torch.get_rng_state(), random)
     assert state_of(clip)[1] == modes
     assert all(torch.equal(v, tensors[k]) for k, v in clip.net.state_dict().items())
     assert first.table.equals(again.table)
-    assert first.table["similarity"]["random weights", "all"] != other.table["similarity"]["random weights", "all"]
+    assert (
+        first.table["similarity"]["random weights", "all"]
+        != other.table["similarity"]["random weights", "all"]
+    )
 
 
 def test_random_weights_are_the_same_numbers_at_other_places_and_the_words_stay(clip):
     twin = attend.randomised(clip, SCANS, seed=3)
     moved = 0
-    for (name, p), (_, q) in zip(clip.net.named_parameters(), twin.net.named_parameters(), strict=True):
+    for (name, p), (_, q) in zip(
+        clip.net.named_parameters(), twin.net.named_parameters(), strict=True
+    ):
         assert torch.equal(p.flatten().sort().values, q.flatten().sort().values)
         assert name.startswith("visual.") or torch.equal(p, q)
         moved += not torch.equal(p, q)
     assert moved > 25  # all but vectors of one value, as norms have them at the start
     assert torch.equal(twin.encode_text(TEXTS), clip.encode_text(TEXTS))
-    assert not torch.allclose(twin.encode_image(clip.preprocess(SCANS)), clip.encode_image(clip.preprocess(SCANS)))
+    assert not torch.allclose(
+        twin.encode_image(clip.preprocess(SCANS)),
+        clip.encode_image(clip.preprocess(SCANS)),
+    )
 
 
 def test_the_cascade_starts_at_the_output(clip):
-    changed = lambda share: [n for (n, p), q in zip(clip.net.visual.named_parameters(),  # noqa: E731, B905
-                             attend.randomised(clip, SCANS, share=share).net.visual.parameters())
-                             if not torch.equal(p, q)]  # fmt: skip
+    changed = lambda share: [
+        n
+        for (n, p), q in zip(
+            clip.net.visual.named_parameters(),  # noqa: E731, B905
+            attend.randomised(clip, SCANS, share=share).net.visual.parameters(),
+        )
+        if not torch.equal(p, q)
+    ]
     some = changed(0.3)
     assert any(n.startswith("transformer.resblocks.2.") for n in some)
     assert not any(n.startswith(("transformer.resblocks.0.", "conv1")) for n in some)
@@ -406,17 +573,34 @@ def test_a_net_that_dealing_can_not_change_is_refused():
 
 def test_a_volumes_map_is_doubted_like_a_films():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv3d(1, 4, 3, 2, 1), nn.BatchNorm3d(4), nn.ReLU(), nn.Conv3d(4, 8, 3, 2, 1), nn.ReLU(),
-                        nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 2))  # fmt: skip
+    net = nn.Sequential(
+        nn.Conv3d(1, 4, 3, 2, 1),
+        nn.BatchNorm3d(4),
+        nn.ReLU(),
+        nn.Conv3d(4, 8, 3, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool3d(1),
+        nn.Flatten(),
+        nn.Linear(8, 2),
+    )
     net3d = attend.Net3d(net.eval(), (16, 16, 16), window_hu=(0, 1), axes=None)
     rng = np.random.default_rng(0)
-    volumes = [Volume(rng.random((16, 16, 16)).astype(np.float32), np.eye(4), "CT") for _ in range(5)]
-    ask = lambda model, volume, target: attend.volume_map(model, volume, method="gradcam", target=target)  # noqa: E731
+    volumes = [
+        Volume(rng.random((16, 16, 16)).astype(np.float32), np.eye(4), "CT")
+        for _ in range(5)
+    ]
+    ask = lambda model, volume, target: attend.volume_map(
+        model, volume, method="gradcam", target=target
+    )  # noqa: E731
     found = attend.sanity_check(net3d, volumes, method=ask, target=1, others=[0])
     assert list(found.badge.tests) == ["random weights", "other finding"]
     assert found.stamp(ask(net3d, volumes[0], 1)).badge == found.badge
     blind = lambda model, volume, target: volume.voxels  # noqa: E731
-    assert not any(attend.sanity_check(net3d, volumes, method=blind, target=1, others=[0]).badge.tests.values())
+    assert not any(
+        attend.sanity_check(
+            net3d, volumes, method=blind, target=1, others=[0]
+        ).badge.tests.values()
+    )
 
 
 # ---- likeness of maps
@@ -426,23 +610,31 @@ def test_likeness_is_spearmans_with_ties_and_constants_defined():
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 64, 64)), rng.integers(3, size=(2, 64, 64)).astype(float)
     got = doubt.similarity(doubt.ranks(a), doubt.ranks(b))
-    want = [spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)]
+    want = [
+        spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, b, strict=True)
+    ]
     assert np.allclose(got, want, atol=1e-4)
     flat, ramp = np.full((10, 10), 0.3), np.arange(100.0).reshape(10, 10)
     one = lambda x, y: doubt.similarity(doubt.ranks([x]), doubt.ranks([y])).item()  # noqa: E731
     assert one(flat, 5 * flat) == 1
     assert one(flat, flat * (1 + 1e-8 * ramp)) == 1  # noise of the arithmetic is no map
     assert one(flat, ramp) == 0
-    assert one(ramp, ramp**2) == pytest.approx(1, abs=1e-4)  # scales don't count, ranks do
+    assert one(ramp, ramp**2) == pytest.approx(
+        1, abs=1e-4
+    )  # scales don't count, ranks do
     assert one(ramp, -ramp) == pytest.approx(-1)
-    assert one(np.stack([ramp] * 3), np.stack([ramp] * 3)) == pytest.approx(1)  # volumes too
+    assert one(np.stack([ramp] * 3), np.stack([ramp] * 3)) == pytest.approx(
+        1
+    )  # volumes too
 
 
 # ---- deletion and insertion
 
 
 def dense_imputation(pixels, gone):
-    """ROAD's system written out pixel by pixel: each lost pixel is the weighted mean of its neighbours."""
+    """ROAD's system written out pixel by pixel: each lost pixel is the weighted mean of
+    its neighbours.
+    """
     H, W = pixels.shape
     lost = [tuple(at) for at in np.argwhere(gone)]
     A, b = np.zeros((len(lost), len(lost))), np.zeros(len(lost))
@@ -467,7 +659,9 @@ def test_the_imputation_is_the_dense_solution(share, shape):
     rng = np.random.default_rng(1)
     pixels, gone = rng.random(shape), rng.random(shape) < share
     gone[0, 0] = False
-    assert np.allclose(attend.impute(pixels, gone), dense_imputation(pixels, gone), atol=1e-4)
+    assert np.allclose(
+        attend.impute(pixels, gone), dense_imputation(pixels, gone), atol=1e-4
+    )
     assert np.array_equal(attend.impute(pixels, gone)[~gone], pixels[~gone])
 
 
@@ -475,7 +669,9 @@ def test_the_imputation_continues_a_slope_and_needs_something_left():
     slope = np.add.outer(np.arange(12.0), 2 * np.arange(12.0))
     gone = np.zeros((12, 12), bool)
     gone[3:8, 4:9] = True
-    assert np.allclose(attend.impute(np.where(gone, -50, slope), gone), slope, atol=1e-3)
+    assert np.allclose(
+        attend.impute(np.where(gone, -50, slope), gone), slope, atol=1e-3
+    )
     with pytest.raises(ValueError, match="at least one pixel that is left"):
         attend.impute(slope, np.ones((12, 12), bool))
 
@@ -493,7 +689,9 @@ class Box(nn.Module):
 
 
 def box_model():
-    return models.Model(Box(), "box", "image", 32, 1, (0.0,), (1.0,), "pad", (4, 4), findings=["box"])
+    return models.Model(
+        Box(), "box", "image", 32, 1, (0.0,), (1.0,), "pad", (4, 4), findings=["box"]
+    )
 
 
 def bright_box(seed):
@@ -510,13 +708,19 @@ def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_l
     bad = attend.faithfulness(model, scans, [1 - box] * 40, target="box").table
     assert (bad.xs("gain", level="of")["high"] < -0.1).all()
     noise = [attend.random_map((32, 32), 1000 + i) for i in range(40)]
-    blind = attend.faithfulness(model, scans, noise, target="box").table.xs("gain", level="of")
+    blind = attend.faithfulness(model, scans, noise, target="box").table.xs(
+        "gain", level="of"
+    )
     assert ((blind["low"] < 0) & (blind["high"] > 0)).all()
     assert good.loc["deletion"].loc["random"].equals(bad.loc["deletion"].loc["random"])
-    both = attend.faithfulness(model, scans, {"box": [box] * 40, "rest": [1 - box] * 40}, target="box")
+    both = attend.faithfulness(
+        model, scans, {"box": [box] * 40, "rest": [1 - box] * 40}, target="box"
+    )
     assert both.gains.columns.names == ["map", "curve"]
     want = both.table.xs("gain", level="of")["mean"]
-    assert both.gains.mean().to_numpy() == pytest.approx(want.loc[both.gains.columns].to_numpy())
+    assert both.gains.mean().to_numpy() == pytest.approx(
+        want.loc[both.gains.columns].to_numpy()
+    )
     assert (both.gains["box"] > both.gains["rest"]).all(axis=None)
     assert good["n"].unique().tolist() == [40]
 
@@ -527,16 +731,31 @@ def test_curves_start_and_end_at_the_scan_as_it_is_and_areas_are_theirs():
     found = attend.faithfulness(model, scans, maps, target="box", noise=0)
     intact = attend.target_scores(model, scans, "box")
     curves = found.curves.set_index(["curve", "of", "share"])["mean"]
-    ends = [curves["deletion", of, 0] for of in ("map", "random")] + [curves["insertion", of, 1] for of in ("map",)]
+    ends = [curves["deletion", of, 0] for of in ("map", "random")] + [
+        curves["insertion", of, 1] for of in ("map",)
+    ]
     assert ends == pytest.approx([intact.mean()] * 3, rel=1e-5)
     along = [0, *SHARES]
     by_hand = np.trapezoid([curves["deletion", "map", s] for s in along], along) / 0.9
     assert found.table.loc[("deletion", "map"), "mean"] == pytest.approx(by_hand)
     gain = found.table["mean"]
-    assert gain["deletion", "gain"] == pytest.approx(gain["deletion", "random"] - gain["deletion", "map"])
-    assert gain["insertion", "gain"] == pytest.approx(gain["insertion", "map"] - gain["insertion", "random"])
-    one = attend.faithfulness(model, scans[0], maps[0], target=lambda x: x.mean((1, 2, 3)), shares=(0.5,), noise=0)
-    assert one.curves["mean"][0] == pytest.approx(scans[0].pixels.mean(), rel=1e-5)  # a score of one's own
+    assert gain["deletion", "gain"] == pytest.approx(
+        gain["deletion", "random"] - gain["deletion", "map"]
+    )
+    assert gain["insertion", "gain"] == pytest.approx(
+        gain["insertion", "map"] - gain["insertion", "random"]
+    )
+    one = attend.faithfulness(
+        model,
+        scans[0],
+        maps[0],
+        target=lambda x: x.mean((1, 2, 3)),
+        shares=(0.5,),
+        noise=0,
+    )
+    assert one.curves["mean"][0] == pytest.approx(
+        scans[0].pixels.mean(), rel=1e-5
+    )  # a score of one's own
 
 
 def test_several_methods_share_their_control_and_get_what_each_gets_alone():
@@ -548,7 +767,11 @@ def test_several_methods_share_their_control_and_get_what_each_gets_alone():
     for name, few in maps.items():
         alone = attend.faithfulness(model, scans, few, **how)
         pd.testing.assert_frame_equal(together.table.loc[name], alone.table)
-        theirs = together.curves[together.curves["map"] == name].drop(columns="map").reset_index(drop=True)
+        theirs = (
+            together.curves[together.curves["map"] == name]
+            .drop(columns="map")
+            .reset_index(drop=True)
+        )
         pd.testing.assert_frame_equal(theirs, alone.curves)
 
 
@@ -556,11 +779,20 @@ def test_deletion_takes_pixels_of_the_scan_and_none_of_the_padding():
     seen = []
     tall = Scan(np.ones((32, 16), np.float32))  # the middle half of a square of 32 x 32
     score = lambda x: seen.append(x) or x.mean((1, 2, 3))  # noqa: E731
-    attend.faithfulness(box_model(), tall, attend.centre_map((32, 16)), target=score, shares=(0.25, 0.9), noise=0.5)
+    attend.faithfulness(
+        box_model(),
+        tall,
+        attend.centre_map((32, 16)),
+        target=score,
+        shares=(0.25, 0.9),
+        noise=0.5,
+    )
     x = torch.cat(seen)[:, 0]
     assert not x[:, :, :8].any()
     assert not x[:, :, 24:].any()
-    touched = (x != x[0]).sum((1, 2)).tolist()  # the scan as it is, then map and random, deletion and insertion
+    touched = (
+        (x != x[0]).sum((1, 2)).tolist()
+    )  # the scan as it is, then map and random, deletion and insertion
     assert touched == [0, 128, 461, 128, 461, 384, 51, 384, 51]
 
 
@@ -582,7 +814,9 @@ def test_a_map_that_follows_the_tissue_is_stable_and_one_that_stays_put_is_not()
     table = attend.stability(None, scans, method=follows)
     assert table.loc["moved back", "low"] > 0.999
     assert table.loc["left in place", "high"] < 0.8
-    table = attend.stability(None, scans, method=lambda model, scan, target: attend.centre_map(scan.shape))
+    table = attend.stability(
+        None, scans, method=lambda model, scan, target: attend.centre_map(scan.shape)
+    )
     assert table.loc["left in place", "low"] > 0.999
     assert table.loc["moved back", "high"] < 0.99
     with pytest.raises(ValueError, match="shifts as shares"):
@@ -603,7 +837,12 @@ def test_agreement_is_a_square_of_rank_correlations():
     square = attend.agreement({"a": a, "b": b, "mixed": mixed})["mean"].unstack()
     assert np.allclose(square, square.T)
     assert np.allclose(np.diag(square), 1)
-    want = np.mean([spearmanr(x.ravel(), y.ravel()).statistic for x, y in zip(a, mixed, strict=True)])
+    want = np.mean(
+        [
+            spearmanr(x.ravel(), y.ravel()).statistic
+            for x, y in zip(a, mixed, strict=True)
+        ]
+    )
     assert square.loc["a", "mixed"] == pytest.approx(want, abs=1e-4)
     with pytest.raises(ValueError, match="maps of the same scans"):
         attend.agreement({"a": a, "b": b[:2]})
@@ -625,8 +864,13 @@ def test_a_silent_head_is_one_without_values_in_open_clip(clip):
         plain = clip.encode_image(x)
         with attend.ablate_heads(clip, [(1, 2)]):
             silent = clip.encode_image(x)
-        values = slice(2 * 48 + 32, 2 * 48 + 48)  # the rows that make the third head's 16 values
-        kept = zeroed(block.attn.in_proj_weight, values), zeroed(block.attn.in_proj_bias, values)
+        values = slice(
+            2 * 48 + 32, 2 * 48 + 48
+        )  # the rows that make the third head's 16 values
+        kept = (
+            zeroed(block.attn.in_proj_weight, values),
+            zeroed(block.attn.in_proj_bias, values),
+        )
         want = clip.encode_image(x)
         block.attn.in_proj_weight.copy_(kept[0])
         block.attn.in_proj_bias.copy_(kept[1])
@@ -658,8 +902,14 @@ def test_silent_heads_speak_again_whatever_happens(clip):
     tensors, _ = state_of(clip)
     with pytest.raises(KeyError), attend.ablate_heads(clip, [(0, 0), (2, 1)]):
         raise KeyError("on the way")
-    for head, words in [((1, 3), "head from 0 to 2 in layer 1 of clip-tiny, got 3"), ((3, 0), "layer from 0 to 2")]:
-        with pytest.raises(ValueError, match=words), attend.ablate_heads(clip, [(0, 0), head]):
+    for head, words in [
+        ((1, 3), "head from 0 to 2 in layer 1 of clip-tiny, got 3"),
+        ((3, 0), "layer from 0 to 2"),
+    ]:
+        with (
+            pytest.raises(ValueError, match=words),
+            attend.ablate_heads(clip, [(0, 0), head]),
+        ):
             pass
     assert all(torch.equal(v, tensors[k]) for k, v in clip.net.state_dict().items())
 
@@ -667,18 +917,50 @@ def test_silent_heads_speak_again_whatever_happens(clip):
 def test_heads_that_can_not_be_silenced_are_named():
     torch.manual_seed(0)
     net = timm.create_model("resnet10t", pretrained=False, num_classes=2)
-    cnn = models.Model(net, "cnn", "image", 64, 3, (0.5,) * 3, (0.5,) * 3, "pad", (2, 2), findings=["a", "b"])
-    with pytest.raises(ValueError, match="expected a ViT, got cnn"), attend.ablate_heads(cnn, [(0, 0)]):
+    cnn = models.Model(
+        net,
+        "cnn",
+        "image",
+        64,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        (2, 2),
+        findings=["a", "b"],
+    )
+    with (
+        pytest.raises(ValueError, match="expected a ViT, got cnn"),
+        attend.ablate_heads(cnn, [(0, 0)]),
+    ):
         pass
-    names = dict(pretrained=False, num_classes=2, img_size=64, depth=1, scale_attn_norm=True)
+    names = dict(
+        pretrained=False, num_classes=2, img_size=64, depth=1, scale_attn_norm=True
+    )
     net = timm.create_model("vit_tiny_patch16_224", **names)
-    normed = models.Model(net, "normed", "image", 64, 3, (0.5,) * 3, (0.5,) * 3, "pad", (4, 4), findings=["a", "b"])
-    with pytest.raises(ValueError, match="block 0 of normed, got norm between"), attend.ablate_heads(normed, [(0, 0)]):
+    normed = models.Model(
+        net,
+        "normed",
+        "image",
+        64,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        (4, 4),
+        findings=["a", "b"],
+    )
+    with (
+        pytest.raises(ValueError, match="block 0 of normed, got norm between"),
+        attend.ablate_heads(normed, [(0, 0)]),
+    ):
         pass
 
 
 class Planted(nn.Module):
-    """Three heads over 4 x 4 patches: one looks at bright patches, one at all alike, one at the sixth alone."""
+    """Three heads over 4 x 4 patches: one looks at bright patches, one at all alike,
+    one at the sixth alone.
+    """
 
     def __init__(self):
         super().__init__()
@@ -702,13 +984,26 @@ class PlantedBlock(nn.Module):
         sixth = torch.zeros_like(x)
         sixth[:, 5] = 1
         k = torch.stack([30 * x, 0 * x, 30 * sixth], 1)  # (B, heads, T, 1)
-        out = F.scaled_dot_product_attention(torch.ones_like(k), k, x[:, None].expand(-1, 3, -1, -1))
+        out = F.scaled_dot_product_attention(
+            torch.ones_like(k), k, x[:, None].expand(-1, 3, -1, -1)
+        )
         out = self.proj(out.transpose(1, 2).flatten(2))  # (B, T, 3)
         return out + 100 * sixth if self.loud else out + 1
 
 
 def planted():
-    return models.Model(Planted(), "planted", "image", 32, 1, (0.0,), (1.0,), "pad", (4, 4), findings=["bright"])
+    return models.Model(
+        Planted(),
+        "planted",
+        "image",
+        32,
+        1,
+        (0.0,),
+        (1.0,),
+        "pad",
+        (4, 4),
+        findings=["bright"],
+    )
 
 
 def spot(n):
@@ -724,13 +1019,19 @@ SPOTS = [spot(n) for n in (0, 3, 6, 9, 12, 15)]
 def test_the_census_finds_the_planted_heads():
     census = attend.head_census(planted(), SPOTS, [s.truth["bright"] for s in SPOTS])
     bright, alike, sixth = (census.loc[(0, head)] for head in range(3))
-    assert bright["selectivity"] == pytest.approx(16, abs=0.01)  # all attention on a sixteenth
+    assert bright["selectivity"] == pytest.approx(
+        16, abs=0.01
+    )  # all attention on a sixteenth
     assert alike["selectivity"] == pytest.approx(1, abs=1e-5)
     assert [bright["elsewhere"], alike["elsewhere"]] == pytest.approx([0, 1], abs=1e-4)
     assert sixth["selectivity"] == pytest.approx(0, abs=1e-4)
     assert sixth["position"] == pytest.approx(1)
-    assert bright["position"] == pytest.approx(1 - (6 * (25 + 5) / 36) / (6 * 15 / 16), abs=1e-3)  # six lone peaks
-    assert [bright["sink"], alike["sink"], sixth["sink"]] == pytest.approx([1, 1 / 16, 1], abs=1e-4)
+    assert bright["position"] == pytest.approx(
+        1 - (6 * (25 + 5) / 36) / (6 * 15 / 16), abs=1e-3
+    )  # six lone peaks
+    assert [bright["sink"], alike["sink"], sixth["sink"]] == pytest.approx(
+        [1, 1 / 16, 1], abs=1e-4
+    )
     assert (census["low"] <= census["selectivity"]).all()
     with pytest.raises(ValueError, match="a lesion in each mask"):
         attend.head_census(planted(), SPOTS, [np.zeros((32, 32), bool)] * 6)
@@ -741,35 +1042,54 @@ def test_the_census_finds_the_planted_heads():
 def test_the_census_of_a_real_tower_is_what_its_attention_says(clip):
     masks = [s.truth["lesion"] for s in SCANS]
     census = attend.head_census(clip, SCANS, masks, batch=5)
-    attention = attend.capture(clip, clip.preprocess(SCANS))["attention"][1, :, 2]  # (N, T, T), as read by the mean
+    attention = attend.capture(clip, clip.preprocess(SCANS))["attention"][
+        1, :, 2
+    ]  # (N, T, T), as read by the mean
     maps = attention[:, 1:, 1:].mean(1).numpy()
     maps /= maps.sum(1, keepdims=True)
     cover = np.stack([heads._cover(clip, m, 1.0) for m in masks])
     got = census.loc[(1, 2)]
-    assert got["selectivity"] == pytest.approx(np.mean((maps * cover).sum(1) / cover.mean(1)), rel=1e-5)
-    explained = 1 - ((maps - maps.mean(0)) ** 2).sum() / ((maps - maps.mean(1, keepdims=True)) ** 2).sum()
+    assert got["selectivity"] == pytest.approx(
+        np.mean((maps * cover).sum(1) / cover.mean(1)), rel=1e-5
+    )
+    explained = (
+        1
+        - ((maps - maps.mean(0)) ** 2).sum()
+        / ((maps - maps.mean(1, keepdims=True)) ** 2).sum()
+    )
     assert got["position"] == pytest.approx(explained, abs=1e-5)
-    assert got["sink"] == pytest.approx(float(attention.mean(1).max(1).values.mean()), rel=1e-5)
+    assert got["sink"] == pytest.approx(
+        float(attention.mean(1).max(1).values.mean()), rel=1e-5
+    )
     assert len(census) == 9
 
 
 def test_the_census_of_a_tower_with_a_class_token_reads_its_row(vit):
     masks = [s.truth["lesion"] for s in SCANS]
-    attention = attend.capture(vit, vit.preprocess(SCANS))["attention"][1, :, 0, 0, 1:].numpy()  # (N, patches)
+    attention = attend.capture(vit, vit.preprocess(SCANS))["attention"][
+        1, :, 0, 0, 1:
+    ].numpy()  # (N, patches)
     cover = np.stack([heads._cover(vit, m, 1.0) for m in masks])
     want = (attention * cover).sum(1) / attention.sum(1) / cover.mean(1)
     census = attend.head_census(vit, SCANS, masks, groups=np.arange(12) // 2)
     assert census.loc[(1, 0), "selectivity"] == pytest.approx(want.mean(), rel=1e-5)
     next_patient = cover[[2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 0, 0]]
-    elsewhere = (attention * next_patient).sum(1) / attention.sum(1) / next_patient.mean(1)
+    elsewhere = (
+        (attention * next_patient).sum(1) / attention.sum(1) / next_patient.mean(1)
+    )
     assert census.loc[(1, 0), "elsewhere"] == pytest.approx(elsewhere.mean(), rel=1e-5)
 
 
 def test_the_lesion_covers_patches_by_its_area():
-    assert heads._cover(planted(), SPOTS[2].truth["bright"], 1.0).tolist() == [0] * 6 + [1] + [0] * 9
+    assert (
+        heads._cover(planted(), SPOTS[2].truth["bright"], 1.0).tolist()
+        == [0] * 6 + [1] + [0] * 9
+    )
     wide = np.zeros((16, 32), bool)  # padded above and below to 32 x 32
     wide[:4, :16] = True
-    assert heads._cover(planted(), wide, 1.0).tolist() == pytest.approx([0] * 4 + [0.5] * 2 + [0] * 10)
+    assert heads._cover(planted(), wide, 1.0).tolist() == pytest.approx(
+        [0] * 4 + [0.5] * 2 + [0] * 10
+    )
 
 
 def test_silencing_the_head_that_makes_the_score_costs_more_than_silencing_others():
@@ -779,8 +1099,12 @@ def test_silencing_the_head_that_makes_the_score_costs_more_than_silencing_other
     assert table.loc["random", "mean"] == 0
     assert table.loc["difference", "high"] < -0.9
     assert (table["as_low"] == 0).all()
-    harmless = attend.compare_ablation(model, SPOTS, [(0, 1)], target="bright", draws=20)
-    assert -0.8 < harmless.loc["random", "mean"] < -0.2  # half of the random sets hit the head that matters
+    harmless = attend.compare_ablation(
+        model, SPOTS, [(0, 1)], target="bright", draws=20
+    )
+    assert (
+        -0.8 < harmless.loc["random", "mean"] < -0.2
+    )  # half of the random sets hit the head that matters
     assert (harmless["as_low"] == 1).all()
     with pytest.raises(ValueError, match="expected 1 to 1 of 3 heads, got 2"):
         attend.compare_ablation(model, SPOTS, [(0, 0), (0, 1)], target="bright")

@@ -1,4 +1,6 @@
-"""The attention widget's state: its maps are attention_map's, kept, stopped, sorted, and errors are sentences."""
+"""The attention widget's state: its maps are attention_map's, kept, stopped, sorted,
+and errors are sentences.
+"""
 
 import base64
 import dataclasses
@@ -24,7 +26,9 @@ PAIR = ("pleural effusion", "no pleural effusion")
 def table():
     films = rw.simulate.cohort(n=24, seed=0)
     ill = films["Pleural Effusion"] == 1
-    return pd.concat([films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]).reset_index(drop=True)
+    return pd.concat(
+        [films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]
+    ).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -62,38 +66,68 @@ CHOICES = [
 ]
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda c: f"{c.method}-{c.layer}-{c.head}")
+@pytest.mark.parametrize(
+    "choice", CHOICES, ids=lambda c: f"{c.method}-{c.layer}-{c.head}"
+)
 def test_the_widget_draws_the_map_of_attention_map(cases, model, choice):
     view, scan = cases.view(5, choice), cases.scan(5)
     asked = PAIR if choice.target == ASKED else choice.target
     how = dict(method=choice.method, target=asked, layer=choice.layer, head=choice.head)
     want = rw.attend.attention_map(model, scan, **how)
     assert view["error"] == ""
-    assert np.allclose(rw.data.to_scan(arrived(view), scan.shape, fit=model.fit), want.values, rtol=1e-5, atol=1e-8)
-    assert view["score"] == rw.attend.score_map(cases.values(5, choice), scan.truth["Pleural Effusion"])
+    assert np.allclose(
+        rw.data.to_scan(arrived(view), scan.shape, fit=model.fit),
+        want.values,
+        rtol=1e-5,
+        atol=1e-8,
+    )
+    assert view["score"] == rw.attend.score_map(
+        cases.values(5, choice), scan.truth["Pleural Effusion"]
+    )
     film = rw.attend.score_map(scan.pixels, scan.truth["Pleural Effusion"])
     assert view["bright"] == pytest.approx(film["energy"], rel=1e-5)
-    assert ("which it does not beat" in view["verdict"]) == (view["score"]["energy"] <= view["bright"])
-    assert view["score"] == pytest.approx(rw.attend.score_map(want, scan.truth["Pleural Effusion"]), rel=1e-3)
+    assert ("which it does not beat" in view["verdict"]) == (
+        view["score"]["energy"] <= view["bright"]
+    )
+    assert view["score"] == pytest.approx(
+        rw.attend.score_map(want, scan.truth["Pleural Effusion"]), rel=1e-3
+    )
 
 
 def test_a_patch_shows_its_row_of_the_attention(cases, model):
-    seen = rw.attend.capture(model, model.preprocess(cases.scan(1)))["attention"]  # (L, 1, heads, T, T)
+    seen = rw.attend.capture(model, model.preprocess(cases.scan(1)))[
+        "attention"
+    ]  # (L, 1, heads, T, T)
     skipped = seen.shape[-1] - 64
     for patch in (0, 37, 63):
-        view = cases.view(1, Choice(MODEL, "attention", ASKED, layer=2, head=1, patch=patch))
-        assert np.allclose(arrived(view).ravel(), seen[2, 0, 1, skipped + patch, skipped:], atol=1e-7)
+        view = cases.view(
+            1, Choice(MODEL, "attention", ASKED, layer=2, head=1, patch=patch)
+        )
+        assert np.allclose(
+            arrived(view).ravel(), seen[2, 0, 1, skipped + patch, skipped:], atol=1e-7
+        )
         mean = cases.view(1, Choice(MODEL, "attention", ASKED, layer=2, patch=patch))
-        assert np.allclose(arrived(mean).ravel(), seen[2, 0, :, skipped + patch, skipped:].mean(0), atol=1e-7)
+        assert np.allclose(
+            arrived(mean).ravel(),
+            seen[2, 0, :, skipped + patch, skipped:].mean(0),
+            atol=1e-7,
+        )
 
 
 def test_thumbnails_are_each_head_and_their_mean_in_its_own_range(cases):
     view = cases.view(0, Choice(MODEL, "rollout"))
-    thumbs = np.frombuffer(view["thumbs"], np.uint8).reshape(view["layers"], 1 + view["heads"], *view["tokens"])
+    thumbs = np.frombuffer(view["thumbs"], np.uint8).reshape(
+        view["layers"], 1 + view["heads"], *view["tokens"]
+    )
     assert thumbs.shape == (4, 4, 8, 8)
     for layer, head in ((0, None), (3, 2)):
         grid = cases.grid(0, Choice(MODEL, "attention", layer=layer, head=head))
-        assert np.abs(thumbs[layer, 0 if head is None else head + 1] - 255 * grid / grid.max()).max() <= 0.5
+        assert (
+            np.abs(
+                thumbs[layer, 0 if head is None else head + 1] - 255 * grid / grid.max()
+            ).max()
+            <= 0.5
+        )
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
@@ -102,11 +136,15 @@ def test_maps_of_oblong_films_lie_where_attention_map_lays_them(model, fit):
     fitted = dataclasses.replace(model, fit=fit)
     view = Cases({MODEL: fitted}, [film]).view(0, Choice(MODEL, "rollout"))
     want = rw.attend.attention_map(fitted, film, method="rollout").values
-    assert np.allclose(browsers_map(view, film.shape), want, atol=1e-6 + 1e-3 * want.max())
+    assert np.allclose(
+        browsers_map(view, film.shape), want, atol=1e-6 + 1e-3 * want.max()
+    )
 
 
 def browsers_map(view, shape):
-    """What `levels` in explore.js does with the bytes, written again: linear between the tokens' centres."""
+    """What `levels` in explore.js does with the bytes, written again: linear between
+    the tokens' centres.
+    """
     grid, sides = arrived(view), []
     for n, cells, axis in zip(shape, (view["rows"], view["cols"]), (0, 1), strict=True):
         (start, end), (a, b) = (view["source"][axis::2], view["square"][axis::2])
@@ -122,7 +160,11 @@ def test_nothing_is_computed_twice(cases, monkeypatch):
     calls = []
     for name in ("capture", "grids", "score_map"):
         whole = getattr(state, name)
-        monkeypatch.setattr(state, name, lambda *a, _n=name, _f=whole, **k: (calls.append(_n), _f(*a, **k))[1])
+        monkeypatch.setattr(
+            state,
+            name,
+            lambda *a, _n=name, _f=whole, **k: (calls.append(_n), _f(*a, **k))[1],
+        )
     for layer in (0, 1, 0):
         for head in (None, 2):
             cases.view(0, Choice(MODEL, "attention", ASKED, layer=layer, head=head))
@@ -132,10 +174,14 @@ def test_nothing_is_computed_twice(cases, monkeypatch):
     for _ in range(3):
         cases.view(0, Choice(MODEL, "gradcam", ASKED))
     assert calls.count("grids") == 1
-    assert calls.count("score_map") == 6  # 4 heads, 1 patch, 1 Grad-CAM; films without truth cost none
+    assert (
+        calls.count("score_map") == 6
+    )  # 4 heads, 1 patch, 1 Grad-CAM; films without truth cost none
 
 
-def test_worst_first_sorts_by_energy_and_keeps_films_without_truth_for_the_end(cases, table):
+def test_worst_first_sorts_by_energy_and_keeps_films_without_truth_for_the_end(
+    cases, table
+):
     choice = Choice(MODEL, "gradcam", ASKED)
     order = cases.worst_first(choice)
     scores = [cases.score(case, choice)[1] for case in order]
@@ -177,9 +223,24 @@ def test_a_map_without_positive_evidence_says_so(cases, monkeypatch):
 def test_a_cnn_has_no_heads_and_says_what_suits_it(table):
     timm = pytest.importorskip("timm")
     net = timm.create_model("resnet10t", pretrained=False, num_classes=2)
-    cnn = rw.models.Model(net, "cnn", "image", 96, 3, (0.5,) * 3, (0.5,) * 3, "pad", (3, 3), findings=["a", "b"])
+    cnn = rw.models.Model(
+        net,
+        "cnn",
+        "image",
+        96,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        (3, 3),
+        findings=["a", "b"],
+    )
     made = rw.show.explore(cnn, table)
-    assert (made.panes[0]["method"], made.about["targets"], made.views[0]["error"]) == ("gradcam", ["a", "b"], "")
+    assert (made.panes[0]["method"], made.about["targets"], made.views[0]["error"]) == (
+        "gradcam",
+        ["a", "b"],
+        "",
+    )
     assert made.views[0]["thumbs"] is None
     made.choose(method="attention")
     made.wait()
@@ -188,11 +249,21 @@ def test_a_cnn_has_no_heads_and_says_what_suits_it(table):
 
 @pytest.mark.parametrize(
     ("words", "finding"),
-    [("left pleural effusion", "Pleural Effusion"), ("no such thing vs cardiomegaly", None),
-     ("Enlarged heart", "Cardiomegaly"), ("lung mass vs pneumothorax", "Lung Lesion"), (None, None)],
-)  # fmt: skip
+    [
+        ("left pleural effusion", "Pleural Effusion"),
+        ("no such thing vs cardiomegaly", None),
+        ("Enlarged heart", "Cardiomegaly"),
+        ("lung mass vs pneumothorax", "Lung Lesion"),
+        (None, None),
+    ],
+)
 def test_the_truth_is_that_of_the_finding_that_the_words_name(words, finding):
-    assert state.named(words, ["Pleural Effusion", "Cardiomegaly", "Lung Lesion", "Pneumothorax"]) == finding
+    assert (
+        state.named(
+            words, ["Pleural Effusion", "Cardiomegaly", "Lung Lesion", "Pneumothorax"]
+        )
+        == finding
+    )
 
 
 # ---- the widget
@@ -217,10 +288,15 @@ def test_two_methods_and_two_models_stand_side_by_side(model, table):
     pair = rw.show.explore(model, table, against="rollout")
     assert [v["choice"]["method"] for v in pair.views] == ["relevance", "rollout"]
     other = rw.models.clip_tiny(model.tokenizer, seed=3)
-    two = rw.show.explore({"trained": model, "untrained": other}, table, method="attention")
+    two = rw.show.explore(
+        {"trained": model, "untrained": other}, table, method="attention"
+    )
     assert [v["choice"]["model"] for v in two.views] == ["trained", "untrained"]
     assert two.views[0]["grid"] != two.views[1]["grid"]
-    assert list(rw.show.explore([model, model], table).about["models"]) == ["radwb-tiny (0)", "radwb-tiny (1)"]
+    assert list(rw.show.explore([model, model], table).about["models"]) == [
+        "radwb-tiny (0)",
+        "radwb-tiny (1)",
+    ]
     with pytest.raises(ValueError, match="one model or two, got 3"):
         rw.show.explore([model] * 3, table)
     with pytest.raises(ValueError, match="expected a method of"):
@@ -230,7 +306,9 @@ def test_two_methods_and_two_models_stand_side_by_side(model, table):
 
 
 def slowly(monkeypatch, seconds=20):
-    """Occlusion that goes through the network once in a while, for `seconds`; says when it began and how it ended."""
+    """Occlusion that goes through the network once in a while, for `seconds`; says when
+    it began and how it ended.
+    """
     began, ended = threading.Event(), []
 
     def slow(model, x, *_):
@@ -248,7 +326,9 @@ def slowly(monkeypatch, seconds=20):
     return began, ended
 
 
-def test_a_long_computation_shows_that_it_runs_and_can_be_cancelled(widget, model, monkeypatch):
+def test_a_long_computation_shows_that_it_runs_and_can_be_cancelled(
+    widget, model, monkeypatch
+):
     before = widget.views[0]
     began, ended = slowly(monkeypatch)
     hooks = [len(m._forward_pre_hooks) for m in model.net.modules()]
@@ -272,7 +352,10 @@ def test_a_newer_wish_stops_an_older_one(widget, monkeypatch):
     widget.choose(layer=1, head=0)
     assert widget.wait(10)
     assert time.monotonic() - start < 3
-    assert (ended, widget.views[0]["label"]) == (["Cancelled"], "attention, layer 1, head 0")
+    assert (ended, widget.views[0]["label"]) == (
+        ["Cancelled"],
+        "attention, layer 1, head 0",
+    )
 
 
 def test_an_error_of_a_worker_is_a_sentence(widget, monkeypatch):
@@ -283,7 +366,9 @@ def test_an_error_of_a_worker_is_a_sentence(widget, monkeypatch):
 
 
 def test_a_film_that_can_not_be_read_is_a_sentence(model, table):
-    broken = table.assign(path=[table.path.iloc[0], "no/such/film.png", *table.path.iloc[2:]])
+    broken = table.assign(
+        path=[table.path.iloc[0], "no/such/film.png", *table.path.iloc[2:]]
+    )
     made = rw.show.explore(model, broken)
     made.case = 1
     assert made.wait(10)
@@ -297,7 +382,10 @@ def test_a_film_that_can_not_be_read_is_a_sentence(model, table):
 def test_the_map_of_a_large_film_does_not_wait_for_its_score(model, monkeypatch):
     mask = np.zeros((1200, 1000), bool)
     mask[100:300, 200:400] = True
-    film = rw.data.Scan(np.random.default_rng(0).random(mask.shape).astype(np.float32), truth={"Pneumothorax": mask})
+    film = rw.data.Scan(
+        np.random.default_rng(0).random(mask.shape).astype(np.float32),
+        truth={"Pneumothorax": mask},
+    )
     made = rw.show.explore(model, [film], finding="Pneumothorax")
     seen = []
     monkeypatch.setattr(made, "_publish", lambda pane, stop, **view: seen.append(view))
@@ -322,7 +410,9 @@ def test_a_check_puts_its_badge_beside_the_map(widget, monkeypatch):
     from types import SimpleNamespace
 
     badge = rw.attend.Badge({"random weights": True, "nonsense phrase": False}, 6)
-    monkeypatch.setattr(state, "sanity_check", lambda *_, **__: SimpleNamespace(badge=badge))
+    monkeypatch.setattr(
+        state, "sanity_check", lambda *_, **__: SimpleNamespace(badge=badge)
+    )
     assert widget.views[0]["badge"] == "sanity: not checked"
     widget.check()
     assert widget.wait(10)
@@ -336,11 +426,19 @@ def test_the_still_shows_the_scan_the_map_and_the_outline(widget, tmp_path):
     data, _ = widget._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in data
     pixels = {}
-    for name, look in (("all", {}), ("no map", {"alpha": 0}), ("no outline", {"truth": False})):
+    for name, look in (
+        ("all", {}),
+        ("no map", {"alpha": 0}),
+        ("no outline", {"truth": False}),
+    ):
         widget.look = {**widget.look, **look}
-        pixels[name] = np.asarray(Image.open(widget.save(tmp_path / f"{name}.png")).convert("RGB")).astype(float)
+        pixels[name] = np.asarray(
+            Image.open(widget.save(tmp_path / f"{name}.png")).convert("RGB")
+        ).astype(float)
         widget.look = {**widget.look, "alpha": 0.75, "truth": True}
-    first = np.asarray(Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))).convert("RGB"))
+    first = np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))).convert("RGB")
+    )
     assert np.abs(first - pixels["all"]).mean() < 3
     changed = np.abs(pixels["all"] - pixels["no map"]).max(-1) > 20
     assert 0.05 < changed.mean() < 0.9

@@ -1,4 +1,6 @@
-"""The parent label and the words of devices, defined once: against tables written out by hand."""
+"""The parent label and the words of devices, defined once: against tables written out
+by hand.
+"""
 
 import ast
 from pathlib import Path
@@ -37,31 +39,50 @@ NAN = np.nan
         (0, NAN, NAN, 0),
     ],
 )
-def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(own, child, other, expected):
+def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(
+    own, child, other, expected
+):
     labels = {"Lung Opacity": own, "Edema": child, "Pneumonia": other, "Fracture": 1}
     got = with_parents(labels)
     np.testing.assert_equal(float(got["Lung Opacity"]), float(expected))
     table = with_parents(pd.DataFrame([labels, labels]))
     np.testing.assert_equal(table["Lung Opacity"].to_numpy(float), [expected, expected])
-    assert {k: v for k, v in got.items() if k != "Lung Opacity"}.keys() == {"Edema", "Pneumonia", "Fracture"}
+    assert {k: v for k, v in got.items() if k != "Lung Opacity"}.keys() == {
+        "Edema",
+        "Pneumonia",
+        "Fracture",
+    }
     assert labels["Lung Opacity"] is own  # what was given stays as it was
 
 
 def test_a_table_without_children_gets_no_parent():
     assert "Lung Opacity" not in with_parents(pd.DataFrame({"Pneumothorax": [1, 0]}))
-    assert with_parents(pd.DataFrame({"Edema": [1, 0]}))["Lung Opacity"].tolist()[0] == 1
+    assert (
+        with_parents(pd.DataFrame({"Edema": [1, 0]}))["Lung Opacity"].tolist()[0] == 1
+    )
 
 
 def test_a_parents_mask_is_the_union_and_nothing_else_changes():
-    masks = {name: np.arange(4) == k for k, name in enumerate(["Lung Opacity", "Edema", "Lung Lesion", "Fracture"])}
+    masks = {
+        name: np.arange(4) == k
+        for k, name in enumerate(["Lung Opacity", "Edema", "Lung Lesion", "Fracture"])
+    }
     got = with_parent_masks(masks)
     np.testing.assert_array_equal(got["Lung Opacity"], [True, True, True, False])
-    assert all(got[name] is masks[name] for name in ("Edema", "Lung Lesion", "Fracture"))
+    assert all(
+        got[name] is masks[name] for name in ("Edema", "Lung Lesion", "Fracture")
+    )
     assert with_parent_masks({"Fracture": masks["Fracture"]}).keys() == {"Fracture"}
 
 
 def test_the_hierarchy_names_chexperts_findings_and_no_pleura():
-    assert set(PARENT["Lung Opacity"]) == {"Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"}
+    assert set(PARENT["Lung Opacity"]) == {
+        "Lung Lesion",
+        "Edema",
+        "Consolidation",
+        "Pneumonia",
+        "Atelectasis",
+    }
     assert {"Lung Opacity", *PARENT["Lung Opacity"]} <= set(FINDINGS)
     assert with_children({"Fracture"}) == {"Fracture"}
     assert with_children({"Lung Opacity"}) == {"Lung Opacity", *PARENT["Lung Opacity"]}
@@ -72,7 +93,9 @@ def test_real_sets_have_the_same_parent():
         table = rw.data.real("nih-64")
     except rw.data.FetchError:
         pytest.skip("the parent isn't checked on NIH: nih-64 is in no mirror")
-    children = table[["Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"]].max(axis=1)
+    children = table[
+        ["Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis"]
+    ].max(axis=1)
     assert (table.loc[children == 1, "Lung Opacity"] == 1).all()
     rest = table[children == 0]
     assert (rest["Lung Opacity"] == -rest["Infiltration"]).all()
@@ -93,6 +116,15 @@ def test_every_device_is_named_with_every_tip_and_a_bad_one_is_called_so():
 
 def test_nothing_of_radwb_is_imported_to_the_left_of_all_rooms():
     code = ast.parse(Path(rw.findings.__file__).read_text())
-    imported = {getattr(node, "module", None) for node in ast.walk(code) if isinstance(node, ast.ImportFrom)}
-    imported |= {name.name for node in ast.walk(code) if isinstance(node, ast.Import) for name in node.names}
+    imported = {
+        getattr(node, "module", None)
+        for node in ast.walk(code)
+        if isinstance(node, ast.ImportFrom)
+    }
+    imported |= {
+        name.name
+        for node in ast.walk(code)
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
     assert not any(str(name).startswith("radwb") for name in imported)

@@ -1,4 +1,6 @@
-"""Claims about rw.show.live: it follows a run, it doesn't slow it, and it needs no front end."""
+"""Claims about rw.show.live: it follows a run, it doesn't slow it, and it needs no
+front end.
+"""
 
 import time
 
@@ -12,8 +14,14 @@ from radwb.show.live import EVERY_S, LINES, POINTS, Live
 
 
 def row(step, **more):
-    return {"step": step, "epoch": step // 10, "loss": 3.0 - step / 1000, "lr": 1e-3, "logit_scale": 14.3,
-            "images_per_s": 48.0} | more  # fmt: skip
+    return {
+        "step": step,
+        "epoch": step // 10,
+        "loss": 3.0 - step / 1000,
+        "lr": 1e-3,
+        "logit_scale": 14.3,
+        "images_per_s": 48.0,
+    } | more
 
 
 def trace(figure, column):
@@ -38,7 +46,9 @@ class Timer:
 
 
 def test_two_thousand_calls_redraw_twice_a_second_and_cost_less_than_one(monkeypatch):
-    """Ten seconds at 200 steps each, on our own clock; the best of three, for others use the processor too."""
+    """Ten seconds at 200 steps each, on our own clock; the best of three, for others
+    use the processor too.
+    """
     monkeypatch.setattr("threading.Timer", Timer)
     cost = []
     for _ in range(3):
@@ -67,11 +77,21 @@ def test_the_last_row_is_shown_without_another_call():
 def test_the_epochs_ends_have_retrieval_and_the_matrix():
     plot = Live(["No effusion.", "Effusion."], batch=8)
     plot(row(1))
-    plot(row(2, val_loss=2.5, image_to_text_recall_1=0.4, similarity=[[0.9, 0.1], [0.2, 0.8]]))
+    plot(
+        row(
+            2,
+            val_loss=2.5,
+            image_to_text_recall_1=0.4,
+            similarity=[[0.9, 0.1], [0.2, 0.8]],
+        )
+    )
     plot(row(3))
     still = plot.figure()
     assert type(still) is go.Figure
-    assert (list(trace(still, "val_loss").x), list(trace(still, "val_loss").y)) == ([2], [2.5])
+    assert (list(trace(still, "val_loss").x), list(trace(still, "val_loss").y)) == (
+        [2],
+        [2.5],
+    )
     assert list(trace(still, "image_to_text_recall_1").y) == [0.4]
     assert list(trace(still, "loss").x) == [1, 2, 3]
     np.testing.assert_allclose(still.data[-1].z, [[0.9, 0.1], [0.2, 0.8]])
@@ -114,11 +134,16 @@ def test_a_log_is_replayed_in_place_of_what_was_seen():
 
 
 def test_rows_are_named_by_the_different_held_out_captions():
-    assert list(rw.show.live(["B.", "B.", "C."]).widget.layout.yaxis4.ticktext) == ["B.", "C."]
+    assert list(rw.show.live(["B.", "B.", "C."]).widget.layout.yaxis4.ticktext) == [
+        "B.",
+        "C.",
+    ]
 
 
 def test_it_shows_itself_as_a_widget_and_starts_empty():
     plot = rw.show.live()
     bundle = plot._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in (bundle[0] if isinstance(bundle, tuple) else bundle)
+    assert "application/vnd.jupyter.widget-view+json" in (
+        bundle[0] if isinstance(bundle, tuple) else bundle
+    )
     assert "no step yet" in plot.figure().layout.title.subtitle.text

@@ -1,4 +1,6 @@
-"""Claims about rw.models: the tokenizer, the towers, and that weights are read as tensors only."""
+"""Claims about rw.models: the tokenizer, the towers, and that weights are read as
+tensors only.
+"""
 
 import json
 import pickle
@@ -16,7 +18,15 @@ from radwb.models.lean import LastBlock, lean
 from radwb.models.model import text_features
 from radwb.models.tiny import conv_stem
 
-TINY = {"size": 32, "width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
+TINY = {
+    "size": 32,
+    "width": 32,
+    "heads": 2,
+    "layers": 2,
+    "embed": 32,
+    "text_width": 32,
+    "text_layers": 1,
+}
 REPORTS = [
     "No acute cardiopulmonary abnormality.",
     "Small right pleural effusion.",
@@ -74,7 +84,9 @@ def test_text_tower_pools_at_the_end_token(model):
 def test_cutting_to_the_longest_caption_equals_open_clip(tokenizer, layers):
     model = rw.models.clip_tiny(tokenizer, shape=TINY | {"text_layers": layers})
     ids = model.tokenizer(REPORTS * 90)  # several length buckets
-    torch.testing.assert_close(text_features(model.net, ids), model.net.encode_text(ids), rtol=0, atol=2e-6)
+    torch.testing.assert_close(
+        text_features(model.net, ids), model.net.encode_text(ids), rtol=0, atol=2e-6
+    )
 
 
 def test_open_clip_towers_give_their_own_embeddings(images):
@@ -83,17 +95,24 @@ def test_open_clip_towers_give_their_own_embeddings(images):
     assert x.shape == (1, 3, 224, 224)
     np.testing.assert_array_equal(model.mean, (0.48145466, 0.4578275, 0.40821073))
     with torch.no_grad():
-        torch.testing.assert_close(model.encode_image(x), model.net.encode_image(x, normalize=True))
+        torch.testing.assert_close(
+            model.encode_image(x), model.net.encode_image(x, normalize=True)
+        )
         want = model.net.encode_text(model.tokenizer(REPORTS), normalize=True)
         torch.testing.assert_close(model.encode_text(REPORTS), want, rtol=0, atol=2e-6)
 
 
 def test_a_single_channel_goes_in_as_one_and_three_as_equal_greys(model):
     scan = rw.data.Scan(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
-    one, three = model.preprocess(scan), rw.models.load("timm:vit_tiny_patch16_224").preprocess([scan, scan])
+    one, three = (
+        model.preprocess(scan),
+        rw.models.load("timm:vit_tiny_patch16_224").preprocess([scan, scan]),
+    )
     assert one.shape == (1, 1, 32, 32)
     assert three.shape == (2, 3, 224, 224)
-    torch.testing.assert_close(three[:, 0], three[:, 2])  # timm's mean and std for this tower are 0.5
+    torch.testing.assert_close(
+        three[:, 0], three[:, 2]
+    )  # timm's mean and std for this tower are 0.5
     want = (torch.from_numpy(rw.data.to_input(scan.pixels, 32)) - 0.5) / 0.25
     torch.testing.assert_close(one[0, 0], want)
 
@@ -103,20 +122,30 @@ def test_a_token_of_the_conv_stem_looks_at_the_middle_of_its_patch(groups):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         stem = conv_stem(48, 16, groups).eval()
-    x = torch.rand(32, 1, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x = torch.rand(
+        32, 1, 160, 160, generator=torch.Generator().manual_seed(0), requires_grad=True
+    )
     stem(x)[:, :, 4, 5].square().sum().backward()
-    weight = x.grad.abs().mean((0, 1))  # (160, 160) what the token of row 4, column 5 depends on
-    weight = (weight - weight.quantile(0.75)).clamp(min=0)  # group norm's statistics bring in a little of all pixels
+    weight = x.grad.abs().mean(
+        (0, 1)
+    )  # (160, 160) what the token of row 4, column 5 depends on
+    weight = (weight - weight.quantile(0.75)).clamp(
+        min=0
+    )  # group norm's statistics bring in a little of all pixels
     at = torch.arange(160.0)
     row, column = ((weight.sum(d) / weight.sum() * at).sum().item() for d in (1, 0))
     assert (row, column) == pytest.approx((4 * 16 + 7.5, 5 * 16 + 7.5), abs=3)
 
 
 def test_the_supervised_twin_starts_from_the_same_image_tower(model):
-    twin = rw.models.supervised_tiny(["Cardiomegaly"], shape={k: TINY[k] for k in ("size", "width", "heads", "layers",
-                                                                                 "embed")})  # fmt: skip
+    twin = rw.models.supervised_tiny(
+        ["Cardiomegaly"],
+        shape={k: TINY[k] for k in ("size", "width", "heads", "layers", "embed")},
+    )
     state = model.net.visual.state_dict()
-    assert all(torch.equal(v, state[k]) for k, v in twin.net.visual.state_dict().items())
+    assert all(
+        torch.equal(v, state[k]) for k, v in twin.net.visual.state_dict().items()
+    )
 
 
 def test_building_a_model_leaves_the_global_generator_alone(tokenizer):
@@ -130,11 +159,15 @@ def test_building_a_model_leaves_the_global_generator_alone(tokenizer):
 @pytest.mark.parametrize("kind", ["clip", "supervised", "timm"])
 def test_a_saved_model_comes_back_with_the_same_numbers(kind, model, images, tmp_path):
     if kind == "supervised":
-        model = rw.models.supervised_tiny(["Pneumothorax", "Cardiomegaly"], seed=4, shape={"size": 32, "layers": 1})
+        model = rw.models.supervised_tiny(
+            ["Pneumothorax", "Cardiomegaly"], seed=4, shape={"size": 32, "layers": 1}
+        )
     elif kind == "timm":
         model = rw.models.load("timm:vit_tiny_patch16_224")
     again = rw.models.load(rw.models.save(model, tmp_path / "m"))
-    np.testing.assert_array_equal(rw.models.embed(again, images), rw.models.embed(model, images))
+    np.testing.assert_array_equal(
+        rw.models.embed(again, images), rw.models.embed(model, images)
+    )
     for name in ("size", "channels", "mean", "std", "fit", "grid", "findings", "kind"):
         assert getattr(again, name) == getattr(model, name)
     if kind == "clip":
@@ -157,7 +190,13 @@ def test_embed_is_encode_image_in_batches(model, images):
 
 def plain_vit(**vision):
     """An open_clip CLIP with a plain patch cut, small enough for a test."""
-    vision = {"layers": 3, "width": 64, "head_width": 32, "patch_size": 8, "image_size": 32} | vision
+    vision = {
+        "layers": 3,
+        "width": 64,
+        "head_width": 32,
+        "patch_size": 8,
+        "image_size": 32,
+    } | vision
     torch.manual_seed(0)
     text = CLIPTextCfg(context_length=8, vocab_size=16, width=16, heads=1, layers=1)
     net = CLIP(32, CLIPVisionCfg(**vision), text).eval()
@@ -167,14 +206,21 @@ def plain_vit(**vision):
 
 def test_last_block_that_only_the_class_token_asks_gives_that_tokens_numbers():
     block = plain_vit().net.visual.transformer.resblocks[-1]
-    nn.init.normal_(block.attn.in_proj_weight, std=0.3)  # sharp attention, so that a wrong token would show
+    nn.init.normal_(
+        block.attn.in_proj_weight, std=0.3
+    )  # sharp attention, so that a wrong token would show
     x = torch.randn(2, 17, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(LastBlock(block)(x)[:, 0], block(x)[:, 0], rtol=0, atol=2e-6)
+        torch.testing.assert_close(
+            LastBlock(block)(x)[:, 0], block(x)[:, 0], rtol=0, atol=2e-6
+        )
         assert LastBlock(block)(x).shape == (2, 1, 64)
 
 
-@pytest.mark.parametrize("vision", [{}, {"pool_type": "avg"}, {"attentional_pool": True}, {"ls_init_value": 0.8}])
+@pytest.mark.parametrize(
+    "vision",
+    [{}, {"pool_type": "avg"}, {"attentional_pool": True}, {"ls_init_value": 0.8}],
+)
 def test_bf16_copy_of_a_tower_gives_its_embeddings(images, vision):
     model = plain_vit(**vision)
     state = {k: v.clone() for k, v in model.net.state_dict().items()}
@@ -206,8 +252,14 @@ class Trap:
         return (open, ("/dev/null", "rb"))
 
 
-@pytest.mark.parametrize("write", [lambda p: torch.save(Trap(), p), lambda p: p.write_bytes(pickle.dumps(Trap())),
-                                   lambda p: p.write_bytes(b"nonsense")])  # fmt: skip
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda p: torch.save(Trap(), p),
+        lambda p: p.write_bytes(pickle.dumps(Trap())),
+        lambda p: p.write_bytes(b"nonsense"),
+    ],
+)
 def test_pickled_code_is_refused(write, tmp_path):
     write(tmp_path / "w.pt")
     with pytest.raises(ValueError, match="radwb runs no pickled code"):
@@ -230,9 +282,17 @@ def test_damaged_or_foreign_weights_are_named(model, tmp_path):
     [
         ("open_clip:ViT-B-33", ValueError, "Try open_clip:ViT-B-32"),
         ("timm:vit_tiny_patch16_225", ValueError, "Try timm:vit_tiny_patch16"),
-        ("open_clip:ViT-B-32/no-such-tag", ValueError, "a file or a tag of ViT-B-32 .*got 'no-such-tag'"),
+        (
+            "open_clip:ViT-B-32/no-such-tag",
+            ValueError,
+            "a file or a tag of ViT-B-32 .*got 'no-such-tag'",
+        ),
         ("timm:resnet18/nowhere.safetensors", FileNotFoundError, "nowhere.safetensors"),
-        ("../runs/never-made", FileNotFoundError, "02_pretraining or by `radwb pretrain`"),
+        (
+            "../runs/never-made",
+            FileNotFoundError,
+            "02_pretraining or by `radwb pretrain`",
+        ),
         ("gpt", FileNotFoundError, "open_clip:NAME"),
     ],
 )
@@ -255,7 +315,9 @@ def test_asking_a_model_for_what_it_lacks_is_a_clear_error(model, images):
 
 
 def test_model_json_holds_no_machine_path(model, tmp_path):
-    about = json.loads((rw.models.save(model, tmp_path / "m") / "model.json").read_text())
+    about = json.loads(
+        (rw.models.save(model, tmp_path / "m") / "model.json").read_text()
+    )
     assert str(tmp_path) not in json.dumps(about)
     assert about["spec"]["builder"] == "clip-tiny"
 
@@ -271,18 +333,36 @@ def test_embedding_points_change_with_the_image_not_with_its_neighbours(model, i
     together = rw.models.embed(model, images, precision="32-true")
     np.testing.assert_allclose(alone[0], together[2], atol=1e-6)
     assert not np.allclose(together[0], together[1], atol=1e-4)
-    assert F.cosine_similarity(torch.tensor(together[:1]), torch.tensor(together[1:2])).item() < 1
+    assert (
+        F.cosine_similarity(
+            torch.tensor(together[:1]), torch.tensor(together[1:2])
+        ).item()
+        < 1
+    )
 
 
 def test_the_shipped_model_tells_the_planted_findings_it_claims_to_know():
-    """radwb-tiny on new virtual patients of another seed; the card says what was not learnt."""
+    """radwb-tiny on new virtual patients of another seed; the card says what was not
+    learnt.
+    """
     table = rw.simulate.cohort(n=160, seed=11)
     model = rw.models.load("radwb-tiny")
     assert model.name == "radwb-tiny"
-    scores = rw.probe.zero_shot(model, table, list(rw.simulate.PLANTED)).auroc().set_index("finding")["auroc"]
-    assert scores[["Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Edema"]].min() > 0.8
+    scores = (
+        rw.probe.zero_shot(model, table, list(rw.simulate.PLANTED))
+        .auroc()
+        .set_index("finding")["auroc"]
+    )
+    assert (
+        scores[["Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Edema"]].min()
+        > 0.8
+    )
     assert scores.min() > 0.55  # all ten are learnt, the least of them a little
     assert scores.mean() > 0.75
-    anyhow = rw.probe.zero_shot(model, table, list(rw.simulate.PLANTED), pool="any").auroc()["auroc"]
-    assert anyhow.mean() > max(0.82, scores.mean())  # any way that a report states it, as notebook 03 shows
+    anyhow = rw.probe.zero_shot(
+        model, table, list(rw.simulate.PLANTED), pool="any"
+    ).auroc()["auroc"]
+    assert anyhow.mean() > max(
+        0.82, scores.mean()
+    )  # any way that a report states it, as notebook 03 shows
     assert "radwb-tiny" in rw.models.available("radwb")

@@ -1,4 +1,6 @@
-"""Claims about model files by somebody who wants to break the reader: one sentence, little memory, no code."""
+"""Claims about model files by somebody who wants to break the reader: one sentence,
+little memory, no code.
+"""
 
 import json
 import os
@@ -17,13 +19,23 @@ from safetensors.torch import save_file
 import radwb as rw
 from radwb.models import checks
 
-TINY = {"size": 32, "width": 32, "heads": 2, "layers": 1, "embed": 32, "text_width": 32, "text_layers": 1}
+TINY = {
+    "size": 32,
+    "width": 32,
+    "heads": 2,
+    "layers": 1,
+    "embed": 32,
+    "text_width": 32,
+    "text_layers": 1,
+}
 TEXTS = [f"No effusion on film {i}." for i in range(8)]
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    model = rw.models.clip_tiny(rw.models.Tokenizer.train(TEXTS, vocab_size=280, context=16), shape=TINY)
+    model = rw.models.clip_tiny(
+        rw.models.Tokenizer.train(TEXTS, vocab_size=280, context=16), shape=TINY
+    )
     return rw.models.save(model, tmp_path_factory.mktemp("saved") / "m")
 
 
@@ -99,12 +111,23 @@ def refuses(name, match="expected", **options):
         ("spec.shape.text_heads", 3),
     ],
 )
-def test_a_model_json_that_says_what_cannot_be_is_refused_in_a_sentence(where, value, folder):
+def test_a_model_json_that_says_what_cannot_be_is_refused_in_a_sentence(
+    where, value, folder
+):
     change(folder, where, value)
     refuses(folder)
 
 
-NO_OBJECTS = ["", "[]", "{", "3", "[" * 10**5, '{"spec": ' * 5000, "\ud800", '{"size": ' + "9" * 5000]
+NO_OBJECTS = [
+    "",
+    "[]",
+    "{",
+    "3",
+    "[" * 10**5,
+    '{"spec": ' * 5000,
+    "\ud800",
+    '{"size": ' + "9" * 5000,
+]
 
 
 @pytest.mark.parametrize("text", NO_OBJECTS)
@@ -120,14 +143,22 @@ def test_a_tokenizer_of_another_kind_or_with_gaps_is_refused(folder):
     path = folder / "tokenizer.json"
     about = json.loads(path.read_text())
     for vocab in ({}, {"a": 0}, about["model"]["vocab"] | {"word": 10**8}):
-        path.write_text(json.dumps(about | {"model": about["model"] | {"vocab": vocab}}))
+        path.write_text(
+            json.dumps(about | {"model": about["model"] | {"vocab": vocab}})
+        )
         refuses(folder)
 
 
 def test_padding_that_a_tokenizer_asks_for_takes_no_memory(folder):
     path = folder / "tokenizer.json"
-    padding = {"strategy": {"Fixed": 10**10}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-               "pad_type_id": 0, "pad_token": "<pad>"}  # fmt: skip
+    padding = {
+        "strategy": {"Fixed": 10**10},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<pad>",
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | {"padding": padding}))
     assert rw.models.load(folder).tokenizer(TEXTS).shape == (8, 16)
 
@@ -189,8 +220,22 @@ def write_bad(kind, path, net):
         path.write_bytes(b"")
 
 
-KINDS = ["expanded", "meta", "sparse", "list", "numbers for names", "deep", "itself", "nan", "integers", "complex",
-         "escapes", "bomb", "cut", "empty"]  # fmt: skip
+KINDS = [
+    "expanded",
+    "meta",
+    "sparse",
+    "list",
+    "numbers for names",
+    "deep",
+    "itself",
+    "nan",
+    "integers",
+    "complex",
+    "escapes",
+    "bomb",
+    "cut",
+    "empty",
+]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +254,9 @@ def test_weights_of_an_odd_kind_are_refused_in_a_sentence(kind, resnet, tmp_path
 
 
 def test_shapes_that_ask_for_173_gb_are_refused_before_anything_is_built(tmp_path):
-    """A file of 4 MB whose shapes agree with themselves: each alone is small, the network of them is not."""
+    """A file of 4 MB whose shapes agree with themselves: each alone is small, the
+    network of them is not.
+    """
     state = {
         "patch_embedding.patch_embeddings.weight": torch.zeros(4096, 1, 1, 1),
         "patch_embedding.position_embeddings": torch.zeros(1, 1, 4096),
@@ -233,12 +280,29 @@ def test_shapes_that_ask_for_173_gb_are_refused_before_anything_is_built(tmp_pat
 
 
 def test_a_config_of_open_clips_that_asks_for_more_than_its_file_is_refused(tmp_path):
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 1, "layers": 1}
-    vision = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16, "head_width": 32}
+    text = {
+        "context_length": 77,
+        "vocab_size": 49408,
+        "width": 32,
+        "heads": 1,
+        "layers": 1,
+    }
+    vision = {
+        "image_size": 32,
+        "layers": 1,
+        "width": 64,
+        "patch_size": 16,
+        "head_width": 32,
+    }
     save_file({"a": torch.zeros(1)}, tmp_path / "open_clip_model.safetensors")
-    for tower, key, value in [("vision_cfg", "layers", 10**9), ("vision_cfg", "width", 10**6),
-                              ("vision_cfg", "image_size", 10**6), ("text_cfg", "context_length", 10**6),
-                              ("text_cfg", "width", "many"), ("vision_cfg", "width", 4096)]:  # fmt: skip
+    for tower, key, value in [
+        ("vision_cfg", "layers", 10**9),
+        ("vision_cfg", "width", 10**6),
+        ("vision_cfg", "image_size", 10**6),
+        ("text_cfg", "context_length", 10**6),
+        ("text_cfg", "width", "many"),
+        ("vision_cfg", "width", 4096),
+    ]:
         cfg = {"embed_dim": 32, "vision_cfg": dict(vision), "text_cfg": dict(text)}
         cfg[tower][key] = value
         (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": cfg}))
@@ -249,7 +313,13 @@ def test_a_config_of_open_clips_that_asks_for_more_than_its_file_is_refused(tmp_
 
 
 def test_names_and_files_cannot_move_a_terminal(tmp_path):
-    for name in ("a\x1b[2Jb", "open_clip:\x1b[31m", "timm:resnet18/\x07\u202egnp.pt", "monai:ViT/\x9b31m", "xrv:\x1b"):
+    for name in (
+        "a\x1b[2Jb",
+        "open_clip:\x1b[31m",
+        "timm:resnet18/\x07\u202egnp.pt",
+        "monai:ViT/\x9b31m",
+        "xrv:\x1b",
+    ):
         refuses(name)
     assert checks.printable("Müller Ω\x1b\u202e\n") == "Müller Ω\\x1b\\u202e\\n"
 
@@ -268,13 +338,28 @@ def damaged(data, rng):
     elif kind == 3:
         data[at:at] = data[at : at + 200]
     else:
-        words = [b"null", b"[]", b"-1", b"1e999", b"NaN", b"99999999999", b'"\\u001b[2J"', b"{}", b"0", b"true"]
+        words = [
+            b"null",
+            b"[]",
+            b"-1",
+            b"1e999",
+            b"NaN",
+            b"99999999999",
+            b'"\\u001b[2J"',
+            b"{}",
+            b"0",
+            b"true",
+        ]
         data[at : at + 4] = words[int(rng.integers(len(words)))]
     return bytes(data)
 
 
-def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(saved, tmp_path):
-    """Seeded. Numbers in the weights may differ, as nothing guards them; shapes, names and finiteness can't."""
+def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(
+    saved, tmp_path
+):
+    """Seeded. Numbers in the weights may differ, as nothing guards them; shapes, names
+    and finiteness can't.
+    """
     folder = shutil.copytree(saved, tmp_path / "m")
     rng = np.random.default_rng(0)
     films = np.zeros((1, 32, 32), np.uint8)
@@ -282,7 +367,9 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(sa
     for n in range(300):
         name = ("model.json", "tokenizer.json", "model.safetensors")[n % 3]
         whole = (folder / name).read_bytes()
-        head = whole[:6000] if name == "model.safetensors" else whole  # its names and shapes
+        head = (
+            whole[:6000] if name == "model.safetensors" else whole
+        )  # its names and shapes
         (folder / name).write_bytes(damaged(head, rng) + whole[len(head) :])
         try:
             model = rw.models.load(folder)
@@ -292,7 +379,9 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(sa
             sentence = str(error)
         else:
             sentence = ""
-        assert sentence == "" or (sentence.startswith("expected") and sentence.isprintable()), (n, sentence)
+        assert sentence == "" or (
+            sentence.startswith("expected") and sentence.isprintable()
+        ), (n, sentence)
         refused += sentence != ""
         (folder / name).write_bytes(whole)
     assert refused > 150
@@ -307,20 +396,38 @@ def cohort(tmp_path, n=40):
     rows = []
     for i in range(n):
         scan = rw.data.Scan(rng.random((32, 32), dtype=np.float32))
-        rows.append({"path": str(rw.data.write_png(scan, tmp_path / f"{i}.png")), "patient_id": f"p{i:03d}"})
+        rows.append(
+            {
+                "path": str(rw.data.write_png(scan, tmp_path / f"{i}.png")),
+                "patient_id": f"p{i:03d}",
+            }
+        )
     table = pd.DataFrame(rows)
-    table["report"] = [f"IMPRESSION: Small right pleural effusion. Film {i % 3}." for i in range(n)]
+    table["report"] = [
+        f"IMPRESSION: Small right pleural effusion. Film {i % 3}." for i in range(n)
+    ]
     table["split"] = ["val" if i % 8 == 0 else "train" for i in range(n)]
     return table
 
 
-def test_a_surname_in_one_patients_twenty_reports_is_not_in_the_runs_tokenizer(tmp_path):
+def test_a_surname_in_one_patients_twenty_reports_is_not_in_the_runs_tokenizer(
+    tmp_path,
+):
     table = cohort(tmp_path)
     one = table["split"].eq("train") & (np.arange(len(table)) < 23)
     assert one.sum() == 20
     table.loc[one, "patient_id"] = "p001"
-    table.loc[one, "report"] = "IMPRESSION: Mrs Kowalczyk-Wuttke, 4711234, has a pleural effusion."
-    run = rw.pretrain.fit(table=table, out=tmp_path / "run", recipe="clip-tiny", epochs=1, batch=8, shape=TINY)
+    table.loc[one, "report"] = (
+        "IMPRESSION: Mrs Kowalczyk-Wuttke, 4711234, has a pleural effusion."
+    )
+    run = rw.pretrain.fit(
+        table=table,
+        out=tmp_path / "run",
+        recipe="clip-tiny",
+        epochs=1,
+        batch=8,
+        shape=TINY,
+    )
     text = (run.out / "tokenizer.json").read_text().lower()
     vocabulary = rw.models.Tokenizer.load(run.out / "tokenizer.json").bpe.get_vocab()
     assert "Ġeffusion" in vocabulary
@@ -335,7 +442,10 @@ def test_a_word_is_learnt_from_five_patients_on_whatever_their_number_of_reports
     assert "Ġeffusion" in vocabulary
     assert not [w for w in vocabulary if "kow" in w]
     with pytest.warns(UserWarning, match="4 patients are fewer than the 5"):
-        assert rw.models.Tokenizer.train(four[:80], patients=patients[:80]).vocab_size < 270
+        assert (
+            rw.models.Tokenizer.train(four[:80], patients=patients[:80]).vocab_size
+            < 270
+        )
     alone = rw.models.Tokenizer.train(["effusion"] * 9, min_patients=1).bpe.get_vocab()
     assert "Ġeffusion" in alone
 
@@ -350,7 +460,12 @@ def test_words_beside_a_gap_do_not_grow_together():
 def test_where_all_words_are_shared_nothing_changes():
     texts = ["Überdrück 5 µm ≥ 3 × 2 mm; no effusion.\n\nHeart  is large."] * 12
     with_patients = rw.models.Tokenizer.train(texts, patients=range(12)).bpe.to_str()
-    assert with_patients == rw.models.Tokenizer.train(texts, min_patients=1).bpe.to_str()
-    assert with_patients == rw.models.Tokenizer.train([], patients=[], min_patients=0, public=texts).bpe.to_str()
-
-
+    assert (
+        with_patients == rw.models.Tokenizer.train(texts, min_patients=1).bpe.to_str()
+    )
+    assert (
+        with_patients
+        == rw.models.Tokenizer.train(
+            [], patients=[], min_patients=0, public=texts
+        ).bpe.to_str()
+    )

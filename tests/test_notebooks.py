@@ -24,7 +24,11 @@ def tagged(nb, tag):
 
 def functions(cell):
     """name -> whether it is a stub, of every function that a cell defines."""
-    found = (node for node in ast.parse(cell.source).body if isinstance(node, ast.FunctionDef))
+    found = (
+        node
+        for node in ast.parse(cell.source).body
+        if isinstance(node, ast.FunctionDef)
+    )
     return {node.name: "NotImplementedError" in ast.unparse(node) for node in found}
 
 
@@ -35,7 +39,9 @@ def test_the_core_notebooks_are_there():
 @EACH
 def test_notebook_and_source_are_in_step(source):
     want = nbformat.writes(sync.build(source)) + "\n"
-    assert sync.target(source).read_text(encoding="utf-8") == want, "run `radwb book sync`"
+    assert sync.target(source).read_text(encoding="utf-8") == want, (
+        "run `radwb book sync`"
+    )
 
 
 @EACH
@@ -63,27 +69,46 @@ def test_parameters_are_plain_numbers_and_a_fast_run_is_no_branch(source):
     values = [ast.literal_eval(node.value) for node in ast.parse(cell.source).body]
     assert values
     sync.fast_parameters(cell.source)
-    assert not any(re.search(r"\bif\b.*\bfast\b", c.source, re.IGNORECASE) for c in code_cells(nb))
+    assert not any(
+        re.search(r"\bif\b.*\bfast\b", c.source, re.IGNORECASE) for c in code_cells(nb)
+    )
 
 
 @EACH
 def test_code_cells_fit_on_a_slide(source):
     nb = sync.build(source)
-    lines = {c.id: len([x for x in c.source.splitlines() if x.strip()]) for c in code_cells(nb)}
+    lines = {
+        c.id: len([x for x in c.source.splitlines() if x.strip()])
+        for c in code_cells(nb)
+    }
     solutions = {c.id for c in tagged(nb, "solution")}
-    assert {cell: n for cell, n in lines.items() if n > 12 and cell not in solutions} == {}
+    assert {
+        cell: n for cell, n in lines.items() if n > 12 and cell not in solutions
+    } == {}
 
 
 @EACH
 def test_every_exercise_has_a_solution_and_a_check_of_both(source):
     cells = code_cells(sync.build(source))
-    stubs = [(n, name) for n, cell in enumerate(cells) for name, is_stub in functions(cell).items() if is_stub]
+    stubs = [
+        (n, name)
+        for n, cell in enumerate(cells)
+        for name, is_stub in functions(cell).items()
+        if is_stub
+    ]
     assert stubs, "an exercise is missing"
     for n, name in stubs:
-        solution, check = cells[n + 1], "\n".join(c.source for c in cells[n + 2 : n + 4])
-        assert "solution" in solution.metadata.get("tags", []), f"{name} has no solution behind it"
+        solution, check = (
+            cells[n + 1],
+            "\n".join(c.source for c in cells[n + 2 : n + 4]),
+        )
+        assert "solution" in solution.metadata.get("tags", []), (
+            f"{name} has no solution behind it"
+        )
         (solved,) = [
-            f for f, is_stub in functions(solution).items() if f.startswith(name.split("_")[0]) and not is_stub
+            f
+            for f, is_stub in functions(solution).items()
+            if f.startswith(name.split("_")[0]) and not is_stub
         ]
         assert "rw.check." in check
         for written in (name, solved):
@@ -93,7 +118,15 @@ def test_every_exercise_has_a_solution_and_a_check_of_both(source):
 @EACH
 def test_notebooks_are_quiet_about_machinery(source):
     text = source.read_text(encoding="utf-8")
-    for machinery in ("%%capture", "!pip", "google.colab", "import *", "sys.path", "torch.load", "plotly.io"):
+    for machinery in (
+        "%%capture",
+        "!pip",
+        "google.colab",
+        "import *",
+        "sys.path",
+        "torch.load",
+        "plotly.io",
+    ):
         assert machinery not in text, machinery
 
 
@@ -102,7 +135,9 @@ def test_words_need_no_formula_renderer(source):
     for cell in sync.build(source).cells:
         if cell.cell_type == "markdown":
             assert not re.search(r"\$[^$\n]+\$|\\\(|\\\[|\$\$", cell.source), cell.id
-            assert not re.search(r"!\[[^\]]*\]\(https?:|<img|<script|<iframe", cell.source), cell.id
+            assert not re.search(
+                r"!\[[^\]]*\]\(https?:|<img|<script|<iframe", cell.source
+            ), cell.id
 
 
 @EACH

@@ -1,4 +1,6 @@
-"""Claims about rw.pretrain.objectives: each equals another's code, a slow loop, or a case by hand."""
+"""Claims about rw.pretrain.objectives: each equals another's code, a slow loop, or a
+case by hand.
+"""
 
 import math
 
@@ -26,16 +28,24 @@ def unit(*shape, seed=0):
 def test_clip_equals_open_clip():
     images, texts = unit(24, 16), unit(24, 16, seed=1)
     got = objectives.clip(images, texts, 14.3)
-    torch.testing.assert_close(got, ClipLoss()(images, texts, torch.tensor(14.3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        got, ClipLoss()(images, texts, torch.tensor(14.3)), rtol=1e-6, atol=0
+    )
     alike = unit(1, 16).expand(8, 16)
-    assert objectives.clip(alike, alike, 10.0).item() == pytest.approx(math.log(8), abs=1e-6)
+    assert objectives.clip(alike, alike, 10.0).item() == pytest.approx(
+        math.log(8), abs=1e-6
+    )
 
 
 def test_siglip_equals_open_clip():
     images, texts = unit(24, 16), unit(24, 16, seed=1)
     want = SigLipLoss()(images, texts, torch.tensor(10.0), torch.tensor(-10.0))
-    torch.testing.assert_close(objectives.siglip(images, texts, 10.0, -10.0), want, rtol=1e-6, atol=0)
-    torch.testing.assert_close(objectives.siglip(images, texts, 10.0, -10.0, same=torch.eye(24) > 0), want)
+    torch.testing.assert_close(
+        objectives.siglip(images, texts, 10.0, -10.0), want, rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(
+        objectives.siglip(images, texts, 10.0, -10.0, same=torch.eye(24) > 0), want
+    )
 
 
 def test_siglip_says_yes_to_equal_captions():
@@ -70,16 +80,28 @@ def test_local_equals_a_slow_loop(ids):
     patches, words = draw(5, 6, 4).double(), draw(5, 3, 4, seed=1).double()
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [0, 1, 1]]) > 0
     truth = same_captions(torch.tensor(ids)).double()
-    got = objectives.local(patches, words, mask, attention=4.0, match=5.0, scale=10.0, targets=truth)
-    want = slow_local(patches.numpy(), words.numpy(), mask.numpy(), 4.0, 5.0, 10.0, truth.numpy())
+    got = objectives.local(
+        patches, words, mask, attention=4.0, match=5.0, scale=10.0, targets=truth
+    )
+    want = slow_local(
+        patches.numpy(), words.numpy(), mask.numpy(), 4.0, 5.0, 10.0, truth.numpy()
+    )
     assert got.item() == pytest.approx(want, rel=1e-12)
 
 
 def test_local_does_not_read_what_is_no_word():
-    patches, words, mask = draw(4, 6, 8), draw(4, 5, 8, seed=1), torch.arange(5).expand(4, 5) < 3
+    patches, words, mask = (
+        draw(4, 6, 8),
+        draw(4, 5, 8, seed=1),
+        torch.arange(5).expand(4, 5) < 3,
+    )
     other = torch.where(mask[..., None], words, 9 * draw(4, 5, 8, seed=2))
-    assert objectives.local(patches, words, mask) == objectives.local(patches, other, mask)
-    assert objectives.local(patches, words, mask) != objectives.local(patches, other, mask | True)
+    assert objectives.local(patches, words, mask) == objectives.local(
+        patches, other, mask
+    )
+    assert objectives.local(patches, words, mask) != objectives.local(
+        patches, other, mask | True
+    )
 
 
 def test_local_finds_one_patch_where_the_mean_of_the_patches_tells_nothing():
@@ -90,7 +112,11 @@ def test_local_finds_one_patch_where_the_mean_of_the_patches_tells_nothing():
     for i in range(4):
         patches[i, 3 * i, i], patches[i, 15, i] = 9.0, -9.0
     assert torch.allclose(patches.mean(1), patches.mean(1)[:1])
-    assert objectives.local(patches, words, torch.ones(4, 1, dtype=torch.bool)) < 0.2 < math.log(4)
+    assert (
+        objectives.local(patches, words, torch.ones(4, 1, dtype=torch.bool))
+        < 0.2
+        < math.log(4)
+    )
 
 
 # images alone
@@ -98,19 +124,29 @@ def test_local_finds_one_patch_where_the_mean_of_the_patches_tells_nothing():
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_simclr_equals_a_loop_over_views(temperature):
-    """Also equal to lightly 1.6.0's NTXentLoss and, below, DINOLoss; it is too heavy to be needed here."""
+    """Also equal to lightly 1.6.0's NTXentLoss and, below, DINOLoss; it is too heavy to
+    be needed here.
+    """
     a, b = draw(7, 5).double(), draw(7, 5, seed=1).double()
-    z = np.concatenate([a, b]) / np.linalg.norm(np.concatenate([a, b]), axis=1, keepdims=True)
+    z = np.concatenate([a, b]) / np.linalg.norm(
+        np.concatenate([a, b]), axis=1, keepdims=True
+    )
     losses = []
     for i in range(14):
         e = {k: math.exp(z[i] @ z[k] / temperature) for k in range(14) if k != i}
         losses.append(-math.log(e[(i + 7) % 14] / sum(e.values())))
-    assert objectives.simclr(a, b, temperature).item() == pytest.approx(np.mean(losses), rel=1e-12)
+    assert objectives.simclr(a, b, temperature).item() == pytest.approx(
+        np.mean(losses), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("views", [2, 3])
 def test_dino_equals_a_loop_over_pairs_of_views(views):
-    student, teacher, centre = draw(views, 4, 6), draw(views, 4, 6, seed=1), draw(6, seed=2)
+    student, teacher, centre = (
+        draw(views, 4, 6),
+        draw(views, 4, 6, seed=1),
+        draw(6, seed=2),
+    )
     losses = []
     for t in range(views):
         p = F.softmax((teacher[t] - centre) / 0.07, -1)
@@ -118,11 +154,16 @@ def test_dino_equals_a_loop_over_pairs_of_views(views):
     got = objectives.dino(student, teacher, centre, 0.2, 0.07)
     torch.testing.assert_close(got, torch.stack(losses).mean())
     plain = objectives.dino(student, teacher, None, 0.2, 0.07)
-    torch.testing.assert_close(plain, objectives.dino(student, teacher, torch.zeros(6), 0.2, 0.07))
+    torch.testing.assert_close(
+        plain, objectives.dino(student, teacher, torch.zeros(6), 0.2, 0.07)
+    )
 
 
 def test_no_gradient_reaches_the_teacher():
-    student, teacher = draw(2, 4, 6).requires_grad_(), draw(2, 4, 6, seed=1).requires_grad_()
+    student, teacher = (
+        draw(2, 4, 6).requires_grad_(),
+        draw(2, 4, 6, seed=1).requires_grad_(),
+    )
     objectives.dino(student, teacher, torch.zeros(6)).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
@@ -131,21 +172,29 @@ def test_no_gradient_reaches_the_teacher():
 def test_the_centre_goes_to_the_mean_of_the_teacher():
     teacher = draw(2, 4, 3)
     want = 0.9 * torch.ones(3) + 0.1 * teacher.reshape(8, 3).mean(0)
-    torch.testing.assert_close(objectives.moved_centre(torch.ones(3), teacher, 0.9), want)
+    torch.testing.assert_close(
+        objectives.moved_centre(torch.ones(3), teacher, 0.9), want
+    )
 
 
 def distil(centring, steps=200):
-    """A linear student and its average see 32 points, blurred, that share a large mean, as a real tower's features do.
+    """A linear student and its average see 32 points, blurred, that share a large mean,
+    as a real tower's features do.
 
     Returns the entropy of the teacher's mean answer over 8 prototypes, nats.
     """
-    points, rng = torch.cat([draw(32, 8), torch.full((32, 1), 4.0)], 1), torch.Generator().manual_seed(1)
+    points, rng = (
+        torch.cat([draw(32, 8), torch.full((32, 1), 4.0)], 1),
+        torch.Generator().manual_seed(1),
+    )
     student = (0.3 * draw(9, 8, seed=3)).requires_grad_()
     teacher, centre = student.detach().clone(), torch.zeros(8)
     for _ in range(steps):
         x = points + 0.5 * torch.randn(2, 32, 9, generator=rng)
         told, out = F.normalize(x @ student, dim=-1), F.normalize(x @ teacher, dim=-1)
-        (slope,) = torch.autograd.grad(objectives.dino(told, out, centre if centring else None), student)
+        (slope,) = torch.autograd.grad(
+            objectives.dino(told, out, centre if centring else None), student
+        )
         with torch.no_grad():
             student -= 0.3 * slope
             teacher.lerp_(student, 0.1)
@@ -166,11 +215,15 @@ def test_entropy_by_hand():
 
 def test_patches_lie_row_by_row():
     image = torch.arange(16.0).view(1, 1, 4, 4)
-    want = torch.tensor([[0.0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]])
+    want = torch.tensor(
+        [[0.0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    )
     assert torch.equal(objectives.patchify(image, 2)[0], want)
 
 
-@pytest.mark.parametrize(("n", "share", "masked"), [(64, 0.75, 48), (49, 0.6, 29), (10, 0.1, 1)])
+@pytest.mark.parametrize(
+    ("n", "share", "masked"), [(64, 0.75, 48), (49, 0.6, 29), (10, 0.1, 1)]
+)
 def test_a_mask_hides_its_share_of_each_image_and_follows_its_seed(n, share, masked):
     mask = objectives.random_mask(200, n, share, seed=3)
     assert mask.shape == (200, n)
@@ -187,7 +240,9 @@ def test_a_mask_of_nothing_or_everything_is_refused(share):
 
 
 def test_mae_of_a_four_by_four_by_hand():
-    """Of four patches two are hidden: one 0 1 4 5, of mean 2.5 and variance 17 / 3; one wholly even, so all 0."""
+    """Of four patches two are hidden: one 0 1 4 5, of mean 2.5 and variance 17 / 3; one
+    wholly even, so all 0.
+    """
     image = torch.arange(16.0).view(1, 1, 4, 4)
     image[..., 2:, 2:] = 7.0
     mask = torch.tensor([[True, False, False, True]])
@@ -214,14 +269,18 @@ VOCAB, PAD, START, END = 50, 0, 48, 49
 
 
 def texts(n=400, words=20):
-    tokens = torch.randint(1, 48, (n, words + 4), generator=torch.Generator().manual_seed(0))
+    tokens = torch.randint(
+        1, 48, (n, words + 4), generator=torch.Generator().manual_seed(0)
+    )
     tokens[:, 0], tokens[:, words + 1], tokens[:, words + 2 :] = START, END, PAD
     return tokens
 
 
 def masked(tokens, share=0.15, seed=0):
     rng = torch.Generator().manual_seed(seed)
-    return objectives.mask_tokens(tokens, VOCAB, rng, vocab=VOCAB, special=(PAD, START, END), share=share)
+    return objectives.mask_tokens(
+        tokens, VOCAB, rng, vocab=VOCAB, special=(PAD, START, END), share=share
+    )
 
 
 def test_of_the_chosen_words_eight_in_ten_are_masked_and_marks_are_never_touched():
@@ -230,7 +289,10 @@ def test_of_the_chosen_words_eight_in_ten_are_masked_and_marks_are_never_touched
     assert (chosen.sum(1) == 3).all()  # 15 % of 20 words
     assert torch.equal(shown[~chosen], tokens[~chosen])
     assert not chosen[(tokens == PAD) | (tokens == START) | (tokens == END)].any()
-    hidden, stayed = (shown == VOCAB)[chosen].float().mean(), (shown == tokens)[chosen].float().mean()
+    hidden, stayed = (
+        (shown == VOCAB)[chosen].float().mean(),
+        (shown == tokens)[chosen].float().mean(),
+    )
     assert hidden == pytest.approx(0.8, abs=0.04)
     assert stayed == pytest.approx(0.1 + 0.1 / 47, abs=0.03)
     put_in = shown[chosen & (shown != VOCAB) & (shown != tokens)]
@@ -255,7 +317,10 @@ def test_masked_lm_equals_cross_entropy_of_the_chosen():
 
 
 def test_causal_lm_equals_cross_entropy_of_tokens_shifted_by_hand():
-    tokens, logits = texts(3, 2), draw(3, 6, VOCAB)  # start, two words, end, two of padding
+    tokens, logits = (
+        texts(3, 2),
+        draw(3, 6, VOCAB),
+    )  # start, two words, end, two of padding
     places, answers = [], []
     for row in range(3):
         for t in range(3):
@@ -277,13 +342,26 @@ def test_a_caller_under_autocast_gets_what_float32_gives():
         (objectives.local, (patches, words, torch.ones(4, 3, dtype=torch.bool))),
         (objectives.simclr, (a, b, 0.05)),
         (objectives.dino, (draw(2, 4, 8), draw(2, 4, 8, seed=1), torch.zeros(8))),
-        (objectives.mae, (draw(4, 4, 16), draw(4, 1, 8, 8), objectives.random_mask(4, 4, 0.5, seed=0), 4)),
+        (
+            objectives.mae,
+            (
+                draw(4, 4, 16),
+                draw(4, 1, 8, 8),
+                objectives.random_mask(4, 4, 0.5, seed=0),
+                4,
+            ),
+        ),
         (objectives.masked_lm, (logits, tokens, masked(tokens)[1])),
         (objectives.causal_lm, (logits, tokens, PAD)),
     ]
     for function, arguments in cases:
         with torch.autocast("cpu", torch.bfloat16):
             got = function(*arguments)
-            half = function(*(t.bfloat16() if getattr(t, "is_floating_point", bool)() else t for t in arguments))
+            half = function(
+                *(
+                    t.bfloat16() if getattr(t, "is_floating_point", bool)() else t
+                    for t in arguments
+                )
+            )
         assert torch.equal(got, function(*arguments)), function.__name__
         assert half.dtype == torch.float32, function.__name__

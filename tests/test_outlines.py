@@ -1,4 +1,6 @@
-"""Truth masks: no specks, nothing on the wrong side, never empty where something can be seen, alike at any size."""
+"""Truth masks: no specks, nothing on the wrong side, never empty where something can be
+seen, alike at any size.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +19,9 @@ from radwb.simulate.outlines import PIECE_MM2, SEEN, Outlines, whole
 from radwb.simulate.plant import plant
 from radwb.simulate.project import sample
 
-ONE_SIDED = [name for name in PLANTED if name not in ("Cardiomegaly", "Edema", "Support Devices")]
+ONE_SIDED = [
+    name for name in PLANTED if name not in ("Cardiomegaly", "Edema", "Support Devices")
+]
 IN_PLACE = [name for name in PLANTED if name != "Support Devices"]
 
 
@@ -50,17 +54,25 @@ def test_a_mask_has_no_speck_and_no_pinhole(anatomy, name):
 @pytest.mark.parametrize("view", ["PA", "AP"])
 @pytest.mark.parametrize("name", ONE_SIDED)
 def test_a_finding_of_one_side_never_crosses_the_midline(anatomy, name, view):
-    """The midline is drawn as a wire would be: points midway between the lungs, projected onto the film."""
+    """The midline is drawn as a wire would be: points midway between the lungs,
+    projected onto the film.
+    """
     marks = anatomy.marks
-    middle = np.mean([np.mean([p[0] for p in marks[f"{side} edge"]]) for side in ("right", "left")])
-    depth = float(anatomy.centres[(anatomy.centres - marks["carina"][1]).abs().argmin()])
+    middle = np.mean(
+        [np.mean([p[0] for p in marks[f"{side} edge"]]) for side in ("right", "left")]
+    )
+    depth = float(
+        anatomy.centres[(anatomy.centres - marks["carina"][1]).abs().argmin()]
+    )
     wire = np.array([[middle, depth, z] for z in np.linspace(-110, 150, 60)])
     for finding, rays in patients(anatomy, [name], 3, view):
         rows, columns = to_film(rays, wire).T
         order = np.argsort(rows)
         midline = np.interp(np.arange(160), rows[order], columns[order])
         row, column = np.nonzero(plant(rays, [finding]).truth[name])
-        beyond = midline[row] - column if finding.side == "left" else column - midline[row]
+        beyond = (
+            midline[row] - column if finding.side == "left" else column - midline[row]
+        )
         assert beyond.max() < 1
 
 
@@ -71,7 +83,9 @@ def test_what_can_be_seen_has_an_outline(anatomy, name):
 
 
 @pytest.mark.parametrize("name", [n for n in ONE_SIDED if n != "Pneumothorax"])
-def test_a_fading_finding_loses_its_outline_when_nothing_of_it_can_be_seen(anatomy, name):
+def test_a_fading_finding_loses_its_outline_when_nothing_of_it_can_be_seen(
+    anatomy, name
+):
     (finding, rays), *_ = patients(anatomy, [name], 1)
     ground = Outlines(rays, Lungs(rays))
     for visibility in (0.0, 0.003, 0.01, 0.03, 0.1, 0.3):
@@ -94,8 +108,18 @@ def test_a_mask_is_alike_at_any_size(anatomy, name):
     (finding, rays), *_ = patients(anatomy, [name], 1)
     large = torch.from_numpy(plant(rays, [finding]).truth[name])
     small = plant(sample(coarse, rays.body, "PA", 64), [finding]).truth[name]
-    shrunk = torch.nn.functional.adaptive_avg_pool2d(large[None, None].float(), 64)[0, 0].numpy() > 0.5
-    thin = name in ("Cardiomegaly", "Atelectasis", "Pneumothorax", "Pleural Other")  # two or three of 64 pixels wide
+    shrunk = (
+        torch.nn.functional.adaptive_avg_pool2d(large[None, None].float(), 64)[
+            0, 0
+        ].numpy()
+        > 0.5
+    )
+    thin = name in (
+        "Cardiomegaly",
+        "Atelectasis",
+        "Pneumothorax",
+        "Pleural Other",
+    )  # two or three of 64 pixels wide
     assert (small & shrunk).sum() > (0.5 if thin else 0.75) * (small | shrunk).sum()
 
 
@@ -108,7 +132,9 @@ def test_cardiomegaly_is_outlined_where_the_heart_is_too_large(anatomy):
         mask = plant(rays, [finding]).truth["Cardiomegaly"]
         edge = ndimage.binary_dilation(rays.organs["Heart"], iterations=1)
         assert (mask & ~edge).sum() == 0
-        assert (mask & average).sum() < 0.1 * mask.sum()  # an outline is smoothed by 3 mm
+        assert (
+            mask & average
+        ).sum() < 0.1 * mask.sum()  # an outline is smoothed by 3 mm
         areas.append(mask.sum())
     assert 0 < areas[0] < areas[1] < areas[2]
 
@@ -121,7 +147,14 @@ def test_a_pneumothorax_is_one_run_from_the_chest_wall(anatomy):
 
 
 def test_a_collapsed_lobes_mask_leaves_out_what_it_pulls(anatomy):
-    finding = draw("Atelectasis", anatomy, np.random.default_rng(3), severity=0.9, side="left", kind="lobar")
+    finding = draw(
+        "Atelectasis",
+        anatomy,
+        np.random.default_rng(3),
+        severity=0.9,
+        side="left",
+        kind="lobar",
+    )
     rays = sample(anatomy, shaped(Body(), [finding]), "PA")
     mask = plant(rays, [finding]).truth["Atelectasis"]
     lungs = Lungs(rays)

@@ -1,4 +1,6 @@
-"""README's "your own scans" runs as written, on five kinds of folder; and what it says of patients is so."""
+"""README's "your own scans" runs as written, on five kinds of folder; and what it says
+of patients is so.
+"""
 
 import re
 import warnings

@@ -1,4 +1,6 @@
-"""One rule for pixels and geometry in all ways in: file, frames, functional groups, series, NIfTI, PNG and shards."""
+"""One rule for pixels and geometry in all ways in: file, frames, functional groups,
+series, NIfTI, PNG and shards.
+"""
 
 import io
 import json
@@ -114,7 +116,9 @@ VOIS = [
 
 
 def shown_by_pydicom(values, fields):
-    """pydicom's windowing of float values, from the range that it writes to (16 bits unsigned) to [0, 1]."""
+    """pydicom's windowing of float values, from the range that it writes to (16 bits
+    unsigned) to [0, 1].
+    """
     ds = Dataset()
     ds.PhotometricInterpretation, ds.PixelRepresentation, ds.BitsStored = (
         "MONOCHROME2",
@@ -459,9 +463,7 @@ def test_the_widget_marks_the_side_that_is_known(facing, edge):
     view = dict(
         finding=None, choice=dict(model="m"), label="", error="", verdict="", badge=""
     )
-    panel = np.asarray(_panel(scan, None, view, LOOK).convert("L"))[
-        32:-104, 12:-12
-    ]
+    panel = np.asarray(_panel(scan, None, view, LOOK).convert("L"))[32:-104, 12:-12]
     halves = {
         side: half.max() > 200
         for side, half in zip(("left", "right"), np.hsplit(panel, 2), strict=True)
@@ -546,8 +548,12 @@ def test_a_gantry_tilt_is_said(tmp_path):
 
 def test_what_lies_beside_a_series_is_left_out_and_named(tmp_path):
     write_series(tmp_path)
-    beside = {"sr": "1.2.840.10008.5.1.4.1.1.88.11", "gsps": "1.2.840.10008.5.1.4.1.1.11.1",
-              "ko": "1.2.840.10008.5.1.4.1.1.88.59", "DICOMDIR": "1.2.840.10008.1.3.10"}  # fmt: skip
+    beside = {
+        "sr": "1.2.840.10008.5.1.4.1.1.88.11",
+        "gsps": "1.2.840.10008.5.1.4.1.1.11.1",
+        "ko": "1.2.840.10008.5.1.4.1.1.88.59",
+        "DICOMDIR": "1.2.840.10008.1.3.10",
+    }
     for name, kind in beside.items():
         nothing = dict.fromkeys(
             (
@@ -643,9 +649,12 @@ PLAIN, MIRRORED = np.diag([-1.0, -1, 2, 1]), np.diag([1.0, -1, 2, 1])
 
 @pytest.mark.parametrize(
     ("sform", "qform", "codes", "reason"),
-    [(PLAIN, PLAIN, (0, 0), "sform_code and qform_code are 0"), (PLAIN, MIRRORED, (1, 1), "contradict each other"),
-     (PLAIN, MIRRORED, (4, 1), "contradict each other")],
-)  # fmt: skip
+    [
+        (PLAIN, PLAIN, (0, 0), "sform_code and qform_code are 0"),
+        (PLAIN, MIRRORED, (1, 1), "contradict each other"),
+        (PLAIN, MIRRORED, (4, 1), "contradict each other"),
+    ],
+)
 def test_an_orientation_that_is_not_known_is_not_taken_as_known(
     tmp_path, sform, qform, codes, reason
 ):
@@ -818,14 +827,10 @@ def test_sides_that_two_fields_contradict_are_unknown(tmp_path):
     mirrored = dict(ImageOrientationPatient=[-1, 0, 0, 0, 0, -1])
     with pytest.warns(UserWarning, match="contradict each other: sides unknown"):
         film = read(
-            make_dicom(
-                tmp_path / "a", FILM, PatientOrientation=["L", "F"], **mirrored
-            )
+            make_dicom(tmp_path / "a", FILM, PatientOrientation=["L", "F"], **mirrored)
         )
     assert film.right is None
-    agreed = make_dicom(
-        tmp_path / "b", FILM, PatientOrientation=["R", "F"], **mirrored
-    )
+    agreed = make_dicom(tmp_path / "b", FILM, PatientOrientation=["R", "F"], **mirrored)
     assert read(agreed).right == "left"  # turned as a film is hung
 
 

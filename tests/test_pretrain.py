@@ -1,4 +1,6 @@
-"""Claims about rw.pretrain: the loss, the captions, exact resume, many processes, and that it learns."""
+"""Claims about rw.pretrain: the loss, the captions, exact resume, many processes, and
+that it learns.
+"""
 
 import json
 import math
@@ -23,30 +25,51 @@ from radwb.pretrain.losses import masked_bce
 from radwb.pretrain.recipes import Contrastive
 from radwb.pretrain.run import thinned
 
-SMALL = {"width": 32, "heads": 2, "layers": 2, "embed": 32, "text_width": 32, "text_layers": 1}
+SMALL = {
+    "width": 32,
+    "heads": 2,
+    "layers": 2,
+    "embed": 32,
+    "text_width": 32,
+    "text_layers": 1,
+}
 QUICK = {"size": 32, "shape": SMALL, "batch": 16, "epochs": 2, "lr": 1e-3}
-WITHIN = SMALL | {"groups": 1}  # norms within each image: the same gradient however a batch is spread
+WITHIN = SMALL | {
+    "groups": 1
+}  # norms within each image: the same gradient however a batch is spread
 VISUAL = {k: v for k, v in SMALL.items() if not k.startswith("text")}
 
 
 def squares_table(folder, n=80, size=32):
-    """Noise with a bright square on the patient's left, right, or none; and a report that says so.
+    """Noise with a bright square on the patient's left, right, or none; and a report
+    that says so.
 
-    n rows for training and validation, then a quarter as many for the test, whose films and words are others.
+    n rows for training and validation, then a quarter as many for the test, whose films
+    and words are others.
     """
     rng, rows = np.random.default_rng(0), []
     for i in range(n):
         side = ("left", "right", "")[i % 3]
         pixels = rng.integers(0, 80, (size, size)).astype(np.uint8)
         if side:  # the patient's left is on the right of the picture
-            y, x = int(rng.integers(0, size // 2)), 3 + (size // 2) * (side == "left") + int(rng.integers(0, 3))
+            y, x = (
+                int(rng.integers(0, size // 2)),
+                3 + (size // 2) * (side == "left") + int(rng.integers(0, 3)),
+            )
             pixels[y : y + 9, x : x + 9] = 220
         path = folder / f"{i:03d}.png"
         Image.fromarray(pixels).save(path)
         impression = f"Bright square on the {side}." if side else "No square."
         report = f"FINDINGS: {'There is a square ' + side if side else 'Nothing'}. IMPRESSION: {impression}"
-        rows.append({"path": str(path), "patient_id": f"p{i}", "split": "val" if i % 5 == 4 else "train",
-                     "report": report, "Lung Lesion": float(bool(side))})  # fmt: skip
+        rows.append(
+            {
+                "path": str(path),
+                "patient_id": f"p{i}",
+                "split": "val" if i % 5 == 4 else "train",
+                "report": report,
+                "Lung Lesion": float(bool(side)),
+            }
+        )
     return pd.DataFrame(rows + [unseen_row(folder, n + i, size) for i in range(n // 4)])
 
 
@@ -69,7 +92,9 @@ def table(tmp_path_factory):
 
 
 def unit(n, e, seed):
-    return F.normalize(torch.randn(n, e, generator=torch.Generator().manual_seed(seed)), dim=-1)
+    return F.normalize(
+        torch.randn(n, e, generator=torch.Generator().manual_seed(seed)), dim=-1
+    )
 
 
 def weights_of(run):
@@ -90,8 +115,12 @@ def test_loss_of_a_three_by_three_by_hand():
     s = np.array([[2.0, 0.0, 1.0], [0.5, 3.0, -1.0], [1.0, 0.0, 2.0]])
     target = np.array([[0.5, 0, 0.5], [0, 1, 0], [0.5, 0, 0.5]])
     rows = -(target * (s - np.log(np.exp(s).sum(1, keepdims=True)))).sum(1).mean()
-    columns = -(target * (s.T - np.log(np.exp(s.T).sum(1, keepdims=True)))).sum(1).mean()
-    got = rw.pretrain.SameCaptionLoss()(torch.tensor(s), torch.eye(3, dtype=torch.double), 1.0, torch.tensor([7, 3, 7]))
+    columns = (
+        -(target * (s.T - np.log(np.exp(s.T).sum(1, keepdims=True)))).sum(1).mean()
+    )
+    got = rw.pretrain.SameCaptionLoss()(
+        torch.tensor(s), torch.eye(3, dtype=torch.double), 1.0, torch.tensor([7, 3, 7])
+    )
     assert got.item() == pytest.approx((rows + columns) / 2, abs=1e-12)
 
 
@@ -99,13 +128,17 @@ def test_two_images_of_one_caption_are_not_pushed_apart():
     """At equal texts the one-hot loss still pulls, the same-caption loss is at rest."""
     texts = unit(1, 8, 0).expand(2, 8)
     images = texts.clone().requires_grad_()
-    rw.pretrain.SameCaptionLoss()(images, texts, torch.tensor(10.0), torch.tensor([4, 4])).backward()
+    rw.pretrain.SameCaptionLoss()(
+        images, texts, torch.tensor(10.0), torch.tensor([4, 4])
+    ).backward()
     assert images.grad.abs().max() < 1e-6
 
 
 def test_a_model_that_tells_nothing_apart_has_the_loss_ln_batch():
     same = unit(1, 8, 0).expand(6, 8)
-    got = rw.pretrain.SameCaptionLoss()(same, same, torch.tensor(10.0), torch.tensor([0, 1, 2, 2, 3, 2]))
+    got = rw.pretrain.SameCaptionLoss()(
+        same, same, torch.tensor(10.0), torch.tensor([0, 1, 2, 2, 3, 2])
+    )
     assert got.item() == pytest.approx(math.log(6), abs=1e-6)
 
 
@@ -131,11 +164,18 @@ def test_retrieval_of_a_case_by_hand():
 
 
 def test_the_caption_is_the_impression_and_equal_captions_share_a_number():
-    reports = [f"FINDINGS: f{i}. IMPRESSION: i{i % 7}." for i in range(20)] + ["just words", "FINDINGS: only these."]
+    reports = [f"FINDINGS: f{i}. IMPRESSION: i{i % 7}." for i in range(20)] + [
+        "just words",
+        "FINDINGS: only these.",
+    ]
     captions = Captions(reports, rw.models.Tokenizer.train(reports))
     ids = captions.ids(np.arange(22))
     assert ids[3] == ids[10] != ids[4]
-    assert [captions.texts[i] for i in ids[[3, 20, 21]]] == ["i3.", "just words", "only these."]
+    assert [captions.texts[i] for i in ids[[3, 20, 21]]] == [
+        "i3.",
+        "just words",
+        "only these.",
+    ]
 
 
 def test_each_epoch_visits_each_row_once_in_another_order():
@@ -153,7 +193,9 @@ def test_augmentation_never_swaps_left_and_right():
     assert y.min() >= 0
     assert y.max() <= 1
     assert (y - x).abs().mean() > 0.02
-    torch.testing.assert_close(rw.pretrain.augment(x, seed=1, strength=0), x, rtol=0, atol=2e-4)
+    torch.testing.assert_close(
+        rw.pretrain.augment(x, seed=1, strength=0), x, rtol=0, atol=2e-4
+    )
 
 
 def test_augmentation_of_a_share_is_the_share_of_the_augmentation():
@@ -176,15 +218,25 @@ def test_the_rate_warms_up_and_falls_to_nothing():
 @pytest.fixture(scope="module")
 def learnt(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "a"
-    return rw.pretrain.fit(table, out=out, **(QUICK | {"epochs": 16, "lr": 2e-3, "save_every": 30}))
+    return rw.pretrain.fit(
+        table, out=out, **(QUICK | {"epochs": 16, "lr": 2e-3, "save_every": 30})
+    )
 
 
 def test_a_tiny_model_learns_left_right_and_none(learnt, table):
     assert learnt.log["image_to_text_recall_1"].dropna().iloc[-1] > 0.85
-    assert learnt.log["loss"].iloc[-5:].mean() < 0.85 * learnt.log["loss"].iloc[:3].mean()
+    assert (
+        learnt.log["loss"].iloc[-5:].mean() < 0.85 * learnt.log["loss"].iloc[:3].mean()
+    )
     val = table[table["split"] == "val"]
     Z = rw.models.embed(learnt.model, val)
-    sides = learnt.model.encode_text(["Bright square on the left.", "Bright square on the right."]).detach().numpy()
+    sides = (
+        learnt.model.encode_text(
+            ["Bright square on the left.", "Bright square on the right."]
+        )
+        .detach()
+        .numpy()
+    )
     square = val["Lung Lesion"].to_numpy() == 1
     left = val["report"].str.contains("left").to_numpy()
     assert (((Z @ sides[0] > Z @ sides[1]) == left)[square]).mean() > 0.85
@@ -226,8 +278,14 @@ def stop_at(step):
     return callback
 
 
-@pytest.mark.parametrize(("recipe", "precision"), [("clip-tiny", "32-true"), ("clip-tiny", "bf16-mixed"),
-                                                   ("supervised-tiny", "32-true")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("recipe", "precision"),
+    [
+        ("clip-tiny", "32-true"),
+        ("clip-tiny", "bf16-mixed"),
+        ("supervised-tiny", "32-true"),
+    ],
+)
 def test_stopped_and_resumed_equals_uninterrupted(table, tmp_path, recipe, precision):
     how = QUICK | {"recipe": recipe, "precision": precision, "save_every": 3}
     how["shape"] = SMALL if recipe == "clip-tiny" else VISUAL
@@ -238,12 +296,16 @@ def test_stopped_and_resumed_equals_uninterrupted(table, tmp_path, recipe, preci
         with pytest.raises(FileNotFoundError, match="stopped one"):
             rw.models.load(tmp_path / "cut")
     seen = []
-    cut = rw.pretrain.fit(table, out=tmp_path / "cut", callback=lambda r: seen.append(r["step"]), **how)
+    cut = rw.pretrain.fit(
+        table, out=tmp_path / "cut", callback=lambda r: seen.append(r["step"]), **how
+    )
     assert seen == [7, 8]  # from the checkpoint after step 6
     want = weights_of(whole)
     assert all(torch.equal(v, want[k]) for k, v in weights_of(cut).items())
     clock = ["seconds", "images_per_s"]
-    pd.testing.assert_frame_equal(cut.log.drop(columns=clock), whole.log.drop(columns=clock))
+    pd.testing.assert_frame_equal(
+        cut.log.drop(columns=clock), whole.log.drop(columns=clock)
+    )
 
 
 KILLED = """
@@ -262,7 +324,12 @@ def test_killed_and_resumed_equals_uninterrupted(table, tmp_path):
     whole = rw.pretrain.fit(table, out=tmp_path / "whole", **how)
     table.to_json(tmp_path / "table.json")
     arguments = [str(tmp_path / "table.json"), str(tmp_path / "cut"), json.dumps(how)]
-    dead = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=os.environ, capture_output=True, check=False)
+    dead = subprocess.run(
+        [sys.executable, "-c", KILLED, *arguments],
+        env=os.environ,
+        capture_output=True,
+        check=False,
+    )
     assert dead.returncode == -signal.SIGKILL, dead.stderr.decode()[-500:]
     assert (tmp_path / "cut" / "checkpoint.safetensors").is_file()
     cut = rw.pretrain.fit(table, out=tmp_path / "cut", **how)
@@ -276,20 +343,39 @@ def test_seed_decides_everything_and_the_global_generator_nothing(table, tmp_pat
     for name, seed, stir in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
         torch.manual_seed(stir)
         np.random.seed(stir)
-        runs.append(weights_of(rw.pretrain.fit(table, out=tmp_path / name, seed=seed, **how)))
+        runs.append(
+            weights_of(rw.pretrain.fit(table, out=tmp_path / name, seed=seed, **how))
+        )
     assert all(torch.equal(v, runs[1][k]) for k, v in runs[0].items())
-    assert not torch.equal(runs[0]["token_embedding.weight"], runs[2]["token_embedding.weight"])
+    assert not torch.equal(
+        runs[0]["token_embedding.weight"], runs[2]["token_embedding.weight"]
+    )
 
 
 def test_a_start_goes_on_from_the_weights_of_a_run(table, tmp_path):
     how = {"epochs": 1, "batch": 16}
-    first = rw.pretrain.fit(table, out=tmp_path / "a", size=32, shape=SMALL, lr=1e-3, **how)
+    first = rw.pretrain.fit(
+        table, out=tmp_path / "a", size=32, shape=SMALL, lr=1e-3, **how
+    )
     on = rw.pretrain.fit(table, out=tmp_path / "b", start=first.out, lr=1e-9, **how)
-    head = rw.pretrain.fit(table, out=tmp_path / "c", start=first.out, recipe="supervised-tiny", lr=1e-9, **how)
+    head = rw.pretrain.fit(
+        table,
+        out=tmp_path / "c",
+        start=first.out,
+        recipe="supervised-tiny",
+        lr=1e-9,
+        **how,
+    )
     want = weights_of(first)
     for run, part in ((on, ""), (head, "visual")):
-        learnt = dict(run.model.net.named_parameters())  # without the batch norms' statistics, which follow the data
-        assert all(torch.allclose(v, want[k], atol=1e-6) for k, v in learnt.items() if k.startswith(part))
+        learnt = dict(
+            run.model.net.named_parameters()
+        )  # without the batch norms' statistics, which follow the data
+        assert all(
+            torch.allclose(v, want[k], atol=1e-6)
+            for k, v in learnt.items()
+            if k.startswith(part)
+        )
     with pytest.raises(ValueError, match="has its own"):
         rw.pretrain.fit(table, out=tmp_path / "d", start=first.out, size=64, **how)
 
@@ -298,16 +384,22 @@ def test_a_loss_that_is_not_a_number_names_the_step(table, tmp_path):
     first = rw.pretrain.fit(table, out=tmp_path / "a", **(QUICK | {"epochs": 1}))
     model = first.model
     with torch.no_grad():
-        model.net.ln_final.weight[:] = 3e38  # finite, or `load` would refuse it; what comes of it is not
+        model.net.ln_final.weight[:] = (
+            3e38  # finite, or `load` would refuse it; what comes of it is not
+        )
     broken = rw.models.save(model, tmp_path / "broken")
     with pytest.raises(FloatingPointError, match="step 0"):
         rw.pretrain.fit(table, out=tmp_path / "b", start=broken, epochs=1, batch=16)
 
 
 def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
-    blind = table.assign(report=[f"IMPRESSION: number {i}." for i in range(len(table))])  # nothing to learn in one go
+    blind = table.assign(
+        report=[f"IMPRESSION: number {i}." for i in range(len(table))]
+    )  # nothing to learn in one go
     with pytest.warns(UserWarning, match="the model tells no image from another"):
-        run = rw.pretrain.fit(blind, out=tmp_path / "a", **(QUICK | {"epochs": 13, "lr": 1e-9}))
+        run = rw.pretrain.fit(
+            blind, out=tmp_path / "a", **(QUICK | {"epochs": 13, "lr": 1e-9})
+        )
     assert run.log["warning"].iloc[-1] == STUCK
 
 
@@ -317,12 +409,18 @@ def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
         ({}, {"recipe": "mae"}, "expected a recipe of clip-tiny, .*got 'mae'"),
         ({}, {"batch": 500}, "expected at least 500 rows .* got 64"),
         ({"report": None}, {}, "expected values in the columns"),
-        ({"Lung Lesion": 3.0}, {"recipe": "supervised-tiny"}, "expected labels 1, 0, -1 or NaN"),
+        (
+            {"Lung Lesion": 3.0},
+            {"recipe": "supervised-tiny"},
+            "expected labels 1, 0, -1 or NaN",
+        ),
     ],
 )
 def test_bad_input_says_what_was_expected(table, tmp_path, change, settings, says):
     with pytest.raises(ValueError, match=says):
-        rw.pretrain.fit(table.assign(**change), out=tmp_path / "a", **({"size": 32} | settings))
+        rw.pretrain.fit(
+            table.assign(**change), out=tmp_path / "a", **({"size": 32} | settings)
+        )
 
 
 def test_other_files_in_the_folder_are_left_alone(table, tmp_path):
@@ -334,13 +432,20 @@ def test_other_files_in_the_folder_are_left_alone(table, tmp_path):
 
 @pytest.mark.parametrize("steps", [3472, 401, 400, 16])
 def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
-    log = pd.DataFrame({"step": np.arange(1, steps + 1), "loss": np.random.default_rng(0).random(steps)})
+    log = pd.DataFrame(
+        {
+            "step": np.arange(1, steps + 1),
+            "loss": np.random.default_rng(0).random(steps),
+        }
+    )
     log["epoch"] = log["step"] * 16 // (steps + 1)
     log["val_loss"] = log["loss"].where(~log["epoch"].duplicated(keep="last"))
     few = thinned(log)
     assert min(steps, 200) <= len(few) <= 400
     assert few["val_loss"].notna().sum() == 16
-    pd.testing.assert_frame_equal(few, log[log["step"].isin(few["step"])].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        few, log[log["step"].isin(few["step"])].reset_index(drop=True)
+    )
     assert few["step"].diff().max() <= max(1, 2 * steps / 200)
     with pytest.raises(ValueError, match="fewer than 16 epochs, got 16. Try most=32"):
         thinned(log, 16)
@@ -368,15 +473,24 @@ def test_two_processes_give_the_gradient_of_one(table, tmp_path):
     one, two = on_one_and_two(gradients, table.head(16), folder=tmp_path)
     a, b = (torch.cat([g[k].flatten() for k in one]) for g in (one, two))
     assert (a - b).norm() / a.norm() < 1e-5
-    worst = max(((one[k] - two[k]).norm() / one[k].norm()).item() for k in one if one[k].norm() > 1e-3 * a.norm())
+    worst = max(
+        ((one[k] - two[k]).norm() / one[k].norm()).item()
+        for k in one
+        if one[k].norm() > 1e-3 * a.norm()
+    )
     assert worst < 1e-5
 
 
 def test_fit_on_two_processes_is_fit_on_one(table, tmp_path):
-    how = QUICK | {"shape": WITHIN, "precision": "32-true"}  # bf16 would round each share otherwise
+    how = QUICK | {
+        "shape": WITHIN,
+        "precision": "32-true",
+    }  # bf16 would round each share otherwise
     one = rw.pretrain.fit(table, out=tmp_path / "one", **how)
     two = rw.pretrain.fit(table, out=tmp_path / "two", devices=2, **how)
     assert two.config["devices"] == 2
     np.testing.assert_allclose(two.log["loss"], one.log["loss"], rtol=1e-4)
     want = weights_of(one)
-    assert max((v - want[k]).abs().max().item() for k, v in weights_of(two).items()) < 1e-3
+    assert (
+        max((v - want[k]).abs().max().item() for k, v in weights_of(two).items()) < 1e-3
+    )

@@ -1,4 +1,6 @@
-"""Claims about what a run sees: train teaches, val follows, test stays outside; and what the optimiser may do."""
+"""Claims about what a run sees: train teaches, val follows, test stays outside; and
+what the optimiser may do.
+"""
 
 import math
 from contextlib import nullcontext
@@ -91,7 +93,9 @@ def test_validation_rows_change_what_is_measured_and_nothing_else(
 
 
 def test_validation_asks_the_model_as_it_is_used_afterwards(table, tmp_path):
-    """The last val_loss is open_clip's loss of the saved model, which is not in training, on the films of "val"."""
+    """The last val_loss is open_clip's loss of the saved model, which is not in
+    training, on the films of "val".
+    """
     said = changed(table, "val", report="IMPRESSION: Number " + table["patient_id"])
     run = rw.pretrain.fit(said, out=tmp_path / "a", **EXACT)
     val = said[said["split"] == "val"]
@@ -107,7 +111,9 @@ def test_validation_asks_the_model_as_it_is_used_afterwards(table, tmp_path):
 
 
 def test_looking_at_held_out_films_leaves_no_trace(table, clean, tmp_path):
-    """Without any there are the same weights and the same running statistics, and training goes on as training."""
+    """Without any there are the same weights and the same running statistics, and
+    training goes on as training.
+    """
     rows = table[table["split"] == "train"]
     run = rw.pretrain.fit(rows, out=tmp_path / "a", **EXACT)
     assert same_weights(run, clean)
@@ -132,7 +138,9 @@ def test_dropout_is_on_in_training_and_off_in_validation(table, tmp_path, monkey
 
 
 def test_shards_are_seen_as_their_table_is(table, tmp_path):
-    """Test samples change nothing, and a sample without a report is left out and counted."""
+    """Test samples change nothing, and a sample without a report is left out and
+    counted.
+    """
     silent = table["patient_id"].isin(["p3", "p4"])
     silent_table = table.assign(report=table["report"].mask(silent))
     runs = []
@@ -273,7 +281,9 @@ def started_at(table, tmp_path, scale):
 def test_the_temperature_stays_within_the_bounds_of_clip(
     table, tmp_path, recipe, scale, bound
 ):
-    """A scale of 1 to 100, whatever it starts from; it moves by next to nothing at this rate."""
+    """A scale of 1 to 100, whatever it starts from; it moves by next to nothing at this
+    rate.
+    """
     start = started_at(table, tmp_path, scale)
     how = {
         "recipe": recipe,
@@ -294,7 +304,9 @@ def test_the_temperature_stays_within_the_bounds_of_clip(
 def test_decay_shrinks_matrices_and_leaves_norms_biases_and_the_temperature(
     table, recipe
 ):
-    """With no gradient a step of AdamW is nothing but the decay: 1 - lr * 0.1 for a matrix."""
+    """With no gradient a step of AdamW is nothing but the decay: 1 - lr * 0.1 for a
+    matrix.
+    """
     builds = RECIPES[recipe].builds
     tokenizer = rw.models.Tokenizer.train(table["report"])
     model = (

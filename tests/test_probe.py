@@ -1,4 +1,6 @@
-"""Claims about rw.probe: exact AUROCs, intervals over patients, paired prompts, probes, retrieval."""
+"""Claims about rw.probe: exact AUROCs, intervals over patients, paired prompts, probes,
+retrieval.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,12 +18,22 @@ PHRASES = {"nodule": 0, "no nodule": 1, "air": 2, "no air": 3, "all normal": 4}
 class FakeModel:
     """Knows one direction a phrase; counts what it is asked to encode."""
 
-    name, kind, size, fit, findings, logit_scale, device = "fake", "image-text", 8, "pad", None, 10.0, "cpu"
+    name, kind, size, fit, findings, logit_scale, device = (
+        "fake",
+        "image-text",
+        8,
+        "pad",
+        None,
+        10.0,
+        "cpu",
+    )
 
     def __init__(self, seed=0):
         generator = torch.Generator().manual_seed(seed)
         self.net = torch.nn.Linear(2, 2)
-        self.directions = torch.nn.functional.normalize(torch.randn(5, 6, generator=generator), dim=1)
+        self.directions = torch.nn.functional.normalize(
+            torch.randn(5, 6, generator=generator), dim=1
+        )
         self.encoded = []
 
     def encode_text(self, texts):
@@ -47,9 +59,16 @@ def table():
     patient = np.repeat(np.arange(60), rng.integers(1, 4, 60))
     has = rng.integers(0, 2, 60)[patient]
     split = np.where(patient < 40, "train", "test")
-    return pd.DataFrame({"path": [f"{i}.png" for i in range(len(patient))], "patient_id": [f"p{p}" for p in patient],
-                         "split": split, "Lung Lesion": has, "Pneumothorax": rng.integers(0, 2, len(patient)),
-                         "report": [f"text {i % 4}" for i in range(len(patient))]})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(len(patient))],
+            "patient_id": [f"p{p}" for p in patient],
+            "split": split,
+            "Lung Lesion": has,
+            "Pneumothorax": rng.integers(0, 2, len(patient)),
+            "report": [f"text {i % 4}" for i in range(len(patient))],
+        }
+    )
 
 
 def unit(n, dim=6, seed=0):
@@ -95,7 +114,12 @@ def test_bootstrap_equals_a_naive_loop_on_the_same_resamples(digits):
     fast = probe.bootstrap(y, s, patients, n_boot=150, seed=3)
     row, counts = probe.resample_patients(patients, n_boot=150, seed=3)
     for b in range(150):
-        drawn = np.concatenate([np.flatnonzero(row == p).repeat(int(counts[p, b])) for p in range(len(counts))])
+        drawn = np.concatenate(
+            [
+                np.flatnonzero(row == p).repeat(int(counts[p, b]))
+                for p in range(len(counts))
+            ]
+        )
         drawn = drawn[np.isin(y[drawn], (0, 1))]
         assert fast[b] == pytest.approx(roc_auc_score(y[drawn], s[drawn]), abs=1e-9)
 
@@ -111,24 +135,40 @@ def test_repeating_every_image_widens_nothing_over_patients_but_narrows_over_ima
     y, s = rng.integers(0, 2, 80), rng.normal(size=80)
     y5, s5, p5 = np.repeat(y, 5), np.repeat(s, 5), np.repeat(np.arange(80), 5)
     once, five = probe.bootstrap(y, s, np.arange(80)), probe.bootstrap(y5, s5, p5)
-    np.testing.assert_allclose(once, five, atol=1e-12)  # five copies of a chest say no more than one
+    np.testing.assert_allclose(
+        once, five, atol=1e-12
+    )  # five copies of a chest say no more than one
     assert probe.bootstrap(y5, s5, range(400)).std() < 0.6 * once.std()
 
 
 def test_interval_covers_the_truth_about_95_times_in_100():
     covered = 0
-    for trial in range(100):  # 40 patients with 3 alike images each; the true AUROC is 0.5
+    for trial in range(
+        100
+    ):  # 40 patients with 3 alike images each; the true AUROC is 0.5
         rng = np.random.default_rng(trial)
         y, s = rng.integers(0, 2, 40).repeat(3), rng.normal(size=40).repeat(3)
-        low, high = np.nanquantile(probe.bootstrap(y, s, np.arange(40).repeat(3), n_boot=300), [0.025, 0.975])
+        low, high = np.nanquantile(
+            probe.bootstrap(y, s, np.arange(40).repeat(3), n_boot=300), [0.025, 0.975]
+        )
         covered += low <= 0.5 <= high
     assert 88 <= covered <= 99
 
 
 def test_scores_count_what_is_used_and_dropped():
     truth = pd.DataFrame({"Edema": [1, 0, -1, np.nan, 0]})
-    row = probe.Scores(pd.DataFrame({"Edema": [0.9, 0.1, 0.5, 0.5, 0.95]}), truth, np.array(list("aabcd"))).auroc()
-    assert row.loc[0, ["auroc", "n", "positives", "patients", "dropped"]].tolist() == [0.5, 3, 1, 2, 2]
+    row = probe.Scores(
+        pd.DataFrame({"Edema": [0.9, 0.1, 0.5, 0.5, 0.95]}),
+        truth,
+        np.array(list("aabcd")),
+    ).auroc()
+    assert row.loc[0, ["auroc", "n", "positives", "patients", "dropped"]].tolist() == [
+        0.5,
+        3,
+        1,
+        2,
+        2,
+    ]
 
 
 def test_one_class_gives_nan_and_its_reason():
@@ -142,25 +182,48 @@ def test_one_class_gives_nan_and_its_reason():
     assert each.note["Edema"] == "no case among 2 labelled images"
     assert each.note["Fracture"] == "no interval: cases in 1 patient"
     said = rw.stats.stated(scores.mean_auroc().iloc[0])
-    assert said == "no number (without Edema (no case among 2 labelled images), Fracture (cases in 1 patient))"
+    assert (
+        said
+        == "no number (without Edema (no case among 2 labelled images), Fracture (cases in 1 patient))"
+    )
 
 
 def test_mean_of_one_finding_is_that_finding(table):
-    scores = probe.Scores.of(np.random.default_rng(0).normal(size=(len(table), 1)), table, ["Lung Lesion"])
-    columns = ["auroc", "low", "high", "n", "positives", "positive_patients", "patients", "dropped", "note"]
+    scores = probe.Scores.of(
+        np.random.default_rng(0).normal(size=(len(table), 1)), table, ["Lung Lesion"]
+    )
+    columns = [
+        "auroc",
+        "low",
+        "high",
+        "n",
+        "positives",
+        "positive_patients",
+        "patients",
+        "dropped",
+        "note",
+    ]
     assert scores.mean_auroc()[columns].equals(scores.auroc()[columns])
 
 
 def test_mean_is_of_the_findings_that_have_an_interval_and_names_the_others(table):
-    truth = table[["Lung Lesion", "Pneumothorax"]].assign(Fracture=np.arange(len(table)) == 0).astype(int)
-    values = pd.DataFrame(np.random.default_rng(0).normal(size=truth.shape), columns=list(truth))
+    truth = (
+        table[["Lung Lesion", "Pneumothorax"]]
+        .assign(Fracture=np.arange(len(table)) == 0)
+        .astype(int)
+    )
+    values = pd.DataFrame(
+        np.random.default_rng(0).normal(size=truth.shape), columns=list(truth)
+    )
     scores = probe.Scores(values, truth, table.patient_id.to_numpy())
     mean, each = scores.mean_auroc().iloc[0], scores.auroc().auroc
     assert mean.auroc == pytest.approx(each[:2].mean())
     assert mean.finding == "mean of 2"
     assert mean.note == "without Fracture (cases in 1 patient)"
-    assert (mean.low, mean.high) == pytest.approx(tuple(np.quantile(scores.resamples().iloc[:, :2].mean(axis=1),
-                                                                    [0.025, 0.975])), abs=0.02)  # fmt: skip
+    assert (mean.low, mean.high) == pytest.approx(
+        tuple(np.quantile(scores.resamples().iloc[:, :2].mean(axis=1), [0.025, 0.975])),
+        abs=0.02,
+    )
 
 
 def test_perfect_scores_fall_to_a_coin_when_labels_are_shuffled(table):
@@ -175,31 +238,53 @@ def test_shuffling_moves_whole_patients_and_keeps_the_prevalence():
     truth = pd.DataFrame({"Edema": np.repeat(np.arange(30) % 2, 2)})
     dealt = probe.Scores(truth, truth, patients).shuffled(1).truth["Edema"]
     assert dealt.sum() == truth["Edema"].sum()
-    assert (dealt[::2].to_numpy() == dealt[1::2].to_numpy()).all()  # a patient's two images still agree
+    assert (
+        dealt[::2].to_numpy() == dealt[1::2].to_numpy()
+    ).all()  # a patient's two images still agree
     assert (dealt != truth["Edema"]).any()
 
 
-PAIR = probe.Prompts(positive={"Lung Lesion": ["nodule"]}, negative={"Lung Lesion": ["no nodule", "all normal"]})
+PAIR = probe.Prompts(
+    positive={"Lung Lesion": ["nodule"]},
+    negative={"Lung Lesion": ["no nodule", "all normal"]},
+)
 
 
 def test_zero_shot_is_a_softmax_over_the_pair(model, table):
     Z = unit(len(table))
-    got = probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=Z).values["Lung Lesion"]
+    got = probe.zero_shot(
+        model, table, ["Lung Lesion"], prompts=PAIR, embeddings=Z
+    ).values["Lung Lesion"]
     yes, normal = model.directions[0], model.directions[[1, 4]].mean(dim=0)
     cosines = torch.from_numpy(Z) @ torch.stack([yes, normal / normal.norm()]).T
-    np.testing.assert_allclose(got, (model.logit_scale * cosines).softmax(dim=1)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        got, (model.logit_scale * cosines).softmax(dim=1)[:, 0], atol=1e-6
+    )
 
 
 def test_zero_shot_finds_images_that_lie_near_their_phrase(model, table):
-    toward = np.where(table[["Lung Lesion"]] == 1, model.directions[0], model.directions[1])
-    scores = probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=toward + 0.1 * unit(len(table)))
+    toward = np.where(
+        table[["Lung Lesion"]] == 1, model.directions[0], model.directions[1]
+    )
+    scores = probe.zero_shot(
+        model,
+        table,
+        ["Lung Lesion"],
+        prompts=PAIR,
+        embeddings=toward + 0.1 * unit(len(table)),
+    )
     assert scores.auroc().auroc[0] == 1.0
 
 
 def test_swapping_the_pair_mirrors_the_auroc(model, table):
-    Z, swapped = unit(len(table)), probe.Prompts(positive=PAIR.negative, negative=PAIR.positive)
+    Z, swapped = (
+        unit(len(table)),
+        probe.Prompts(positive=PAIR.negative, negative=PAIR.positive),
+    )
     a, b = (
-        probe.zero_shot(model, table, ["Lung Lesion"], prompts=p, embeddings=Z).auroc().auroc[0]
+        probe.zero_shot(model, table, ["Lung Lesion"], prompts=p, embeddings=Z)
+        .auroc()
+        .auroc[0]
         for p in (PAIR, swapped)
     )
     assert a + b == pytest.approx(1.0)
@@ -217,27 +302,48 @@ def test_a_phrase_is_encoded_once_until_the_weights_change(model):
 
 def test_two_models_do_not_share_a_cache(model):
     other = FakeModel(seed=1)
-    assert not np.allclose(probe.text_embeddings(model, ["air"]), probe.text_embeddings(other, ["air"]))
+    assert not np.allclose(
+        probe.text_embeddings(model, ["air"]), probe.text_embeddings(other, ["air"])
+    )
 
 
 def test_default_prompts_affirm_and_deny_each_finding():
     prompts = probe.Prompts.of(["Pleural Effusion", "Lung Lesion", "No Finding"])
     yes, no = prompts.pair("Pleural Effusion")
     assert {"pleural effusion", "large pleural effusion"} <= set(yes)
-    assert {"no pleural effusion", "no evidence of pleural effusion", *probe.prompts.NORMAL} <= set(no)
+    assert {
+        "no pleural effusion",
+        "no evidence of pleural effusion",
+        *probe.prompts.NORMAL,
+    } <= set(no)
     assert not set(yes) & set(no)
     assert set(prompts.pair("No Finding")[0]) >= set(probe.prompts.NORMAL)
 
 
-def test_any_is_the_mean_likelihood_of_the_phrases_for_and_nothing_stands_against(model, table):
-    Z, many = unit(len(table)), probe.Prompts({"Lung Lesion": ["nodule", "air"]}, {"Lung Lesion": ["no nodule"]})
-    ask = lambda prompts: probe.zero_shot(model, table, ["Lung Lesion"], prompts=prompts, pool="any", embeddings=Z)  # noqa: E731
+def test_any_is_the_mean_likelihood_of_the_phrases_for_and_nothing_stands_against(
+    model, table
+):
+    Z, many = (
+        unit(len(table)),
+        probe.Prompts(
+            {"Lung Lesion": ["nodule", "air"]}, {"Lung Lesion": ["no nodule"]}
+        ),
+    )
+    ask = lambda prompts: probe.zero_shot(
+        model, table, ["Lung Lesion"], prompts=prompts, pool="any", embeddings=Z
+    )  # noqa: E731
     got = ask(many).values["Lung Lesion"]
-    logits = float(model.logit_scale) * torch.from_numpy(Z) @ model.encode_text(["nodule", "air"]).T.float()
+    logits = (
+        float(model.logit_scale)
+        * torch.from_numpy(Z)
+        @ model.encode_text(["nodule", "air"]).T.float()
+    )
     np.testing.assert_allclose(got, logits.double().exp().mean(1).log(), atol=1e-5)
     other = probe.Prompts(many.positive, {"Lung Lesion": ["all normal"]})
     np.testing.assert_array_equal(got, ask(other).values["Lung Lesion"])
-    with pytest.raises(ValueError, match="expected pool 'pair', 'any', 'both', got 'mean'"):
+    with pytest.raises(
+        ValueError, match="expected pool 'pair', 'any', 'both', got 'mean'"
+    ):
         probe.zero_shot(model, table, ["Lung Lesion"], pool="mean", embeddings=Z)
 
 
@@ -272,12 +378,21 @@ def test_a_shift_towards_all_sentences_alike_moves_any_but_not_the_pair(model, t
 
 
 def test_a_likelihood_that_overflows_alone_is_still_a_number():
-    got = probe.prompts.logmeanexp(np.array([[2000.0, 2000.0], [-2000.0, -2000.0], [0.0, np.log(3.0)]]))
+    got = probe.prompts.logmeanexp(
+        np.array([[2000.0, 2000.0], [-2000.0, -2000.0], [0.0, np.log(3.0)]])
+    )
     np.testing.assert_allclose(got, [2000.0, -2000.0, np.log(2.0)])
 
 
 def test_spoken_prompts_say_size_side_lobe_and_kind_where_they_have_one():
-    findings = ["Cardiomegaly", "Pleural Effusion", "Consolidation", "Support Devices", "Fracture", "No Finding"]
+    findings = [
+        "Cardiomegaly",
+        "Pleural Effusion",
+        "Consolidation",
+        "Support Devices",
+        "Fracture",
+        "No Finding",
+    ]
     prompts = probe.Prompts.spoken(findings)
     says = lambda finding, words: words in prompts.positive[finding]  # noqa: E731
     assert says("Consolidation", "large left upper lobe consolidation.")
@@ -286,7 +401,10 @@ def test_spoken_prompts_say_size_side_lobe_and_kind_where_they_have_one():
     assert says("Cardiomegaly", "marked enlarged heart.")
     assert not any("left" in phrase for phrase in prompts.positive["Cardiomegaly"])
     assert says("Support Devices", "right chest tube in place.")
-    assert says("Support Devices", "right internal jugular central line, tip over the lower SVC.")
+    assert says(
+        "Support Devices",
+        "right internal jugular central line, tip over the lower SVC.",
+    )
     assert not any("small" in phrase for phrase in prompts.positive["Support Devices"])
     assert says("Fracture", "left rib fracture.")
     for finding in findings:
@@ -296,13 +414,26 @@ def test_spoken_prompts_say_size_side_lobe_and_kind_where_they_have_one():
 
 
 def test_an_opacity_is_spoken_by_its_own_words_or_any_childs():
-    names = ["Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis", "Pleural Effusion"]
-    spoken = {name: set(phrases) for name, phrases in probe.Prompts.spoken(names).positive.items()}
+    names = [
+        "Lung Opacity",
+        "Lung Lesion",
+        "Edema",
+        "Consolidation",
+        "Pneumonia",
+        "Atelectasis",
+        "Pleural Effusion",
+    ]
+    spoken = {
+        name: set(phrases)
+        for name, phrases in probe.Prompts.spoken(names).positive.items()
+    }
     parent = spoken["Lung Opacity"]
     assert "small left upper lobe lung opacity." in parent
     assert all(spoken[child] <= parent for child in names[1:6])
     assert not spoken["Pleural Effusion"] & parent
-    assert not any("opacity" in phrase for phrase in spoken["Consolidation"])  # a parent doesn't state its child
+    assert not any(
+        "opacity" in phrase for phrase in spoken["Consolidation"]
+    )  # a parent doesn't state its child
 
 
 def test_devices_have_no_size_and_are_denied_in_words_of_their_own():
@@ -310,13 +441,17 @@ def test_devices_have_no_size_and_are_denied_in_words_of_their_own():
     assert {"chest tube", "endotracheal tube", "pacemaker"} <= set(yes)
     assert not any(size in phrase for phrase in yes for size in probe.prompts.SIZES)
     assert "no lines or tubes" in no
-    asked = probe.Prompts.of(["Support Devices"], positive=("a {}",), negative=("without {}",), normal=())
+    asked = probe.Prompts.of(
+        ["Support Devices"], positive=("a {}",), negative=("without {}",), normal=()
+    )
     assert asked.pair("Support Devices")[0][0] == "a chest tube"
     assert asked.pair("Support Devices")[1][0] == "without chest tube"
 
 
 def test_a_finding_without_phrases_is_refused_with_a_way_out():
-    with pytest.raises(ValueError, match=r"for and against 'Edema', got 0 and 0. Try Prompts"):
+    with pytest.raises(
+        ValueError, match=r"for and against 'Edema', got 0 and 0. Try Prompts"
+    ):
         probe.Prompts().pair("Edema")
 
 
@@ -326,9 +461,13 @@ def test_linear_probe_learns_on_train_and_is_scored_on_test(table):
     scores = probe.linear_probe(Z, table, label=["Lung Lesion", "Pneumothorax"])
     assert len(scores.values) == (table.split == "test").sum()
     assert scores.auroc().auroc[0] > 0.98
-    spoilt = table.assign(**{"Lung Lesion": table["Lung Lesion"].where(table.split == "train", -1)})
-    np.testing.assert_array_equal(probe.linear_probe(Z, spoilt, label="Lung Lesion").values["Lung Lesion"],
-                                  scores.values["Lung Lesion"])  # fmt: skip
+    spoilt = table.assign(
+        **{"Lung Lesion": table["Lung Lesion"].where(table.split == "train", -1)}
+    )
+    np.testing.assert_array_equal(
+        probe.linear_probe(Z, spoilt, label="Lung Lesion").values["Lung Lesion"],
+        scores.values["Lung Lesion"],
+    )
 
 
 def test_a_probe_and_its_scaler_never_see_the_films_they_are_asked_of(table):
@@ -348,20 +487,26 @@ def test_probes_refuse_a_patient_on_both_sides_of_the_split(table):
     leaky = table.copy()
     leaky.loc[leaky.index[-1], "patient_id"] = "p0"
     for asked in (probe.linear_probe, probe.label_efficiency):
-        with pytest.raises(ValueError, match="got 1 of .* patients in two or more") as refused:
+        with pytest.raises(
+            ValueError, match="got 1 of .* patients in two or more"
+        ) as refused:
             asked(unit(len(table)), leaky, label="Lung Lesion")
         assert "p0" not in str(refused.value)
 
 
 def test_linear_probe_says_when_a_class_is_missing(table):
     with pytest.raises(ValueError, match="with and without Lung Lesion, got 0"):
-        probe.linear_probe(unit(len(table)), table.assign(**{"Lung Lesion": 0}), label="Lung Lesion")
+        probe.linear_probe(
+            unit(len(table)), table.assign(**{"Lung Lesion": 0}), label="Lung Lesion"
+        )
 
 
 def test_label_efficiency_rises_with_labels_and_takes_whole_patients(table):
     Z = unit(len(table), seed=1)
     Z[:, 0] += table["Lung Lesion"].to_numpy()
-    curve = probe.label_efficiency(Z, table, label="Lung Lesion", fractions=(0.05, 1.0), draws=8)
+    curve = probe.label_efficiency(
+        Z, table, label="Lung Lesion", fractions=(0.05, 1.0), draws=8
+    )
     assert curve.patients.tolist() == [2.0, 40.0]
     assert curve.auroc[1] > curve.auroc[0]
     assert (curve.low <= curve.auroc).all()
@@ -389,10 +534,17 @@ def test_recall_of_matched_pairs_is_one_and_of_random_pairs_is_chance():
 
 def test_identical_reports_count_as_right(table):
     Z, same = unit(len(table), seed=1), table.report.to_numpy()
-    texts = unit(4, seed=2)[[int(t[-1]) for t in same]]  # four reports among all: equal text, equal vector
-    strict, fair = probe.recall_at_k(Z, texts, k=[1]), probe.recall_at_k(Z, texts, same=same, k=[1])
+    texts = unit(4, seed=2)[
+        [int(t[-1]) for t in same]
+    ]  # four reports among all: equal text, equal vector
+    strict, fair = (
+        probe.recall_at_k(Z, texts, k=[1]),
+        probe.recall_at_k(Z, texts, same=same, k=[1]),
+    )
     assert fair.recall[0] > strict.recall[0]
-    assert fair.chance[0] == pytest.approx(sum((same == t).mean() ** 2 for t in set(same)))
+    assert fair.chance[0] == pytest.approx(
+        sum((same == t).mean() ** 2 for t in set(same))
+    )
 
 
 def test_always_answering_the_commonest_reports_has_a_recall():
@@ -408,8 +560,12 @@ def test_embeddings_of_other_rows_are_refused(model, table):
         probe.zero_shot(model, table, ["Lung Lesion"], prompts=PAIR, embeddings=unit(3))
 
 
-def test_classify_gives_the_heads_probabilities_for_findings_of_the_table(model, table, monkeypatch):
-    monkeypatch.setattr("radwb.data.images", lambda t, size, fit: np.arange(len(t), dtype=np.uint8))
+def test_classify_gives_the_heads_probabilities_for_findings_of_the_table(
+    model, table, monkeypatch
+):
+    monkeypatch.setattr(
+        "radwb.data.images", lambda t, size, fit: np.arange(len(t), dtype=np.uint8)
+    )
     model.findings = ["Edema", "Lung Lesion"]
     model.preprocess = torch.from_numpy
     model.classify = lambda x: torch.stack([x.float() * 0, x.float() / 50 - 1], dim=1)

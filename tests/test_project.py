@@ -1,4 +1,6 @@
-"""The project as a whole: one set of ranges, thin files, lean imports, nothing of this machine in a file."""
+"""The project as a whole: one set of ranges, thin files, lean imports, nothing of this
+machine in a file.
+"""
 
 import ast
 import re
@@ -17,7 +19,11 @@ from radwb import cli
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CONDA_NAMES = {"pytorch": "torch", "open-clip-torch": "open_clip_torch", "python-kaleido": "kaleido"}
+CONDA_NAMES = {
+    "pytorch": "torch",
+    "open-clip-torch": "open_clip_torch",
+    "python-kaleido": "kaleido",
+}
 ROOMS = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
 MODULES = sorted((ROOT / "radwb").rglob("*.py"))
 
@@ -28,7 +34,11 @@ def tracked():
     done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("this is no git checkout")
-    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+    return [
+        ROOT / name
+        for name in done.stdout.split("\0")
+        if name and (ROOT / name).is_file()
+    ]
 
 
 def canonical(name):
@@ -38,7 +48,9 @@ def canonical(name):
 def conda_requirements():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    plain = [d.partition(" ") for d in environment["dependencies"] if isinstance(d, str)]
+    plain = [
+        d.partition(" ") for d in environment["dependencies"] if isinstance(d, str)
+    ]
     conda = {canonical(name): SpecifierSet(spec) for name, _, spec in plain}
     return conda | {canonical(r.name): r.specifier for r in map(Requirement, pip)}
 
@@ -46,14 +58,23 @@ def conda_requirements():
 def test_conda_users_get_the_ranges_of_pyproject():
     wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
     ours = {canonical(r.name): r.specifier for r in map(Requirement, wanted)}
-    ours |= {"python": SpecifierSet(PROJECT["requires-python"]), "pip": SpecifierSet("")}
+    ours |= {
+        "python": SpecifierSet(PROJECT["requires-python"]),
+        "pip": SpecifierSet(""),
+    }
     assert conda_requirements() == ours
 
 
 def test_no_package_hides_conda_pytorch_behind_pip():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert not {Requirement(r).name for r in pip} & {"torch", "torchvision", "timm", "monai", "open_clip_torch"}
+    assert not {Requirement(r).name for r in pip} & {
+        "torch",
+        "torchvision",
+        "timm",
+        "monai",
+        "open_clip_torch",
+    }
 
 
 def test_no_tracked_file_names_this_machine_or_a_package_index():
@@ -72,25 +93,40 @@ def test_no_tracked_file_names_this_machine_or_a_package_index():
 def test_no_secret_is_read_as_pickle():
     loaders = re.compile(r"torch\.load\(|pickle\.load|joblib\.load|allow_pickle=True")
     found = [
-        p.name for p in MODULES for hit in loaders.findall(p.read_text()) if "weights_only=True" not in p.read_text()
+        p.name
+        for p in MODULES
+        for hit in loaders.findall(p.read_text())
+        if "weights_only=True" not in p.read_text()
     ]
     assert not found
 
 
 def test_no_file_of_the_package_holds_two_ideas():
-    assert {p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 400} == {}
+    assert {
+        p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 400
+    } == {}
 
 
 def imported_rooms(path):
     """Names of radwb's rooms that a module imports anywhere, inside functions too."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "radwb":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and (node.module or "").split(".")[0] == "radwb"
+        ):
             parts = node.module.split(".")
-            names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            names |= (
+                {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            )
         elif isinstance(node, ast.Import):
-            names |= {a.name.split(".")[1] for a in node.names if a.name.startswith("radwb.")}
-            assert not any(a.name == "radwb" for a in node.names) or path.parent.name == "book", path
+            names |= {
+                a.name.split(".")[1] for a in node.names if a.name.startswith("radwb.")
+            }
+            assert (
+                not any(a.name == "radwb" for a in node.names)
+                or path.parent.name == "book"
+            ), path
     return names & {"stats", *ROOMS, "show", "check", "book", "cli"}
 
 
@@ -98,8 +134,16 @@ def test_rooms_import_only_rooms_to_their_left():
     wrong = []
     for n, room in enumerate(ROOMS):
         allowed = {"stats", *ROOMS[: n + 1]}
-        for path in sorted([*(ROOT / "radwb" / room).rglob("*.py"), *(ROOT / "radwb").glob(f"{room}.py")]):
-            wrong += [f"{path.relative_to(ROOT)} imports {other}" for other in imported_rooms(path) - allowed]
+        for path in sorted(
+            [
+                *(ROOT / "radwb" / room).rglob("*.py"),
+                *(ROOT / "radwb").glob(f"{room}.py"),
+            ]
+        ):
+            wrong += [
+                f"{path.relative_to(ROOT)} imports {other}"
+                for other in imported_rooms(path) - allowed
+            ]
     assert not wrong
 
 
@@ -110,9 +154,14 @@ def test_stats_know_nothing_of_radwb():
 
 def test_show_and_check_know_no_stage():
     drawn = {*(ROOT / "radwb" / "show").rglob("*.py"), ROOT / "radwb" / "check.py"}
-    # the window of the attend stage: it computes what it shows, and imports that stage only when it is opened
+    # the window of the attend stage: it computes what it shows, and imports that stage
+    # only when it is opened
     drawn -= {ROOT / "radwb" / "show" / "explore.py"}
-    assert {p.name: imported_rooms(p) - {"data", "show"} for p in drawn if imported_rooms(p) - {"data", "show"}} == {}
+    assert {
+        p.name: imported_rooms(p) - {"data", "show"}
+        for p in drawn
+        if imported_rooms(p) - {"data", "show"}
+    } == {}
 
 
 @pytest.mark.parametrize("module", ["radwb", "radwb.cli"])
@@ -128,7 +177,9 @@ def test_import_is_quick_and_leaves_torch_alone(module):
     assert min(seconds) - (time.perf_counter() - bare) < 0.5
 
 
-@pytest.mark.parametrize("verb", ["tour", "lab", "book", "fetch", *ROOMS[1:3], *ROOMS[4:]])
+@pytest.mark.parametrize(
+    "verb", ["tour", "lab", "book", "fetch", *ROOMS[1:3], *ROOMS[4:]]
+)
 def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([verb, "--help"])
@@ -162,12 +213,16 @@ def test_results_come_as_json_when_asked(capsys):
 
 def test_make_explains_a_python_that_is_too_old(tmp_path):
     old = tmp_path / "python"
-    old.write_text('#!/bin/sh\n[ "$1" = --version ] && { echo "Python 3.9.1"; exit 0; }\nexit 1\n')
+    old.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && { echo "Python 3.9.1"; exit 0; }\nexit 1\n'
+    )
     old.chmod(0o755)
     copy = tmp_path / "Makefile"
     copy.write_text((ROOT / "Makefile").read_text())
     (tmp_path / "pyproject.toml").write_text("")
-    done = subprocess.run(["make", "tour", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "tour", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode != 0
     assert "expected Python 3.11, 3.12 or 3.13, got Python 3.9.1" in done.stdout
     assert not (tmp_path / ".venv").exists()
@@ -191,11 +246,21 @@ def test_the_shell_goes_the_whole_way(tmp_path, capsys, monkeypatch):
     assert radwb("simulate", "-n", 120, "--out", "table.csv")["images"] == 120
     films = Path(cli.read_table(tmp_path / "table.csv")["path"][0]).parent
     assert radwb("curate", films)["files"] >= 120
-    assert radwb("pretrain", "table.csv", "--out", "run", "--epochs", 1, "--batch", 16)["step"] > 0
+    assert (
+        radwb("pretrain", "table.csv", "--out", "run", "--epochs", 1, "--batch", 16)[
+            "step"
+        ]
+        > 0
+    )
     rows = radwb("probe", "run", "table.csv", "--findings", "Pleural Effusion")
     assert rows[0]["low"] <= rows[0]["auroc"] <= rows[0]["high"]
     film = next(films.glob("*[0-9].png"))
-    assert radwb("attend", "run", film, "--target", "right pleural effusion")["written"] == "attention.html"
+    assert (
+        radwb("attend", "run", film, "--target", "right pleural effusion")["written"]
+        == "attention.html"
+    )
     assert "plotly" in Path("attention.html").read_text()
-    arms = radwb("fail", "run", "table.csv", "--finding", "Pleural Effusion", "--strengths", 1)
+    arms = radwb(
+        "fail", "run", "table.csv", "--finding", "Pleural Effusion", "--strengths", 1
+    )
     assert {"arm", "auroc", "low", "high"} <= set(arms[0])

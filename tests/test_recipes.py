@@ -1,4 +1,6 @@
-"""Claims about the recipes: each learns, follows its seed, trains what it says, and leaves a model that loads."""
+"""Claims about the recipes: each learns, follows its seed, trains what it says, and
+leaves a model that loads.
+"""
 
 import copy
 
@@ -34,10 +36,20 @@ def squares(n=16, side=32, seed=0):
 
 @pytest.fixture(scope="module")
 def table():
-    rows = [f"FINDINGS: A square in row {i % 4}. IMPRESSION: Row {i % 4}, column {i // 4}." for i in range(16)]
-    return pd.DataFrame({"path": [f"{i}.png" for i in range(16)], "patient_id": [f"p{i}" for i in range(16)],
-                         "report": rows, "split": "train", "Lung Lesion": [float(i % 4 > 1) for i in range(16)],
-                         "Edema": [float(i % 2) for i in range(16)]})  # fmt: skip
+    rows = [
+        f"FINDINGS: A square in row {i % 4}. IMPRESSION: Row {i % 4}, column {i // 4}."
+        for i in range(16)
+    ]
+    return pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(16)],
+            "patient_id": [f"p{i}" for i in range(16)],
+            "report": rows,
+            "split": "train",
+            "Lung Lesion": [float(i % 4 > 1) for i in range(16)],
+            "Edema": [float(i % 2) for i in range(16)],
+        }
+    )
 
 
 def model_for(recipe, table, seed=0, **shape):
@@ -58,15 +70,25 @@ def views_of(task, images, seed):
     if task.views == 0:
         return None
     rows = torch.arange(len(images))
-    return task.two_views(images, rows, seed) if task.views == 2 else inputs(task.model, images)
+    return (
+        task.two_views(images, rows, seed)
+        if task.views == 2
+        else inputs(task.model, images)
+    )
 
 
 def train(task, images, steps, lr=3e-3):
     """The loop in short; returns the losses."""
     task.net.train()
-    optimizer, losses = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=lr), []
+    optimizer, losses = (
+        torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=lr),
+        [],
+    )
     for step in range(steps):
-        loss = task(views_of(task, images, seed=10 * step), *task.targets(np.arange(len(images)), seed=step))
+        loss = task(
+            views_of(task, images, seed=10 * step),
+            *task.targets(np.arange(len(images)), seed=step),
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -82,7 +104,9 @@ def test_the_loss_falls_and_the_model_is_saved_and_loaded(recipe, table, tmp_pat
     with torch.no_grad():
         before = task.eval().validate(images, batch=8)
     losses = train(task, images, 20)
-    if recipe != "dino-tiny":  # whose loss first rises with its centre; it has its own test
+    if (
+        recipe != "dino-tiny"
+    ):  # whose loss first rises with its centre; it has its own test
         assert np.mean(losses[-4:]) < 0.95 * np.mean(losses[:3])
     with torch.no_grad():
         after, again = (task.validate(images, batch=8) for _ in range(2))
@@ -90,8 +114,12 @@ def test_the_loss_falls_and_the_model_is_saved_and_loaded(recipe, table, tmp_pat
     assert set(after) == set(before) - {"warning"}  # untrained, all look alike
     assert all(np.isfinite(v).all() for v in after.values())
     back = rw.models.load(rw.models.save(task.model, tmp_path / "a"))
-    assert back.kind == ("image-text" if RECIPES[recipe].builds == "image-text" else "image")
-    assert back.findings == (["Lung Lesion", "Edema"] if recipe == "supervised-tiny" else None)
+    assert back.kind == (
+        "image-text" if RECIPES[recipe].builds == "image-text" else "image"
+    )
+    assert back.findings == (
+        ["Lung Lesion", "Edema"] if recipe == "supervised-tiny" else None
+    )
     want, got = (m.encode_image(m.preprocess(images)) for m in (task.model, back))
     torch.testing.assert_close(got, want)
 
@@ -103,33 +131,79 @@ def test_all_that_asks_for_a_gradient_gets_one_and_the_rest_stays(recipe, table)
     task.net.train()
     images = squares()
     task(views_of(task, images, 0), *task.targets(np.arange(16), seed=1)).backward()
-    blind = [n for n, p in task.named_parameters() if p.requires_grad and p.grad is None]
+    blind = [
+        n for n, p in task.named_parameters() if p.requires_grad and p.grad is None
+    ]
     assert blind == []
     assert all(p.grad is None for p in task.parameters() if not p.requires_grad)
-    trained = {n.split(".")[1] for n, p in task.named_parameters() if p.requires_grad and n.startswith("net.")}
+    trained = {
+        n.split(".")[1]
+        for n, p in task.named_parameters()
+        if p.requires_grad and n.startswith("net.")
+    }
     assert ("visual" in trained) == (recipe not in TEXTS)
-    assert all(torch.equal(v, before[k]) for k, v in task.state_dict().items() if k.startswith("teacher.0.proj"))
+    assert all(
+        torch.equal(v, before[k])
+        for k, v in task.state_dict().items()
+        if k.startswith("teacher.0.proj")
+    )
 
 
-@pytest.mark.parametrize("recipe", ["clip-tiny", "sentences-tiny", "local-tiny", "simclr-tiny"])
+@pytest.mark.parametrize(
+    "recipe", ["clip-tiny", "sentences-tiny", "local-tiny", "simclr-tiny"]
+)
 def test_a_model_to_which_all_look_alike_has_the_loss_of_a_guess(recipe, table):
-    said = table.assign(report=[f"IMPRESSION: Image {i}. It is {i} of many. One {i}. Two {i}." for i in range(16)])
+    said = table.assign(
+        report=[
+            f"IMPRESSION: Image {i}. It is {i} of many. One {i}. Two {i}."
+            for i in range(16)
+        ]
+    )
     task = task_for(recipe, said)
-    points = [torch.ones_like(p) for p in task.represent(views_of(task, squares(), 0), *task.targets(range(16)))]
-    assert task.loss_of(points, *task.targets(range(16))).item() == pytest.approx(task.guess(16), rel=1e-3)
+    points = [
+        torch.ones_like(p)
+        for p in task.represent(views_of(task, squares(), 0), *task.targets(range(16)))
+    ]
+    assert task.loss_of(points, *task.targets(range(16))).item() == pytest.approx(
+        task.guess(16), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("recipe", TEXTS)
-def test_reports_alone_need_no_images_and_are_read_to_the_given_length(recipe, table, tmp_path):
-    reports, settings = table.drop(columns="path"), {"epochs": 1, "batch": 8, "recipe": recipe, "shape": SHAPE | TEXT}
+def test_reports_alone_need_no_images_and_are_read_to_the_given_length(
+    recipe, table, tmp_path
+):
+    reports, settings = (
+        table.drop(columns="path"),
+        {"epochs": 1, "batch": 8, "recipe": recipe, "shape": SHAPE | TEXT},
+    )
     run = rw.pretrain.fit(reports, out=tmp_path / recipe, context=12, **settings)
-    assert run.model.tokenizer.context == rw.models.load(tmp_path / recipe).tokenizer.context == 12
+    assert (
+        run.model.tokenizer.context
+        == rw.models.load(tmp_path / recipe).tokenizer.context
+        == 12
+    )
     with pytest.raises(ValueError, match="expected the columns .'path'."):
-        rw.pretrain.fit(reports, out=tmp_path / "clip", **{**settings, "recipe": "clip-tiny"})
-    with pytest.raises(ValueError, match="expected no context, since mae-tiny reads no text; got 12"):
-        rw.pretrain.fit(table, out=tmp_path / "mae", context=12, **{**settings, "recipe": "mae-tiny"})
+        rw.pretrain.fit(
+            reports, out=tmp_path / "clip", **{**settings, "recipe": "clip-tiny"}
+        )
+    with pytest.raises(
+        ValueError, match="expected no context, since mae-tiny reads no text; got 12"
+    ):
+        rw.pretrain.fit(
+            table,
+            out=tmp_path / "mae",
+            context=12,
+            **{**settings, "recipe": "mae-tiny"},
+        )
     with pytest.raises(ValueError, match="expected no context beside start, got 13"):
-        rw.pretrain.fit(reports, out=tmp_path / "on", context=13, start=tmp_path / recipe, **settings | {"shape": None})
+        rw.pretrain.fit(
+            reports,
+            out=tmp_path / "on",
+            context=13,
+            start=tmp_path / recipe,
+            **settings | {"shape": None},
+        )
 
 
 @pytest.mark.parametrize("recipe", ["mae-tiny", "mlm-tiny"])
@@ -146,49 +220,98 @@ def test_masks_follow_the_seed_of_the_step(recipe, table):
 def test_forward_is_the_loss_of_what_is_represented(recipe, table):
     task, images = task_for(recipe, table).eval(), squares()
     x, targets = views_of(task, images, 0), task.targets(np.arange(16))
-    parts = [task.represent([v[c] for v in x] if task.views == 2 else x[c], *(t[c] for t in targets))
-             for c in torch.arange(16).split(4)]  # fmt: skip
+    parts = [
+        task.represent(
+            [v[c] for v in x] if task.views == 2 else x[c], *(t[c] for t in targets)
+        )
+        for c in torch.arange(16).split(4)
+    ]
     points = tuple(torch.cat(p) for p in zip(*parts, strict=True))
     assert all(len(p) == 16 for p in points)
-    torch.testing.assert_close(task.loss_of(points, *targets), task(x, *targets), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        task.loss_of(points, *targets), task(x, *targets), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_sentence_is_right_for_each_report_that_has_it(table):
-    """Against a loop over pairs; what is drawn belongs to its report, and a report's own sentences all turn up."""
-    said = ["1. Small effusion. 2. No nodule.", "No nodule.",
-            "Large effusion. Edema. Small mass. No air. A tube. No nodule."]  # fmt: skip
-    task = task_for("sentences-tiny", table.head(3).assign(report=[f"IMPRESSION: {t}" for t in said]))
-    texts = {t: i for i, t in enumerate(sorted({*said, "Small effusion.", *said[2].replace(". ", ".|").split("|")}))}
-    owns = [{texts[said[0]], texts["Small effusion."], texts["No nodule."]}, {texts["No nodule."]},
-            {texts[said[2]], *(texts[t] for t in said[2].replace(". ", ".|").split("|"))}]  # fmt: skip
+    """Against a loop over pairs; what is drawn belongs to its report, and a report's
+    own sentences all turn up.
+    """
+    said = [
+        "1. Small effusion. 2. No nodule.",
+        "No nodule.",
+        "Large effusion. Edema. Small mass. No air. A tube. No nodule.",
+    ]
+    task = task_for(
+        "sentences-tiny",
+        table.head(3).assign(report=[f"IMPRESSION: {t}" for t in said]),
+    )
+    texts = {
+        t: i
+        for i, t in enumerate(
+            sorted({*said, "Small effusion.", *said[2].replace(". ", ".|").split("|")})
+        )
+    }
+    owns = [
+        {texts[said[0]], texts["Small effusion."], texts["No nodule."]},
+        {texts["No nodule."]},
+        {texts[said[2]], *(texts[t] for t in said[2].replace(". ", ".|").split("|"))},
+    ]
     seen = [task.targets([2, 0, 1], seed=s)[1] for s in range(20)]
-    assert [set(torch.stack(seen)[:, k].flatten().tolist()) for k in range(3)] == [owns[2], owns[0], owns[1]]
+    assert [set(torch.stack(seen)[:, k].flatten().tolist()) for k in range(3)] == [
+        owns[2],
+        owns[0],
+        owns[1],
+    ]
     assert all(len(set(row.tolist())) == 4 for row in torch.stack(seen)[:, 0])
     shared = texts["No nodule."]
-    seed = next(s for s in range(20) if shared not in task.targets([2], seed=s)[1] and shared in task.targets([1])[1])
-    tokens, drawn, own = task.targets([0, 1, 2], seed=seed)  # right for the third report, though it didn't draw it
+    seed = next(
+        s
+        for s in range(20)
+        if shared not in task.targets([2], seed=s)[1] and shared in task.targets([1])[1]
+    )
+    tokens, drawn, own = task.targets(
+        [0, 1, 2], seed=seed
+    )  # right for the third report, though it didn't draw it
     assert torch.equal(task.targets([1], seed=seed)[1], drawn[1:2])
     assert torch.equal(tokens, task.spoken[drawn])
     generator = torch.Generator().manual_seed(0)
     images, lines = (torch.randn(n, 32, generator=generator) for n in (3, 12))
     with torch.no_grad():
         logits = (task.net.logit_scale.exp() * images @ lines.T).double()
-        loss, flat = task.loss_of((images, lines.view(3, 4, 32)), tokens, drawn, own), drawn.flatten().tolist()
+        loss, flat = (
+            task.loss_of((images, lines.view(3, 4, 32)), tokens, drawn, own),
+            drawn.flatten().tolist(),
+        )
     right = [[j in owns[i] for j in flat] for i in range(3)]
-    rows = [-sum(logits[i].log_softmax(0)[j] for j in range(12) if right[i][j]) / sum(right[i]) for i in range(3)]
-    columns = [-sum(logits[:, j].log_softmax(0)[i] for i in range(3) if right[i][j]) / sum(r[j] for r in right)
-               for j in range(12)]  # fmt: skip
-    torch.testing.assert_close(loss.double(), (sum(rows) / 3 + sum(columns) / 12) / 2, rtol=1e-5, atol=1e-5)
+    rows = [
+        -sum(logits[i].log_softmax(0)[j] for j in range(12) if right[i][j])
+        / sum(right[i])
+        for i in range(3)
+    ]
+    columns = [
+        -sum(logits[:, j].log_softmax(0)[i] for i in range(3) if right[i][j])
+        / sum(r[j] for r in right)
+        for j in range(12)
+    ]
+    torch.testing.assert_close(
+        loss.double(), (sum(rows) / 3 + sum(columns) / 12) / 2, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_sentences_of_an_impression_lose_their_numbers_and_keep_their_measures():
     text = "FINDINGS: Clear lungs. IMPRESSION: 1. A 2.3 cm lung mass. 2. No edema."
     assert sentences(text) == ["A 2.3 cm lung mass.", "No edema."]
-    assert sentences("FINDINGS: Clear lungs. No edema.") == ["Clear lungs.", "No edema."]
+    assert sentences("FINDINGS: Clear lungs. No edema.") == [
+        "Clear lungs.",
+        "No edema.",
+    ]
 
 
 def test_what_stands_behind_the_mask_is_not_seen(table):
-    """Other pixels under the mask change no token; the stem of this tower would have passed them on."""
+    """Other pixels under the mask change no token; the stem of this tower would have
+    passed them on.
+    """
     task = task_for("mae-tiny", table).eval()
     x, (mask,) = inputs(task.model, squares()), task.targets(range(16))
     pixels = mask.view(16, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
@@ -205,7 +328,9 @@ def test_what_stands_behind_the_mask_is_not_seen(table):
 def test_a_masked_word_reads_both_sides_a_next_word_only_what_came_before(table):
     for recipe, both in (("mlm-tiny", True), ("lm-tiny", False)):
         task, seen = task_for(recipe, table).eval(), []
-        task.net.ln_final.register_forward_hook(lambda m, x, y, seen=seen: seen.append(y))
+        task.net.ln_final.register_forward_hook(
+            lambda m, x, y, seen=seen: seen.append(y)
+        )
         targets = task.targets(np.arange(1), seed=0)
         end = int(targets[0].argmax())
         for word in (5, 6):
@@ -220,7 +345,9 @@ def test_a_masked_word_reads_both_sides_a_next_word_only_what_came_before(table)
             shown[1][0, end + 1 :] = 7
             task(None, *shown)
             task(None, *targets)
-            assert torch.allclose(seen[2][0, : end + 1], seen[3][0, : end + 1], atol=1e-6)
+            assert torch.allclose(
+                seen[2][0, : end + 1], seen[3][0, : end + 1], atol=1e-6
+            )
 
 
 def test_the_teacher_follows_the_student_and_in_the_end_stands_still(table):
@@ -231,7 +358,9 @@ def test_the_teacher_follows_the_student_and_in_the_end_stands_still(table):
         task.net.visual.proj += 1.0
     before = task.teacher[0].proj.clone()
     task.after_step(0.0)
-    torch.testing.assert_close(task.teacher[0].proj, before.lerp(task.net.visual.proj, 0.05))
+    torch.testing.assert_close(
+        task.teacher[0].proj, before.lerp(task.net.visual.proj, 0.05)
+    )
     moved = task.centre.clone()
     assert moved.abs().sum() > 0
     task(views_of(task, squares(), 1))
@@ -242,7 +371,9 @@ def test_the_teacher_follows_the_student_and_in_the_end_stands_still(table):
 
 
 def test_heads_and_teacher_are_kept_with_the_task(table):
-    """A task built anew, with other weights, goes on from `state_dict` as the first would have."""
+    """A task built anew, with other weights, goes on from `state_dict` as the first
+    would have.
+    """
     images = squares()
     for recipe in RECIPES:
         task = task_for(recipe, table)
@@ -253,7 +384,9 @@ def test_heads_and_teacher_are_kept_with_the_task(table):
         assert a == b, recipe
 
 
-@pytest.mark.parametrize("recipe", ["mae-tiny", "supervised-tiny", "clip-tiny", "lm-tiny"])
+@pytest.mark.parametrize(
+    "recipe", ["mae-tiny", "supervised-tiny", "clip-tiny", "lm-tiny"]
+)
 def test_validation_uses_the_weights_and_heads_in_training(recipe, table):
     task = task_for(recipe, table)
     held_out = task.on(table.iloc[:5])
@@ -270,15 +403,21 @@ def alike(recipe, table):
     task = task_for(recipe, table.assign(report="IMPRESSION: Normal.")).eval()
     targets = task.targets(np.arange(16))
     points = task.represent(inputs(task.model, squares()), *targets)
-    return task, task.loss_of(tuple(p[:1].expand_as(p).contiguous() for p in points), *targets)
+    return task, task.loss_of(
+        tuple(p[:1].expand_as(p).contiguous() for p in points), *targets
+    )
 
 
 def test_siglip_and_local_see_equal_captions_as_right(table):
     task, loss = alike("siglip-tiny", table)
     loss.backward()
-    assert task.bias.grad < -15  # each of 16 x 16 pairs is a yes, a 16th of them counts, and the bias says no
+    assert (
+        task.bias.grad < -15
+    )  # each of 16 x 16 pairs is a yes, a 16th of them counts, and the bias says no
     _, loss = alike("local-tiny", table)
-    assert loss.item() == pytest.approx(2 * np.log(16), abs=1e-3)  # nothing is told apart, twice
+    assert loss.item() == pytest.approx(
+        2 * np.log(16), abs=1e-3
+    )  # nothing is told apart, twice
 
 
 def test_needs_covers_all_recipes(table):
@@ -286,19 +425,26 @@ def test_needs_covers_all_recipes(table):
     assert {r: needs(r, table) for r in ALONE} == dict.fromkeys(ALONE, ("split",))
     for recipe in ("clip-tiny", "siglip-tiny", "local-tiny", *TEXTS):
         assert needs(recipe, table) == ("report", "split")
-    with pytest.raises(ValueError, match="expected a recipe of clip-tiny, .*lm-tiny, got 'mae'"):
+    with pytest.raises(
+        ValueError, match="expected a recipe of clip-tiny, .*lm-tiny, got 'mae'"
+    ):
         needs("mae", table)
 
 
 def test_a_recipe_says_which_part_a_model_lacks(table):
     model = model_for("mae-tiny", table)
     model.tokenizer = rw.models.Tokenizer.train(table["report"])
-    with pytest.raises(ValueError, match="expected a network with token_embedding., .*Try rw.models.clip_tiny"):
+    with pytest.raises(
+        ValueError,
+        match="expected a network with token_embedding., .*Try rw.models.clip_tiny",
+    ):
         RECIPES["lm-tiny"](model, table)
 
 
 def shared_by_views(task, images):
-    """How much the student knows of the teacher's answer to another view, nats; and the entropy of its mean answer."""
+    """How much the student knows of the teacher's answer to another view, nats; and the
+    entropy of its mean answer.
+    """
     with torch.no_grad():
         seen = task.eval().validate(images, batch=8)
     return seen["teacher_entropy"] - seen["val_loss"], seen["teacher_entropy"]
@@ -318,21 +464,37 @@ def test_dino_learns_what_views_share_and_without_centring_collapses(table):
 
 
 def share_of_a_batch(fabric, recipe, table, out):
-    """Each process: the gradient of one global batch of 8, of which it has its share; norms within each image."""
-    task = RECIPES[recipe](model_for(recipe, table, groups=1), table, rank=fabric.global_rank, world=fabric.world_size)
+    """Each process: the gradient of one global batch of 8, of which it has its share;
+    norms within each image.
+    """
+    task = RECIPES[recipe](
+        model_for(recipe, table, groups=1),
+        table,
+        rank=fabric.global_rank,
+        world=fabric.world_size,
+    )
     wrapped, share = fabric.setup(task), 8 // fabric.world_size
     rows = np.arange(8)[fabric.global_rank * share :][:share]
-    x = task.two_views(squares(), torch.arange(8)) if task.views == 2 else [inputs(task.model, squares()[:8])]
+    x = (
+        task.two_views(squares(), torch.arange(8))
+        if task.views == 2
+        else [inputs(task.model, squares()[:8])]
+    )
     x = [v[rows] for v in x]
     fabric.backward(wrapped(x if task.views == 2 else x[0], *task.targets(rows)))
     task.after_step(0.0)
     if fabric.is_global_zero:
         kept = {k: p.grad for k, p in task.named_parameters() if p.requires_grad}
-        torch.save(kept | ({"centre": task.centre} if recipe == "dino-tiny" else {}), out)
+        torch.save(
+            kept | ({"centre": task.centre} if recipe == "dino-tiny" else {}), out
+        )
     fabric.barrier()
 
 
-@pytest.mark.parametrize("recipe", ["siglip-tiny", "local-tiny", "sentences-tiny", "simclr-tiny", "dino-tiny"])
+@pytest.mark.parametrize(
+    "recipe",
+    ["siglip-tiny", "local-tiny", "sentences-tiny", "simclr-tiny", "dino-tiny"],
+)
 def test_two_processes_give_the_gradient_of_one(recipe, table, tmp_path):
     one, two = on_one_and_two(share_of_a_batch, recipe, table, folder=tmp_path)
     a, b = (torch.cat([g[k].flatten() for k in one]) for g in (one, two))
@@ -345,20 +507,28 @@ def test_two_processes_give_the_gradient_of_one(recipe, table, tmp_path):
 def test_a_crop_shows_a_part_and_follows_its_seed():
     x = torch.linspace(0, 1, 64).expand(200, 1, 64, 64)
     y = rw.pretrain.augment(x, seed=0, strength=0, crop=0.5)
-    across = (y[:, 0, 32, 62] - y[:, 0, 32, 1]) * 63 / 61  # the share of the side in view
+    across = (
+        (y[:, 0, 32, 62] - y[:, 0, 32, 1]) * 63 / 61
+    )  # the share of the side in view
     assert 0.48 < across.min() < 0.55
     assert 0.95 < across.max() < 1.02
     assert torch.equal(y, rw.pretrain.augment(x, seed=0, strength=0, crop=0.5))
     share = rw.pretrain.augment(x[50:], seed=0, strength=0, crop=0.5, first=50)
     assert torch.equal(share, y[50:])
-    torch.testing.assert_close(rw.pretrain.augment(x, seed=0, crop=1.0), rw.pretrain.augment(x, seed=0))
+    torch.testing.assert_close(
+        rw.pretrain.augment(x, seed=0, crop=1.0), rw.pretrain.augment(x, seed=0)
+    )
 
 
 def test_augmentation_keeps_the_grey_levels_of_sixteen_bits():
-    raw = np.random.default_rng(0).integers(0, 2**16, (2, 1, 128, 128)).astype(np.uint16)
+    raw = (
+        np.random.default_rng(0).integers(0, 2**16, (2, 1, 128, 128)).astype(np.uint16)
+    )
     y = rw.pretrain.augment(torch.from_numpy(raw.astype(np.float32) / 65535), seed=0)
     assert len(y[0].unique()) > 5000
-    x = torch.linspace(0.4, 0.41, 1000).view(1, 1, 1, 1000).expand(1, 1, 1000, 1000)  # within 3 levels of 8 bits
+    x = (
+        torch.linspace(0.4, 0.41, 1000).view(1, 1, 1, 1000).expand(1, 1, 1000, 1000)
+    )  # within 3 levels of 8 bits
     flat = rw.pretrain.augment(x, seed=0, strength=0)
     assert len(flat[0, 0, 500].unique()) > 256
 
@@ -372,10 +542,14 @@ def test_a_crop_keeps_the_finding():
     marked = torch.where(truth[:, None], 5.0, x)
     y, kept = crop_keeping(marked, truth, seed=0, keep=0.9, least=0.5)
     assert y.shape == marked.shape
-    scale = kept.sum((1, 2)) / truth.sum((1, 2))  # a crop of half a side shows it four times as large
+    scale = kept.sum((1, 2)) / truth.sum(
+        (1, 2)
+    )  # a crop of half a side shows it four times as large
     assert (scale > 0.85).all()
     assert scale.max() > 2
-    assert ((y[:, 0] > 4) & ~kept).float().mean() < 0.005  # image and mask are cut alike
+    assert (
+        (y[:, 0] > 4) & ~kept
+    ).float().mean() < 0.005  # image and mask are cut alike
     again, _ = crop_keeping(marked, truth, seed=0, keep=0.9, least=0.5)
     assert torch.equal(y, again)
     loose = [crop_keeping(marked, truth & False, seed=s)[0] for s in range(2)]
@@ -397,7 +571,9 @@ class TellsSides(torch.nn.Module):
         self.one = torch.nn.Parameter(torch.ones(1))
 
     def encode_image(self, x):
-        return torch.stack([x[..., 16:].mean((1, 2, 3)), x[..., :16].mean((1, 2, 3))], -1)
+        return torch.stack(
+            [x[..., 16:].mean((1, 2, 3)), x[..., :16].mean((1, 2, 3))], -1
+        )
 
     def encode_text(self, tokens):
         return torch.eye(2)[tokens]
@@ -410,7 +586,13 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
         pixels = np.zeros((32, 32), np.uint8)
         pixels[10:20, 20 if side == "left" else 4 :][:, :8] = 200
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        rows.append({"path": str(tmp_path / f"{i}.png"), "patient_id": f"p{i}", "Pleural Effusion side": side})
+        rows.append(
+            {
+                "path": str(tmp_path / f"{i}.png"),
+                "patient_id": f"p{i}",
+                "Pleural Effusion side": side,
+            }
+        )
     table = pd.DataFrame(rows)
     heard = []
 
@@ -419,15 +601,34 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
         return torch.tensor(["right" in t for t in texts]).long()
 
     net = TellsSides()
-    model = rw.models.Model(net, "sides", "image-text", 32, 1, (0.0,), (1.0,), "pad", (4, 4), tokenizer=words)
+    model = rw.models.Model(
+        net,
+        "sides",
+        "image-text",
+        32,
+        1,
+        (0.0,),
+        (1.0,),
+        "pad",
+        (4, 4),
+        tokenizer=words,
+    )
     told = rw.probe.mirrored_sides(model, table)
     assert told["right"].tolist() == [1, 0]
     assert told["n"].tolist() == [8, 8]
-    assert {"small left pleural effusion", "large right pleural effusion"} <= set(heard)  # as reports have it
-    half = table.assign(**{"Pleural Effusion side": ["left", "left", "both"] * 4})  # wrong for four of eight
+    assert {"small left pleural effusion", "large right pleural effusion"} <= set(
+        heard
+    )  # as reports have it
+    half = table.assign(
+        **{"Pleural Effusion side": ["left", "left", "both"] * 4}
+    )  # wrong for four of eight
     told = rw.probe.mirrored_sides(model, half)
     assert told["right"].tolist() == [0.5, 0.5]
     assert (told["low"] < 0.4).all()
     assert (told["high"] > 0.6).all()
-    with pytest.raises(ValueError, match="expected rows with 'left' or 'right' in 'Edema side'"):
-        rw.probe.mirrored_sides(model, table.assign(**{"Edema side": ""}), finding="Edema")
+    with pytest.raises(
+        ValueError, match="expected rows with 'left' or 'right' in 'Edema side'"
+    ):
+        rw.probe.mirrored_sides(
+            model, table.assign(**{"Edema side": ""}), finding="Edema"
+        )

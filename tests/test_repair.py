@@ -1,4 +1,6 @@
-"""The CT's own tumour leaves the virtual patients, and leaves a lung behind, not a hole."""
+"""The CT's own tumour leaves the virtual patients, and leaves a lung behind, not a
+hole.
+"""
 
 import numpy as np
 import pytest
@@ -31,15 +33,22 @@ def healed(scanned):
 def near(lesion, radius_mm, shape, voxel_mm=VOXEL_MM):
     axes = np.ogrid[tuple(slice(0, n) for n in shape)]
     centre = np.array(lesion.centre) * np.array(VOXEL_MM) / np.array(voxel_mm)
-    squares = [((a - c) * v) ** 2 for a, c, v in zip(axes, centre, voxel_mm, strict=True)]
+    squares = [
+        ((a - c) * v) ** 2 for a, c, v in zip(axes, centre, voxel_mm, strict=True)
+    ]
     return np.sqrt(sum(squares)) < radius_mm
 
 
 @pytest.fixture(scope="module")
 def responses(scanned, healed):
-    """How much each place looks like a ball, before and after, on the slices of both lesions: z from 40 to 110."""
+    """How much each place looks like a ball, before and after, on the slices of both
+    lesions: z from 40 to 110.
+    """
     lungs = np.isin(scanned[1], repair.LUNGS)[..., 40:110]
-    return [repair.blobs(hu[..., 40:110], lungs, VOXEL_MM, grid_mm=2.0) for hu in (scanned[0], healed[0])]
+    return [
+        repair.blobs(hu[..., 40:110], lungs, VOXEL_MM, grid_mm=2.0)
+        for hu in (scanned[0], healed[0])
+    ]
 
 
 @pytest.mark.parametrize(("lesion", "reach_mm"), [(repair.MASS, 14), (repair.BAND, 10)])
@@ -49,8 +58,13 @@ def test_no_ball_is_left_where_the_lesion_was(responses, lesion, reach_mm):
     shares = []
     for response in responses:
         voxel_mm = np.array(VOXEL_MM) * (512, 512, 70) / response.shape
-        usual = np.nanpercentile(response[~near(lesion, 35, response.shape, voxel_mm)], 99)
-        shares.append(np.nanmax(response[near(lesion, reach_mm, response.shape, voxel_mm)]) / usual)
+        usual = np.nanpercentile(
+            response[~near(lesion, 35, response.shape, voxel_mm)], 99
+        )
+        shares.append(
+            np.nanmax(response[near(lesion, reach_mm, response.shape, voxel_mm)])
+            / usual
+        )
     before, after = shares
     assert before > 2
     assert after < 1
@@ -70,7 +84,10 @@ def test_the_place_has_a_lungs_texture_not_a_hole(scanned, healed):
     depth = ndimage.distance_transform_edt(lungs[::4, ::4], sampling=(2.8, 2.8, 2.5))
     as_deep = np.argwhere((depth > 10) & (depth < 16)) * (4, 4, 1)
     rng = np.random.default_rng(0)
-    others = [values_within(scanned[0], lungs, centre, 12) for centre in rng.choice(as_deep, 60, replace=False)]
+    others = [
+        values_within(scanned[0], lungs, centre, 12)
+        for centre in rng.choice(as_deep, 60, replace=False)
+    ]
     values = values_within(healed[0], lungs, repair.MASS.centre, 12)
     for measure in (np.std, lambda v: (v > -700).mean(), np.mean):
         usual = [measure(other) for other in others]
@@ -90,7 +107,9 @@ def test_contrast_is_no_bone_and_bones_stay(scanned, healed):
     bones_before = np.isin(scanned[1], BONES)
     bones_after = np.isin(healed[1], BONES)
     assert scanned[0][bones_before].max() > 3000
-    assert (healed[0][bones_after] > repair.BOLUS_HU).sum() < 20  # single voxels of noise
+    assert (
+        healed[0][bones_after] > repair.BOLUS_HU
+    ).sum() < 20  # single voxels of noise
     assert (bones_before & ~bones_after).sum() < 0.01 * bones_before.sum()
     assert not (bones_after & ~bones_before).any()
 
@@ -99,14 +118,22 @@ def test_contrast_is_no_bone_and_bones_stay(scanned, healed):
 def test_films_lose_the_tumour_only_where_it_was(view):
     spacing = FIELD_MM / 160
     scanned, healed = (
-        physics.line_integral(sample(rw.simulate.default_anatomy(spacing, as_scanned=kept), Body(), view, 160).paths)
+        physics.line_integral(
+            sample(
+                rw.simulate.default_anatomy(spacing, as_scanned=kept), Body(), view, 160
+            ).paths
+        )
         for kept in (True, False)
     )
     change = scanned - healed
-    left_lung = change[50:90, 85:120]  # rows above the diaphragm, columns right of the film's middle
-    mask = (change > 0.15 * left_lung.max())
+    left_lung = change[
+        50:90, 85:120
+    ]  # rows above the diaphragm, columns right of the film's middle
+    mask = change > 0.15 * left_lung.max()
     mask[:50], mask[90:], mask[:, :85], mask[:, 120:] = False, False, False, False
-    assert _contrast(change, mask, healed) > 0.35  # it stood out as a planted lesion does
+    assert (
+        _contrast(change, mask, healed) > 0.35
+    )  # it stood out as a planted lesion does
     assert (change.abs() > 0.1).float().mean() < 0.03
 
 

@@ -1,4 +1,6 @@
-"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing deleted or shown."""
+"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing
+deleted or shown.
+"""
 
 import json
 import os
@@ -145,12 +147,21 @@ def test_load_says_what_of_a_run_is_damaged(table, tmp_path):
 
 
 CHANGES = {
-    "data: report": lambda t: {"table": t.assign(report=t["report"].str.replace("Left", "Right"))},
+    "data: report": lambda t: {
+        "table": t.assign(report=t["report"].str.replace("Left", "Right"))
+    },
     "order of rows": lambda t: {"table": t.sample(frac=1, random_state=0)},
-    "tokenizer": lambda t: {"table": t, "extra_texts": ["cardiomegaly oedema pneumothorax"] * 50},
+    "tokenizer": lambda t: {
+        "table": t,
+        "extra_texts": ["cardiomegaly oedema pneumothorax"] * 50,
+    },
     "lr": lambda t: {"table": t, "lr": 5e-4},
-    "data: films": lambda t: {"table": t.assign(path=[t["path"][1], *t["path"][:1], *t["path"][2:-1], other_film(t)])},
-}  # fmt: skip
+    "data: films": lambda t: {
+        "table": t.assign(
+            path=[t["path"][1], *t["path"][:1], *t["path"][2:-1], other_film(t)]
+        )
+    },
+}
 
 
 def other_film(table):

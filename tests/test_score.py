@@ -1,4 +1,6 @@
-"""Scores against hand-computed cases and scikit-learn; lesions of known size and shape; controls."""
+"""Scores against hand-computed cases and scikit-learn; lesions of known size and shape;
+controls.
+"""
 
 import numpy as np
 import pytest
@@ -18,20 +20,35 @@ def square(side, at=(10, 10), shape=(64, 64)):
 
 
 def test_average_precision_of_four_pixels_by_hand():
-    values, mask = np.array([[4.0, 3.0, 2.0, 1.0]]), np.array([[True, False, True, False]])
-    # the first step gains half the recall at precision 1, the third the other half at 2/3
-    assert attend.score_map(values, mask)["auprc"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    tied = np.array([[4.0, 4.0, 2.0, 1.0]])  # the first two are one step: half the recall at 1/2, then half at 2/3
-    assert attend.score_map(tied, mask)["auprc"] == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 3)
+    values, mask = (
+        np.array([[4.0, 3.0, 2.0, 1.0]]),
+        np.array([[True, False, True, False]]),
+    )
+    # the first step gains half the recall at precision 1, the third the other half at
+    # 2/3
+    assert attend.score_map(values, mask)["auprc"] == pytest.approx(
+        0.5 * 1 + 0.5 * 2 / 3
+    )
+    tied = np.array(
+        [[4.0, 4.0, 2.0, 1.0]]
+    )  # the first two are one step: half the recall at 1/2, then half at 2/3
+    assert attend.score_map(tied, mask)["auprc"] == pytest.approx(
+        0.5 * 1 / 2 + 0.5 * 2 / 3
+    )
 
 
 @pytest.mark.parametrize("levels", [2, 5, 1000])
 def test_average_precision_is_what_its_definition_gives_cut_by_cut(levels):
     for _ in range(20):
-        values, mask = RNG.integers(levels, size=(12, 17)) / levels, RNG.random((12, 17)) < 0.2
+        values, mask = (
+            RNG.integers(levels, size=(12, 17)) / levels,
+            RNG.random((12, 17)) < 0.2,
+        )
         kept = [values >= cut for cut in np.unique(values)[::-1]]
         recall = np.array([0, *(mask[k].sum() / mask.sum() for k in kept)])
-        want = sum(gain * mask[k].mean() for gain, k in zip(np.diff(recall), kept, strict=True))
+        want = sum(
+            gain * mask[k].mean() for gain, k in zip(np.diff(recall), kept, strict=True)
+        )
         assert attend.score_map(values, mask)["auprc"] == pytest.approx(want, abs=1e-12)
 
 
@@ -40,23 +57,36 @@ def test_average_precision_of_a_constant_map_is_the_area_and_of_the_mask_is_one(
     assert attend.score_map(np.full(mask.shape, 0.3), mask)["auprc"] == mask.mean()
     assert attend.score_map(mask.astype(float), mask)["auprc"] == 1
     table = attend.score_maps([mask.astype(float)] * 10, [mask] * 10, groups=range(10))
-    assert table.loc["auprc", "low"] == pytest.approx(10 / (10 + 1.959964**2))  # Wilson's, as for the other shares
+    assert table.loc["auprc", "low"] == pytest.approx(
+        10 / (10 + 1.959964**2)
+    )  # Wilson's, as for the other shares
 
 
 def test_a_single_score_is_the_same_alone_as_among_all():
-    values, mask = np.random.default_rng(1).random((20, 20)), square(6, (4, 4), (20, 20))
+    values, mask = (
+        np.random.default_rng(1).random((20, 20)),
+        square(6, (4, 4), (20, 20)),
+    )
     every = attend.score_map(values, mask)
-    assert all(attend.score_map(values, mask, scores=[name]) == {name: every[name]} for name in every)
+    assert all(
+        attend.score_map(values, mask, scores=[name]) == {name: every[name]}
+        for name in every
+    )
 
 
 # ---- a cut found on other scans
 
 
 def test_the_tuned_cut_is_the_best_of_all_cuts_tried_one_by_one():
-    maps = [RNG.random((20, 20)).round(2) + 0.5 * square(6, (4, 4), (20, 20)) for _ in range(5)]
+    maps = [
+        RNG.random((20, 20)).round(2) + 0.5 * square(6, (4, 4), (20, 20))
+        for _ in range(5)
+    ]
     masks = [square(6, (4, 4), (20, 20))] * 5
     cut = attend.tune_threshold(maps, masks, candidates=1000)
-    mean_iou = lambda t: np.mean([attend.score_map(m, k, threshold=t)["iou"] for m, k in zip(maps, masks)])  # noqa: E731, B905
+    mean_iou = lambda t: np.mean(
+        [attend.score_map(m, k, threshold=t)["iou"] for m, k in zip(maps, masks)]
+    )  # noqa: E731, B905
     assert mean_iou(cut) == pytest.approx(max(mean_iou(t) for t in np.unique(maps)))
 
 
@@ -68,13 +98,20 @@ def test_a_cut_found_on_some_scans_serves_on_others_and_is_used():
     assert 0.29 < cut <= 0.55
     table = attend.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=cut)
     assert table.loc["iou", "mean"] > 0.98
-    assert attend.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=0).loc["iou", "mean"] == masks[2].mean()
+    assert (
+        attend.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=0).loc[
+            "iou", "mean"
+        ]
+        == masks[2].mean()
+    )
     with pytest.raises(ValueError, match="at least one map to tune on"):
         attend.tune_threshold([], [])
 
 
 def test_scaled_maps_run_from_zero_to_one_and_stay_maps():
-    m = attend.Map(np.array([[2.0, 4.0], [3.0, 2.0]], np.float32), "gradcam", target="x")
+    m = attend.Map(
+        np.array([[2.0, 4.0], [3.0, 2.0]], np.float32), "gradcam", target="x"
+    )
     assert attend.scaled(m).values.tolist() == [[0, 1], [0.5, 0]]
     assert attend.scaled(m).method == "gradcam"
     assert attend.scaled(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
@@ -84,7 +121,9 @@ def test_scaled_maps_run_from_zero_to_one_and_stay_maps():
 
 
 def test_shape_of_squares_and_ellipses():
-    assert attend.lesion_shape(square(6)) == pytest.approx({"area": 36, "elongation": 1})
+    assert attend.lesion_shape(square(6)) == pytest.approx(
+        {"area": 36, "elongation": 1}
+    )
     assert attend.lesion_shape(square(6), (2.0, 0.5))["area"] == 36
     assert attend.lesion_shape(square(6), (2.0, 0.5))["elongation"] == pytest.approx(4)
     y, x = np.mgrid[-50:51, -50:51]
@@ -97,14 +136,22 @@ def test_shape_of_squares_and_ellipses():
 def test_two_lungs_are_one_area_and_not_one_long_lesion():
     both = square(8, (10, 2)) | square(6, (10, 50))
     both[40, 5:35] = True  # and a line, which is smaller
-    assert attend.lesion_shape(both) == pytest.approx({"area": 64 + 36 + 30, "elongation": 1})
+    assert attend.lesion_shape(both) == pytest.approx(
+        {"area": 64 + 36 + 30, "elongation": 1}
+    )
 
 
 def test_scores_by_size_find_that_small_lesions_are_missed():
     sides, maps = np.repeat([3, 4, 8, 9, 20, 22], 4), []
     masks = [square(s) for s in sides]
     for mask, side in zip(masks, sides, strict=True):
-        maps.append(mask.astype(float) if side > 15 else (~mask).astype(float) if side < 5 else np.ones(mask.shape))
+        maps.append(
+            mask.astype(float)
+            if side > 15
+            else (~mask).astype(float)
+            if side < 5
+            else np.ones(mask.shape)
+        )
     table = attend.score_by_lesion(maps, masks, groups=np.arange(24) // 2)
     hit = table.query("score == 'hit' and by == 'area'")
     assert hit["group"].tolist() == [1, 2, 3]
@@ -114,7 +161,11 @@ def test_scores_by_size_find_that_small_lesions_are_missed():
     assert hit["patients"].tolist() == [4, 4, 4]
     whole = attend.score_maps(maps[:8], masks[:8], groups=np.arange(8) // 2)
     first = table.query("by == 'area' and group == 1").set_index("score")
-    assert np.allclose(first[["mean", "low", "high"]].astype(float), whole[["mean", "low", "high"]], equal_nan=True)
+    assert np.allclose(
+        first[["mean", "low", "high"]].astype(float),
+        whole[["mean", "low", "high"]],
+        equal_nan=True,
+    )
     assert len(table.query("by == 'elongation'")) == 6  # all are squares: one group
 
 

@@ -1,13 +1,20 @@
-"""What a reader would try who wants to break in, leak or mislead, each with its test or where that stands.
+"""What a reader would try who wants to break in, leak or mislead, each with its test or
+where that stands.
 
-- Markup in a header, table, report, name, map, model or log: here; run by a real browser in browser/test_hostile.py.
-- Markup, scripts, links and SVG in a notebook on its way to the gallery; a traversing name in tour.json: here.
+- Markup in a header, table, report, name, map, model or log: here; run by a real
+    browser in browser/test_hostile.py.
+- Markup, scripts, links and SVG in a notebook on its way to the gallery; a traversing
+    name in tour.json: here.
 - Pickled weights: test_models.test_pickled_code_is_refused.
-- Zip and tar members that leave their folder, links, bombs of archives: test_catalog (malicious_zip, malicious_tar).
-- Pictures that inflate beyond memory (JPEG 2000, deflate, NIfTI headers): test_data and test_geometry, by the decoder.
+- Zip and tar members that leave their folder, links, bombs of archives: test_catalog
+    (malicious_zip, malicious_tar).
+- Pictures that inflate beyond memory (JPEG 2000, deflate, NIfTI headers): test_data and
+    test_geometry, by the decoder.
 - A hostile model.json, state dict or tokenizer.json: test_models and test_adapters.
-- Shell commands in names, formulas in CSV, file modes of runs and caches, links out of a run, names in errors: here.
-- Two runs in one folder, damaged checkpoints, somebody's folder as OUT: test_run_folder.
+- Shell commands in names, formulas in CSV, file modes of runs and caches, links out of
+    a run, names in errors: here.
+- Two runs in one folder, damaged checkpoints, somebody's folder as OUT:
+    test_run_folder.
 - JupyterLab closed to the network and without its token: browser/test_lab.
 """
 
@@ -71,19 +78,37 @@ FIGURES = {
     "scan": lambda: rw.show.scan(SCAN, truth=True, **WORDS),
     "overlay": lambda: rw.show.overlay(SCAN, MAP, truth=True, label=ALL, caption=ALL),
     "overlay's own title": lambda: rw.show.overlay(SCAN, MAP, title=ALL),
-    "grid": lambda: rw.show.grid([SCAN, SCAN], titles=[ALL, "b"], maps=[MAP, None], truth=True, **WORDS),
-    "planes": lambda: rw.show.planes(Volume(np.zeros((6, 8, 8), np.float32), np.eye(4), ALL, ALL), title=ALL),
-    "forest": lambda: rw.show.forest({ALL: VALUES}, points={ALL: VALUES}, x_title=ALL, **WORDS),
-    "bars": lambda: rw.show.bars(VALUES, x="finding", y="auroc", group="group", y_title=ALL, **WORDS),
-    "bars, column": lambda: rw.show.bars(VALUES.rename(columns={"auroc": ALL}), x="finding", y=ALL),
-    "heat": lambda: rw.show.heat(pd.DataFrame([[1, 2]], [ALL], [ALL, "b"]), **AXES, **WORDS),
+    "grid": lambda: rw.show.grid(
+        [SCAN, SCAN], titles=[ALL, "b"], maps=[MAP, None], truth=True, **WORDS
+    ),
+    "planes": lambda: rw.show.planes(
+        Volume(np.zeros((6, 8, 8), np.float32), np.eye(4), ALL, ALL), title=ALL
+    ),
+    "forest": lambda: rw.show.forest(
+        {ALL: VALUES}, points={ALL: VALUES}, x_title=ALL, **WORDS
+    ),
+    "bars": lambda: rw.show.bars(
+        VALUES, x="finding", y="auroc", group="group", y_title=ALL, **WORDS
+    ),
+    "bars, column": lambda: rw.show.bars(
+        VALUES.rename(columns={"auroc": ALL}), x="finding", y=ALL
+    ),
+    "heat": lambda: rw.show.heat(
+        pd.DataFrame([[1, 2]], [ALL], [ALL, "b"]), **AXES, **WORDS
+    ),
     "hist": lambda: rw.show.hist({ALL: [1, 2, 3]}, x_title=ALL, **WORDS),
-    "scatter": lambda: rw.show.scatter(np.eye(2), colour=[ALL, "b"], hover=[ALL, ALL], **AXES, **WORDS),
-    "scatter, numbers": lambda: rw.show.scatter(np.random.rand(9, 2), colour=np.arange(9), label=ALL),
-    "curve": lambda: rw.show.curve(LOG, panels={ALL: ["loss", f"loss {ALL}"]}, lines={ALL: 1.0}, **WORDS),
+    "scatter": lambda: rw.show.scatter(
+        np.eye(2), colour=[ALL, "b"], hover=[ALL, ALL], **AXES, **WORDS
+    ),
+    "scatter, numbers": lambda: rw.show.scatter(
+        np.random.rand(9, 2), colour=np.arange(9), label=ALL
+    ),
+    "curve": lambda: rw.show.curve(
+        LOG, panels={ALL: ["loss", f"loss {ALL}"]}, lines={ALL: 1.0}, **WORDS
+    ),
     "live": live_plot,
     "volume": lambda: hostile_view().figure,
-}  # fmt: skip
+}
 
 
 def hostile_view(**more):

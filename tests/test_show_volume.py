@@ -1,4 +1,6 @@
-"""rw.show.volume: which viewer it chooses and says, and that what each shows lies where it should."""
+"""rw.show.volume: which viewer it chooses and says, and that what each shows lies where
+it should.
+"""
 
 import base64
 import gzip
@@ -19,12 +21,20 @@ from radwb.data.volumes import nifti_bytes, robust_window
 show = importlib.import_module("radwb.show.volume")  # rw.show.volume is the function
 RNG = np.random.default_rng(0)
 AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])
-TURNED = np.array([[0, -0.7, 0, 40], [0, 0, -0.8, 30], [-2.0, 0, 0, 90], [0, 0, 0, 1.0]])
+TURNED = np.array(
+    [[0, -0.7, 0, 40], [0, 0, -0.8, 30], [-2.0, 0, 0, 90], [0, 0, 0, 1.0]]
+)
 
 
 @pytest.fixture
 def ct():
-    return Volume(np.rint(np.random.default_rng(0).normal(0, 300, (20, 30, 40))).astype(np.float32), AXIAL, "CT")
+    return Volume(
+        np.rint(np.random.default_rng(0).normal(0, 300, (20, 30, 40))).astype(
+            np.float32
+        ),
+        AXIAL,
+        "CT",
+    )
 
 
 def a_map(volume, at):
@@ -54,7 +64,10 @@ def test_ipyniivue_is_chosen_in_a_notebook(monkeypatch):
     without(monkeypatch, "itkwidgets")
     name, why = show.choose()
     assert name == "ipyniivue"
-    assert why == 'Shown with ipyniivue (itkwidgets: not installed, pip install "radwb[itk]")'
+    assert (
+        why
+        == 'Shown with ipyniivue (itkwidgets: not installed, pip install "radwb[itk]")'
+    )
 
 
 def test_itkwidgets_is_never_chosen_unasked_since_it_can_stop_a_notebook(monkeypatch):
@@ -62,18 +75,33 @@ def test_itkwidgets_is_never_chosen_unasked_since_it_can_stop_a_notebook(monkeyp
     name, why = show.choose()
     assert name == "ipyniivue"
     assert "itkwidgets: only asked for by name, since it needs a network" in why
-    assert show.choose("itkwidgets") == ("itkwidgets", "Shown with itkwidgets, as asked for")
+    assert show.choose("itkwidgets") == (
+        "itkwidgets",
+        "Shown with itkwidgets, as asked for",
+    )
 
 
 @pytest.mark.parametrize(
     ("absent", "notebook", "chosen", "said"),
     [
-        (("itkwidgets", "ipyniivue"), True, "plotly", "ipyniivue: not installed, pip install ipyniivue"),
+        (
+            ("itkwidgets", "ipyniivue"),
+            True,
+            "plotly",
+            "ipyniivue: not installed, pip install ipyniivue",
+        ),
         (("itkwidgets",), False, "plotly", "ipyniivue: no notebook is running"),
-        (("itkwidgets", "ipyniivue", "plotly"), True, "still", "plotly: not installed, pip install plotly"),
+        (
+            ("itkwidgets", "ipyniivue", "plotly"),
+            True,
+            "still",
+            "plotly: not installed, pip install plotly",
+        ),
     ],
 )
-def test_the_next_best_is_chosen_and_the_reason_said(monkeypatch, ct, absent, notebook, chosen, said):
+def test_the_next_best_is_chosen_and_the_reason_said(
+    monkeypatch, ct, absent, notebook, chosen, said
+):
     without(monkeypatch, *absent, notebook=notebook)
     view = rw.show.volume(ct)
     assert view.viewer == chosen
@@ -85,14 +113,26 @@ def test_the_next_best_is_chosen_and_the_reason_said(monkeypatch, ct, absent, no
 @pytest.mark.parametrize(
     ("viewer", "absent", "network", "said"),
     [
-        ("itkwidgets", ("itkwidgets",), True, r"itkwidgets: not installed, pip install .radwb\[itk\]"),
-        ("itkwidgets", (), False, "its viewer comes from dweb.link, which doesn't answer"),
+        (
+            "itkwidgets",
+            ("itkwidgets",),
+            True,
+            r"itkwidgets: not installed, pip install .radwb\[itk\]",
+        ),
+        (
+            "itkwidgets",
+            (),
+            False,
+            "its viewer comes from dweb.link, which doesn't answer",
+        ),
         ("ipyniivue", ("ipyniivue",), True, "ipyniivue: not installed"),
         ("plotly", ("plotly",), True, "plotly: not installed"),
         ("vtk", (), True, "expected a viewer of"),
     ],
 )
-def test_a_viewer_that_cannot_be_reached_is_an_error_that_says_why(monkeypatch, ct, viewer, absent, network, said):
+def test_a_viewer_that_cannot_be_reached_is_an_error_that_says_why(
+    monkeypatch, ct, viewer, absent, network, said
+):
     without(monkeypatch, *absent, network=network)
     with pytest.raises(ValueError, match=said):
         rw.show.volume(ct, viewer=viewer)
@@ -108,8 +148,13 @@ def test_the_extra_itk_cannot_downgrade_ipywidgets():
 
     from packaging.requirements import Requirement
 
-    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    ranges = {r.name: r.specifier for r in map(Requirement, extras["optional-dependencies"]["itk"])}
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())[
+        "project"
+    ]
+    ranges = {
+        r.name: r.specifier
+        for r in map(Requirement, extras["optional-dependencies"]["itk"])
+    }
     assert not ranges["itkwidgets"].contains("0.32.6")
     assert ranges["itkwidgets"].contains("1.0a55", prereleases=True)
     assert not ranges["ipywidgets"].contains("7.8.5")
@@ -132,12 +177,18 @@ def hot(picture):
 def test_each_picture_has_the_map_where_the_slice_shows_its_voxel(affine):
     volume = Volume(np.zeros((20, 30, 40), np.float32), affine, "CT")
     place = (12, 7, 31)
-    view = rw.show.volume(volume, a_map(volume, tuple(slice(n - 1, n + 2) for n in place)), at=place)
-    for n, axis in enumerate(sorted(range(3), key=lambda a: show.plane_name(volume, a))):
+    view = rw.show.volume(
+        volume, a_map(volume, tuple(slice(n - 1, n + 2) for n in place)), at=place
+    )
+    for n, axis in enumerate(
+        sorted(range(3), key=lambda a: show.plane_name(volume, a))
+    ):
         data = base64.b64decode(view.figure.data[n].source.split(",")[1])
         spot = np.zeros(volume.shape, np.float32)
         spot[place] = 1
-        want = np.argwhere(Volume(spot, affine).slice(axis, place[axis], (0, 1)).pixels > 0).mean(0)
+        want = np.argwhere(
+            Volume(spot, affine).slice(axis, place[axis], (0, 1)).pixels > 0
+        ).mean(0)
         assert np.allclose(hot(opened(data)).mean(0), want, atol=0.6)
 
 
@@ -150,8 +201,12 @@ def test_a_slider_goes_through_the_slices_of_its_plane(ct):
     assert axial.active == 5
     assert axial.steps[5].args[0]["source"][0] == figure.data[0].source
     assert list(axial.steps[9].args[1]) == [0]
-    shown = opened(base64.b64decode(axial.steps[9].args[0]["source"][0].split(",")[1]))[..., 0]
-    assert np.abs(shown - ct.slice(0, 9, (-160, 240)).pixels * 255).mean() < 12  # JPEG of noise
+    shown = opened(base64.b64decode(axial.steps[9].args[0]["source"][0].split(",")[1]))[
+        ..., 0
+    ]
+    assert (
+        np.abs(shown - ct.slice(0, 9, (-160, 240)).pixels * 255).mean() < 12
+    )  # JPEG of noise
 
 
 def test_the_planes_cross_at_the_maps_peak(ct):
@@ -163,7 +218,9 @@ def test_a_large_volume_is_thinned_and_says_so():
     volume = Volume(RNG.normal(0, 300, (30, 120, 90)).astype(np.float32), AXIAL, "CT")
     view = rw.show.volume(volume, a_map(volume, (3, 61, 40)), side=40)
     assert "shown at every 1 x 3 x 2" in view.figure.layout.title.subtitle.text
-    assert view.figure.layout.sliders[1].steps[1].label == "4"  # slices keep their numbers
+    assert (
+        view.figure.layout.sliders[1].steps[1].label == "4"
+    )  # slices keep their numbers
     thin = view.scan[1]
     assert np.array_equal(thin.voxels, volume.voxels[:, ::3, ::2])
     assert np.allclose(thin.affine @ [3, 5, 7, 1], volume.affine @ [3, 15, 14, 1])
@@ -176,12 +233,18 @@ def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
     span = values.max() - values.min()
     assert np.allclose(level[::2, ::2, ::2], (values - values.min()) / span, atol=1e-6)
     fine, steps = RNG.random(ct.shape).astype(np.float32), [2, 3, 1]
-    thinned = show._level(rw.attend.Map(fine, "x", affine=ct.affine), ct, show._thin(ct, steps), steps).voxels
-    assert np.allclose(thinned, (fine[::2, ::3] - fine.min()) / (fine.max() - fine.min()), atol=1e-6)
+    thinned = show._level(
+        rw.attend.Map(fine, "x", affine=ct.affine), ct, show._thin(ct, steps), steps
+    ).voxels
+    assert np.allclose(
+        thinned, (fine[::2, ::3] - fine.min()) / (fine.max() - fine.min()), atol=1e-6
+    )
 
 
 def test_the_window_is_soft_tissue_for_ct_and_percentiles_for_mr(ct):
-    assert "window -160 to 240 HU" in rw.show.volume(ct).figure.layout.title.subtitle.text
+    assert (
+        "window -160 to 240 HU" in rw.show.volume(ct).figure.layout.title.subtitle.text
+    )
     voxels = np.zeros((20, 30, 40), np.float32)
     voxels[5:15, 5:25, 5:35] = RNG.uniform(100, 900, (10, 20, 30))
     said = rw.show.volume(Volume(voxels, AXIAL, "MR")).figure.layout.title.subtitle.text
@@ -203,16 +266,28 @@ def test_the_still_says_what_it_shows(ct):
 
 def test_the_still_says_a_maps_note(ct):
     m = a_map(ct, (3, 20, 11))
-    noted = rw.attend.Map(m.values, "gradcam", affine=ct.affine, note="no positive\nevidence")
+    noted = rw.attend.Map(
+        m.values, "gradcam", affine=ct.affine, note="no positive\nevidence"
+    )
     stills = [opened(rw.show.volume(ct, one, viewer="still").png) for one in (m, noted)]
     assert stills[1].shape[0] == stills[0].shape[0] + 22  # one line more
 
 
 def test_the_badge_is_said_or_that_there_is_none(ct):
     m = a_map(ct, (3, 20, 11))
-    assert "sanity: not checked" in rw.show.volume(ct, m).figure.layout.title.subtitle.text
-    failed = rw.attend.Map(m.values, "rollout", affine=ct.affine, badge=rw.attend.Badge({"parameters": False}, 8))
-    assert "sanity: fails parameters (n = 8)" in rw.show.volume(ct, failed).figure.layout.title.subtitle.text
+    assert (
+        "sanity: not checked" in rw.show.volume(ct, m).figure.layout.title.subtitle.text
+    )
+    failed = rw.attend.Map(
+        m.values,
+        "rollout",
+        affine=ct.affine,
+        badge=rw.attend.Badge({"parameters": False}, 8),
+    )
+    assert (
+        "sanity: fails parameters (n = 8)"
+        in rw.show.volume(ct, failed).figure.layout.title.subtitle.text
+    )
 
 
 # ---- the widget
@@ -222,10 +297,14 @@ def test_the_badge_is_said_or_that_there_is_none(ct):
 def niivue(monkeypatch, ct):
     pytest.importorskip("ipyniivue")
     monkeypatch.setattr(show, "_in_notebook", lambda: True)
-    return lambda map=None, volume=ct, **options: rw.show.volume(volume, map, viewer="ipyniivue", **options)
+    return lambda map=None, volume=ct, **options: rw.show.volume(
+        volume, map, viewer="ipyniivue", **options
+    )
 
 
-def test_the_widget_gets_the_scan_and_the_map_as_nifti_in_the_patients_place(niivue, ct):
+def test_the_widget_gets_the_scan_and_the_map_as_nifti_in_the_patients_place(
+    niivue, ct
+):
     m = a_map(ct, (3, 20, 11))
     scan, laid = niivue(m, window_hu=(-1000, 400)).widget.children[1].volumes
     for layer, voxels in ((scan, ct.voxels), (laid, m.values / 0.5)):
@@ -242,7 +321,9 @@ def test_the_widget_gets_the_scan_and_the_map_as_nifti_in_the_patients_place(nii
 def test_the_crosshair_starts_where_the_voxel_lies_in_the_patient(affine):
     volume = Volume(np.zeros((20, 30, 40), np.float32), affine)
     fraction = show._ras_fraction(volume, (3, 20, 11))
-    corners = np.array([affine @ [*c, 1] for c in ((-0.5, -0.5, -0.5), (19.5, 29.5, 39.5))])[:, :3] * [-1, -1, 1]
+    corners = np.array(
+        [affine @ [*c, 1] for c in ((-0.5, -0.5, -0.5), (19.5, 29.5, 39.5))]
+    )[:, :3] * [-1, -1, 1]
     world = (affine @ [3, 20, 11, 1])[:3] * [-1, -1, 1]
     want = (world - corners.min(0)) / (corners.max(0) - corners.min(0))
     assert np.allclose(fraction, want)
@@ -255,7 +336,9 @@ def test_another_map_is_laid_without_sending_the_scan_again(niivue, ct):
     after = view.widget.children[1].volumes
     assert after[0] is before[0]
     assert after[1].data != before[1].data
-    with pytest.raises(ValueError, match="expected ipyniivue to lay another map, got still"):
+    with pytest.raises(
+        ValueError, match="expected ipyniivue to lay another map, got still"
+    ):
         rw.show.volume(ct, viewer="still").lay(a_map(ct, (4, 4, 4)))
 
 
@@ -264,18 +347,28 @@ def test_saving_keeps_the_scan_in_the_notebook(niivue, ct):
 
     view = niivue(a_map(ct, (3, 20, 11)))
     state = Widget.get_manager_state(widgets=None)["state"]
-    layers = [v for v in state.values() if v["state"].get("name") in ("scan.nii.gz", "map.nii.gz")]
+    layers = [
+        v
+        for v in state.values()
+        if v["state"].get("name") in ("scan.nii.gz", "map.nii.gz")
+    ]
     kept = {base64.b64decode(b["data"]) for v in layers for b in v["buffers"]}
     assert {layer.data for layer in view.widget.children[1].volumes} <= kept
 
 
-def test_the_output_carries_a_widget_a_figure_and_a_still_and_a_page_shows_the_figure(niivue, ct):
+def test_the_output_carries_a_widget_a_figure_and_a_still_and_a_page_shows_the_figure(
+    niivue, ct
+):
     import nbformat
 
     from radwb.book import pages
 
     bundle = niivue(a_map(ct, (3, 20, 11)))._repr_mimebundle_()
-    assert {"application/vnd.jupyter.widget-view+json", "image/png", "text/plain"} <= set(bundle)
+    assert {
+        "application/vnd.jupyter.widget-view+json",
+        "image/png",
+        "text/plain",
+    } <= set(bundle)
     output = nbformat.v4.new_output("display_data", json.loads(json.dumps(bundle)))
     page = pages.output_html(output)
     assert "plotly" in page
@@ -285,8 +378,14 @@ def test_the_output_carries_a_widget_a_figure_and_a_still_and_a_page_shows_the_f
 def test_clear_answers(ct):
     with pytest.raises(ValueError, match="with an affine, got None"):
         rw.show.volume(Volume(ct.voxels, None))
-    for wrong in (np.zeros((3, 3, 3)), rw.attend.Map(np.zeros((3, 3, 3)), "x", affine=AXIAL), ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"expected a map of this volume \(20, 30, 40\), got \(3, 3, 3\)"):
+    for wrong in (
+        np.zeros((3, 3, 3)),
+        rw.attend.Map(np.zeros((3, 3, 3)), "x", affine=AXIAL),
+    ):
+        with pytest.raises(
+            ValueError,
+            match=r"expected a map of this volume \(20, 30, 40\), got \(3, 3, 3\)",
+        ):
             rw.show.volume(ct, wrong)
     with pytest.raises(ValueError, match="lies elsewhere"):
         rw.show.volume(ct, rw.attend.Map(np.zeros(ct.shape), "x", affine=TURNED))
@@ -300,7 +399,9 @@ def test_a_volume_with_one_slice_and_one_without_contrast_are_shown():
 
 
 def test_nifti_bytes_say_millimetres_and_the_note():
-    image = nib.Nifti1Image.from_bytes(nifti_bytes(np.zeros((2, 3, 4), np.int16), AXIAL, "é" + "x" * 99, packed=False))
+    image = nib.Nifti1Image.from_bytes(
+        nifti_bytes(np.zeros((2, 3, 4), np.int16), AXIAL, "é" + "x" * 99, packed=False)
+    )
     assert image.shape == (4, 3, 2)
     assert image.header.get_xyzt_units()[0] == "mm"
     assert image.header["descrip"].item().decode() == "?" + "x" * 78

@@ -1,4 +1,6 @@
-"""Claims about rw.stats: intervals that cover, comparisons that don't cry wolf, sentences that follow from them."""
+"""Claims about rw.stats: intervals that cover, comparisons that don't cry wolf,
+sentences that follow from them.
+"""
 
 import importlib.util
 from itertools import product
@@ -21,14 +23,18 @@ NAMES = ("relevance", "centre")
 @pytest.fixture(scope="module")
 def coverage():
     """The simulation of benchmarks/coverage.py."""
-    spec = importlib.util.spec_from_file_location("coverage", ROOT / "benchmarks" / "coverage.py")
+    spec = importlib.util.spec_from_file_location(
+        "coverage", ROOT / "benchmarks" / "coverage.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def clustered(rng, patients=30, *, shift=1.0, digits=9):
-    """Labels, scores and patients: one to six images each, of both classes, alike within a patient."""
+    """Labels, scores and patients: one to six images each, of both classes, alike
+    within a patient.
+    """
     row = np.repeat(np.arange(patients), rng.integers(1, 7, patients))
     y = rng.random(len(row)) < 0.4
     s = shift * y + rng.normal(size=patients)[row] + rng.normal(size=len(row))
@@ -40,7 +46,9 @@ def clustered(rng, patients=30, *, shift=1.0, digits=9):
 
 def placed(cases, controls):
     """psi of DeLong et al. 1988, pair by pair."""
-    return np.array([[1.0 if x > z else 0.5 if x == z else 0.0 for z in controls] for x in cases])
+    return np.array(
+        [[1.0 if x > z else 0.5 if x == z else 0.0 for z in controls] for x in cases]
+    )
 
 
 @pytest.mark.parametrize("digits", [0, 9])
@@ -49,7 +57,10 @@ def test_with_one_image_a_patient_the_variance_is_delongs(digits):
     y = np.arange(50) % 3 == 0
     s = np.round(y + rng.normal(size=50), digits)
     psi = placed(s[y], s[~y])
-    by_hand = psi.mean(axis=1).var(ddof=1) / y.sum() + psi.mean(axis=0).var(ddof=1) / (~y).sum()
+    by_hand = (
+        psi.mean(axis=1).var(ddof=1) / y.sum()
+        + psi.mean(axis=0).var(ddof=1) / (~y).sum()
+    )
     assert (Pull.of(y, s, np.arange(50)).pulls ** 2).sum() == pytest.approx(by_hand)
 
 
@@ -69,7 +80,9 @@ def test_with_several_images_a_patient_the_variance_is_obuchowskis_with_the_jack
 
 
 def test_the_models_variance_is_that_of_hanley_and_mcneils_own_example():
-    assert np.sqrt(pull.hanley_mcneil(0.893, 51, 58)) == pytest.approx(0.032, abs=0.001)  # their table III
+    assert np.sqrt(pull.hanley_mcneil(0.893, 51, 58)) == pytest.approx(
+        0.032, abs=0.001
+    )  # their table III
 
 
 def test_effective_sizes_by_hand():
@@ -83,7 +96,11 @@ def test_likeness_finds_the_planted_correlation():
     rng = np.random.default_rng(2)
     row = np.repeat(np.arange(400), 4)
     y = np.tile([True, True, False, False], 400)
-    s = np.sqrt(0.7) * rng.normal(size=400)[row] + np.sqrt(0.3) * rng.normal(size=1600) + 2 * y
+    s = (
+        np.sqrt(0.7) * rng.normal(size=400)[row]
+        + np.sqrt(0.3) * rng.normal(size=1600)
+        + 2 * y
+    )
     assert pull.likeness(y, s, row) == pytest.approx((0.7, 0.7), abs=0.05)
     assert pull.likeness(y, rng.normal(size=1600), row)[0] < 0.08
     alone = pull.likeness(y, s, np.arange(1600))
@@ -96,7 +113,9 @@ def test_likeness_finds_the_planted_correlation():
 @pytest.mark.parametrize("clusters", [False, True])
 @pytest.mark.parametrize("auroc", [0.6, 0.9, 0.99])
 @pytest.mark.parametrize(("with_it", "without"), [(5, 15), (8, 192), (30, 70)])
-def test_the_interval_holds_the_truth_about_95_times_in_100(coverage, with_it, without, auroc, clusters):
+def test_the_interval_holds_the_truth_about_95_times_in_100(
+    coverage, with_it, without, auroc, clusters
+):
     holds = coverage.covered(150, with_it, without, auroc, clustered=clusters)[0]
     assert holds >= 0.90  # 150 trials: 0.95 less three standard errors of 0.018
 
@@ -121,8 +140,12 @@ def test_the_interval_of_the_mean_holds_the_truth_about_95_times_in_100():
         truth = {k: (rng.random(60) < 0.3)[row].astype(int) for k in "abc"}
         alike = rng.normal(size=60)[row]
         scores = {k: alike + rng.normal(size=120) + 2 * y for k, y in truth.items()}
-        got = rw.stats.mean_clustered_auroc(pd.DataFrame(truth), pd.DataFrame(scores), row)
-        held.append(got["low"] <= norm.cdf(2 / np.sqrt(4)) <= got["high"])  # two scores differ by 2, with variance 4
+        got = rw.stats.mean_clustered_auroc(
+            pd.DataFrame(truth), pd.DataFrame(scores), row
+        )
+        held.append(
+            got["low"] <= norm.cdf(2 / np.sqrt(4)) <= got["high"]
+        )  # two scores differ by 2, with variance 4
     assert 0.90 <= np.mean(held) <= 0.995
 
 
@@ -139,20 +162,32 @@ def test_one_lost_pair_changes_the_interval_little():
 
 def test_turning_the_scores_round_mirrors_the_interval():
     y, s, row = clustered(np.random.default_rng(3))
-    there, back = rw.stats.clustered_auroc(y, s, row), rw.stats.clustered_auroc(y, -s, row)
-    assert (back["low"], back["high"]) == pytest.approx((1 - there["high"], 1 - there["low"]))
+    there, back = (
+        rw.stats.clustered_auroc(y, s, row),
+        rw.stats.clustered_auroc(y, -s, row),
+    )
+    assert (back["low"], back["high"]) == pytest.approx(
+        (1 - there["high"], 1 - there["low"])
+    )
 
 
 def test_copies_of_the_images_tell_nothing_new():
     y, s, row = clustered(np.random.default_rng(4), patients=60)
-    once, often = (rw.stats.clustered_auroc(*(np.repeat(x, k) for x in (y, s, row))) for k in (1, 8))
+    once, often = (
+        rw.stats.clustered_auroc(*(np.repeat(x, k) for x in (y, s, row)))
+        for k in (1, 8)
+    )
     assert often["auroc"] == pytest.approx(once["auroc"])
-    assert often["high"] - often["low"] == pytest.approx(once["high"] - once["low"], rel=0.15)
+    assert often["high"] - often["low"] == pytest.approx(
+        once["high"] - once["low"], rel=0.15
+    )
 
 
 def test_a_higher_level_gives_a_wider_interval():
     y, s, row = clustered(np.random.default_rng(5))
-    narrow, wide = (rw.stats.clustered_auroc(y, s, row, level=level) for level in (0.8, 0.99))
+    narrow, wide = (
+        rw.stats.clustered_auroc(y, s, row, level=level) for level in (0.8, 0.99)
+    )
     assert wide["low"] < narrow["low"] < narrow["auroc"] < narrow["high"] < wide["high"]
 
 
@@ -168,9 +203,13 @@ def test_a_higher_level_gives_a_wider_interval():
         (0, 0, "no labelled image"),
     ],
 )
-def test_too_few_patients_give_no_interval_but_the_reason(with_case, with_control, note):
+def test_too_few_patients_give_no_interval_but_the_reason(
+    with_case, with_control, note
+):
     y = np.repeat([1, 0], [2 * with_case, 2 * with_control])
-    row = rw.stats.clustered_auroc(y, np.random.default_rng(0).random(len(y)), np.arange(len(y)) // 2)
+    row = rw.stats.clustered_auroc(
+        y, np.random.default_rng(0).random(len(y)), np.arange(len(y)) // 2
+    )
     assert row["note"] == note
     assert np.isnan(row["low"]) == np.isnan(row["high"]) == bool(note)
     assert (row["positive_patients"], row["positives"]) == (with_case, 2 * with_case)
@@ -181,7 +220,10 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
     rng = np.random.default_rng(7)
     values = pd.DataFrame({k: s + 2 * k * rng.normal(size=len(s)) for k in range(4)})
     truth = pd.DataFrame(dict.fromkeys(values, y))
-    fixed, sample = (rw.stats.mean_clustered_auroc(truth, values, row, sampled=x) for x in (False, True))
+    fixed, sample = (
+        rw.stats.mean_clustered_auroc(truth, values, row, sampled=x)
+        for x in (False, True)
+    )
     assert sample["auroc"] == fixed["auroc"]
     assert sample["low"] < fixed["low"] - 0.01
 
@@ -191,13 +233,26 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
     [
         (dict(auroc=0.84, low=0.8, high=0.88), "0.84 (0.80 to 0.88)"),
         (dict(auroc=0.84, low=0.8, high=0.88, note=np.nan), "0.84 (0.80 to 0.88)"),
-        (dict(auroc=0.84, low=0.8, high=0.88, note="without Edema"), "0.84 (0.80 to 0.88; without Edema)"),
-        (dict(auroc=0.8, low=np.nan, high=np.nan, note="no interval: cases in 4 patients"),
-         "0.80 (no interval: cases in 4 patients)"),
+        (
+            dict(auroc=0.84, low=0.8, high=0.88, note="without Edema"),
+            "0.84 (0.80 to 0.88; without Edema)",
+        ),
+        (
+            dict(
+                auroc=0.8,
+                low=np.nan,
+                high=np.nan,
+                note="no interval: cases in 4 patients",
+            ),
+            "0.80 (no interval: cases in 4 patients)",
+        ),
         (dict(auroc=0.8, low=np.nan, high=np.nan), "0.80 (no interval)"),
-        (dict(auroc=np.nan, low=np.nan, high=np.nan, note="no labelled image"), "no number (no labelled image)"),
+        (
+            dict(auroc=np.nan, low=np.nan, high=np.nan, note="no labelled image"),
+            "no number (no labelled image)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_stated_never_drops_a_note(row, said):
     assert rw.stats.stated(row) == said
     assert rw.stats.stated(pd.Series(row)) == said
@@ -213,21 +268,43 @@ def comparison(low, high, difference=0.1, **more):
 @pytest.mark.parametrize(
     ("one", "verdict", "said"),
     [
-        (comparison(0.05, 0.19, 0.12), "ahead", "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients)"),
-        (comparison(-0.19, -0.05, -0.12), "behind",
-         "relevance is behind centre by 0.12 (0.05 to 0.19; 214 patients)"),
-        (comparison(-0.05, 0.09, 0.02), "can't tell",
-         "can't tell relevance from centre: 0.02 (-0.05 to 0.09; 214 patients)"),
-        (comparison(0.0, 0.09, 0.02), "can't tell",
-         "can't tell relevance from centre: 0.02 (0.00 to 0.09; 214 patients)"),
-        (comparison(0.05, 0.19, 0.12, family=6), "ahead",
-         "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; one of 6 comparisons)"),
-        (comparison(0.05, 0.19, 0.12, note="without Edema"), "ahead",
-         "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; without Edema)"),
-        (comparison(np.nan, np.nan, note="no interval: too few"), "can't tell",
-         "can't tell relevance from centre: 0.10 (no interval: too few; 214 patients)"),
+        (
+            comparison(0.05, 0.19, 0.12),
+            "ahead",
+            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients)",
+        ),
+        (
+            comparison(-0.19, -0.05, -0.12),
+            "behind",
+            "relevance is behind centre by 0.12 (0.05 to 0.19; 214 patients)",
+        ),
+        (
+            comparison(-0.05, 0.09, 0.02),
+            "can't tell",
+            "can't tell relevance from centre: 0.02 (-0.05 to 0.09; 214 patients)",
+        ),
+        (
+            comparison(0.0, 0.09, 0.02),
+            "can't tell",
+            "can't tell relevance from centre: 0.02 (0.00 to 0.09; 214 patients)",
+        ),
+        (
+            comparison(0.05, 0.19, 0.12, family=6),
+            "ahead",
+            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; one of 6 comparisons)",
+        ),
+        (
+            comparison(0.05, 0.19, 0.12, note="without Edema"),
+            "ahead",
+            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; without Edema)",
+        ),
+        (
+            comparison(np.nan, np.nan, note="no interval: too few"),
+            "can't tell",
+            "can't tell relevance from centre: 0.10 (no interval: too few; 214 patients)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_sentence_follows_from_the_interval(one, verdict, said):
     assert one.verdict == verdict
     assert str(one) == said
@@ -235,12 +312,17 @@ def test_the_sentence_follows_from_the_interval(one, verdict, said):
 
 
 def test_the_halves_are_hartigans_typical_values():
-    totals, sizes = np.array([1.0, 4.0, -2.0, 3.0, 5.0, 9.0, 2.0]), np.array([1, 2, 1, 1, 3, 2, 2])
+    totals, sizes = (
+        np.array([1.0, 4.0, -2.0, 3.0, 5.0, 9.0, 2.0]),
+        np.array([1, 2, 1, 1, 3, 2, 2]),
+    )
     inside = np.array([kept for kept in product([0, 1], repeat=7) if any(kept)])
     every = (inside @ totals) / (inside @ sizes)
     drawn = resample.half_means(totals, sizes, draws=40_000)
     at = [0.05, 0.25, 0.5, 0.75, 0.95]
-    np.testing.assert_allclose(np.nanquantile(drawn, at), np.quantile(every, at), atol=0.06)
+    np.testing.assert_allclose(
+        np.nanquantile(drawn, at), np.quantile(every, at), atol=0.06
+    )
     assert np.isnan(drawn).mean() == pytest.approx(2**-7, rel=0.3)
 
 
@@ -252,7 +334,10 @@ def test_six_patients_who_agree_suffice_and_five_do_not():
     assert six.p == pytest.approx(2 / 64, rel=0.4)  # the sign test's, by hand
     assert five.verdict == "can't tell"
     assert five.note == "no interval: too few"
-    assert rw.stats.compare(gap, 0, range(6), names=NAMES, family=3).note == "no interval: too few"
+    assert (
+        rw.stats.compare(gap, 0, range(6), names=NAMES, family=3).note
+        == "no interval: too few"
+    )
 
 
 def test_compare_is_paired_and_by_patient():
@@ -260,8 +345,14 @@ def test_compare_is_paired_and_by_patient():
     row = np.repeat(np.arange(40), 3)
     a = rng.normal(size=40)[row] + 0.1 * rng.normal(size=120)
     b = a - 0.1 + 0.1 * rng.normal(size=120)
-    there, back = rw.stats.compare(a, b, row, names=NAMES), rw.stats.compare(b, a, row, names=NAMES[::-1])
-    assert (there.verdict, back.verdict) == ("ahead", "behind")  # unpaired, 0.1 would drown in a spread of 1
+    there, back = (
+        rw.stats.compare(a, b, row, names=NAMES),
+        rw.stats.compare(b, a, row, names=NAMES[::-1]),
+    )
+    assert (there.verdict, back.verdict) == (
+        "ahead",
+        "behind",
+    )  # unpaired, 0.1 would drown in a spread of 1
     assert there.n == 40
     assert there.difference == pytest.approx((a - b).mean())
     assert (back.low, back.high) == pytest.approx((-there.high, -there.low), abs=0.005)
@@ -271,10 +362,14 @@ def test_compare_is_paired_and_by_patient():
 
 def test_more_comparisons_make_a_wider_interval():
     gap = np.random.default_rng(9).normal(0.5, 1, 50)
-    one, ten = (rw.stats.compare(gap, 0, range(50), names=NAMES, family=k) for k in (1, 10))
+    one, ten = (
+        rw.stats.compare(gap, 0, range(50), names=NAMES, family=k) for k in (1, 10)
+    )
     assert ten.low < one.low < one.high < ten.high
     y, s, row = clustered(np.random.default_rng(9))
-    one, ten = (rw.stats.compare_auroc(y, s, -s, row, names=NAMES, family=k) for k in (1, 10))
+    one, ten = (
+        rw.stats.compare_auroc(y, s, -s, row, names=NAMES, family=k) for k in (1, 10)
+    )
     assert ten.low < one.low < one.high < ten.high
 
 
@@ -284,7 +379,10 @@ def test_compare_finds_a_difference_that_is_none_in_about_5_of_100(coverage, pat
     for _ in range(250):
         _, row = coverage.cohort(rng, patients, 0, True)
         gap = rng.normal(size=patients)[row] + rng.normal(size=len(row))
-        false.append(rw.stats.compare(gap, 0, row, names=NAMES, n_boot=800).verdict != "can't tell")
+        false.append(
+            rw.stats.compare(gap, 0, row, names=NAMES, n_boot=800).verdict
+            != "can't tell"
+        )
     assert np.mean(false) <= 0.09  # 250 trials: 0.05 and three standard errors
 
 
@@ -309,20 +407,28 @@ def test_compare_auroc_is_delongs_paired_test():
     over_controls = np.cov(psi_a.mean(axis=0), psi_b.mean(axis=0))
     covariance = over_cases / y.sum() + over_controls / (~y).sum()
     delongs = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
-    more = unpaired(Pull.of(y, a, range(70)), Pull.of(y, b, range(70)))  # what DeLong's lacks near 1; here little
+    more = unpaired(
+        Pull.of(y, a, range(70)), Pull.of(y, b, range(70))
+    )  # what DeLong's lacks near 1; here little
     assert more < 0.5 * delongs
     error = np.sqrt(delongs + more)
     assert ours.difference == pytest.approx(psi_a.mean() - psi_b.mean())
-    assert (ours.high - ours.low) / 2 == pytest.approx(2.0322 * error, rel=1e-4)  # Student's quantile of 34
+    assert (ours.high - ours.low) / 2 == pytest.approx(
+        2.0322 * error, rel=1e-4
+    )  # Student's quantile of 34
 
 
 @pytest.mark.parametrize(("with_it", "without", "auroc"), [(8, 30, 0.8), (40, 60, 0.7)])
-def test_compare_auroc_finds_a_difference_that_is_none_in_about_5_of_100(coverage, with_it, without, auroc):
+def test_compare_auroc_finds_a_difference_that_is_none_in_about_5_of_100(
+    coverage, with_it, without, auroc
+):
     false, rng = [], np.random.default_rng(12)
     for _ in range(150):
         y, row = coverage.cohort(rng, with_it, without, True)
         a, b = (coverage.scored(rng, y, row, auroc) for _ in range(2))
-        false.append(rw.stats.compare_auroc(y, a, b, row, names=NAMES).verdict != "can't tell")
+        false.append(
+            rw.stats.compare_auroc(y, a, b, row, names=NAMES).verdict != "can't tell"
+        )
     assert np.mean(false) <= 0.10
 
 
@@ -334,7 +440,9 @@ def test_the_mean_of_a_finding_said_twice_is_that_finding():
     assert one.difference == one.low == one.high == 0  # ranks are ranks
     assert one.verdict == "can't tell"
     single = rw.stats.compare_auroc(y, s, -s, row, names=NAMES)
-    assert (two.difference, two.low, two.high) == pytest.approx((single.difference, single.low, single.high))
+    assert (two.difference, two.low, two.high) == pytest.approx(
+        (single.difference, single.low, single.high)
+    )
 
 
 def test_a_comparison_leaves_out_rare_findings_and_names_them():
@@ -344,7 +452,9 @@ def test_a_comparison_leaves_out_rare_findings_and_names_them():
     got = rw.stats.compare_auroc(truth, values, -values, row, names=NAMES)
     assert got.note == "without Edema (cases in 2 patients)"
     assert got.note in str(got)
-    assert got.difference == rw.stats.compare_auroc(y, s, -s, row, names=NAMES).difference
+    assert (
+        got.difference == rw.stats.compare_auroc(y, s, -s, row, names=NAMES).difference
+    )
     alone = rw.stats.compare_auroc(truth["Edema"], s, -s, row, names=NAMES)
     assert alone.verdict == "can't tell"
     assert alone.note == "no interval: cases in 2 patients"
@@ -354,10 +464,14 @@ def test_compare_seeds_is_the_paired_t_test():
     a, b = np.random.default_rng(15).normal(size=(2, 5)) + [[1.0], [0.0]]
     ours, reference = rw.stats.compare_seeds(a, b, names=NAMES), ttest_rel(a, b)
     assert ours.p == pytest.approx(reference.pvalue)
-    assert (ours.low, ours.high) == pytest.approx(tuple(reference.confidence_interval()))
+    assert (ours.low, ours.high) == pytest.approx(
+        tuple(reference.confidence_interval())
+    )
     assert (ours.n, ours.unit) == (5, "seeds")
     corrected = rw.stats.compare_seeds(a, b, names=NAMES, family=4)
-    assert (corrected.low, corrected.high) == pytest.approx(tuple(reference.confidence_interval(1 - 0.05 / 4)))
+    assert (corrected.low, corrected.high) == pytest.approx(
+        tuple(reference.confidence_interval(1 - 0.05 / 4))
+    )
     against_zero = rw.stats.compare_seeds(a - b, names=NAMES)
     assert (against_zero.low, against_zero.high) == pytest.approx((ours.low, ours.high))
 
@@ -367,14 +481,20 @@ def test_one_seed_is_no_comparison():
         rw.stats.compare_seeds([0.3], names=NAMES)
     with pytest.raises(ValueError, match="two or more seeds"):
         rw.stats.compare_seeds([0.3, 0.2], [0.1, 0.2, 0.3], names=NAMES)
-    assert rw.stats.compare_seeds([0.2, 0.2], [0.2, 0.2], names=NAMES).verdict == "can't tell"
+    assert (
+        rw.stats.compare_seeds([0.2, 0.2], [0.2, 0.2], names=NAMES).verdict
+        == "can't tell"
+    )
 
 
-# --- means, ratios, controls ------------------------------------------------------------------------------------
+# --- means, ratios, controls
+# ------------------------------------------------------------------------------------
 
 
 def images_of(rng, patients, share=None):
-    """Values of mean 0, or of 0 and 1 with the mean `share`: one to ten images each, correlated by 0.7."""
+    """Values of mean 0, or of 0 and 1 with the mean `share`: one to ten images each,
+    correlated by 0.7.
+    """
     row = np.repeat(np.arange(patients), rng.integers(1, 11, patients))
     own = np.sqrt(0.3) * rng.normal(size=len(row))
     values = np.sqrt(0.7) * rng.normal(size=patients)[row] + own
@@ -390,7 +510,9 @@ def test_the_interval_of_a_mean_holds_the_truth_about_95_times_in_100(patients, 
         interval = means.mean_interval if share is None else means.share_interval
         low, high = interval(values, row, 0.95)
         held.append(low <= (share or 0) <= high)
-    assert 0.915 <= np.mean(held) <= 0.998  # 400 trials: 0.93 to 0.985 and a standard error and a half
+    assert (
+        0.915 <= np.mean(held) <= 0.998
+    )  # 400 trials: 0.93 to 0.985 and a standard error and a half
 
 
 def test_with_one_image_a_patient_the_interval_of_a_mean_is_students():
@@ -404,8 +526,12 @@ def test_copies_of_an_image_are_no_news():
     values, row = images_of(np.random.default_rng(20), 15, 0.5)
     for share in (True, False):
         once = rw.stats.clustered_mean(values, row, share=share)
-        often = rw.stats.clustered_mean(np.repeat(values, 5), np.repeat(row, 5), share=share)
-        assert (often["low"], often["high"]) == pytest.approx((once["low"], once["high"]), rel=0.05)
+        often = rw.stats.clustered_mean(
+            np.repeat(values, 5), np.repeat(row, 5), share=share
+        )
+        assert (often["low"], often["high"]) == pytest.approx(
+            (once["low"], once["high"]), rel=0.05
+        )
 
 
 @pytest.mark.parametrize("hits", [0, 1])
@@ -417,27 +543,40 @@ def test_where_all_patients_hit_the_interval_is_wilsons_of_the_patients(hits):
 def test_a_share_stays_between_0_and_1_and_is_the_others_mirrored():
     for seed in range(40):
         values, row = images_of(np.random.default_rng(seed), 8, 0.95)
-        ours, theirs = (rw.stats.clustered_mean(x, row, share=True) for x in (values, 1 - values))
+        ours, theirs = (
+            rw.stats.clustered_mean(x, row, share=True) for x in (values, 1 - values)
+        )
         assert 0 <= ours["low"] < ours["high"] <= 1
-        assert (1 - ours["high"], 1 - ours["low"]) == pytest.approx((theirs["low"], theirs["high"]))
+        assert (1 - ours["high"], 1 - ours["low"]) == pytest.approx(
+            (theirs["low"], theirs["high"])
+        )
 
 
 def test_shares_that_are_no_hits_have_the_width_of_their_spread():
     values = np.random.default_rng(21).normal(0.3, 0.03, 30)
-    share, mean = (rw.stats.clustered_mean(values, range(30), share=yes) for yes in (True, False))
-    assert share["high"] - share["low"] == pytest.approx(mean["high"] - mean["low"], rel=0.05)
+    share, mean = (
+        rw.stats.clustered_mean(values, range(30), share=yes) for yes in (True, False)
+    )
+    assert share["high"] - share["low"] == pytest.approx(
+        mean["high"] - mean["low"], rel=0.05
+    )
 
 
 def test_a_mean_of_few_or_unknown_patients_gives_the_reason_for_no_interval():
     four = rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("aabcd"))
     assert rw.stats.stated(four, "mean") == "3.00 (no interval: 4 patients)"
     assert (four["n"], four["patients"]) == (5, 4)
-    assert not np.isnan(rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("abcde"))["low"])
+    assert not np.isnan(
+        rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("abcde"))["low"]
+    )
     unknown = rw.stats.clustered_mean(np.ones(9), [None, *range(8)])
     assert unknown["note"] == "no interval: 1 of 9 images without a patient_id"
     endless = rw.stats.clustered_mean([np.inf, *range(8)], range(9))
     assert endless["note"] == "no interval: 1 of 9 values not finite"
-    assert rw.stats.stated(rw.stats.clustered_mean([], []), "mean") == "no number (no image)"
+    assert (
+        rw.stats.stated(rw.stats.clustered_mean([], []), "mean")
+        == "no number (no image)"
+    )
 
 
 def test_means_that_cannot_be_are_refused():
@@ -456,16 +595,24 @@ def test_a_ratio_has_an_interval_above_0_and_no_unit():
     rng = np.random.default_rng(17)
     row = np.repeat(np.arange(12), [1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 5, 40])
     over, under = rng.exponential(size=len(row)) ** 3, rng.exponential(size=len(row))
-    got, scaled = rw.stats.ratio(over, under, row), rw.stats.ratio(1000 * over, under, row)
+    got, scaled = (
+        rw.stats.ratio(over, under, row),
+        rw.stats.ratio(1000 * over, under, row),
+    )
     assert got["ratio"] == pytest.approx(over.mean() / under.mean())
     assert 0 < got["low"] < got["ratio"] < got["high"]
     assert scaled["low"] == pytest.approx(1000 * got["low"])
     turned = rw.stats.ratio(under, over, row)
-    assert (turned["low"], turned["high"]) == pytest.approx((1 / got["high"], 1 / got["low"]), rel=0.02)
+    assert (turned["low"], turned["high"]) == pytest.approx(
+        (1 / got["high"], 1 / got["low"]), rel=0.02
+    )
 
 
 def test_a_ratio_of_few_patients_has_no_interval_and_of_negative_values_no_meaning():
-    assert rw.stats.stated(rw.stats.ratio([2.0] * 4, [1.0] * 4, range(4)), "ratio") == "2.00 (no interval: 4 patients)"
+    assert (
+        rw.stats.stated(rw.stats.ratio([2.0] * 4, [1.0] * 4, range(4)), "ratio")
+        == "2.00 (no interval: 4 patients)"
+    )
     with pytest.raises(ValueError, match="got 1 rows negative or missing"):
         rw.stats.ratio([1, -1], [1, 1], range(2))
     with pytest.raises(ValueError, match="mean of 0"):
@@ -490,9 +637,14 @@ def scores(y, s, row):
 def test_the_shuffled_control_is_a_distribution_about_a_half():
     y, s, row = clustered(np.random.default_rng(18))
     table = scores(y, s, row).null(n=20, seed=3)
-    draws = [rw.stats.auroc(scores(y, s, row).shuffled(3 + i).truth["Edema"], s) for i in range(20)]
+    draws = [
+        rw.stats.auroc(scores(y, s, row).shuffled(3 + i).truth["Edema"], s)
+        for i in range(20)
+    ]
     edema, mean = table.iloc[0], table.iloc[-1]
-    assert (edema.auroc, edema.low, edema.high) == pytest.approx((np.mean(draws), min(draws), max(draws)))
+    assert (edema.auroc, edema.low, edema.high) == pytest.approx(
+        (np.mean(draws), min(draws), max(draws))
+    )
     assert edema.low < 0.5 < edema.high
     assert mean.finding == "mean of 1"
     assert rw.stats.stated(mean).endswith("; range of 20 shuffles)")

@@ -1,4 +1,6 @@
-"""Grad-CAM of timm's families and attention pools against autograd by hand; feature maps that lie otherwise."""
+"""Grad-CAM of timm's families and attention pools against autograd by hand; feature
+maps that lie otherwise.
+"""
 
 from itertools import permutations
 
@@ -351,7 +353,10 @@ def test_a_network_of_ones_own_has_a_map(scan):
     ("encode", "words"),
     [
         (None, "says its features, got Own without encode_image"),
-        (lambda net: lambda x: (net.features_of(x), 1), r"features \(B, E\) of Own, got"),
+        (
+            lambda net: lambda x: (net.features_of(x), 1),
+            r"features \(B, E\) of Own, got",
+        ),
         (lambda net: lambda x: net(x), r"features \(B, E\) of Own, got"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Maps on volumes against MONAI, the full-matrix formulas and planted cubes; saved files against the CT they lie on."""
+"""Maps on volumes against MONAI, the full-matrix formulas and planted cubes; saved
+files against the CT they lie on.
+"""
 
 import tracemalloc
 from itertools import permutations, product
@@ -19,19 +21,32 @@ from monai.networks.nets import DenseNet121, ViT  # noqa: E402
 from monai.visualize import GradCAM, OcclusionSensitivity  # noqa: E402
 
 SIZE, GRID = (32, 48, 32), (4, 6, 4)
-AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])  # as a DICOM stack lies
+AXIAL = np.array(
+    [[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]]
+)  # as a DICOM stack lies
 
 
 @pytest.fixture(scope="module")
 def ct():
-    return Volume(np.random.default_rng(0).normal(0, 400, (30, 61, 70)).astype(np.float32), AXIAL, "CT")
+    return Volume(
+        np.random.default_rng(0).normal(0, 400, (30, 61, 70)).astype(np.float32),
+        AXIAL,
+        "CT",
+    )
 
 
 def vit(layers=3, size=SIZE, **options):
     torch.manual_seed(0)
-    shape = dict(hidden_size=48, mlp_dim=64, num_layers=layers, num_heads=3, dropout_rate=0.2) | options
+    shape = (
+        dict(
+            hidden_size=48, mlp_dim=64, num_layers=layers, num_heads=3, dropout_rate=0.2
+        )
+        | options
+    )
     net = ViT(1, size, 8, **shape)
-    for p in net.blocks.parameters():  # sharper than at initialisation, so that maps differ from place to place
+    for p in (
+        net.blocks.parameters()
+    ):  # sharper than at initialisation, so that maps differ from place to place
         p.data *= 3
     return attend.Net3d(net, size, (-1000, 1000), name="vit")
 
@@ -44,28 +59,43 @@ def classifier():
 @pytest.fixture(scope="module")
 def cnn():
     torch.manual_seed(0)
-    net = DenseNet121(3, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2, 2)).eval()
-    return attend.Net3d(net, (32, 32, 32), (-1000, 1000), findings=["lung", "air"], name="cnn")
+    net = DenseNet121(
+        3, 1, 2, init_features=8, growth_rate=4, block_config=(2, 2, 2)
+    ).eval()
+    return attend.Net3d(
+        net, (32, 32, 32), (-1000, 1000), findings=["lung", "air"], name="cnn"
+    )
 
 
 # ---- the methods
 
 
 def full_attention(net, x, target=None):
-    """(L, heads, T, T) by MONAI's own einsum and softmax, and the gradients of the score by them."""
+    """(L, heads, T, T) by MONAI's own einsum and softmax, and the gradients of the
+    score by them.
+    """
     kept = []
 
     def keep(_, args):
-        kept.append(args[0] if args[0].requires_grad or target is None else args[0].detach().requires_grad_())
+        kept.append(
+            args[0]
+            if args[0].requires_grad or target is None
+            else args[0].detach().requires_grad_()
+        )
         return (kept[-1],)
 
-    hooks = [b.attn.drop_weights.register_forward_pre_hook(keep) for b in net.net.eval().blocks]
+    hooks = [
+        b.attn.drop_weights.register_forward_pre_hook(keep)
+        for b in net.net.eval().blocks
+    ]
     out = net.net(x)[0]
     [hook.remove() for hook in hooks]
     attention = torch.stack([a.detach()[0] for a in kept])
     if target is None:
         return attention
-    return attention, torch.stack([g[0] for g in torch.autograd.grad(out[0, target], kept)])
+    return attention, torch.stack(
+        [g[0] for g in torch.autograd.grad(out[0, target], kept)]
+    )
 
 
 def expected(grid, net, ct):
@@ -82,14 +112,18 @@ def test_rollout_and_attention_equal_the_full_matrices(classifier, ct, layer):
     for head in (None, 2):
         chosen = attention[-1 if layer is None else layer]
         row = (chosen.mean(0) if head is None else chosen[head])[0, 1:]
-        m = attend.volume_map(classifier, ct, method="attention", layer=layer, head=head)
+        m = attend.volume_map(
+            classifier, ct, method="attention", layer=layer, head=head
+        )
         assert np.allclose(m.values, expected(row, classifier, ct), atol=1e-6)
         assert m.target is None
 
 
 @pytest.mark.parametrize("layer", [0, 1])
 def test_relevance_equals_the_reference_loop_over_full_matrices(classifier, ct, layer):
-    attention, gradients = full_attention(classifier, classifier.preprocess(ct), target=1)
+    attention, gradients = full_attention(
+        classifier, classifier.preprocess(ct), target=1
+    )
     R = torch.eye(attention.shape[-1])
     for a, g in zip(attention[layer:], gradients[layer:], strict=True):
         R = R + (a * g).clamp(min=0).mean(0) @ R
@@ -102,18 +136,32 @@ def test_a_tower_without_a_class_token_is_read_at_its_patches(ct):
     net = vit(2)
     attention = full_attention(net, net.preprocess(ct))
     m = attend.volume_map(net, ct, method="rollout")
-    assert np.allclose(m.values, expected(attend.rollout(attention).mean(0), net, ct), atol=1e-6)
+    assert np.allclose(
+        m.values, expected(attend.rollout(attention).mean(0), net, ct), atol=1e-6
+    )
     neuron = F.one_hot(torch.tensor(7), 48).float()
-    either = [attend.volume_map(net, ct, method="gradcam", target=sign * neuron).values for sign in (1, -1)]
+    either = [
+        attend.volume_map(net, ct, method="gradcam", target=sign * neuron).values
+        for sign in (1, -1)
+    ]
     assert max(m.max() for m in either) > 0
-    assert np.array_equal(either[0], attend.volume_map(net, ct, method="gradcam", target=7).values)
+    assert np.array_equal(
+        either[0], attend.volume_map(net, ct, method="gradcam", target=7).values
+    )
 
 
 def test_rows_at_a_time_give_what_all_rows_give(classifier, ct, monkeypatch):
-    whole = [attend.volume_map(classifier, ct, method=m, target=0).values for m in ("rollout", "relevance")]
+    whole = [
+        attend.volume_map(classifier, ct, method=m, target=0).values
+        for m in ("rollout", "relevance")
+    ]
     monkeypatch.setattr(vol, "ROWS", 7)
     for m, want in zip(("rollout", "relevance"), whole, strict=True):
-        assert np.allclose(attend.volume_map(classifier, ct, method=m, target=0).values, want, rtol=1e-4)
+        assert np.allclose(
+            attend.volume_map(classifier, ct, method=m, target=0).values,
+            want,
+            rtol=1e-4,
+        )
 
 
 def raw(tensor):
@@ -123,15 +171,24 @@ def raw(tensor):
 @pytest.mark.parametrize("layer", [None, "class_layers.relu", "features.denseblock2"])
 def test_gradcam_equals_monai(cnn, ct, layer):
     x = cnn.preprocess(ct)
-    theirs = GradCAM(cnn.net, layer or "class_layers.relu", upsampler=lambda size: raw, postprocessing=raw)
+    theirs = GradCAM(
+        cnn.net,
+        layer or "class_layers.relu",
+        upsampler=lambda size: raw,
+        postprocessing=raw,
+    )
     want = theirs(x, class_idx=1)[0, 0].detach().numpy()
     m = attend.volume_map(cnn, ct, method="gradcam", target="air", layer=layer)
     assert want.max() > 0
-    assert np.allclose(m.values, vol._spread(want, ct.shape), rtol=1e-4, atol=1e-6 * want.max())
+    assert np.allclose(
+        m.values, vol._spread(want, ct.shape), rtol=1e-4, atol=1e-6 * want.max()
+    )
 
 
 class Tail(nn.Module):
-    """A ViT's last block and head on a (B, E, d, h, w) grid, so that MONAI sees a feature map."""
+    """A ViT's last block and head on a (B, E, d, h, w) grid, so that MONAI sees a
+    feature map.
+    """
 
     def __init__(self, net):
         super().__init__()
@@ -144,18 +201,32 @@ class Tail(nn.Module):
 
 
 def test_gradcam_of_a_vit_equals_monai_on_the_last_blocks_input(classifier, ct):
-    tokens = classifier.net.eval()(classifier.preprocess(ct))[1][-2].detach().requires_grad_()
-    theirs = GradCAM(Tail(classifier.net), "grid", upsampler=lambda size: raw, postprocessing=raw)
+    tokens = (
+        classifier.net.eval()(classifier.preprocess(ct))[1][-2]
+        .detach()
+        .requires_grad_()
+    )
+    theirs = GradCAM(
+        Tail(classifier.net), "grid", upsampler=lambda size: raw, postprocessing=raw
+    )
     want = theirs(tokens, class_idx=0)[0, 0].detach()
     m = attend.volume_map(classifier, ct, method="gradcam", target=0)
     assert want.max() > 0
-    assert np.allclose(m.values, expected(want, classifier, ct), atol=1e-4 * float(want.max()))
+    assert np.allclose(
+        m.values, expected(want, classifier, ct), atol=1e-4 * float(want.max())
+    )
 
 
 def test_occlusion_equals_monai_with_boxes_that_do_not_overlap(cnn, ct):
     x = cnn.preprocess(ct)
     theirs = OcclusionSensitivity(
-        cnn.net, mask_size=8, n_batch=4, mode="mean_img", overlap=0.0, activate=False, verbose=False
+        cnn.net,
+        mask_size=8,
+        n_batch=4,
+        mode="mean_img",
+        overlap=0.0,
+        activate=False,
+        verbose=False,
     )
     scores = theirs(x)[0][0, 1, ::8, ::8, ::8].detach()  # one value a box of 8 x 8 x 8
     want = (cnn.net(x)[0, 1] - scores).clamp(min=0).detach().numpy()
@@ -166,18 +237,28 @@ def test_occlusion_equals_monai_with_boxes_that_do_not_overlap(cnn, ct):
 
 def test_a_direction_is_a_target(cnn, ct):
     one = attend.volume_map(cnn, ct, target=1).values
-    assert np.array_equal(one, attend.volume_map(cnn, ct, target=torch.tensor([0.0, 1.0])).values)
+    assert np.array_equal(
+        one, attend.volume_map(cnn, ct, target=torch.tensor([0.0, 1.0])).values
+    )
     assert not np.array_equal(one, attend.volume_map(cnn, ct, target=0).values)
 
 
 def state_of(net):
-    modules = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in net.modules()]
-    fused = [(b.attn.use_flash_attention, b.attn.dropout_rate) for b in getattr(net, "blocks", [])]
+    modules = [
+        (m.training, len(m._forward_hooks), len(m._forward_pre_hooks))
+        for m in net.modules()
+    ]
+    fused = [
+        (b.attn.use_flash_attention, b.attn.dropout_rate)
+        for b in getattr(net, "blocks", [])
+    ]
     return modules, fused, [(p.requires_grad, p.grad) for p in net.parameters()]
 
 
 @pytest.mark.parametrize("method", vol.METHODS_3D)
-def test_the_network_comes_back_as_it_was_even_after_an_exception(classifier, ct, method):
+def test_the_network_comes_back_as_it_was_even_after_an_exception(
+    classifier, ct, method
+):
     classifier.net.train()
     before = state_of(classifier.net)
     attend.volume_map(classifier, ct, method=method, target=0, mask=(16, 24, 16))
@@ -196,9 +277,13 @@ def test_the_network_comes_back_as_it_was_even_after_an_exception(classifier, ct
 
 def test_an_attention_that_is_not_softmax_qk_fails(ct):
     biased = vit(2, classification=True)
-    biased.net.blocks[1].attn.out_rearrange.register_forward_pre_hook(lambda _, args: (args[0] + 0.01,))
+    biased.net.blocks[1].attn.out_rearrange.register_forward_pre_hook(
+        lambda _, args: (args[0] + 0.01,)
+    )
     for method in ("rollout", "relevance"):
-        with pytest.raises(RuntimeError, match=r"softmax\(QK\) V: expected a difference under 1e-05"):
+        with pytest.raises(
+            RuntimeError, match=r"softmax\(QK\) V: expected a difference under 1e-05"
+        ):
             attend.volume_map(biased, ct, method=method, target=0)
 
 
@@ -206,9 +291,13 @@ def test_an_attention_that_is_not_softmax_qk_fails(ct):
 
 
 def test_memory_does_not_grow_with_layers_times_tokens_squared():
-    """1,000 tokens, 8 layers, 6 heads: all attention is 192 MB, with its gradients 384 MB."""
+    """1,000 tokens, 8 layers, 6 heads: all attention is 192 MB, with its gradients 384
+    MB.
+    """
     net = vit(8, (80, 80, 80), hidden_size=48, num_heads=6, classification=True)
-    volume = Volume(np.random.default_rng(0).normal(0, 400, (40, 40, 40)).astype(np.float32), AXIAL)
+    volume = Volume(
+        np.random.default_rng(0).normal(0, 400, (40, 40, 40)).astype(np.float32), AXIAL
+    )
     x = net.preprocess(volume)
     own = peak(lambda: net.net.eval()(x))
     for method in ("rollout", "relevance"):
@@ -217,12 +306,19 @@ def test_memory_does_not_grow_with_layers_times_tokens_squared():
 
 
 def peak(work):
-    """Most bytes of tensors alive at once, by torch's own count of what it gave out and took back."""
+    """Most bytes of tensors alive at once, by torch's own count of what it gave out and
+    took back.
+    """
     from torch.profiler import ProfilerActivity, profile
 
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+    with (
+        torch.no_grad(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof,
+    ):
         work()
-    events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events = [
+        e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"
+    ]
     now = most = 0
     for event in sorted(events, key=lambda e: e.start_ns()):
         now += event.nbytes()
@@ -231,7 +327,9 @@ def peak(work):
 
 
 class Planes:
-    """A volume on disk, as far as `Volume` and the network's input ask: it counts what is read of it at once."""
+    """A volume on disk, as far as `Volume` and the network's input ask: it counts what
+    is read of it at once.
+    """
 
     ndim, most = 3, 0
 
@@ -263,7 +361,8 @@ def test_a_volume_on_disk_is_read_plane_by_plane(classifier, tmp_path):
 def test_a_map_larger_than_memory_is_refused_and_a_step_is_named(classifier):
     huge = Volume(Planes((20_000, 20_000, 20_000)), AXIAL)
     with pytest.raises(
-        ValueError, match=r"expected a map that fits into .* GiB .*20000 x 20000 x 20000 .* Try step=\d+"
+        ValueError,
+        match=r"expected a map that fits into .* GiB .*20000 x 20000 x 20000 .* Try step=\d+",
     ):
         attend.volume_map(classifier, huge, method="rollout")
     with pytest.raises(ValueError, match="Try step"):
@@ -272,7 +371,9 @@ def test_a_map_larger_than_memory_is_refused_and_a_step_is_named(classifier):
 
 
 def test_a_step_gives_a_coarser_map_in_the_same_place(classifier, ct):
-    fine, coarse = (attend.volume_map(classifier, ct, method="rollout", step=n) for n in (1, 3))
+    fine, coarse = (
+        attend.volume_map(classifier, ct, method="rollout", step=n) for n in (1, 3)
+    )
     assert coarse.values.shape == (10, 21, 24)
     assert np.array_equal(coarse.values, fine.values[::3, ::3, ::3])
     index = np.array([4, 7, 9, 1])
@@ -284,18 +385,40 @@ def test_a_step_gives_a_coarser_map_in_the_same_place(classifier, ct):
 
 def test_a_map_is_spread_as_torch_interpolates():
     grid = np.random.default_rng(0).random((3, 4, 5)).astype(np.float32)
-    want = F.interpolate(torch.from_numpy(grid)[None, None], (10, 9, 4), mode="trilinear")[0, 0].numpy()
+    want = F.interpolate(
+        torch.from_numpy(grid)[None, None], (10, 9, 4), mode="trilinear"
+    )[0, 0].numpy()
     assert np.allclose(vol._spread(grid, (10, 9, 4)), want, atol=1e-6)
 
 
 class Bright(nn.Module):
-    """A MONAI ViT in outline: its class token attends to bright patches and nothing else, its output is how much."""
+    """A MONAI ViT in outline: its class token attends to bright patches and nothing
+    else, its output is how much.
+    """
 
     def __init__(self, side):
         super().__init__()
-        real = ViT(1, 40, side, hidden_size=2, mlp_dim=2, num_layers=1, num_heads=1, classification=True)
-        self.patch_embedding, self.blocks, self.side = real.patch_embedding, real.blocks, side
-        qkv = torch.zeros(6, 2)  # channel 0 = brightness, channel 1 = 1; q = 30 of the class token, k = v = brightness
+        real = ViT(
+            1,
+            40,
+            side,
+            hidden_size=2,
+            mlp_dim=2,
+            num_layers=1,
+            num_heads=1,
+            classification=True,
+        )
+        self.patch_embedding, self.blocks, self.side = (
+            real.patch_embedding,
+            real.blocks,
+            side,
+        )
+        qkv = torch.zeros(
+            6,
+            2,
+            # channel 0 = brightness, channel 1 = 1; q = 30 of the class token, k = v =
+            # brightness
+        )
         qkv[0, 1], qkv[2, 0], qkv[4, 0] = 30, 1, 1
         attn = self.blocks[0].attn
         attn.qkv.weight.data, attn.out_proj.weight.data = qkv, torch.eye(2)
@@ -303,12 +426,20 @@ class Bright(nn.Module):
 
     def forward(self, x):
         bright = F.avg_pool3d(x, self.side).flatten(2).mT
-        tokens = torch.cat([F.pad(torch.zeros_like(bright[:, :1]), (0, 1), value=1), F.pad(bright, (0, 1), value=1)], 1)
+        tokens = torch.cat(
+            [
+                F.pad(torch.zeros_like(bright[:, :1]), (0, 1), value=1),
+                F.pad(bright, (0, 1), value=1),
+            ],
+            1,
+        )
         out = self.blocks[0].attn(tokens)[:, 0]
         return out, []
 
 
-TURNS = list(product(permutations(range(3)), product((1, -1), repeat=3)))  # 48 ways for a volume to lie
+TURNS = list(
+    product(permutations(range(3)), product((1, -1), repeat=3))
+)  # 48 ways for a volume to lie
 
 
 def lying(order, signs, spacing=(2.0, 0.8, 0.7)):
@@ -322,12 +453,16 @@ def lying(order, signs, spacing=(2.0, 0.8, 0.7)):
 
 def planted(affine, centre, shape=(36, 60, 52)):
     voxels = np.full(shape, -1000, np.float32)
-    voxels[tuple(slice(c - r, c + r + 1) for c, r in zip(centre, (2, 3, 3), strict=True))] = 1000
+    voxels[
+        tuple(slice(c - r, c + r + 1) for c, r in zip(centre, (2, 3, 3), strict=True))
+    ] = 1000
     return Volume(voxels, affine)
 
 
 def off_by(m, centre):
-    """Distance of the map's peak (the middle of a plateau) from the cube's centre, in voxels an axis."""
+    """Distance of the map's peak (the middle of a plateau) from the cube's centre, in
+    voxels an axis.
+    """
     at = np.argwhere(m.values >= m.values.max() * (1 - 1e-6)).mean(0)
     return np.abs(at - centre)
 
@@ -338,26 +473,37 @@ def test_a_bright_cube_is_found_where_it_was_put_to_half_a_patch(method, turn):
     affine, centre = lying(*TURNS[turn]), (9, 44, 20)
     net = attend.Net3d(Bright(8), (40, 40, 40), (-1000, 1000))
     if method == "gradcam":
-        net = attend.Net3d(nn.Sequential(nn.AvgPool3d(8), nn.ReLU()), (40, 40, 40), (-1000, 1000))
+        net = attend.Net3d(
+            nn.Sequential(nn.AvgPool3d(8), nn.ReLU()), (40, 40, 40), (-1000, 1000)
+        )
         net.net.register_parameter("none", nn.Parameter(torch.zeros(1)))
-    m = attend.volume_map(net, planted(affine, centre), method=method, target=0, mask=(8, 8, 8))
+    m = attend.volume_map(
+        net, planted(affine, centre), method=method, target=0, mask=(8, 8, 8)
+    )
     patch = np.array(m.values.shape) / 5
     assert (off_by(m, centre) <= patch / 2 + 0.5).all()
     assert np.array_equal(m.affine, affine)
 
 
 def test_the_networks_axes_point_where_they_are_said_to():
-    """One cube right, before and above the middle of the patient, in volumes that lie in 48 ways, is one input."""
+    """One cube right, before and above the middle of the patient, in volumes that lie
+    in 48 ways, is one input.
+    """
     net = attend.Net3d(nn.Linear(1, 1), (18, 20, 22), (-1000, 1000), axes="RAS")
     for order, signs in TURNS:
-        shape, affine = np.array([36, 40, 44])[list(order)], lying(order, signs, (2.0, 2.0, 2.0))
+        shape, affine = (
+            np.array([36, 40, 44])[list(order)],
+            lying(order, signs, (2.0, 2.0, 2.0)),
+        )
         affine[:3, 3] = -affine[:3, :3] @ (shape - 1) / 2  # LPS 0, 0, 0 is the middle
         at = np.rint(np.linalg.solve(affine, [-21, -17, 23, 1])[:3]).astype(int)
         voxels = np.full(shape, -1000, np.float32)
         voxels[tuple(slice(n - 1, n + 1) for n in at)] = 1000
         seen = net.preprocess(Volume(voxels, affine))[0, 0]
         assert seen.shape == (18, 20, 22)
-        found = np.argwhere(seen.numpy() > 0.1).mean(0) - (np.array(seen.shape) - 1) / 2  # in steps of 4 mm
+        found = (
+            np.argwhere(seen.numpy() > 0.1).mean(0) - (np.array(seen.shape) - 1) / 2
+        )  # in steps of 4 mm
         assert np.allclose(found * 4, [21, 17, 23], atol=3)
     with pytest.raises(ValueError, match="with an affine, got None.* axes=None"):
         net.preprocess(Volume(voxels, None))
@@ -371,7 +517,11 @@ class Seer(nn.Module):
 
     def __init__(self, side=8):
         super().__init__()
-        self.side, self.blocks, self.scale = side, nn.ModuleList([SeerBlock()]), nn.Parameter(torch.ones(()))
+        self.side, self.blocks, self.scale = (
+            side,
+            nn.ModuleList([SeerBlock()]),
+            nn.Parameter(torch.ones(())),
+        )
 
     def encode_image(self, x):
         patches = F.avg_pool2d(x, self.side).flatten(2).mT * self.scale  # (B, T, 1)
@@ -383,24 +533,34 @@ class SeerBlock(nn.Module):
     num_heads = 1
 
     def forward(self, x):
-        return F.scaled_dot_product_attention(20 * torch.ones_like(x)[:, None], x[:, None], x[:, None])[:, 0]
+        return F.scaled_dot_product_attention(
+            20 * torch.ones_like(x)[:, None], x[:, None], x[:, None]
+        )[:, 0]
 
 
 @pytest.fixture(scope="module")
 def seer():
-    model = models.Model(Seer(), "seer", "image-text", 80, 1, (0.0,), (1.0,), "pad", (10, 10))
+    model = models.Model(
+        Seer(), "seer", "image-text", 80, 1, (0.0,), (1.0,), "pad", (10, 10)
+    )
     model.encode_text = lambda texts: torch.tensor([[1.0, 0.0]]).expand(len(texts), -1)
     return model
 
 
 @pytest.mark.parametrize("turn", range(0, 48, 3))
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_slice_maps_lie_where_the_cube_was_put_however_the_volume_lies(seer, turn, axis):
+def test_slice_maps_lie_where_the_cube_was_put_however_the_volume_lies(
+    seer, turn, axis
+):
     centre, affine = (9, 44, 20), lying(*TURNS[turn], spacing=(1.0, 1.0, 1.0))
     volume = planted(affine, centre)
-    m = attend.slice_maps(seer, volume, axis=axis, method="attention", window_hu=(-1000, 1000))
+    m = attend.slice_maps(
+        seer, volume, axis=axis, method="attention", window_hu=(-1000, 1000)
+    )
     assert m.values.shape == volume.shape
-    within = np.moveaxis(m.values, axis, 0)[centre[axis]]  # attention is shared out slice by slice
+    within = np.moveaxis(m.values, axis, 0)[
+        centre[axis]
+    ]  # attention is shared out slice by slice
     at = np.unravel_index(within.argmax(), within.shape)
     patch = max(within.shape) / 10
     assert (np.abs(at - np.delete(centre, axis)) <= patch / 2 + 0.5).all()
@@ -411,21 +571,42 @@ def test_slice_maps_lie_where_the_cube_was_put_however_the_volume_lies(seer, tur
 
 def test_slices_between_those_asked_for_are_interpolated(seer, ct):
     every = attend.slice_maps(seer, ct, method="attention", window_hu=(-1000, 1000))
-    third = attend.slice_maps(seer, ct, method="attention", window_hu=(-1000, 1000), every=3, batch=2)
+    third = attend.slice_maps(
+        seer, ct, method="attention", window_hu=(-1000, 1000), every=3, batch=2
+    )
     assert np.allclose(third.values[1::3], every.values[1::3], atol=1e-7)
-    assert np.allclose(third.values[2], (2 * every.values[1] + every.values[4]) / 3, atol=1e-7)
+    assert np.allclose(
+        third.values[2], (2 * every.values[1] + every.values[4]) / 3, atol=1e-7
+    )
     assert np.array_equal(third.values[0], third.values[1])
     assert np.array_equal(third.values[29], third.values[28])
-    one = attend.slice_maps(seer, ct, method="attention", window_hu=(-1000, 1000), every=999)
+    one = attend.slice_maps(
+        seer, ct, method="attention", window_hu=(-1000, 1000), every=999
+    )
     assert (one.values == one.values[:1]).all()
 
 
 def test_each_slice_map_is_that_of_the_slice_alone(seer, ct):
-    m = attend.slice_maps(seer, ct, axis=1, method="relevance", target="bright", window_hu=(-1000, 1000), every=30)
+    m = attend.slice_maps(
+        seer,
+        ct,
+        axis=1,
+        method="relevance",
+        target="bright",
+        window_hu=(-1000, 1000),
+        every=30,
+    )
     scan = ct.slice(1, 45, (-1000, 1000))
     alone = attend.attention_map(seer, scan, method="relevance", target="bright")
-    assert np.allclose(m.values[::-1, 45, :], alone.values, atol=1e-7)  # a coronal slice is shown head up
-    assert (m.method, m.layer, m.target, m.model) == ("relevance", alone.layer, "bright", "seer")
+    assert np.allclose(
+        m.values[::-1, 45, :], alone.values, atol=1e-7
+    )  # a coronal slice is shown head up
+    assert (m.method, m.layer, m.target, m.model) == (
+        "relevance",
+        alone.layer,
+        "bright",
+        "seer",
+    )
 
 
 # ---- clear answers
@@ -433,24 +614,36 @@ def test_each_slice_map_is_that_of_the_slice_alone(seer, ct):
 
 def test_what_does_not_fit_is_said(classifier, cnn, ct):
     for method in ("attention", "rollout", "relevance"):
-        with pytest.raises(ValueError, match="expected a MONAI ViT or Swin for .*cnn .DenseNet121.*gradcam"):
+        with pytest.raises(
+            ValueError,
+            match="expected a MONAI ViT or Swin for .*cnn .DenseNet121.*gradcam",
+        ):
             attend.volume_map(cnn, ct, method=method, target=0)
     for wrong in (7, "heart", None):
         with pytest.raises(ValueError, match="target"):
             attend.volume_map(cnn, ct, target=wrong)
-    for wrong in ({"method": "guess"}, {"head": 1, "method": "rollout"}, {"method": "occlusion", "mask": (7, 8, 8)}):
+    for wrong in (
+        {"method": "guess"},
+        {"head": 1, "method": "rollout"},
+        {"method": "occlusion", "mask": (7, 8, 8)},
+    ):
         with pytest.raises(ValueError, match="expected"):
             attend.volume_map(classifier, ct, target=0, **wrong)
     with pytest.raises(ValueError, match="one patch"):
         attend.volume_map(vit(1, (8, 8, 8)), ct, method="rollout")
-    flat = attend.Net3d(nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(1, 2)), (8, 8, 8))
+    flat = attend.Net3d(
+        nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(1, 2)), (8, 8, 8)
+    )
     with pytest.raises(ValueError, match="feature map of more than one voxel"):
         attend.volume_map(flat, ct, target=0)
 
 
 def test_a_half_precision_network_gives_a_finite_float32_map(ct):
     net = vit(2, classification=True)
-    want = {m: attend.volume_map(net, ct, method=m, target=0).values for m in ("rollout", "relevance", "gradcam")}
+    want = {
+        m: attend.volume_map(net, ct, method=m, target=0).values
+        for m in ("rollout", "relevance", "gradcam")
+    }
     net.net.bfloat16()
     for method, full in want.items():
         m = attend.volume_map(net, ct, method=method, target=0)
@@ -461,9 +654,15 @@ def test_a_half_precision_network_gives_a_finite_float32_map(ct):
 def test_an_mr_gets_its_window_from_its_own_percentiles():
     voxels = np.zeros((10, 30, 30), np.float32)
     voxels[2:8, 5:25, 5:25] = np.random.default_rng(0).uniform(100, 900, (6, 20, 20))
-    x = attend.Net3d(nn.Linear(1, 1), (10, 30, 30)).preprocess(Volume(voxels, AXIAL, "MR"))
-    assert float((x == 0).float().mean()) == pytest.approx(1 - 0.99 * 2400 / 9000, abs=0.01)
-    assert float((x == 1).float().mean()) == pytest.approx(0.01 * 2400 / 9000, abs=0.002)
+    x = attend.Net3d(nn.Linear(1, 1), (10, 30, 30)).preprocess(
+        Volume(voxels, AXIAL, "MR")
+    )
+    assert float((x == 0).float().mean()) == pytest.approx(
+        1 - 0.99 * 2400 / 9000, abs=0.01
+    )
+    assert float((x == 1).float().mean()) == pytest.approx(
+        0.01 * 2400 / 9000, abs=0.002
+    )
 
 
 # ---- files
@@ -491,17 +690,29 @@ def some_map(volume, step=1):
     values = np.zeros(volume.shape, np.float32)
     values[40:60, 200:300, 100:180] = np.random.default_rng(0).random((20, 100, 80))
     affine = volume.affine @ np.diag([step, step, step, 1])
-    return attend.Map(np.ascontiguousarray(values[::step, ::step, ::step]), "relevance", 0, None, 1, "vit", affine)
+    return attend.Map(
+        np.ascontiguousarray(values[::step, ::step, ::step]),
+        "relevance",
+        0,
+        None,
+        1,
+        "vit",
+        affine,
+    )
 
 
 def places_of(series):
-    """z of each slice -> ImagePositionPatient and ImageOrientationPatient as the scanner wrote them."""
+    """z of each slice -> ImagePositionPatient and ImageOrientationPatient as the
+    scanner wrote them.
+    """
     import pydicom
 
     found = {}
     for path in series.iterdir():
         ds = pydicom.dcmread(path, stop_before_pixels=True)
-        found[ds.SOPInstanceUID] = [float(x) for x in (*ds.ImagePositionPatient, *ds.ImageOrientationPatient)]
+        found[ds.SOPInstanceUID] = [
+            float(x) for x in (*ds.ImagePositionPatient, *ds.ImageOrientationPatient)
+        ]
     return found
 
 
@@ -513,7 +724,9 @@ def test_nifti_lies_where_the_cts_own_nifti_lies(chest, series, tmp_path, suffix
 
     m = some_map(chest)
     saved = nib.load(attend.save_map(m, chest, tmp_path / f"map.{suffix}"))
-    theirs = nib.load(fetch("lidc-ct") / "cxr.nii.gz")  # made by others, with the rows the other way round
+    theirs = nib.load(
+        fetch("lidc-ct") / "cxr.nii.gz"
+    )  # made by others, with the rows the other way round
     values, ct = saved.get_fdata(), theirs.dataobj
     for d, h, w in [(0, 0, 0), (132, 511, 511), (50, 250, 120)]:
         world = saved.affine @ [w, h, d, 1]  # RAS mm
@@ -534,7 +747,11 @@ def test_a_parametric_map_lies_on_the_cts_slices(chest, series, tmp_path, step):
     assert read.SOPClassUID == "1.2.840.10008.5.1.4.1.1.30"
     assert read.pixel_array.dtype == np.float32
     by_z = {p[2]: p for p in places.values()}
-    facing = read.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    facing = (
+        read.SharedFunctionalGroupsSequence[0]
+        .PlaneOrientationSequence[0]
+        .ImageOrientationPatient
+    )
     assert len(read.PerFrameFunctionalGroupsSequence) == len(m.values)
     for n, frame in enumerate(read.PerFrameFunctionalGroupsSequence):
         at = [float(x) for x in frame.PlanePositionSequence[0].ImagePositionPatient]
@@ -544,24 +761,40 @@ def test_a_parametric_map_lies_on_the_cts_slices(chest, series, tmp_path, step):
         assert np.array_equal(read.pixel_array[n], m.values[d])
     again = read.get_volume().flip_spatial(0)  # highdicom counts from the head down
     assert np.allclose(again.affine, m.affine, atol=1e-3)
-    assert read.FrameOfReferenceUID == hd.imread(next(series.glob("*.dcm"))).FrameOfReferenceUID
+    assert (
+        read.FrameOfReferenceUID
+        == hd.imread(next(series.glob("*.dcm"))).FrameOfReferenceUID
+    )
 
 
-def test_a_segmentation_refers_to_the_slice_that_each_frame_lies_on(chest, series, tmp_path):
+def test_a_segmentation_refers_to_the_slice_that_each_frame_lies_on(
+    chest, series, tmp_path
+):
     hd = pytest.importorskip("highdicom")
     m, places = some_map(chest), places_of(series)
-    read = hd.seg.segread(attend.save_map(m, chest, tmp_path / "seg.dcm", series=series, threshold=0.5))
+    read = hd.seg.segread(
+        attend.save_map(m, chest, tmp_path / "seg.dcm", series=series, threshold=0.5)
+    )
     assert len(read.PerFrameFunctionalGroupsSequence) == 20  # empty frames are left out
-    facing = read.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    facing = (
+        read.SharedFunctionalGroupsSequence[0]
+        .PlaneOrientationSequence[0]
+        .ImageOrientationPatient
+    )
     for n, frame in enumerate(read.PerFrameFunctionalGroupsSequence):
         at = [float(x) for x in frame.PlanePositionSequence[0].ImagePositionPatient]
-        source = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        source = (
+            frame.DerivationImageSequence[0]
+            .SourceImageSequence[0]
+            .ReferencedSOPInstanceUID
+        )
         assert np.allclose([*at, *map(float, facing)], places[source], atol=1e-3)
         d = round((at[2] - chest.affine[2, 3]) / 2.5)
         assert np.array_equal(read.pixel_array[n], m.values[d] >= 0.5)
-    assert {s.ReferencedSOPInstanceUID for s in read.ReferencedSeriesSequence[0].ReferencedInstanceSequence} <= set(
-        places
-    )
+    assert {
+        s.ReferencedSOPInstanceUID
+        for s in read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    } <= set(places)
 
 
 def test_a_map_of_the_nifti_lies_on_the_dicom_series_too(series, tmp_path):
@@ -570,7 +803,9 @@ def test_a_map_of_the_nifti_lies_on_the_dicom_series_too(series, tmp_path):
 
     ct = read(fetch("lidc-ct") / "cxr.nii.gz")
     m = some_map(ct)
-    saved = hd.seg.segread(attend.save_map(m, ct, tmp_path / "seg.dcm", series=series, threshold=0.5))
+    saved = hd.seg.segread(
+        attend.save_map(m, ct, tmp_path / "seg.dcm", series=series, threshold=0.5)
+    )
     volume = saved.get_volume(combine_segments=True, relabel=True)
     marked = np.argwhere(volume.array > 0)
     world = volume.affine @ np.append(marked.mean(0), 1)
@@ -587,8 +822,12 @@ def test_dicom_files_pass_dciodvfy(chest, series, tmp_path, threshold):
     pytest.importorskip("highdicom")
     if not shutil.which("dciodvfy"):
         pytest.skip("no dciodvfy on this machine: apt install dicom3tools")
-    path = attend.save_map(some_map(chest, 4), chest, tmp_path / "map.dcm", threshold=threshold)
-    said = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True).stderr
+    path = attend.save_map(
+        some_map(chest, 4), chest, tmp_path / "map.dcm", threshold=threshold
+    )
+    said = subprocess.run(
+        ["dciodvfy", "-new", str(path)], capture_output=True, text=True
+    ).stderr
     assert ("Segmentation" if threshold else "ParametricMap") in said
     assert [line for line in said.splitlines() if line.startswith("Error")] == []
 
@@ -597,7 +836,10 @@ def test_a_map_that_is_not_the_volumes_is_not_saved(ct, chest, series, tmp_path)
     pytest.importorskip("highdicom")
     m = some_map(chest)
     here = Volume(
-        chest.voxels, chest.affine + np.eye(4)[:, [3, 3, 3, 0]] * [0, 0, 0, 5.0], "CT", str(series)
+        chest.voxels,
+        chest.affine + np.eye(4)[:, [3, 3, 3, 0]] * [0, 0, 0, 5.0],
+        "CT",
+        str(series),
     )  # 5 mm left
     cases = [
         ((m, ct, "a.nii"), {}, "expected a map of this volume"),
@@ -605,8 +847,16 @@ def test_a_map_that_is_not_the_volumes_is_not_saved(ct, chest, series, tmp_path)
         ((m, chest, "a.png"), {}, "ends in .nii, .nii.gz or .dcm"),
         ((m, chest, "a.nii"), {"threshold": 1}, "threshold=None"),
         ((m, chest, "a.dcm"), {"threshold": 9}, "that some voxel reaches"),
-        ((m, Volume(chest.voxels, chest.affine), "a.dcm"), {"series": tmp_path / "none"}, "expected series="),
-        ((attend.Map(m.values, "x", affine=here.affine), here, "a.dcm"), {}, "lies elsewhere"),
+        (
+            (m, Volume(chest.voxels, chest.affine), "a.dcm"),
+            {"series": tmp_path / "none"},
+            "expected series=",
+        ),
+        (
+            (attend.Map(m.values, "x", affine=here.affine), here, "a.dcm"),
+            {},
+            "lies elsewhere",
+        ),
     ]
     for (map, volume, name), options, said in cases:
         with pytest.raises(ValueError, match=said):

@@ -35,7 +35,9 @@ look_px = 512  # rows and columns of the films that we look at; the model learns
 # Everything here runs on two CPU cores without a network, once the data are in the cache.
 
 # %%
-card = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, none needed"
+card = (
+    torch.cuda.get_device_name() if torch.cuda.is_available() else "none, none needed"
+)
 facts = {
     "Python, PyTorch": f"{platform.python_version()}, {torch.__version__}",
     "CPU cores, memory": f"{os.cpu_count()}, {psutil.virtual_memory().total / 2**30:.0f} GiB",
@@ -70,7 +72,11 @@ pd.Series(facts, name="this machine").to_frame()
 
 # %%
 ct = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
-rw.show.planes(ct, window_hu=(-1000, 400), title="A real chest CT: the patient that all virtual patients come from")
+rw.show.planes(
+    ct,
+    window_hu=(-1000, 400),
+    title="A real chest CT: the patient that all virtual patients come from",
+)
 
 # %% [markdown]
 # The left of a picture is the patient's right.
@@ -81,11 +87,18 @@ rw.show.planes(ct, window_hu=(-1000, 400), title="A real chest CT: the patient t
 # %%
 fluid = rw.simulate.Finding("Pleural Effusion", 0.6, "right")
 scan = rw.simulate.render([fluid], size=look_px)
-rw.show.scan(scan, truth=True, title="A virtual radiograph with a planted right effusion", caption="simulator")
+rw.show.scan(
+    scan,
+    truth=True,
+    title="A virtual radiograph with a planted right effusion",
+    caption="simulator",
+)
 
 # %%
 share = scan.truth["Pleural Effusion"].mean()
-Markdown(f"We see that the outline fills {share:.1%} of the image. Nobody drew it: it is where the rays changed.")
+Markdown(
+    f"We see that the outline fills {share:.1%} of the image. Nobody drew it: it is where the rays changed."
+)
 
 # %% [markdown]
 # An outline is the *truth mask* of a finding, and maps are scored against it. One rule makes it: compare each ray with and
@@ -100,11 +113,20 @@ heart = rw.simulate.Finding("Cardiomegaly", 0.7)
 large = rw.simulate.render([heart], size=look_px, organs=True)
 outlines = [{name: large.truth[name]} for name in ("Cardiomegaly", "Heart")]
 names = ["cardiomegaly: what is too much", "Heart: the organ"]
-rw.show.grid([large, large], titles=names, truth=outlines, columns=2, cell=380, title="One large heart, two outlines")
+rw.show.grid(
+    [large, large],
+    titles=names,
+    truth=outlines,
+    columns=2,
+    cell=380,
+    title="One large heart, two outlines",
+)
 
 # %%
 enlargement, organ = (large.truth[name].mean() for name in ("Cardiomegaly", "Heart"))
-Markdown(f"We see that the enlargement fills {enlargement:.1%} of the image, the whole heart {organ:.1%}.")
+Markdown(
+    f"We see that the enlargement fills {enlargement:.1%} of the image, the whole heart {organ:.1%}."
+)
 
 # %% [markdown]
 # ## Step 1, curate: scans become a table
@@ -112,13 +134,29 @@ Markdown(f"We see that the enlargement fills {enlargement:.1%} of the image, the
 
 # %%
 table = rw.curate.check_split(rw.simulate.cohort(n=n, seed=0))
-table[["patient_id", "view", "site", "age_years", "split", *rw.data.findings_of(table), "report"]].head(4)
+table[
+    [
+        "patient_id",
+        "view",
+        "site",
+        "age_years",
+        "split",
+        *rw.data.findings_of(table),
+        "report",
+    ]
+].head(4)
 
 # %%
-scans = [film for film, _ in rw.simulate.stream(8, seed=0, size=look_px)]  # the table's first eight, finer
+scans = [
+    film for film, _ in rw.simulate.stream(8, seed=0, size=look_px)
+]  # the table's first eight, finer
 names = ["<br>".join(s.truth) or "nothing planted" for s in scans]
 rw.show.grid(
-    scans, titles=names, truth=True, title="Eight virtual radiographs", caption="simulator; outlined: what was planted"
+    scans,
+    titles=names,
+    truth=True,
+    title="Eight virtual radiographs",
+    caption="simulator; outlined: what was planted",
 )
 
 # %% [markdown]
@@ -128,18 +166,33 @@ rw.show.grid(
 
 # %%
 table["impression"] = table["report"].map(rw.pretrain.caption_of)
-known, unseen = (table[table["split"] == s].drop_duplicates("impression").head(pairs) for s in ("train", "test"))
-model = rw.models.clip_tiny(rw.models.Tokenizer.train(list(table["impression"])), seed=0)
-x, tokens = model.preprocess(rw.data.images(known, model.size)), model.tokenizer(list(known["impression"]))
+known, unseen = (
+    table[table["split"] == s].drop_duplicates("impression").head(pairs)
+    for s in ("train", "test")
+)
+model = rw.models.clip_tiny(
+    rw.models.Tokenizer.train(list(table["impression"])), seed=0
+)
+x, tokens = (
+    model.preprocess(rw.data.images(known, model.size)),
+    model.tokenizer(list(known["impression"])),
+)
 x.shape, tokens.shape  # (B, 1, S, S) pixels and (B, T) pieces of words
 
 # %%
 net, right, losses = model.net.train(), torch.arange(len(known)), []
 optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
 for _ in tqdm(range(steps), desc="pretraining"):
-    image, text = net.encode_image(x, normalize=True), net.encode_text(tokens, normalize=True)  # (B, E) each
-    similarity = net.logit_scale.exp() * image @ text.T  # (B, B): the right pairs lie on the diagonal
-    loss = (F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right)) / 2
+    image, text = (
+        net.encode_image(x, normalize=True),
+        net.encode_text(tokens, normalize=True),
+    )  # (B, E) each
+    similarity = (
+        net.logit_scale.exp() * image @ text.T
+    )  # (B, B): the right pairs lie on the diagonal
+    loss = (
+        F.cross_entropy(similarity, right) + F.cross_entropy(similarity.T, right)
+    ) / 2
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -149,7 +202,12 @@ net = net.eval()
 # %%
 log = pd.DataFrame({"step": range(1, steps + 1), "loss": losses})
 guess = float(np.log(len(known)))
-rw.show.curve(log, lines={"loss": guess}, title=f"The exercise is learnt; a guess would stay at {guess:.2f}", width=520)
+rw.show.curve(
+    log,
+    lines={"loss": guess},
+    title=f"The exercise is learnt; a guess would stay at {guess:.2f}",
+    width=520,
+)
 
 # %% [markdown]
 # ## Step 3, probe: ask it in words
@@ -159,12 +217,24 @@ rw.show.curve(log, lines={"loss": guess}, title=f"The exercise is learnt; a gues
 # %%
 def cosines(rows, texts):
     with torch.no_grad():
-        return model.encode_image(model.preprocess(rw.data.images(rows, model.size))) @ model.encode_text(texts).T
+        return (
+            model.encode_image(model.preprocess(rw.data.images(rows, model.size)))
+            @ model.encode_text(texts).T
+        )
 
 
-sentences, names = list(known["impression"]), [f"image {i + 1}" for i in range(len(known))]
+sentences, names = (
+    list(known["impression"]),
+    [f"image {i + 1}" for i in range(len(known))],
+)
 matrix = cosines(known, sentences)
-rw.show.heat(matrix, rows=names, columns=sentences, label="cosine", title="Images and the sentences they came with")
+rw.show.heat(
+    matrix,
+    rows=names,
+    columns=sentences,
+    label="cosine",
+    title="Images and the sentences they came with",
+)
 
 # %% [markdown]
 # ## Step 4, attend: where does it look?
@@ -172,8 +242,12 @@ rw.show.heat(matrix, rows=names, columns=sentences, label="cosine", title="Image
 # [arXiv 2103.15679](https://arxiv.org/abs/2103.15679)).
 
 # %% tags=["headline"]
-m = rw.attend.attention_map(model, scan, method="relevance", target="right pleural effusion")
-rw.show.overlay(scan, m, truth=True, title="Relevance for 'right pleural effusion', and the truth")
+m = rw.attend.attention_map(
+    model, scan, method="relevance", target="right pleural effusion"
+)
+rw.show.overlay(
+    scan, m, truth=True, title="Relevance for 'right pleural effusion', and the truth"
+)
 
 # %%
 inside = rw.attend.score_map(m, scan.truth["Pleural Effusion"])["energy"]
@@ -192,7 +266,11 @@ def find_their_report(rows):
 
 
 trained, tested = find_their_report(known), find_their_report(unseen)
-rw.book.headline(own_report_found_in_training=trained, on_unseen_patients=tested, by_a_guess=1 / len(unseen))
+rw.book.headline(
+    own_report_found_in_training=trained,
+    on_unseen_patients=tested,
+    by_a_guess=1 / len(unseen),
+)
 
 # %% [markdown]
 # ## Exercise: a window by hand

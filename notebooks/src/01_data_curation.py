@@ -66,15 +66,25 @@ def by_radwb(path, window):
 
 
 windows = {"soft tissue": (low, high), "lung": (-1350, 150), "bone": (-450, 1050)}
-rw.check.matches(by_hand, by_radwb, cases=[(path, window) for window in windows.values()])
+rw.check.matches(
+    by_hand, by_radwb, cases=[(path, window) for window in windows.values()]
+)
 
 # %%
 views = {name: rw.data.read(path, window=window) for name, window in windows.items()}
 titles = [f"{name}, {windows[name][0]} to {windows[name][1]} HU" for name in views]
-display(rw.show.grid(list(views.values()), titles=titles, columns=3, title="One slice, three windows"))
-grey = {name: ((scan.pixels > 0) & (scan.pixels < 1)).mean() for name, scan in views.items()}
-Markdown(f"We see that a window is a choice: for soft tissue {grey['soft tissue']:.0%} of the pixels are neither black "
-         f"nor white, for lung {grey['lung']:.0%}. What is clipped is gone for the model, too.")  # fmt: skip
+display(
+    rw.show.grid(
+        list(views.values()), titles=titles, columns=3, title="One slice, three windows"
+    )
+)
+grey = {
+    name: ((scan.pixels > 0) & (scan.pixels < 1)).mean() for name, scan in views.items()
+}
+Markdown(
+    f"We see that a window is a choice: for soft tissue {grey['soft tissue']:.0%} of the pixels are neither black "
+    f"nor white, for lung {grey['lung']:.0%}. What is clipped is gone for the model, too."
+)
 
 # %% [markdown]
 # ## What if the file is upside down in grey?
@@ -84,19 +94,36 @@ Markdown(f"We see that a window is a choice: for soft tissue {grey['soft tissue'
 # %%
 inbox = Path(tempfile.mkdtemp())
 ds = pydicom.dcmread(path)
-del ds.WindowCenter, ds.WindowWidth, ds.PixelPaddingValue  # so that both copies show their full range
+del (
+    ds.WindowCenter,
+    ds.WindowWidth,
+    ds.PixelPaddingValue,
+)  # so that both copies show their full range
 ds.save_as(inbox / "plain.dcm")
 stored = ds.pixel_array
-ds.PhotometricInterpretation, ds.PixelData = "MONOCHROME1", (stored.max() - stored + stored.min()).tobytes()
+ds.PhotometricInterpretation, ds.PixelData = (
+    "MONOCHROME1",
+    (stored.max() - stored + stored.min()).tobytes(),
+)
 ds.save_as(inbox / "inverted.dcm")
 
 # %%
 original, copy = (rw.data.read(inbox / name) for name in ("plain.dcm", "inverted.dcm"))
 naive = rw.data.Scan(1 - copy.pixels)  # what a reader gets that ignores the field
-same = [np.corrcoef(original.pixels.ravel(), s.pixels.ravel())[0, 1] for s in (copy, naive)]
-display(rw.show.grid([original, naive, copy], titles=["original", "copy, field ignored", "copy, read"], columns=3))
-Markdown(f"We see that the correlation with the original is {same[1]:.2f} when the field is ignored and {same[0]:.2f} "
-         "when it's read. Both copies are valid files; only the field tells them apart for sure.")  # fmt: skip
+same = [
+    np.corrcoef(original.pixels.ravel(), s.pixels.ravel())[0, 1] for s in (copy, naive)
+]
+display(
+    rw.show.grid(
+        [original, naive, copy],
+        titles=["original", "copy, field ignored", "copy, read"],
+        columns=3,
+    )
+)
+Markdown(
+    f"We see that the correlation with the original is {same[1]:.2f} when the field is ignored and {same[0]:.2f} "
+    "when it's read. Both copies are valid files; only the field tells them apart for sure."
+)
 
 # %% [markdown]
 # ## Where in the patient is a voxel?
@@ -107,8 +134,10 @@ Markdown(f"We see that the correlation with the original is {same[1]:.2f} when t
 volume = rw.data.read(folder)
 display(rw.show.planes(volume, window_hu=(-1000, 400), title="133 files, one patient"))
 depth, height, width = volume.spacing_mm
-Markdown(f"We see {volume.shape[0]} slices {depth:.2f} mm apart with pixels of {height:.2f} mm. Drawn as if voxels "
-         f"were cubes, the patient would be squeezed to {height / depth:.0%} of his height.")  # fmt: skip
+Markdown(
+    f"We see {volume.shape[0]} slices {depth:.2f} mm apart with pixels of {height:.2f} mm. Drawn as if voxels "
+    f"were cubes, the patient would be squeezed to {height / depth:.0%} of his height."
+)
 
 # %% [markdown]
 # ### Exercise 1: from index to millimetres
@@ -151,13 +180,25 @@ for mine in (place_mm, place_solution):
 
 # %%
 source = Path(pydicom.__file__).parent / "data" / "test_files"
-for name in ("CT_small", "MR_small", "MR_truncated", "reportsi", "rtplan", "rtdose", "examples_rgb_color"):
+for name in (
+    "CT_small",
+    "MR_small",
+    "MR_truncated",
+    "reportsi",
+    "rtplan",
+    "rtdose",
+    "examples_rgb_color",
+):
     shutil.copy(source / f"{name}.dcm", inbox)
 whole = path.read_bytes()
 (inbox / "cut.dcm").write_bytes(whole[: len(whole) // 2])
 (inbox / "empty.dcm").write_bytes(b"")
 (inbox / "letter.dcm").write_bytes(b"Dear colleague, thank you for sending Mr XXXX.")
-faults = [("giant", "Rows", 60000), ("no_place", "PixelSpacing", [0, 0]), ("flat", "RescaleSlope", 0)]
+faults = [
+    ("giant", "Rows", 60000),
+    ("no_place", "PixelSpacing", [0, 0]),
+    ("flat", "RescaleSlope", 0),
+]
 for name, keyword, value in faults:
     ds = pydicom.dcmread(path)
     setattr(ds, keyword, value)
@@ -167,11 +208,18 @@ for name, keyword, value in faults:
 index = rw.curate.index(inbox)
 refused = index[index.refused != ""]
 with pd.option_context("display.max_colwidth", None):
-    display(refused[["refused"]].style.format(escape="html").hide(axis="index").set_properties(**{"text-align": "left"}))
+    display(
+        refused[["refused"]]
+        .style.format(escape="html")
+        .hide(axis="index")
+        .set_properties(**{"text-align": "left"})
+    )
 spaceless = index[(index.refused == "") & index.row_mm.isna()]
-Markdown(f"We see that all {len(list(inbox.iterdir()))} files are rows ({len(index)}); {len(refused)} are refused, "
-         f"each with its reason. {len(spaceless)} more read, but have no honest spacing, and nobody invents one: "
-         f"*{spaceless.notes.iloc[-1]}*.")  # fmt: skip
+Markdown(
+    f"We see that all {len(list(inbox.iterdir()))} files are rows ({len(index)}); {len(refused)} are refused, "
+    f"each with its reason. {len(spaceless)} more read, but have no honest spacing, and nobody invents one: "
+    f"*{spaceless.notes.iloc[-1]}*."
+)
 
 # %% [markdown]
 # ## What do 3,955 real reports say?
@@ -185,40 +233,72 @@ reports = rw.data.reports(rw.data.fetch("openi-reports"))
 
 def sections_by_hand(report):
     pieces = re.split(r"\b(FINDINGS|IMPRESSION|INDICATION|COMPARISON):", report)
-    return {name.lower(): text.strip() for name, text in zip(pieces[1::2], pieces[2::2], strict=True)}
+    return {
+        name.lower(): text.strip()
+        for name, text in zip(pieces[1::2], pieces[2::2], strict=True)
+    }
 
 
 def sections_of_radwb(report):
     return {name: text for name, text in rw.curate.sections(report).items() if text}
 
 
-plain = reports.report[reports.report.str.count(r"\b[A-Z]{7,}:") == reports.report.str.count(": ")]
-rw.check.matches(sections_by_hand, sections_of_radwb, cases=[(report,) for report in plain.head(500)])
+plain = reports.report[
+    reports.report.str.count(r"\b[A-Z]{7,}:") == reports.report.str.count(": ")
+]
+rw.check.matches(
+    sections_by_hand, sections_of_radwb, cases=[(report,) for report in plain.head(500)]
+)
 
 # %%
 parts = reports.report.map(rw.curate.sections).apply(pd.Series)
-there = (parts != "").mean().drop("other").rename("share").rename_axis("section").reset_index()
+there = (
+    (parts != "")
+    .mean()
+    .drop("other")
+    .rename("share")
+    .rename_axis("section")
+    .reset_index()
+)
 there = there[there.share > 0]  # the other kinds of section stand in no report here
-words = {name: parts.loc[parts[name] != "", name].str.split().str.len() for name in ("findings", "impression")}
-display(rw.show.bars(there, x="section", y="share", y_title="share of the reports", title="Some have no findings"))
+words = {
+    name: parts.loc[parts[name] != "", name].str.split().str.len()
+    for name in ("findings", "impression")
+}
+display(
+    rw.show.bars(
+        there,
+        x="section",
+        y="share",
+        y_title="share of the reports",
+        title="Some have no findings",
+    )
+)
 display(rw.show.hist(words, x_title="words", bins=40, title="Impressions are short"))
-Markdown(f"We see that {(parts.findings == '').mean():.0%} of the reports have no findings section and "
-         f"{(parts.impression == '').mean():.1%} no impression; the medians are {words['findings'].median():.0f} and "
-         f"{words['impression'].median():.0f} words.")  # fmt: skip
+Markdown(
+    f"We see that {(parts.findings == '').mean():.0%} of the reports have no findings section and "
+    f"{(parts.impression == '').mean():.1%} no impression; the medians are {words['findings'].median():.0f} and "
+    f"{words['impression'].median():.0f} words."
+)
 
 # %% [markdown]
 # ## How many reports are the same report?
 # Contrastive pretraining tells pairs apart. Two equal texts cannot be told apart, so it matters how many there are.
 
 # %%
-texts = {name: parts.loc[parts[name] != "", name].str.lower() for name in ("findings", "impression")}
+texts = {
+    name: parts.loc[parts[name] != "", name].str.lower()
+    for name in ("findings", "impression")
+}
 copies = {name: text.duplicated(keep=False).mean() for name, text in texts.items()}
 common = texts["impression"].value_counts()
 display(common.head(5).rename("reports").to_frame())
 favourite = common.iloc[0] / len(texts["impression"])
-Markdown(f"We see that {copies['findings']:.0%} of the findings and {copies['impression']:.0%} of the impressions "
-         f"stand more than once, word for word. The favourite covers {favourite:.0%} of all impressions. Notebook 2 counts "
-         "equal texts as the pairs they are.")  # fmt: skip
+Markdown(
+    f"We see that {copies['findings']:.0%} of the findings and {copies['impression']:.0%} of the impressions "
+    f"stand more than once, word for word. The favourite covers {favourite:.0%} of all impressions. Notebook 2 counts "
+    "equal texts as the pairs they are."
+)
 
 # %% [markdown]
 # ## Does "effusion" mean effusion?
@@ -227,7 +307,9 @@ Markdown(f"We see that {copies['findings']:.0%} of the findings and {copies['imp
 # [doi 10.1006/jbin.2001.1029](https://doi.org/10.1006/jbin.2001.1029)).
 
 # %%
-NEGATED = re.compile(r"\b(no|without|negative for|free of|clear of)\b.*effusion|effusion.*\b(resolved|absent)\b")
+NEGATED = re.compile(
+    r"\b(no|without|negative for|free of|clear of)\b.*effusion|effusion.*\b(resolved|absent)\b"
+)
 
 
 def mentions(text):
@@ -247,23 +329,48 @@ rows = []
 for name, rule in {"the word": mentions, "the word, not negated": states}.items():
     said = text.map(rule)
     found, false = (said & truth).sum(), (said & (1 - truth)).sum()
-    rows.append({"rule": name, "found": found, "missed": truth.sum() - found, "false alarms": false,
-                 "precision": round(found / said.sum(), 2), "sensitivity": round(found / truth.sum(), 2)})  # fmt: skip
+    rows.append(
+        {
+            "rule": name,
+            "found": found,
+            "missed": truth.sum() - found,
+            "false alarms": false,
+            "precision": round(found / said.sum(), 2),
+            "sensitivity": round(found / truth.sum(), 2),
+        }
+    )
 confusion = pd.DataFrame(rows).set_index("rule")
 display(confusion)
 naive_rule, reader = (row for _, row in confusion.iterrows())
-Markdown(f"We see that a word is no finding: {text.map(mentions).sum():,} reports name an effusion, the experts coded "
-         f"{truth.sum()}. Reading the negation lifts precision from {naive_rule.precision} to {reader.precision}; "
-         f"sensitivity goes from {naive_rule.sensitivity} to {reader.sensitivity}.")  # fmt: skip
+Markdown(
+    f"We see that a word is no finding: {text.map(mentions).sum():,} reports name an effusion, the experts coded "
+    f"{truth.sum()}. Reading the negation lifts precision from {naive_rule.precision} to {reader.precision}; "
+    f"sensitivity goes from {naive_rule.sensitivity} to {reader.sensitivity}."
+)
 
 # %%
 wrong = (text.map(states) == 1) & (truth == 0)
-sentences = text[wrong].str.extract(r"([^.]*effusion[^.]*\.?)", flags=re.IGNORECASE)[0].dropna().str.strip()
-hedged = sentences.str.contains(r"\b(?:may|could|question|versus|possib|suspect|represent|likely)", case=False)
-examples = sentences.head(6).rename("false alarms, as written").to_frame().style.format(escape="html").hide(axis="index")
+sentences = (
+    text[wrong]
+    .str.extract(r"([^.]*effusion[^.]*\.?)", flags=re.IGNORECASE)[0]
+    .dropna()
+    .str.strip()
+)
+hedged = sentences.str.contains(
+    r"\b(?:may|could|question|versus|possib|suspect|represent|likely)", case=False
+)
+examples = (
+    sentences.head(6)
+    .rename("false alarms, as written")
+    .to_frame()
+    .style.format(escape="html")
+    .hide(axis="index")
+)
 display(examples.set_properties(**{"text-align": "left"}))
-Markdown(f"We see why: {hedged.sum()} of the {len(sentences)} false alarms hedge. A label needs a third value, and the "
-         "table has one: -1, uncertain.")  # fmt: skip
+Markdown(
+    f"We see why: {hedged.sum()} of the {len(sentences)} false alarms hedge. A label needs a third value, and the "
+    "table has one: -1, uncertain."
+)
 
 # %% [markdown]
 # ## A cohort whose truth is known
@@ -275,14 +382,32 @@ Markdown(f"We see why: {hedged.sum()} of the {len(sentences)} false alarms hedge
 table = rw.data.check_table(rw.simulate.cohort(n=n, seed=0))
 findings = rw.data.findings_of(table)
 rng, anatomy = np.random.default_rng(7), rw.simulate.default_anatomy()
-sheet = [rw.simulate.draw(name, anatomy, rng, severity=0.8, side="left") for name in findings]
+sheet = [
+    rw.simulate.draw(name, anatomy, rng, severity=0.8, side="left") for name in findings
+]
 films = [rw.simulate.render([f], seed=k, anatomy=anatomy) for k, f in enumerate(sheet)]
-display(rw.show.grid(films, titles=findings, columns=5, cell=180, title="Find it (simulator)"))
-display(rw.show.grid(films, titles=findings, columns=5, cell=180, truth=True, title="What was planted"))
+display(
+    rw.show.grid(
+        films, titles=findings, columns=5, cell=180, title="Find it (simulator)"
+    )
+)
+display(
+    rw.show.grid(
+        films,
+        titles=findings,
+        columns=5,
+        cell=180,
+        truth=True,
+        title="What was planted",
+    )
+)
 several = (table[findings] == 1).sum(axis=1)
-Markdown(f"We see {len(findings)} kinds. The cohort has {len(table):,} radiographs of {table.patient_id.nunique():,} "
-         f"virtual patients, {(several == 0).mean():.0%} without any finding and {(several > 1).mean():.0%} with several; "
-         + ", ".join(f"{f.lower()} in {table[f].mean():.0%}" for f in findings) + ".")  # fmt: skip
+Markdown(
+    f"We see {len(findings)} kinds. The cohort has {len(table):,} radiographs of {table.patient_id.nunique():,} "
+    f"virtual patients, {(several == 0).mean():.0%} without any finding and {(several > 1).mean():.0%} with several; "
+    + ", ".join(f"{f.lower()} in {table[f].mean():.0%}" for f in findings)
+    + "."
+)
 
 # %% [markdown]
 # ### What did the CT bring along?
@@ -290,12 +415,26 @@ Markdown(f"We see {len(findings)} kinds. The cohort has {len(table):,} radiograp
 # labels, the masks and the words, and for months not at the CT. Then somebody opened it in a lung window.
 
 # %%
-display(rw.simulate.as_read().style.hide(axis="index").set_properties(**{"text-align": "left"}))
+display(
+    rw.simulate.as_read()
+    .style.hide(axis="index")
+    .set_properties(**{"text-align": "left"})
+)
 scanned = rw.simulate.default_anatomy(as_scanned=True)
 films = [rw.simulate.render(anatomy=chest, seed=1) for chest in (scanned, anatomy)]
-display(rw.show.grid(films, titles=["as scanned", "repaired"], columns=2, cell=330, title="No finding planted"))
-Markdown("We see a mass at the left hilum and a white spot at the right apex, in a film whose label says that there is "
-         "nothing. On the right, lung from elsewhere in the same chest has taken their place.")  # fmt: skip
+display(
+    rw.show.grid(
+        films,
+        titles=["as scanned", "repaired"],
+        columns=2,
+        cell=330,
+        title="No finding planted",
+    )
+)
+Markdown(
+    "We see a mass at the left hilum and a white spot at the right apex, in a film whose label says that there is "
+    "nothing. On the right, lung from elsewhere in the same chest has taken their place."
+)
 
 # %% [markdown]
 # What shows that it is gone? A detector of balls, which knows nothing of the place: it smooths the CT at seven sizes,
@@ -307,23 +446,40 @@ import nibabel as nib
 from radwb.simulate import repair
 
 files = rw.data.fetch("lidc-ct")
-hu, organs = (np.asarray(nib.load(files / name).dataobj) for name in ("cxr.nii.gz", "mask.nii.gz"))
+hu, organs = (
+    np.asarray(nib.load(files / name).dataobj) for name in ("cxr.nii.gz", "mask.nii.gz")
+)
 voxel_mm = nib.load(files / "cxr.nii.gz").header.get_zooms()
 healed, _ = repair.healthy(hu, organs, voxel_mm)
 x, y, z = repair.MASS.centre
 around = np.s_[x - 75 : x + 75, y - 75 : y + 75]  # 105 mm
-slices = [rw.data.Scan(np.clip((ct[around][..., z].T[::-1] + 1350) / 1500, 0, 1)) for ct in (hu, healed)]
-display(rw.show.grid(slices, titles=["as scanned", "repaired"], columns=2, cell=330, title="The place, lung window"))
+slices = [
+    rw.data.Scan(np.clip((ct[around][..., z].T[::-1] + 1350) / 1500, 0, 1))
+    for ct in (hu, healed)
+]
+display(
+    rw.show.grid(
+        slices,
+        titles=["as scanned", "repaired"],
+        columns=2,
+        cell=330,
+        title="The place, lung window",
+    )
+)
 
 # %%
 upper = np.s_[..., 40:110]  # the slices around it
 lungs = np.isin(organs[upper], repair.LUNGS)
-balls = [rw.simulate.blobs(ct[upper], lungs, voxel_mm, grid_mm=2.0) for ct in (hu, healed)]
+balls = [
+    rw.simulate.blobs(ct[upper], lungs, voxel_mm, grid_mm=2.0) for ct in (hu, healed)
+]
 grid = np.indices(balls[0].shape).T * np.divide(lungs.shape, balls[0].shape) * voxel_mm
 away = np.linalg.norm(grid - np.multiply([x, y, z - 40], voxel_mm), axis=-1).T
 answers = [np.nanmax(b[away < 14]) / np.nanpercentile(b[away > 35], 99) for b in balls]
-Markdown(f"We see that the place answers with {answers[0]:.1f} times what 99 in 100 places of the lungs stay below as "
-         f"scanned, and with {answers[1]:.1f} times after the repair: vessels, and no ball.")  # fmt: skip
+Markdown(
+    f"We see that the place answers with {answers[0]:.1f} times what 99 in 100 places of the lungs stay below as "
+    f"scanned, and with {answers[1]:.1f} times after the repair: vessels, and no ball."
+)
 
 # %% [markdown]
 # ### What do false reports do to a model?
@@ -362,7 +518,9 @@ def patches(cohort):
 
 tokens = {name: patches(cohort) for name, cohort in pair.items()}
 middle, spread = tokens["repaired"].mean((0, 1)), tokens["repaired"].std((0, 1))
-tokens = {name: (each - middle) / spread for name, each in tokens.items()}  # one scale for both
+tokens = {
+    name: (each - middle) / spread for name, each in tokens.items()
+}  # one scale for both
 labels = torch.tensor(pair["repaired"][lesion].to_numpy(), dtype=torch.float32)
 is_test = torch.tensor((pair["repaired"]["split"] == "test").to_numpy())
 
@@ -381,7 +539,9 @@ def learn(tokens, labels, seed):
     optimiser = torch.optim.AdamW(score.parameters(), lr=0.01, weight_decay=0.01)
     for rows in torch.randperm(len(tokens) * passes).remainder(len(tokens)).split(64):
         logits = of_film(score(tokens[rows]).squeeze(-1))
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels[rows])
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, labels[rows]
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -396,21 +556,48 @@ for taught, seed in product(tokens, range(seeds)):
     for shown, films in tokens.items():
         with torch.no_grad():
             maps[taught, shown, seed] = score(films[is_test]).squeeze(-1)
-    own, other = (of_film(maps[taught, shown, seed]).numpy() for shown in ("repaired", "as scanned"))
-    alarm = np.quantile(own[test_free], 0.9)  # one false alarm in ten films without a tumour
+    own, other = (
+        of_film(maps[taught, shown, seed]).numpy()
+        for shown in ("repaired", "as scanned")
+    )
+    alarm = np.quantile(
+        own[test_free], 0.9
+    )  # one false alarm in ten films without a tumour
     answer = {"repaired": own, "as scanned": other}[taught]
     auroc = rw.stats.auroc(labels[is_test], answer)
-    rows.append({"taught": taught, "seed": seed, "auroc": auroc, "alarms": (other[test_free] > alarm).mean()})
+    rows.append(
+        {
+            "taught": taught,
+            "seed": seed,
+            "auroc": auroc,
+            "alarms": (other[test_free] > alarm).mean(),
+        }
+    )
 
 # %%
 taught = pd.DataFrame(rows).pivot(index="seed", columns="taught")
 long = taught.stack("taught", future_stack=True).reset_index()
 look = dict(x="taught", y="alarms", line=0.1, y_title="share that raises an alarm")
-display(rw.show.bars(long.groupby("taught", as_index=False)["alarms"].mean(), **look, title="Films with the tumour, mean of the seeds"))
+display(
+    rw.show.bars(
+        long.groupby("taught", as_index=False)["alarms"].mean(),
+        **look,
+        title="Films with the tumour, mean of the seeds",
+    )
+)
 names = ("taught by true labels", "taught by false ones")
 true_minus_false = {
-    what: rw.stats.compare_seeds(taught[column]["repaired"], taught[column]["as scanned"], names=names, what=what, family=2)
-    for column, what in (("auroc", "AUROC in its own world"), ("alarms", "share of tumours that raise an alarm"))
+    what: rw.stats.compare_seeds(
+        taught[column]["repaired"],
+        taught[column]["as scanned"],
+        names=names,
+        what=what,
+        family=2,
+    )
+    for column, what in (
+        ("auroc", "AUROC in its own world"),
+        ("alarms", "share of tumours that raise an alarm"),
+    )
 }
 
 # %%
@@ -420,7 +607,9 @@ looks_away = {
     "behind": "False reports have not taught the detector to look away.",
 }[true_minus_false["share of tumours that raise an alarm"].verdict]
 Markdown(
-    "We see over training seeds: " + "; ".join(f"{what}: {c}" for what, c in true_minus_false.items()) + ". "
+    "We see over training seeds: "
+    + "; ".join(f"{what}: {c}" for what, c in true_minus_false.items())
+    + ". "
     f"The dashed line is the one alarm in ten that films without a tumour raise. **{looks_away}**"
 )
 
@@ -431,11 +620,21 @@ Markdown(
 # %%
 changes = {}
 for name in tokens:
-    gained = [maps[name, "as scanned", seed] - maps[name, "repaired", seed] for seed in range(seeds)]
+    gained = [
+        maps[name, "as scanned", seed] - maps[name, "repaired", seed]
+        for seed in range(seeds)
+    ]
     mean = torch.stack(gained).mean(0)[torch.tensor(free)[is_test]].mean(0)
     changes[name] = pd.DataFrame(mean.reshape(model.grid).numpy()).round(2)
 for name, change in changes.items():
-    display(rw.show.heat(change, label="change of the score", title=f"Taught {name}", limits=(-1.2, 1.2)))
+    display(
+        rw.show.heat(
+            change,
+            label="change of the score",
+            title=f"Taught {name}",
+            limits=(-1.2, 1.2),
+        )
+    )
 Markdown(
     f"We see the score of the film's patches change by {changes['repaired'].to_numpy().mean():+.2f} on average where the "
     f"labels were true, by {changes['as scanned'].to_numpy().mean():+.2f} where they were false. Patches of a transformer "
@@ -454,19 +653,25 @@ keV, mu = np.array(physics.KEV), np.array(physics.MASS_ATTENUATION["water"])  # 
 
 
 def passed_by_hand(cm):
-    energy = np.array(physics.BEAMS["90 kVp"]) * keV  # what each part of the beam carries
+    energy = (
+        np.array(physics.BEAMS["90 kVp"]) * keV
+    )  # what each part of the beam carries
     return (energy * np.exp(-mu * cm)).sum() / energy.sum()
 
 
 def passed(cm):
     water, none = torch.tensor([[float(cm)]]), torch.zeros(1, 1)
-    return float(physics.transmit(physics.Paths(soft=water, bone=none, metal=none), "90 kVp"))
+    return float(
+        physics.transmit(physics.Paths(soft=water, bone=none, metal=none), "90 kVp")
+    )
 
 
 rw.check.matches(passed_by_hand, passed, cases=[(1,), (10,), (25,)])
 first, deep = -np.log(passed(1)), -np.log(passed(25) / passed(24))
-Markdown(f"We see that the first centimetre of water weakens this beam by {1 - np.exp(-first):.0%}, the 25th by "
-         f"{1 - np.exp(-deep):.0%}: the beam hardens. {passed(25):.2%} arrive, and a chest film lives on those.")  # fmt: skip
+Markdown(
+    f"We see that the first centimetre of water weakens this beam by {1 - np.exp(-first):.0%}, the 25th by "
+    f"{1 - np.exp(-deep):.0%}: the beam hardens. {passed(25):.2%} arrive, and a chest film lives on those."
+)
 
 # %% [markdown]
 # ### When is a finding visible?
@@ -474,13 +679,24 @@ Markdown(f"We see that the first centimetre of water weakens this beam by {1 - n
 # makes over the spread of what lies around it. The same mass at four of them:
 
 # %%
-mass = rw.simulate.Finding("Lung Lesion", 0.5, "right", (-75.0, 10.0, 70.0), "right upper lobe", "solid")
+mass = rw.simulate.Finding(
+    "Lung Lesion", 0.5, "right", (-75.0, 10.0, 70.0), "right upper lobe", "solid"
+)
 dial = (0.25, 0.5, 1.0, 2.0)
 films = [rw.simulate.render([mass], cnr=level, anatomy=anatomy) for level in dial]
-display(rw.show.grid(films, titles=[f"CNR {level}" for level in dial], columns=4, title="One mass, four contrasts"))
+display(
+    rw.show.grid(
+        films,
+        titles=[f"CNR {level}" for level in dial],
+        columns=4,
+        title="One mass, four contrasts",
+    )
+)
 seen = table["Lung Lesion cnr"].dropna()
-Markdown(f"We see it grow out of the ribs. In the cohort half of the lung lesions have a CNR below {seen.median():.2f}; "
-         f"{(seen < 0.5).mean():.0%} lie below 0.5, and they are positives all the same, as in life.")  # fmt: skip
+Markdown(
+    f"We see it grow out of the ribs. In the cohort half of the lung lesions have a CNR below {seen.median():.2f}; "
+    f"{(seen < 0.5).mean():.0%} lie below 0.5, and they are positives all the same, as in life."
+)
 
 # %% [markdown]
 # ### Do virtual reports read like real ones?
@@ -489,13 +705,17 @@ Markdown(f"We see it grow out of the ribs. In the cohort half of the lung lesion
 
 # %%
 real_counts = rw.simulate.report_statistics(list(reports.report))
-counts = pd.DataFrame({"real": real_counts, "virtual": rw.simulate.report_statistics(list(table.report))}).round(2)
+counts = pd.DataFrame(
+    {"real": real_counts, "virtual": rw.simulate.report_statistics(list(table.report))}
+).round(2)
 display(counts)
 example = table.report[several.to_numpy() > 1].iloc[0]
-Markdown(f"We see a median of {counts.virtual.words:.0f} words against {counts.real.words:.0f} in real reports, and "
-         f"{counts.virtual.negated:.0%} against {counts.real.negated:.0%} of the mentions denied; but only "
-         f"{counts.virtual.vocabulary:.0f} different words in a thousand against {counts.real.vocabulary:.0f}: "
-         f"the grammar is narrow. One of them: *{example}*")  # fmt: skip
+Markdown(
+    f"We see a median of {counts.virtual.words:.0f} words against {counts.real.words:.0f} in real reports, and "
+    f"{counts.virtual.negated:.0%} against {counts.real.negated:.0%} of the mentions denied; but only "
+    f"{counts.virtual.vocabulary:.0f} different words in a thousand against {counts.real.vocabulary:.0f}: "
+    f"the grammar is narrow. One of them: *{example}*"
+)
 
 # %% [markdown]
 # ### How far is a simulator from real films?
@@ -508,32 +728,58 @@ try:
     real, whose = real[real.view.isin(["PA", "AP"])], "real adult films"
 except rw.data.FetchError:
     real, whose = rw.data.real("kermany-16"), "real films of children"
-gap = rw.simulate.realism(table.drop_duplicates("patient_id").head(max(60, len(real))), real, n_boot=n_boot)
+gap = rw.simulate.realism(
+    table.drop_duplicates("patient_id").head(max(60, len(real))), real, n_boot=n_boot
+)
 print(gap)
 across = "log2 of cycles across the film"
-spectra = gap.spectra.assign(**{across: np.log2(gap.spectra.cycles)}).rename(columns={"real": whose})
-display(rw.show.curve(spectra, x=across, panels={"log power (dB)": ["virtual", whose]},
-                      title="Power by frequency, virtual and real"))  # fmt: skip
+spectra = gap.spectra.assign(**{across: np.log2(gap.spectra.cycles)}).rename(
+    columns={"real": whose}
+)
+display(
+    rw.show.curve(
+        spectra,
+        x=across,
+        panels={"log power (dB)": ["virtual", whose]},
+        title="Power by frequency, virtual and real",
+    )
+)
 
 # %%
 from contextlib import suppress
 
 hearts = {"virtual": table["cardiothoracic_ratio"]}
-with suppress(rw.data.FetchError):  # where RADWB_MIRROR holds films on which somebody drew heart and lungs
-    hearts["real, drawn by hand"] = rw.simulate.ratios_of(rw.data.real("covid-masks"))["cardiothoracic_ratio"].dropna()
-display(rw.show.hist(hearts, density=True, x_title="cardiothoracic ratio", title="How large are the hearts?"))
+with suppress(
+    rw.data.FetchError
+):  # where RADWB_MIRROR holds films on which somebody drew heart and lungs
+    hearts["real, drawn by hand"] = rw.simulate.ratios_of(rw.data.real("covid-masks"))[
+        "cardiothoracic_ratio"
+    ].dropna()
+display(
+    rw.show.hist(
+        hearts,
+        density=True,
+        x_title="cardiothoracic ratio",
+        title="How large are the hearts?",
+    )
+)
 
 # %%
 rows = gap.summary.set_index("measure")
-told, chance = rows.loc["AUROC, small pixels, equalised"], rows.loc["AUROC, small pixels, real against real"]
+told, chance = (
+    rows.loc["AUROC, small pixels, equalised"],
+    rows.loc["AUROC, small pixels, real against real"],
+)
 near = rows.loc["nearest other patient, correlation"]
 middles = ", ".join(f"{who} {ratio.median():.2f}" for who, ratio in hearts.items())
 alike = "more than" if near.low > 0 else "no less than"
-Markdown(f"We see medians of {middles}; above 0.5 a heart is called large. A classifier of tiny images tells virtual from "
-         f"real with an AUROC of {told.gap:.2f} ({told.low:.2f} to {told.high:.2f}; two halves of the real films: "
-         f"{chance.gap:.2f}). Virtual patients resemble one another {alike} real ones do (correlation with the nearest "
-         f"{near.virtual:.2f} and {near.real:.2f}). **What a model scores "
-         "here says how a method behaves, not how it would do in a hospital.**")  # fmt: skip
+Markdown(
+    f"We see medians of {middles}; above 0.5 a heart is called large. A classifier of tiny images tells virtual from "
+    f"real with an AUROC of {told.gap:.2f} ({told.low:.2f} to {told.high:.2f}; two halves of the real films: "
+    f"{chance.gap:.2f}). Virtual patients resemble one another {alike} real ones do (correlation with the nearest "
+    f"{near.virtual:.2f} and {near.real:.2f}). **What a model scores "
+    "here says how a method behaves, not how it would do in a hospital.**"
+)
 
 # %% [markdown]
 # ## Who stands on both sides?
@@ -543,7 +789,9 @@ Markdown(f"We see medians of {middles}; above 0.5 a heart is called large. A cla
 # %%
 by_patient = rw.curate.check_split(rw.curate.split_by_patient(table, seed=0))
 rng = np.random.default_rng(0)
-by_image = table.assign(split=rng.permutation(by_patient["split"].to_numpy()))  # the same sizes, dealt out by image
+by_image = table.assign(
+    split=rng.permutation(by_patient["split"].to_numpy())
+)  # the same sizes, dealt out by image
 try:
     rw.curate.check_split(by_image)
 except ValueError as error:
@@ -562,7 +810,10 @@ def leak(table):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def leak_solution(table):
-    train, test = (set(table.loc[table["split"] == part, "patient_id"]) for part in ("train", "test"))
+    train, test = (
+        set(table.loc[table["split"] == part, "patient_id"])
+        for part in ("train", "test")
+    )
     return len(train & test) / len(test)
 
 
@@ -572,8 +823,10 @@ leaked = float(np.mean([{"train", "test"} <= s for s in sides if "test" in s]))
 for mine in (leak, leak_solution):
     rw.check.matches(mine, leaked, by_image)
     rw.check.matches(mine, 0.0, by_patient)
-Markdown(f"We see that a split by image puts {leaked:.0%} of the test patients into train; a split by patient puts "
-         f"{leak_solution(by_patient):.0%} there.")  # fmt: skip
+Markdown(
+    f"We see that a split by image puts {leaked:.0%} of the test patients into train; a split by patient puts "
+    f"{leak_solution(by_patient):.0%} there."
+)
 
 # %% [markdown]
 # ## Can a table diagnose oedema without an image?
@@ -583,13 +836,30 @@ Markdown(f"We see that a split by image puts {leaked:.0%} of the test patients i
 
 # %%
 raw = pd.read_csv(rw.data.fetch("nih-tables") / "Data_Entry_2017_v2020.csv.gz")
-nih = raw[["Patient ID", "Patient Age", "Follow-up #"]].set_axis(["patient_id", "age", "visit"], axis=1)
-nih["AP"], nih["female"] = (raw["View Position"] == "AP").astype(int), (raw["Patient Gender"] == "F").astype(int)
-words_of = {"Edema": "Edema", "Pneumothorax": "Pneumothorax", "Pleural Effusion": "Effusion", "Lung Lesion": "Mass|Nod"}
-truth = pd.DataFrame({name: raw["Finding Labels"].str.contains(part).astype(int) for name, part in words_of.items()})
+nih = raw[["Patient ID", "Patient Age", "Follow-up #"]].set_axis(
+    ["patient_id", "age", "visit"], axis=1
+)
+nih["AP"], nih["female"] = (
+    (raw["View Position"] == "AP").astype(int),
+    (raw["Patient Gender"] == "F").astype(int),
+)
+words_of = {
+    "Edema": "Edema",
+    "Pneumothorax": "Pneumothorax",
+    "Pleural Effusion": "Effusion",
+    "Lung Lesion": "Mass|Nod",
+}
+truth = pd.DataFrame(
+    {
+        name: raw["Finding Labels"].str.contains(part).astype(int)
+        for name, part in words_of.items()
+    }
+)
 nih = rw.curate.split_by_patient(nih, seed=0)
 train, test = (nih["split"] == part for part in ("train", "test"))
-print(f"{len(nih):,} radiographs of {nih.patient_id.nunique():,} patients; AP: {nih.AP.mean():.0%}")
+print(
+    f"{len(nih):,} radiographs of {nih.patient_id.nunique():,} patients; AP: {nih.AP.mean():.0%}"
+)
 
 # %%
 from sklearn.linear_model import LogisticRegression
@@ -597,18 +867,39 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 answers = {}
-for name, columns in {"view alone": ["AP"], "view, age, sex, visit": ["AP", "age", "female", "visit"]}.items():
-    fits = {f: make_pipeline(StandardScaler(), LogisticRegression()).fit(nih.loc[train, columns], truth.loc[train, f])
-            for f in words_of}  # fmt: skip
-    values = pd.DataFrame({f: fit.predict_proba(nih.loc[test, columns])[:, 1] for f, fit in fits.items()})
-    scores = rw.probe.Scores(values, truth[test].reset_index(drop=True), nih.patient_id[test].to_numpy())
+for name, columns in {
+    "view alone": ["AP"],
+    "view, age, sex, visit": ["AP", "age", "female", "visit"],
+}.items():
+    fits = {
+        f: make_pipeline(StandardScaler(), LogisticRegression()).fit(
+            nih.loc[train, columns], truth.loc[train, f]
+        )
+        for f in words_of
+    }
+    values = pd.DataFrame(
+        {f: fit.predict_proba(nih.loc[test, columns])[:, 1] for f, fit in fits.items()}
+    )
+    scores = rw.probe.Scores(
+        values, truth[test].reset_index(drop=True), nih.patient_id[test].to_numpy()
+    )
     answers[name] = scores.auroc()
 
 # %%
-oedema, control = answers["view alone"].set_index("finding").loc["Edema"], scores.null(20)
-display(rw.show.forest({**answers, "labels shuffled, 20 times": control[:-1]}, title="What a reader without pixels knows"))
-Markdown(f"We see that the view alone gives an AUROC of {rw.probe.stated(oedema)} for oedema on unseen patients. A "
-         "network that scores as much has perhaps learnt to tell AP from PA.")  # fmt: skip
+oedema, control = (
+    answers["view alone"].set_index("finding").loc["Edema"],
+    scores.null(20),
+)
+display(
+    rw.show.forest(
+        {**answers, "labels shuffled, 20 times": control[:-1]},
+        title="What a reader without pixels knows",
+    )
+)
+Markdown(
+    f"We see that the view alone gives an AUROC of {rw.probe.stated(oedema)} for oedema on unseen patients. A "
+    "network that scores as much has perhaps learnt to tell AP from PA."
+)
 
 # %%
 lines = [
@@ -618,8 +909,13 @@ lines = [
     f"**Words are not findings**: precision {naive_rule.precision} for the word, {reader.precision} with its negation.",
     f"**A split by image leaks {leaked:.0%}** of the test patients; the view without pixels reaches {oedema.auroc:.2f}.",
 ]
-rw.book.headline(files=len(index), refused=len(refused), effusion_precision=float(reader.precision),
-                 leak_by_image=leaked, oedema_auroc_by_view=rw.probe.stated(oedema))  # fmt: skip
+rw.book.headline(
+    files=len(index),
+    refused=len(refused),
+    effusion_precision=float(reader.precision),
+    leak_by_image=leaked,
+    oedema_auroc_by_view=rw.probe.stated(oedema),
+)
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 
 # %% [markdown]

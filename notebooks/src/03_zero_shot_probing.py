@@ -42,7 +42,9 @@ vectors = rw.models.embed(model, table)  # (N, E), each image a point of unit le
 is_test = (table["split"] == "test").to_numpy()
 test, Z = table[is_test], vectors[is_test]
 shares = ", ".join(f"{f} ({test[f].mean():.0%})" for f in findings)
-Markdown(f"{len(test)} radiographs of {test.patient_id.nunique()} virtual patients that the model never saw: {shares}.")
+Markdown(
+    f"{len(test)} radiographs of {test.patient_id.nunique()} virtual patients that the model never saw: {shares}."
+)
 
 # %% [markdown]
 # ## Two sentences make a classifier
@@ -51,22 +53,39 @@ Markdown(f"{len(test)} radiographs of {test.patient_id.nunique()} virtual patien
 # [doi 10.1038/s41551-022-00936-9](https://doi.org/10.1038/s41551-022-00936-9)).
 
 # %%
-yes, no = model.encode_text(["there is a pleural effusion", "there is no pleural effusion"]).detach().numpy()
+yes, no = (
+    model.encode_text(["there is a pleural effusion", "there is no pleural effusion"])
+    .detach()
+    .numpy()
+)
 cosines = np.stack([Z @ yes, Z @ no], axis=1)  # (N, 2)
 weight = np.exp(model.logit_scale * cosines)
 probability = weight[:, 0] / weight.sum(axis=1)  # softmax over the pair
 
 y = test["Pleural Effusion"].to_numpy()
 split = {"with effusion": probability[y == 1], "without": probability[y == 0]}
-display(rw.show.hist(split, density=True, x_title="probability of pleural effusion", title="Two sentences, no label"))
-Markdown(f"We see a mean probability of {split['with effusion'].mean():.2f} with an effusion, "
-         f"{split['without'].mean():.2f} without.")  # fmt: skip
+display(
+    rw.show.hist(
+        split,
+        density=True,
+        x_title="probability of pleural effusion",
+        title="Two sentences, no label",
+    )
+)
+Markdown(
+    f"We see a mean probability of {split['with effusion'].mean():.2f} with an effusion, "
+    f"{split['without'].mean():.2f} without."
+)
 
 # %%
 # the package does the same for any number of findings and phrases; from here on we call it
-pair = rw.probe.Prompts(positive={"Pleural Effusion": ["there is a pleural effusion"]},
-                        negative={"Pleural Effusion": ["there is no pleural effusion"]})  # fmt: skip
-single = rw.probe.zero_shot(model, test, ["Pleural Effusion"], prompts=pair, embeddings=Z)
+pair = rw.probe.Prompts(
+    positive={"Pleural Effusion": ["there is a pleural effusion"]},
+    negative={"Pleural Effusion": ["there is no pleural effusion"]},
+)
+single = rw.probe.zero_shot(
+    model, test, ["Pleural Effusion"], prompts=pair, embeddings=Z
+)
 rw.check.matches(probability, single.values["Pleural Effusion"], tol=1e-4)
 
 # %% [markdown]
@@ -87,9 +106,16 @@ def ensemble_solution(phrases):
 
 
 # %%
-phrases = [["no pneumothorax"], ["no effusion", "there is no pleural effusion", "without pleural effusion"]]
+phrases = [
+    ["no pneumothorax"],
+    ["no effusion", "there is no pleural effusion", "without pleural effusion"],
+]
 for mine in (ensemble, ensemble_solution):
-    rw.check.matches(mine, lambda p: rw.probe.class_embedding(model, p), cases=[(p,) for p in phrases])
+    rw.check.matches(
+        mine,
+        lambda p: rw.probe.class_embedding(model, p),
+        cases=[(p,) for p in phrases],
+    )
 
 # %% [markdown]
 # ## How good is a score? AUROC by hand
@@ -106,8 +132,12 @@ def auroc_by_hand(y, s):
     return won / (n1 * (len(y) - n1))
 
 
-rw.check.matches(auroc_by_hand, rw.probe.auroc, cases=[(y, probability), (y, probability.round(1))])  # the 2nd has ties
-Markdown(f"We see that an image with effusion outranks one without in {auroc_by_hand(y, probability):.1%} of pairs.")
+rw.check.matches(
+    auroc_by_hand, rw.probe.auroc, cases=[(y, probability), (y, probability.round(1))]
+)  # the 2nd has ties
+Markdown(
+    f"We see that an image with effusion outranks one without in {auroc_by_hand(y, probability):.1%} of pairs."
+)
 
 # %% [markdown]
 # ## Why patients, not images?
@@ -118,18 +148,33 @@ Markdown(f"We see that an image with effusion outranks one without in {auroc_by_
 scores = rw.probe.zero_shot(model, test, findings, embeddings=Z)
 rows = []
 for name, times in {"as it is": 1, "each file twice": 2}.items():
-    lesion, s, who = (np.repeat(x, times) for x in (test["Lung Lesion"], scores.values["Lung Lesion"], test["patient_id"]))
+    lesion, s, who = (
+        np.repeat(x, times)
+        for x in (test["Lung Lesion"], scores.values["Lung Lesion"], test["patient_id"])
+    )
     for drawn, unit in {"patients": who, "images": range(len(lesion))}.items():
-        low, high = np.quantile(rw.probe.bootstrap(lesion, s, unit, n_boot=n_boot), [0.025, 0.975])
+        low, high = np.quantile(
+            rw.probe.bootstrap(lesion, s, unit, n_boot=n_boot), [0.025, 0.975]
+        )
         rows.append({"table": name, "drawn": drawn, "width": high - low})
 
 # %%
 width = pd.DataFrame(rows)
-display(rw.show.bars(width, x="table", y="width", group="drawn", y_title="width of the 95 % interval, lung lesion",
-                     title="The interval, drawn over patients and over images"))  # fmt: skip
+display(
+    rw.show.bars(
+        width,
+        x="table",
+        y="width",
+        group="drawn",
+        y_title="width of the 95 % interval, lung lesion",
+        title="The interval, drawn over patients and over images",
+    )
+)
 w = width.set_index(["table", "drawn"]).width
-Markdown(f"We see the interval over images shrink from {w['as it is', 'images']:.3f} to {w['each file twice', 'images']:.3f} "
-         f"by copying files; over patients it stays at {w['each file twice', 'patients']:.3f}.")  # fmt: skip
+Markdown(
+    f"We see the interval over images shrink from {w['as it is', 'images']:.3f} to {w['each file twice', 'images']:.3f} "
+    f"by copying files; over patients it stays at {w['each file twice', 'patients']:.3f}."
+)
 
 # %% [markdown]
 # ### Exercise 2: the bootstrap
@@ -162,7 +207,9 @@ for mine in (bootstrap, bootstrap_solution):
 # alone, on the notebook's films from random weights: another budget. And 16 x 16 pixels are what no model had to learn.
 
 # %%
-run = rw.pretrain.fit(table, recipe="supervised-tiny", out="../runs/supervised-tiny", epochs=twin_epochs)
+run = rw.pretrain.fit(
+    table, recipe="supervised-tiny", out="../runs/supervised-tiny", epochs=twin_epochs
+)
 twin = rw.probe.classify(run.model, test)
 thumbnails = rw.probe.raw_pixels(table, 16)  # (N, 256)
 on_vectors, on_pixels = (
@@ -276,8 +323,13 @@ Markdown(
 # The same question in five wordings, one pair at a time.
 
 # %%
-wordings = {"{}": "no {}", "there is a {}": "there is no {}", "{} is present": "{} is absent",
-            "findings of {}": "no evidence of {}", "the patient has a {}": "the patient has no {}"}  # fmt: skip
+wordings = {
+    "{}": "no {}",
+    "there is a {}": "there is no {}",
+    "{} is present": "{} is absent",
+    "findings of {}": "no evidence of {}",
+    "the patient has a {}": "the patient has no {}",
+}
 asked = {}
 for yes, no in wordings.items():
     one = rw.probe.Prompts.of(findings, positive=[yes], negative=[no], normal=[])
@@ -285,9 +337,13 @@ for yes, no in wordings.items():
     asked[yes.format("X")] = answers.auroc().set_index("finding").auroc
 asked = pd.DataFrame(asked)
 spread = asked.max(axis=1) - asked.min(axis=1)
-display(rw.show.heat(asked, label="AUROC", limits=(0, 1), title="One model, five wordings"))
-Markdown(f"We see that the wording alone moves the AUROC by {spread.max():.2f} for {spread.idxmax()}, and by "
-         f"{spread.mean():.2f} on average.")  # fmt: skip
+display(
+    rw.show.heat(asked, label="AUROC", limits=(0, 1), title="One model, five wordings")
+)
+Markdown(
+    f"We see that the wording alone moves the AUROC by {spread.max():.2f} for {spread.idxmax()}, and by "
+    f"{spread.mean():.2f} on average."
+)
 
 # %% [markdown]
 # ## What if any way of saying it may count?
@@ -297,13 +353,20 @@ Markdown(f"We see that the wording alone moves the AUROC by {spread.max():.2f} f
 
 # %%
 spoken = rw.probe.Prompts.spoken(findings)
-ways = model.encode_text(list(spoken.positive["Consolidation"])).detach().numpy()  # (K, E)
+ways = (
+    model.encode_text(list(spoken.positive["Consolidation"])).detach().numpy()
+)  # (K, E)
 by_hand = np.log(np.exp(model.logit_scale * Z @ ways.T).mean(axis=1))  # (N,)
 anyhow = rw.probe.zero_shot(model, test, findings, pool="any", embeddings=Z)
 rw.check.matches(by_hand, anyhow.values["Consolidation"].to_numpy())
 rng = np.random.default_rng(0)
-Markdown(f"{len(ways)} ways for consolidation, such as " + ", ".join(
-    f"*{spoken.positive['Consolidation'][i]}*" for i in rng.choice(len(ways), 4, replace=False)))  # fmt: skip
+Markdown(
+    f"{len(ways)} ways for consolidation, such as "
+    + ", ".join(
+        f"*{spoken.positive['Consolidation'][i]}*"
+        for i in rng.choice(len(ways), 4, replace=False)
+    )
+)
 
 # %%
 both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
@@ -324,18 +387,42 @@ Markdown(
 # has learnt in what company the *no* is written, it does not.
 
 # %%
-bare, rows = rw.probe.Prompts.of(findings, positive=["{}"], negative=["no {}"], normal=[]), []
+bare, rows = (
+    rw.probe.Prompts.of(findings, positive=["{}"], negative=["no {}"], normal=[]),
+    [],
+)
 for f in findings:
     yes, no = (rw.probe.class_embedding(model, side) for side in bare.pair(f))
     for name, direction in (("X", yes), ("no X", no), ("X less no X", yes - no)):
-        rows.append({"finding": f, "prompt": name, "auroc": rw.probe.auroc(test[f], Z @ direction)})
+        rows.append(
+            {
+                "finding": f,
+                "prompt": name,
+                "auroc": rw.probe.auroc(test[f], Z @ direction),
+            }
+        )
 heard = pd.DataFrame(rows)
-display(rw.show.bars(heard, x="finding", y="auroc", group="prompt", line=0.5, y_title="AUROC", title="The word no"))
+display(
+    rw.show.bars(
+        heard,
+        x="finding",
+        y="auroc",
+        group="prompt",
+        line=0.5,
+        y_title="AUROC",
+        title="The word no",
+    )
+)
 first = (heard.auroc > 0.5).groupby(heard["prompt"]).sum()
-ill, denied = table[findings].any(axis=1), table["report"].str.contains("IMPRESSION:.*No pneumothorax")
-Markdown(f"We see that of {len(findings)} findings, *X* alone ranks images with X first for {first['X']}, *no X* alone for "
-         f"{first['no X']}, their difference for {first['X less no X']}. One reason: of the films whose impression says *No "
-         f"pneumothorax*, {ill[denied].mean():.0%} have something else; of all films, {ill.mean():.0%}.")  # fmt: skip
+ill, denied = (
+    table[findings].any(axis=1),
+    table["report"].str.contains("IMPRESSION:.*No pneumothorax"),
+)
+Markdown(
+    f"We see that of {len(findings)} findings, *X* alone ranks images with X first for {first['X']}, *no X* alone for "
+    f"{first['no X']}, their difference for {first['X less no X']}. One reason: of the films whose impression says *No "
+    f"pneumothorax*, {ill[denied].mean():.0%} have something else; of all films, {ill.mean():.0%}."
+)
 
 # %% [markdown]
 # ## How many labels does the tower save?
@@ -357,7 +444,9 @@ curve["budget"] = curve["patients"].map("{:.0f} patients".format)
 
 # %%
 bars = dict(x="budget", y="auroc", group="tower", y_title="AUROC, pneumothorax")
-display(rw.show.bars(curve, **bars, line=0.5, title="What labels buy on which features"))
+display(
+    rw.show.bars(curve, **bars, line=0.5, title="What labels buy on which features")
+)
 probes = rw.probe.baselines(features, lot, label="Pneumothorax", C=1.0)
 few = curve.iloc[0]
 Markdown(

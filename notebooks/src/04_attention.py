@@ -40,9 +40,18 @@ n = 2400  # virtual radiographs in the cohort, as in notebook 2
 per_finding = 60  # test films scored for each finding; fast: 12
 few = 24  # effusions for the checks that take longer; fast: 8
 shares = (0.1, 0.3, 0.5)  # of the pixels, taken away
-twin_films, twin_epochs = 128, 100  # of three small models that learn films by heart; fast: 128, 2
+twin_films, twin_epochs = (
+    128,
+    100,
+)  # of three small models that learn films by heart; fast: 128, 2
 nodules = 20  # planted in a CT, one after the other; fast: 3
-methods = ("attention", "rollout", "relevance", "gradcam", "similarity")  # rw.attend.METHODS has more
+methods = (
+    "attention",
+    "rollout",
+    "relevance",
+    "gradcam",
+    "similarity",
+)  # rw.attend.METHODS has more
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
@@ -55,7 +64,9 @@ asked = {
     "Lung Lesion": ("there is a lung nodule", "there is no lung nodule"),
 }
 films = ", ".join(f"{f} {int(test[f].sum())}" for f in asked)
-Markdown(f"{len(test)} test films of {test.patient_id.nunique()} virtual patients. With a finding: {films}.")
+Markdown(
+    f"{len(test)} test films of {test.patient_id.nunique()} virtual patients. With a finding: {films}."
+)
 
 # %% [markdown]
 # ## What does the model see?
@@ -63,18 +74,29 @@ Markdown(f"{len(test)} test films of {test.patient_id.nunique()} virtual patient
 # of the patch tokens after the last layer. A map can't be finer than this grid. How many patches has one effusion?
 
 # %%
-effusions = test[(test["Pleural Effusion"] == 1) & (test["Pleural Effusion side"] == "right")]
-finding, row = "Pleural Effusion", effusions.sort_values("Pleural Effusion severity").iloc[-3]
+effusions = test[
+    (test["Pleural Effusion"] == 1) & (test["Pleural Effusion side"] == "right")
+]
+finding, row = (
+    "Pleural Effusion",
+    effusions.sort_values("Pleural Effusion severity").iloc[-3],
+)
 scan = rw.data.scan_of(row)
 lesion = scan.truth[finding]
 patch_mm = scan.shape[0] * scan.spacing_mm[0] / model.grid[0]
-figure = rw.show.scan(scan, truth=finding, title=f"One film, {model.grid[0]} x {model.grid[1]} patches")
+figure = rw.show.scan(
+    scan, truth=finding, title=f"One film, {model.grid[0]} x {model.grid[1]} patches"
+)
 for i in range(1, model.grid[0]):
-    figure.add_hline(i * patch_mm, line_width=0.5).add_vline(i * patch_mm, line_width=0.5)
+    figure.add_hline(i * patch_mm, line_width=0.5).add_vline(
+        i * patch_mm, line_width=0.5
+    )
 display(figure)
 on_patches = lesion.sum() * np.prod(scan.spacing_mm) / patch_mm**2
-Markdown(f"We see that a patch is {patch_mm:.0f} mm wide, and that this effusion covers {on_patches:.1f} of "
-         f"{np.prod(model.grid)} patches ({lesion.mean():.1%} of the film).")  # fmt: skip
+Markdown(
+    f"We see that a patch is {patch_mm:.0f} mm wide, and that this effusion covers {on_patches:.1f} of "
+    f"{np.prod(model.grid)} patches ({lesion.mean():.1%} of the film)."
+)
 
 # %% [markdown]
 # ## What does a token listen to?
@@ -88,9 +110,13 @@ block = model.net.visual.transformer.resblocks[-1]
 with torch.no_grad():
     h = block.ln_1(seen["tokens"][-2])  # (1, T, D), what the last block is given
     qkv = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
-q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)  # each (1, heads, T, D / heads)
+q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(
+    2, 0, 3, 1, 4
+)  # each (1, heads, T, D / heads)
 rw.check.matches((q @ k.mT / q.shape[-1] ** 0.5).softmax(-1), seen["attention"][-1])
-Markdown(f"{L} layers of {heads} heads, each with a square of {T} x {T}: {L * heads * T * T:,} weights for one film.")
+Markdown(
+    f"{L} layers of {heads} heads, each with a square of {T} x {T}: {L * heads * T * T:,} weights for one film."
+)
 
 # %% [markdown]
 # ## Does any head look at the effusion?
@@ -99,15 +125,32 @@ Markdown(f"{L} layers of {heads} heads, each with a square of {T} x {T}: {L * he
 
 # %%
 places = [(layer, head) for head in range(heads) for layer in range(L)]
-maps = [rw.attend.attention_map(model, scan, method="attention", layer=a, head=b) for a, b in places]
+maps = [
+    rw.attend.attention_map(model, scan, method="attention", layer=a, head=b)
+    for a, b in places
+]
 on_lesion = np.array([rw.attend.score_map(m, lesion)["energy"] for m in maps])
-titles = [f"layer {a}, head {b}<br>{e:.0%}" for (a, b), e in zip(places, on_lesion, strict=True)]
-display(rw.show.grid([scan] * len(maps), maps=maps, titles=titles, truth=finding, columns=L, cell=150,
-                     title="The mean row of attention, and its share on the effusion"))  # fmt: skip
+titles = [
+    f"layer {a}, head {b}<br>{e:.0%}"
+    for (a, b), e in zip(places, on_lesion, strict=True)
+]
+display(
+    rw.show.grid(
+        [scan] * len(maps),
+        maps=maps,
+        titles=titles,
+        truth=finding,
+        columns=L,
+        cell=150,
+        title="The mean row of attention, and its share on the effusion",
+    )
+)
 best, least = places[on_lesion.argmax()], places[on_lesion.argmin()]
-Markdown(f"We see that layer {best[0]}, head {best[1]} has {on_lesion.max():.0%} of its attention on the effusion, and "
-         f"layer {least[0]}, head {least[1]} has {on_lesion.min():.1%}. A blind map would have {lesion.mean():.1%}. "
-         f"But the head was picked by looking at the truth, and nobody asked about an effusion.")  # fmt: skip
+Markdown(
+    f"We see that layer {best[0]}, head {best[1]} has {on_lesion.max():.0%} of its attention on the effusion, and "
+    f"layer {least[0]}, head {least[1]} has {on_lesion.min():.1%}. A blind map would have {lesion.mean():.1%}. "
+    f"But the head was picked by looking at the truth, and nobody asked about an effusion."
+)
 
 # %% [markdown]
 # ## All layers in one: rollout
@@ -129,11 +172,17 @@ rw.check.matches(rollout_by_hand, rw.attend.rollout, seen["attention"][:, 0])
 
 # %%
 rolled = rw.attend.attention_map(model, scan, method="rollout")
-display(rw.show.overlay(scan, rolled, truth=finding, title="Rollout: attention through all layers"))
+display(
+    rw.show.overlay(
+        scan, rolled, truth=finding, title="Rollout: attention through all layers"
+    )
+)
 kept = rollout_by_hand(seen["attention"][:, 0]).diagonal()[1:].mean()
 share = rw.attend.score_map(rolled, lesion)["energy"]
-Markdown(f"We see that {share:.1%} of the map lies on the effusion, which covers {lesion.mean():.1%} of the film. "
-         f"A patch token keeps {kept:.0%} of itself.")  # fmt: skip
+Markdown(
+    f"We see that {share:.1%} of the map lies on the effusion, which covers {lesion.mean():.1%} of the film. "
+    f"A patch token keeps {kept:.0%} of itself."
+)
 
 # %% [markdown]
 # ### Exercise 1: relevance
@@ -159,7 +208,9 @@ def relevance_solution(attention, gradients):
 # %%
 A, G = seen["attention"][:, 0], seen["gradients"][:, 0]
 for mine in (relevance, relevance_solution):
-    rw.check.matches(mine, rw.attend.relevance, A, G / G.abs().max())  # scaled up, so that a slip shows
+    rw.check.matches(
+        mine, rw.attend.relevance, A, G / G.abs().max()
+    )  # scaled up, so that a slip shows
 
 # %% [markdown]
 # ## Grad-CAM, for any network
@@ -168,13 +219,27 @@ for mine in (relevance, relevance_solution):
 # *there is X* less the cosine with *there is no X*.
 
 # %%
-tower, tokens = model.net.visual, seen["tokens"][-2].clone().requires_grad_()  # (1, T, D)
+tower, tokens = (
+    model.net.visual,
+    seen["tokens"][-2].clone().requires_grad_(),
+)  # (1, T, D)
 z = F.normalize(tower._pool(block(tokens))[0] @ tower.proj, dim=-1)  # (1, E)
 yes, no = model.encode_text(list(asked[finding])).detach()
-gradient = torch.autograd.grad((z @ (yes - no)).sum(), tokens)[0][:, 1:]  # (1, T - 1, D), patches only
-cam = (gradient.mean(1, keepdim=True) * tokens[:, 1:]).sum(-1).relu().detach().reshape(model.grid).numpy()
+gradient = torch.autograd.grad((z @ (yes - no)).sum(), tokens)[0][
+    :, 1:
+]  # (1, T - 1, D), patches only
+cam = (
+    (gradient.mean(1, keepdim=True) * tokens[:, 1:])
+    .sum(-1)
+    .relu()
+    .detach()
+    .reshape(model.grid)
+    .numpy()
+)
 by_hand = rw.data.to_scan(cam, scan.shape, fit=model.fit)
-package = rw.attend.attention_map(model, scan, method="gradcam", target=asked[finding]).values
+package = rw.attend.attention_map(
+    model, scan, method="gradcam", target=asked[finding]
+).values
 rw.check.matches(by_hand / by_hand.max(), package / package.max())
 
 # %% [markdown]
@@ -187,7 +252,9 @@ shown, titles, maps, outlined = [], [], [], []
 for f, pair in asked.items():
     severe = test[test[f] == 1].sort_values(f"{f} severity", ascending=False)
     films = (rw.data.scan_of(row) for _, row in severe.iloc[2:].iterrows())
-    film = next(film for film in films if film.truth[f].any())  # what is hidden has no outline
+    film = next(
+        film for film in films if film.truth[f].any()
+    )  # what is hidden has no outline
     for method in methods:
         shown.append(film)
         maps.append(rw.attend.attention_map(model, film, method=method, target=pair))
@@ -196,9 +263,18 @@ for f, pair in asked.items():
 
 # %%
 look = dict(truth=outlined, columns=len(methods), cell=190)
-display(rw.show.grid(shown, maps=maps, titles=titles, **look, title="What counted for the score?"))
-hits = [rw.attend.score_map(m, s.truth[f])["hit"] for m, s, f in zip(maps, shown, outlined, strict=True)]
-Markdown(f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them look as if they knew.")
+display(
+    rw.show.grid(
+        shown, maps=maps, titles=titles, **look, title="What counted for the score?"
+    )
+)
+hits = [
+    rw.attend.score_map(m, s.truth[f])["hit"]
+    for m, s, f in zip(maps, shown, outlined, strict=True)
+]
+Markdown(
+    f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them look as if they knew."
+)
 
 # %% [markdown]
 # ## And all the others
@@ -206,17 +282,38 @@ Markdown(f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. 
 # Grad-CAM, attention weighted by what it hands over, attention as a flow: one call, other names. One effusion:
 
 # %%
-every = {m: rw.attend.attention_map(model, scan, method=m, target=asked[finding]) for m in rw.attend.METHODS}
-share = {m: rw.attend.score_map(v, lesion)["energy"] / lesion.mean() for m, v in every.items()}
-display(rw.show.grid([scan] * len(every), maps=list(every.values()), truth=finding, columns=5, cell=190,
-                     titles=[f"{m}<br>{share[m]:.1f} times chance" for m in every],
-                     title="One film, one question, every method"))  # fmt: skip
+every = {
+    m: rw.attend.attention_map(model, scan, method=m, target=asked[finding])
+    for m in rw.attend.METHODS
+}
+share = {
+    m: rw.attend.score_map(v, lesion)["energy"] / lesion.mean()
+    for m, v in every.items()
+}
+display(
+    rw.show.grid(
+        [scan] * len(every),
+        maps=list(every.values()),
+        truth=finding,
+        columns=5,
+        cell=190,
+        titles=[f"{m}<br>{share[m]:.1f} times chance" for m in every],
+        title="One film, one question, every method",
+    )
+)
 
 # %%
-alike = rw.attend.agreement({m: [v] for m, v in every.items()})["mean"].unstack().loc[list(every), list(every)]
+alike = (
+    rw.attend.agreement({m: [v] for m, v in every.items()})["mean"]
+    .unstack()
+    .loc[list(every), list(every)]
+)
 display(rw.show.heat(alike, label="rank correlation", title="How far do they agree?"))
 apart = alike.where(~np.eye(len(alike), dtype=bool)).stack()
-film = rw.attend.score_map(rw.attend.brightness_map(scan), lesion)["energy"] / lesion.mean()
+film = (
+    rw.attend.score_map(rw.attend.brightness_map(scan), lesion)["energy"]
+    / lesion.mean()
+)
 Markdown(
     f"We see rank correlations from {apart.min():.2f} to {apart.max():.2f}, with a mean of {apart.mean():.2f}, "
     "between methods that were all asked the same question. Where they differ, not all can be right. "
@@ -246,7 +343,11 @@ def score_map(values, mask):
     return [scores["hit"], scores["energy"]]
 
 
-cases = [(m.values, s.truth[f]) for m, s, f in zip(maps, shown, outlined, strict=True) if m.values.any()]
+cases = [
+    (m.values, s.truth[f])
+    for m, s, f in zip(maps, shown, outlined, strict=True)
+    if m.values.any()
+]
 for mine in (point_and_energy, point_and_energy_solution):
     rw.check.matches(mine, score_map, cases=cases)
 
@@ -259,7 +360,9 @@ for mine in (point_and_energy, point_and_energy_solution):
 
 # %%
 usual = {f: rw.attend.mean_mask(table, f) for f in asked}
-chests = {view: rw.simulate.render(view=view, organs=True).truth for view in ("PA", "AP")}
+chests = {
+    view: rw.simulate.render(view=view, organs=True).truth for view in ("PA", "AP")
+}
 
 
 def controls_of(scans, f):
@@ -320,7 +423,10 @@ drawn = hit.loc[(slice(None), [*methods, *beside]), :].reset_index()
 axes = dict(x="finding", y="mean", group="map", y_title="peak on the finding (share)")
 title = "Does the map point at the finding?"
 display(rw.show.bars(drawn, **axes, title=title, width=1000))
-Markdown("We see:\n" + "\n".join(f"- {f}: {found.says('relevance')}" for f, found in scored.items()))
+Markdown(
+    "We see:\n"
+    + "\n".join(f"- {f}: {found.says('relevance')}" for f, found in scored.items())
+)
 
 # %% [markdown]
 # Few films a finding can tell little. So all four together: how much more often than each control does a method hit?
@@ -329,7 +435,9 @@ Markdown("We see:\n" + "\n".join(f"- {f}: {found.says('relevance')}" for f, foun
 points = pd.concat([found.points for found in scored.values()])
 patients = np.concatenate([found.groups for found in scored.values()])
 hidden = sum(found.hidden for found in scored.values())
-together = rw.attend.Compared.of(points, patients, methods=methods, what="hit", hidden=hidden)
+together = rw.attend.Compared.of(
+    points, patients, methods=methods, what="hit", hidden=hidden
+)
 gaps = together.differences().rename(columns=lambda name: name.replace(" ", "<br>"))
 title, label = "Each method beside what knows nothing", "hits, method less control"
 display(rw.show.heat(gaps, label=label, title=title, width=900))
@@ -340,7 +448,9 @@ Markdown("We see:\n" + "\n".join(f"- {together.says(m)}" for m in methods))
 
 # %%
 pairs = [
-    rw.stats.compare(points[a], points[b], patients, names=(a, b), what="hit", family=10)
+    rw.stats.compare(
+        points[a], points[b], patients, names=(a, b), what="hit", family=10
+    )
     for a, b in combinations(methods, 2)
 ]
 clear = [str(pair) for pair in pairs if pair.verdict != "can't tell"]
@@ -357,9 +467,15 @@ Markdown(
 
 # %%
 boxes = pd.read_csv(rw.data.fetch("vinbig-boxes") / "vinbigdata-train.csv.gz")
-boxes = boxes.rename(columns={"image_id": "image", "rad_id": "reader", "class_name": "finding"})
-ours = {"Pleural effusion": "Pleural Effusion", "Pneumothorax": "Pneumothorax", "Cardiomegaly": "Cardiomegaly",
-        "Nodule/Mass": "Lung Lesion"}  # fmt: skip
+boxes = boxes.rename(
+    columns={"image_id": "image", "rad_id": "reader", "class_name": "finding"}
+)
+ours = {
+    "Pleural effusion": "Pleural Effusion",
+    "Pneumothorax": "Pneumothorax",
+    "Cardiomegaly": "Cardiomegaly",
+    "Nodule/Mass": "Lung Lesion",
+}
 readers = rw.attend.reader_agreement(boxes).loc[list(ours)].rename(index=ours)
 readers[["presence", "iou", "iou_low", "iou_high", "images"]].round(2)
 
@@ -391,8 +507,14 @@ for f in asked:
 # %%
 names = ["relevance", "brightness", "training mask"]
 parts = [found.table.loc[names].assign(finding=f) for f, found in overlap.items()]
-human = readers[["iou", "iou_low", "iou_high"]].set_axis(["mean", "low", "high"], axis=1)
-human = human.rename_axis("finding").reset_index().assign(map="two radiologists, real films")
+human = readers[["iou", "iou_low", "iou_high"]].set_axis(
+    ["mean", "low", "high"], axis=1
+)
+human = (
+    human.rename_axis("finding")
+    .reset_index()
+    .assign(map="two radiologists, real films")
+)
 bars = pd.concat([*(part.reset_index() for part in parts), human])
 axes = dict(x="finding", y="mean", group="map", y_title="intersection over union")
 title = "Overlap: a map with the outline, a reader with another"
@@ -413,28 +535,53 @@ Markdown(
 
 # %%
 some = test[test["Pleural Effusion side"].isin(["left", "right"])].head(per_finding)
-scans, side = [rw.data.scan_of(row) for _, row in some.iterrows()], list(some["Pleural Effusion side"])
+scans, side = (
+    [rw.data.scan_of(row) for _, row in some.iterrows()],
+    list(some["Pleural Effusion side"]),
+)
 other = ["left" if s == "right" else "right" for s in side]
-phrases = {"as it is": [f"{s} pleural effusion" for s in side], "other wording": [f"effusion on the {s}" for s in side],
-           "other side": [f"{s} pleural effusion" for s in other], "other finding": ["cardiomegaly"] * len(side),
-           "nonsense": ["purple bicycle on tuesday"] * len(side)}  # fmt: skip
-maps = {k: rw.attend.attention_maps(model, scans, targets=p) for k, p in phrases.items()}
-maps = {k: np.stack([m.values for m in few]) for k, few in maps.items()}  # each (N, H, W)
+phrases = {
+    "as it is": [f"{s} pleural effusion" for s in side],
+    "other wording": [f"effusion on the {s}" for s in side],
+    "other side": [f"{s} pleural effusion" for s in other],
+    "other finding": ["cardiomegaly"] * len(side),
+    "nonsense": ["purple bicycle on tuesday"] * len(side),
+}
+maps = {
+    k: rw.attend.attention_maps(model, scans, targets=p) for k, p in phrases.items()
+}
+maps = {
+    k: np.stack([m.values for m in few]) for k, few in maps.items()
+}  # each (N, H, W)
 
 # %%
 who = some["patient_id"]
 flat = {k: m.reshape(len(m), -1) - m.mean((1, 2))[:, None] for k, m in maps.items()}
-flat = {k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()}  # of unit length
+flat = {
+    k: m / (np.linalg.norm(m, axis=1, keepdims=True) + 1e-12) for k, m in flat.items()
+}  # of unit length
 alike = {k: (flat["as it is"] * m).sum(1) for k, m in flat.items() if k != "as it is"}
-words = {k: rw.stats.clustered_mean(values, who, limits=(-1, 1)) for k, values in alike.items()}
+words = {
+    k: rw.stats.clustered_mean(values, who, limits=(-1, 1))
+    for k, values in alike.items()
+}
 words = pd.DataFrame(words.values(), index=list(words))
-display(rw.show.bars(words.rename_axis("phrase").reset_index(), x="phrase", y="mean", y_title="correlation of maps",
-                     title="Effusion films: how much of the map is the words?"))  # fmt: skip
+display(
+    rw.show.bars(
+        words.rename_axis("phrase").reset_index(),
+        x="phrase",
+        y="mean",
+        y_title="correlation of maps",
+        title="Effusion films: how much of the map is the words?",
+    )
+)
 
 # %%
 middle = scans[0].shape[1] // 2  # the patient's right is on our left
 right = {k: m[:, :, :middle].sum((1, 2)) / m.sum((1, 2)) for k, m in maps.items()}
-toward = np.where(np.array(side) == "right", 1, -1) * (right["as it is"] - right["other side"])
+toward = np.where(np.array(side) == "right", 1, -1) * (
+    right["as it is"] - right["other side"]
+)
 names = ("the side that is named", "the other side")
 moved = rw.stats.compare(toward, 0, who, names=names, what="share of the map", family=2)
 same, other = alike["other wording"], alike["nonsense"]
@@ -459,10 +606,14 @@ Markdown(
 
 # %%
 named = list(asked)
-taught = pd.concat([table[table["split"] == part].head(twin_films) for part in ("train", "val")])
+taught = pd.concat(
+    [table[table["split"] == part].head(twin_films) for part in ("train", "val")]
+)
 taught = taught[["path", "patient_id", "split", *named]].reset_index(drop=True)
 deal = np.random.default_rng(0).permutation(len(taught))
-dealt = taught.assign(**{f: taught[f].to_numpy()[deal] for f in named})  # a film's labels stay together
+dealt = taught.assign(
+    **{f: taught[f].to_numpy()[deal] for f in named}
+)  # a film's labels stay together
 shape = {"size": 64, "patch": 8, "width": 96, "heads": 1, "layers": 3, "embed": 96}
 settings = dict(recipe="supervised-tiny", epochs=twin_epochs, batch=32, shape=shape)
 runs = {
@@ -473,12 +624,23 @@ runs = {
 
 # %%
 twins = rw.attend.label_twins(**runs, table=taught, target=finding)
-health = {name: rw.pretrain.diagnose(run, taught).set_index("name") for name, run in runs.items()}
-health = pd.concat({name: found[["value", "verdict"]] for name, found in health.items()}, axis=1)
+health = {
+    name: rw.pretrain.diagnose(run, taught).set_index("name")
+    for name, run in runs.items()
+}
+health = pd.concat(
+    {name: found[["value", "verdict"]] for name, found in health.items()}, axis=1
+)
 display(health.dropna().round(2))
-last = {name: run.log.groupby("epoch")["loss"].mean().iloc[-1] for name, run in runs.items()}
+last = {
+    name: run.log.groupby("epoch")["loss"].mean().iloc[-1] for name, run in runs.items()
+}
 losses = ", ".join(f"{name} {loss:.2f}" for name, loss in last.items())
-verdict = f"{twins.unhealthy}: what their maps do is not interpreted" if twins.ills else "all three are healthy"
+verdict = (
+    f"{twins.unhealthy}: what their maps do is not interpreted"
+    if twins.ills
+    else "all three are healthy"
+)
 reasons = "".join(f"\n- {name}: {ill}" for name, ill in twins.ills.items())
 Markdown(
     f"We see losses of {losses} on the films that were learned, and {verdict}. That held-out films gain little or "
@@ -487,7 +649,9 @@ Markdown(
 
 # %%
 ill, films = positives("test", finding)
-seen = [bool(s.truth[finding].any()) for s in films]  # what hides its finding can't be outlined
+seen = [
+    bool(s.truth[finding].any()) for s in films
+]  # what hides its finding can't be outlined
 ill, films = ill[seen], [s for s, yes in zip(films, seen, strict=True) if yes]
 films, who = films[:few], ill["patient_id"].head(few)
 
@@ -497,19 +661,43 @@ def edges(model, scan, target):
 
 
 how = dict(target=asked[finding], groups=who)
-checks = {getattr(m, "__name__", m): rw.attend.sanity_check(model, films, method=m, twins=twins, **how)
-          for m in (*methods, edges)}  # fmt: skip
+checks = {
+    getattr(m, "__name__", m): rw.attend.sanity_check(
+        model, films, method=m, twins=twins, **how
+    )
+    for m in (*methods, edges)
+}
 
 # %%
-parts = [c.table.dropna(subset="passed").reset_index().assign(map=m) for m, c in checks.items()]
-worst = pd.concat(parts).sort_values("similarity").groupby(["map", "test"], sort=False).tail(1)
+parts = [
+    c.table.dropna(subset="passed").reset_index().assign(map=m)
+    for m, c in checks.items()
+]
+worst = (
+    pd.concat(parts)
+    .sort_values("similarity")
+    .groupby(["map", "test"], sort=False)
+    .tail(1)
+)
 worst = worst.set_index("map").loc[list(checks)].reset_index()
-display(rw.show.bars(worst, x="map", y="similarity", group="test", line=0.5, y_title="rank correlation (below 0.5 passes)",
-                     title="How much of the map stays after a change that must show?", width=1000))  # fmt: skip
+display(
+    rw.show.bars(
+        worst,
+        x="map",
+        y="similarity",
+        group="test",
+        line=0.5,
+        y_title="rank correlation (below 0.5 passes)",
+        title="How much of the map stays after a change that must show?",
+        width=1000,
+    )
+)
 
 # %%
 stamped = checks["relevance"].stamp(every["relevance"])
-display(rw.show.overlay(scan, stamped, truth=finding, title="Relevance, with its badge"))
+display(
+    rw.show.overlay(scan, stamped, truth=finding, title="Relevance, with its badge")
+)
 pairs = "\n".join(f"- {m}: {c.labels}" for m, c in checks.items() if c.labels)
 Markdown(
     "We see:\n"
@@ -527,13 +715,25 @@ Markdown(
 # maps that never met the model run along: the film's edges, its brightness, and the training mask.
 
 # %%
-drawn = {m: rw.attend.attention_maps(model, films, method=m, targets=asked[finding]) for m in methods}
+drawn = {
+    m: rw.attend.attention_maps(model, films, method=m, targets=asked[finding])
+    for m in methods
+}
 blind = controls_of(films, finding)
 drawn |= {name: blind[name] for name in ("edges", "brightness", "training mask")}
 faith = rw.attend.faithfulness(model, films, drawn, shares=shares, **how)
 gains = faith.table.xs("gain", level="of").reset_index()
-display(rw.show.bars(gains, x="map", y="mean", group="curve", line=0, y_title="score, better than random by",
-                     title="Does the score hang on what the map marks?"))  # fmt: skip
+display(
+    rw.show.bars(
+        gains,
+        x="map",
+        y="mean",
+        group="curve",
+        line=0,
+        y_title="score, better than random by",
+        title="Does the score hang on what the map marks?",
+    )
+)
 
 # %%
 judged = {
@@ -551,7 +751,11 @@ pd.concat({curve: found.verdicts() for curve, found in judged.items()}, axis=1)
 # %%
 Markdown(
     "We see the verdict on each method beside each blind map. For two of them in words:\n"
-    + "\n".join(f"- {found.says(m)}" for found in judged.values() for m in ("relevance", "gradcam"))
+    + "\n".join(
+        f"- {found.says(m)}"
+        for found in judged.values()
+        for m in ("relevance", "gradcam")
+    )
 )
 
 # %% [markdown]
@@ -560,12 +764,21 @@ Markdown(
 # heads are silenced, and as a control as many others.
 
 # %%
-census = rw.attend.head_census(model, films, [s.truth[finding] for s in films], groups=who)
+census = rw.attend.head_census(
+    model, films, [s.truth[finding] for s in films], groups=who
+)
 best = census.nlargest(3, "selectivity")
-silent = rw.attend.compare_ablation(model, films, best.index, target=asked[finding], groups=who)
+silent = rw.attend.compare_ablation(
+    model, films, best.index, target=asked[finding], groups=who
+)
 display(census.round(2))
-high = ", ".join(f"layer {a} head {b} ({r.selectivity:.1f})" for (a, b), r in best.iterrows())
-change = {k: rw.stats.stated(silent.loc[k], "mean") for k in ("chosen", "random", "difference")}
+high = ", ".join(
+    f"layer {a} head {b} ({r.selectivity:.1f})" for (a, b), r in best.iterrows()
+)
+change = {
+    k: rw.stats.stated(silent.loc[k], "mean")
+    for k in ("chosen", "random", "difference")
+}
 Markdown(
     f"We see the highest selectivity at {high}, on the films that they were chosen on. Without these three the score "
     f"changes by {change['chosen']}, without three others by {change['random']}, a difference of "
@@ -584,16 +797,24 @@ source = rw.data.fetch("lidc-ct")
 ct, organs = (rw.data.read(source / f"{name}.nii.gz") for name in ("cxr", "mask"))
 step = np.array([2, 6, 6])
 small = rw.data.Volume(ct.voxels[::2, ::6, ::6], ct.affine @ np.diag([*step, 1]), "CT")
-radius = np.linalg.norm((np.stack(np.indices((9, 9, 9)), -1) - 4) * small.spacing_mm, axis=-1)  # mm
+radius = np.linalg.norm(
+    (np.stack(np.indices((9, 9, 9)), -1) - 4) * small.spacing_mm, axis=-1
+)  # mm
 ball, shell = radius <= 10, (radius > 12) & (radius <= 20)
 conv = torch.nn.Conv3d(1, 1, 9, padding=4)
 conv.weight.data[:] = torch.tensor(ball / ball.sum() - shell / shell.sum())
 conv.bias.data[:] = -0.3
-net = torch.nn.Sequential(conv, torch.nn.ReLU(), torch.nn.AdaptiveMaxPool3d(1), torch.nn.Flatten())
-eye = rw.attend.Net3d(net, small.shape, window_hu=(-1000, -300), findings=["nodule"], name="a ball filter")
+net = torch.nn.Sequential(
+    conv, torch.nn.ReLU(), torch.nn.AdaptiveMaxPool3d(1), torch.nn.Flatten()
+)
+eye = rw.attend.Net3d(
+    net, small.shape, window_hu=(-1000, -300), findings=["nodule"], name="a ball filter"
+)
 
 # %%
-lungs = np.isin(organs.voxels[tuple(slice(None, None, k) for k in step)], (10, 11, 12, 13, 14))
+lungs = np.isin(
+    organs.voxels[tuple(slice(None, None, k) for k in step)], (10, 11, 12, 13, 14)
+)
 bare = rw.attend.volume_map(eye, small, method="gradcam", target="nodule").values
 peak = np.argwhere(np.where(lungs, bare, -1) == bare[lungs].max())[0]
 mass = np.array([90, 144, 317]) / step  # where a reader sees it
@@ -613,16 +834,30 @@ for centre in places[np.random.default_rng(0).integers(len(places), size=nodules
     planted = rw.data.Volume(np.where(nodule, 40, small.voxels), small.affine, "CT")
     spot = rw.attend.volume_map(eye, planted, method="gradcam", target="nodule")
     bright = gaussian_filter(planted.voxels.clip(-1000, -300), 1)
-    row = {"hit": nodule.ravel()[spot.values.argmax()], "energy": spot.values[nodule].sum() / spot.values.sum()}
-    row |= {"bright": nodule.ravel()[bright.argmax()], "bare": nodule.ravel()[bare.argmax()]}
+    row = {
+        "hit": nodule.ravel()[spot.values.argmax()],
+        "energy": spot.values[nodule].sum() / spot.values.sum(),
+    }
+    row |= {
+        "bright": nodule.ravel()[bright.argmax()],
+        "bare": nodule.ravel()[bare.argmax()],
+    }
     found.append(row | {"chance": nodule[lungs].sum() / lungs.sum()})
 found = pd.DataFrame(found).mean()
 
 # %%
-rw.show.volume(planted, spot, window_hu=(-1000, 400), at=tuple(centre), title="A nodule in a CT, and where Grad-CAM sees it")
+rw.show.volume(
+    planted,
+    spot,
+    window_hu=(-1000, 400),
+    at=tuple(centre),
+    title="A nodule in a CT, and where Grad-CAM sees it",
+)
 
 # %%
-rw.attend.save_map(spot, planted, "../runs/nodule.nii.gz")  # for any viewer; .dcm writes a DICOM object
+rw.attend.save_map(
+    spot, planted, "../runs/nodule.nii.gz"
+)  # for any viewer; .dcm writes a DICOM object
 Markdown(
     f"We see the peak in the nodule {found['hit'] * nodules:.0f} times of {nodules} places in this one CT; that of brightness "
     f"{found['bright'] * nodules:.0f} times, that of the CT with nothing planted {found['bare'] * nodules:.0f} times, and a "
@@ -645,13 +880,22 @@ rw.show.explore(model, ill, finding=finding, against="gradcam")
 
 # %%
 children = rw.data.real("kermany-16").sort_values("Pneumonia")
-question_of_opacity = ("there is a lung opacity", "no acute cardiopulmonary abnormality")
+question_of_opacity = (
+    "there is a lung opacity",
+    "no acute cardiopulmonary abnormality",
+)
 scans = [rw.data.scan_of(row) for _, row in children.iterrows()]
 maps = rw.attend.attention_maps(model, scans, targets=question_of_opacity)
 titles = ["pneumonia" if sick else "normal" for sick in children["Pneumonia"]]
 first, last = slice(4), slice(-4, None)
-display(rw.show.grid(scans[first] + scans[last], maps=maps[first] + maps[last], titles=titles[first] + titles[last],
-                     title="Relevance for a lung opacity, real films"))  # fmt: skip
+display(
+    rw.show.grid(
+        scans[first] + scans[last],
+        maps=maps[first] + maps[last],
+        titles=titles[first] + titles[last],
+        title="Relevance for a lung opacity, real films",
+    )
+)
 
 # %%
 rims = [np.ones(s.shape, bool) for s in scans]
@@ -681,17 +925,29 @@ except rw.data.FetchError as missing:
     real = None
     carried = f"real lesions were not scored: {str(missing).split(' (')[0]} is neither in the cache nor in a mirror."
 else:
-    read = [(rw.data.scan_of(row), row["patient_id"]) for _, row in opacities.iterrows()]
+    read = [
+        (rw.data.scan_of(row), row["patient_id"]) for _, row in opacities.iterrows()
+    ]
     read = [(s, who) for s, who in read if {"Lung Opacity", "lungs"} <= set(s.truth)]
     scans, who = zip(*read, strict=True)
-    masks, lungs = ([s.truth[name] for s in scans] for name in ("Lung Opacity", "lungs"))
+    masks, lungs = (
+        [s.truth[name] for s in scans] for name in ("Lung Opacity", "lungs")
+    )
     blind = rw.attend.control_maps(scans, organs=lungs, training_mask=usual_opacity)
     real = compare(scans, masks, who, question_of_opacity, blind)
 
 # %%
 if real is not None:
-    display(rw.show.bars(real.table.reset_index(), x="map", y="mean", y_title="peak on a drawn opacity (share)",
-                         title="Real lesions", width=1000))  # fmt: skip
+    display(
+        rw.show.bars(
+            real.table.reset_index(),
+            x="map",
+            y="mean",
+            y_title="peak on a drawn opacity (share)",
+            title="Real lesions",
+            width=1000,
+        )
+    )
     carried = real.says("relevance")
 Markdown(f"We see: {carried}")
 
@@ -706,19 +962,36 @@ grades = [f"brixia_{zone}" for zone in "ABCDEF"]
 try:
     graded = rw.data.real("covid-text").dropna(subset=[*grades, "truth_path"])
 except rw.data.FetchError as missing:
-    graded, zoned = None, f"zones were not scored: {str(missing).split(' (')[0]} is neither in the cache nor in a mirror."
+    graded, zoned = (
+        None,
+        f"zones were not scored: {str(missing).split(' (')[0]} is neither in the cache nor in a mirror.",
+    )
 else:
     graded = graded[graded[grades].nunique(axis=1) > 1]  # else no zone is the worst
-    scans, who = [rw.data.scan_of(row) for _, row in graded.iterrows()], graded["patient_id"]
+    scans, who = (
+        [rw.data.scan_of(row) for _, row in graded.iterrows()],
+        graded["patient_id"],
+    )
     lungs = [s.truth["lungs"] for s in scans]
-    ours = {"relevance": rw.attend.attention_maps(model, scans, targets=question_of_opacity)}
+    ours = {
+        "relevance": rw.attend.attention_maps(model, scans, targets=question_of_opacity)
+    }
     blind = rw.attend.control_maps(scans, organs=lungs, training_mask=usual_opacity)
     zones = rw.attend.compare_zones(ours, blind, lungs, graded[grades], groups=who)
 
 # %%
 if graded is not None:
-    display(rw.show.bars(zones.table.reset_index(), x="map", y="mean", y_title="rank correlation with the grade", line=0,
-                         title="Real films: does the map follow the graded zones?", width=1000))  # fmt: skip
+    display(
+        rw.show.bars(
+            zones.table.reset_index(),
+            x="map",
+            y="mean",
+            y_title="rank correlation with the grade",
+            line=0,
+            title="Real films: does the map follow the graded zones?",
+            width=1000,
+        )
+    )
     bright = rw.stats.stated(zones.table.loc["brightness"], "mean")
     zoned = f"{zones.says('relevance')} Brightness alone has {bright}."
 Markdown(f"We see: {zoned}")
@@ -729,11 +1002,18 @@ top = hit.xs("relevance", level="map").sort_values("mean").iloc[-1]
 
 def ahead(control):
     """Findings where relevance is ahead of a control."""
-    verdicts = {f: found.verdicts().loc["relevance", control] for f, found in scored.items()}
-    return ", ".join(f for f, verdict in verdicts.items() if verdict == "ahead") or "no finding"
+    verdicts = {
+        f: found.verdicts().loc["relevance", control] for f, found in scored.items()
+    }
+    return (
+        ", ".join(f for f, verdict in verdicts.items() if verdict == "ahead")
+        or "no finding"
+    )
 
 
-beyond = {control: ahead(control) for control in ("random", "brightness", "training mask")}
+beyond = {
+    control: ahead(control) for control in ("random", "brightness", "training mask")
+}
 rw.book.headline(
     ahead_of_noise=beyond["random"],
     ahead_of_position=beyond["training mask"],

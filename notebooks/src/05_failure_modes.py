@@ -33,7 +33,10 @@ n_train = 800  # images for each training; fast: 200
 strengths = (0.5, 0.75, 0.85, 0.9, 0.95, 1.0)  # positions of the dial; fast: (0.5, 1.0)
 seeds = 5  # trainings at each position; fast: 2
 n_maps = 40  # test films a map is drawn of; fast: 8
-n_tower, epochs = 800, 3  # images and passes where a whole tower is fine-tuned; fast: 64, 1
+n_tower, epochs = (
+    800,
+    3,
+)  # images and passes where a whole tower is fine-tuned; fast: 64, 1
 k = 5  # neighbours, for unknown input
 
 # %%
@@ -45,7 +48,11 @@ images = rw.data.images(test, model.size)
 mark = dict(kind="room", corner="bottom-right")
 marked = rw.fail.add_marker(images[:4], [True, False, True, False], **mark)
 titles = ["marked", "not marked"] * 2
-rw.show.grid(list(marked / 255), titles=titles, title="The name of a room says nothing of the patient")
+rw.show.grid(
+    list(marked / 255),
+    titles=titles,
+    title="The name of a room says nothing of the patient",
+)
 
 # %% [markdown]
 # ## A shortcut with a dial
@@ -92,7 +99,9 @@ broken_ties = {}
 for strength, part in wide.groupby("strength"):
     arms = part["tie holds"], part["tie broken"]
     names = (f"a held tie of {strength:g}", "a broken one")
-    broken_ties[strength] = rw.stats.compare_seeds(*arms, names=names, what="AUROC", family=len(strengths))
+    broken_ties[strength] = rw.stats.compare_seeds(
+        *arms, names=names, what="AUROC", family=len(strengths)
+    )
 pd.DataFrame([c.row() for c in broken_ties.values()]).set_index("a").round(3)
 
 # %%
@@ -115,19 +124,28 @@ Markdown(
 # %%
 parts, change = [], {}
 for strength in strengths:
-    off, on = np.mean([result.logits[strength, seed] for seed in range(seeds)], axis=0).T
+    off, on = np.mean(
+        [result.logits[strength, seed] for seed in range(seeds)], axis=0
+    ).T
     change[strength] = on - off
-    parts.append(rw.fail.edits(off, on, result.test, finding).assign(tie=f"tie {strength:g}"))
+    parts.append(
+        rw.fail.edits(off, on, result.test, finding).assign(tie=f"tie {strength:g}")
+    )
 edits = pd.concat(parts)
 edits["given"] = edits["finding"].map({1: "with lesion", 0: "without"})
-words = dict(y_title="change of the logit, 95 % by patient", title="What pasting the mark does to the answer")
+words = dict(
+    y_title="change of the logit, 95 % by patient",
+    title="What pasting the mark does to the answer",
+)
 rw.show.bars(edits, x="tie", y="added", group="given", line=0, **words)
 
 # %%
 healthy = (result.test[finding] == 0).to_numpy()
 who = result.test["patient_id"][healthy]
 names = ("tied", "untied")
-edited = rw.stats.compare(change[1.0][healthy], change[0.5][healthy], who, names=names, what="logits added")
+edited = rw.stats.compare(
+    change[1.0][healthy], change[0.5][healthy], who, names=names, what="logits added"
+)
 Markdown(
     f"We see that pasting the mark on a healthy film adds {change[1.0][healthy].mean():.2f} to the logit when tied. "
     f"In the change of the logit, {edited}."
@@ -147,14 +165,20 @@ def effect_of_mark(head, images, healthy):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def effect_solution(head, images, healthy):
-    change = head.logits(rw.fail.add_marker(images, **result.marker)) - head.logits(images)
+    change = head.logits(rw.fail.add_marker(images, **result.marker)) - head.logits(
+        images
+    )
     return change[healthy].mean()
 
 
 # %%
-first = result.edits.query("strength == 1 and seed == 0 and finding == 0")["added"].item()
+first = result.edits.query("strength == 1 and seed == 0 and finding == 0")[
+    "added"
+].item()
 for mine in (effect_of_mark, effect_solution):
-    rw.check.matches(mine, first, result.learnt[1.0, 0], result.images, healthy, tol=1e-4)
+    rw.check.matches(
+        mine, first, result.learnt[1.0, 0], result.images, healthy, tol=1e-4
+    )
 
 # %% [markdown]
 # ## Would a map have told us?
@@ -165,7 +189,10 @@ for mine in (effect_of_mark, effect_solution):
 # %%
 ill = np.flatnonzero(result.test[finding] == 1)
 scans = [rw.data.scan_of(result.test.iloc[i]) for i in ill]
-outlines = [rw.data.to_input(np.float32(s.truth.get(finding, 0 * s.pixels)), model.size) > 0.5 for s in scans]
+outlines = [
+    rw.data.to_input(np.float32(s.truth.get(finding, 0 * s.pixels)), model.size) > 0.5
+    for s in scans
+]
 visible = np.array([outline.any() for outline in outlines])
 kept = np.flatnonzero(visible)[:n_maps]
 patients = result.test["patient_id"].to_numpy()[ill[kept]]
@@ -179,20 +206,28 @@ from scipy.ndimage import maximum_filter
 
 plain = result.images[ill[kept]]
 stamped = rw.fail.add_marker(result.images, **result.marker)[ill[kept]]
-reach = model.size // model.grid[0] // 2  # half a patch around the mark, since no map is finer
+reach = (
+    model.size // model.grid[0] // 2
+)  # half a patch around the mark, since no map is finer
 places = [maximum_filter(moved, 2 * reach + 1) for moved in stamped != plain]
 pairs = {"plain": [], "stamped": []}
 for row, place, *films in zip(kept, places, plain, stamped, strict=True):
     truth = {"mark": place, finding: outlines[row]}
     for name, film in zip(pairs, films, strict=True):
-        pairs[name].append(rw.data.Scan(np.float32(film / 255), view=scans[row].view, truth=truth))
+        pairs[name].append(
+            rw.data.Scan(np.float32(film / 255), view=scans[row].view, truth=truth)
+        )
 
 # %% [markdown]
 # All heads go onto one tower, so that their maps share its work. Attention and rollout never ask a head; the others do.
 
 # %%
 kinds = {"tied": 1.0, "untied": 0.5}
-heads = {f"{name} {seed}": result.learnt[kinds[name], seed] for name in kinds for seed in range(seeds)}
+heads = {
+    f"{name} {seed}": result.learnt[kinds[name], seed]
+    for name in kinds
+    for seed in range(seeds)
+}
 opened = rw.fail.classifier(heads)
 methods = ("attention", "rollout", "relevance", "gradcam", "occlusion")
 
@@ -208,8 +243,12 @@ on_mark = {}
 for method in methods:
     for name, films in pairs.items():
         for film, scan in enumerate(films):
-            maps = rw.attend.attention_maps(opened, scan, method=method, targets=list(heads))
-            on_mark[method, name, film] = [share(m.values, scan.truth["mark"]) for m in maps]
+            maps = rw.attend.attention_maps(
+                opened, scan, method=method, targets=list(heads)
+            )
+            on_mark[method, name, film] = [
+                share(m.values, scan.truth["mark"]) for m in maps
+            ]
 for name, films in pairs.items():
     for film, scan in enumerate(films):
         bright = share(rw.attend.brightness_map(scan), scan.truth["mark"])
@@ -218,17 +257,33 @@ for name, films in pairs.items():
 # %%
 gained, rows = {}, []
 for method in (*methods, "brightness alone"):
-    before, after = (np.array([on_mark[method, name, film] for film in range(len(kept))]) for name in pairs)
-    gained[method] = (after - before).reshape(-1, 2, seeds).mean(axis=2)  # (films, tied or untied)
+    before, after = (
+        np.array([on_mark[method, name, film] for film in range(len(kept))])
+        for name in pairs
+    )
+    gained[method] = (
+        (after - before).reshape(-1, 2, seeds).mean(axis=2)
+    )  # (films, tied or untied)
     for name, column in zip(kinds, gained[method].T, strict=True):
-        rows.append({"map": method, "heads": name, **rw.stats.clustered_mean(column, patients)})
-words = dict(y_title="% of the map, 95 % by patient", title="What moves onto the mark when it is pasted")
+        rows.append(
+            {"map": method, "heads": name, **rw.stats.clustered_mean(column, patients)}
+        )
+words = dict(
+    y_title="% of the map, 95 % by patient",
+    title="What moves onto the mark when it is pasted",
+)
 rw.show.bars(pd.DataFrame(rows), x="map", y="mean", group="heads", line=0, **words)
 
 # %%
 told = {}
 for m in methods:
-    told[m] = rw.stats.compare(*gained[m].T, patients, names=tuple(kinds), what="% of the map", family=len(methods))
+    told[m] = rw.stats.compare(
+        *gained[m].T,
+        patients,
+        names=tuple(kinds),
+        what="% of the map",
+        family=len(methods),
+    )
 shows = [m for m in methods if told[m].verdict == "ahead"]
 lines = "\n".join(f"- {m}: {c}" for m, c in told.items())
 Markdown(
@@ -239,9 +294,16 @@ Markdown(
 
 # %%
 film = pairs["stamped"][0]
-drawn = [rw.attend.attention_map(opened, film, method=m, target="tied 0") for m in methods]
+drawn = [
+    rw.attend.attention_map(opened, film, method=m, target="tied 0") for m in methods
+]
 look = dict(titles=list(methods), truth=True, columns=len(methods), cell=190)
-rw.show.grid([film] * len(methods), maps=drawn, title="One film with the mark, one tied head", **look)
+rw.show.grid(
+    [film] * len(methods),
+    maps=drawn,
+    title="One film with the mark, one tied head",
+    **look,
+)
 
 # %% [markdown]
 # ## Who takes the bait?
@@ -259,7 +321,9 @@ changes = {
 }
 tables = {"as above": result.table.query("strength == 1")}
 for name, change_of in changes.items():
-    tables[name] = rw.fail.shortcut(table, **{**about, "finding": finding, "strengths": [1.0], **change_of}).table
+    tables[name] = rw.fail.shortcut(
+        table, **{**about, "finding": finding, "strengths": [1.0], **change_of}
+    ).table
 
 # %%
 bait = pd.concat([t.assign(finding=name) for name, t in tables.items()])
@@ -278,11 +342,15 @@ drops, lines = {}, []
 for name, part in bait.groupby("finding", sort=False):
     wide_part = part.pivot(index="seed", columns="arm", values="auroc")
     arms = wide_part["tie holds"], wide_part["tie broken"]
-    drops[name] = rw.stats.compare_seeds(*arms, names=("a held tie", "a broken one"), what="AUROC", family=len(tables))
+    drops[name] = rw.stats.compare_seeds(
+        *arms, names=("a held tie", "a broken one"), what="AUROC", family=len(tables)
+    )
     each = ", ".join(f"{d:.2f}" for d in arms[0] - arms[1])
     lines.append(f"- **{name}**: {drops[name]}. Drops by seed: {each}.")
 Markdown(
-    "We see, where the tie holds against where it's broken:\n" + "\n".join(lines) + "\n\nA reader of nothing but the mark has "
+    "We see, where the tie holds against where it's broken:\n"
+    + "\n".join(lines)
+    + "\n\nA reader of nothing but the mark has "
     "AUROCs of 1, 0.5 and 0; one who ignores it the same in all three arms. Where single seeds differ much, one training "
     "proves nothing."
 )
@@ -300,9 +368,14 @@ val = table[table["split"] == "val"]
 val_images = rw.data.images(val, model.size)
 features = {}
 for name, films in {"val": val_images, "test": result.images}.items():
-    features[name] = [rw.fail.patch_features(model, x) for x in (films, rw.fail.add_marker(films, **result.marker))]
+    features[name] = [
+        rw.fail.patch_features(model, x)
+        for x in (films, rw.fail.add_marker(films, **result.marker))
+    ]
 off, on = features["val"]
-directions = np.linalg.svd(on - off, full_matrices=False)[2][:10]  # (10, features), each of length 1
+directions = np.linalg.svd(on - off, full_matrices=False)[2][
+    :10
+]  # (10, features), each of length 1
 
 
 # %%
@@ -323,13 +396,18 @@ for name, mend in {"retrained": retrain, "cut": cut}.items():
     for seed in range(seeds):
         head = mend(result.learnt[1.0, seed], seed)
         answers = [head.of(x) for x in features["test"]]
-        parts.append(rw.fail.arms(*answers, result.test, finding, seed=seed).assign(seed=seed))
+        parts.append(
+            rw.fail.arms(*answers, result.test, finding, seed=seed).assign(seed=seed)
+        )
     mended[name] = pd.concat(parts)
 mended["never tied"] = result.table.query("strength == 0.5")
 
 # %%
 mended = {name: part.assign(finding=part["arm"]) for name, part in mended.items()}
-means = {name: rw.fail.over_seeds(part, by=["finding"], within=(0, 1)) for name, part in mended.items()}
+means = {
+    name: rw.fail.over_seeds(part, by=["finding"], within=(0, 1))
+    for name, part in mended.items()
+}
 rw.show.forest(
     means,
     points=mended,
@@ -339,15 +417,22 @@ rw.show.forest(
 )
 
 # %%
-by_seed = {name: part.pivot(index="seed", columns="arm", values="auroc") for name, part in mended.items()}
+by_seed = {
+    name: part.pivot(index="seed", columns="arm", values="auroc")
+    for name, part in mended.items()
+}
 helps = {}
 for name in ("retrained", "cut"):
     for arm in ("tie holds", "independent", "tie broken"):
         arms = by_seed[name][arm], by_seed["before"][arm]
-        helps[name, arm] = rw.stats.compare_seeds(*arms, names=(name, "before"), what="AUROC", family=6)
+        helps[name, arm] = rw.stats.compare_seeds(
+            *arms, names=(name, "before"), what="AUROC", family=6
+        )
 lines = [f"- {arm}: {c}" for (name, arm), c in helps.items()]
 Markdown(
-    "We see by arm:\n" + "\n".join(lines) + "\n\nA fall where the tie holds is no loss to a patient: there the mark "
+    "We see by arm:\n"
+    + "\n".join(lines)
+    + "\n\nA fall where the tie holds is no loss to a patient: there the mark "
     "answered, not the lesion. The arm *independent* tells what is left for those to whom the mark means nothing; never "
     f"tied, it is {by_seed['never tied']['independent'].mean():.2f}."
 )
@@ -360,12 +445,24 @@ Markdown(
 # %%
 finding = "Pneumothorax"
 scores = rw.probe.zero_shot(model, test, [finding])
-size = pd.cut(test[f"{finding} severity"], [0, 1 / 3, 2 / 3, 1], labels=["small", "moderate", "large"])
-groups = pd.concat([
-    rw.fail.subgroups(scores, size, of="cases"),
-    *(rw.fail.subgroups(scores, column + " " + test[column].astype(str)) for column in ("site", "sex", "view")),
-])  # fmt: skip
-words = dict(title="Pneumothorax, zero-shot, by group", caption="test films; intervals over patients")
+size = pd.cut(
+    test[f"{finding} severity"],
+    [0, 1 / 3, 2 / 3, 1],
+    labels=["small", "moderate", "large"],
+)
+groups = pd.concat(
+    [
+        rw.fail.subgroups(scores, size, of="cases"),
+        *(
+            rw.fail.subgroups(scores, column + " " + test[column].astype(str))
+            for column in ("site", "sex", "view")
+        ),
+    ]
+)
+words = dict(
+    title="Pneumothorax, zero-shot, by group",
+    caption="test films; intervals over patients",
+)
 rw.show.forest(groups.assign(finding=groups["group"]), **words)
 
 # %% [markdown]
@@ -373,12 +470,21 @@ rw.show.forest(groups.assign(finding=groups["group"]), **words)
 # others of its kind; a patient with films in both moves both.
 
 # %%
-sets = [size, *(column + " " + test[column].astype(str) for column in ("site", "sex", "view"))]
+sets = [
+    size,
+    *(column + " " + test[column].astype(str) for column in ("site", "sex", "view")),
+]
 family = sum(groups_of.nunique() for groups_of in sets)
-gaps = [gap for groups_of in sets for gap in rw.fail.group_gaps(scores, groups_of, family=family)]
+gaps = [
+    gap
+    for groups_of in sets
+    for gap in rw.fail.group_gaps(scores, groups_of, family=family)
+]
 sure = [gap for gap in gaps if gap.verdict != "can't tell"]
 display(pd.DataFrame([gap.row() for gap in gaps]).set_index("a").round(3))
-weak = "; ".join(map(str, sure)) or "no group differs for sure from the others of its kind"
+weak = (
+    "; ".join(map(str, sure)) or "no group differs for sure from the others of its kind"
+)
 Markdown(f"We see: {weak}. ({len(gaps)} gaps were asked for.)")
 
 # %% [markdown]
@@ -387,14 +493,26 @@ Markdown(f"We see: {weak}. ({len(gaps)} gaps were asked for.)")
 
 # %%
 score = scores.values[finding].to_numpy()
-missed = test.assign(score=score, rank=pd.Series(score).rank(pct=True))[test[finding] == 1].nsmallest(4, "score")
-titles = [f"{r[f'{finding} side']}, severity {r[f'{finding} severity']:.2f}<br>below {1 - r['rank']:.0%} of all films"
-          for _, r in missed.iterrows()]  # fmt: skip
-display(rw.show.grid([rw.data.scan_of(r) for _, r in missed.iterrows()], titles=titles, truth=finding,
-                     title="Missed pneumothoraces"))  # fmt: skip
+missed = test.assign(score=score, rank=pd.Series(score).rank(pct=True))[
+    test[finding] == 1
+].nsmallest(4, "score")
+titles = [
+    f"{r[f'{finding} side']}, severity {r[f'{finding} severity']:.2f}<br>below {1 - r['rank']:.0%} of all films"
+    for _, r in missed.iterrows()
+]
+display(
+    rw.show.grid(
+        [rw.data.scan_of(r) for _, r in missed.iterrows()],
+        titles=titles,
+        truth=finding,
+        title="Missed pneumothoraces",
+    )
+)
 severity = test[f"{finding} severity"]
-Markdown(f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} among them; over all cases it is "
-         f"{severity.mean():.2f}.")  # fmt: skip
+Markdown(
+    f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} among them; over all cases it is "
+    f"{severity.mean():.2f}."
+)
 
 # %% [markdown]
 # ## Does it notice what it has never seen?
@@ -409,24 +527,44 @@ from sklearn.neighbors import NearestNeighbors
 
 volume = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
 axis = int(np.argmax(np.abs(volume.affine[2, :3])))  # the axis that runs head to foot
-cuts = [volume.slice(axis, i, (-1000, 400)).pixels for i in range(10, volume.shape[axis] - 10, 4)]
+cuts = [
+    volume.slice(axis, i, (-1000, 400)).pixels
+    for i in range(10, volume.shape[axis] - 10, 4)
+]
 who, size = test["patient_id"], model.size
-inputs = {"known: test films": (images, who), "mirrored films": (images[:, :, ::-1], who),
-          "inverted films": (255 - images, who),
-          "CT slices": (np.stack([rw.data.to_input(c, size) * 255 for c in cuts]).astype(np.uint8), ["CT"] * len(cuts))}
+inputs = {
+    "known: test films": (images, who),
+    "mirrored films": (images[:, :, ::-1], who),
+    "inverted films": (255 - images, who),
+    "CT slices": (
+        np.stack([rw.data.to_input(c, size) * 255 for c in cuts]).astype(np.uint8),
+        ["CT"] * len(cuts),
+    ),
+}
 
 # %%
 for name in ("kermany-16", "hannover"):
     with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
         films = rw.data.real(name)
         inputs[f"real: {name}"] = rw.data.images(films, size), films["patient_id"]
-rw.show.grid([x[3] / 255 for x, _ in inputs.values()], titles=list(inputs), columns=3, title="Known and unknown")
+rw.show.grid(
+    [x[3] / 255 for x, _ in inputs.values()],
+    titles=list(inputs),
+    columns=3,
+    title="Known and unknown",
+)
 
 # %%
 points = {name: rw.models.embed(model, x) for name, (x, _) in inputs.items()}
-train, known = rw.models.embed(model, table[table["split"] == "train"]), points["known: test films"]
+train, known = (
+    rw.models.embed(model, table[table["split"] == "train"]),
+    points["known: test films"],
+)
 near, shape = NearestNeighbors(n_neighbors=k).fit(train), LedoitWolf().fit(train)
-distance = {"k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1], "Mahalanobis": shape.mahalanobis}
+distance = {
+    "k-th neighbour": lambda z: near.kneighbors(z)[0][:, -1],
+    "Mahalanobis": shape.mahalanobis,
+}
 
 # %%
 rows = {}
@@ -435,12 +573,23 @@ for method, far in distance.items():
     for name, z in list(points.items())[1:]:
         answer = pd.DataFrame({name: np.concatenate([far(known), far(z)])})
         truth = pd.DataFrame({name: np.repeat([0, 1], [len(known), len(z)])})
-        parts.append(rw.probe.Scores(answer, truth, np.array([*who, *inputs[name][1]])).auroc())
+        parts.append(
+            rw.probe.Scores(answer, truth, np.array([*who, *inputs[name][1]])).auroc()
+        )
     rows[method] = pd.concat(parts)
-display(rw.show.forest(rows, x_title="AUROC, unknown against known", title="Does distance tell the unknown?"))
+display(
+    rw.show.forest(
+        rows,
+        x_title="AUROC, unknown against known",
+        title="Does distance tell the unknown?",
+    )
+)
 seen = rows["k-th neighbour"].set_index("finding")
-Markdown("We see by the k-th neighbour: " + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows())
-         + ".")  # fmt: skip
+Markdown(
+    "We see by the k-th neighbour: "
+    + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows())
+    + "."
+)
 
 # %% [markdown]
 # ### Exercise 2: the k-th neighbour
@@ -455,7 +604,9 @@ def kth_neighbour(Z, reference, k):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def kth_solution(Z, reference, k):
-    squared = (Z**2).sum(1)[:, None] + (reference**2).sum(1) - 2 * Z @ reference.T  # (N, R)
+    squared = (
+        (Z**2).sum(1)[:, None] + (reference**2).sum(1) - 2 * Z @ reference.T
+    )  # (N, R)
     return np.sqrt(np.clip(np.sort(squared, axis=1)[:, k - 1], 0, None))
 
 

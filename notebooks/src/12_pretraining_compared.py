@@ -45,10 +45,16 @@ n_boot = 1000  # resamples of the patients, for the exponents
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
-table = table.assign(man=(table["sex"] == "M").astype(int), older=(table["age_years"] > 55).astype(int))
+table = table.assign(
+    man=(table["sex"] == "M").astype(int), older=(table["age_years"] > 55).astype(int)
+)
 train, test = (table[table["split"] == s] for s in ("train", "test"))
 findings = list(rw.simulate.PLANTED)
-said = train["report"].str.contains(r"\b(?:male|female|man|woman|years?|old|elderly|young)\b", case=False).mean()
+said = (
+    train["report"]
+    .str.contains(r"\b(?:male|female|man|woman|years?|old|elderly|young)\b", case=False)
+    .mean()
+)
 Markdown(f"""{len(train):,} radiographs to learn from, {len(test)} of {test.patient_id.nunique()} other patients to ask. The
 films show sex and age (the outline, the size of the skeleton, its density); the share of reports that mention either is
 {said:.0%}.""")
@@ -60,31 +66,57 @@ films show sex and age (the outline, the size of the skeleton, its density); the
 # learning rate are the same for all; nothing was tuned for anyone.
 
 # %%
-EXERCISES = {"supervised": "supervised-tiny", "CLIP": "clip-tiny", "SigLIP": "siglip-tiny", "CLIP + local": "local-tiny",
-             "CLIP by sentence": "sentences-tiny", "MAE": "mae-tiny", "SimCLR": "simclr-tiny", "DINO": "dino-tiny"}
-TEXT, IMAGE = ["CLIP", "SigLIP", "CLIP + local", "CLIP by sentence"], ["MAE", "SimCLR", "DINO"]
+EXERCISES = {
+    "supervised": "supervised-tiny",
+    "CLIP": "clip-tiny",
+    "SigLIP": "siglip-tiny",
+    "CLIP + local": "local-tiny",
+    "CLIP by sentence": "sentences-tiny",
+    "MAE": "mae-tiny",
+    "SimCLR": "simclr-tiny",
+    "DINO": "dino-tiny",
+}
+TEXT, IMAGE = (
+    ["CLIP", "SigLIP", "CLIP + local", "CLIP by sentence"],
+    ["MAE", "SimCLR", "DINO"],
+)
 
 
 def pretrain(recipe, name, data=table, passes=passes, **settings):
     views = rw.pretrain.RECIPES[recipe].views
-    return rw.pretrain.fit(data, recipe=recipe, out=f"../runs/compared/{name}", epochs=max(1, passes // views),
-                           **{"batch": batch, **settings})  # fmt: skip
+    return rw.pretrain.fit(
+        data,
+        recipe=recipe,
+        out=f"../runs/compared/{name}",
+        epochs=max(1, passes // views),
+        **{"batch": batch, **settings},
+    )
 
 
 # %%
-runs = {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in ("supervised", *TEXT[:2])}
+runs = {
+    name: pretrain(EXERCISES[name], EXERCISES[name])
+    for name in ("supervised", *TEXT[:2])
+}
 
 # %%
 runs |= {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in TEXT[2:]}
 
 # %%
 runs |= {name: pretrain(EXERCISES[name], EXERCISES[name]) for name in IMAGE}
-untrained = rw.models.supervised_tiny([])  # the same tower with the weights that all began with
+untrained = rw.models.supervised_tiny(
+    []
+)  # the same tower with the weights that all began with
 Z = {name: rw.models.embed(run.model, table) for name, run in runs.items()}
 Z["untrained"] = rw.models.embed(untrained, table)
-cost = pd.DataFrame({"images through the tower": [passes * len(train)] * len(runs),
-                     "steps": [len(run.log) for run in runs.values()],
-                     "seconds": [run.config["seconds"] for run in runs.values()]}, index=list(runs))  # fmt: skip
+cost = pd.DataFrame(
+    {
+        "images through the tower": [passes * len(train)] * len(runs),
+        "steps": [len(run.log) for run in runs.values()],
+        "seconds": [run.config["seconds"] for run in runs.values()],
+    },
+    index=list(runs),
+)
 display(cost.style.format("{:,.0f}"))
 
 # %% [markdown]
@@ -94,20 +126,36 @@ display(cost.style.format("{:,.0f}"))
 # about others.
 
 # %%
-QUESTIONS = {"ten findings": findings, "man or woman": ["man"], "older than 55": ["older"]}
-probes = {(q, name): rw.probe.linear_probe(z, table, label=labels, C=0.1)
-          for q, labels in QUESTIONS.items() for name, z in Z.items()}  # fmt: skip
-answers = {q: pd.concat([probes[q, name].mean_auroc().assign(finding=name) for name in Z])
-           for q in QUESTIONS}  # fmt: skip
+QUESTIONS = {
+    "ten findings": findings,
+    "man or woman": ["man"],
+    "older than 55": ["older"],
+}
+probes = {
+    (q, name): rw.probe.linear_probe(z, table, label=labels, C=0.1)
+    for q, labels in QUESTIONS.items()
+    for name, z in Z.items()
+}
+answers = {
+    q: pd.concat([probes[q, name].mean_auroc().assign(finding=name) for name in Z])
+    for q in QUESTIONS
+}
 
 # %% tags=["headline"]
-display(rw.show.forest(answers, title="Eight exercises, one tower, one budget: what does a linear probe find?",
-                       caption=f"{len(test)} test images of {test.patient_id.nunique()} patients; 95 % intervals over patients; "
-                               "one training each; dashed: a guess"))  # fmt: skip
+display(
+    rw.show.forest(
+        answers,
+        title="Eight exercises, one tower, one budget: what does a linear probe find?",
+        caption=f"{len(test)} test images of {test.patient_id.nunique()} patients; 95 % intervals over patients; "
+        "one training each; dashed: a guess",
+    )
+)
 of = {q: a.set_index("finding") for q, a in answers.items()}
-lines = [f"- *{q}*: best {a.auroc.idxmax()}, {rw.probe.stated(a.loc[a.auroc.idxmax()])}; worst {a.auroc.idxmin()}, "
-         f"{rw.probe.stated(a.loc[a.auroc.idxmin()])}; untrained {rw.probe.stated(a.loc['untrained'])}."
-         for q, a in of.items()]  # fmt: skip
+lines = [
+    f"- *{q}*: best {a.auroc.idxmax()}, {rw.probe.stated(a.loc[a.auroc.idxmax()])}; worst {a.auroc.idxmin()}, "
+    f"{rw.probe.stated(a.loc[a.auroc.idxmin()])}; untrained {rw.probe.stated(a.loc['untrained'])}."
+    for q, a in of.items()
+]
 Markdown("We see:\n\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -133,18 +181,31 @@ def gap(question):
         texts[pair] = probes[question, text].values[finding]
     names = ("learning from images alone", "learning from reports")
     tables = (pd.DataFrame(columns) for columns in (truth, images, texts))
-    return rw.stats.compare_auroc(*tables, test["patient_id"], names=names, family=len(QUESTIONS))
+    return rw.stats.compare_auroc(
+        *tables, test["patient_id"], names=names, family=len(QUESTIONS)
+    )
 
 
 # %%
 gaps = {question: gap(question) for question in QUESTIONS}
 rows = [{"finding": question, **found.row()} for question, found in gaps.items()]
 rows = pd.DataFrame(rows)[["finding", "difference", "low", "high", "note"]]
-words = dict(x_title="AUROC, image-only minus image-text", title="What images alone keep, and what reports add")
-rw.show.forest(rows, value="difference", line=0, caption="intervals that hold together in 95 %", **words)
+words = dict(
+    x_title="AUROC, image-only minus image-text",
+    title="What images alone keep, and what reports add",
+)
+rw.show.forest(
+    rows,
+    value="difference",
+    line=0,
+    caption="intervals that hold together in 95 %",
+    **words,
+)
 
 # %%
-silent = [gaps[question].verdict for question in QUESTIONS if question != "ten findings"]
+silent = [
+    gaps[question].verdict for question in QUESTIONS if question != "ten findings"
+]
 shown = f"shown for {silent.count('ahead')} of {len(silent)}"
 lines = "\n".join(f"- *{question}*: {found}" for question, found in gaps.items())
 Markdown(
@@ -161,29 +222,47 @@ Markdown(
 withheld, control = "Pleural Effusion", "Edema"
 quiet = rw.simulate.cohort(n=n, seed=0, dials=rw.simulate.Dials(withhold=(withheld,)))
 silence = pretrain("sentences-tiny", "withheld", quiet)
-same_films = (rw.data.images(quiet.head(20), 64) == rw.data.images(table.head(20), 64)).all()
-mentions = [t.loc[t["split"] == "train", "report"].str.contains("effusion", case=False).mean() for t in (table, quiet)]
+same_films = (
+    rw.data.images(quiet.head(20), 64) == rw.data.images(table.head(20), 64)
+).all()
+mentions = [
+    t.loc[t["split"] == "train", "report"].str.contains("effusion", case=False).mean()
+    for t in (table, quiet)
+]
 Markdown(f"""The word *effusion* stands in {mentions[0]:.0%} of the reports before and in {mentions[1]:.0%} after; the films are the
 same: {same_films}.""")
 
 # %%
 rows = []
-for heard, run in (("reports mention it", runs["CLIP by sentence"]), ("reports are silent", silence)):
+for heard, run in (
+    ("reports mention it", runs["CLIP by sentence"]),
+    ("reports are silent", silence),
+):
     z = rw.models.embed(run.model, table)
     for finding in (withheld, control):
         words = rw.probe.zero_shot(run.model, test, [finding]).auroc().iloc[0]
         labels = rw.probe.linear_probe(z, table, label=finding, C=0.1).auroc().iloc[0]
-        rows += [{**row, "finding": f"{finding}, {how}", "training": heard} for how, row in (("words", words), ("labels", labels))]
+        rows += [
+            {**row, "finding": f"{finding}, {how}", "training": heard}
+            for how, row in (("words", words), ("labels", labels))
+        ]
 met = pd.DataFrame(rows)
-display(rw.show.forest({k: v for k, v in met.groupby("training", sort=False)},
-                       title="A finding that no report mentioned: asked in words, and with labels"))  # fmt: skip
+display(
+    rw.show.forest(
+        {k: v for k, v in met.groupby("training", sort=False)},
+        title="A finding that no report mentioned: asked in words, and with labels",
+    )
+)
 
 # %%
 pick = {(r.training, r.finding): rw.probe.stated(r._asdict()) for r in met.itertuples()}
-told, untold = ({f: v for (t, f), v in pick.items() if t == k} for k in ("reports mention it", "reports are silent"))
-Markdown(f"""We see for effusion in words {told[f'{withheld}, words']} where reports mention it and
-{untold[f'{withheld}, words']} where they are silent; with labels {told[f'{withheld}, labels']} and
-{untold[f'{withheld}, labels']}. Edema in words stays: {told[f'{control}, words']} and {untold[f'{control}, words']}. How can an
+told, untold = (
+    {f: v for (t, f), v in pick.items() if t == k}
+    for k in ("reports mention it", "reports are silent")
+)
+Markdown(f"""We see for effusion in words {told[f"{withheld}, words"]} where reports mention it and
+{untold[f"{withheld}, words"]} where they are silent; with labels {told[f"{withheld}, labels"]} and
+{untold[f"{withheld}, labels"]}. Edema in words stays: {told[f"{control}, words"]} and {untold[f"{control}, words"]}. How can an
 unknown word find anything? Perhaps not the word: among the phrases against it stands the normal chest, from which every ill
 film lies far, and an effusion often comes with edema. How much is seen without a name, the labels tell.""")
 
@@ -208,12 +287,25 @@ def repeated_solution(ids):
 
 
 # %%
-captions = np.unique([rw.pretrain.caption_of(r) for r in train["report"]], return_inverse=True)[1]
+captions = np.unique(
+    [rw.pretrain.caption_of(r) for r in train["report"]], return_inverse=True
+)[1]
 for mine in (repeated, repeated_solution):
-    rw.check.matches(mine, lambda ids: sum((ids == i).sum() > 1 for i in ids) / len(ids), cases=[(captions[:40],), (captions,)])
+    rw.check.matches(
+        mine,
+        lambda ids: sum((ids == i).sum() > 1 for i in ids) / len(ids),
+        cases=[(captions[:40],), (captions,)],
+    )
 rng = np.random.default_rng(0)
-share = {b: np.mean([repeated_solution(rng.choice(captions, b, replace=False)) for _ in range(200)]) for b in batches}
-Markdown("We see " + ", ".join(f"{v:.0%} in a batch of {b}" for b, v in share.items()) + ".")
+share = {
+    b: np.mean(
+        [repeated_solution(rng.choice(captions, b, replace=False)) for _ in range(200)]
+    )
+    for b in batches
+}
+Markdown(
+    "We see " + ", ".join(f"{v:.0%} in a batch of {b}" for b, v in share.items()) + "."
+)
 
 # %% [markdown]
 # So we train twice: with equal captions being right for each other, as everywhere in this workbench, and with CLIP's plain
@@ -229,25 +321,54 @@ class Plain(rw.pretrain.RECIPES["clip-tiny"]):
 
 
 rw.pretrain.RECIPES["clip-plain"] = Plain
-by_batch = {(words, b): pretrain(recipe, f"{recipe}-{b}", passes=short, batch=b)
-            for words, recipe in (("equal captions right", "clip-tiny"), ("only its own right", "clip-plain"))
-            for b in batches}  # fmt: skip
+by_batch = {
+    (words, b): pretrain(recipe, f"{recipe}-{b}", passes=short, batch=b)
+    for words, recipe in (
+        ("equal captions right", "clip-tiny"),
+        ("only its own right", "clip-plain"),
+    )
+    for b in batches
+}
 
 # %%
-asked = {key: rw.probe.zero_shot(run.model, test, findings) for key, run in by_batch.items()}
-bars = pd.DataFrame([{"loss": words, "images a step": f"{b} ({share[b]:.0%} repeated)", "steps": len(run.log),
-                      **asked[words, b].mean_auroc().iloc[0]} for (words, b), run in by_batch.items()])  # fmt: skip
-display(rw.show.bars(bars, x="images a step", y="auroc", group="loss", line=0.5, y_title="zero-shot AUROC, mean of ten",
-                     title="The size of a batch, and what becomes of right answers that are punished",
-                     caption=f"{short} passes each, so a larger batch has fewer steps; 95 % intervals over patients"))  # fmt: skip
+asked = {
+    key: rw.probe.zero_shot(run.model, test, findings) for key, run in by_batch.items()
+}
+bars = pd.DataFrame(
+    [
+        {
+            "loss": words,
+            "images a step": f"{b} ({share[b]:.0%} repeated)",
+            "steps": len(run.log),
+            **asked[words, b].mean_auroc().iloc[0],
+        }
+        for (words, b), run in by_batch.items()
+    ]
+)
+display(
+    rw.show.bars(
+        bars,
+        x="images a step",
+        y="auroc",
+        group="loss",
+        line=0.5,
+        y_title="zero-shot AUROC, mean of ten",
+        title="The size of a batch, and what becomes of right answers that are punished",
+        caption=f"{short} passes each, so a larger batch has fewer steps; 95 % intervals over patients",
+    )
+)
 
 # %%
 names = ("sharing", "punishing")
 lines = []
 for b in batches:
-    shared, punished = (asked[words, b] for words in ("equal captions right", "only its own right"))
+    shared, punished = (
+        asked[words, b] for words in ("equal captions right", "only its own right")
+    )
     found = shared.against(punished, names, family=len(batches))
-    lines.append(f"- {b} images a step, {len(by_batch['only its own right', b].log)} steps: {found}")
+    lines.append(
+        f"- {b} images a step, {len(by_batch['only its own right', b].log)} steps: {found}"
+    )
 lines = "\n".join(lines)
 Markdown(
     f"What is sharing equal captions worth? In the mean AUROC we see:\n\n{lines}\n\nAt an equal number of images a "
@@ -293,20 +414,33 @@ def scaled(name, share=1.0, **settings):
     run = pretrain("sentences-tiny", f"scaled-{name}", some, passes=epochs, **settings)
     scores = rw.probe.zero_shot(run.model, test, findings)
     width = sum(p.numel() for p in run.model.net.visual.parameters())
-    about = {"films": len(some), "weights": width, "steps": len(run.log), "error": 1 - scores.mean_auroc().auroc[0]}
+    about = {
+        "films": len(some),
+        "weights": width,
+        "steps": len(run.log),
+        "error": 1 - scores.mean_auroc().auroc[0],
+    }
     return about, 1 - scores.resamples(n_boot=n_boot).mean(axis=1).to_numpy()
 
 
 # %%
 by_films = [scaled(f"films-{s}", s, size=size) for s in shares]
-by_width = [scaled(f"width-{w}", shape={"size": size, "width": w, "embed": w}) for w in (48, 96)] + by_films[-1:]  # 192
+by_width = [
+    scaled(f"width-{w}", shape={"size": size, "width": w, "embed": w}) for w in (48, 96)
+] + by_films[-1:]  # 192
 laws = {}
 for axis, found in (("films", by_films), ("weights", by_width)):
-    x, draws = np.array([about[axis] for about, _ in found]), np.stack([d for _, d in found])  # (K,), (K, n_boot)
+    x, draws = (
+        np.array([about[axis] for about, _ in found]),
+        np.stack([d for _, d in found]),
+    )  # (K,), (K, n_boot)
     value = exponent_solution(x, np.array([about["error"] for about, _ in found]))
     laws[axis] = (value, *np.quantile(exponent_solution(x, draws), [0.025, 0.975]))
-display(pd.DataFrame([about for about, _ in by_films + by_width[:-1]]).style.hide(axis="index").format(
-    {"films": "{:,}", "weights": "{:,}", "error": "{:.3f}"}))  # fmt: skip
+display(
+    pd.DataFrame([about for about, _ in by_films + by_width[:-1]])
+    .style.hide(axis="index")
+    .format({"films": "{:,}", "weights": "{:,}", "error": "{:.3f}"})
+)
 
 # %%
 for axis, found in (("films", by_films), ("weights", by_width)):
@@ -314,16 +448,25 @@ for axis, found in (("films", by_films), ("weights", by_width)):
     b, low, high = laws[axis]
     line = points[axis] ** -b
     points["fitted power law"] = line * np.exp(np.log(points["error"] / line).mean())
-    figure = rw.show.curve(points.rename(columns={"error": "measured"}), x=axis,
-                           panels={"1 - AUROC, zero-shot": ["measured", "fitted power law"]},
-                           title=f"Error against {axis}: exponent {b:.2f} ({low:.2f} to {high:.2f})")  # fmt: skip
+    figure = rw.show.curve(
+        points.rename(columns={"error": "measured"}),
+        x=axis,
+        panels={"1 - AUROC, zero-shot": ["measured", "fitted power law"]},
+        title=f"Error against {axis}: exponent {b:.2f} ({low:.2f} to {high:.2f})",
+    )
     display(figure.update_xaxes(type="log").update_yaxes(type="log"))
 
 # %%
 b, low, high = laws["films"]
 w, w_low, w_high = laws["weights"]
 unseen = "more films help" if low > 0 else "no effect of more films is shown"
-wider = "wider towers help" if w_low > 0 else "narrower ones do better" if w_high < 0 else "no effect of width is shown"
+wider = (
+    "wider towers help"
+    if w_low > 0
+    else "narrower ones do better"
+    if w_high < 0
+    else "no effect of width is shown"
+)
 Markdown(f"""We see an exponent of {b:.2f} ({low:.2f} to {high:.2f}) for films: {unseen}, and ten times as many would take the error
 by {1 - 10**-b:.0%} ({1 - 10**-low:.0%} to {1 - 10**-high:.0%}), were the line to go on. For weights it is {w:.2f}
 ({w_low:.2f} to {w_high:.2f}): {wider}. The intervals are over test patients; another seed of the training isn't in them.""")
@@ -347,34 +490,76 @@ def next_word(logits, tokens, pad):
 
 
 rng = torch.Generator().manual_seed(0)
-logits, tokens = torch.randn(3, 9, 20, generator=rng), torch.randint(1, 20, (3, 9), generator=rng)
-rw.check.matches(hidden_words, rw.pretrain.objectives.masked_lm, logits, tokens, tokens > 12)
-rw.check.matches(next_word, rw.pretrain.objectives.causal_lm, logits, tokens.masked_fill(tokens < 4, 0), 0)
+logits, tokens = (
+    torch.randn(3, 9, 20, generator=rng),
+    torch.randint(1, 20, (3, 9), generator=rng),
+)
+rw.check.matches(
+    hidden_words, rw.pretrain.objectives.masked_lm, logits, tokens, tokens > 12
+)
+rw.check.matches(
+    next_word,
+    rw.pretrain.objectives.causal_lm,
+    logits,
+    tokens.masked_fill(tokens < 4, 0),
+    0,
+)
 
 # %% [markdown]
 # Now on 3,955 real reports. The simulator's grammar is closed; these were dictated by people.
 
 # %%
 reports = rw.data.reports(rw.data.fetch("openi-reports"))
-reports = reports[reports["report"].str.len() > 0].assign(patient_id=lambda t: t["report_id"], study_id=lambda t: t["report_id"])
+reports = reports[reports["report"].str.len() > 0].assign(
+    patient_id=lambda t: t["report_id"], study_id=lambda t: t["report_id"]
+)
 reports = rw.curate.split_by_patient(reports, seed=0)
-speak = {name: rw.pretrain.fit(reports, recipe=recipe, out=f"../runs/compared/openi-{recipe}", epochs=report_epochs,
-                                  context=context, batch=batch)
-         for name, recipe in (("hidden words", "mlm-tiny"), ("next word", "lm-tiny"))}  # fmt: skip
+speak = {
+    name: rw.pretrain.fit(
+        reports,
+        recipe=recipe,
+        out=f"../runs/compared/openi-{recipe}",
+        epochs=report_epochs,
+        context=context,
+        batch=batch,
+    )
+    for name, recipe in (("hidden words", "mlm-tiny"), ("next word", "lm-tiny"))
+}
 tokenizer = speak["next word"].model.tokenizer
-counts = {s: np.bincount(tokenizer(list(reports.loc[reports["split"] == s, "report"])).flatten(), minlength=tokenizer.vocab_size)
-          for s in ("train", "val")}  # fmt: skip
+counts = {
+    s: np.bincount(
+        tokenizer(list(reports.loc[reports["split"] == s, "report"])).flatten(),
+        minlength=tokenizer.vocab_size,
+    )
+    for s in ("train", "val")
+}
 
 # %%
 frequent = np.delete(np.arange(tokenizer.vocab_size), [tokenizer.pad, tokenizer.start])
 p = (counts["train"][frequent] + 1) / (counts["train"][frequent] + 1).sum()
-alone = np.exp(-(counts["val"][frequent] * np.log(p)).sum() / counts["val"][frequent].sum())  # by how often, no context
-curves = pd.concat([run.log.dropna(subset="val_perplexity").rename(columns={"val_perplexity": name}) for name, run in speak.items()])
+alone = np.exp(
+    -(counts["val"][frequent] * np.log(p)).sum() / counts["val"][frequent].sum()
+)  # by how often, no context
+curves = pd.concat(
+    [
+        run.log.dropna(subset="val_perplexity").rename(columns={"val_perplexity": name})
+        for name, run in speak.items()
+    ]
+)
 axis = "perplexity on other reports"
-display(rw.show.curve(curves, panels={axis: list(speak)}, lines={axis: alone}, title="Two language models of real reports",
-                      caption="dashed: a model that knows how often a word comes, and nothing else"))  # fmt: skip
-last = {name: run.log["val_perplexity"].dropna().iloc[-1] for name, run in speak.items()}
-Markdown(f"""We see a perplexity of {last['hidden words']:.1f} for a hidden word, with both sides to go by, and {last['next word']:.1f} for
+display(
+    rw.show.curve(
+        curves,
+        panels={axis: list(speak)},
+        lines={axis: alone},
+        title="Two language models of real reports",
+        caption="dashed: a model that knows how often a word comes, and nothing else",
+    )
+)
+last = {
+    name: run.log["val_perplexity"].dropna().iloc[-1] for name, run in speak.items()
+}
+Markdown(f"""We see a perplexity of {last["hidden words"]:.1f} for a hidden word, with both sides to go by, and {last["next word"]:.1f} for
 the next one; {alone:.0f} is what counting words gives. As if the model chose among that many equally likely pieces.""")
 
 # %% [markdown]
@@ -388,13 +573,29 @@ def continued(model, words, most=28):
     while len(tokens) < most and tokens[-1] != model.tokenizer.end:
         W = len(tokens)
         x = net.token_embedding(torch.tensor([tokens])) + net.positional_embedding[:W]
-        x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:W, :W]))  # (1, W, E)
+        x = net.ln_final(
+            net.transformer(x, attn_mask=net.attn_mask[:W, :W])
+        )  # (1, W, E)
         tokens.append(int((x[0, -1] @ net.token_embedding.weight.T).argmax()))
     return model.tokenizer.decode(tokens)
 
 
-begun = ("FINDINGS: The heart", "FINDINGS: There is no", "FINDINGS: The lungs are", "IMPRESSION: Large right")
-display(pd.DataFrame({"begun": begun, "went on": [continued(speak["next word"].model, b) for b in begun]}).style.format(escape="html").hide(axis="index"))
+begun = (
+    "FINDINGS: The heart",
+    "FINDINGS: There is no",
+    "FINDINGS: The lungs are",
+    "IMPRESSION: Large right",
+)
+display(
+    pd.DataFrame(
+        {
+            "begun": begun,
+            "went on": [continued(speak["next word"].model, b) for b in begun],
+        }
+    )
+    .style.format(escape="html")
+    .hide(axis="index")
+)
 
 # %% [markdown]
 # Fluent, plausible, and about nobody: nothing here has an image behind it. A report generator falls back on this whenever its
@@ -402,13 +603,17 @@ display(pd.DataFrame({"begun": begun, "went on": [continued(speak["next word"].m
 
 # %%
 best = of["ten findings"].auroc.drop("untrained").idxmax()
-rw.book.headline(best_for_findings=best, image_only_minus_text_on_sex=gaps["man or woman"].difference, films_exponent=laws["films"][0],
-                 perplexity=last["next word"])  # fmt: skip
+rw.book.headline(
+    best_for_findings=best,
+    image_only_minus_text_on_sex=gaps["man or woman"].difference,
+    films_exponent=laws["films"][0],
+    perplexity=last["next word"],
+)
 Markdown(f"""## What we found
-- At an equal number of images {best} serves a probe of findings best ({rw.probe.stated(of['ten findings'].loc[best])}); the untrained tower
-  has {rw.probe.stated(of['ten findings'].loc['untrained'])}.
-- What no report mentions: for man or woman, {gaps['man or woman']}; for older than 55, {gaps['older than 55']}.
-- A finding that no report names: in words {untold[f'{withheld}, words']}, with labels {untold[f'{withheld}, labels']}.
+- At an equal number of images {best} serves a probe of findings best ({rw.probe.stated(of["ten findings"].loc[best])}); the untrained tower
+  has {rw.probe.stated(of["ten findings"].loc["untrained"])}.
+- What no report mentions: for man or woman, {gaps["man or woman"]}; for older than 55, {gaps["older than 55"]}.
+- A finding that no report names: in words {untold[f"{withheld}, words"]}, with labels {untold[f"{withheld}, labels"]}.
 - Error against films: exponent {b:.2f} ({low:.2f} to {high:.2f}); against weights {w:.2f} ({w_low:.2f} to {w_high:.2f}).""")
 
 # %% [markdown]

@@ -1,4 +1,6 @@
-"""Capture attention, turn it into maps in the scan's own pixels, and score the maps against the truth."""
+"""Capture attention, turn it into maps in the scan's own pixels, and score the maps
+against the truth.
+"""
 
 from radwb.attend.capture import capture
 from radwb.attend.controls import (
@@ -10,12 +12,23 @@ from radwb.attend.controls import (
     of_another_patient,
 )
 from radwb.attend.doubt import randomised, sanity_check
-from radwb.attend.faithful import agreement, faithfulness, impute, stability, target_scores
+from radwb.attend.faithful import (
+    agreement,
+    faithfulness,
+    impute,
+    stability,
+    target_scores,
+)
 from radwb.attend.files import save_map
 from radwb.attend.heads import ablate_heads, compare_ablation, head_census, patch_norms
 from radwb.attend.map import Badge, Map
 from radwb.attend.maps import METHODS, attention_map, attention_maps, relevance, rollout
-from radwb.attend.readers import lung_zones, reader_agreement, score_each_zone, score_zones
+from radwb.attend.readers import (
+    lung_zones,
+    reader_agreement,
+    score_each_zone,
+    score_zones,
+)
 from radwb.attend.score import (
     brightness_map,
     centre_map,

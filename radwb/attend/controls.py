@@ -1,4 +1,6 @@
-"""What a map must beat: maps that know nothing of the question, of the film or of the model, on the same films."""
+"""What a map must beat: maps that know nothing of the question, of the film or of the
+model, on the same films.
+"""
 
 from dataclasses import dataclass
 
@@ -32,14 +34,17 @@ def control_maps(
     >>> list(controls)
     ['random', 'centre', 'edges', 'brightness', 'darkness', 'training mask']
 
-    Random is smooth noise, centre a blob in the middle, edges the film's own contours, brightness the film itself
-    and darkness its negative, all as smooth as a map of ten patches a side. Another patient's map is a control of
-    each method of its own: `compare_maps` adds it.
+    Random is smooth noise, centre a blob in the middle, edges the film's own contours,
+    brightness the film itself and darkness its negative, all as smooth as a map of ten
+    patches a side. Another patient's map is a control of each method of its own:
+    `compare_maps` adds it.
 
     Args:
         scans: list of Scan.
-        organs: (H, W) masks, one a scan, of where the organ lies: the lungs, or for a large heart the heart.
-        training_mask: (h, w) where the finding usually is, as `mean_mask` gives it; laid over each film.
+        organs: (H, W) masks, one a scan, of where the organ lies: the lungs, or for a
+            large heart the heart.
+        training_mask: (h, w) where the finding usually is, as `mean_mask` gives it;
+            laid over each film.
         seed: of the noise.
     Returns:
         name -> (H, W) float32 maps, one a scan.
@@ -61,17 +66,20 @@ def control_maps(
 
 
 def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarray:
-    """Where a finding was in the training films: a map of position alone, blind to the film that it is laid over.
+    """Where a finding was in the training films: a map of position alone, blind to the
+    film that it is laid over.
 
     >>> mean_mask(table, "Pleural Effusion").shape
     (64, 64)
 
     Args:
-        table: its rows with split "train" and the finding are read; a film that hides it has no outline and no say.
+        table: its rows with split "train" and the finding are read; a film that hides
+            it has no outline and no say.
         finding: name of its column and of its mask.
         size: rows and columns; films of any shape are stretched to it.
     Returns:
-        (size, size) float32, 0 to 1: the share of training films whose outline covers the place.
+        (size, size) float32, 0 to 1: the share of training films whose outline covers
+        the place.
     Raises:
         ValueError: no training film shows the finding.
     """
@@ -92,7 +100,8 @@ def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarra
 
 
 def of_another_patient(maps, groups) -> list[np.ndarray]:
-    """For each film the map of the next film of another patient, which knows the finding and not this film.
+    """For each film the map of the next film of another patient, which knows the
+    finding and not this film.
 
     >>> of_another_patient([map_of_a, map_of_b], ["a", "b"])[0] is map_of_b      # where both films have one shape
     True
@@ -127,17 +136,19 @@ class Compared:
     """Methods beside their controls on the same films.
 
     >>> print(compare_maps({"relevance": maps}, controls, masks, groups=table["patient_id"]).says("relevance"))
-    relevance has 0.68: ahead of random, centre; behind training mask; can't tell from brightness, another patient's
-    (hit; 60 films of 51 patients; of 5 comparisons). It is not shown to beat brightness alone, 0.55.
+    relevance has 0.68: ahead of random, centre; behind training mask; can't tell from
+    brightness, another patient's (hit; 60 films of 51 patients; of 5 comparisons). It
+    is not shown to beat brightness alone, 0.55.
 
     Attributes:
         what: the score that was compared.
         points: (films, maps), what the means are made of.
         groups: the patient of each film.
         table: index map; columns mean, low, high, n (films), patients.
-        comparisons: method -> control -> `rw.stats.Comparison`, paired by patient, at the level that the whole
-            family of them asks for.
-        hidden: films left out because their mask is empty: the finding is there and can't be seen.
+        comparisons: method -> control -> `rw.stats.Comparison`, paired by patient, at
+            the level that the whole family of them asks for.
+        hidden: films left out because their mask is empty: the finding is there and
+            can't be seen.
     """
 
     what: str
@@ -159,10 +170,12 @@ class Compared:
         hidden=0,
         seed=0,
     ) -> "Compared":
-        """From scores that are known already, such as those of several findings one below the other.
+        """From scores that are known already, such as those of several findings one
+        below the other.
 
         Args:
-            points: (films, maps), one column a method or control; "X, another patient's" is a control of X alone.
+            points: (films, maps), one column a method or control; "X, another
+                patient's" is a control of X alone.
             groups: the patient of each film.
             methods: the columns that are compared with each of the others.
             what, hidden: as in the attributes.
@@ -209,7 +222,9 @@ class Compared:
         return self._matrix(lambda comparison: comparison.verdict)
 
     def says(self, method: str) -> str:
-        """What may be said of a method: which controls it is ahead of, which not, and whether it beats brightness."""
+        """What may be said of a method: which controls it is ahead of, which not, and
+        whether it beats brightness.
+        """
         by_control = self.comparisons[method]
         words = {
             "ahead": "ahead of",
@@ -227,7 +242,9 @@ class Compared:
         return f"{mean}: {'; '.join(parts)} {about}.{self._brightness(by_control)}"
 
     def _brightness(self, by_control):
-        """A warning where a method isn't ahead of the film itself, which needs no model."""
+        """A warning where a method isn't ahead of the film itself, which needs no
+        model.
+        """
         if (
             "brightness" not in by_control
             or by_control["brightness"].verdict == "ahead"
@@ -258,23 +275,29 @@ def compare_maps(
     family: int | None = None,
     seed: int = 0,
 ) -> Compared:
-    """Score methods and controls against the truth on the same films, and compare them pair by pair, by patient.
+    """Score methods and controls against the truth on the same films, and compare them
+    pair by pair, by patient.
 
     >>> controls = control_maps(scans, training_mask=mean_mask(table, "Pneumothorax"))
     >>> found = compare_maps({"relevance": maps}, controls, masks, groups=films["patient_id"])
     >>> found.table["mean"], found.verdicts()
 
     Args:
-        maps: method -> maps, one a film; another patient's map is added as a control of each.
+        maps: method -> maps, one a film; another patient's map is added as a control of
+            each.
         controls: name -> maps of the same films, as `control_maps` gives them.
-        masks: (H, W) bool, one a film; a film whose mask is empty is left out and counted in `hidden`.
+        masks: (H, W) bool, one a film; a film whose mask is empty is left out and
+            counted in `hidden`.
         groups: the patient of each film.
         score: hit, iou, energy or auprc, as in `score_map`.
         tolerance_px: as in `score_map`.
-        threshold: as in `score_map`; or name -> threshold, for maps that were tuned one by one.
-        family: number of comparisons that are made together, here and elsewhere; None = those made here.
+        threshold: as in `score_map`; or name -> threshold, for maps that were tuned one
+            by one.
+        family: number of comparisons that are made together, here and elsewhere; None =
+            those made here.
     Raises:
-        ValueError: no mask has a pixel, all films are one patient's, or the maps don't pair.
+        ValueError: no mask has a pixel, all films are one patient's, or the maps don't
+            pair.
     """
     seen = outlined(masks)
     groups = np.asarray(groups)[seen]
@@ -308,7 +331,8 @@ def compare_zones(
     family: int | None = None,
     seed: int = 0,
 ) -> Compared:
-    """`compare_maps` for truth that comes by zone: does a map follow the graded zones better than its controls do?
+    """`compare_maps` for truth that comes by zone: does a map follow the graded zones
+    better than its controls do?
 
     >>> controls = control_maps(scans)
     >>> compare_zones({"relevance": maps}, controls, lungs, films[grades], groups=films["patient_id"]).verdicts()
@@ -334,7 +358,9 @@ def compare_zones(
 
 
 def _with_others(maps, controls, seen, groups):
-    """Name -> maps of the films that are kept: methods, controls, and each method's map of another patient."""
+    """Name -> maps of the films that are kept: methods, controls, and each method's map
+    of another patient.
+    """
     several = {**maps, **controls}
     lengths = {name: len(few) for name, few in several.items()}
     if set(lengths.values()) != {len(seen)}:

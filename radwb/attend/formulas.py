@@ -1,4 +1,6 @@
-"""The papers' formulas, on tensors alone: attention, features and gradients in, one value a token or place out."""
+"""The papers' formulas, on tensors alone: attention, features and gradients in, one
+value a token or place out.
+"""
 
 import numpy as np
 import torch
@@ -7,53 +9,81 @@ from scipy.sparse.csgraph import maximum_flow
 
 from radwb.attend.progress import steps
 
-CAPACITY = 2**30  # maximum_flow counts in int32; all of the attention of one row is this much
+CAPACITY = (
+    2**30
+)  # maximum_flow counts in int32; all of the attention of one row is this much
 
 
 def residual(attention: torch.Tensor) -> torch.Tensor:
-    """(..., T, T) mean attention of a layer -> half of it, half of each token itself; rows sum to one."""
-    step = 0.5 * attention + 0.5 * torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+    """(..., T, T) mean attention of a layer -> half of it, half of each token itself;
+    rows sum to one.
+    """
+    step = 0.5 * attention + 0.5 * torch.eye(
+        attention.shape[-1], dtype=attention.dtype, device=attention.device
+    )
     return step / step.sum(-1, keepdim=True)
 
 
-def rollout(attention: torch.Tensor, *, rows: torch.Tensor | None = None) -> torch.Tensor:
-    """Attention multiplied through the layers, half of each step being the residual (arXiv:2005.00928, eq. 1).
+def rollout(
+    attention: torch.Tensor, *, rows: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention multiplied through the layers, half of each step being the residual
+    (arXiv:2005.00928, eq. 1).
 
     >>> rollout(seen["attention"])[:, 0, 1:]          # what the class token got from each patch
 
     Args:
         attention: (L, B, heads, T, T) or (L, heads, T, T), rows sum to one.
-        rows: (R, T) mixtures of output tokens to follow back. Following one row costs T^2, not T^3, a layer.
-            Default: every token.
+        rows: (R, T) mixtures of output tokens to follow back. Following one row costs
+            T^2, not T^3, a layer. Default: every token.
     Returns:
         (B, R, T) or (R, T): the share of each input token in each row; rows sum to one.
     """
-    flow = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device) if rows is None else rows
+    flow = (
+        torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+        if rows is None
+        else rows
+    )
     for a in attention.mean(-3).flip(0):  # from the output back to the input
         flow = flow @ residual(a)  # (B, R, T)
     return flow
 
 
-def relevance(attention: torch.Tensor, gradients: torch.Tensor, *, rows: torch.Tensor | None = None) -> torch.Tensor:
-    """Relevance of each token for the score that was differentiated (arXiv:2103.15679, eq. 5 and 6).
+def relevance(
+    attention: torch.Tensor,
+    gradients: torch.Tensor,
+    *,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Relevance of each token for the score that was differentiated (arXiv:2103.15679,
+    eq. 5 and 6).
 
-    R starts as the identity; each layer adds mean over heads of max(gradient * attention, 0), times R.
+    R starts as the identity; each layer adds mean over heads of max(gradient *
+    attention, 0), times R.
 
     Args:
-        attention, gradients: (L, B, heads, T, T) or (L, heads, T, T), the layers to multiply.
+        attention, gradients: (L, B, heads, T, T) or (L, heads, T, T), the layers to
+            multiply.
         rows: (R, T) as in `rollout`.
     Returns:
         (B, R, T) or (R, T).
     """
-    start = torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device) if rows is None else rows
+    start = (
+        torch.eye(attention.shape[-1], dtype=attention.dtype, device=attention.device)
+        if rows is None
+        else rows
+    )
     gained = torch.zeros_like(start)
-    for a, g in zip(attention.flip(0), gradients.flip(0), strict=True):  # from the output back to the input
+    for a, g in zip(
+        attention.flip(0), gradients.flip(0), strict=True
+    ):  # from the output back to the input
         gained = relevance_step(start, gained, a, g)
     return start + gained
 
 
 def relevance_step(start, gained, attention, gradients):
-    """One layer of `relevance`, from the output back; what was gained is summed apart from the start, which is large.
+    """One layer of `relevance`, from the output back; what was gained is summed apart
+    from the start, which is large.
 
     Args:
         start, gained: (R, T) or (B, R, T).
@@ -63,10 +93,12 @@ def relevance_step(start, gained, attention, gradients):
 
 
 def flow(attention: torch.Tensor, *, rows: torch.Tensor) -> torch.Tensor:
-    """Attention flow: how much can run from the read-out to each input token (arXiv:2005.00928, section 3.2).
+    """Attention flow: how much can run from the read-out to each input token
+    (arXiv:2005.00928, section 3.2).
 
-    A maximum flow through the layered graph whose edges carry at most 0.5 attention + 0.5 identity. One flow for each
-    token, which grows steeply: a film takes 0.1 s on `radwb-tiny` (65 tokens), 12 s on a ViT-B/16 (197 tokens).
+    A maximum flow through the layered graph whose edges carry at most 0.5 attention +
+    0.5 identity. One flow for each token, which grows steeply: a film takes 0.1 s on
+    `radwb-tiny` (65 tokens), 12 s on a ViT-B/16 (197 tokens).
 
     Args:
         attention: (L, T, T) of one image, mean over heads.
@@ -75,22 +107,36 @@ def flow(attention: torch.Tensor, *, rows: torch.Tensor) -> torch.Tensor:
         (T,): 0 to 1, in steps of 2^-30.
     """
     L, T, _ = attention.shape
-    sizes = residual(attention.double()).flip(0).cpu().numpy()  # from the output back; its tokens are the first nodes
+    sizes = (
+        residual(attention.double()).flip(0).cpu().numpy()
+    )  # from the output back; its tokens are the first nodes
     n, i, j = np.indices(sizes.shape)
     source = (L + 1) * T
-    tails, heads = np.append(n * T + i, np.full(T, source)), np.append((n + 1) * T + j, np.arange(T))
+    tails, heads = (
+        np.append(n * T + i, np.full(T, source)),
+        np.append((n + 1) * T + j, np.arange(T)),
+    )
     sizes = np.append(sizes, rows[0].double().cpu().numpy())
-    graph = coo_array((np.round(CAPACITY * sizes).astype(np.int32), (tails, heads)), shape=(source + 1,) * 2).tocsr()
+    graph = coo_array(
+        (np.round(CAPACITY * sizes).astype(np.int32), (tails, heads)),
+        shape=(source + 1,) * 2,
+    ).tocsr()
     graph.eliminate_zeros()
-    found = [maximum_flow(graph, source, L * T + t).flow_value for t in steps(range(T), "flow")]
+    found = [
+        maximum_flow(graph, source, L * T + t).flow_value
+        for t in steps(range(T), "flow")
+    ]
     return torch.tensor(found, dtype=torch.float64) / CAPACITY
 
 
-def value_norm(attention: torch.Tensor, values: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
-    """Norm of what each token hands to each other, ||sum over heads of attention * f(x)|| (arXiv:2004.10102, eq. 5).
+def value_norm(
+    attention: torch.Tensor, values: torch.Tensor, projection: torch.Tensor
+) -> torch.Tensor:
+    """Norm of what each token hands to each other, ||sum over heads of attention *
+    f(x)|| (arXiv:2004.10102, eq. 5).
 
-    f(x) is the token's value through the head's part of the output projection. The norm of the sum comes from the
-    products of f of two heads, so that no T x T x D is made.
+    f(x) is the token's value through the head's part of the output projection. The norm
+    of the sum comes from the products of f of two heads, so that no T x T x D is made.
 
     Args:
         attention: (B, heads, T, T), or one head of it, (B, 1, T, T).
@@ -99,14 +145,17 @@ def value_norm(attention: torch.Tensor, values: torch.Tensor, projection: torch.
     Returns:
         (B, T, T).
     """
-    moved = torch.einsum("bhjc,dhc->bjhd", values, projection)  # (B, T, heads, D), f of each token and head
+    moved = torch.einsum(
+        "bhjc,dhc->bjhd", values, projection
+    )  # (B, T, heads, D), f of each token and head
     products = moved @ moved.mT  # (B, T, heads, heads)
     squares = torch.einsum("bhij,bjhg,bgij->bij", attention, products, attention)
     return squares.clamp(min=0).sqrt()
 
 
 def gradcam(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    """Channels weighted by their mean gradient, negative sums dropped (arXiv:1610.02391, eq. 1 and 2).
+    """Channels weighted by their mean gradient, negative sums dropped
+    (arXiv:1610.02391, eq. 1 and 2).
 
     Args:
         features, gradients: (B, D, h, w).
@@ -117,11 +166,13 @@ def gradcam(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
 
 
 def gradcam_plus_plus(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    """Grad-CAM whose mean counts only places that raise the score, each by its alpha (arXiv:1710.11063, eq. 19).
+    """Grad-CAM whose mean counts only places that raise the score, each by its alpha
+    (arXiv:1710.11063, eq. 19).
 
-    alpha = g^2 / (2 g^2 + (sum of the feature) g^3) = 1 / (2 + (sum of the feature) g). The paper differentiates the
-    exponential of the score, which multiplies a whole map by one number; left out here. It is meant for features
-    behind a ReLU: where a feature is negative, as a ViT's are, alpha has poles and may turn negative.
+    alpha = g^2 / (2 g^2 + (sum of the feature) g^3) = 1 / (2 + (sum of the feature) g).
+    The paper differentiates the exponential of the score, which multiplies a whole map
+    by one number; left out here. It is meant for features behind a ReLU: where a
+    feature is negative, as a ViT's are, alpha has poles and may turn negative.
     """
     below = 2 + features.sum((-2, -1), keepdim=True) * gradients
     alpha = torch.where(below == 0, 1, 1 / torch.where(below == 0, 1, below))
@@ -130,5 +181,7 @@ def gradcam_plus_plus(features: torch.Tensor, gradients: torch.Tensor) -> torch.
 
 
 def layercam(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    """Each place weighted by its own positive gradient (Jiang et al. 2021, doi:10.1109/TIP.2021.3089943, eq. 6)."""
+    """Each place weighted by its own positive gradient (Jiang et al. 2021,
+    doi:10.1109/TIP.2021.3089943, eq. 6).
+    """
     return (gradients.relu() * features).sum(-3).relu()

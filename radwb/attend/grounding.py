@@ -1,4 +1,6 @@
-"""Patch-text similarity: each patch token, on its own, in the space that image and text share."""
+"""Patch-text similarity: each patch token, on its own, in the space that image and text
+share.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,12 @@ from radwb.attend.tower import read_out
 
 
 def similarity(model, x, weights) -> torch.Tensor:
-    """Cosine of each patch with the text, as phrase grounding has it (Boecking et al. 2022, arXiv:2204.09817).
+    """Cosine of each patch with the text, as phrase grounding has it (Boecking et al.
+    2022, arXiv:2204.09817).
 
-    The patch tokens of the last layer go through the tower's own last norm and projection, one by one. It proves
-    itself: the token that the tower reads out comes to the model's embedding in the same way.
+    The patch tokens of the last layer go through the tower's own last norm and
+    projection, one by one. It proves itself: the token that the tower reads out comes
+    to the model's embedding in the same way.
 
     Args:
         x: (B, C, S, S) as `model.preprocess` gives it.
@@ -28,9 +32,13 @@ def similarity(model, x, weights) -> torch.Tensor:
         read = after(read_out(model, tokens.shape[1]).to(tokens) @ tokens)[:, 0]
         error = float((F.normalize(read, dim=-1) - output).abs().max())
         if not error < 1e-4:
-            raise _refusal(model, f", whose read-out comes out {error:.2g} off its embedding")
+            raise _refusal(
+                model, f", whose read-out comes out {error:.2g} off its embedding"
+            )
         joint = F.normalize(after(tokens[:, -patches:]), dim=-1)  # (B, patches, E)
-    return torch.einsum("bte,bke->bkt", joint, weights.to(joint)).unflatten(-1, tuple(model.grid))
+    return torch.einsum("bte,bke->bkt", joint, weights.to(joint)).unflatten(
+        -1, tuple(model.grid)
+    )
 
 
 def _projection(model):
@@ -39,7 +47,9 @@ def _projection(model):
     if model.kind != "image-text" or tower is None:
         raise _refusal(model)
     trunk = getattr(tower, "trunk", None)
-    if all(hasattr(trunk, part) for part in ("norm", "fc_norm", "head")):  # timm in open_clip
+    if all(
+        hasattr(trunk, part) for part in ("norm", "fc_norm", "head")
+    ):  # timm in open_clip
         return trunk.norm, lambda tokens: tower.head(trunk.head(trunk.fc_norm(tokens)))
     if not hasattr(tower, "ln_post") or getattr(tower, "attn_pool", None) is not None:
         raise _refusal(model)

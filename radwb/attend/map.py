@@ -8,11 +8,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Badge:
-    """The verdict of `sanity_check` on a method with a model: drawn beside each map that carries it.
+    """The verdict of `sanity_check` on a method with a model: drawn beside each map
+    that carries it.
 
     Args:
-        tests: name of the test -> passed. A map that would look the same with other weights or other words fails.
-            None: the test was made and says nothing, for the reason in `notes`.
+        tests: name of the test -> passed. A map that would look the same with other
+            weights or other words fails. None: the test was made and says nothing, for
+            the reason in `notes`.
         n: scans that the verdict rests on.
         notes: name of the test -> why it can't be interpreted.
     """
@@ -23,7 +25,9 @@ class Badge:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all tests were passed; None where none was failed and one can't be interpreted."""
+        """Whether all tests were passed; None where none was failed and one can't be
+        interpreted.
+        """
         if False in self.tests.values():
             return False
         return None if None in self.tests.values() else True
@@ -31,7 +35,9 @@ class Badge:
     def __str__(self):
         failed = [name for name, passed in self.tests.items() if passed is False]
         passed = [name for name, passed in self.tests.items() if passed]
-        unclear = [self._unclear(n) for n, passed in self.tests.items() if passed is None]
+        unclear = [
+            self._unclear(n) for n, passed in self.tests.items() if passed is None
+        ]
         verdict = f"fails {', '.join(failed)}" if failed else ""
         verdict = verdict or (f"passes {', '.join(passed)}" if passed else "")
         verdict = "; ".join(part for part in (verdict, *unclear) if part)
@@ -43,14 +49,18 @@ class Badge:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One value a pixel of the scan, or a voxel of the volume: how much this place counted.
+    """One value a pixel of the scan, or a voxel of the volume: how much this place
+    counted.
 
     Args:
-        values: (H, W) or (D, H, W) float32 in the pixels of the scan, not of the model's input; 0 or more.
+        values: (H, W) or (D, H, W) float32 in the pixels of the scan, not of the
+            model's input; 0 or more.
         method: one of `METHODS`.
-        layer: the attention's layer, the first layer that rollout or relevance multiplies, Grad-CAM's block.
+        layer: the attention's layer, the first layer that rollout or relevance
+            multiplies, Grad-CAM's block.
         head: the attention's head; None = mean over heads.
-        target: the phrase, (positive, negative) pair, finding or class; None where the method has none.
+        target: the phrase, (positive, negative) pair, finding or class; None where the
+            method has none.
         model: the model's name.
         affine: (4, 4) of the volume, index to LPS mm; None for a scan.
         badge: what `sanity_check` said; None = not checked.
@@ -69,7 +79,9 @@ class Map:
 
 
 def note_of(values: np.ndarray, method: str, target) -> str:
-    """ "" or, of a map that is zero everywhere, that it says nothing; then with a warning, too."""
+    """ "" or, of a map that is zero everywhere, that it says nothing; then with a
+    warning, too.
+    """
     if values.max() > 0:
         return ""
     note = f"no positive evidence: {method} is zero everywhere for {target!r}"

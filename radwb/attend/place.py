@@ -1,7 +1,9 @@
-"""Where a network's last feature map is, and how it lies over the input: found by asking the network, never assumed.
+"""Where a network's last feature map is, and how it lies over the input: found by
+asking the network, never assumed.
 
-Libraries lay out their maps as (B, C, h, w), (B, h, w, C) or (B, T, C), and a network may turn its axes on the way.
-So one half of the input is changed along each axis: what changes in the map tells which of its axes runs along there.
+Libraries lay out their maps as (B, C, h, w), (B, h, w, C) or (B, T, C), and a network
+may turn its axes on the way. So one half of the input is changed along each axis: what
+changes in the map tells which of its axes runs along there.
 """
 
 import math
@@ -35,7 +37,9 @@ class Layout:
     signs: tuple[int, ...]
 
     def laid(self, tensor: torch.Tensor) -> torch.Tensor:
-        """(B, ...) as the network has it -> (B, C, rows, columns) or (B, C, d, h, w) as the input lies."""
+        """(B, ...) as the network has it -> (B, C, rows, columns) or (B, C, d, h, w) as
+        the input lies.
+        """
         channels = [n for n in range(1, tensor.ndim) if n not in self.axes]
         turned = tensor.permute(0, *channels, *self.axes)
         flipped = [n for n, sign in enumerate(self.signs, 2) if sign < 0]
@@ -70,11 +74,13 @@ def layout(run, x: torch.Tensor, what: str) -> Layout:
     Layout(axes=(3, 2), signs=(1, 1))
 
     Args:
-        run: input (1, C, ...) -> map (1, ...), one more axis than the input's places for the channels.
+        run: input (1, C, ...) -> map (1, ...), one more axis than the input's places
+            for the channels.
         x: (1, C, ...) the input to change; two forward passes an axis are made.
         what: names the map in the error.
     Raises:
-        ValueError: the map doesn't follow the input, so that no one knows where on the input its places lie.
+        ValueError: the map doesn't follow the input, so that no one knows where on the
+            input its places lie.
     """
     moved, shape = _moved(run, x)
     every = list(range(len(shape)))
@@ -125,14 +131,25 @@ def _shrank_alike(sides, size):
 
 
 def _best_axes(moved, channels):
-    """Of each axis of the input the map's along which most moves; one of `channels` is left out."""
+    """Of each axis of the input the map's along which most moves; one of `channels` is
+    left out.
+    """
     inputs, n = moved.shape
-    orders = [axes for axes in permutations(range(n), inputs) if set(range(n)) - set(axes) <= set(channels)]
-    return max(orders, key=lambda axes: sum(float(moved[k, j].abs()) for k, j in enumerate(axes)))
+    orders = [
+        axes
+        for axes in permutations(range(n), inputs)
+        if set(range(n)) - set(axes) <= set(channels)
+    ]
+    return max(
+        orders,
+        key=lambda axes: sum(float(moved[k, j].abs()) for k, j in enumerate(axes)),
+    )
 
 
 def _unclear(moved, best, shape, channels):
-    """(axis of the input, its move) of the first that the map doesn't follow; None where it follows all."""
+    """(axis of the input, its move) of the first that the map doesn't follow; None
+    where it follows all.
+    """
     places = [n for n in range(len(shape)) if channels != [n]]
     for k, j in enumerate(best):
         others = [abs(float(moved[k, n])) for n in places if n != j]
@@ -144,7 +161,8 @@ def _unclear(moved, best, shape, channels):
 
 @torch.no_grad()
 def _moved(run, x):
-    """(input axes, map axes): how far what changes moves, in lengths of the map's axis; and the map's shape.
+    """(input axes, map axes): how far what changes moves, in lengths of the map's axis;
+    and the map's shape.
 
     A grey input gets noise in its first half, then the mirrored noise in its second:
     so what differs between the two is the place alone.
@@ -165,7 +183,9 @@ def _moved(run, x):
 
 
 def _grey_and_noise(x):
-    """Half-way between the input's darkest and brightest value, and blobs of noise between the two."""
+    """Half-way between the input's darkest and brightest value, and blobs of noise
+    between the two.
+    """
     draw = torch.Generator().manual_seed(0)
     blobs = torch.rand(1, 1, *[BLOBS] * (x.ndim - 2), generator=draw)
     blobs = F.interpolate(blobs, x.shape[2:]).to(x).expand_as(x)
@@ -185,10 +205,12 @@ def _centre(change):
 
 
 def last_map(model, forward, x) -> Place:
-    """The last map of the image tower that all of the output passes through and that it reads at several places.
+    """The last map of the image tower that all of the output passes through and that it
+    reads at several places.
 
-    Looked at are the tower's parts and the members of its lists, not what lies inside of a block; of timm's towers
-    only what their `forward_features` runs. Searched once a network and size of input.
+    Looked at are the tower's parts and the members of its lists, not what lies inside
+    of a block; of timm's towers only what their `forward_features` runs. Searched once
+    a network and size of input.
 
     Args:
         forward: (model, x) -> (B, K), with a gradient where x has one.
@@ -250,7 +272,9 @@ def _by_sizes(shape, grid):
 
 
 def _run_and_keep(model, forward, x):
-    """The output, and of each module that may give the map (name, module, tensor, its node in the graph), in order."""
+    """The output, and of each module that may give the map (name, module, tensor, its
+    node in the graph), in order.
+    """
     seen, calls = [], {}
     tower = getattr(model.net, "visual", model.net)
     tower = getattr(tower, "trunk", tower)
@@ -297,7 +321,9 @@ def _parts(module, prefix="", inside=False):
 
 
 def _grids(model, shape):
-    """[(grid, prefix)]: how the places of a map of this shape may lie; [] where it has one place or none."""
+    """[(grid, prefix)]: how the places of a map of this shape may lie; [] where it has
+    one place or none.
+    """
     if len(shape) == 4 and shape[0] == 1:
         return [(None, 0)] if sorted(shape[1:])[1] > 1 else []
     if len(shape) != 3 or shape[0] != 1:

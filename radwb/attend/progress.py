@@ -10,12 +10,15 @@ _listener = ContextVar("listener", default=None)
 
 
 def steps(items, what: str):
-    """The items one by one, with a bar where they take over two seconds and nobody follows.
+    """The items one by one, with a bar where they take over two seconds and nobody
+    follows.
 
     >>> for few in steps(torch.arange(1000).split(16), "RISE"): ...
     """
     tell = _listener.get()
-    for n, item in enumerate(tqdm(items, what, delay=2, leave=False, disable=tell is not None)):
+    for n, item in enumerate(
+        tqdm(items, what, delay=2, leave=False, disable=tell is not None)
+    ):
         if tell:
             tell(f"{what}, {n} of {len(items)}")
         yield item
@@ -23,9 +26,11 @@ def steps(items, what: str):
 
 @contextmanager
 def followed(net, tell):
-    """Within it this thread calls `tell(text)` at each of `steps`, and `tell()` before each part of the network.
+    """Within it this thread calls `tell(text)` at each of `steps`, and `tell()` before
+    each part of the network.
 
-    What `tell` raises ends the work: the one way to stop a computation in the midst of somebody's network.
+    What `tell` raises ends the work: the one way to stop a computation in the midst of
+    somebody's network.
     """
     me, token = threading.get_ident(), _listener.set(tell)
 

@@ -1,4 +1,6 @@
-"""People as the ceiling: how far two readers agree on what is there and where, and a map against graded lung zones."""
+"""People as the ceiling: how far two readers agree on what is there and where, and a
+map against graded lung zones.
+"""
 
 import numpy as np
 import pandas as pd
@@ -11,38 +13,51 @@ CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 
 
 def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
-    """How far readers agree on a finding, and on its place: what a map can be expected to reach at best.
+    """How far readers agree on a finding, and on its place: what a map can be expected
+    to reach at best.
 
     >>> reader_agreement(boxes).loc["Pleural effusion", ["presence", "iou"]]
 
-    Each pair of readers of an image counts once. The intervals are by image, all pairs of an image together; an image
-    counts as a patient does elsewhere, and under five there is no interval.
+    Each pair of readers of an image counts once. The intervals are by image, all pairs
+    of an image together; an image counts as a patient does elsewhere, and under five
+    there is no interval.
 
     Args:
-        boxes: one row a box: image, reader, finding, x_min, y_min, x_max, y_max in px. A reader who saw nothing has a
-            row whose box is NaN, else nobody knows that the image was read.
+        boxes: one row a box: image, reader, finding, x_min, y_min, x_max, y_max in px.
+            A reader who saw nothing has a row whose box is NaN, else nobody knows that
+            the image was read.
     Returns:
         index finding, with for each of presence and iou its value, low and high:
-        presence: pairs of which both saw the finding, as a share of those of which at least one did (Jaccard).
-        iou: where both did, the mean over all their boxes of the best intersection over union with the other's.
+        presence: pairs of which both saw the finding, as a share of those of which at
+            least one did (Jaccard).
+        iou: where both did, the mean over all their boxes of the best intersection over
+            union with the other's.
         pairs: in which at least one saw it; images: of those.
     Raises:
         ValueError: a column is missing, or no image has two readers.
     """
     missing = [c for c in ("image", "reader", "finding", *CORNERS) if c not in boxes]
     if missing:
-        raise ValueError(f"expected columns image, reader, finding, {', '.join(CORNERS)}; {missing} are missing")
+        raise ValueError(
+            f"expected columns image, reader, finding, {', '.join(CORNERS)}; {missing} are missing"
+        )
     read = boxes[["image", "reader"]].drop_duplicates()
     pairs = read.merge(read, on="image", suffixes=("", "_2")).query("reader < reader_2")
     if pairs.empty:
-        raise ValueError(f"expected images with two readers, got {len(read)} images with one each")
+        raise ValueError(
+            f"expected images with two readers, got {len(read)} images with one each"
+        )
     drawn = boxes.dropna(subset=CORNERS)
     seen = drawn[["image", "reader", "finding"]].drop_duplicates()
-    by_second = pairs.merge(seen.rename(columns={"reader": "reader_2"}), on=["image", "reader_2"])
+    by_second = pairs.merge(
+        seen.rename(columns={"reader": "reader_2"}), on=["image", "reader_2"]
+    )
     either = pd.concat([pairs.merge(seen, on=["image", "reader"]), by_second])
     keys = ["image", "reader", "reader_2", "finding"]
     count = either.groupby(keys).size().rename("readers").reset_index()
-    count = count.merge(_overlap(drawn).rename("iou").reset_index(), on=keys, how="left")
+    count = count.merge(
+        _overlap(drawn).rename("iou").reset_index(), on=keys, how="left"
+    )
     count["presence"] = (count.pop("readers") == 2).astype(float)
     rows = {}
     for finding, part in count.groupby("finding"):
@@ -58,25 +73,38 @@ def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _overlap(drawn: pd.DataFrame) -> pd.Series:
-    """Index image, reader, reader_2, finding: the mean best overlap of each pair of readers who both drew."""
+    """Index image, reader, reader_2, finding: the mean best overlap of each pair of
+    readers who both drew.
+    """
     drawn = drawn.reset_index(drop=True).rename_axis("box").reset_index()
-    both = drawn.merge(drawn, on=["image", "finding"], suffixes=("", "_2")).query("reader != reader_2")
+    both = drawn.merge(drawn, on=["image", "finding"], suffixes=("", "_2")).query(
+        "reader != reader_2"
+    )
     a, b = (both[[c + tail for c in CORNERS]].to_numpy(float) for tail in ("", "_2"))
-    inner = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None).prod(1)
+    inner = np.clip(
+        np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None
+    ).prod(1)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(1) for box in (a, b))
     both = both.assign(iou=inner / np.maximum(area_a + area_b - inner, 1e-12))
-    best = both.groupby(["image", "finding", "reader", "reader_2", "box"])["iou"].max().reset_index()
+    best = (
+        both.groupby(["image", "finding", "reader", "reader_2", "box"])["iou"]
+        .max()
+        .reset_index()
+    )
     swap = best["reader"] > best["reader_2"]  # a pair is one pair, whoever's box it is
-    best.loc[swap, ["reader", "reader_2"]] = best.loc[swap, ["reader_2", "reader"]].to_numpy()
+    best.loc[swap, ["reader", "reader_2"]] = best.loc[
+        swap, ["reader_2", "reader"]
+    ].to_numpy()
     return best.groupby(["image", "reader", "reader_2", "finding"])["iou"].mean()
 
 
 def lung_zones(lungs: np.ndarray) -> np.ndarray:
-    """Six zones of a frontal film, as the Brixia score has them: A, B, C the patient's right lung from above, D, E, F
-    the left.
+    """Six zones of a frontal film, as the Brixia score has them: A, B, C the patient's
+    right lung from above, D, E, F the left.
 
-    Borghesi & Maroldi 2020 (doi 10.1007/s11547-020-01200-3) cut at the aortic arch and at the right inferior pulmonary
-    vein. A mask of the lungs shows neither, so each lung is cut into thirds of its height.
+    Borghesi & Maroldi 2020 (doi 10.1007/s11547-020-01200-3) cut at the aortic arch and
+    at the right inferior pulmonary vein. A mask of the lungs shows neither, so each
+    lung is cut into thirds of its height.
 
     Args:
         lungs: (H, W) bool, both lungs; the patient's right is on the left of the image.
@@ -88,13 +116,20 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
     lungs = np.asarray(lungs, dtype=bool)
     columns = np.flatnonzero(lungs.any(0))
     if len(columns) < 4:
-        raise ValueError(f"expected two lungs, got a mask with {len(columns)} columns of lung")
+        raise ValueError(
+            f"expected two lungs, got a mask with {len(columns)} columns of lung"
+        )
     margin = (columns[-1] - columns[0]) // 4
-    middle = np.arange(columns[0] + margin, columns[-1] - margin + 1)  # with the columns that no lung is in
+    middle = np.arange(
+        columns[0] + margin, columns[-1] - margin + 1
+    )  # with the columns that no lung is in
     fewest = lungs[:, middle].sum(0)
     divide = int(np.median(middle[fewest == fewest.min()]))  # the mediastinum
     zones = []
-    for side in (np.arange(lungs.shape[1]) < divide, np.arange(lungs.shape[1]) >= divide):
+    for side in (
+        np.arange(lungs.shape[1]) < divide,
+        np.arange(lungs.shape[1]) >= divide,
+    ):
         rows = np.flatnonzero((lungs & side).any(1))
         if not len(rows):
             raise ValueError("expected two lungs, got a mask with one")
@@ -106,7 +141,8 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
 
 
 def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
-    """Does a map weigh most where a radiologist graded the lung as worst? For truth that comes by zone, as in Brixia.
+    """Does a map weigh most where a radiologist graded the lung as worst? For truth
+    that comes by zone, as in Brixia.
 
     >>> score_zones(maps, [s.truth["lungs"] for s in scans], films[["brixia_A", ...]], groups=films.patient_id)
 
@@ -116,12 +152,17 @@ def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
         severity: (N, 6) grades of the zones A to F, higher is worse.
         groups: the patient of each map.
     Returns:
-        index rank, worst, chance; columns mean, low, high (95 % by patient), n, patients, note.
-        rank: Spearman's correlation of the zones' mean map value with their grade, 0 for a constant map.
-        worst: the zone with the highest mean is one of the worst graded; of equal ones the share.
-        chance: the share of zones that are the worst graded, what a blind choice would have in `worst`.
+        index rank, worst, chance; columns mean, low, high (95 % by patient), n,
+        patients, note.
+        rank: Spearman's correlation of the zones' mean map value with their grade, 0
+            for a constant map.
+        worst: the zone with the highest mean is one of the worst graded; of equal ones
+            the share.
+        chance: the share of zones that are the worst graded, what a blind choice would
+            have in `worst`.
     Raises:
-        ValueError: a film whose zones all have the same grade, or one that is missing: it can't rank.
+        ValueError: a film whose zones all have the same grade, or one that is missing:
+            it can't rank.
     """
     points = score_each_zone(maps, lungs, severity)
     shares = ("worst", "chance")
@@ -170,5 +211,7 @@ def _grades(maps, lungs, severity):
 
 
 def _differ(means):
-    """Whether zones differ by more than the rounding of a mean: a constant map has no rank."""
+    """Whether zones differ by more than the rounding of a mean: a constant map has no
+    rank.
+    """
     return np.ptp(means) > 1e-6 * np.abs(means).max()

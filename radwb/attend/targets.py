@@ -1,4 +1,6 @@
-"""What is asked of the model: a phrase, a pair of phrases, a finding, a class or a neuron, as a direction."""
+"""What is asked of the model: a phrase, a pair of phrases, a finding, a class or a
+neuron, as a direction.
+"""
 
 from numbers import Integral
 
@@ -9,10 +11,14 @@ from radwb.attend.tower import as_it_was, forward
 
 
 def directions(model, target, n: int) -> torch.Tensor:
-    """(n, E) vectors whose product with the model's output is the score of the target, one for each image."""
+    """(n, E) vectors whose product with the model's output is the score of the target,
+    one for each image.
+    """
     targets = target if isinstance(target, list) else [target] * n
     if len(targets) != n:
-        raise ValueError(f"expected one target, or a list of {n}, one an image; got a list of {len(targets)}")
+        raise ValueError(
+            f"expected one target, or a list of {n}, one an image; got a list of {len(targets)}"
+        )
     known = {t: _direction(model, t) for t in dict.fromkeys(targets)}
     return torch.stack([known[t] for t in targets])
 
@@ -20,7 +26,11 @@ def directions(model, target, n: int) -> torch.Tensor:
 def _direction(model, target):
     if model.findings is not None:
         return _class_direction(model, target)
-    return _neuron_direction(model, target) if isinstance(target, Integral) else _text_direction(model, target)
+    return (
+        _neuron_direction(model, target)
+        if isinstance(target, Integral)
+        else _text_direction(model, target)
+    )
 
 
 def _class_direction(model, target):
@@ -28,7 +38,9 @@ def _class_direction(model, target):
     if isinstance(target, str) and target.casefold() in names:
         target = names.index(target.casefold())
     if not isinstance(target, Integral) or not 0 <= target < len(names):
-        raise ValueError(f"expected one of {list(model.findings)} or its index for {model.name}, got {target!r}")
+        raise ValueError(
+            f"expected one of {list(model.findings)} or its index for {model.name}, got {target!r}"
+        )
     return F.one_hot(torch.tensor(int(target)), len(names)).float()
 
 
@@ -37,7 +49,9 @@ def _neuron_direction(model, target):
     with as_it_was(model.net), torch.no_grad():
         width = forward(model, blank).shape[-1]
     if not 0 <= target < width:
-        raise ValueError(f"expected a neuron from 0 to {width - 1} of the embedding of {model.name}, got {target}")
+        raise ValueError(
+            f"expected a neuron from 0 to {width - 1} of the embedding of {model.name}, got {target}"
+        )
     return F.one_hot(torch.tensor(int(target)), width).float()
 
 
@@ -48,8 +62,14 @@ def _text_direction(model, target):
             "Try a neuron of its embedding: target=0"
         )
     phrases = (target,) if isinstance(target, str) else target
-    if not isinstance(phrases, tuple) or len(phrases) > 2 or not all(isinstance(p, str) for p in phrases):
-        raise ValueError(f"expected a phrase or a pair (positive, negative) for {model.name}, got {target!r}")
+    if (
+        not isinstance(phrases, tuple)
+        or len(phrases) > 2
+        or not all(isinstance(p, str) for p in phrases)
+    ):
+        raise ValueError(
+            f"expected a phrase or a pair (positive, negative) for {model.name}, got {target!r}"
+        )
     for phrase in phrases:
         _require_words(model, phrase)
     with torch.no_grad():
@@ -61,8 +81,14 @@ def _text_direction(model, target):
 def _require_words(model, phrase):
     known = phrase.strip() != ""
     if known and model.tokenizer is not None:
-        ids, empty = (model.tokenizer([text]).flatten().tolist() for text in (phrase, ""))
-        unknown = getattr(getattr(model.tokenizer, "tokenizer", model.tokenizer), "unk_token_id", None)
+        ids, empty = (
+            model.tokenizer([text]).flatten().tolist() for text in (phrase, "")
+        )
+        unknown = getattr(
+            getattr(model.tokenizer, "tokenizer", model.tokenizer), "unk_token_id", None
+        )
         known = bool(set(ids) - set(empty) - {unknown})
     if not known:
-        raise ValueError(f"expected a phrase with a word that {model.name} knows, got {phrase!r}. Try 'cardiomegaly'")
+        raise ValueError(
+            f"expected a phrase with a word that {model.name} knows, got {phrase!r}. Try 'cardiomegaly'"
+        )

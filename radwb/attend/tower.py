@@ -1,4 +1,6 @@
-"""What one has to know of an image tower to look inside: its blocks, its last feature map, what it reads out."""
+"""What one has to know of an image tower to look inside: its blocks, its last feature
+map, what it reads out.
+"""
 
 from contextlib import contextmanager
 from copy import deepcopy
@@ -10,22 +12,41 @@ from torch import nn
 from radwb.attend.place import Place, last_map
 
 # MONAI drops attention in eval mode too; a block under a checkpoint runs twice
-QUIET = {"training": False, "grad_checkpointing": False, "use_checkpoint": False, "dropout_rate": 0.0}
-EXACT, HALF = {torch.float32: 1e-5, torch.float64: 1e-9}, 2e-2  # how near a re-derived attention has to come
-ROUTED = {"fused_attn": True, "use_flash_attention": True}  # timm's and MONAI's way to the one function
+QUIET = {
+    "training": False,
+    "grad_checkpointing": False,
+    "use_checkpoint": False,
+    "dropout_rate": 0.0,
+}
+EXACT, HALF = (
+    {torch.float32: 1e-5, torch.float64: 1e-9},
+    2e-2,
+)  # how near a re-derived attention has to come
+ROUTED = {
+    "fused_attn": True,
+    "use_flash_attention": True,
+}  # timm's and MONAI's way to the one function
 
 
 def forward(model, x) -> torch.Tensor:
-    """(B, E) unit embedding of an image-text model or a headless one, (B, K) logits of a classifier; float32."""
+    """(B, E) unit embedding of an image-text model or a headless one, (B, K) logits of
+    a classifier; float32.
+    """
     x = x.to(_precision(model.net))
-    with torch.autocast(x.device.type, enabled=False):  # maps are float32, whatever the caller's precision
+    with torch.autocast(
+        x.device.type, enabled=False
+    ):  # maps are float32, whatever the caller's precision
         out = model.encode_image(x) if model.findings is None else model.classify(x)
-    out = out[0] if isinstance(out, tuple) else out  # MONAI's ViT gives its hidden states too
+    out = (
+        out[0] if isinstance(out, tuple) else out
+    )  # MONAI's ViT gives its hidden states too
     return out.to(torch.promote_types(out.dtype, torch.float32))
 
 
 def in_float32(model):
-    """The model, or a copy of it in float32: in half precision the gradients of a cosine vanish."""
+    """The model, or a copy of it in float32: in half precision the gradients of a
+    cosine vanish.
+    """
     half = _precision(model.net) in (torch.float16, torch.bfloat16)
     if not half:
         return model
@@ -34,7 +55,8 @@ def in_float32(model):
 
 def _precision(net):
     parameters = list(net.parameters())
-    # of the patch cut: where only matrices are halved, the norms and embeddings beside them are not
+    # of the patch cut: where only matrices are halved, the norms and embeddings beside
+    # them are not
     return next((p for p in parameters if p.ndim > 3), parameters[0]).dtype
 
 
@@ -97,7 +119,8 @@ def last_spatial(model, x) -> nn.Module:
 
 
 def attention_pool(model):
-    """The module by which a tower pools its tokens with attention (SigLIP's, PE's, CoCa's), else None.
+    """The module by which a tower pools its tokens with attention (SigLIP's, PE's,
+    CoCa's), else None.
 
     Raises:
         ValueError: two of them, one behind the other or beside it.
@@ -128,7 +151,9 @@ def read_queries(model, Q: int) -> torch.Tensor:
     if kind in ("tok", "token") or Q == 1:
         read[0, 0] = 1
     elif kind == "avg":
-        first = 0 if hasattr(pool, "pool") else 1  # open_clip leaves the first query out
+        first = (
+            0 if hasattr(pool, "pool") else 1
+        )  # open_clip leaves the first query out
         read[0, first:] = 1 / (Q - first)
     else:
         raise ValueError(
@@ -139,9 +164,11 @@ def read_queries(model, Q: int) -> torch.Tensor:
 
 
 def read_out(model, T: int) -> torch.Tensor:
-    """(1, T): the mixture of tokens that becomes the embedding: the class token, else the mean of the patches.
+    """(1, T): the mixture of tokens that becomes the embedding: the class token, else
+    the mean of the patches.
 
-    What an attention pool reads is another mixture for each image, so not known here: see `capture`'s `read`.
+    What an attention pool reads is another mixture for each image, so not known here:
+    see `capture`'s `read`.
     """
     tower = image_tower(model)
     patches = model.grid[0] * model.grid[1]
@@ -155,30 +182,55 @@ def read_out(model, T: int) -> torch.Tensor:
 
 
 def output_projection(model, layer: int):
-    """A block's attention, and the one linear layer behind its heads: (module with num_heads, nn.Linear)."""
+    """A block's attention, and the one linear layer behind its heads: (module with
+    num_heads, nn.Linear).
+    """
     for module in attention_blocks(model)[layer].modules():
         linear = getattr(module, "out_proj", getattr(module, "proj", None))
         if getattr(module, "num_heads", 0) and isinstance(linear, nn.Linear):
             return module, linear
-    raise ValueError(f"expected heads that end in one linear projection in block {layer} of {model.name}, found none. "
-                     "Try method='attention'")  # fmt: skip
+    raise ValueError(
+        f"expected heads that end in one linear projection in block {layer} of {model.name}, found none. "
+        "Try method='attention'"
+    )
 
 
 def require_equal(mine, theirs, tolerance, what) -> None:
-    """RuntimeError where two tensors differ by more than `tolerance`, as a share of the largest value over 1."""
+    """RuntimeError where two tensors differ by more than `tolerance`, as a share of the
+    largest value over 1.
+    """
     error = float((mine - theirs).detach().abs().max())
-    if not error <= tolerance * max(1.0, float(theirs.detach().abs().max())):  # also false for NaN
-        raise RuntimeError(f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted")
+    if not error <= tolerance * max(
+        1.0, float(theirs.detach().abs().max())
+    ):  # also false for NaN
+        raise RuntimeError(
+            f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted"
+        )
 
 
 @contextmanager
 def as_it_was(net, wanted=QUIET):
-    """Eval mode and no gradients of parameters, or other settings of modules; then all put back."""
-    settings = [(m, k, v) for m in net.modules() for k, v in vars(m).items() if k in wanted and v != wanted[k]]
+    """Eval mode and no gradients of parameters, or other settings of modules; then all
+    put back.
+    """
+    settings = [
+        (m, k, v)
+        for m in net.modules()
+        for k, v in vars(m).items()
+        if k in wanted and v != wanted[k]
+    ]
     # MONAI's flash attention would leave its relative positions out
-    settings = [s for s in settings if not (s[1] in ROUTED and getattr(s[0], "rel_positional_embedding", None))]
-    settings += [(p, "requires_grad", True) for p in net.parameters() if p.requires_grad]
-    fastpath = torch.backends.mha.get_fastpath_enabled()  # a kernel of nn.MultiheadAttention that skips the function
+    settings = [
+        s
+        for s in settings
+        if not (s[1] in ROUTED and getattr(s[0], "rel_positional_embedding", None))
+    ]
+    settings += [
+        (p, "requires_grad", True) for p in net.parameters() if p.requires_grad
+    ]
+    fastpath = (
+        torch.backends.mha.get_fastpath_enabled()
+    )  # a kernel of nn.MultiheadAttention that skips the function
     try:
         for owner, name, _ in settings:
             setattr(owner, name, wanted.get(name, False))

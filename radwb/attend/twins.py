@@ -1,4 +1,6 @@
-"""Three trainings that tell whether a map hangs on the labels: two with the true ones, one with labels dealt anew."""
+"""Three trainings that tell whether a map hangs on the labels: two with the true ones,
+one with labels dealt anew.
+"""
 
 from dataclasses import dataclass, field
 
@@ -16,13 +18,16 @@ ALIKE = ("recipe", "epochs", "batch", "lr", "precision", "start")  # of all thre
 
 @dataclass(frozen=True, eq=False)
 class LabelTwins:
-    """Two models that learned from the true labels and one, the second's twin, that learned from shuffled ones.
+    """Two models that learned from the true labels and one, the second's twin, that
+    learned from shuffled ones.
 
     Attributes:
         true, again: of the true labels; `again` starts from other weights.
         shuffled: as `again`, but for the labels.
-        target: what their maps are asked, in their own terms; None for methods that aren't asked.
-        ills: which of them can't be interpreted -> why, in the words of the diagnosis; empty when all are healthy.
+        target: what their maps are asked, in their own terms; None for methods that
+            aren't asked.
+        ills: which of them can't be interpreted -> why, in the words of the diagnosis;
+            empty when all are healthy.
     """
 
     true: object
@@ -47,21 +52,24 @@ def label_twins(
     n: int = 256,
     seed: int = 0,
 ) -> LabelTwins:
-    """Make sure that three runs may be compared: alike but for what is asked, and healthy.
+    """Make sure that three runs may be compared: alike but for what is asked, and
+    healthy.
 
     >>> twins = label_twins(runs["true"], runs["again"], runs["shuffled"], table, target="Pleural Effusion")
     >>> sanity_check(model, scans, target=("pleural effusion", "no pleural effusion"), twins=twins).badge
 
-    `true` and `again` differ in their seed, `again` and `shuffled` in their labels. So `true` differs from either in
-    its seed, and whatever its maps have less in common with those of `shuffled` than with those of `again` is due to
-    the labels (after Adebayo et al. 2018, arXiv 1810.03292, who have no such pair to compare with).
+    `true` and `again` differ in their seed, `again` and `shuffled` in their labels. So
+    `true` differs from either in its seed, and whatever its maps have less in common
+    with those of `shuffled` than with those of `again` is due to the labels (after
+    Adebayo et al. 2018, arXiv 1810.03292, who have no such pair to compare with).
 
-    Healthy is what `rw.pretrain.diagnose` says of loss and embeddings. A classifier's loss is held against that of
-    the labels' frequencies. That held-out films gain nothing is no illness here: shuffled labels can only be
-    memorised.
+    Healthy is what `rw.pretrain.diagnose` says of loss and embeddings. A classifier's
+    loss is held against that of the labels' frequencies. That held-out films gain
+    nothing is no illness here: shuffled labels can only be memorised.
 
     Args:
-        true, again, shuffled: finished `Run`s of `rw.pretrain.fit` with the same settings.
+        true, again, shuffled: finished `Run`s of `rw.pretrain.fit` with the same
+            settings.
         table: the true table, for the diagnosis.
         target: a finding, phrase or pair, as in `attention_map`.
         n, seed: of the diagnosis.
@@ -80,7 +88,8 @@ def label_twins(
 
 
 def illness(run, table: pd.DataFrame, *, n: int = 256, seed: int = 0) -> str:
-    """Why a run can't be interpreted, in the words of `rw.pretrain.diagnose`; "" when it is healthy.
+    """Why a run can't be interpreted, in the words of `rw.pretrain.diagnose`; "" when
+    it is healthy.
 
     >>> illness(run, table)
     ''
@@ -106,7 +115,9 @@ def illness(run, table: pd.DataFrame, *, n: int = 256, seed: int = 0) -> str:
 
 
 def _loss_of_frequencies(table, findings):
-    """Binary cross-entropy of a model that says each finding's frequency of every training film."""
+    """Binary cross-entropy of a model that says each finding's frequency of every
+    training film.
+    """
     rows = table[table["split"] == "train"] if "split" in table else table
     labels = rows[list(findings)].apply(pd.to_numeric)
     known = labels.where(labels.isin([0, 1]))

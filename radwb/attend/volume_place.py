@@ -1,4 +1,6 @@
-"""Which module of a 3-D network gives the feature map that Grad-CAM weighs, and how that lies over the input."""
+"""Which module of a 3-D network gives the feature map that Grad-CAM weighs, and how
+that lies over the input.
+"""
 
 from contextlib import ExitStack
 from weakref import WeakKeyDictionary
@@ -12,7 +14,9 @@ _layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
 @torch.no_grad()
 def map_module(net, forward, x, layer):
-    """The module named `layer`, or the last that gives a feature map of more than one voxel."""
+    """The module named `layer`, or the last that gives a feature map of more than one
+    voxel.
+    """
     last = []
 
     def note(module, _, out):
@@ -20,16 +24,22 @@ def map_module(net, forward, x, layer):
             last[:] = [module]
 
     with ExitStack() as hooks:
-        for module in net.net.modules() if layer is None else [net.net.get_submodule(layer)]:
+        for module in (
+            net.net.modules() if layer is None else [net.net.get_submodule(layer)]
+        ):
             hooks.callback(module.register_forward_hook(note).remove)
         forward(x)
     if not last:
-        raise ValueError(f"expected a feature map of more than one voxel in {net.name}, found none to weigh")
+        raise ValueError(
+            f"expected a feature map of more than one voxel in {net.name}, found none to weigh"
+        )
     return last[0]
 
 
 def layout_of(net, forward, x, module):
-    """How a module's map lies over the input: a network may turn or flip its axes in `forward`. Found once."""
+    """How a module's map lies over the input: a network may turn or flip its axes in
+    `forward`. Found once.
+    """
     known = _layouts.setdefault(module, {})
     if x.shape in known:
         return known[x.shape]
@@ -54,7 +64,8 @@ def layout_of(net, forward, x, module):
 
 
 def _layout_of_swin(net, shape, size):
-    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't tell the channels.
+    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't
+    tell the channels.
 
     Its windows may see all of a small map: then no place in it follows the input.
     """

@@ -1,4 +1,5 @@
-"""The notebooks' toolchain: sync sources to notebooks, run them, and make pages that open without a network.
+"""The notebooks' toolchain: sync sources to notebooks, run them, and make pages that
+open without a network.
 
 >>> rw.book.headline(mean_auroc=0.87)
 mean auroc: 0.87

@@ -6,7 +6,8 @@ MIME = "application/vnd.radwb.headline+json"
 
 
 def headline(**values) -> None:
-    """Show named numbers, and hand them to `radwb tour`, which puts them into the gallery and tour.json.
+    """Show named numbers, and hand them to `radwb tour`, which puts them into the
+    gallery and tour.json.
 
     >>> rw.book.headline(mean_auroc=0.871, interval="0.84 to 0.90")
     mean auroc: 0.871    interval: 0.84 to 0.90
@@ -15,7 +16,9 @@ def headline(**values) -> None:
         values: name -> number or short text; "_" is shown as a blank.
     """
     values = {name: plain(value) for name, value in values.items()}
-    line = "    ".join(f"{name.replace('_', ' ')}: {said(value)}" for name, value in values.items())
+    line = "    ".join(
+        f"{name.replace('_', ' ')}: {said(value)}" for name, value in values.items()
+    )
     try:
         from IPython import get_ipython
         from IPython.display import display
@@ -24,7 +27,10 @@ def headline(**values) -> None:
     if get_ipython() is None:
         print(line)
     else:
-        display({MIME: [list(pair) for pair in values.items()], "text/plain": line}, raw=True)
+        display(
+            {MIME: [list(pair) for pair in values.items()], "text/plain": line},
+            raw=True,
+        )
 
 
 def plain(value):
@@ -36,4 +42,10 @@ def plain(value):
 
 
 def said(value) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if type(value) is int else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if type(value) is int
+        else str(value)
+    )

@@ -1,4 +1,6 @@
-"""A folder becomes a table; reports become sections; patients are kept on one side of a split."""
+"""A folder becomes a table; reports become sections; patients are kept on one side of a
+split.
+"""
 
 from radwb.curate.films import films, with_labels
 from radwb.curate.index import index

@@ -1,4 +1,6 @@
-"""From the index of a folder to the films that a 2-D model can take, and the labels that lie beside them."""
+"""From the index of a folder to the films that a 2-D model can take, and the labels
+that lie beside them.
+"""
 
 import os
 import warnings
@@ -11,14 +13,16 @@ from radwb.data.table import film_keys, read_table
 
 
 def films(index: pd.DataFrame) -> pd.DataFrame:
-    """The rows of an index that are one picture each; a warning counts what is left out, and why.
+    """The rows of an index that are one picture each; a warning counts what is left
+    out, and why.
 
     >>> table = rw.curate.films(rw.curate.index("inbox/"))
 
     Args:
         index: as `rw.curate.index` gives it.
     Returns:
-        those rows, numbered anew. Volumes and series are for `rw.data.read` and `rw.attend.volume_map`.
+        those rows, numbered anew. Volumes and series are for `rw.data.read` and
+        `rw.attend.volume_map`.
     Raises:
         ValueError: no film is left, or the columns of an index are missing.
     """
@@ -56,14 +60,17 @@ def with_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
 
     >>> table = rw.curate.with_labels(table, "inbox/labels.csv")
 
-    A path is taken from the working folder or from that of the CSV; a bare file name will do where no two films share
-    it. Where the CSV and the films both know something, such as patient_id, the CSV wins where it isn't empty.
+    A path is taken from the working folder or from that of the CSV; a bare file name
+    will do where no two films share it. Where the CSV and the films both know
+    something, such as patient_id, the CSV wins where it isn't empty.
 
     Args:
         table: films, with path.
-        labels: a CSV with path and any columns of the schema, read by `rw.data.read_table`.
+        labels: a CSV with path and any columns of the schema, read by
+            `rw.data.read_table`.
     Returns:
-        the table with those columns; a warning counts films without a row, and rows without a film.
+        the table with those columns; a warning counts films without a row, and rows
+        without a film.
     Raises:
         ValueError: the CSV has no path, or two rows for a film.
     """

@@ -34,32 +34,45 @@ HEADER = {
 
 
 SHAPE = ["rows", "columns", "frames", "row_mm", "column_mm"]
-NAMING = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "PatientAddress")
+NAMING = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientIDs",
+    "PatientBirthDate",
+    "AccessionNumber",
+    "PatientAddress",
+)
 SHORTEST = 3  # letters: a shorter one is a word or a number of the note itself
 NOTES = 20  # of one file; damaged ones can give thousands
 
 
 def index(folder: str | Path) -> pd.DataFrame:
-    """Read every file below a folder and give one row a file; it never stops at a bad one.
+    """Read every file below a folder and give one row a file; it never stops at a bad
+    one.
 
     >>> table = rw.curate.index("inbox")
     >>> table[table.refused == ""]                       # what can be used
     >>> table.loc[table.refused != "", ["path", "refused"]]
 
-    Stopped by Ctrl-C or killed, it keeps the rows so far in the cache ($RADWB_CACHE), and the next call goes on.
+    Stopped by Ctrl-C or killed, it keeps the rows so far in the cache ($RADWB_CACHE),
+    and the next call goes on.
 
     Args:
-        folder: searched with its subfolders; hidden files are left out. A folder that can't be entered, and one that
-            is only a link, is a row that is refused.
+        folder: searched with its subfolders; hidden files are left out. A folder that
+            can't be entered, and one that is only a link, is a row that is refused.
     Returns:
-        The schema's columns (empty where a file doesn't say), DICOM header fields, rows, columns, frames, row_mm,
-        column_mm, transfer_syntax, `refused` (the reason, "" for a file that reads) and `notes` (what is odd about it).
-        A path whose name isn't plain text (control characters, bytes that aren't UTF-8) is a file:// address, which
-        `rw.data.read` opens as well; in all other texts such characters are shown escaped.
+        The schema's columns (empty where a file doesn't say), DICOM header fields,
+        rows, columns, frames, row_mm, column_mm, transfer_syntax, `refused` (the
+        reason, "" for a file that reads) and `notes` (what is odd about it). A path
+        whose name isn't plain text (control characters, bytes that aren't UTF-8) is a
+        file:// address, which `rw.data.read` opens as well; in all other texts such
+        characters are shown escaped.
     """
     folder = local_path(folder)
     if not folder.is_dir():
-        raise ValueError(f"expected a folder, got {folder}. Try rw.data.read for one file.")
+        raise ValueError(
+            f"expected a folder, got {folder}. Try rw.data.read for one file."
+        )
     others = [c for c in HEADER if c not in COLUMNS]
     columns = [*COLUMNS, *others, *SHAPE, "transfer_syntax", "refused", "notes"]
     paths, unread = walk(folder)
@@ -75,12 +88,23 @@ def walk(folder: Path) -> tuple[list[Path], list[dict]]:
 
     def refuse(error: OSError) -> None:
         path = Path(error.filename or folder)
-        unread.append(_refused(path, f"the folder can't be entered ({error.strerror or type(error).__name__})"))
+        unread.append(
+            _refused(
+                path,
+                f"the folder can't be entered ({error.strerror or type(error).__name__})",
+            )
+        )
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         links = [name for name in folders if Path(parent, name).is_symlink()]
-        unread += [_refused(Path(parent, n), "a linked folder, not followed. Try index on the folder") for n in links]
+        unread += [
+            _refused(
+                Path(parent, n),
+                "a linked folder, not followed. Try index on the folder",
+            )
+            for n in links
+        ]
         paths += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(paths), unread
 
@@ -100,7 +124,9 @@ def _rows(folder: Path, paths: list[Path]) -> list[dict]:
             rows.append(row)
         whole = True
     except KeyboardInterrupt as stop:
-        stop.add_note(f"{len(rows)} of {len(paths)} files are kept; index of the same folder goes on from there.")
+        stop.add_note(
+            f"{len(rows)} of {len(paths)} files are kept; index of the same folder goes on from there."
+        )
         raise
     finally:
         journal.close(whole=whole)
@@ -117,8 +143,14 @@ def _guarded_row(path: Path) -> dict:
     try:
         row = _row(path)
     except Exception as error:
-        row = _refused(path, f"damaged or not supported ({type(error).__name__}: {str(error)[:300]})")
-    return {k: " ".join(printable(v).split()) if isinstance(v, str) and k != "path" else v for k, v in row.items()}
+        row = _refused(
+            path,
+            f"damaged or not supported ({type(error).__name__}: {str(error)[:300]})",
+        )
+    return {
+        k: " ".join(printable(v).split()) if isinstance(v, str) and k != "path" else v
+        for k, v in row.items()
+    }
 
 
 def _row(path: Path) -> dict:
@@ -136,38 +168,70 @@ def _row(path: Path) -> dict:
         if header is not None:
             row |= _header(header, notes)
             names = _identifiers(header)
-            if image is not None and image.spacing_mm is None and getattr(image, "pixel_mm", None) is None:
-                note = _field(_no_spacing, header, "PixelSpacing", notes) or "the spacing is unknown"
-                if any(tag("PixelSpacing") in str(w.message) for w in odd):  # reading it said so already
+            if (
+                image is not None
+                and image.spacing_mm is None
+                and getattr(image, "pixel_mm", None) is None
+            ):
+                note = (
+                    _field(_no_spacing, header, "PixelSpacing", notes)
+                    or "the spacing is unknown"
+                )
+                if any(
+                    tag("PixelSpacing") in str(w.message) for w in odd
+                ):  # reading it said so already
                     note = note.partition("; ")[2]
                 notes.append(note)
-        notes = [_without(names, note) for note in [*map(_warning_text, odd), *notes] if note]
+        notes = [
+            _without(names, note) for note in [*map(_warning_text, odd), *notes] if note
+        ]
         row["refused"] = _without(names, row["refused"])
-    return {**row, **_shape(image), "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES])}
+    return {
+        **row,
+        **_shape(image),
+        "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES]),
+    }
 
 
 def _identifiers(ds: pydicom.Dataset) -> list[str]:
     """What names the patient in a header, the longest first, also the parts of a name."""
-    texts = [str(_field(ds.get, keyword, keyword, []) or "") for keyword in NAMING]  # ds.get takes the keyword
-    words = {word.strip() for text in texts for word in (text, *re.split(r"[\\^=\s]", text))}
-    return sorted((word for word in words if len(word) >= SHORTEST), key=len, reverse=True)
+    texts = [
+        str(_field(ds.get, keyword, keyword, []) or "") for keyword in NAMING
+    ]  # ds.get takes the keyword
+    words = {
+        word.strip() for text in texts for word in (text, *re.split(r"[\\^=\s]", text))
+    }
+    return sorted(
+        (word for word in words if len(word) >= SHORTEST), key=len, reverse=True
+    )
 
 
 def _without(names: list[str], text: str) -> str:
-    """A text in which nothing of those stands: notes and refusals go into logs, and some quote the header."""
+    """A text in which nothing of those stands: notes and refusals go into logs, and
+    some quote the header.
+    """
     for name in names:
-        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "[identifier]", text, flags=re.IGNORECASE)
+        text = re.sub(
+            rf"(?<!\w){re.escape(name)}(?!\w)",
+            "[identifier]",
+            text,
+            flags=re.IGNORECASE,
+        )
     return text
 
 
 def _warning_text(warning) -> str:
-    """One line, without the value: pydicom quotes those that it finds odd, and they may name a patient."""
+    """One line, without the value: pydicom quotes those that it finds odd, and they may
+    name a patient.
+    """
     text = " ".join(str(warning.message).split())
     return re.sub(r"(Invalid value for VR \w+): .*", r"\1", text)[:300]
 
 
 def _field(reader, ds: pydicom.Dataset, keyword: str, notes: list[str]):
-    """A field by its reader; one that can't be read is empty and noted, and the image may still be good."""
+    """A field by its reader; one that can't be read is empty and noted, and the image
+    may still be good.
+    """
     try:
         return reader(ds)
     except Exception as error:
@@ -198,9 +262,16 @@ def _syntax_name(ds: pydicom.Dataset) -> str:
 
 
 def _no_spacing(ds: pydicom.Dataset) -> str:
-    stated, imager = ([str(p) for p in parts(lookup(ds, k))] for k in ("PixelSpacing", "ImagerPixelSpacing"))
+    stated, imager = (
+        [str(p) for p in parts(lookup(ds, k))]
+        for k in ("PixelSpacing", "ImagerPixelSpacing")
+    )
     why = f"is {stated}" if stated else "is missing"
-    at_detector = f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector" if imager else ""
+    at_detector = (
+        f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector"
+        if imager
+        else ""
+    )
     return f"{tag('PixelSpacing')} {why}, so that the spacing is unknown{at_detector}"
 
 

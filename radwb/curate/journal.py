@@ -18,7 +18,8 @@ class Journal:
     """One line a row, readable by its owner alone, gone when the index is whole.
 
     A row counts only for a file of the same path, size and time of change, read by the
-    same version under the same limit. Without a cache that can be written, nothing is kept.
+    same version under the same limit. Without a cache that can be written, nothing is
+    kept.
 
     Args:
         folder: that is being indexed.

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 
-# from the heading that says most of the film to the one that says least: IMPRESSION/RECOMMENDATION is an impression
+# from the heading that says most of the film to the one that says least:
+# IMPRESSION/RECOMMENDATION is an impression
 NAMES = (
     "findings",
     "impression",
@@ -15,7 +16,8 @@ NAMES = (
     "addendum",
     "other",
 )
-# One heading between bars; English, then German, Spanish and French. Accents may be missing in a report.
+# One heading between bars; English, then German, Spanish and French. Accents may be
+# missing in a report.
 HEADINGS = {
     "findings": "findings|finding|report|observations|narrative|imaging findings|imaging notes"
     "|befund|befunde|hallazgos|hallazgo|descripción|résultats|résultat|constatations",
@@ -50,7 +52,8 @@ HEADINGS = {
 }
 NEAR = 200  # letters before and after a line that may be a heading
 BEFORE = "final|preliminary|overall|radiographic|radiological|diagnostic|additional"
-# these may stand within a line in Title Case; German nouns are all in it, wherever they stand
+# these may stand within a line in Title Case; German nouns are all in it, wherever they
+# stand
 WITHIN_A_LINE = (
     "findings|impression|impressions|conclusion|conclusions|indication|comparison|technique|history|clinical history"
     "|recommendation|recommendations|notification|addendum"
@@ -71,7 +74,8 @@ SECTION_OF = {
 
 
 def _any_of(headings: str, spelt=str) -> str:
-    """A pattern for one of them, or several as in FINDINGS AND IMPRESSION, with or without accents.
+    """A pattern for one of them, or several as in FINDINGS AND IMPRESSION, with or
+    without accents.
 
     Args:
         headings: with bars between.
@@ -84,7 +88,8 @@ def _any_of(headings: str, spelt=str) -> str:
         re.escape(spelt(word)).replace(r"\ ", r"[ \t]+") for word in longest_first
     )
     number = r"(?:\([sS]\))?(?:[ \t]*#?\d{1,2}(?=[ \t]*[:\n(]))?"
-    # (?>...): the longest heading or none, so that a long text of half headings takes no longer than another
+    # (?>...): the longest heading or none, so that a long text of half headings takes
+    # no longer than another
     one = rf"(?>(?:(?:{spelt(BEFORE)})[ \t]+)?(?:{one}){number})"
     return rf"{one}(?:{AND}{one}){{0,2}}"
 
@@ -98,10 +103,12 @@ BEGINS = (
     r"(?:^[ \t*_#>=]*+|(?<=[.!?;\n])[ \t]*+[*_]{0,3}|(?<=[ \t][ \t])[*_]{0,3}(?=\w))"
 )
 CAPITAL = r"(?=[A-ZÀ-Þ])"
-# words in brackets before the colon, as in IMPRESSION (PRELIM):, are of the heading; a date there goes to the text
+# words in brackets before the colon, as in IMPRESSION (PRELIM):, are of the heading; a
+# date there goes to the text
 COLON = r"(?:[ \t*_]*(?:\([^()\n\d]{1,40}\)[ \t*_]*)?[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
 DASH = r"[ \t*_]*[-–—]{1,3}(?=\s|$)"
-LINE_ENDS = r"[ \t*_#=-]*+$(?:\n[ \t]*+[-=_*]{3,}+[ \t]*+$)?"  # perhaps with a line of dashes below
+# perhaps with a line of dashes below
+LINE_ENDS = r"[ \t*_#=-]*+$(?:\n[ \t]*+[-=_*]{3,}+[ \t]*+$)?"
 HEADING = re.compile(
     "|".join(
         (
@@ -131,12 +138,14 @@ def sections(report: str) -> dict[str, str]:
     'Normal.'
 
     Args:
-        report: free text. A heading ends in a colon and is in capitals, or stands at the start of a line or sentence;
-            or it ends in a dash there; or it has a line to itself. English, German, Spanish or French (`HEADINGS`).
+        report: free text. A heading ends in a colon and is in capitals, or stands at
+            the start of a line or sentence; or it ends in a dash there; or it has a
+            line to itself. English, German, Spanish or French (`HEADINGS`).
     Returns:
-        findings, impression, indication, comparison, technique, recommendation, notification (who was told),
-        addendum and other (text before any heading, who signed), in this order, "" where a report lacks one; white
-        space is single; a heading that comes twice is joined.
+        findings, impression, indication, comparison, technique, recommendation,
+        notification (who was told), addendum and other (text before any heading, who
+        signed), in this order, "" where a report lacks one; white space is single; a
+        heading that comes twice is joined.
     """
     if not isinstance(report, str):
         return dict.fromkeys(NAMES, "")
@@ -152,7 +161,9 @@ def sections(report: str) -> dict[str, str]:
 
 
 def _in_lines(report):
-    """Every kind of line end as one: Windows', old Macs' and HL7's, those that went through JSON, HTML or Excel."""
+    """Every kind of line end as one: Windows', old Macs' and HL7's, those that went
+    through JSON, HTML or Excel.
+    """
     report = (
         unicodedata.normalize("NFC", report)
         .replace("\\.br\\", "\n")
@@ -167,7 +178,9 @@ def _in_lines(report):
 
 
 def _section(heading):
-    """The section of a heading; of several in one, such as IMPRESSION/RECOMMENDATION, that which says most."""
+    """The section of a heading; of several in one, such as IMPRESSION/RECOMMENDATION,
+    that which says most.
+    """
     plain = _plain(heading)
     if plain in SECTION_OF:
         return SECTION_OF[plain]
@@ -178,7 +191,9 @@ def _section(heading):
 
 
 def _stands_alone(report, match):
-    """Whether a word on a line of its own is a heading: not where a sentence only happens to break around it."""
+    """Whether a word on a line of its own is a heading: not where a sentence only
+    happens to break around it.
+    """
     word = match["alone"]
     if word is None or word.isupper():
         return True

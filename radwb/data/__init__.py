@@ -1,4 +1,6 @@
-"""Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch and verify what the catalog names."""
+"""Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch and verify what
+the catalog names.
+"""
 
 from radwb.data.fetch import FetchError, cache_folder, catalog, fetch
 from radwb.data.fit import Fit

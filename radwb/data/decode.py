@@ -1,7 +1,9 @@
-"""Decode compressed pixel data; GDCM runs in a process of its own, because a damaged file can abort the whole process.
+"""Decode compressed pixel data; GDCM runs in a process of its own, because a damaged
+file can abort the whole process.
 
-GDCM is the only decoder at hand for lossless JPEG. Run as a script, this file is that process: a line of JSON comes in
-with a number and a path, and a line of JSON with the same number goes out, followed by the array's bytes.
+GDCM is the only decoder at hand for lossless JPEG. Run as a script, this file is that
+process: a line of JSON comes in with a number and a path, and a line of JSON with the
+same number goes out, followed by the array's bytes.
 """
 
 import atexit
@@ -17,11 +19,18 @@ import numpy as np
 import pydicom
 from pydicom.pixels import get_decoder, pixel_array
 
-SAFE = ("pydicom", "pyjpegls", "pylibjpeg", "pillow")  # these raise where GDCM would abort
+SAFE = (
+    "pydicom",
+    "pyjpegls",
+    "pylibjpeg",
+    "pillow",
+)  # these raise where GDCM would abort
 SECONDS = 20  # that GDCM may take for a file, and one more for each 10 million values
 HELPER_BYTES = 1 << 30  # for Python and its libraries, beside the limit on a file
 _lock = threading.Lock()
-_workers: dict[int, subprocess.Popen] = {}  # idle ones, by process id: a forked child must not share its parent's pipes
+_workers: dict[
+    int, subprocess.Popen
+] = {}  # idle ones, by process id: a forked child must not share its parent's pipes
 
 _ended: list[subprocess.Popen] = []  # killed, and not yet taken leave of by the system
 
@@ -31,7 +40,8 @@ def decode_pixels(ds: pydicom.Dataset, path: str) -> np.ndarray:
 
     Raises:
         RuntimeError: what each decoder said.
-        ValueError: a compressed frame's own header is of another size than Rows x Columns.
+        ValueError: a compressed frame's own header is of another size than Rows x
+            Columns.
     """
     from radwb.data.codestream import check_frames
 
@@ -68,14 +78,18 @@ def last_line(error: Exception) -> str:
 
 
 def time_limit(ds: pydicom.Dataset) -> float:
-    """Seconds for one file: $RADWB_DECODE_SECONDS (20), and one for each 10 million values."""
+    """Seconds for one file: $RADWB_DECODE_SECONDS (20), and one for each 10 million
+    values.
+    """
     text = os.environ.get("RADWB_DECODE_SECONDS", "").strip()
     try:
         base = float(text or SECONDS)
     except ValueError:
         base = 0.0
     if not 0 < base <= threading.TIMEOUT_MAX:
-        raise RuntimeError(f"RADWB_DECODE_SECONDS: expected a number of seconds such as 60, got {text!r}")
+        raise RuntimeError(
+            f"RADWB_DECODE_SECONDS: expected a number of seconds such as 60, got {text!r}"
+        )
     return base + np.prod(expected_shape(ds), dtype=float) / 1e7
 
 
@@ -88,7 +102,9 @@ def expected_shape(ds: pydicom.Dataset) -> tuple[int, ...]:
 
 def checked_shape(values: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
     if values.shape != expected_shape(ds):
-        raise RuntimeError(f"expected values of {expected_shape(ds)}, got {values.shape}")
+        raise RuntimeError(
+            f"expected values of {expected_shape(ds)}, got {values.shape}"
+        )
     return values
 
 
@@ -98,8 +114,9 @@ def checked_shape(values: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
 def ask_gdcm(path: str, seconds: float) -> np.ndarray:
     """GDCM's pixels of a file.
 
-    While it answers, the helper isn't among the idle ones, so that one whose answer was left half read (an interrupt,
-    a timeout, an error) is never asked again: its answer would go to the next file.
+    While it answers, the helper isn't among the idle ones, so that one whose answer was
+    left half read (an interrupt, a timeout, an error) is never asked again: its answer
+    would go to the next file.
 
     Raises:
         RuntimeError: what GDCM said; or it crashed, or took longer than `seconds`.
@@ -153,8 +170,12 @@ def close_pipes(worker: subprocess.Popen) -> None:
             pipe.close()
 
 
-def timed_answer(worker: subprocess.Popen, path: str, seconds: float) -> np.ndarray | str:
-    """An answer, or a RuntimeError when the helper ends without one; a timer ends one that takes too long."""
+def timed_answer(
+    worker: subprocess.Popen, path: str, seconds: float
+) -> np.ndarray | str:
+    """An answer, or a RuntimeError when the helper ends without one; a timer ends one
+    that takes too long.
+    """
     late = threading.Event()
 
     def stop() -> None:
@@ -168,7 +189,9 @@ def timed_answer(worker: subprocess.Popen, path: str, seconds: float) -> np.ndar
         return answer_of(worker, path)
     except (OSError, EOFError, ValueError) as error:
         if late.is_set():
-            raise RuntimeError(f"it took longer than {seconds:.3g} s. Try a higher RADWB_DECODE_SECONDS") from None
+            raise RuntimeError(
+                f"it took longer than {seconds:.3g} s. Try a higher RADWB_DECODE_SECONDS"
+            ) from None
         raise RuntimeError("it crashed on this file") from error
     finally:
         timer.cancel()
@@ -225,7 +248,9 @@ def _stop() -> None:
 
 
 def _forget() -> None:
-    """In a forked child: the lock may be held by a thread that isn't there, and the pipes are the parent's."""
+    """In a forked child: the lock may be held by a thread that isn't there, and the
+    pipes are the parent's.
+    """
     global _lock
     _lock = threading.Lock()
     for worker in _workers.values():
@@ -246,7 +271,9 @@ def _serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         head, values = pixels_of(request["path"])
-        answers.write(json.dumps({"number": request["number"], **head}).encode() + b"\n")
+        answers.write(
+            json.dumps({"number": request["number"], **head}).encode() + b"\n"
+        )
         if values is not None:
             answers.write(values.data)
         answers.flush()
@@ -271,7 +298,11 @@ def pixels_of(path: str) -> tuple[dict, np.ndarray | None]:
         return {"error": "the pixel data are damaged"}, None
     except Exception as error:
         return {"error": last_line(error)}, None
-    return {"dtype": values.dtype.str, "shape": values.shape, "bytes": values.nbytes}, values
+    return {
+        "dtype": values.dtype.str,
+        "shape": values.shape,
+        "bytes": values.nbytes,
+    }, values
 
 
 if __name__ == "__main__":

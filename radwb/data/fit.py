@@ -1,4 +1,6 @@
-"""How a film is made square: the word that every stage passes on, and what libraries add to it."""
+"""How a film is made square: the word that every stage passes on, and what libraries
+add to it.
+"""
 
 import math
 
@@ -17,7 +19,8 @@ FILTERS = {
 
 
 class Fit(str):
-    """ "pad", "crop" or "squash", and the filter and margin that a library uses with it.
+    """ "pad", "crop" or "squash", and the filter and margin that a library uses with
+    it.
 
     A word among words, so that tables, maps and widgets hand it on unread.
 
@@ -25,8 +28,10 @@ class Fit(str):
     True
 
     Args:
-        name: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect.
-        filter: one of FILTERS; all but "nearest" smooth before they sample (antialiasing).
+        name: "pad" letterboxes with zeros, "crop" takes the centred largest square,
+            "squash" ignores the aspect.
+        filter: one of FILTERS; all but "nearest" smooth before they sample
+            (antialiasing).
         share: of the resized side that is kept, centred; timm's `crop_pct`.
     Raises:
         ValueError: an unknown name or filter, or a share that is not between 0.1 and 2.
@@ -58,7 +63,8 @@ class Fit(str):
         """Which part of a film (H, W) goes to which part of the square (size, size).
 
         Returns:
-            two boxes (top, left, bottom, right): in the film's pixels, which may be fractions, and in the square's.
+            two boxes (top, left, bottom, right): in the film's pixels, which may be
+            fractions, and in the square's.
         """
         resized = self._resized(shape, size)
         if self == "crop" and self.filter == "gaussian":
@@ -68,17 +74,23 @@ class Fit(str):
         return (top, left, bottom, right), (y0, x0, y1, x1)
 
     def _resized(self, shape, size):
-        """(h, w) that the library resizes the film to, before it cuts or pads it to the square."""
+        """(h, w) that the library resizes the film to, before it cuts or pads it to the
+        square.
+        """
         side = math.floor(size / self.share)
         if self == "squash":
             return side, side
-        if self == "crop":  # torchvision's Resize: the longer side is cut to whole pixels, not rounded
+        if (
+            self == "crop"
+        ):  # torchvision's Resize: the longer side is cut to whole pixels, not rounded
             return tuple(int(side * n / min(shape)) for n in shape)
         return tuple(max(1, round(side * n / max(shape))) for n in shape)
 
 
 def _span(n: int, resized: int, size: int) -> tuple[float, float, int, int]:
-    """Along one axis: from and to in the film's n pixels, from and to in the square's, as CenterCrop cuts or pads."""
+    """Along one axis: from and to in the film's n pixels, from and to in the square's,
+    as CenterCrop cuts or pads.
+    """
     if resized <= size:
         start = (size - resized) // 2
         return 0, n, start, start + resized

@@ -1,4 +1,6 @@
-"""From a scan's pixels to a model's square input, and from a token grid back to the scan's pixels."""
+"""From a scan's pixels to a model's square input, and from a token grid back to the
+scan's pixels.
+"""
 
 import math
 
@@ -13,7 +15,8 @@ OVERSHOOTING = ("bicubic", "lanczos")
 def to_input(
     pixels: np.ndarray, size: int, *, fit: str = "pad", aspect: float | None = None
 ) -> np.ndarray:
-    """Resize to a square with an antialiasing filter; what is round in the patient stays round.
+    """Resize to a square with an antialiasing filter; what is round in the patient
+    stays round.
 
     >>> to_input(np.ones((200, 100), np.float32), 64).shape
     (64, 64)
@@ -21,9 +24,11 @@ def to_input(
     Args:
         pixels: (H, W) display values.
         size: side of the square, px.
-        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square, "squash" ignores the aspect;
-            bilinear, unless it is a `Fit` with a filter and margin of its own.
-        aspect: a pixel's height over its width; None = that of a scan's own `pixels`, 1 for any other array.
+        fit: "pad" letterboxes with zeros, "crop" takes the centred largest square,
+            "squash" ignores the aspect; bilinear, unless it is a `Fit` with a filter
+            and margin of its own.
+        aspect: a pixel's height over its width; None = that of a scan's own `pixels`, 1
+            for any other array.
     Returns:
         (size, size) float32.
     """
@@ -38,9 +43,11 @@ def to_input(
 
 
 def _resample(pixels, source, shape, filter):
-    """Pillow's filters; what overshoots is held to [0, 1] after rows and after columns, as 8 bits hold it.
+    """Pillow's filters; what overshoots is held to [0, 1] after rows and after columns,
+    as 8 bits hold it.
 
-    A film of 8 bits is left to Pillow's own 8-bit filter, as the libraries do it: which axis comes first then matters.
+    A film of 8 bits is left to Pillow's own 8-bit filter, as the libraries do it: which
+    axis comes first then matters.
     """
     top, left, bottom, right = source
     height, width = shape
@@ -54,7 +61,9 @@ def _resample(pixels, source, shape, filter):
 
 
 def _whole_then_cut(levels, source, shape, filter):
-    """(H, W) uint8 -> the part `source` of it, resized with the rest and then cut to `shape`."""
+    """(H, W) uint8 -> the part `source` of it, resized with the rest and then cut to
+    `shape`.
+    """
     top, left, bottom, right = source
     (H, W), (height, width) = levels.shape, shape
     whole = round(W * width / (right - left)), round(H * height / (bottom - top))
@@ -71,7 +80,9 @@ def _held(pixels, size, box, filter):
 
 
 def _gaussian(pixels, source, shape, filter):
-    """scikit-image's `resize` as TorchXRayVision calls it; beyond the border lies its 0, which is grey 0.5 here."""
+    """scikit-image's `resize` as TorchXRayVision calls it; beyond the border lies its
+    0, which is grey 0.5 here.
+    """
     from scipy import ndimage
 
     top, left, bottom, right = (round(edge) for edge in source)
@@ -86,7 +97,8 @@ def _gaussian(pixels, source, shape, filter):
 def to_scan(
     values: np.ndarray, shape: tuple[int, int], *, fit: str = "pad", aspect: float = 1.0
 ) -> np.ndarray:
-    """Spread a grid over the model's input (one value a token) back over the scan that was put in.
+    """Spread a grid over the model's input (one value a token) back over the scan that
+    was put in.
 
     Args:
         values: (gh, gw) grid that covers the whole square input.
@@ -97,12 +109,17 @@ def to_scan(
         (H, W) float32; bilinear between the tokens' centres; 0 outside of a crop.
     """
     gh, gw = values.shape
-    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(shape, 1 << 16, fit, aspect)  # fine units: rounding doesn't show
+    (y, x, y_end, x_end), (y0, x0, y1, x1) = boxes(
+        shape, 1 << 16, fit, aspect
+    )  # fine units: rounding doesn't show
     # pixels whose centres lie in the box, and one at least
     top, left = math.ceil(y - 0.5 - 1e-6), math.ceil(x - 0.5 - 1e-6)
     bottom = max(top + 1, math.ceil(y_end - 0.5 - 1e-6))
     right = max(left + 1, math.ceil(x_end - 0.5 - 1e-6))
-    high, wide = (y1 - y0) / (y_end - y), (x1 - x0) / (x_end - x)  # of the square's units a pixel
+    high, wide = (
+        (y1 - y0) / (y_end - y),
+        (x1 - x0) / (x_end - x),
+    )  # of the square's units a pixel
     y0, y1 = y0 + max(0, top - y) * high, y1 - max(0, y_end - bottom) * high
     x0, x1 = x0 + max(0, left - x) * wide, x1 - max(0, x_end - right) * wide
     scale_y, scale_x = gh / (1 << 16), gw / (1 << 16)
@@ -118,7 +135,9 @@ def to_scan(
 def boxes(
     shape: tuple[int, int], size: int, fit: str, aspect: float = 1.0
 ) -> tuple[tuple, tuple]:
-    """Which part of the scan goes to which part of the square: two boxes (top, left, bottom, right)."""
+    """Which part of the scan goes to which part of the square: two boxes (top, left,
+    bottom, right).
+    """
     height, width = shape
     # rows in widths of a pixel: the film as it is in the patient
     upright = shape if aspect == 1 else (height * aspect, width)

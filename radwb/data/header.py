@@ -1,4 +1,6 @@
-"""Values of a DICOM header as what they mean: numbers that are finite, lengths, directions; or None and a warning."""
+"""Values of a DICOM header as what they mean: numbers that are finite, lengths,
+directions; or None and a warning.
+"""
 
 import math
 import re
@@ -23,7 +25,9 @@ AT_DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
 def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
-    """A header value, at the top or in the functional groups of an enhanced object; None when absent or empty."""
+    """A header value, at the top or in the functional groups of an enhanced object;
+    None when absent or empty.
+    """
     groups = [ds]
     for name, n in (
         ("PerFrameFunctionalGroupsSequence", frame),
@@ -53,7 +57,9 @@ def _value(ds, keyword):
 
 
 def parts(value) -> list:
-    """The values of a field one by one, also where it came as one text 'a\\b' or as a single number; none of None."""
+    """The values of a field one by one, also where it came as one text 'a\\b' or as a
+    single number; none of None.
+    """
     if isinstance(value, str):
         return [p.strip() for p in value.split("\\")]
     if value is None:
@@ -72,9 +78,11 @@ def finite(ds: pydicom.Dataset, keyword: str, frame: int = 0) -> float | None:
 
 
 def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | None:
-    """(row, column) mm in the patient from (0028,0030) PixelSpacing, or None; a warning where it's no two lengths.
+    """(row, column) mm in the patient from (0028,0030) PixelSpacing, or None; a warning
+    where it's no two lengths.
 
-    (0018,1164) ImagerPixelSpacing is at the detector, larger than in the patient, so it's never used for it.
+    (0018,1164) ImagerPixelSpacing is at the detector, larger than in the patient, so
+    it's never used for it.
     """
     value = lookup(ds, "PixelSpacing", frame)
     if value is None:
@@ -83,10 +91,11 @@ def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | Non
 
 
 def aspect_of(ds: pydicom.Dataset) -> float | None:
-    """A pixel's height over its width where no spacing in the patient tells it, or None.
+    """A pixel's height over its width where no spacing in the patient tells it, or
+    None.
 
-    From (0028,0034) PixelAspectRatio, else from the pixels at the detector or scanner: their size differs from that in
-    the patient, their shape doesn't.
+    From (0028,0034) PixelAspectRatio, else from the pixels at the detector or scanner:
+    their size differs from that in the patient, their shape doesn't.
     """
     value = lookup(ds, "PixelAspectRatio")
     if value is None:
@@ -98,7 +107,9 @@ def aspect_of(ds: pydicom.Dataset) -> float | None:
 
 
 def pair(keyword: str, value, otherwise: str) -> tuple[float, float] | None:
-    """Two positive numbers of a header's field; else None and a warning that ends in `otherwise`."""
+    """Two positive numbers of a header's field; else None and a warning that ends in
+    `otherwise`.
+    """
     both = lengths(parts(value))
     if both is None:
         text = "\\".join(map(str, parts(value)))[:60]
@@ -107,7 +118,9 @@ def pair(keyword: str, value, otherwise: str) -> tuple[float, float] | None:
 
 
 def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
-    """Where rows and columns run from (0020,0020) PatientOrientation, ("L", "F") for a film as it's hung; or None."""
+    """Where rows and columns run from (0020,0020) PatientOrientation, ("L", "F") for a
+    film as it's hung; or None.
+    """
     value = ds.get("PatientOrientation")
     if value in (None, "", []):
         return None

@@ -34,8 +34,8 @@ GZIP_RATIO = 1032  # deflate can't pack more bytes than that into one
 def max_bytes() -> int:
     """The memory in bytes that reading one file may take: $RADWB_MAX_BYTES, else 2 GiB.
 
-    It holds for all that `read` has in memory at once: the file, the decoded pixels, the
-    float32 image and the copies on the way.
+    It holds for all that `read` has in memory at once: the file, the decoded pixels,
+    the float32 image and the copies on the way.
     """
     text = os.environ.get("RADWB_MAX_BYTES", "").strip()
     if not text:

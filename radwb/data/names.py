@@ -26,9 +26,11 @@ def _escaped(character: str) -> str:
 
 
 def path_text(path: Path) -> str:
-    r"""A path for a table: itself, or a file:// address where its name isn't plain text.
+    r"""A path for a table: itself, or a file:// address where its name isn't plain
+    text.
 
-    Such an address (RFC 8089) survives CSV and JSON, and `local_path` gives the path back.
+    Such an address (RFC 8089) survives CSV and JSON, and `local_path` gives the path
+    back.
 
     >>> path_text(Path("/inbox/a.dcm")), path_text(Path("/inbox/caf\udce9.dcm"))
     ('/inbox/a.dcm', 'file:///inbox/caf%E9.dcm')

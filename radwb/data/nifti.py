@@ -21,10 +21,12 @@ FLIP = [2, 1, 0]  # (i, j, k) -> (k, j, i)
 
 
 def read_nifti(path: Path) -> Volume:
-    """A 3-D NIfTI-1 or -2 file -> Volume with the axes turned round to (k, j, i) and the affine from RAS to LPS, in mm.
+    """A 3-D NIfTI-1 or -2 file -> Volume with the axes turned round to (k, j, i) and
+    the affine from RAS to LPS, in mm.
 
-    A fourth axis of length 1 is dropped; a longer one is refused: which volume of it is meant can't be guessed. Colours
-    become luminance. Where neither sform nor qform is set, or they contradict each other, the affine is None.
+    A fourth axis of length 1 is dropped; a longer one is refused: which volume of it is
+    meant can't be guessed. Colours become luminance. Where neither sform nor qform is
+    set, or they contradict each other, the affine is None.
     """
     check_nifti(path)
     with gzip.open(path) if is_gzip(path) else path.open("rb") as file:
@@ -33,7 +35,9 @@ def read_nifti(path: Path) -> Volume:
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]
         if len(shape) != 3 or min(shape) < 1:
-            raise ReadError(f"{path.name}: expected a 3-D NIfTI, got the shape {image.shape}. Try one volume of it.")
+            raise ReadError(
+                f"{path.name}: expected a 3-D NIfTI, got the shape {image.shape}. Try one volume of it."
+            )
         voxels = voxels_of(image, shape, path.name)  # (K, J, I)
     if count := sum(int((~np.isfinite(plane)).sum()) for plane in voxels):
         warnings.warn(
@@ -53,9 +57,13 @@ def open_nifti(file, name: str) -> nib.Nifti1Image:
 
 
 def voxels_of(image: nib.Nifti1Image, shape: tuple, name: str) -> np.ndarray:
-    """(K, J, I) float32, read a slice of the last axis at a time, so that memory holds the volume once."""
+    """(K, J, I) float32, read a slice of the last axis at a time, so that memory holds
+    the volume once.
+    """
     if image.get_data_dtype().kind == "c":
-        raise ReadError(f"{name}: complex values, of which magnitude, phase or real part may be meant. Try np.abs.")
+        raise ReadError(
+            f"{name}: complex values, of which magnitude, phase or real part may be meant. Try np.abs."
+        )
     further = (0,) * (len(image.shape) - 3)
     voxels = np.empty(shape[::-1], np.float32)
     for k in range(shape[2]):
@@ -69,14 +77,18 @@ def values_of(plane: np.ndarray) -> np.ndarray:
     if plane.dtype.names:
         parts = zip((0.299, 0.587, 0.114), "RGB", strict=True)
         return sum(np.float32(weight / 255) * plane[letter] for weight, letter in parts)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is counted
+    with np.errstate(
+        over="ignore"
+    ):  # a float64 beyond float32 becomes infinite, and is counted
         return plane.astype(np.float32)
 
 
 def place_of(
     image: nib.Nifti1Image, name: str
 ) -> tuple[np.ndarray | None, tuple | None]:
-    """The affine to LPS mm; or None and, where they are known, the steps (k, j, i) in mm."""
+    """The affine to LPS mm; or None and, where they are known, the steps (k, j, i) in
+    mm.
+    """
     header, unit = image.header, unit_of(image.header, name)
     (sform, scode), (qform, qcode) = header.get_sform(coded=True), _qform(header)
     zooms = np.array(header.get_zooms()[:3], float) * unit

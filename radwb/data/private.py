@@ -1,4 +1,6 @@
-"""What holds patients' pixels and texts is readable by its owner alone: runs, caches and executed notebooks."""
+"""What holds patients' pixels and texts is readable by its owner alone: runs, caches
+and executed notebooks.
+"""
 
 from pathlib import Path
 
@@ -6,7 +8,8 @@ FOLDER, FILE = 0o700, 0o600
 
 
 def private_folder(path: str | Path) -> Path:
-    """Make a folder that only its owner may enter; one that is there stays as its owner set it.
+    """Make a folder that only its owner may enter; one that is there stays as its owner
+    set it.
 
     >>> private_folder("../runs/a").stat().st_mode & 0o077
     0

@@ -20,29 +20,42 @@ MOST_FINDINGS = 16  # bits of a pixel
 EXIF_TURN = 0x0112  # 1 upright, 2 to 8 mirrored or turned, 5 to 8 by a quarter
 
 
-def read(path: str | os.PathLike, *, window: tuple[float, float] | None = None, truth: bool = True) -> Scan | Volume:
+def read(
+    path: str | os.PathLike,
+    *,
+    window: tuple[float, float] | None = None,
+    truth: bool = True,
+) -> Scan | Volume:
     """Read a DICOM, NIfTI, PNG or JPEG file, or a folder that holds one DICOM series.
 
     >>> rw.data.read("chest.dcm")
     Scan(2500 x 2048, 0.139 x 0.139 mm, DX, PA, chest.dcm)
 
     Args:
-        path: a file (known by its content, not by its suffix) or a folder with one DICOM series; `index` writes a file
-            whose name isn't plain text as file://..., which is taken, too.
-        window: (low, high) in the units after rescale (HU for CT) for a 2-D DICOM, instead of the file's own.
+        path: a file (known by its content, not by its suffix) or a folder with one
+            DICOM series; `index` writes a file whose name isn't plain text as
+            file://..., which is taken, too.
+        window: (low, high) in the units after rescale (HU for CT) for a 2-D DICOM,
+            instead of the file's own.
         truth: whether to look for the masks `NAME.truth.png` beside `NAME.png`.
     Returns:
-        Scan for one 2-D image; Volume for NIfTI, a series, or a file with several frames.
+        Scan for one 2-D image; Volume for NIfTI, a series, or a file with several
+        frames.
     Raises:
-        ReadError: whatever is wrong with the file, in one sentence. Also when reading it would take more memory than
-            $RADWB_MAX_BYTES (2 GiB), which is checked before anything is inflated or decoded, or when GDCM takes longer
-            than $RADWB_DECODE_SECONDS (20, and one more for each 10 million values).
+        ReadError: whatever is wrong with the file, in one sentence. Also when reading
+            it would take more memory than $RADWB_MAX_BYTES (2 GiB), which is checked
+            before anything is inflated or decoded, or when GDCM takes longer than
+            $RADWB_DECODE_SECONDS (20, and one more for each 10 million values).
     """
     return read_with_header(path, window=window, truth=truth)[0]
 
 
-def read_with_header(path: str | os.PathLike, *, window: tuple | None = None, truth: bool = True) -> tuple:
-    """As `read`, and the DICOM data set of a single file, else None; a ReadError carries it as `header`, too."""
+def read_with_header(
+    path: str | os.PathLike, *, window: tuple | None = None, truth: bool = True
+) -> tuple:
+    """As `read`, and the DICOM data set of a single file, else None; a ReadError
+    carries it as `header`, too.
+    """
     path, header = local_path(path), None
     try:
         kind = sniff(path)
@@ -60,7 +73,8 @@ def read_with_header(path: str | os.PathLike, *, window: tuple | None = None, tr
 
             return read_nifti(path), None
         return read_image(path, truth=truth), None
-    except Exception as error:  # a damaged file can break a decoder anywhere; the reader gets one sentence
+    # a damaged file can break a decoder anywhere; the reader gets one sentence
+    except Exception as error:
         text = printable(" ".join(str(error).split())[:500]) or type(error).__name__
         if not isinstance(error, ReadError):
             text = f"{printable(path.name)}: damaged or not supported ({type(error).__name__}: {text[:300]})"
@@ -76,27 +90,41 @@ def sniff(path: Path) -> str:
     if not path.exists():
         raise ReadError(f"{path.name}: no such file in {path.parent}")
     if not path.is_file():
-        raise ReadError(f"{path.name}: expected a file or a folder, got a device, pipe or socket")
+        raise ReadError(
+            f"{path.name}: expected a file or a folder, got a device, pipe or socket"
+        )
     with path.open("rb") as file:
         head = file.read(352)
     if not head:
         raise ReadError(f"{path.name}: the file is empty (0 bytes)")
     if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
         return "image"
-    if head[:2] == b"\x1f\x8b" or head[344:347] in (b"n+1", b"ni1") or head[4:7] in (b"n+2", b"ni2"):
+    if (
+        head[:2] == b"\x1f\x8b"
+        or head[344:347] in (b"n+1", b"ni1")
+        or head[4:7] in (b"n+2", b"ni2")
+    ):
         return "nifti"
     if head[128:132] == b"DICM" or looks_like_data_set(head):
         return "dicom"
-    raise ReadError(f"{path.name}: expected DICOM, NIfTI, PNG or JPEG, got a file that starts with {head[:8]!r}")
+    raise ReadError(
+        f"{path.name}: expected DICOM, NIfTI, PNG or JPEG, got a file that starts with {head[:8]!r}"
+    )
 
 
 def looks_like_data_set(head: bytes) -> bool:
-    """Whether the bytes start as a DICOM data set without preamble: a low group (2 to 8) in either byte order."""
-    return len(head) >= 8 and (head[0:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"))
+    """Whether the bytes start as a DICOM data set without preamble: a low group (2 to
+    8) in either byte order.
+    """
+    return len(head) >= 8 and (
+        head[0:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
+    )
 
 
 def read_image(path: Path, *, truth: bool = True) -> Scan:
-    """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or 65535), not the image's."""
+    """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or
+    65535), not the image's.
+    """
     with open_image(path) as image:
         scan = picture(image, str(path))
     sidecar = path.with_suffix(".truth.png")
@@ -105,12 +133,17 @@ def read_image(path: Path, *, truth: bool = True) -> Scan:
 
 
 def picture(image: Image.Image, source: str = "") -> Scan:
-    """An open PNG or JPEG, from a file or a shard, upright as its EXIF says and with what its radwb text says of it."""
+    """An open PNG or JPEG, from a file or a shard, upright as its EXIF says and with
+    what its radwb text says of it.
+    """
     about = about_of(image, source)
     spacing = about.get("spacing_mm")
     known = lengths(spacing) if spacing is not None else None
     if spacing is not None and known is None:
-        warnings.warn(f"{source}: spacing_mm is {str(spacing)[:60]}, not two positive lengths: unknown", stacklevel=2)
+        warnings.warn(
+            f"{source}: spacing_mm is {str(spacing)[:60]}, not two positive lengths: unknown",
+            stacklevel=2,
+        )
     upright = ImageOps.exif_transpose(image)
     names = (about.get(key) for key in ("view", "modality"))
     view, modality = (name if isinstance(name, str) else None for name in names)
@@ -122,17 +155,24 @@ def picture(image: Image.Image, source: str = "") -> Scan:
     if turn in range(5, 9):
         known, ratio = known and known[::-1], ratio and ratio[::-1]
     scan = Scan(grey(upright), known, view, modality, source, orientation=orientation)
-    return replace(scan, aspect=ratio[0] / ratio[1]) if ratio and known is None else scan
+    return (
+        replace(scan, aspect=ratio[0] / ratio[1]) if ratio and known is None else scan
+    )
 
 
 def about_of(image: Image.Image, source: str) -> dict:
-    """What write_png put into the text "radwb"; empty, with a warning, where that is damaged."""
+    """What write_png put into the text "radwb"; empty, with a warning, where that is
+    damaged.
+    """
     try:
         about = json.loads(image.info.get("radwb", "{}"))
     except (TypeError, ValueError, RecursionError):
         about = None
     if not isinstance(about, dict):
-        warnings.warn(f"{source}: its radwb text can't be read: spacing and view unknown", stacklevel=3)
+        warnings.warn(
+            f"{source}: its radwb text can't be read: spacing and view unknown",
+            stacklevel=3,
+        )
         return {}
     return about
 
@@ -170,7 +210,8 @@ def decode_picture(data: bytes, name: str) -> Scan:
     """A PNG or JPEG in memory as `read` gives it.
 
     Raises:
-        ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's damaged.
+        ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's
+            damaged.
     """
     check_picture_bytes(data, name)
     with open_picture(io.BytesIO(data), name) as image:
@@ -178,7 +219,9 @@ def decode_picture(data: bytes, name: str) -> Scan:
 
 
 def check_picture_bytes(data: bytes, name: str) -> None:
-    """Raise as `decode_picture` does, without the cost of decoding: by its size and, in a PNG, its checksums."""
+    """Raise as `decode_picture` does, without the cost of decoding: by its size and, in
+    a PNG, its checksums.
+    """
     with open_picture(io.BytesIO(data), name) as image:
         image.verify()
 
@@ -187,11 +230,18 @@ def grey(image: Image.Image) -> np.ndarray:
     """(H, W) float32 in [0, 1]."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.float32) / 65535
-    return np.asarray(image.convert("RGB").convert("L") if image.mode != "L" else image).astype(np.float32) / 255
+    return (
+        np.asarray(
+            image.convert("RGB").convert("L") if image.mode != "L" else image
+        ).astype(np.float32)
+        / 255
+    )
 
 
 def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb" text."""
+    """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb"
+    text.
+    """
     path = local_path(path)
     with open_image(path) as image:
         findings = about_of(image, path.name).get("findings")
@@ -199,15 +249,20 @@ def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
             raise ReadError(
                 f"{path.name}: expected a PNG with a radwb text that names 1 to {MOST_FINDINGS} findings, got none"
             )
-        check_bytes(path.name, image.width * image.height * (len(findings) + 4), "its masks")
+        check_bytes(
+            path.name, image.width * image.height * (len(findings) + 4), "its masks"
+        )
         bits = np.asarray(image)
     if bits.ndim != 2:
         raise ReadError(f"{path.name}: expected a grey bitmask, got {image.mode}")
-    return {str(finding): (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)}
+    return {
+        str(finding): (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)
+    }
 
 
 def write_png(scan: Scan, path: str | os.PathLike) -> Path:
-    """Write a scan as 8-bit grey PNG, and its truth masks beside it as `NAME.truth.png`; `read` gives both back.
+    """Write a scan as 8-bit grey PNG, and its truth masks beside it as
+    `NAME.truth.png`; `read` gives both back.
 
     >>> write_png(scan, "cohort/0001.png")
     """
@@ -229,9 +284,17 @@ def write_png(scan: Scan, path: str | os.PathLike) -> Path:
 
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
     if len(truth) > MOST_FINDINGS:
-        raise ValueError(f"expected at most {MOST_FINDINGS} findings in one truth PNG, got {len(truth)}")
+        raise ValueError(
+            f"expected at most {MOST_FINDINGS} findings in one truth PNG, got {len(truth)}"
+        )
     kind = np.uint8 if len(truth) <= 8 else np.uint16
-    bits = sum((np.asarray(mask).astype(kind) << kind(k) for k, mask in enumerate(truth.values())), kind(0))
+    bits = sum(
+        (
+            np.asarray(mask).astype(kind) << kind(k)
+            for k, mask in enumerate(truth.values())
+        ),
+        kind(0),
+    )
     save_png(bits, {"findings": list(truth)}, path)
 
 

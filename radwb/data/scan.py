@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-NEAR = 0.7  # cosine: an axis up to 45 degrees off still runs to the patient's left or right
+# cosine: an axis up to 45 degrees off still runs to the patient's left or right
+NEAR = 0.7
 
 
 class ReadError(ValueError):
@@ -13,7 +14,8 @@ class ReadError(ValueError):
 
 
 class Pixels(np.ndarray):
-    """(H, W) pixels that know their `aspect`, a pixel's height over its width; what is computed from them does not.
+    """(H, W) pixels that know their `aspect`, a pixel's height over its width; what is
+    computed from them does not.
 
     >>> Pixels.of(np.zeros((80, 256), np.float32), 2.5 / 0.7).aspect
     3.57...
@@ -37,18 +39,22 @@ class Scan:
     """One 2-D image as read.
 
     Args:
-        pixels: (H, W) float32 display values in [0, 1]; bright = dense whatever the photometric interpretation.
-        spacing_mm: (row, column) distance between pixel centres in the patient. None = not known, never guessed.
+        pixels: (H, W) float32 display values in [0, 1]; bright = dense whatever the
+            photometric interpretation.
+        spacing_mm: (row, column) distance between pixel centres in the patient. None =
+            not known, never guessed.
         view: "PA", "AP", "LATERAL" or None.
         modality: DICOM modality ("DX", "CT", ...) or None.
         source: the path, or how the scan was made.
         truth: finding -> bool mask (H, W), where it is known.
-        orientation: where the rows run and where the columns run, as DICOM says it: ("L", "F") is a film as it's hung,
-            to the patient's left and to the feet. None = not known, never taken from the view.
-        aspect: a pixel's height over its width, for a scan whose millimetres aren't known; None = that of the spacing,
-            else of the pixels, else 1.
+        orientation: where the rows run and where the columns run, as DICOM says it:
+            ("L", "F") is a film as it's hung, to the patient's left and to the feet.
+            None = not known, never taken from the view.
+        aspect: a pixel's height over its width, for a scan whose millimetres aren't
+            known; None = that of the spacing, else of the pixels, else 1.
     Raises:
-        ValueError: pixels that aren't 2-D, masks of another shape, a spacing or aspect that is no length.
+        ValueError: pixels that aren't 2-D, masks of another shape, a spacing or aspect
+            that is no length.
     """
 
     pixels: np.ndarray
@@ -89,7 +95,9 @@ class Scan:
 
     @property
     def right(self) -> str | None:
-        """The edge of the picture at which the patient's right lies: "left", "right", "top", "bottom"; None unknown."""
+        """The edge of the picture at which the patient's right lies: "left", "right",
+        "top", "bottom"; None unknown.
+        """
         if self.orientation is None:
             return None
         along, down = (direction[:1] for direction in self.orientation)
@@ -117,18 +125,24 @@ class Volume:
     """A 3-D image.
 
     Args:
-        voxels: (D, H, W) float32, Hounsfield units for CT, else intensities; D runs along the slices. NaN where the
-            file has no value.
-        affine: (4, 4), maps an index (d, h, w, 1) to LPS millimetres (left, posterior, superior are positive);
-            None where the file doesn't say (an ultrasound loop) or contradicts itself.
+        voxels: (D, H, W) float32, Hounsfield units for CT, else intensities; D runs
+            along the slices. NaN where the file has no value.
+        affine: (4, 4), maps an index (d, h, w, 1) to LPS millimetres (left, posterior,
+            superior are positive); None where the file doesn't say (an ultrasound loop)
+            or contradicts itself.
         modality: DICOM modality or None.
         source: path or description.
-        steps_mm: (D, H, W) distances between voxel centres, where they are known and the affine isn't.
-        inverted: low values are to be shown bright (MONOCHROME1); `voxels` keep their unit.
-        padding: lowest and highest value that mark voxels which are no part of the image.
+        steps_mm: (D, H, W) distances between voxel centres, where they are known and
+            the affine isn't.
+        inverted: low values are to be shown bright (MONOCHROME1); `voxels` keep their
+            unit.
+        padding: lowest and highest value that mark voxels which are no part of the
+            image.
         voi: what the file asks to be shown, one for all slices of D or one each.
-        pixel_mm: (row, column) distance between pixel centres of a slice, where that is all that is known.
-        aspect: a pixel's height over its width in a slice whose millimetres aren't known.
+        pixel_mm: (row, column) distance between pixel centres of a slice, where that is
+            all that is known.
+        aspect: a pixel's height over its width in a slice whose millimetres aren't
+            known.
     """
 
     voxels: np.ndarray
@@ -154,7 +168,9 @@ class Volume:
 
     @property
     def world(self) -> np.ndarray | None:
-        """(3, 2): the world axis (0 L, 1 P, 2 S) that each index axis follows, one to one, and its sign."""
+        """(3, 2): the world axis (0 L, 1 P, 2 S) that each index axis follows, one to
+        one, and its sign.
+        """
         if self.affine is None:
             return None
         import nibabel as nib  # takes a tenth of a second, which films don't need
@@ -164,7 +180,8 @@ class Volume:
     def slice(
         self, axis: int, index: int, window_hu: tuple[float, float] | None = None
     ) -> Scan:
-        """One slice as a radiologist looks at it: head up, else anterior up; the patient's left on the right.
+        """One slice as a radiologist looks at it: head up, else anterior up; the
+        patient's left on the right.
 
         >>> volume.slice(1, 256, window_hu=(-160, 240))      # coronal
         Scan(133 x 512, 2.5 x 0.703 mm, CT, ...)
@@ -172,8 +189,8 @@ class Volume:
         Args:
             axis: 0, 1 or 2 of `voxels`, the axis that is cut.
             index: which slice; negative counts from the end.
-            window_hu: (low, high) shown black and white. None = as the file asks for it (`voi`), else the whole
-                volume's range without padding.
+            window_hu: (low, high) shown black and white. None = as the file asks for it
+                (`voi`), else the whole volume's range without padding.
         """
         plane = self._display(
             np.take(self.voxels, index, axis=axis), axis, index, window_hu
@@ -209,7 +226,9 @@ class Volume:
         )
 
     def _towards(self, axis: int) -> str:
-        """The letter of where an index axis runs once it's shown; small where it's too oblique to say left or right."""
+        """The letter of where an index axis runs once it's shown; small where it's too
+        oblique to say left or right.
+        """
         world = int(self.world[axis, 0])
         cosine = abs(self.affine[world, axis]) / self.spacing_mm[axis]
         letter = ("L", "P", "F")[world]
@@ -240,7 +259,9 @@ class Volume:
         return (values >= self.padding[0]) & (values <= self.padding[1])
 
     def _range(self):
-        """Lowest and highest value that is one; plane by plane, since a mask of a CT takes its memory again."""
+        """Lowest and highest value that is one; plane by plane, since a mask of a CT
+        takes its memory again.
+        """
         ends = []
         for plane in self.voxels:
             real = plane[np.isfinite(plane) & ~self._is_padding(plane)]
@@ -259,7 +280,9 @@ class Volume:
 
 
 def to_display(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map [low, high] linearly to float32 [0, 1] and clip; a range of zero width becomes a step at `high`; NaN is 0."""
+    """Map [low, high] linearly to float32 [0, 1] and clip; a range of zero width
+    becomes a step at `high`; NaN is 0.
+    """
     width = high - low
     if width <= 0:
         return (values > high).astype(np.float32)
@@ -268,7 +291,8 @@ def to_display(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def lengths(values) -> tuple[float, ...] | None:
-    """Two numbers as lengths in mm, or None where one of them is no positive length below a metre.
+    """Two numbers as lengths in mm, or None where one of them is no positive length
+    below a metre.
 
     >>> lengths(["0.139", "0.139"]), lengths([0.1]), lengths([0, "x"])
     ((0.139, 0.139), None, None)

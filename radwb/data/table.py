@@ -31,7 +31,17 @@ FINDINGS = (
     "Support Devices",
     "No Finding",
 )  # the 14 names of CheXpert (Irvin et al. 2019)
-COLUMNS = ("path", "patient_id", "study_id", "view", "site", "sex", "age_years", "report", "split")
+COLUMNS = (
+    "path",
+    "patient_id",
+    "study_id",
+    "view",
+    "site",
+    "sex",
+    "age_years",
+    "report",
+    "split",
+)
 NUMBERS = (*FINDINGS, "age_years")  # whatever zeros they begin with
 REQUIRED = ("path", "patient_id")
 # read as text, whatever they look like
@@ -57,7 +67,9 @@ def findings_of(table: pd.DataFrame) -> list[str]:
     return [f for f in FINDINGS if f in table.columns]
 
 
-def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = (), images: bool = True) -> pd.DataFrame:
+def check_table(
+    table: pd.DataFrame, *, needs: tuple[str, ...] = (), images: bool = True
+) -> pd.DataFrame:
     """Return the table unchanged when it keeps the schema.
 
     >>> check_table(table, needs=("report", "Pleural Effusion"))
@@ -67,18 +79,25 @@ def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = (), images: boo
         needs: further columns that this use needs, none of them wholly empty.
         images: False takes rows without a path, such as reports alone.
     Raises:
-        ValueError: a column is missing, a path stands twice, a patient is unnamed, or a label is something else.
+        ValueError: a column is missing, a path stands twice, a patient is unnamed, or a
+            label is something else.
     """
     required = REQUIRED if images else REQUIRED[1:]
     missing = [c for c in (*required, *needs) if c not in table.columns]
     if missing:
-        raise ValueError(f"expected the columns {missing}, got {list(table.columns)}. Try rw.curate.index(folder).")
+        raise ValueError(
+            f"expected the columns {missing}, got {list(table.columns)}. Try rw.curate.index(folder)."
+        )
     twice = table.columns[table.columns.duplicated()].unique().tolist()
     if twice:
-        raise ValueError(f"expected each column once, got {twice} twice. Try table.loc[:, ~table.columns.duplicated()]")
+        raise ValueError(
+            f"expected each column once, got {twice} twice. Try table.loc[:, ~table.columns.duplicated()]"
+        )
     empty = [c for c in needs if table[c].isna().all() and len(table)]
     if empty:
-        raise ValueError(f"expected values in the columns {empty}, got nothing but NaN. Try rows that have them.")
+        raise ValueError(
+            f"expected values in the columns {empty}, got nothing but NaN. Try rows that have them."
+        )
     for column in required:
         _refuse_missing(table, column)
     if doubt := doubtful(table["patient_id"]):
@@ -90,7 +109,9 @@ def check_table(table: pd.DataFrame, *, needs: tuple[str, ...] = (), images: boo
         wrong = ~(values.isin([1, 0, -1]) | table[finding].isna())
         if wrong.any():
             got = table.loc[wrong, finding].iloc[0]
-            raise ValueError(f"expected labels 1, 0, -1 or NaN in {finding}, got {got!r} in {wrong.sum()} rows")
+            raise ValueError(
+                f"expected labels 1, 0, -1 or NaN in {finding}, got {got!r} in {wrong.sum()} rows"
+            )
     return table
 
 
@@ -98,7 +119,11 @@ def _refuse_missing(table, column):
     absent = numbered(table[column])[0] < 0
     if absent.any():
         rows = np.flatnonzero(absent)[:3].tolist()
-        asked = " Try rw.curate.one_patient_per_image(table)" if column == "patient_id" else ""
+        asked = (
+            " Try rw.curate.one_patient_per_image(table)"
+            if column == "patient_id"
+            else ""
+        )
         raise ValueError(
             f"expected a {column} in every row, got {absent.sum()} without (rows {rows}, counted from 0).{asked}"
         )
@@ -116,12 +141,14 @@ def _refuse_a_film_twice(table):
 
 
 def film_keys(paths) -> list[str | None]:
-    """What tells a file from every other, whatever its path is spelled like: ./a.png, a link to it, FOLDER/../a.png.
+    """What tells a file from every other, whatever its path is spelled like: ./a.png, a
+    link to it, FOLDER/../a.png.
 
     >>> first, second = film_keys(["film.png", "./film.png"])
 
     Args:
-        paths: (N,) of files; where one isn't there, its path as an absolute one stands for it.
+        paths: (N,) of files; where one isn't there, its path as an absolute one stands
+            for it.
     Returns:
         (N,) keys, equal for one file; None without a path.
     """
@@ -143,17 +170,20 @@ def _film_key(path):
 
 
 def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
-    """A CSV as a table: identifiers, paths and reports are text, and no number loses a leading zero.
+    """A CSV as a table: identifiers, paths and reports are text, and no number loses a
+    leading zero.
 
     >>> rw.data.read_table("table.csv")["patient_id"][0]
     '0007'
 
     Args:
-        path: of a CSV with a line of column names, as `to_csv(path, index=False)` writes it. Relative paths in it are
-            taken from the working folder or, where nothing is there, from the folder of the CSV.
+        path: of a CSV with a line of column names, as `to_csv(path, index=False)`
+            writes it. Relative paths in it are taken from the working folder or, where
+            nothing is there, from the folder of the CSV.
         split: keep its rows alone.
     Returns:
-        the table; patient_id in one spelling (`rw.data.identifiers`), None where it is missing.
+        the table; patient_id in one spelling (`rw.data.identifiers`), None where it is
+        missing.
     Raises:
         ValueError: no such rows, or a relative path leads to two files.
     """
@@ -176,12 +206,25 @@ def _csv(path, kinds):
     """Its table; names of columns without the blanks around them."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # more values in a line than columns
+            warnings.simplefilter(
+                "error", pd.errors.ParserWarning
+            )  # more values in a line than columns
             head = pd.read_csv(path, dtype=str, nrows=0, index_col=False)
             names = [column.strip() for column in head.columns]
-            about = dict(header=0, names=names, index_col=False, skipinitialspace=True, low_memory=False)
+            about = dict(
+                header=0,
+                names=names,
+                index_col=False,
+                skipinitialspace=True,
+                low_memory=False,
+            )
             return pd.read_csv(path, dtype=kinds, **about)
-    except (UnicodeDecodeError, pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
+    except (
+        UnicodeDecodeError,
+        pd.errors.EmptyDataError,
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+    ) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{path.name}: expected a CSV in UTF-8 with a line of column names and as many values in each line, "
@@ -192,12 +235,16 @@ def _csv(path, kinds):
 def _of_split(table, split, name):
     rows = table[table["split"] == split] if "split" in table.columns else table.head(0)
     if rows.empty:
-        raise ValueError(f"expected rows with split {split!r} in {name}, got none. Try --split all, or split=None.")
+        raise ValueError(
+            f"expected rows with split {split!r} in {name}, got none. Try --split all, or split=None."
+        )
     return rows.reset_index(drop=True)
 
 
 def _found_from(folder, file):
-    """A relative path from the working folder, or from the CSV's where nothing is there."""
+    """A relative path from the working folder, or from the CSV's where nothing is
+    there.
+    """
     if not isinstance(file, str) or os.path.isabs(file):
         return file
     beside = folder / file
@@ -212,7 +259,8 @@ def _found_from(folder, file):
 
 
 def scan_of(row) -> Scan:
-    """Read the image of a table's row, with its truth masks where the row or a sidecar file has them.
+    """Read the image of a table's row, with its truth masks where the row or a sidecar
+    file has them.
 
     >>> scan_of(table.iloc[0]).truth["Pleural Effusion"]       # (H, W) bool
     """
@@ -220,9 +268,15 @@ def scan_of(row) -> Scan:
 
     scan = read(row["path"])
     if isinstance(scan, Volume):
-        raise ReadError(f"{row['path']}: expected one 2-D image in a row, got a volume {scan.shape}. Try .slice(...)")
+        raise ReadError(
+            f"{row['path']}: expected one 2-D image in a row, got a volume {scan.shape}. Try .slice(...)"
+        )
     truth_path, view = row.get("truth_path"), row.get("view")
-    truth = read_truth(truth_path) if isinstance(truth_path, str) and truth_path else scan.truth
+    truth = (
+        read_truth(truth_path)
+        if isinstance(truth_path, str) and truth_path
+        else scan.truth
+    )
     view = view if isinstance(view, str) and view else scan.view
     return replace(scan, view=view, truth=truth)
 
@@ -245,12 +299,20 @@ def images(table: pd.DataFrame, size: int, *, fit: str = "pad") -> np.ndarray:
     def one(path):
         scan = read(path, truth=False)
         if isinstance(scan, Volume):
-            raise ReadError(f"{path}: expected 2-D images, got a volume {scan.shape}. Try .slice(...)")
-        return np.round(to_input(scan.pixels, size, fit=fit, aspect=scan.aspect) * 255).astype(np.uint8)
+            raise ReadError(
+                f"{path}: expected 2-D images, got a volume {scan.shape}. Try .slice(...)"
+            )
+        return np.round(
+            to_input(scan.pixels, size, fit=fit, aspect=scan.aspect) * 255
+        ).astype(np.uint8)
 
     paths = list(table["path"])
     out = np.zeros((len(paths), size, size), np.uint8)
     with ThreadPoolExecutor(4) as pool:
-        for n, image in enumerate(tqdm(pool.map(one, paths), "reading images", len(paths), delay=2, leave=False)):
+        for n, image in enumerate(
+            tqdm(
+                pool.map(one, paths), "reading images", len(paths), delay=2, leave=False
+            )
+        ):
             out[n] = image
     return out

@@ -1,4 +1,6 @@
-"""What a DICOM file asks to be shown: a window or a table of values, at the top or in the functional groups."""
+"""What a DICOM file asks to be shown: a window or a table of values, at the top or in
+the functional groups.
+"""
 
 import warnings
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ HUGE = 1e30  # beyond it float32 overflows
 
 @dataclass(frozen=True)
 class Window:
-    """One of the three VOI functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, scaled to [0, 1].
+    """One of the three VOI functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, scaled
+    to [0, 1].
 
     >>> Window(40, 400)(np.array([-160.5, 240]))
     array([0., 1.], dtype=float32)
@@ -49,7 +52,8 @@ class Table:
     array([0., 0., 1., 1.], dtype=float32)
 
     Args:
-        first: the value that the first entry stands for; what is below has that entry, what is beyond the last.
+        first: the value that the first entry stands for; what is below has that entry,
+            what is beyond the last.
         bits: of an entry.
         entries: (n,) integers.
     """
@@ -95,7 +99,9 @@ def table_of(item: Dataset, ds: Dataset) -> Table:
 
 
 def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
-    """The first VOI of a frame, a table that can be used before a window; None where there is none."""
+    """The first VOI of a frame, a table that can be used before a window; None where
+    there is none.
+    """
     tables = lookup(ds, "VOILUTSequence", frame)
     if tables:
         try:

@@ -1,4 +1,6 @@
-"""What a volume needs on its way out: a window where its values have no unit, and the bytes of a NIfTI file."""
+"""What a volume needs on its way out: a window where its values have no unit, and the
+bytes of a NIfTI file.
+"""
 
 import gzip
 
@@ -7,17 +9,22 @@ import numpy as np
 
 from radwb.data.nifti import RAS_TO_LPS
 
-SAMPLE = 1_000_000  # voxels looked at, every n-th along each axis: a volume on disk isn't read as a whole
+# voxels looked at, every n-th along each axis: a volume on disk isn't read as a whole
+SAMPLE = 1_000_000
 
 
-def robust_window(voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)) -> tuple[float, float]:
-    """Two percentiles of the voxels above the lowest one, which is the air around an MR.
+def robust_window(
+    voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)
+) -> tuple[float, float]:
+    """Two percentiles of the voxels above the lowest one, which is the air around an
+    MR.
 
     >>> robust_window(np.r_[np.zeros(1000), np.arange(101.0)].reshape(1, 1, -1))
     (2.0, 99.0)
 
     Args:
-        voxels: (D, H, W); of a large one a regular sample is looked at. What is no finite number is left out.
+        voxels: (D, H, W); of a large one a regular sample is looked at. What is no
+            finite number is left out.
     """
     step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
     sample = np.asarray(voxels[::step, ::step, ::step])
@@ -25,12 +32,17 @@ def robust_window(voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)
     if not sample.size:
         return 0.0, 1.0
     body = sample[sample > sample.min()]
-    low, high = np.percentile(body, percentiles) if body.size else (sample.min(), sample.max())
+    low, high = (
+        np.percentile(body, percentiles) if body.size else (sample.min(), sample.max())
+    )
     return float(low), float(high)
 
 
-def nifti_bytes(values: np.ndarray, affine: np.ndarray, note: str = "", *, packed: bool = True) -> bytes:
-    """A NIfTI file in memory, with the affine turned from LPS to the format's RAS and no voxel moved in the patient.
+def nifti_bytes(
+    values: np.ndarray, affine: np.ndarray, note: str = "", *, packed: bool = True
+) -> bytes:
+    """A NIfTI file in memory, with the affine turned from LPS to the format's RAS and
+    no voxel moved in the patient.
 
     >>> nib.Nifti1Image.from_bytes(nifti_bytes(ct.voxels, ct.affine, packed=False)).affine
 
@@ -40,7 +52,9 @@ def nifti_bytes(values: np.ndarray, affine: np.ndarray, note: str = "", *, packe
         note: up to 79 characters for the header.
         packed: gzip, as in .nii.gz.
     """
-    image = nib.Nifti1Image(values.transpose(2, 1, 0), RAS_TO_LPS @ affine[:, [2, 1, 0, 3]])
+    image = nib.Nifti1Image(
+        values.transpose(2, 1, 0), RAS_TO_LPS @ affine[:, [2, 1, 0, 3]]
+    )
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = note.encode("ascii", "replace")[:79]
     plain = image.to_bytes()

@@ -19,8 +19,8 @@ def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     Args:
         scores: of N images.
         groups: (N,) name of each image's group; NaN and "" belong to none.
-        of: "images" keeps a group's images; "cases" keeps a group's cases beside the controls of all groups,
-            for what only cases have, such as severity.
+        of: "images" keeps a group's images; "cases" keeps a group's cases beside the
+            controls of all groups, for what only cases have, such as severity.
     Returns:
         group, then the columns of `Scores.auroc`; groups in sorted order.
     """
@@ -28,14 +28,18 @@ def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
         raise ValueError(f'expected of="images" or of="cases", got {of!r}')
     groups = pd.Series(np.asarray(groups, dtype=object))
     if len(groups) != len(scores.values):
-        raise ValueError(f"expected one group an image, got {len(groups)} for {len(scores.values)} images")
+        raise ValueError(
+            f"expected one group an image, got {len(groups)} for {len(scores.values)} images"
+        )
     rows = []
     for finding in scores.values:
         for group in sorted(g for g in groups.dropna().unique() if g != ""):
             keep = (groups == group).to_numpy()
             if of == "cases":
                 keep = np.where(scores.truth[finding] == 1, keep, True)
-            values, truth = (t.loc[keep, [finding]] for t in (scores.values, scores.truth))
+            values, truth = (
+                t.loc[keep, [finding]] for t in (scores.values, scores.truth)
+            )
             part = Scores(values, truth, scores.patient_id[keep])
             rows.append(part.auroc().assign(group=group))
     whole = pd.concat(rows, ignore_index=True)
@@ -48,16 +52,19 @@ def group_gaps(scores: Scores, groups, *, family=None) -> list[Comparison]:
     >>> for gap in group_gaps(scores, test["site"]):
     ...     print(gap)
 
-    A patient with images on both sides moves both AUROCs (`rw.stats.compare_auroc` has the same error).
+    A patient with images on both sides moves both AUROCs (`rw.stats.compare_auroc` has
+    the same error).
 
     Args:
         scores: of N images and one finding.
-        groups: (N,) name of each image's group; NaN and "" belong to none. A case of a group is held against the
-            controls of that group; where a group has no controls, such as a severity, against all controls.
-        family: number of gaps that are asked for together, so that they miss in one of twenty together; None = the
-            number of groups.
+        groups: (N,) name of each image's group; NaN and "" belong to none. A case of a
+            group is held against the controls of that group; where a group has no
+            controls, such as a severity, against all controls.
+        family: number of gaps that are asked for together, so that they miss in one of
+            twenty together; None = the number of groups.
     Returns:
-        a Comparison a group, in sorted order; without an interval where a side has too few cases.
+        a Comparison a group, in sorted order; without an interval where a side has too
+        few cases.
     """
     (finding,) = scores.values
     y = scores.truth[finding].to_numpy(float)
@@ -75,7 +82,9 @@ def group_gaps(scores: Scores, groups, *, family=None) -> list[Comparison]:
 
 
 def _gap(here, there, s, patients, family):
-    """The difference of two AUROCs by patient; without an interval where either has none."""
+    """The difference of two AUROCs by patient; without an interval where either has
+    none.
+    """
     pair = [Pull.of(side, s, patients) for side in (here, there)]
     notes = [pull.missing() for pull in pair if pull.missing()]
     difference = pair[0].auroc - pair[1].auroc
@@ -88,7 +97,9 @@ def _gap(here, there, s, patients, family):
 
 
 def _sided(y, groups, part):
-    """Labels of the groups in `part`, NaN elsewhere; all controls where these groups have none."""
+    """Labels of the groups in `part`, NaN elsewhere; all controls where these groups
+    have none.
+    """
     inside = groups.isin(part).to_numpy()
     if not (y[inside] == 0).any():
         inside = inside | (y == 0)

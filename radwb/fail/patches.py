@@ -1,4 +1,6 @@
-"""Linear heads on a frozen image tower: on its pooled embedding, or on every patch by itself."""
+"""Linear heads on a frozen image tower: on its pooled embedding, or on every patch by
+itself.
+"""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -41,7 +43,9 @@ class Head:
         return self.of(features)
 
     def classifier(self, finding: str) -> Model:
-        """The same as a `Model` with one finding, for `rw.attend.attention_map(..., target=finding)`."""
+        """The same as a `Model` with one finding, for `rw.attend.attention_map(...,
+        target=finding)`.
+        """
         return classifier({finding: self})
 
 
@@ -54,8 +58,8 @@ def fit_head(start, features, y, *, C=100.0, whole=False) -> Head:
         start: the Model that the features are of.
         features: (N, D).
         y: (N,) labels 1 and 0.
-        C: inverse of the penalty (scikit-learn's). A small one shrinks what only a few features say, such as a
-            marker on four patches, before what all of them say.
+        C: inverse of the penalty (scikit-learn's). A small one shrinks what only a few
+            features say, such as a marker on four patches, before what all of them say.
         whole: the features are pooled embeddings.
     """
     middle = features.mean(axis=0)
@@ -65,9 +69,11 @@ def fit_head(start, features, y, *, C=100.0, whole=False) -> Head:
 
 
 def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
-    """What the tower's last block says of each patch, all patches of an image in one row.
+    """What the tower's last block says of each patch, all patches of an image in one
+    row.
 
-    Each patch has mean 0 and variance 1 over its channels; the row of an image has length 1.
+    Each patch has mean 0 and variance 1 over its channels; the row of an image has
+    length 1.
 
     Args:
         model: a ViT or a CNN.
@@ -106,7 +112,9 @@ class Reader:
 
 
 def last_part(model) -> tuple[nn.Module, Callable]:
-    """The last block of a ViT, or the module that gives the last feature map; and what turns its output for `flat`."""
+    """The last block of a ViT, or the module that gives the last feature map; and what
+    turns its output for `flat`.
+    """
     if has_attention(model):
         return attention_blocks(model)[-1], lambda tokens: tokens
     blank = np.zeros((1, model.size, model.size), np.uint8)
@@ -115,7 +123,9 @@ def last_part(model) -> tuple[nn.Module, Callable]:
 
 
 def flat(seen, grid) -> torch.Tensor:
-    """(B, T, D) tokens or (B, D, h, w) features -> (B, patches * D), as `patch_features` says."""
+    """(B, T, D) tokens or (B, D, h, w) features -> (B, patches * D), as
+    `patch_features` says.
+    """
     patches = grid[0] * grid[1]
     tokens = seen.flatten(2).mT if seen.ndim == 4 else seen[:, -patches:]  # (B, P, D)
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
@@ -123,7 +133,8 @@ def flat(seen, grid) -> torch.Tensor:
 
 
 def classifier(heads: Mapping[str, Head]) -> Model:
-    """Several heads on one tower as a `Model` with a finding a head, so that maps for all share a forward pass.
+    """Several heads on one tower as a `Model` with a finding a head, so that maps for
+    all share a forward pass.
 
     >>> rw.attend.attention_maps(rw.fail.classifier(heads), scan, targets=list(heads))
     """

@@ -15,7 +15,8 @@ def over_seeds(
     by: Sequence[str] = ("strength", "arm"),
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> pd.DataFrame:
-    """The mean over training seeds in each group of rows, with its 95 % interval over seeds.
+    """The mean over training seeds in each group of rows, with its 95 % interval over
+    seeds.
 
     >>> over_seeds(rw.fail.shortcut(table, start=model).table)
 
@@ -23,10 +24,11 @@ def over_seeds(
         table: a row a group and seed.
         value: the column to average.
         by: the columns that name a group.
-        within: the least and the greatest value there is, such as (0, 1) for an AUROC; Student's interval knows no
-            ends, so it is cut there.
+        within: the least and the greatest value there is, such as (0, 1) for an AUROC;
+            Student's interval knows no ends, so it is cut there.
     Returns:
-        the columns of `by`, then `value` (mean), low, high, seeds; in the order of the table.
+        the columns of `by`, then `value` (mean), low, high, seeds; in the order of the
+        table.
     Raises:
         ValueError: a group has fewer than two seeds.
     """

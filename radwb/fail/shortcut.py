@@ -1,4 +1,6 @@
-"""One dial that ties a marker to a finding in training; what the model learns then, and how to tell."""
+"""One dial that ties a marker to a finding in training; what the model learns then, and
+how to tell.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +27,21 @@ class ShortcutResult:
     """What the dial did.
 
     Attributes:
-        table: strength, seed, arm, auroc, low, high (over patients), n, positives, patients, marker_only (AUROC of
-            "is there a marker?" in that arm). The same unseen images in every arm; only the marker moves.
-        edits: strength, seed, finding (0, 1), added (mean change of the logit when the marker is pasted on the same
-            image), low, high (by patient), n, patients, note. Taking it off is the same pair read backwards.
-        training: strength, seed, marker_only (AUROC of the marker alone on the training images), n, positives.
+        table: strength, seed, arm, auroc, low, high (over patients), n, positives,
+            patients, marker_only (AUROC of "is there a marker?" in that arm). The same
+            unseen images in every arm; only the marker moves.
+        edits: strength, seed, finding (0, 1), added (mean change of the logit when the
+            marker is pasted on the same image), low, high (by patient), n, patients,
+            note. Taking it off is the same pair read backwards.
+        training: strength, seed, marker_only (AUROC of the marker alone on the training
+            images), n, positives.
         learnt: (strength, seed) -> Head or Tuned, for maps and for mitigation.
-        logits: (strength, seed) -> (N, 2) answers for each test image without and with the marker.
+        logits: (strength, seed) -> (N, 2) answers for each test image without and with
+            the marker.
         test: the rows of the test images, in the order of `images`.
         images: (N, S, S) uint8 test images without marker.
-        marker: kind, corner and seed, as `add_marker(images, where, **result.marker)` takes them.
+        marker: kind, corner and seed, as `add_marker(images, where, **result.marker)`
+            takes them.
     """
 
     table: pd.DataFrame
@@ -63,28 +70,34 @@ def shortcut(
     lr=1e-3,
     batch=32,
 ) -> ShortcutResult:
-    """Train for each strength of the tie and each seed, and test where the tie holds and where it's broken.
+    """Train for each strength of the tie and each seed, and test where the tie holds
+    and where it's broken.
 
     >>> rw.fail.shortcut(table, start=model).table
 
-    The seeds are the replicates: one trained model that reads the marker, or doesn't, tells little of the next.
-    After Zech et al. 2018 (doi 10.1371/journal.pmed.1002683) and DeGrave et al. 2021 (doi 10.1038/s42256-021-00338-7).
+    The seeds are the replicates: one trained model that reads the marker, or doesn't,
+    tells little of the next. After Zech et al. 2018 (doi 10.1371/journal.pmed.1002683)
+    and DeGrave et al. 2021 (doi 10.1038/s42256-021-00338-7).
 
     Args:
-        table: rows of split "train" to learn from and of split "test" to test on; labels 1 and 0 are used.
+        table: rows of split "train" to learn from and of split "test" to test on;
+            labels 1 and 0 are used.
         start: the Model that is adapted.
         finding: label column.
-        learner: "patches", a linear head on all patches of the frozen tower; "embedding", one on its pooled
-            embedding; "tower", everything fine-tuned, at a cost of n * epochs images a strength and seed.
-        strengths: share of the training images with the finding that carry the marker; as many of those
-            without carry none. 0.5 is no tie.
-        seeds: how many trainings a strength; each draws its own images, ties and (tower) order of training.
+        learner: "patches", a linear head on all patches of the frozen tower;
+            "embedding", one on its pooled embedding; "tower", everything fine-tuned, at
+            a cost of n * epochs images a strength and seed.
+        strengths: share of the training images with the finding that carry the marker;
+            as many of those without carry none. 0.5 is no tie.
+        seeds: how many trainings a strength; each draws its own images, ties and
+            (tower) order of training.
         n: training images at most, half of them with the finding if there are enough.
         kind, corner: as in `add_marker`.
         C: inverse penalty of a head, as in `fit_head`.
         epochs, lr, batch: of a tower, as in `finetune`.
     Raises:
-        ValueError: an unknown learner, no seed, images of one kind only, or a patient or film in train and in test.
+        ValueError: an unknown learner, no seed, images of one kind only, or a patient
+            or film in train and in test.
     """
     if learner not in LEARNERS or seeds < 1:
         raise ValueError(
@@ -129,7 +142,9 @@ def shortcut(
 
 
 def _read(start, learner, images, marker):
-    """What a learner sees of the images without and with the marker: pixels, or frozen features."""
+    """What a learner sees of the images without and with the marker: pixels, or frozen
+    features.
+    """
     pair = images, add_marker(images, **marker)
     if learner == "tower":
         return pair
@@ -157,7 +172,8 @@ def _stacked(tables):
 
 
 def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
-    """AUROC of the same images with the marker where the finding is, anywhere, and where it isn't.
+    """AUROC of the same images with the marker where the finding is, anywhere, and
+    where it isn't.
 
     >>> rw.fail.arms(off, on, test, "Lung Lesion").set_index("arm").auroc
 
@@ -166,7 +182,8 @@ def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
         test: their rows.
         seed: of the choice of images that carry the marker in the arm "independent".
     Returns:
-        a row an arm: arm, auroc, low, high (over patients), n, positives, patients, note, marker_only.
+        a row an arm: arm, auroc, low, high (over patients), n, positives, patients,
+        note, marker_only.
     """
     y, rows = test[finding].to_numpy(int), []
     for arm, strength in ARMS.items():
@@ -179,15 +196,17 @@ def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
 
 
 def edits(off, on, test, finding) -> pd.DataFrame:
-    """Mean change of the logit when the marker is pasted on the same image, with and without the finding.
+    """Mean change of the logit when the marker is pasted on the same image, with and
+    without the finding.
 
     >>> rw.fail.edits(off, on, test, "Lung Lesion")
 
     Args:
         off, on, test: as in `arms`.
     Returns:
-        a row for images without (finding = 0) and with it (1): finding, added, low, high (by patient: two films of one
-        chest aren't two observations), n (images), patients, note (why there is no interval, else "").
+        a row for images without (finding = 0) and with it (1): finding, added, low,
+        high (by patient: two films of one chest aren't two observations), n (images),
+        patients, note (why there is no interval, else "").
     """
     change, rows = np.asarray(on) - np.asarray(off), []
     for value in (0, 1):
@@ -199,7 +218,9 @@ def edits(off, on, test, finding) -> pd.DataFrame:
 
 def _labelled(table, finding, split):
     labels = pd.to_numeric(table[finding])
-    part = table.assign(**{finding: labels})[(table["split"] == split) & labels.isin([0, 1])]
+    part = table.assign(**{finding: labels})[
+        (table["split"] == split) & labels.isin([0, 1])
+    ]
     if part[finding].nunique() < 2:
         raise ValueError(
             f"expected {split} images with and without {finding}, "

@@ -1,4 +1,6 @@
-"""One string -> a model with its own preprocessing, tokens grid and licence. Adapters only; weights never by pickle."""
+"""One string -> a model with its own preprocessing, tokens grid and licence. Adapters
+only; weights never by pickle.
+"""
 
 from radwb.models.model import Model, embed, fast_precision
 from radwb.models.text import MiniLM, clip_on_minilm

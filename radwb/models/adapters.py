@@ -1,4 +1,6 @@
-"""Image models of others as a `Model`: timm with DINOv2 and RAD-DINO, TorchXRayVision, MONAI."""
+"""Image models of others as a `Model`: timm with DINOv2 and RAD-DINO, TorchXRayVision,
+MONAI.
+"""
 
 import math
 import sys
@@ -28,20 +30,33 @@ from radwb.models.sources import (
     renamed,
 )
 
-XRV_NAMES = {"Effusion": "Pleural Effusion"}  # the rest of TorchXRayVision's names are CheXpert's or have no match
+XRV_NAMES = {
+    "Effusion": "Pleural Effusion"
+}  # the rest of TorchXRayVision's names are CheXpert's or have no match
 XRV_SCALE = {"mean": (0.5,), "std": (1 / 2048,)}  # its networks see [-1024, 1024]
 DENSENETS = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264")
 
-# name -> timm's tower, hub repository, licence. RAD-DINO: Pérez-García et al. 2024; DINOv2: Oquab et al. 2023
+# name -> timm's tower, hub repository, licence. RAD-DINO: Pérez-García et al. 2024;
+# DINOv2: Oquab et al. 2023
 DINO = {
     "rad-dino": ("vit_base_patch14_dinov2", "microsoft/rad-dino", "MIT, for research"),
-    **{f"dinov2-{s}": (f"vit_{s}_patch14_dinov2", f"facebook/dinov2-{s}", "Apache-2.0")
-       for s in ("small", "base", "large", "giant")},
-    **{f"dinov2-{r}-{s}": (f"vit_{s}_patch14_reg4_dinov2", f"facebook/dinov2-{r}-{s}", "Apache-2.0")
-       for r in ("with-registers",) for s in ("small", "base", "large", "giant")},
-}  # fmt: skip
+    **{
+        f"dinov2-{s}": (f"vit_{s}_patch14_dinov2", f"facebook/dinov2-{s}", "Apache-2.0")
+        for s in ("small", "base", "large", "giant")
+    },
+    **{
+        f"dinov2-{r}-{s}": (
+            f"vit_{s}_patch14_reg4_dinov2",
+            f"facebook/dinov2-{r}-{s}",
+            "Apache-2.0",
+        )
+        for r in ("with-registers",)
+        for s in ("small", "base", "large", "giant")
+    },
+}
 TIMM_FITS = {"center": "crop", "squash": "squash", "border": "pad"}
-DINO_KEYS = [  # Hugging Face's Dinov2Model -> the names of DINOv2's authors, which timm reads
+# Hugging Face's Dinov2Model -> the names of DINOv2's authors, which timm reads
+DINO_KEYS = [
     (r"^dinov2(_with_registers)?\.", ""),
     (r"^embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
     (r"^embeddings\.position_embeddings", "pos_embed"),
@@ -71,9 +86,15 @@ def load_timm(rest: str, name: str, *, download: bool, size: int | None) -> Mode
     model = timm_model(base, name, size, call, tag, pretrained=not weights)
     if state is not None:
         model.notes += state.notes
-        model.notes += tuple(fill(model.net, to_timm(state, model.net), weights, head=head_of(model.net)))
+        model.notes += tuple(
+            fill(model.net, to_timm(state, model.net), weights, head=head_of(model.net))
+        )
         model.notes += () if tag else tuple(_other_tags(timm, base))
-    model.licence = (model.net.pretrained_cfg.get("license") or "") if tag and not weights else licence_of(weights)
+    model.licence = (
+        (model.net.pretrained_cfg.get("license") or "")
+        if tag and not weights
+        else licence_of(weights)
+    )
     return model
 
 
@@ -81,7 +102,11 @@ def _allow_timm(timm, arch, name):
     cfg = timm.models.get_pretrained_cfg(arch)
     if cfg is None:
         return False  # timm says that it has no such tag
-    files = [cfg.hf_hub_filename] if cfg.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    files = (
+        [cfg.hf_hub_filename]
+        if cfg.hf_hub_filename
+        else ["model.safetensors", "pytorch_model.bin"]
+    )
     here = cached(cfg.hf_hub_id, *files) if cfg.hf_hub_id else None
     source = f"huggingface.co/{cfg.hf_hub_id}" if cfg.hf_hub_id else cfg.url
     mb = None if here else megabytes(timm.create_model, arch.partition(".")[0])
@@ -96,31 +121,62 @@ def head_of(net: nn.Module) -> tuple[str, ...]:
 
 
 def _other_tags(timm, base):
-    """What can't be known of a file without a tag: which of the published ways it was fed."""
+    """What can't be known of a file without a tag: which of the published ways it was
+    fed.
+    """
     mine = timm.models.get_pretrained_cfg(base)
     if mine is None:
         return
-    tags = {tag: timm.models.get_pretrained_cfg(tag) for tag in timm.models.list_pretrained(f"{base}.*")}
+    tags = {
+        tag: timm.models.get_pretrained_cfg(tag)
+        for tag in timm.models.list_pretrained(f"{base}.*")
+    }
     keys = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
-    others = [tag for tag, cfg in tags.items() if any(getattr(cfg, k) != getattr(mine, k) for k in keys)]
+    others = [
+        tag
+        for tag, cfg in tags.items()
+        if any(getattr(cfg, k) != getattr(mine, k) for k in keys)
+    ]
     if others:
-        yield (f"fed as timm's {base}.{mine.tag}; a file doesn't say, and weights of {', '.join(others[:3])} are fed "
-               f"otherwise: for those name the tag, timm:{others[0]}/FILE")  # fmt: skip
+        yield (
+            f"fed as timm's {base}.{mine.tag}; a file doesn't say, and weights of {', '.join(others[:3])} are fed "
+            f"otherwise: for those name the tag, timm:{others[0]}/FILE"
+        )
 
 
 def timm_model(
-    base: str, name: str, size: int | None, call=library_call, tag: str = "", *, pretrained: bool = False
+    base: str,
+    name: str,
+    size: int | None,
+    call=library_call,
+    tag: str = "",
+    *,
+    pretrained: bool = False,
 ) -> Model:
-    """A tower of timm's, fed as timm feeds it; with random weights unless `pretrained`, at another size if asked."""
+    """A tower of timm's, fed as timm feeds it; with random weights unless `pretrained`,
+    at another size if asked.
+    """
     import timm
 
-    options = {"img_size": size} if size and base.startswith(("vit_", "deit", "eva", "beit", "swin")) else {}
+    options = (
+        {"img_size": size}
+        if size and base.startswith(("vit_", "deit", "eva", "beit", "swin"))
+        else {}
+    )
     pretrained = pretrained and bool(tag)
-    net = call(name, timm.create_model, f"{base}.{tag}" if tag else base, pretrained=pretrained, **options)
+    net = call(
+        name,
+        timm.create_model,
+        f"{base}.{tag}" if tag else base,
+        pretrained=pretrained,
+        **options,
+    )
     cfg = timm.data.resolve_model_data_config(net)
     channels, side, width = cfg["input_size"]
     if side != width:
-        raise ValueError(f"expected a tower that takes squares, got {base}, which takes {side} x {width} px")
+        raise ValueError(
+            f"expected a tower that takes squares, got {base}, which takes {side} x {width} px"
+        )
     side = size or side
     spec = {"builder": "timm", "arch": base} | ({"size": size} if size else {})
     mean, std = (tuple(cfg[key])[:channels] for key in ("mean", "std"))
@@ -128,21 +184,33 @@ def timm_model(
     fit = data.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"])
     notes = ("timm pads with the mean, radwb with black",) if fit == "pad" else ()
     grid = grid_of(net, side, channels)
-    return Model(net, name, "image", side, channels, mean, std, fit, grid, spec=spec, notes=notes)
+    return Model(
+        net, name, "image", side, channels, mean, std, fit, grid, spec=spec, notes=notes
+    )
 
 
 def _load_dino(alias, weights, name, download, size):
     arch, repo, licence = DINO[alias]
-    file = weights or cached(repo, "model.safetensors") or _hub_file(repo, name, licence, arch, download)
+    file = (
+        weights
+        or cached(repo, "model.safetensors")
+        or _hub_file(repo, name, licence, arch, download)
+    )
     state, model = read_weights(file), timm_model(arch, name, size)
     beside = Path(file).with_name("preprocessor_config.json")
     about = read_json(beside) if beside.is_file() else {}
     scale = {k: about[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in about}
-    if alias == "rad-dino" and len(scale) < 2:  # its mean and deviation aren't ImageNet's
-        raise ValueError(f"expected image_mean and image_std in {beside.name} beside {Path(file).name}, got {scale}. "
-                         f"Try the file of that name from {repo}.")  # fmt: skip
+    if (
+        alias == "rad-dino" and len(scale) < 2
+    ):  # its mean and deviation aren't ImageNet's
+        raise ValueError(
+            f"expected image_mean and image_std in {beside.name} beside {Path(file).name}, got {scale}. "
+            f"Try the file of that name from {repo}."
+        )
     for key, value in scale.items():
-        setattr(model, key, one_a_channel(value, model.channels, key, positive=key == "std"))
+        setattr(
+            model, key, one_a_channel(value, model.channels, key, positive=key == "std")
+        )
     model.notes += state.notes
     fill(model.net, to_timm(state, model.net), file)
     model.licence = licence
@@ -153,41 +221,73 @@ def _hub_file(repo, name, licence, arch, download):
     import timm
     from huggingface_hub import hf_hub_download
 
-    consent(name, source=f"huggingface.co/{repo}", licence=licence, mb=megabytes(timm.create_model, arch),
-            download=download)  # fmt: skip
+    consent(
+        name,
+        source=f"huggingface.co/{repo}",
+        licence=licence,
+        mb=megabytes(timm.create_model, arch),
+        download=download,
+    )
     library_call(name, hf_hub_download, repo, "preprocessor_config.json", download=True)
     return library_call(name, hf_hub_download, repo, "model.safetensors", download=True)
 
 
 def to_timm(state: dict, net: nn.Module) -> dict[str, torch.Tensor]:
-    """A state dict in the names of `net`: DINOv2's from Hugging Face or its authors; others pass as they are.
+    """A state dict in the names of `net`: DINOv2's from Hugging Face or its authors;
+    others pass as they are.
 
     The positions of a ViT are resampled to the grid of `net`.
     """
     if "backbone.cls_token" in state:
         state = {k.removeprefix("backbone."): v for k, v in state.items()}
     if any(k.endswith("embeddings.patch_embeddings.projection.weight") for k in state):
-        state = renamed({k: v for k, v in state.items() if not k.startswith("classifier.")}, DINO_KEYS, "{}.qkv.{}")
+        state = renamed(
+            {k: v for k, v in state.items() if not k.startswith("classifier.")},
+            DINO_KEYS,
+            "{}.qkv.{}",
+        )
     places, own = state.get("pos_embed"), getattr(net, "pos_embed", None)
     other_grid = places is not None and own is not None and places.shape != own.shape
     if "register_tokens" in state:
         state = {"mask_token": None} | state  # by this timm knows DINOv2's names
     filter_of = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    return filter_of(state, net) if filter_of and ("mask_token" in state or other_grid) else state
+    return (
+        filter_of(state, net)
+        if filter_of and ("mask_token" in state or other_grid)
+        else state
+    )
 
 
 def load_xrv(rest: str, name: str, *, download: bool, size: int | None) -> Model:
-    """NAME or NAME/FILE of TorchXRayVision, whose files hold whole networks: read with its classes and torch's only."""
+    """NAME or NAME/FILE of TorchXRayVision, whose files hold whole networks: read with
+    its classes and torch's only.
+    """
     only_own_size(size, name)
     arch, _, file = rest.partition("/")
     xrv = _torchxrayvision(arch)
     url = xrv.models.model_urls[arch]["weights_url"]
     path = Path(file or Path(xrv.utils.get_cache_dir()).expanduser() / Path(url).name)
     if not file and not path.is_file():
-        consent(name, source=url, licence=f"see {url.partition('/releases')[0]}", download=download)
+        consent(
+            name,
+            source=url,
+            licence=f"see {url.partition('/releases')[0]}",
+            download=download,
+        )
         library_call(name, xrv.models.get_weights, arch, download=True)
-    parts = [getattr(xrv.models, n) for n in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")]
-    parts += [nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.Linear]
+    parts = [
+        getattr(xrv.models, n)
+        for n in ("DenseNet", "_DenseBlock", "_DenseLayer", "_Transition")
+    ]
+    parts += [
+        nn.Sequential,
+        nn.Conv2d,
+        nn.BatchNorm2d,
+        nn.ReLU,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        nn.Linear,
+    ]
     state = read_weights(path, allowed=tuple(parts), keep="model.")
     model = xrv_model(arch, state, name)
     model.notes += state.notes
@@ -197,30 +297,50 @@ def load_xrv(rest: str, name: str, *, download: bool, size: int | None) -> Model
 
 
 def xrv_model(arch: str, state: dict, name: str) -> Model:
-    """The network of one of TorchXRayVision's names; a ResNet comes with `state`, since it can't be made without."""
+    """The network of one of TorchXRayVision's names; a ResNet comes with `state`, since
+    it can't be made without.
+    """
     xrv = _torchxrayvision(arch)
     about = xrv.models.model_urls[arch]
     if arch.startswith("resnet"):
-        own = {k.removeprefix("model."): v for k, v in state.items() if k != "op_threshs"}
+        own = {
+            k.removeprefix("model."): v for k, v in state.items() if k != "op_threshs"
+        }
         with tempfile.TemporaryDirectory() as place:
             torch.save(own, Path(place) / Path(about["weights_url"]).name)
             net = library_call(name, xrv.models.get_model, arch, cache_dir=place)
         net.features2 = net.features
     else:
-        net = xrv.models.DenseNet(num_classes=len(about["labels"]), **xrv.models.get_densenet_params(arch))
+        net = xrv.models.DenseNet(
+            num_classes=len(about["labels"]), **xrv.models.get_densenet_params(arch)
+        )
         net.targets = net.pathologies = about["labels"]
         net.input_resolution = about["input_resolution"]
-    net.op_threshs = None  # else its forward gives calibrated scores, and `classify` promises logits
+    net.op_threshs = (
+        None  # else its forward gives calibrated scores, and `classify` promises logits
+    )
     size = about["input_resolution"]
     findings = [XRV_NAMES.get(p, p.replace("_", " ")) for p in about["labels"]]
     fit = data.Fit("crop", filter="gaussian")
-    return Model(net, name, "image", size, 1, **XRV_SCALE, fit=fit, grid=(size // 32, size // 32),
-                 findings=findings, spec={"builder": "xrv", "arch": arch})  # fmt: skip
+    return Model(
+        net,
+        name,
+        "image",
+        size,
+        1,
+        **XRV_SCALE,
+        fit=fit,
+        grid=(size // 32, size // 32),
+        findings=findings,
+        spec={"builder": "xrv", "arch": arch},
+    )
 
 
 def _torchxrayvision(arch):
     if not find_spec("torchxrayvision"):
-        raise ValueError("expected the package torchxrayvision, which is not installed. Try: pip install 'radwb[xrv]'")
+        raise ValueError(
+            "expected the package torchxrayvision, which is not installed. Try: pip install 'radwb[xrv]'"
+        )
     import torchxrayvision
 
     check_name(arch, list(torchxrayvision.models.model_urls), "xrv")
@@ -228,7 +348,9 @@ def _torchxrayvision(arch):
 
 
 class MonaiNet(nn.Module):
-    """A 2-D classifier of MONAI's with the two calls that a `Model` makes: features before the head, and logits."""
+    """A 2-D classifier of MONAI's with the two calls that a `Model` makes: features
+    before the head, and logits.
+    """
 
     def __init__(self, visual: nn.Module):
         super().__init__()
@@ -236,7 +358,9 @@ class MonaiNet(nn.Module):
 
     def encode_image(self, x):
         net = self.visual
-        if hasattr(net, "class_layers"):  # DenseNet: relu, pool, flatten, without the linear layer
+        if hasattr(
+            net, "class_layers"
+        ):  # DenseNet: relu, pool, flatten, without the linear layer
             return net.class_layers[:-1](net.features(x))  # (B, E)
         tokens = net.norm(net(x)[1][-1])  # (B, T, E), the last block's
         return tokens[:, 0] if net.classification else tokens.mean(1)
@@ -246,12 +370,18 @@ class MonaiNet(nn.Module):
         return out[0] if isinstance(out, tuple) else out
 
 
-def load_monai(rest: str, name: str, *, download: bool, size: int | None, heads: int | None = None) -> Model:
-    """DenseNet121/FILE and its like, or ViT/FILE: MONAI's 2-D networks from a plain state dict."""
+def load_monai(
+    rest: str, name: str, *, download: bool, size: int | None, heads: int | None = None
+) -> Model:
+    """DenseNet121/FILE and its like, or ViT/FILE: MONAI's 2-D networks from a plain
+    state dict.
+    """
     arch, _, file = rest.partition("/")
     check_name(arch, [*DENSENETS, "ViT"], "monai")
     if not file:
-        raise ValueError(f"expected a file of weights, got none. Try rw.models.load('monai:{arch}/weights.pt')")
+        raise ValueError(
+            f"expected a file of weights, got none. Try rw.models.load('monai:{arch}/weights.pt')"
+        )
     state = read_weights(file)
     model = monai_model(arch, state, name, file, size, heads)
     model.notes += state.notes
@@ -261,17 +391,30 @@ def load_monai(rest: str, name: str, *, download: bool, size: int | None, heads:
 
 
 def monai_model(
-    arch: str, state: dict, name: str, source: object, size: int | None = None, heads: int | None = None
+    arch: str,
+    state: dict,
+    name: str,
+    source: object,
+    size: int | None = None,
+    heads: int | None = None,
 ) -> Model:
-    """The unfilled network, everything read from the shapes but a ViT's heads, which have to be told.
+    """The unfilled network, everything read from the shapes but a ViT's heads, which
+    have to be told.
 
-    Input on [0, 1], padded square: a file says nothing of its preprocessing; set `mean`, `std` and `fit` if it's other.
+    Input on [0, 1], padded square: a file says nothing of its preprocessing; set
+    `mean`, `std` and `fit` if it's other.
     """
     state = {k.removeprefix("visual."): v for k, v in state.items()}
-    first = "patch_embedding.patch_embeddings.weight" if arch == "ViT" else "features.conv0.weight"
+    first = (
+        "patch_embedding.patch_embeddings.weight"
+        if arch == "ViT"
+        else "features.conv0.weight"
+    )
     if first not in state or state[first].ndim != 4:
         got = f"{state[first].ndim - 2}-D ones" if first in state else "others"
-        raise ValueError(f"expected the weights of a 2-D {arch} of MONAI, got {got} in {source}")
+        raise ValueError(
+            f"expected the weights of a 2-D {arch} of MONAI, got {got} in {source}"
+        )
     if arch == "ViT":
         only_own_size(size, name)
         make, channels, side = _monai_vit(state, state[first], source, heads)
@@ -282,13 +425,31 @@ def monai_model(
     wrong = misfits(library_call(name, outline, make, source), state)
     if wrong:
         some = ", ".join(f"{key} ({why})" for key, why in list(wrong.items())[:4])
-        raise ValueError(f"expected the weights of a 2-D {arch} of MONAI, got others in {source}: {some}")
+        raise ValueError(
+            f"expected the weights of a 2-D {arch} of MONAI, got others in {source}: {some}"
+        )
     net = library_call(name, make)
-    spec = {"builder": "monai", "arch": arch, "size": size} | ({"heads": heads} if arch == "ViT" else {})
-    notes = ("a file says nothing of its preprocessing: input on [0, 1], padded square, is taken for granted",)
+    spec = {"builder": "monai", "arch": arch, "size": size} | (
+        {"heads": heads} if arch == "ViT" else {}
+    )
+    notes = (
+        "a file says nothing of its preprocessing: input on [0, 1], padded square, is taken for granted",
+    )
     mean, std = (0.0,) * channels, (1.0,) * channels
     grid = (side // step, side // step)
-    return Model(MonaiNet(net), name, "image", side, channels, mean, std, "pad", grid, spec=spec, notes=notes)
+    return Model(
+        MonaiNet(net),
+        name,
+        "image",
+        side,
+        channels,
+        mean,
+        std,
+        "pad",
+        grid,
+        spec=spec,
+        notes=notes,
+    )
 
 
 def _monai_densenet(arch, state, first, source):
@@ -296,7 +457,16 @@ def _monai_densenet(arch, state, first, source):
 
     outputs = len(part(state, "class_layers.out.bias", source))
     channels = first.shape[1]
-    return partial(getattr(nets, arch), spatial_dims=2, in_channels=channels, out_channels=outputs), channels, 224
+    return (
+        partial(
+            getattr(nets, arch),
+            spatial_dims=2,
+            in_channels=channels,
+            out_channels=outputs,
+        ),
+        channels,
+        224,
+    )
 
 
 def _monai_vit(state, first, source, heads):
@@ -306,19 +476,42 @@ def _monai_vit(state, first, source, heads):
     places = part(state, "patch_embedding.position_embeddings", source).shape[1]
     side = patch * math.isqrt(places)
     if side * side != places * patch * patch:
-        raise ValueError(f"expected a ViT for squares, got one of {places} patches in {source}")
+        raise ValueError(
+            f"expected a ViT for squares, got one of {places} patches in {source}"
+        )
     if not heads or width % heads:
-        fits = ", ".join(str(h) for h in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if width % h == 0)
-        raise ValueError(f"expected the number of heads that {source} was trained with, which its shapes don't tell "
-                         f"(width {width} has {fits}), got {heads}. Try heads=12, MONAI's default.")  # fmt: skip
-    head = next((k for k in ("classification_head.0.bias", "classification_head.bias") if k in state), None)
+        fits = ", ".join(
+            str(h) for h in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32) if width % h == 0
+        )
+        raise ValueError(
+            f"expected the number of heads that {source} was trained with, which its shapes don't tell "
+            f"(width {width} has {fits}), got {heads}. Try heads=12, MONAI's default."
+        )
+    head = next(
+        (
+            k
+            for k in ("classification_head.0.bias", "classification_head.bias")
+            if k in state
+        ),
+        None,
+    )
     options = {"classification": True, "num_classes": len(state[head])} if head else {}
-    options |= {"post_activation": "Tanh" if head == "classification_head.0.bias" else ""}
+    options |= {
+        "post_activation": "Tanh" if head == "classification_head.0.bias" else ""
+    }
     make = partial(
-        ViT, channels, side, patch, hidden_size=width, mlp_dim=len(part(state, "blocks.0.mlp.linear1.bias", source)),
-        num_layers=len({k.split(".")[1] for k in state if k.startswith("blocks.")}), num_heads=heads, spatial_dims=2,
-        qkv_bias="blocks.0.attn.qkv.bias" in state, **options,
-    )  # fmt: skip
+        ViT,
+        channels,
+        side,
+        patch,
+        hidden_size=width,
+        mlp_dim=len(part(state, "blocks.0.mlp.linear1.bias", source)),
+        num_layers=len({k.split(".")[1] for k in state if k.startswith("blocks.")}),
+        num_heads=heads,
+        spatial_dims=2,
+        qkv_bias="blocks.0.attn.qkv.bias" in state,
+        **options,
+    )
     return make, channels, side
 
 
@@ -326,14 +519,18 @@ def check_name(arch: str, names: list[str], library: str) -> None:
     """ValueError with the nearest names where a library doesn't know this one."""
     if arch not in names:
         near = get_close_matches(arch, names, n=3, cutoff=0.4)
-        raise ValueError(f"expected a name that {library} knows, got {arch!r}. "
-                         f"Try {' or '.join(f'{library}:{n}' for n in near) or 'rw.models.available()'}.")  # fmt: skip
+        raise ValueError(
+            f"expected a name that {library} knows, got {arch!r}. "
+            f"Try {' or '.join(f'{library}:{n}' for n in near) or 'rw.models.available()'}."
+        )
 
 
 def only_own_size(size: int | None, name: str) -> None:
     """ValueError where a size is asked of a model that has its own."""
     if size:
-        raise ValueError(f"expected no size for {name}, which has its own, got {size}. Try it with timm: or monai:")
+        raise ValueError(
+            f"expected no size for {name}, which has its own, got {size}. Try it with timm: or monai:"
+        )
 
 
 def grid_of(tower: nn.Module, size: int, channels: int = 3) -> tuple[int, int]:

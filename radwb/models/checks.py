@@ -1,4 +1,6 @@
-"""What a stranger's file may say: sizes within limits, numbers that are numbers, text that can't move a terminal."""
+"""What a stranger's file may say: sizes within limits, numbers that are numbers, text
+that can't move a terminal.
+"""
 
 import json
 import math
@@ -15,23 +17,36 @@ from radwb.data.fetch import sha256
 
 # what config.json of a finished run says of its files
 FINISHED = {"model_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
-MAX_BYTES = 32 * 2**30  # of a file of weights, and of the network that a file asks for; EVA02-E has 20 GB
+MAX_BYTES = (
+    32 * 2**30
+)  # of a file of weights, and of the network that a file asks for; EVA02-E has 20 GB
 MAX_JSON = 64 * 2**20  # bytes; a tokenizer of 250,000 words has 17 MB
 MAX_SIDE = 8192  # px of a model's square input
 MAX_REPEATS = 1000  # of layers, and of whatever else a configuration counts in a loop
 MAX_NUMBER = 10**7
-LOOPS = ("layers", "depth", "depths", "text_layers", "blocks", "num_layers", "num_hidden_layers", "n_queries")
+LOOPS = (
+    "layers",
+    "depth",
+    "depths",
+    "text_layers",
+    "blocks",
+    "num_layers",
+    "num_hidden_layers",
+    "n_queries",
+)
 
 
 def printable(text: object) -> str:
-    r"""Text with control, bidirectional and broken characters as escapes, so that it can't move a terminal.
+    r"""Text with control, bidirectional and broken characters as escapes, so that it
+    can't move a terminal.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
     hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
     return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c for c in str(text)
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c
+        for c in str(text)
     )
 
 
@@ -44,14 +59,20 @@ def read_json(path: str | Path) -> dict:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"expected {path.name} in {path.parent}, which is not there")
+        raise FileNotFoundError(
+            f"expected {path.name} in {path.parent}, which is not there"
+        )
     size = path.stat().st_size
     if size > MAX_JSON:
-        raise ValueError(f"expected at most {MAX_JSON:,} bytes in {path.name}, got {size:,}")
+        raise ValueError(
+            f"expected at most {MAX_JSON:,} bytes in {path.name}, got {size:,}"
+        )
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"expected JSON in {path.name}, got {type(error).__name__}: {str(error)[:100]}") from None
+        raise ValueError(
+            f"expected JSON in {path.name}, got {type(error).__name__}: {str(error)[:100]}"
+        ) from None
     return mapping(value, path.name)
 
 
@@ -84,36 +105,54 @@ def require_whole(folder: Path, config: dict) -> None:
 def mapping(value: object, what: str) -> dict:
     """`value`, if it is a dict with names for keys."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"expected names with values in {what}, got {type(value).__name__}: {str(value)[:60]!r}")
+        raise ValueError(
+            f"expected names with values in {what}, got {type(value).__name__}: {str(value)[:60]!r}"
+        )
     return value
 
 
 def part(value: dict, key: str, what: str) -> object:
     """`value[key]`, or a ValueError that says where it's missing."""
     if key not in mapping(value, what):
-        raise ValueError(f"expected {key!r} in {what}, got {', '.join(map(repr, list(value)[:8])) or 'nothing'}")
+        raise ValueError(
+            f"expected {key!r} in {what}, got {', '.join(map(repr, list(value)[:8])) or 'nothing'}"
+        )
     return value[key]
 
 
 def whole(value: object, what: str, *, low: int = 1, high: int = MAX_NUMBER) -> int:
     """`value`, if it is a whole number between `low` and `high`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"expected a whole number from {low} to {high:,} for {what}, got {str(value)[:60]}")
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not low <= value <= high
+    ):
+        raise ValueError(
+            f"expected a whole number from {low} to {high:,} for {what}, got {str(value)[:60]}"
+        )
     return value
 
 
-def scale(values: object, channels: int, what: str, *, positive: bool) -> tuple[float, ...]:
+def scale(
+    values: object, channels: int, what: str, *, positive: bool
+) -> tuple[float, ...]:
     """A mean or a standard deviation: one finite number a channel."""
     right = isinstance(values, list | tuple) and len(values) == channels
-    right = right and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    right = right and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
     right = right and all(abs(v) <= MAX_NUMBER for v in values)  # NaN fails, too
     if not right or (positive and min(values) <= 1e-6):
         kind = "finite numbers above 0" if positive else "finite numbers"
-        raise ValueError(f"expected {channels} {kind} as {what}, one a channel, got {str(values)[:60]}")
+        raise ValueError(
+            f"expected {channels} {kind} as {what}, one a channel, got {str(values)[:60]}"
+        )
     return tuple(float(v) for v in values)
 
 
-def check_preprocessing(size: object, channels: object, mean: object, std: object, fit: object) -> None:
+def check_preprocessing(
+    size: object, channels: object, mean: object, std: object, fit: object
+) -> None:
     """ValueError where a model can't be fed with these."""
     whole(size, "size", high=MAX_SIDE)
     whole(channels, "channels", high=1024)
@@ -125,7 +164,9 @@ def check_preprocessing(size: object, channels: object, mean: object, std: objec
 
 
 def check_config(config: object, what: str, key: str = "") -> None:
-    """ValueError where a configuration asks for numbers that no network has; before anything is built."""
+    """ValueError where a configuration asks for numbers that no network has; before
+    anything is built.
+    """
     if isinstance(config, dict):
         for name, value in config.items():
             check_config(value, what, str(name))
@@ -135,7 +176,9 @@ def check_config(config: object, what: str, key: str = "") -> None:
     elif isinstance(config, int | float) and not isinstance(config, bool):
         most = MAX_REPEATS if key in LOOPS else MAX_NUMBER
         if not (math.isfinite(config) and abs(config) <= most):
-            raise ValueError(f"expected {key or 'a number'} of at most {most:,} in {what}, got {str(config)[:40]}")
+            raise ValueError(
+                f"expected {key or 'a number'} of at most {most:,} in {what}, got {str(config)[:40]}"
+            )
 
 
 def check_bytes(shapes: dict[str, torch.Tensor], what: object) -> None:
@@ -149,7 +192,9 @@ def check_bytes(shapes: dict[str, torch.Tensor], what: object) -> None:
 
 
 def outline(make: Callable[[], nn.Module], what: object) -> nn.Module:
-    """The network that `make` builds, without its memory: what a file asks for is checked before it's allocated."""
+    """The network that `make` builds, without its memory: what a file asks for is
+    checked before it's allocated.
+    """
     with torch.device("meta"):
         net = make()
     tensors = dict(net.named_parameters()) | dict(net.named_buffers())
@@ -158,7 +203,9 @@ def outline(make: Callable[[], nn.Module], what: object) -> nn.Module:
 
 
 def read_tokenizer(path: str | Path) -> hf.Tokenizer:
-    """A tokenizer.json; ValueError in one sentence where it's none, or numbers its words with gaps."""
+    """A tokenizer.json; ValueError in one sentence where it's none, or numbers its
+    words with gaps.
+    """
     path = Path(path)
     read_json(path)
     try:
@@ -169,10 +216,14 @@ def read_tokenizer(path: str | Path) -> hf.Tokenizer:
         pieces.encode("a heart of 12 cm")  # some damage shows only now
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # the library throws bare Exceptions, and its panics are none
+    except (
+        BaseException
+    ) as error:  # the library throws bare Exceptions, and its panics are none
         raise ValueError(
             f"expected a tokenizer in {path.name}, got one that can't be read ({printable(error)[:120]})"
         ) from None
     if ids != list(range(len(ids))):
-        raise ValueError(f"expected the ids 0 to {len(ids) - 1} in {path.name}, each once, got others")
+        raise ValueError(
+            f"expected the ids 0 to {len(ids) - 1} in {path.name}, each once, got others"
+        )
     return pieces

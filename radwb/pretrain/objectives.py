@@ -1,7 +1,9 @@
-"""What each way of pretraining minimises, as functions of plain tensors: the formula of its paper, line by line.
+"""What each way of pretraining minimises, as functions of plain tensors: the formula of
+its paper, line by line.
 
-B images or texts, T patches, W words, E wide, V entries of a vocabulary. Each is computed in float32 (or finer, if so
-given), also for a caller under autocast: bf16 logits are off by up to 0.4.
+B images or texts, T patches, W words, E wide, V entries of a vocabulary. Each is
+computed in float32 (or finer, if so given), also for a caller under autocast: bf16
+logits are off by up to 0.4.
 """
 
 import math
@@ -19,7 +21,10 @@ def _exactly(function):
     @wraps(function)
     def inside(first, *others, **options):
         halves = (torch.bfloat16, torch.float16)
-        up = [t.float() if isinstance(t, torch.Tensor) and t.dtype in halves else t for t in (first, *others)]
+        up = [
+            t.float() if isinstance(t, torch.Tensor) and t.dtype in halves else t
+            for t in (first, *others)
+        ]
         with torch.autocast(first.device.type, enabled=False):
             return function(*up, **options)
 
@@ -31,8 +36,8 @@ def _exactly(function):
 
 @_exactly
 def clip(images: torch.Tensor, texts: torch.Tensor, scale) -> torch.Tensor:
-    """Which text belongs to this image, which image to this text? (Radford et al. 2021, "Learning transferable visual
-    models from natural language supervision", ICML)
+    """Which text belongs to this image, which image to this text? (Radford et al. 2021,
+    "Learning transferable visual models from natural language supervision", ICML)
 
     >>> clip(images, texts, scale=1 / 0.07)
     tensor(4.1589)
@@ -41,7 +46,8 @@ def clip(images: torch.Tensor, texts: torch.Tensor, scale) -> torch.Tensor:
         images, texts: (B, E) of unit length; row i belongs to row i.
         scale: 1 / temperature.
     Returns:
-        The mean cross-entropy over rows and over columns; ln(B) when nothing is told apart.
+        The mean cross-entropy over rows and over columns; ln(B) when nothing is told
+        apart.
     """
     logits = scale * images @ texts.T  # (B, B)
     truth = torch.arange(len(logits), device=logits.device)
@@ -49,45 +55,78 @@ def clip(images: torch.Tensor, texts: torch.Tensor, scale) -> torch.Tensor:
 
 
 @_exactly
-def siglip(images: torch.Tensor, texts: torch.Tensor, scale, bias, *, same: torch.Tensor | None = None) -> torch.Tensor:
-    """Does this text belong to this image, yes or no, for each pair alone? (Zhai et al. 2023, "Sigmoid loss for
-    language image pre-training", ICCV)
+def siglip(
+    images: torch.Tensor,
+    texts: torch.Tensor,
+    scale,
+    bias,
+    *,
+    same: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Does this text belong to this image, yes or no, for each pair alone? (Zhai et al.
+    2023, "Sigmoid loss for language image pre-training", ICCV)
 
     Args:
         images, texts: (B, E) of unit length.
-        scale, bias: of the logits; the paper starts at 10 and -10, since nearly all pairs are a no.
+        scale, bias: of the logits; the paper starts at 10 and -10, since nearly all
+            pairs are a no.
         same: (B, B) bool, which pairs are a yes; the diagonal unless given.
     Returns:
         The sum over pairs, a B-th of it.
     """
     logits = scale * images @ texts.T + bias  # (B, B)
-    same = torch.eye(len(logits), dtype=torch.bool, device=logits.device) if same is None else same
+    same = (
+        torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+        if same is None
+        else same
+    )
     return -F.logsigmoid(torch.where(same, logits, -logits)).sum() / len(logits)
 
 
 @_exactly
-def local(patches: torch.Tensor, words: torch.Tensor, mask: torch.Tensor, *, attention: float = 10.0,
-          match: float = 10.0, scale: float = 10.0, targets: torch.Tensor | None = None) -> torch.Tensor:  # fmt: skip
-    """Which report's words find what they say among this image's patches, and the other way round? (Huang et al. 2021,
-    "GLoRIA: a multimodal global-local representation learning framework", ICCV, equations 4 to 7)
+def local(
+    patches: torch.Tensor,
+    words: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    attention: float = 10.0,
+    match: float = 10.0,
+    scale: float = 10.0,
+    targets: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Which report's words find what they say among this image's patches, and the other
+    way round? (Huang et al. 2021, "GLoRIA: a multimodal global-local representation
+    learning framework", ICCV, equations 4 to 7)
 
-    Each word looks at the patches like it (a softmax over patches) and is compared with the mean of what it saw; a
-    report's score is the log-sum-exp over its words, so that its best words count; then as in CLIP over the batch.
+    Each word looks at the patches like it (a softmax over patches) and is compared with
+    the mean of what it saw; a report's score is the log-sum-exp over its words, so that
+    its best words count; then as in CLIP over the batch.
 
     Args:
-        patches: (B, T, E) of the images; words: (B, W, E) of their reports. All similarities are cosines.
+        patches: (B, T, E) of the images; words: (B, W, E) of their reports. All
+            similarities are cosines.
         mask: (B, W), True where there is a word.
-        attention, match, scale: 1 / temperature of the softmax over patches, of the sum over words, and over the batch.
-        targets: (B, B) shares that each row gives to the columns (`same_captions`); the diagonal unless given.
+        attention, match, scale: 1 / temperature of the softmax over patches, of the sum
+            over words, and over the batch.
+        targets: (B, B) shares that each row gives to the columns (`same_captions`); the
+            diagonal unless given.
     """
     patches, words = F.normalize(patches, dim=-1), F.normalize(words, dim=-1)
-    similar = torch.einsum("ite,jwe->ijwt", patches, words)  # (B, B, W, T): image i, report j
-    a = (attention * similar).softmax(-1)  # (B, B, W, T); a word sees the patches mixed so, and agrees by the cosine:
-    lengths = ((a @ (patches @ patches.mT)[:, None]) * a).sum(-1).clamp(min=1e-12).sqrt()  # of the mixtures, unmade
+    similar = torch.einsum(
+        "ite,jwe->ijwt", patches, words
+    )  # (B, B, W, T): image i, report j
+    a = (attention * similar).softmax(
+        -1
+    )  # (B, B, W, T); a word sees the patches mixed so, and agrees by the cosine:
+    lengths = (
+        ((a @ (patches @ patches.mT)[:, None]) * a).sum(-1).clamp(min=1e-12).sqrt()
+    )  # of the mixtures, unmade
     agree = (a * similar).sum(-1) / lengths  # (B, B, W)
     agree = (match * agree).masked_fill(~mask[None], -math.inf)
     logits = scale * agree.logsumexp(-1) / match  # (B, B)
-    targets = torch.eye(len(logits), device=logits.device) if targets is None else targets
+    targets = (
+        torch.eye(len(logits), device=logits.device) if targets is None else targets
+    )
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
@@ -96,8 +135,8 @@ def local(patches: torch.Tensor, words: torch.Tensor, mask: torch.Tensor, *, att
 
 @_exactly
 def simclr(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> torch.Tensor:
-    """Which of all other views is the same image's? NT-Xent of Chen et al. 2020, "A simple framework for contrastive
-    learning of visual representations", ICML.
+    """Which of all other views is the same image's? NT-Xent of Chen et al. 2020, "A
+    simple framework for contrastive learning of visual representations", ICML.
 
     Args:
         a, b: (B, E), two views of B images.
@@ -106,21 +145,32 @@ def simclr(a: torch.Tensor, b: torch.Tensor, temperature: float = 0.1) -> torch.
     """
     z = F.normalize(torch.cat([a, b]), dim=-1)  # (2B, E)
     logits = z @ z.T / temperature  # (2B, 2B)
-    logits = logits.masked_fill(torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf)  # not with itself
-    partner = torch.arange(len(z), device=z.device).roll(len(a))  # (2B,): i + B, and i - B for the second half
+    logits = logits.masked_fill(
+        torch.eye(len(z), dtype=torch.bool, device=z.device), -math.inf
+    )  # not with itself
+    partner = torch.arange(len(z), device=z.device).roll(
+        len(a)
+    )  # (2B,): i + B, and i - B for the second half
     return F.cross_entropy(logits, partner)
 
 
 @_exactly
-def dino(student: torch.Tensor, teacher: torch.Tensor, centre: torch.Tensor | None, student_temp: float = 0.1,
-         teacher_temp: float = 0.04) -> torch.Tensor:  # fmt: skip
-    """Say of your view what the teacher says of another. (Caron et al. 2021, "Emerging properties in self-supervised
-    vision transformers", ICCV)
+def dino(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    centre: torch.Tensor | None,
+    student_temp: float = 0.1,
+    teacher_temp: float = 0.04,
+) -> torch.Tensor:
+    """Say of your view what the teacher says of another. (Caron et al. 2021, "Emerging
+    properties in self-supervised vision transformers", ICCV)
 
     Args:
-        student, teacher: (views, B, K) outputs, views 2 or more in the same order; no gradient reaches the teacher.
-        centre: (K,), taken off the teacher's outputs (`moved_centre`). None takes nothing off: all images soon get the
-            same answer, the collapse that centring prevents.
+        student, teacher: (views, B, K) outputs, views 2 or more in the same order; no
+            gradient reaches the teacher.
+        centre: (K,), taken off the teacher's outputs (`moved_centre`). None takes
+            nothing off: all images soon get the same answer, the collapse that centring
+            prevents.
         student_temp, teacher_temp: the lower, the sharper.
     Returns:
         The mean cross-entropy over the ordered pairs of different views.
@@ -133,8 +183,12 @@ def dino(student: torch.Tensor, teacher: torch.Tensor, centre: torch.Tensor | No
 
 
 @_exactly
-def moved_centre(centre: torch.Tensor, teacher: torch.Tensor, momentum: float = 0.9) -> torch.Tensor:
-    """The centre (K,) after a batch of teacher outputs (..., K): a moving average of their mean."""
+def moved_centre(
+    centre: torch.Tensor, teacher: torch.Tensor, momentum: float = 0.9
+) -> torch.Tensor:
+    """The centre (K,) after a batch of teacher outputs (..., K): a moving average of
+    their mean.
+    """
     return momentum * centre + (1 - momentum) * teacher.detach().flatten(0, -2).mean(0)
 
 
@@ -148,30 +202,45 @@ def patchify(images: torch.Tensor, patch: int) -> torch.Tensor:
     return rearrange(images, "b c (h p) (w q) -> b (h w) (p q c)", p=patch, q=patch)
 
 
-def random_mask(n_images: int, n_tokens: int, share: float, *, seed: int) -> torch.Tensor:
-    """(n_images, n_tokens) bool, True in exactly round(share * n_tokens) places of each row.
+def random_mask(
+    n_images: int, n_tokens: int, share: float, *, seed: int
+) -> torch.Tensor:
+    """(n_images, n_tokens) bool, True in exactly round(share * n_tokens) places of each
+    row.
 
     >>> random_mask(2, 64, 0.75, seed=0).sum(1)
     tensor([48, 48])
     """
     if not 0 < round(share * n_tokens) < n_tokens:
-        raise ValueError(f"expected a share that masks some of {n_tokens} tokens and leaves some, got {share}. Try 0.6")
-    rank = torch.rand(n_images, n_tokens, generator=torch.Generator().manual_seed(seed)).argsort(1).argsort(1)
+        raise ValueError(
+            f"expected a share that masks some of {n_tokens} tokens and leaves some, got {share}. Try 0.6"
+        )
+    rank = (
+        torch.rand(n_images, n_tokens, generator=torch.Generator().manual_seed(seed))
+        .argsort(1)
+        .argsort(1)
+    )
     return rank < round(share * n_tokens)
 
 
 @_exactly
-def mae(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, patch: int) -> torch.Tensor:
-    """Paint what was hidden. (He et al. 2022, "Masked autoencoders are scalable vision learners", CVPR)
+def mae(
+    predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, patch: int
+) -> torch.Tensor:
+    """Paint what was hidden. (He et al. 2022, "Masked autoencoders are scalable vision
+    learners", CVPR)
 
     Args:
         predicted: (B, T, patch * patch * C); images: (B, C, S, S), what was there.
         mask: (B, T), True where a patch was hidden; only these count.
     Returns:
-        The mean squared error in units of each patch's own standard deviation, from its own mean.
+        The mean squared error in units of each patch's own standard deviation, from its
+        own mean.
     """
     target = patchify(images, patch)  # (B, T, P)
-    target = (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+    target = (target - target.mean(-1, keepdim=True)) / (
+        target.var(-1, keepdim=True) + 1e-6
+    ).sqrt()
     error = (predicted - target).square().mean(-1)  # (B, T)
     return (error * mask).sum() / mask.sum()
 
@@ -179,10 +248,17 @@ def mae(predicted: torch.Tensor, images: torch.Tensor, mask: torch.Tensor, patch
 # texts alone
 
 
-def mask_tokens(tokens: torch.Tensor, mask_id: int, generator: torch.Generator, *, vocab: int,
-                special: Sequence[int], share: float = 0.15) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Hide some words: of the chosen, 80 % become the mask, 10 % another word, 10 % stay. (Devlin et al. 2019, "BERT",
-    NAACL)
+def mask_tokens(
+    tokens: torch.Tensor,
+    mask_id: int,
+    generator: torch.Generator,
+    *,
+    vocab: int,
+    special: Sequence[int],
+    share: float = 0.15,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hide some words: of the chosen, 80 % become the mask, 10 % another word, 10 %
+    stay. (Devlin et al. 2019, "BERT", NAACL)
 
     Args:
         tokens: (B, W) ids.
@@ -190,7 +266,8 @@ def mask_tokens(tokens: torch.Tensor, mask_id: int, generator: torch.Generator, 
         vocab: how many ids there are.
         special: ids that are never chosen and never put in: padding, start, end.
     Returns:
-        (B, W) ids to show, and (B, W) bool of the chosen: round(share * words) in each text, but one at least.
+        (B, W) ids to show, and (B, W) bool of the chosen: round(share * words) in each
+        text, but one at least.
     """
     special = torch.as_tensor(special)
     ordinary = torch.arange(vocab)[~torch.isin(torch.arange(vocab), special)]
@@ -205,11 +282,14 @@ def mask_tokens(tokens: torch.Tensor, mask_id: int, generator: torch.Generator, 
 
 
 @_exactly
-def masked_lm(logits: torch.Tensor, tokens: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+def masked_lm(
+    logits: torch.Tensor, tokens: torch.Tensor, masked: torch.Tensor
+) -> torch.Tensor:
     """Which words were there? The mean cross-entropy over the chosen words.
 
     Args:
-        logits: (B, W, V); tokens: (B, W), what was there; masked: (B, W) bool of `mask_tokens`.
+        logits: (B, W, V); tokens: (B, W), what was there; masked: (B, W) bool of
+            `mask_tokens`.
     """
     losses = F.cross_entropy(logits.transpose(1, 2), tokens, reduction="none")  # (B, W)
     return (losses * masked).sum() / masked.sum().clamp(min=1)
@@ -217,10 +297,13 @@ def masked_lm(logits: torch.Tensor, tokens: torch.Tensor, masked: torch.Tensor) 
 
 @_exactly
 def causal_lm(logits: torch.Tensor, tokens: torch.Tensor, pad: int) -> torch.Tensor:
-    """Which word comes next? (Radford et al. 2018, "Improving language understanding by generative pre-training")
+    """Which word comes next? (Radford et al. 2018, "Improving language understanding by
+    generative pre-training")
 
     Args:
         logits: (B, W, V); place t has seen tokens up to t and is asked for t + 1.
         tokens: (B, W) ids; what would have to say padding doesn't count.
     """
-    return F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], ignore_index=pad)
+    return F.cross_entropy(
+        logits[:, :-1].transpose(1, 2), tokens[:, 1:], ignore_index=pad
+    )

@@ -1,4 +1,6 @@
-"""Which rows of a table a run may see: those for training and validation, with a report where reports are read."""
+"""Which rows of a table a run may see: those for training and validation, with a report
+where reports are read.
+"""
 
 import warnings
 
@@ -13,7 +15,8 @@ SPLITS = ("train", "val")  # what a run sees; rows for the test are not even han
 
 
 def without_report(reports: pd.Series) -> pd.Series:
-    """Which of N reports say nothing: missing ones, bare headings, and those whose caption is "nan" or "None".
+    """Which of N reports say nothing: missing ones, bare headings, and those whose
+    caption is "nan" or "None".
 
     >>> without_report(pd.Series(["No effusion.", None, "IMPRESSION: nan"])).tolist()
     [False, True, True]
@@ -25,18 +28,22 @@ def without_report(reports: pd.Series) -> pd.Series:
 def seen_by_a_run(
     table: pd.DataFrame, *, columns: tuple[str, ...], images: bool = True
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The places of the rows that a run may see, and how many it does not see, by reason.
+    """The places of the rows that a run may see, and how many it does not see, by
+    reason.
 
     >>> places, left_out = seen_by_a_run(table, columns=("report", "split"))
 
     Args:
         table: needs patient_id, split and `columns`; path too, unless images is False.
-        columns: what the recipe reads; where "report" is among them, rows without one are left out.
+        columns: what the recipe reads; where "report" is among them, rows without one
+            are left out.
         images: whether the recipe reads films.
     Returns:
-        (N,) places in the table, in its order; {"for the test": n, "without a report": n}, without what is 0.
+        (N,) places in the table, in its order; {"for the test": n, "without a report":
+        n}, without what is 0.
     Raises:
-        ValueError: a column is missing or empty, a row has no split, or a patient (or film) is on two sides of it.
+        ValueError: a column is missing or empty, a row has no split, or a patient (or
+            film) is on two sides of it.
     """
     data.check_table(table, needs=columns, images=images)
     check_split(table)

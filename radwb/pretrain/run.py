@@ -1,6 +1,8 @@
-"""A run is a folder: model, tokenizer, config.json and log.csv, and a checkpoint while it grows.
+"""A run is a folder: model, tokenizer, config.json and log.csv, and a checkpoint while
+it grows.
 
-From shards also samples.jsonl, their index, and skipped.csv, what of them is damaged; and with tensorboard its events.
+From shards also samples.jsonl, their index, and skipped.csv, what of them is damaged;
+and with tensorboard its events.
 """
 
 import hashlib
@@ -24,7 +26,11 @@ from radwb import models
 from radwb.data.private import private_file, private_folder
 from radwb.models.checks import damaged
 
-CHECKPOINT, SAMPLES, MODEL = "checkpoint.safetensors", "samples.jsonl", "model.safetensors"
+CHECKPOINT, SAMPLES, MODEL = (
+    "checkpoint.safetensors",
+    "samples.jsonl",
+    "model.safetensors",
+)
 # what a run writes into its folder; a folder with anything else is somebody's
 WRITTEN = (
     "config.json",
@@ -39,7 +45,16 @@ WRITTEN = (
     "bad_batch*.safetensors",
     "*.part",
 )
-DAMAGED = (SafetensorError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError, OSError)
+DAMAGED = (
+    SafetensorError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    RuntimeError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,9 @@ class Run:
 
     @property
     def log(self) -> pd.DataFrame:
-        """One row a step: step, epoch, seconds, loss, lr, ...; val_loss and recalls where an epoch ends."""
+        """One row a step: step, epoch, seconds, loss, lr, ...; val_loss and recalls
+        where an epoch ends.
+        """
         path = Path(self.out) / "log.csv"
         try:
             return pd.read_csv(path)
@@ -98,7 +115,8 @@ def write_log(out: Path, rows: list[dict]) -> None:
 
 
 def thinned(log: pd.DataFrame, most: int = 400) -> pd.DataFrame:
-    """A log short enough to ship: the last row of each epoch, and of the others every so manieth.
+    """A log short enough to ship: the last row of each epoch, and of the others every
+    so manieth.
 
     >>> thinned(Run("runs/radwb-tiny").log).to_csv("log.csv", index=False, float_format="%.6g")
 
@@ -113,7 +131,9 @@ def thinned(log: pd.DataFrame, most: int = 400) -> pd.DataFrame:
     ends = ~log["epoch"].duplicated(keep="last").to_numpy()
     room = most - int(ends.sum())
     if room < 1:
-        raise ValueError(f"expected fewer than {most} epochs, got {ends.sum()}. Try most={2 * ends.sum()}.")
+        raise ValueError(
+            f"expected fewer than {most} epochs, got {ends.sum()}. Try most={2 * ends.sum()}."
+        )
     others = np.flatnonzero(~ends)
     every = max(1, math.ceil(len(others) / room))
     kept = ends.copy()
@@ -121,18 +141,26 @@ def thinned(log: pd.DataFrame, most: int = 400) -> pd.DataFrame:
     return log[kept].reset_index(drop=True)
 
 
-def write_checkpoint(out: Path, task, optimizer, about: dict, average: dict | None = None) -> None:
-    """Weights, their average, moments and step in one file that replaces the one before at once: a kill leaves one.
+def write_checkpoint(
+    out: Path, task, optimizer, about: dict, average: dict | None = None
+) -> None:
+    """Weights, their average, moments and step in one file that replaces the one before
+    at once: a kill leaves one.
 
-    Order, captions and augmentation are functions of seed, epoch and step, so that no generator has to be kept.
+    Order, captions and augmentation are functions of seed, epoch and step, so that no
+    generator has to be kept.
     """
     tensors = {f"task/{k}": v for k, v in task.state_dict().items()}
     tensors |= {f"average/{k}": v for k, v in (average or {}).items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{i}/{k}": v for k, v in moments.items()}
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    once = {v.data_ptr(): k for k, v in tensors.items()}  # safetensors refuses a tensor under two names
-    tensors = {k: v if once[v.data_ptr()] == k else v.clone() for k, v in tensors.items()}
+    once = {
+        v.data_ptr(): k for k, v in tensors.items()
+    }  # safetensors refuses a tensor under two names
+    tensors = {
+        k: v if once[v.data_ptr()] == k else v.clone() for k, v in tensors.items()
+    }
     text = json.dumps(about)
     metadata = {"about": text, "sha256": content_sha256(tensors, text)}
     _replace(out / CHECKPOINT, lambda p: save_file(tensors, p, metadata=metadata))
@@ -149,7 +177,8 @@ def content_sha256(tensors: dict[str, torch.Tensor], about: str) -> str:
 
 
 def read_checkpoint(out: Path, task, optimizer, average: dict | None = None) -> dict:
-    """Put the last checkpoint back into `task`, `optimizer` and `average`; {} when there is none.
+    """Put the last checkpoint back into `task`, `optimizer` and `average`; {} when
+    there is none.
 
     Raises:
         ValueError: the file is cut short, or its content isn't what its checksum says.
@@ -166,7 +195,9 @@ def read_checkpoint(out: Path, task, optimizer, average: dict | None = None) -> 
 
 
 def _checked(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
-    """All of a checkpoint, once its checksum holds: nothing of a damaged one reaches the network."""
+    """All of a checkpoint, once its checksum holds: nothing of a damaged one reaches
+    the network.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
@@ -192,15 +223,23 @@ def _restore(tensors, task, optimizer, average):
         else:
             i, _, moment = name.partition("/")
             like = parameters[int(i)]
-            # in the parameter's own memory order: the fused AdamW goes through both as they lie
-            value = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            # in the parameter's own memory order: the fused AdamW goes through both as
+            # they lie
+            value = (
+                torch.empty_like(like).copy_(value)
+                if value.shape == like.shape
+                else value
+            )
             moments.setdefault(int(i), {})[moment] = value
     task.load_state_dict(weights)
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": moments, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
 
 
 def require_place(out: Path) -> None:
-    """Refuse what can't become a run's folder: it has no name of its own, or a file is in its place.
+    """Refuse what can't become a run's folder: it has no name of its own, or a file is
+    in its place.
 
     Raises:
         ValueError: it can't.
@@ -219,10 +258,12 @@ def require_place(out: Path) -> None:
 
 
 def prepare(out: Path, identity: dict, *, resume: bool) -> str:
-    """Make the folder ready; a run with other settings moves to OUT.previous-N. Returns what happened, in words.
+    """Make the folder ready; a run with other settings moves to OUT.previous-N. Returns
+    what happened, in words.
 
     Raises:
-        ValueError: the folder isn't a run's, or, to be resumed, its config.json is damaged.
+        ValueError: the folder isn't a run's, or, to be resumed, its config.json is
+            damaged.
     """
     before = _identity_before(out, resume)
     if before == identity and resume:
@@ -271,22 +312,34 @@ def _flat(identity: dict) -> dict:
     """An identity with the parts of its data one by one: "data: report"."""
     flat = {}
     for name, value in identity.items():
-        parts = {f"{name}: {part}": v for part, v in value.items()} if isinstance(value, dict) else {name: value}
+        parts = (
+            {f"{name}: {part}": v for part, v in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
         flat |= parts
     return flat
 
 
 def require_ours(out: Path) -> None:
-    """Refuse a folder that holds anything that a run doesn't write, or nothing by which a run is known."""
+    """Refuse a folder that holds anything that a run doesn't write, or nothing by which
+    a run is known.
+    """
     names = [path.name for path in out.iterdir()]
-    others = [n for n in names if not any(fnmatchcase(n, pattern) for pattern in WRITTEN)]
+    others = [
+        n for n in names if not any(fnmatchcase(n, pattern) for pattern in WRITTEN)
+    ]
     known = {"config.json", "log.csv", CHECKPOINT, MODEL} & set(names)
     if others or not known or _of_another_library(out):
-        raise ValueError(f"expected an empty folder or a run in {out}, got other files. Try another out=")
+        raise ValueError(
+            f"expected an empty folder or a run in {out}, got other files. Try another out="
+        )
 
 
 def _of_another_library(out: Path) -> bool:
-    """Whether a config.json that can be read is no run's: Hugging Face's folders have the same names."""
+    """Whether a config.json that can be read is no run's: Hugging Face's folders have
+    the same names.
+    """
     try:
         config = read_config(out)
     except ValueError:
@@ -295,7 +348,9 @@ def _of_another_library(out: Path) -> bool:
 
 
 def next_previous(out: Path) -> Path:
-    """OUT.previous-1, or the first number that is free: no finished run is ever deleted."""
+    """OUT.previous-1, or the first number that is free: no finished run is ever
+    deleted.
+    """
     for n in itertools.count(1):
         path = out.with_name(f"{out.name}.previous-{n}")
         if not os.path.lexists(path):
@@ -316,23 +371,35 @@ def _replace(path: Path, write) -> None:
 
 
 def write_index(out: Path, samples: list[dict], skipped: list[dict]) -> None:
-    """The index of the shards, so that a stopped run goes on with the samples that it began with; and the damage."""
+    """The index of the shards, so that a stopped run goes on with the samples that it
+    began with; and the damage.
+    """
     columns = ["shard", "number", "key", "error", "samples"]
-    _replace(out / "skipped.csv", lambda p: pd.DataFrame(skipped, columns=columns).to_csv(p, index=False))
+    _replace(
+        out / "skipped.csv",
+        lambda p: pd.DataFrame(skipped, columns=columns).to_csv(p, index=False),
+    )
     if not (out / SAMPLES).is_file():
-        _replace(out / SAMPLES, lambda p: p.write_text("".join(json.dumps(s) + "\n" for s in samples)))
+        _replace(
+            out / SAMPLES,
+            lambda p: p.write_text("".join(json.dumps(s) + "\n" for s in samples)),
+        )
 
 
 def append_skipped(out: Path, skipped: list[dict]) -> None:
     """What is lost as a run goes; each process adds its own lines."""
     if skipped:
-        pd.DataFrame(skipped).to_csv(out / "skipped.csv", mode="a", index=False, header=False)
+        pd.DataFrame(skipped).to_csv(
+            out / "skipped.csv", mode="a", index=False, header=False
+        )
 
 
 def read_index(out: Path) -> tuple[list[dict], list[dict]]:
     """What `write_index` wrote."""
     try:
-        samples = [json.loads(line) for line in (out / SAMPLES).read_text().splitlines()]
+        samples = [
+            json.loads(line) for line in (out / SAMPLES).read_text().splitlines()
+        ]
         skipped = pd.read_csv(out / "skipped.csv", dtype={"key": str})
     except (OSError, ValueError) as error:
         raise damaged(out / SAMPLES, f"unreadable: {type(error).__name__}") from error
@@ -340,7 +407,9 @@ def read_index(out: Path) -> tuple[list[dict], list[dict]]:
 
 
 def scalars(out: Path, step: int):
-    """A TensorBoard writer that takes back what was written behind `step`; None where tensorboard isn't installed."""
+    """A TensorBoard writer that takes back what was written behind `step`; None where
+    tensorboard isn't installed.
+    """
     if not find_spec("tensorboard"):
         return None
     from torch.utils.tensorboard import SummaryWriter
@@ -354,5 +423,9 @@ def versions() -> dict[str, str]:
     import lightning_fabric
     import open_clip
 
-    return {"radwb": version("radwb"), "torch": torch.__version__, "open_clip": open_clip.__version__,
-            "lightning_fabric": lightning_fabric.__version__}  # fmt: skip
+    return {
+        "radwb": version("radwb"),
+        "torch": torch.__version__,
+        "open_clip": open_clip.__version__,
+        "lightning_fabric": lightning_fabric.__version__,
+    }

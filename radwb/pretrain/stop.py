@@ -13,12 +13,16 @@ from radwb.data.private import private_file
 
 
 class Interrupt:
-    """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole; a second one acts at once."""
+    """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole;
+    a second one acts at once.
+    """
 
     def __enter__(self):
         self.asked, self.before = False, {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+            self.before = {
+                s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)
+            }
         return self
 
     def _note(self, number, frame):
@@ -31,9 +35,15 @@ class Interrupt:
         self.before = {}
 
 
-def save_bad_batch(out: Path, rank: int, images, rows: np.ndarray, names: list[str]) -> Path:
-    """Keep the images (B, S, S) and rows (B,) of a batch; the names of the rows are in its metadata."""
-    path = out / ("bad_batch.safetensors" if rank == 0 else f"bad_batch-{rank}.safetensors")
+def save_bad_batch(
+    out: Path, rank: int, images, rows: np.ndarray, names: list[str]
+) -> Path:
+    """Keep the images (B, S, S) and rows (B,) of a batch; the names of the rows are in
+    its metadata.
+    """
+    path = out / (
+        "bad_batch.safetensors" if rank == 0 else f"bad_batch-{rank}.safetensors"
+    )
     tensors = {"rows": torch.as_tensor(np.asarray(rows, np.int64))}
     if images is not None:
         tensors["images"] = images.contiguous()
@@ -42,9 +52,13 @@ def save_bad_batch(out: Path, rank: int, images, rows: np.ndarray, names: list[s
 
 
 def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: float):
-    """The error; it numbers the rows, since file names may name patients and errors end in logs."""
+    """The error; it numbers the rows, since file names may name patients and errors end
+    in logs.
+    """
     shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
-    return FloatingPointError(f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
-                              "split; the file has their names. "
-                              f"Try lr={lr / 3:.0e}, precision='32-true', or look at these "
-                              "images.")  # fmt: skip
+    return FloatingPointError(
+        f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
+        "split; the file has their names. "
+        f"Try lr={lr / 3:.0e}, precision='32-true', or look at these "
+        "images."
+    )

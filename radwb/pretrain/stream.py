@@ -1,4 +1,6 @@
-"""Where a run's images come from: a table, all of it in memory; or webdataset shards, of which only the texts are."""
+"""Where a run's images come from: a table, all of it in memory; or webdataset shards,
+of which only the texts are.
+"""
 
 import hashlib
 import json
@@ -24,7 +26,9 @@ BUFFER = 4096  # samples that a shuffle looks ahead
 
 @dataclass
 class InMemory:
-    """Rows of a table and their squares, (N, S, S) uint8; None for a recipe that sees texts alone."""
+    """Rows of a table and their squares, (N, S, S) uint8; None for a recipe that sees
+    texts alone.
+    """
 
     rows: pd.DataFrame
     pixels: torch.Tensor | None
@@ -43,13 +47,15 @@ class InMemory:
 
 @dataclass
 class Shards:
-    """Samples of webdataset shards; reports and labels are in memory, pixels are read where they lie in the tar.
+    """Samples of webdataset shards; reports and labels are in memory, pixels are read
+    where they lie in the tar.
 
     Args:
         rows: N rows: key, report and what the samples' JSON holds.
         places: N times (shard, number in it, first byte, bytes) of the picture.
         paths: name of a shard -> its file.
-        skipped, digest, samples: what is damaged; what the shards are known by; their index, of all splits.
+        skipped, digest, samples: what is damaged; what the shards are known by; their
+            index, of all splits.
         size, fit: how a picture is made square, as in `rw.data.images`.
     """
 
@@ -68,15 +74,17 @@ class Shards:
         return stream_order([p[0] for p in self.places], seed=seed, epoch=epoch)
 
     def length(self, batch: int) -> int:
-        """Samples of an epoch: all; a batch may hold the end of one epoch and the start of the next."""
+        """Samples of an epoch: all; a batch may hold the end of one epoch and the start
+        of the next.
+        """
         return len(self.rows)
 
     def batch(self, rows: np.ndarray, ahead: np.ndarray | None = None):
         """Pixels of some rows, while those of the rows `ahead` begin to be read.
 
         Returns:
-            (B, S, S) uint8; the rows that they are, since one that can't be read any more gives its place to its
-            neighbour; and what was skipped.
+            (B, S, S) uint8; the rows that they are, since one that can't be read any
+            more gives its place to its neighbour; and what was skipped.
         """
         reading = self._ahead.pop(rows.tobytes(), None) or self._read(rows)
         self._ahead = {} if ahead is None else {ahead.tobytes(): self._read(ahead)}
@@ -85,8 +93,11 @@ class Shards:
         if not good:
             raise got[0]
         taken = [min(good, key=lambda j, i=i: abs(i - j)) for i in range(len(rows))]
-        lost = [_skip(*self.places[rows[i]][:2], self.rows["key"].iloc[rows[i]], g)
-                for i, g in enumerate(got) if i not in set(good)]  # fmt: skip
+        lost = [
+            _skip(*self.places[rows[i]][:2], self.rows["key"].iloc[rows[i]], g)
+            for i, g in enumerate(got)
+            if i not in set(good)
+        ]
         return torch.from_numpy(np.stack([got[i] for i in taken])), rows[taken], lost
 
     def _read(self, rows):
@@ -118,15 +129,23 @@ class Shards:
 
     def in_memory(self, most: int) -> InMemory:
         rows = np.arange(len(self.rows))[:most]
-        pixels, rows, _ = self.batch(rows) if len(rows) else (torch.zeros(0, self.size, self.size), rows, [])
+        pixels, rows, _ = (
+            self.batch(rows)
+            if len(rows)
+            else (torch.zeros(0, self.size, self.size), rows, [])
+        )
         return InMemory(self.rows.iloc[rows].reset_index(drop=True), pixels)
 
 
-def stream_order(shards: Sequence, *, seed: int, epoch: int, buffer: int = BUFFER) -> np.ndarray:
-    """The order of the samples in an epoch: shards as drawn, then each sample falls back by up to `buffer`.
+def stream_order(
+    shards: Sequence, *, seed: int, epoch: int, buffer: int = BUFFER
+) -> np.ndarray:
+    """The order of the samples in an epoch: shards as drawn, then each sample falls
+    back by up to `buffer`.
 
-    A function of seed and epoch alone, so that a stopped run has no position to keep and may go on with another
-    number of processes; and disks are read nearly in sequence.
+    A function of seed and epoch alone, so that a stopped run has no position to keep
+    and may go on with another number of processes; and disks are read nearly in
+    sequence.
 
     Args:
         shards: for each of N samples its shard; those of one shard lie together.
@@ -136,14 +155,21 @@ def stream_order(shards: Sequence, *, seed: int, epoch: int, buffer: int = BUFFE
     rng = np.random.default_rng((seed, epoch, 0))
     _, number = np.unique(np.asarray(shards), return_inverse=True)
     flow = np.argsort(rng.permutation(number.max() + 1)[number], kind="stable")  # (N,)
-    return flow[np.argsort(np.arange(len(flow)) + rng.random(len(flow)) * buffer, kind="stable")]
+    return flow[
+        np.argsort(np.arange(len(flow)) + rng.random(len(flow)) * buffer, kind="stable")
+    ]
 
 
 class Queue:
     """The rows of each step: the epochs one after another, cut into batches."""
 
     def __init__(self, source: InMemory | Shards, *, batch: int, seed: int):
-        self.source, self.size, self.seed, self.length = source, batch, seed, source.length(batch)
+        self.source, self.size, self.seed, self.length = (
+            source,
+            batch,
+            seed,
+            source.length(batch),
+        )
         self.orders = {}
 
     def steps(self, epochs: int) -> int:
@@ -156,8 +182,13 @@ class Queue:
         """(batch,) rows of all processes."""
         a, b, L = step * self.size, (step + 1) * self.size, self.length
         epochs = range(a // L, (b - 1) // L + 1)
-        self.orders = {e: self.orders[e] if e in self.orders else self.source.order(self.seed, e) for e in epochs}
-        return np.concatenate([self.orders[e][max(a - e * L, 0) : min(b - e * L, L)] for e in epochs])
+        self.orders = {
+            e: self.orders[e] if e in self.orders else self.source.order(self.seed, e)
+            for e in epochs
+        }
+        return np.concatenate(
+            [self.orders[e][max(a - e * L, 0) : min(b - e * L, L)] for e in epochs]
+        )
 
 
 def share(rows: np.ndarray, rank: int, world: int) -> np.ndarray:
@@ -173,16 +204,22 @@ def shard_paths(shards: str | Path | Sequence[str | Path]) -> dict[str, Path]:
     """Name -> file of each shard: of a folder those in its shards.json, or its *.tar."""
     if isinstance(shards, str | Path):
         folder = Path(shards)
-        shards = [folder / name for name in _told([folder / "shards.json"])] or sorted(folder.glob("*.tar"))
+        shards = [folder / name for name in _told([folder / "shards.json"])] or sorted(
+            folder.glob("*.tar")
+        )
     paths = {Path(p).name: Path(p) for p in shards}
     if not paths or len(paths) < len(shards):
-        raise ValueError(f"expected shards (.tar files of different names), got {[str(s) for s in shards][:3]}. "
-                         "Try the folder that rw.data.write_shards(table, folder) wrote.")  # fmt: skip
+        raise ValueError(
+            f"expected shards (.tar files of different names), got {[str(s) for s in shards][:3]}. "
+            "Try the folder that rw.data.write_shards(table, folder) wrote."
+        )
     return paths
 
 
 def digest(paths: dict[str, Path]) -> str:
-    """Of the shards' names and sha256; of one that is lost what shards.json says, so that a loss changes nothing."""
+    """Of the shards' names and sha256; of one that is lost what shards.json says, so
+    that a loss changes nothing.
+    """
     told = _told(p.with_name("shards.json") for p in paths.values())
     about = []
     for name, path in tqdm(paths.items(), "checksums of shards", delay=2, leave=False):
@@ -203,8 +240,8 @@ def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
     """One pass over the shards: what is in them, and what is damaged.
 
     Returns:
-        {key, row, place} for each sound sample; {shard, number, key, error, samples} for each damaged
-        sample, missing shard, or rest of a shard that is cut short.
+        {key, row, place} for each sound sample; {shard, number, key, error, samples}
+        for each damaged sample, missing shard, or rest of a shard that is cut short.
     """
     told = _told(p.with_name("shards.json") for p in paths.values())
     samples, skipped = [], []
@@ -215,7 +252,11 @@ def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
                 (skipped if "error" in sample else samples).append(sample)
         except Exception as error:
             n = len(samples) + len(skipped) - before
-            rows = told[name]["rows"] if name in told else len(samples) // max(1, len(paths) - 1)  # or as the others
+            rows = (
+                told[name]["rows"]
+                if name in told
+                else len(samples) // max(1, len(paths) - 1)
+            )  # or as the others
             skipped.append(_skip(name, n, None, error, samples=max(1, rows - n)))
     return samples, skipped
 
@@ -225,18 +266,33 @@ def _samples(name, path):
         try:
             row, picture = read_sample(tar, members)
             check_picture_bytes(read_member(tar, picture), picture.name)
-            yield {"key": key, "row": row, "place": [name, n, picture.offset_data, picture.size]}
+            yield {
+                "key": key,
+                "row": row,
+                "place": [name, n, picture.offset_data, picture.size],
+            }
         except Exception as error:  # what a damaged sample breaks can't be foreseen
             yield _skip(name, n, key, error)
 
 
 def _skip(name, number, key, error, samples=1):
-    return {"shard": name, "number": number, "key": key, "error": reason(error), "samples": samples}
+    return {
+        "shard": name,
+        "number": number,
+        "key": key,
+        "error": reason(error),
+        "samples": samples,
+    }
 
 
 def _told(files) -> dict[str, dict]:
     """Name -> {name, rows, sha256} of the shards, as the shards.json beside them says."""
-    listed = [about for file in dict.fromkeys(files) if file.is_file() for about in _listed(file)]
+    listed = [
+        about
+        for file in dict.fromkeys(files)
+        if file.is_file()
+        for about in _listed(file)
+    ]
     return {about["name"]: about for about in listed}
 
 
@@ -248,13 +304,19 @@ def _listed(file: Path) -> list[dict]:
     except (OSError, ValueError, TypeError, KeyError):
         good = False
     if not good:
-        raise ValueError(f"expected a list of name, rows and sha256 in {file}, got something else or a part of it. "
-                         "Try write_shards anew, or remove it.")  # fmt: skip
+        raise ValueError(
+            f"expected a list of name, rows and sha256 in {file}, got something else or a part of it. "
+            "Try write_shards anew, or remove it."
+        )
     return listed
 
 
-def source(samples: list[dict], paths: dict[str, Path], skipped: list[dict], found: str) -> Shards:
-    """An index as a source; samples without a split are for training, and without a patient each is one's own."""
+def source(
+    samples: list[dict], paths: dict[str, Path], skipped: list[dict], found: str
+) -> Shards:
+    """An index as a source; samples without a split are for training, and without a
+    patient each is one's own.
+    """
     unknown = sum("split" in s["row"] and "patient_id" not in s["row"] for s in samples)
     if unknown:
         warnings.warn(
@@ -262,15 +324,29 @@ def source(samples: list[dict], paths: dict[str, Path], skipped: list[dict], fou
             "and nobody can tell whether one is on two sides.",
             stacklevel=3,
         )
-    rows = [{"split": "train", "patient_id": s["key"]} | s["row"] | {"key": s["key"]} for s in samples]
-    rows = pd.DataFrame(rows).assign(path=["{}/{}".format(*s["place"]) for s in samples])
-    return Shards(rows, [tuple(s["place"]) for s in samples], paths, skipped, found, samples=samples)
+    rows = [
+        {"split": "train", "patient_id": s["key"]} | s["row"] | {"key": s["key"]}
+        for s in samples
+    ]
+    rows = pd.DataFrame(rows).assign(
+        path=["{}/{}".format(*s["place"]) for s in samples]
+    )
+    return Shards(
+        rows,
+        [tuple(s["place"]) for s in samples],
+        paths,
+        skipped,
+        found,
+        samples=samples,
+    )
 
 
 def check_damage(samples: int, skipped: list[dict], max_bad: float, out: Path) -> None:
     """Stop when more is damaged than may be."""
     bad = sum(s["samples"] for s in skipped)
     if bad > max_bad * (samples + bad):
-        raise ValueError(f"expected at most {max_bad:.1%} damaged samples, got {bad} of about {samples + bad} "
-                         f"({bad / (samples + bad):.1%}); {out / 'skipped.csv'} names them. "
-                         "Try to write or copy the shards anew, or a higher max_bad.")  # fmt: skip
+        raise ValueError(
+            f"expected at most {max_bad:.1%} damaged samples, got {bad} of about {samples + bad} "
+            f"({bad / (samples + bad):.1%}); {out / 'skipped.csv'} names them. "
+            "Try to write or copy the shards anew, or a higher max_bad."
+        )

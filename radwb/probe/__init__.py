@@ -1,4 +1,6 @@
-"""Ask the model without training it: zero-shot, linear probes, retrieval, with intervals over patients."""
+"""Ask the model without training it: zero-shot, linear probes, retrieval, with
+intervals over patients.
+"""
 
 from radwb.probe.baselines import (
     baselines,
@@ -17,7 +19,13 @@ from radwb.probe.linear import (
     recall_of_commonest,
     retrieve,
 )
-from radwb.probe.prompts import Prompts, class_embedding, classify, text_embeddings, zero_shot
+from radwb.probe.prompts import (
+    Prompts,
+    class_embedding,
+    classify,
+    text_embeddings,
+    zero_shot,
+)
 from radwb.probe.scores import Scores
 from radwb.probe.sides import mirrored_sides
 from radwb.probe.specific import (

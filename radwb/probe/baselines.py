@@ -1,4 +1,6 @@
-"""What a number on films is worth: raw pixels, brightness and untrained towers beside it, paired by patient."""
+"""What a number on films is worth: raw pixels, brightness and untrained towers beside
+it, paired by patient.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +19,8 @@ SEEDS = (0, 1, 2)
 
 
 def raw_pixels(table, size=16, *, fit="pad") -> np.ndarray:
-    """Every film as a handful of grey values: what a probe finds there, no model had to learn.
+    """Every film as a handful of grey values: what a probe finds there, no model had to
+    learn.
 
     >>> linear_probe(raw_pixels(table, 16), table, label="Pneumonia").auroc()
 
@@ -48,7 +51,8 @@ def brightness(table, findings, *, size=64, fit="pad") -> Scores:
 
 
 def untrained(model, seeds: Sequence[int] = SEEDS) -> list:
-    """The model's own architecture with random weights, once a seed: what the shape alone can do.
+    """The model's own architecture with random weights, once a seed: what the shape
+    alone can do.
 
     >>> [twin.name for twin in untrained(model)]
     ['radwb-tiny, untrained 0', 'radwb-tiny, untrained 1', 'radwb-tiny, untrained 2']
@@ -83,7 +87,8 @@ def untrained(model, seeds: Sequence[int] = SEEDS) -> list:
 
 
 def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
-    """A table of films as the model sees it, as its untrained twins do, and as raw pixels.
+    """A table of films as the model sees it, as its untrained twins do, and as raw
+    pixels.
 
     >>> list(representations(model, table))
     ['the model', 'untrained tower', '16 x 16 pixels', '32 x 32 pixels']
@@ -107,15 +112,17 @@ def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
 
 
 def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scores]]:
-    """One linear probe a representation, all fitted on the same patients and asked of the same others.
+    """One linear probe a representation, all fitted on the same patients and asked of
+    the same others.
 
     >>> probes = baselines(representations(model, films), films, label="Pneumonia")
     >>> side_by_side(probes)
 
     Args:
-        features: name -> (N, D), or a list of them, one a seed; `representations` makes it.
-        table: where `split` has train and test, probes are fitted on the one and asked of the other; else in folds by
-            patient (`cross_probe`).
+        features: name -> (N, D), or a list of them, one a seed; `representations` makes
+            it.
+        table: where `split` has train and test, probes are fitted on the one and asked
+            of the other; else in folds by patient (`cross_probe`).
         label: one finding or a list of them.
         C: inverse of the ridge penalty; None has it chosen among the training patients.
     Returns:
@@ -130,7 +137,8 @@ def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scor
 
 
 def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
-    """Scores of the same films beside one another, and what the first of them has over each.
+    """Scores of the same films beside one another, and what the first of them has over
+    each.
 
     >>> side_by_side({"the model": scores, "16 x 16 pixels": pixels})[["scored", "auroc", "sentence"]]
 
@@ -138,10 +146,12 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
         scores: name -> Scores, or a list of them, one a seed: their mean is shown.
         reference: what the others are compared with; None takes the first.
     Returns:
-        one row a name and finding, and where there are several one for their mean: finding, scored (the name), auroc,
-        low, high, positives, positive_patients, patients, seeds, seed_low and seed_high (the least and the greatest
-        AUROC of a seed; the interval is by patient alone), note; difference, difference_low, difference_high,
-        verdict and sentence of the reference against it (`rw.stats.compare_auroc`, corrected for the number of rows).
+        one row a name and finding, and where there are several one for their mean:
+        finding, scored (the name), auroc, low, high, positives, positive_patients,
+        patients, seeds, seed_low and seed_high (the least and the greatest AUROC of a
+        seed; the interval is by patient alone), note; difference, difference_low,
+        difference_high, verdict and sentence of the reference against it
+        (`rw.stats.compare_auroc`, corrected for the number of rows).
     """
     listed = {name: _listed(each) for name, each in scores.items()}
     reference = reference or next(iter(listed))
@@ -174,7 +184,9 @@ def sentences(table: pd.DataFrame, finding: str | None = None) -> str:
 
 
 def _embedded(towers, table):
-    """(N, E) of each tower; the films are read once, since towers of one shape want the same squares."""
+    """(N, E) of each tower; the films are read once, since towers of one shape want the
+    same squares.
+    """
     from radwb import models
 
     squares = data.images(table, towers[0].size, fit=towers[0].fit)
@@ -206,7 +218,9 @@ def _row(listed, name, reference, findings, called, family):
 
 
 def _auroc(scores, findings):
-    """The AUROC of one finding, or a mean, over the seeds; counts and notes are the first seed's."""
+    """The AUROC of one finding, or a mean, over the seeds; counts and notes are the
+    first seed's.
+    """
     truth, values, patients = _columns(scores, findings, len(scores))
     if len(truth.columns) == 1:
         return clustered_auroc(truth.iloc[:, 0], values.iloc[:, 0], patients)
@@ -230,7 +244,9 @@ def _with_interval(scores, findings):
 
 
 def _columns(scores, findings, times):
-    """truth and values (N, K * times) of as many seeds, the last one again where there are fewer; patients (N,)."""
+    """truth and values (N, K * times) of as many seeds, the last one again where there
+    are fewer; patients (N,).
+    """
     truth = {}
     values = {}
     for seed in range(times):

@@ -1,4 +1,6 @@
-"""Probes by patient: whoever is judged was never trained on, be it by a split or by folds."""
+"""Probes by patient: whoever is judged was never trained on, be it by a split or by
+folds.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,20 +18,24 @@ LEAST_PATIENTS = 2 * FOLDS  # with a finding: a fold has two
 
 
 def cross_probe(model_or_Z, table, *, label, folds=FOLDS, C=None, seed=0) -> Scores:
-    """Logistic regression on frozen embeddings, each patient judged by a probe that was fitted on the others.
+    """Logistic regression on frozen embeddings, each patient judged by a probe that was
+    fitted on the others.
 
     >>> cross_probe(model, rw.data.real("kermany"), label="Pneumonia").auroc()
 
-    Folds share out the cases and keep a patient together. Scores are counted from the mean of those that the probe was
-    fitted on: else a fold with few cases, whose probe was fitted on many, would get the high scores.
+    Folds share out the cases and keep a patient together. Scores are counted from the
+    mean of those that the probe was fitted on: else a fold with few cases, whose probe
+    was fitted on many, would get the high scores.
 
     Args:
         model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
-        table: needs patient_id and the label's column; rows that are neither 1 nor 0 are judged, not trained on.
+        table: needs patient_id and the label's column; rows that are neither 1 nor 0
+            are judged, not trained on.
         label: one finding or a list of them.
         folds: number of them.
-        C: inverse of the ridge penalty, on standardised embeddings with balanced classes; None has it chosen from
-            PENALTIES among the training patients of each fold.
+        C: inverse of the ridge penalty, on standardised embeddings with balanced
+            classes; None has it chosen from PENALTIES among the training patients of
+            each fold.
         seed: of the folds.
     Returns:
         Scores of all rows.
@@ -60,7 +66,8 @@ def enough_patients(table, findings, *, least=LEAST_PATIENTS):
         findings: to be sorted.
         least: patients with the finding, and as many without.
     Returns:
-        the findings that can be probed; {finding: patients of the rarer class} of the rest.
+        the findings that can be probed; {finding: patients of the rarer class} of the
+        rest.
     """
     patients = {finding: _rarer_class(table, finding) for finding in findings}
     left_out = {finding: n for finding, n in patients.items() if n < least}
@@ -68,7 +75,9 @@ def enough_patients(table, findings, *, least=LEAST_PATIENTS):
 
 
 def apart(table):
-    """(N,) rows of split "train" and of split "test", once no patient and no film is in both."""
+    """(N,) rows of split "train" and of split "test", once no patient and no film is in
+    both.
+    """
     if "split" not in table.columns:
         raise ValueError(
             f"expected a column split, got {list(table.columns)}. "
@@ -81,7 +90,9 @@ def apart(table):
 
 
 def fitted(Z, y, C, class_weight=None):
-    """Logistic regression on standardised embeddings; the scaler, too, knows these rows alone."""
+    """Logistic regression on standardised embeddings; the scaler, too, knows these rows
+    alone.
+    """
     return _unfitted(C, class_weight).fit(Z, y)
 
 

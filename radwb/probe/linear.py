@@ -15,19 +15,23 @@ from radwb.stats import clustered_auroc, mean_clustered_auroc
 
 
 def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
-    """Logistic regression on frozen embeddings: fitted on split "train", scored on split "test".
+    """Logistic regression on frozen embeddings: fitted on split "train", scored on
+    split "test".
 
     >>> linear_probe(model, table, label="Pneumothorax").auroc()
 
     Args:
         model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
-        table: has `split`; uncertain and unmentioned labels aren't trained on. Without a split: `cross_probe`.
+        table: has `split`; uncertain and unmentioned labels aren't trained on. Without
+            a split: `cross_probe`.
         label: one finding or a list of them.
-        C: inverse of the ridge penalty, on standardised embeddings; None has it chosen among the training patients.
+        C: inverse of the ridge penalty, on standardised embeddings; None has it chosen
+            among the training patients.
     Returns:
         Scores of the test rows.
     Raises:
-        ValueError: a patient is in both train and test, or the training rows lack a class.
+        ValueError: a patient is in both train and test, or the training rows lack a
+            class.
     """
     labels = [label] if isinstance(label, str) else list(label)
     train, test = apart(table)
@@ -37,17 +41,27 @@ def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
 
 
 def label_efficiency(
-    model_or_Z, table, *, label, fractions: Sequence[float] = (0.01, 0.1, 1.0), draws=5, C=1.0, seed=0
+    model_or_Z,
+    table,
+    *,
+    label,
+    fractions: Sequence[float] = (0.01, 0.1, 1.0),
+    draws=5,
+    C=1.0,
+    seed=0,
 ) -> pd.DataFrame:
-    """AUROC on the test split against the share of training patients whose labels are used.
+    """AUROC on the test split against the share of training patients whose labels are
+    used.
 
     Args:
-        fractions: shares of the training patients; at least one with and one without the finding stay in.
+        fractions: shares of the training patients; at least one with and one without
+            the finding stay in.
         draws: how many random choices of patients a fraction below 1 gets.
         seed: of the choices.
     Returns:
-        label, fraction, patients (mean number trained on), auroc (mean over draws), low, high: the 95 % interval by
-        test patient, widened by what the draws differ by; positive_patients (of the test), note.
+        label, fraction, patients (mean number trained on), auroc (mean over draws),
+        low, high: the 95 % interval by test patient, widened by what the draws differ
+        by; positive_patients (of the test), note.
     Raises:
         ValueError: a patient is in both train and test.
     """
@@ -62,13 +76,31 @@ def label_efficiency(
             values[draw] = _scores_of_test(Z, table, label, chosen, test, C)
             used.append(table.patient_id[chosen].nunique())
         values = pd.DataFrame(values)  # (N, draws)
-        truth = pd.DataFrame({draw: table.loc[test, label].to_numpy(float) for draw in values})
-        row = mean_clustered_auroc(truth, values, table.loc[test, "patient_id"], sampled=True)
+        truth = pd.DataFrame(
+            {draw: table.loc[test, label].to_numpy(float) for draw in values}
+        )
+        row = mean_clustered_auroc(
+            truth, values, table.loc[test, "patient_id"], sampled=True
+        )
         if np.isnan(row["auroc"]):  # without an interval: the number and the reason
-            each = [clustered_auroc(truth[draw], values[draw], table.loc[test, "patient_id"]) for draw in values]
+            each = [
+                clustered_auroc(
+                    truth[draw], values[draw], table.loc[test, "patient_id"]
+                )
+                for draw in values
+            ]
             row |= each[0] | {"auroc": float(np.mean([one["auroc"] for one in each]))}
-        about = {k: row[k] for k in ("auroc", "low", "high", "positive_patients", "note")}
-        rows.append({"label": label, "fraction": fraction, "patients": float(np.mean(used)), **about})
+        about = {
+            k: row[k] for k in ("auroc", "low", "high", "positive_patients", "note")
+        }
+        rows.append(
+            {
+                "label": label,
+                "fraction": fraction,
+                "patients": float(np.mean(used)),
+                **about,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -90,12 +122,14 @@ def retrieve(model, table, query, *, k=5, embeddings=None) -> pd.DataFrame:
 
 
 def recall_of_commonest(training, texts, *, k=5) -> float:
-    """The recall at k of a model that never looks: it always answers the k commonest training texts.
+    """The recall at k of a model that never looks: it always answers the k commonest
+    training texts.
 
     >>> recall_of_commonest(train_impressions, test_impressions, k=5)
     0.37
 
-    Chance, k of N, is the recall of a random order. It is no control where many patients have the same text.
+    Chance, k of N, is the recall of a random order. It is no control where many
+    patients have the same text.
 
     Args:
         training: texts of the training images.
@@ -114,8 +148,8 @@ def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
 
     Args:
         images, texts: (N, E) unit vectors, row i of both being one pair.
-        same: (N,) texts or numbers; rows with an equal value count as right too (identical reports). A missing one
-            equals no other.
+        same: (N,) texts or numbers; rows with an equal value count as right too
+            (identical reports). A missing one equals no other.
     Returns:
         direction, k, recall, chance (what a random order gives), n.
     """
@@ -125,7 +159,13 @@ def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
     right = group[:, None] == group[None, :]
     sims = images @ texts.T
     rows = [
-        (direction, int(kk), _hits(matrix, right, kk).mean(), _chance(right.sum(axis=1), len(images), kk), len(images))
+        (
+            direction,
+            int(kk),
+            _hits(matrix, right, kk).mean(),
+            _chance(right.sum(axis=1), len(images), kk),
+            len(images),
+        )
         for direction, matrix in (("image to text", sims), ("text to image", sims.T))
         for kk in k
     ]
@@ -138,9 +178,13 @@ def _scores_of_test(Z, table, label, train, test, C):
     train = train & np.isin(y, (0, 1))
     if len(set(y[train])) < 2:
         with_it, without = int((y[train] == 1).sum()), int((y[train] == 0).sum())
-        raise ValueError(f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows")
+        raise ValueError(
+            f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows"
+        )
     if C is None:
-        C = chosen_penalty(Z[train], y[train], data.identifiers(table["patient_id"])[train])
+        C = chosen_penalty(
+            Z[train], y[train], data.identifiers(table["patient_id"])[train]
+        )
     return fitted(Z[train], y[train], C).decision_function(Z[test])
 
 
@@ -159,7 +203,9 @@ def _query(model, query):
 
         with torch.no_grad():
             return model.encode_image(model.preprocess(query))[0].float().cpu().numpy()
-    raise ValueError(f"expected a sentence or a Scan to look for, got {type(query).__name__}")
+    raise ValueError(
+        f"expected a sentence or a Scan to look for, got {type(query).__name__}"
+    )
 
 
 def _hits(sims, right, k):

@@ -1,4 +1,6 @@
-"""Zero-shot by words: nearer to "there is X" than to "there is no X", or near to any of the ways to report an X?"""
+"""Zero-shot by words: nearer to "there is X" than to "there is no X", or near to any of
+the ways to report an X?
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +15,8 @@ from radwb import data
 from radwb.findings import NO_DEVICES, PARENT, TIPS, device_name, device_phrases
 from radwb.probe.scores import Scores
 
-# chosen on validation patients of the simulator: words of size help, and a normal chest denies better than "no X"
+# chosen on validation patients of the simulator: words of size help, and a normal chest
+# denies better than "no X"
 POSITIVE = ("{}", "small {}", "moderate {}", "large {}")
 NEGATIVE = ("no {}", "there is no {}", "no evidence of {}")
 NORMAL = ("no acute cardiopulmonary abnormality", "normal chest radiograph")
@@ -28,23 +31,53 @@ WORDS = {
     "Support Devices": tuple(device_name(kind) for kind in TIPS),
 }
 POOLS = ("pair", "any", "both")
-# chosen on the simulator's validation patients and half of two real sets' (benchmarks/pools.py), for older weights:
-# for the next one it did not hold on children's films, so nothing asks this way by default
+# chosen on the simulator's validation patients and half of two real sets'
+# (benchmarks/pools.py), for older weights: for the next one it did not hold on
+# children's films, so nothing asks this way by default
 WEIGHT_OF_PAIR = 0.5
 # for `spoken`, chosen there too: how large, which kind, and where
 SIZES = ("small", "moderate", "large", "mild", "marked")
 SIDES = ("right", "left")
-LOBES = ("right upper lobe", "right middle lobe", "right lower lobe", "left upper lobe", "left lower lobe")
+LOBES = (
+    "right upper lobe",
+    "right middle lobe",
+    "right lower lobe",
+    "left upper lobe",
+    "left lower lobe",
+)
 IN_A_LOBE = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis")
-MIDDLE = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Edema")  # neither right nor left
+MIDDLE = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Edema",
+)  # neither right nor left
 KINDS = WORDS | {
-    "Lung Lesion": tuple(" ".join(kind) for kind in product(("solid", "part-solid", "spiculated"), ("lung nodule",
-                   "lung mass", "pulmonary nodule", "pulmonary mass"))) + WORDS["Lung Lesion"],
-    "Edema": ("pulmonary edema", "interstitial pulmonary edema", "alveolar pulmonary edema"),
-    "Atelectasis": ("atelectasis", "basal atelectasis", "plate-like atelectasis", "volume loss"),
+    "Lung Lesion": tuple(
+        " ".join(kind)
+        for kind in product(
+            ("solid", "part-solid", "spiculated"),
+            ("lung nodule", "lung mass", "pulmonary nodule", "pulmonary mass"),
+        )
+    )
+    + WORDS["Lung Lesion"],
+    "Edema": (
+        "pulmonary edema",
+        "interstitial pulmonary edema",
+        "alveolar pulmonary edema",
+    ),
+    "Atelectasis": (
+        "atelectasis",
+        "basal atelectasis",
+        "plate-like atelectasis",
+        "volume loss",
+    ),
     "Pneumothorax": ("pneumothorax", "apical pneumothorax"),
-    "Pleural Other": ("pleural thickening", "apical pleural thickening", "lateral pleural thickening"),
-}  # fmt: skip
+    "Pleural Other": (
+        "pleural thickening",
+        "apical pleural thickening",
+        "lateral pleural thickening",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -55,36 +88,56 @@ class Prompts:
     ('no pneumothorax', 'there is no pneumothorax')
 
     Attributes:
-        positive, negative: finding -> phrases, each at least one; any words, in any number.
+        positive, negative: finding -> phrases, each at least one; any words, in any
+            number.
     """
 
     positive: dict[str, tuple[str, ...]] = field(default_factory=dict)
     negative: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, findings: Iterable[str], *, positive=POSITIVE, negative=NEGATIVE, normal=NORMAL) -> "Prompts":
-        """Fill templates with each finding's words; `normal` denies every finding at once.
+    def of(
+        cls,
+        findings: Iterable[str],
+        *,
+        positive=POSITIVE,
+        negative=NEGATIVE,
+        normal=NORMAL,
+    ) -> "Prompts":
+        """Fill templates with each finding's words; `normal` denies every finding at
+        once.
 
-        Devices are named as reports name them (`radwb.findings`): they have no size, "no lines or tubes" denies them,
-        and a chest that is normal but for a pacemaker is no denial. A Lung Opacity is asked in its own words.
+        Devices are named as reports name them (`radwb.findings`): they have no size,
+        "no lines or tubes" denies them, and a chest that is normal but for a pacemaker
+        is no denial. A Lung Opacity is asked in its own words.
         """
         words = {f: WORDS.get(f, (f.lower(),)) for f in findings}
-        fill = {f: tuple(t.format(w) for w in words[f] for t in positive) for f in words}
-        deny = {f: tuple(t.format(w) for w in words[f] for t in negative) + tuple(normal) for f in words}
+        fill = {
+            f: tuple(t.format(w) for w in words[f] for t in positive) for f in words
+        }
+        deny = {
+            f: tuple(t.format(w) for w in words[f] for t in negative) + tuple(normal)
+            for f in words
+        }
         if "Support Devices" in words and positive is POSITIVE:
             fill["Support Devices"] = words["Support Devices"]
         if "Support Devices" in words and negative is NEGATIVE:
             deny["Support Devices"] = NO_DEVICES + tuple(normal)
         if "No Finding" in words:
-            fill["No Finding"], deny["No Finding"] = tuple(normal), ("abnormal chest radiograph",)
+            fill["No Finding"], deny["No Finding"] = (
+                tuple(normal),
+                ("abnormal chest radiograph",),
+            )
         return cls(fill, deny)
 
     @classmethod
     def spoken(cls, findings: Iterable[str]) -> "Prompts":
-        """Each finding in every way a report may state it: size or degree, side or lobe, kind. For `pool="any"`.
+        """Each finding in every way a report may state it: size or degree, side or
+        lobe, kind. For `pool="any"`.
 
-        Devices come in every place of their tip (`radwb.findings.device_phrases`). A Lung Opacity, CheXpert's parent
-        label, is stated by its own words and by any of its children's: who reports an edema reports an opacity.
+        Devices come in every place of their tip (`radwb.findings.device_phrases`). A
+        Lung Opacity, CheXpert's parent label, is stated by its own words and by any of
+        its children's: who reports an edema reports an opacity.
 
         >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]
         'moderate right pleural effusion.'
@@ -99,7 +152,10 @@ class Prompts:
         Raises:
             ValueError: one side has no phrase.
         """
-        sides = tuple(self.positive.get(finding, ())), tuple(self.negative.get(finding, ()))
+        sides = (
+            tuple(self.positive.get(finding, ())),
+            tuple(self.negative.get(finding, ())),
+        )
         if not all(sides):
             raise ValueError(
                 f"expected phrases for and against {finding!r}, got {len(sides[0])} and {len(sides[1])}. "
@@ -117,19 +173,32 @@ def _ways(finding):
 def _own_ways(finding):
     if finding == "Support Devices":
         return [f"{phrase}." for phrase in device_phrases()]
-    places = ("",) if finding in MIDDLE else ("", *SIDES, *LOBES) if finding in IN_A_LOBE else ("", *SIDES)
+    places = (
+        ("",)
+        if finding in MIDDLE
+        else ("", *SIDES, *LOBES)
+        if finding in IN_A_LOBE
+        else ("", *SIDES)
+    )
     kinds = KINDS.get(finding, (finding.lower(),))
-    return [" ".join(w for w in words if w) + "." for words in product(("", *SIZES), places, kinds)]
+    return [
+        " ".join(w for w in words if w) + "."
+        for words in product(("", *SIZES), places, kinds)
+    ]
 
 
 _cache: WeakKeyDictionary = WeakKeyDictionary()
 
 
 def text_embeddings(model, texts) -> np.ndarray:
-    """(K, E) unit vectors of the texts, each encoded once as long as the model's weights stay as they are."""
+    """(K, E) unit vectors of the texts, each encoded once as long as the model's
+    weights stay as they are.
+    """
     import torch
 
-    version = tuple(p._version for p in model.net.parameters())  # goes up with every step of an optimiser
+    version = tuple(
+        p._version for p in model.net.parameters()
+    )  # goes up with every step of an optimiser
     known_version, known = _cache.get(model, (None, {}))
     if known_version != version:
         known = {}
@@ -137,53 +206,77 @@ def text_embeddings(model, texts) -> np.ndarray:
     new = [t for t in dict.fromkeys(texts) if t not in known]
     if new:
         with torch.no_grad():
-            known.update(zip(new, model.encode_text(new).float().cpu().numpy(), strict=True))
+            known.update(
+                zip(new, model.encode_text(new).float().cpu().numpy(), strict=True)
+            )
     return np.stack([known[t] for t in texts])
 
 
 def class_embedding(model, texts) -> np.ndarray:
-    """(E,) the unit vector of a class: the mean of its phrases' unit vectors, made unit again."""
+    """(E,) the unit vector of a class: the mean of its phrases' unit vectors, made unit
+    again.
+    """
     mean = text_embeddings(model, texts).mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 
-def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, pool="pair", embeddings=None) -> Scores:
+def zero_shot(
+    model,
+    table,
+    findings=None,
+    *,
+    prompts: Prompts | None = None,
+    pool="pair",
+    embeddings=None,
+) -> Scores:
     """Score each finding from text alone.
 
     >>> zero_shot(model, table, ["Pneumothorax"]).auroc()
     >>> zero_shot(model, table, ["Pneumothorax"], pool="both").auroc()
 
-    Which pool to take: "pair" on films from anywhere; "any" only on films like those the model was trained on. A film
-    of another kind may lie nearer to all sentences, or farther from them, and only a difference of sentences takes
-    that out; or the denials carry to it and the statements don't. "both" was meant to mend it: with the weights that
-    it was chosen on it was as good as a pair on children's real films, with the next ones it lay between the two.
-    `benchmarks/pools.py` measures all of it for the weights at hand.
+    Which pool to take: "pair" on films from anywhere; "any" only on films like those
+    the model was trained on. A film of another kind may lie nearer to all sentences, or
+    farther from them, and only a difference of sentences takes that out; or the denials
+    carry to it and the statements don't. "both" was meant to mend it: with the weights
+    that it was chosen on it was as good as a pair on children's real films, with the
+    next ones it lay between the two. `benchmarks/pools.py` measures all of it for the
+    weights at hand.
 
     Args:
         model: an image-text Model.
-        table: rows to score, with a label column a finding where they have labels; without, there are scores and no
-            AUROC, whose note says so.
+        table: rows to score, with a label column a finding where they have labels;
+            without, there are scores and no AUROC, whose note says so.
         findings: names; None takes all label columns that the table has.
-        prompts: phrases for and against; None takes `Prompts.of(findings)` for "pair", `Prompts.spoken(findings)` for
-            "any", and each of them where it belongs for "both".
-        pool: "pair", the softmax over the mean of the phrases for and the mean of those against, as in CheXzero (Tiu et
-            al., Nat Biomed Eng 2022, doi 10.1038/s41551-022-00936-9), whose code takes it of the bare cosines; the
-            model's own logit scale here changes probabilities, not ranks. "any", the log of the mean likelihood of the
-            phrases for, at that scale: one that fits is enough, and none stands against it. "both", that plus half of
-            the pair's log odds: said in any way, and not denied.
-        embeddings: (N, E) from `rw.models.embed(model, table)`, when they're at hand already.
+        prompts: phrases for and against; None takes `Prompts.of(findings)` for "pair",
+            `Prompts.spoken(findings)` for "any", and each of them where it belongs for
+            "both".
+        pool: "pair", the softmax over the mean of the phrases for and the mean of those
+            against, as in CheXzero (Tiu et al., Nat Biomed Eng 2022, doi
+            10.1038/s41551-022-00936-9), whose code takes it of the bare cosines; the
+            model's own logit scale here changes probabilities, not ranks. "any", the
+            log of the mean likelihood of the phrases for, at that scale: one that fits
+            is enough, and none stands against it. "both", that plus half of the pair's
+            log odds: said in any way, and not denied.
+        embeddings: (N, E) from `rw.models.embed(model, table)`, when they're at hand
+            already.
     Returns:
-        Scores: probabilities of a pair; of "any" and "both" what ranks images and is no probability.
+        Scores: probabilities of a pair; of "any" and "both" what ranks images and is no
+            probability.
     Raises:
-        ValueError: the model reads no text, a finding has no phrase, or pool is something else.
+        ValueError: the model reads no text, a finding has no phrase, or pool is
+            something else.
     """
     if model.kind != "image-text":
-        raise ValueError(f"expected an image-text model, got {model.name!r} of kind {model.kind!r}. Try linear_probe")
+        raise ValueError(
+            f"expected an image-text model, got {model.name!r} of kind {model.kind!r}. Try linear_probe"
+        )
     if pool not in POOLS:
         raise ValueError(f"expected pool {', '.join(map(repr, POOLS))}, got {pool!r}")
     findings = list(findings) if findings is not None else data.findings_of(table)
     if not findings:
-        raise ValueError('expected findings to ask for, got none: the table has no label columns. Try ["Pneumothorax"]')
+        raise ValueError(
+            'expected findings to ask for, got none: the table has no label columns. Try ["Pneumothorax"]'
+        )
     Z = embeddings_of(model, table, embeddings)
     if pool == "pair":
         odds = _pair_odds(model, Z, prompts or Prompts.of(findings), findings)
@@ -196,7 +289,9 @@ def zero_shot(model, table, findings=None, *, prompts: Prompts | None = None, po
 
 
 def _pair_odds(model, Z, prompts, findings):
-    """(N, K) log odds of the phrases for against those against, each side's mean made unit."""
+    """(N, K) log odds of the phrases for against those against, each side's mean made
+    unit.
+    """
     toward = []
     for finding in findings:
         yes, no = prompts.pair(finding)
@@ -223,27 +318,38 @@ def classify(model, table, *, batch=32) -> Scores:
 
     Args:
         model: a Model with a head; `model.findings` names its outputs.
-        table: rows to score; findings it has no label column for are left out, unless it has none at all.
+        table: rows to score; findings it has no label column for are left out, unless
+            it has none at all.
     """
     import torch
 
     from radwb.models.model import autocast
 
     if not model.findings:
-        raise ValueError(f"expected a model with a classifier head, got {model.name!r} without. Try linear_probe")
+        raise ValueError(
+            f"expected a model with a classifier head, got {model.name!r} without. Try linear_probe"
+        )
     images = data.images(table, model.size, fit=model.fit)
     with torch.no_grad(), autocast(model.device):
         parts = [
             model.classify(model.preprocess(images[i : i + batch])).float().cpu()
-            for i in tqdm(range(0, len(images), batch), "classifying", delay=2, leave=False)
+            for i in tqdm(
+                range(0, len(images), batch), "classifying", delay=2, leave=False
+            )
         ]
     there = [k for k, f in enumerate(model.findings) if f in table.columns]
     there = there or list(range(len(model.findings)))
-    return Scores.of(_sigmoid(torch.cat(parts).numpy())[:, there], table, [model.findings[k] for k in there])
+    return Scores.of(
+        _sigmoid(torch.cat(parts).numpy())[:, there],
+        table,
+        [model.findings[k] for k in there],
+    )
 
 
 def embeddings_of(model, table, embeddings=None) -> np.ndarray:
-    """(N, E) image embeddings: those given (in the place of the model, too), if they fit the table, else computed."""
+    """(N, E) image embeddings: those given (in the place of the model, too), if they
+    fit the table, else computed.
+    """
     if isinstance(model, np.ndarray):
         embeddings = model
     if embeddings is None:
@@ -252,9 +358,15 @@ def embeddings_of(model, table, embeddings=None) -> np.ndarray:
         embeddings = models.embed(model, table)
     Z = np.asarray(embeddings)
     if len(Z) != len(table):
-        raise ValueError(f"expected one embedding a row, got {len(Z)} for {len(table)} rows")
+        raise ValueError(
+            f"expected one embedding a row, got {len(Z)} for {len(table)} rows"
+        )
     return Z
 
 
 def _sigmoid(x):
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+    return np.where(
+        x >= 0,
+        1 / (1 + np.exp(-np.abs(x))),
+        np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))),
+    )

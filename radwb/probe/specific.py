@@ -9,14 +9,16 @@ from radwb.stats import auroc, compare_auroc
 
 
 def among_abnormal(scores: Scores) -> Scores:
-    """The same scores, asked only of films with some finding: a film without any is no control.
+    """The same scores, asked only of films with some finding: a film without any is no
+    control.
 
     >>> among_abnormal(scores).mean_auroc()
 
     Args:
         scores: of several findings.
     Returns:
-        Scores whose truth is NaN where the film has none of the findings, so that these rows count as dropped.
+        Scores whose truth is NaN where the film has none of the findings, so that these
+        rows count as dropped.
     Raises:
         ValueError: there's one finding only, so that no control has another.
     """
@@ -31,7 +33,8 @@ def among_abnormal(scores: Scores) -> Scores:
 
 
 def blind_count(scores: Scores) -> Scores:
-    """The control: how many *other* findings the film has, blind to the one that is asked for.
+    """The control: how many *other* findings the film has, blind to the one that is
+    asked for.
 
     >>> blind_count(scores).mean_auroc()
 
@@ -43,26 +46,31 @@ def blind_count(scores: Scores) -> Scores:
     has = (scores.truth == 1).astype(float)  # (N, K)
     others = {}
     for finding in has:
-        family = kin(finding)  # an edema makes a lung opacity, too: counting it would not be blind
+        family = kin(
+            finding
+        )  # an edema makes a lung opacity, too: counting it would not be blind
         others[finding] = has.drop(columns=list(family & set(has))).sum(axis=1)
     return Scores(pd.DataFrame(others), scores.truth, scores.patient_id)
 
 
 def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
-    """Each AUROC against all films and against abnormal ones alone, beside the blind count of other findings.
+    """Each AUROC against all films and against abnormal ones alone, beside the blind
+    count of other findings.
 
     >>> specificity(scores)[["finding", "auroc", "blind", "abnormal", "sentence"]]
 
-    The blind count is held against the scores on all films. Among abnormal ones it is no control: there each film
-    without the finding has another, and those with it needn't.
+    The blind count is held against the scores on all films. Among abnormal ones it is
+    no control: there each film without the finding has another, and those with it
+    needn't.
 
     Args:
         scores: of several findings.
         name: of what gave them, for the sentence.
     Returns:
-        one row a finding and one for their mean: finding, auroc and blind (against all films), abnormal (against
-        films with another finding) with low, high, positive_patients and note; sentence, the paired comparison of
-        auroc and blind, each at 1 - 0.05 / K.
+        one row a finding and one for their mean: finding, auroc and blind (against all
+        films), abnormal (against films with another finding) with low, high,
+        positive_patients and note; sentence, the paired comparison of auroc and blind,
+        each at 1 - 0.05 / K.
     """
     blind = blind_count(scores)
     names = (name, "a blind count of the others")
@@ -94,8 +102,8 @@ def prompt_label_matrix(scores: Scores) -> pd.DataFrame:
     Args:
         scores: of several findings, one column a prompt.
     Returns:
-        (K, K), index the prompt, columns the label: a model that knows what it is asked has its best value of each
-        column on the diagonal.
+        (K, K), index the prompt, columns the label: a model that knows what it is asked
+        has its best value of each column on the diagonal.
     """
     findings = list(scores.values)
     matrix = pd.DataFrame(index=findings, columns=findings, dtype=float)
@@ -114,8 +122,9 @@ def rivals(scores: Scores) -> pd.DataFrame:
     Args:
         scores: of several findings, one column a prompt.
     Returns:
-        one row a label: finding, rival (the other prompt), own and others (AUROCs), difference (own less rival),
-        verdict and sentence, corrected for the K (K - 1) prompts that it was chosen from.
+        one row a label: finding, rival (the other prompt), own and others (AUROCs),
+        difference (own less rival), verdict and sentence, corrected for the K (K - 1)
+        prompts that it was chosen from.
     """
     matrix = prompt_label_matrix(scores)
     findings = list(matrix)

@@ -1,4 +1,6 @@
-"""Plotly figures that carry their images as compact PNG: light, and whole without a network."""
+"""Plotly figures that carry their images as compact PNG: light, and whole without a
+network.
+"""
 
 from radwb.show.charts import bars, curve, forest, heat, hist, scatter
 from radwb.show.explore import explore

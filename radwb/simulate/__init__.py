@@ -1,4 +1,6 @@
-"""A simulator: virtual radiographs of one real chest CT whose findings, masks and words are known by construction."""
+"""A simulator: virtual radiographs of one real chest CT whose findings, masks and words
+are known by construction.
+"""
 
 from radwb.simulate.anatomy import Anatomy, default_anatomy, from_arrays
 from radwb.simulate.cohort import cohort, stream

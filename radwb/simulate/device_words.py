@@ -1,4 +1,6 @@
-"""Sentences about devices: what each is called and where its tip is; `radwb.findings` has the names and places."""
+"""Sentences about devices: what each is called and where its tip is; `radwb.findings`
+has the names and places.
+"""
 
 import re
 
@@ -20,7 +22,9 @@ UNSAID = 0.7  # share of the reports that pass over ECG leads beside other devic
 
 
 def in_findings(device, rng):
-    """A sentence that names the device and says where its tip is; one that lies badly is called so."""
+    """A sentence that names the device and says where its tip is; one that lies badly
+    is called so.
+    """
     if device.kind == "ECG leads":
         return pick(rng, LEADS)
     name = device_name(device.kind, device.side)
@@ -49,7 +53,9 @@ def in_impression(device, rng):
 
 
 def without_leads(said, rng):
-    """What a report has of some findings: beside other devices ECG leads are seldom worth a word."""
+    """What a report has of some findings: beside other devices ECG leads are seldom
+    worth a word.
+    """
     devices = [f for f in said if f.name == "Support Devices"]
     others = [f for f in devices if f.kind != "ECG leads"]
     if others and rng.random() < UNSAID:

@@ -1,4 +1,6 @@
-"""What can be planted: a finding's name, size, side and place, drawn so that it lies where such things lie."""
+"""What can be planted: a finding's name, size, side and place, drawn so that it lies
+where such things lie.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -8,8 +10,18 @@ from radwb.findings import HIGH_CM, TIPS, TUBE_CM
 from radwb.simulate.anatomy import LOBES, Anatomy
 from radwb.simulate.project import Body
 
-PLANTED = ("Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation", "Atelectasis", "Pneumothorax",
-           "Pleural Effusion", "Pleural Other", "Support Devices")  # fmt: skip
+PLANTED = (
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Support Devices",
+)
 DEVICES = tuple(TIPS)
 MISPLACED = 0.15  # share of the devices with a tip that don't lie where they should
 
@@ -24,12 +36,14 @@ class Finding:
         side: "right", "left" or "" where there is none.
         centre: (x, y, z) in the CT, mm, of what lies in one place.
         lobe: where it lies, in words.
-        kind: lesions "solid", "part-solid", "spiculated"; atelectasis "plate", "lobar"; edema "interstitial",
-            "alveolar"; pleural thickening "apical", "lateral"; devices as in `DEVICES`.
+        kind: lesions "solid", "part-solid", "spiculated"; atelectasis "plate", "lobar";
+            edema "interstitial", "alveolar"; pleural thickening "apical", "lateral";
+            devices as in `DEVICES`.
         texture: seed of its irregularities.
-        tip: where a device ends, a key of `radwb.findings.TIPS[kind]`; "" draws it where it should lie, and no report
-            says where.
-        tip_cm: height of an endotracheal tube's tip above the carina, on the patient's own scale.
+        tip: where a device ends, a key of `radwb.findings.TIPS[kind]`; "" draws it
+            where it should lie, and no report says where.
+        tip_cm: height of an endotracheal tube's tip above the carina, on the patient's
+            own scale.
     """
 
     name: str
@@ -44,15 +58,27 @@ class Finding:
 
     def __post_init__(self):
         if self.name not in PLANTED:
-            raise ValueError(f"expected a finding of {', '.join(PLANTED)}, got {self.name!r}")
+            raise ValueError(
+                f"expected a finding of {', '.join(PLANTED)}, got {self.name!r}"
+            )
         if not 0 <= self.severity <= 1:
-            raise ValueError(f"expected a severity from 0 to 1, got {self.severity} for {self.name}")
+            raise ValueError(
+                f"expected a severity from 0 to 1, got {self.severity} for {self.name}"
+            )
         if self.name == "Support Devices" and self.kind not in DEVICES:
-            raise ValueError(f"expected a device of {', '.join(DEVICES)}, got {self.kind!r}")
+            raise ValueError(
+                f"expected a device of {', '.join(DEVICES)}, got {self.kind!r}"
+            )
         if self.tip and self.tip not in TIPS.get(self.kind, ()):
-            raise ValueError(f"expected a tip of {', '.join(TIPS.get(self.kind, ())) or 'no device'}, got {self.tip!r}")
-        if self.side not in ("right", "left") and (self.side or self.name not in ON_BOTH):
-            raise ValueError(f"expected a side, right or left, of {self.name}, got {self.side!r}")
+            raise ValueError(
+                f"expected a tip of {', '.join(TIPS.get(self.kind, ())) or 'no device'}, got {self.tip!r}"
+            )
+        if self.side not in ("right", "left") and (
+            self.side or self.name not in ON_BOTH
+        ):
+            raise ValueError(
+                f"expected a side, right or left, of {self.name}, got {self.side!r}"
+            )
 
     @property
     def radius_mm(self):
@@ -60,18 +86,27 @@ class Finding:
         return 10 + 18 * self.severity
 
 
-LOCAL = ("Lung Opacity", "Lung Lesion", "Consolidation", "Atelectasis")  # lie in one place of one lobe
+LOCAL = (
+    "Lung Opacity",
+    "Lung Lesion",
+    "Consolidation",
+    "Atelectasis",
+)  # lie in one place of one lobe
 ON_BOTH = ("Cardiomegaly", "Edema", "Support Devices")  # need no side
-KINDS = {"Lung Lesion": (("solid", 0.6), ("part-solid", 0.2), ("spiculated", 0.2)),
-         "Atelectasis": (("plate", 0.6), ("lobar", 0.4)), "Pleural Other": (("apical", 0.4), ("lateral", 0.6)),
-         "Support Devices": tuple((d, 1 / len(DEVICES)) for d in DEVICES)}  # fmt: skip
+KINDS = {
+    "Lung Lesion": (("solid", 0.6), ("part-solid", 0.2), ("spiculated", 0.2)),
+    "Atelectasis": (("plate", 0.6), ("lobar", 0.4)),
+    "Pleural Other": (("apical", 0.4), ("lateral", 0.6)),
+    "Support Devices": tuple((d, 1 / len(DEVICES)) for d in DEVICES),
+}
 
 
 def draw(name, anatomy: Anatomy, rng, *, severity=None, side=None, kind=None):
-    """A finding somewhere it can be: side, lobe, place, kind, tip and texture drawn from `rng`.
+    """A finding somewhere it can be: side, lobe, place, kind, tip and texture drawn
+    from `rng`.
 
-    One lung lesion in seven may hide behind the diaphragm or the heart, and stays a positive. A share of `MISPLACED`
-    of the devices ends where it shouldn't.
+    One lung lesion in seven may hide behind the diaphragm or the heart, and stays a
+    positive. A share of `MISPLACED` of the devices ends where it shouldn't.
     """
     severity = float(rng.random()) if severity is None else severity
     if kind is None:
@@ -90,7 +125,9 @@ def draw(name, anatomy: Anatomy, rng, *, severity=None, side=None, kind=None):
 
 
 def _with_tip(device, anatomy, rng):
-    """The device with a tip that the anatomy has room for: well placed, or in a share of `MISPLACED` not."""
+    """The device with a tip that the anatomy has room for: well placed, or in a share
+    of `MISPLACED` not.
+    """
     tips = TIPS[device.kind]
     if not tips:
         return device
@@ -107,13 +144,17 @@ def _with_tip(device, anatomy, rng):
 
 
 def _trachea_cm(anatomy):
-    """How far above the carina a tube's tip may lie in the smallest patient (`draw_patient`), cm."""
+    """How far above the carina a tube's tip may lie in the smallest patient
+    (`draw_patient`), cm.
+    """
     above = anatomy.marks["trachea"][-1][2] - anatomy.marks["carina"][2]
     return 0.8 * (above + 20) / 10
 
 
 def _place(finding, anatomy, rng):
-    lobe = int(rng.choice([i for i, words in LOBES.items() if words.startswith(finding.side)]))
+    lobe = int(
+        rng.choice([i for i, words in LOBES.items() if words.startswith(finding.side)])
+    )
     bottom, top = anatomy.lung_range[finding.side]
     low, high = 0.36, 0.95
     if finding.kind == "plate":
@@ -123,13 +164,17 @@ def _place(finding, anatomy, rng):
         height = (points[:, 2] - bottom) / (top - bottom)
         inside = (height > low) & (height < high)
         points = points[inside] if inside.any() else points
-    return replace(finding, centre=tuple(float(c) for c in rng.choice(points)), lobe=LOBES[lobe])
+    return replace(
+        finding, centre=tuple(float(c) for c in rng.choice(points)), lobe=LOBES[lobe]
+    )
 
 
 def shaped(body: Body, findings, visibility=1.0, cnr=None):
-    """The body that its findings ask for: a large heart, or a lobe that shrinks and pulls heart and diaphragm along.
+    """The body that its findings ask for: a large heart, or a lobe that shrinks and
+    pulls heart and diaphragm along.
 
-    A visibility, or a contrast to noise asked for, below 1 weakens that pull; the heart's size is its sign and stays.
+    A visibility, or a contrast to noise asked for, below 1 weakens that pull; the
+    heart's size is its sign and stays.
     """
     strength = min(1.0, visibility if cnr is None else cnr)
     for f in findings:
@@ -139,6 +184,9 @@ def shaped(body: Body, findings, visibility=1.0, cnr=None):
             right = f.side == "right"
             pull, up = ((6 + k * f.severity) * strength for k in (14, 18))
             breath = body.inspiration_mm
-            body = replace(body, shift_mm=body.shift_mm + (-pull if right else pull),
-                           inspiration_mm=(breath[0] - up * right, breath[1] - up * (not right)))  # fmt: skip
+            body = replace(
+                body,
+                shift_mm=body.shift_mm + (-pull if right else pull),
+                inspiration_mm=(breath[0] - up * right, breath[1] - up * (not right)),
+            )
     return body

@@ -1,4 +1,6 @@
-"""Truth masks: where each planted finding could be outlined by a reader who knew that it is there."""
+"""Truth masks: where each planted finding could be outlined by a reader who knew that
+it is there.
+"""
 
 import numpy as np
 import torch
@@ -7,15 +9,18 @@ from scipy import ndimage
 from radwb.simulate import physics
 from radwb.simulate.project import Rays, heart_outline, midline
 
-# least change of the detector's log signal, about 2 % of a film's range from black to white
+# least change of the detector's log signal, about 2 % of a film's range from black to
+# white
 SEEN = 0.05
-# scattered over primary signal, a middling grid: it veils what heart and diaphragm cover
+# scattered over primary signal, a middling grid: it veils what heart and diaphragm
+# cover
 SCATTER = 0.35
 # a smaller piece is dropped beside larger ones, and a smaller hole is filled
 PIECE_MM2 = 100.0
 # a ray that crosses less of a lung, medial of it, runs through the mediastinum
 LUNG_MM = 25.0
-# `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding, hearts are drawn from 0.88 to 1.12
+# `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding,
+# hearts are drawn from 0.88 to 1.12
 AVERAGE_HEART = 1.0
 # of the finding's own greatest change
 SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}
@@ -36,27 +41,35 @@ LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")
 class Outlines:
     """Outlines the findings of one sampled patient.
 
-    A truth mask holds the rays that a finding changes so much that a reader could see it, by one rule for all:
+    A truth mask holds the rays that a finding changes so much that a reader could see
+    it, by one rule for all:
 
-    - **Seen**: the change of the detector's log signal, scatter included, smoothed over `SMOOTH_MM`, exceeds `SEEN`,
-      and a share (`SHARE`) of the finding's own greatest change. What fluid, heart or diaphragm hide is thereby left
-      out. A finding that nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty mask; every
-      other has at least one pixel.
-    - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are filled.
-    - **Side**: on a frontal film a finding of one side ends at the midline (`project.midline`), and one that spreads
-      along the lung (`LAYERS`) at the lung's medial border, so that it doesn't run round the mediastinum; unless
-      nothing of it lies elsewhere.
+    - **Seen**: the change of the detector's log signal, scatter included, smoothed over
+      `SMOOTH_MM`, exceeds `SEEN`, and a share (`SHARE`) of the finding's own greatest
+      change. What fluid, heart or diaphragm hide is thereby left out. A finding that
+      nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty
+      mask; every other has at least one pixel.
+    - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are
+        filled.
+    - **Side**: on a frontal film a finding of one side ends at the midline
+      (`project.midline`), and one that spreads along the lung (`LAYERS`) at the lung's
+      medial border, so that it doesn't run round the mediastinum; unless nothing of it
+      lies elsewhere.
 
     By finding, where it isn't plainly that:
 
-    - **Cardiomegaly**: the enlargement, not the heart: what the heart covers beyond an average heart (`AVERAGE_HEART`)
-      in the same patient, where it meets lung. Every film has a heart, so that a map on its middle says nothing of its
-      size; this is where the film would change if the heart were average, as with all other findings. Score a map
-      against it; a reader's outline of the organ is "Heart" (`render(..., organs=True)`).
-    - **Pneumothorax**: from the chest wall to the visceral line, more air than lung; in the supine, where no ray may
-      run through air alone, where the air is deepest.
-    - **Atelectasis**, lobar: the airless lung, not the heart and the diaphragm that it pulls along.
-    - **Support Devices**: the metal and plastic; wires are thin, cross the midline and keep all their pieces.
+    - **Cardiomegaly**: the enlargement, not the heart: what the heart covers beyond an
+      average heart (`AVERAGE_HEART`) in the same patient, where it meets lung. Every
+      film has a heart, so that a map on its middle says nothing of its size; this is
+      where the film would change if the heart were average, as with all other findings.
+      Score a map against it; a reader's outline of the organ is "Heart" (`render(...,
+      organs=True)`).
+    - **Pneumothorax**: from the chest wall to the visceral line, more air than lung; in
+      the supine, where no ray may run through air alone, where the air is deepest.
+    - **Atelectasis**, lobar: the airless lung, not the heart and the diaphragm that it
+        pulls along.
+    - **Support Devices**: the metal and plastic; wires are thin, cross the midline and
+        keep all their pieces.
     """
 
     def __init__(self, rays: Rays, lungs):
@@ -67,13 +80,17 @@ class Outlines:
         self.scattered = SCATTER * torch.from_numpy(blurred)
 
     def seen(self, signal):
-        """Change of the detector's log signal (H, W) for a change (H, W) of the line integral, both unsigned."""
+        """Change of the detector's log signal (H, W) for a change (H, W) of the line
+        integral, both unsigned.
+        """
         before = self.primary + self.scattered
         after = self.primary * torch.exp(-signal) + self.scattered
         return torch.log(before / after).abs()
 
     def shape(self, finding, signal, density):
-        """(H, W) bool, where a finding lies, however faint: its contrast to noise is taken there."""
+        """(H, W) bool, where a finding lies, however faint: its contrast to noise is
+        taken there.
+        """
         if finding.name == "Pneumothorax":
             lies = self._beyond_the_line(finding, density)
         else:
@@ -121,7 +138,9 @@ class Outlines:
         return air > 0.5 * most  # in the supine no ray may run through air alone
 
     def _place(self, finding):
-        """(H, W) bool, where an outline may lie: on its side, and along a lung not medial of it."""
+        """(H, W) bool, where an outline may lie: on its side, and along a lung not
+        medial of it.
+        """
         allowed = torch.ones_like(self.ground, dtype=torch.bool)
         if self.rays.anatomy.axis != 1:
             return allowed
@@ -135,7 +154,9 @@ class Outlines:
         return allowed
 
     def _lateral_of_border(self, side):
-        """(H, W) bool, from the skin to the medial border of a lung; the patient's right is on the left."""
+        """(H, W) bool, from the skin to the medial border of a lung; the patient's
+        right is on the left.
+        """
         thick = (self.lungs.path_mm(side) > LUNG_MM).int()
         if side == "left":
             return thick.cummax(1).values.bool()
@@ -152,7 +173,9 @@ def _from_the_wall(mask, side):
 
 
 def whole(mask, pixel_mm):
-    """A mask (H, W) without specks: small pieces dropped, but not the largest; small holes filled."""
+    """A mask (H, W) without specks: small pieces dropped, but not the largest; small
+    holes filled.
+    """
     least = PIECE_MM2 / pixel_mm**2
     holes, _ = ndimage.label(~mask.numpy())
     size = np.bincount(holes.ravel())

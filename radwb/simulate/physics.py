@@ -1,4 +1,6 @@
-"""What X-rays do: attenuation by material and energy, the beam, scatter, noise and the detector's blur."""
+"""What X-rays do: attenuation by material and energy, the beam, scatter, noise and the
+detector's blur.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +10,9 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 KEV = (40, 60, 80, 100)
-MASS_ATTENUATION = {  # cm2/g at KEV; NIST mass attenuation coefficients (Hubbell and Seltzer 1995), ICRU-44 tissues
+# cm2/g at KEV; NIST mass attenuation coefficients (Hubbell and Seltzer 1995), ICRU-44
+# tissues
+MASS_ATTENUATION = {
     "water": (0.2683, 0.2059, 0.1837, 0.1707),
     "fat": (0.2396, 0.1974, 0.1800, 0.1688),
     "soft": (0.2688, 0.2048, 0.1823, 0.1693),
@@ -17,7 +21,9 @@ MASS_ATTENUATION = {  # cm2/g at KEV; NIST mass attenuation coefficients (Hubbel
 }
 DENSITY = {"water": 1.0, "fat": 0.95, "soft": 1.06, "bone": 1.92}  # g/cm3
 CT_KEV = 70  # effective energy at which a CT's Hounsfield units are read
-BEAMS = {  # share of the photons in bins about KEV: tungsten, 12 degrees, by SpekPy 2 (Poludniowski et al. 2021)
+# share of the photons in bins about KEV: tungsten, 12 degrees, by SpekPy 2
+# (Poludniowski et al. 2021)
+BEAMS = {
     "120 kVp": (0.326, 0.412, 0.169, 0.093),  # 3 mm Al and 0.1 mm Cu: a wall stand
     "90 kVp": (0.596, 0.320, 0.084, 0.0),  # 3 mm Al: a mobile unit
 }
@@ -28,7 +34,8 @@ BEAM_OF = {"PA": "120 kVp", "LATERAL": "120 kVp", "AP": "90 kVp"}
 class Paths:
     """What lies along each ray, g/cm2: (H, W) tensors of water, bone and metal.
 
-    Water and bone are a basis: all other tissue is written in them (`in_water_and_bone`).
+    Water and bone are a basis: all other tissue is written in them
+    (`in_water_and_bone`).
     """
 
     soft: torch.Tensor
@@ -50,30 +57,42 @@ def attenuation(material: str, kev: float) -> float:
         ValueError: no such material, or an energy outside the table.
     """
     if material not in MASS_ATTENUATION or not KEV[0] <= kev <= KEV[-1]:
-        raise ValueError(f"expected a material of {', '.join(MASS_ATTENUATION)} and {KEV[0]} to {KEV[-1]} keV, "
-                         f"got {material!r} at {kev} keV")
-    return float(np.exp(np.interp(np.log(kev), np.log(KEV), np.log(MASS_ATTENUATION[material]))))
+        raise ValueError(
+            f"expected a material of {', '.join(MASS_ATTENUATION)} and {KEV[0]} to {KEV[-1]} keV, "
+            f"got {material!r} at {kev} keV"
+        )
+    return float(
+        np.exp(np.interp(np.log(kev), np.log(KEV), np.log(MASS_ATTENUATION[material])))
+    )
 
 
 def in_water_and_bone(material):
     """(water, bone) in g that attenuate like 1 g of a material, at all of KEV.
 
-    Two effects, photoelectric and Compton, make the attenuation of tissue, so that two materials span all others
-    (Alvarez and Macovski 1976, doi 10.1088/0031-9155/21/5/002); fat is water and a little less than no bone.
+    Two effects, photoelectric and Compton, make the attenuation of tissue, so that two
+    materials span all others (Alvarez and Macovski 1976, doi
+    10.1088/0031-9155/21/5/002); fat is water and a little less than no bone.
 
     >>> in_water_and_bone("fat")
     (1.06, -0.07)
     """
     basis = np.array([MASS_ATTENUATION["water"], MASS_ATTENUATION["bone"]]).T  # (E, 2)
-    return tuple(float(x) for x in np.linalg.lstsq(basis, np.array(MASS_ATTENUATION[material]), rcond=None)[0])
+    return tuple(
+        float(x)
+        for x in np.linalg.lstsq(
+            basis, np.array(MASS_ATTENUATION[material]), rcond=None
+        )[0]
+    )
 
 
 def materials(hu, bones):
-    """Split Hounsfield units into densities of water and bone that give the same attenuation at `CT_KEV`.
+    """Split Hounsfield units into densities of water and bone that give the same
+    attenuation at `CT_KEV`.
 
     Args:
         hu: array of Hounsfield units.
-        bones: bool array, True where bone may be: there, what exceeds soft tissue is cortical bone.
+        bones: bool array, True where bone may be: there, what exceeds soft tissue is
+            cortical bone.
     Returns:
         water, bone in g/cm3, arrays like `hu`.
     """
@@ -82,40 +101,71 @@ def materials(hu, bones):
     a, b = in_water_and_bone("fat")
     relative = np.maximum(hu / 1000 + 1, 0).astype(np.float32)
     is_fat = (hu > -150) & (hu < -20) & ~bones
-    share = (relative - DENSITY["soft"]) / (DENSITY["bone"] * bone_weight - DENSITY["soft"])  # of the voxel's volume
+    share = (relative - DENSITY["soft"]) / (
+        DENSITY["bone"] * bone_weight - DENSITY["soft"]
+    )  # of the voxel's volume
     share = np.where(bones, np.clip(share, 0, 1.3), 0)
     fat = relative / (a + b * bone_weight)  # g/cm3
-    soft = np.where(share > 0, DENSITY["soft"] * np.clip(1 - share, 0, 1), np.where(is_fat, a * fat, relative))
-    return soft.astype(np.float32), np.where(is_fat, b * fat, DENSITY["bone"] * share).astype(np.float32)
+    soft = np.where(
+        share > 0,
+        DENSITY["soft"] * np.clip(1 - share, 0, 1),
+        np.where(is_fat, a * fat, relative),
+    )
+    return soft.astype(np.float32), np.where(
+        is_fat, b * fat, DENSITY["bone"] * share
+    ).astype(np.float32)
 
 
 def line_integral(paths: Paths, kev: float = 60):
-    """(H, W) attenuation along each ray at one energy: minus the logarithm of the transmitted share (Beer-Lambert)."""
+    """(H, W) attenuation along each ray at one energy: minus the logarithm of the
+    transmitted share (Beer-Lambert).
+    """
     of = ("water", "bone", "metal")
-    return sum(attenuation(m, kev) * path for m, path in zip(of, paths.stack(), strict=True))
+    return sum(
+        attenuation(m, kev) * path for m, path in zip(of, paths.stack(), strict=True)
+    )
 
 
 def transmit(paths: Paths, beam: str):
-    """(H, W) share of the beam's energy that reaches the detector: Beer-Lambert at each energy of the spectrum."""
+    """(H, W) share of the beam's energy that reaches the detector: Beer-Lambert at each
+    energy of the spectrum.
+    """
     weights = np.array(BEAMS[beam]) * KEV
-    mu = np.array([MASS_ATTENUATION[m] for m in ("water", "bone", "metal")], np.float32)  # (3, E)
+    mu = np.array(
+        [MASS_ATTENUATION[m] for m in ("water", "bone", "metal")], np.float32
+    )  # (3, E)
     paths = paths.stack()
     total = 0
     for k, weight in enumerate(weights / weights.sum()):
         if weight:
-            total = total + float(weight) * torch.exp(-torch.tensordot(torch.from_numpy(mu[:, k].copy()), paths, 1))
+            total = total + float(weight) * torch.exp(
+                -torch.tensordot(torch.from_numpy(mu[:, k].copy()), paths, 1)
+            )
     return total
 
 
 def blur(image, sigma):
-    """Gaussian blur of (H, W), borders repeated; a wide one on a coarser grid, where it costs a tenth."""
+    """Gaussian blur of (H, W), borders repeated; a wide one on a coarser grid, where it
+    costs a tenth.
+    """
     factor = max(1, int(sigma / 3))
     if factor == 1:
         return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
-    small = F.avg_pool2d(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None], factor, ceil_mode=True,
-                         count_include_pad=False)  # fmt: skip
-    small = ndimage.gaussian_filter(small[0, 0].numpy(), sigma / factor, mode="nearest", truncate=3)
-    wide = F.interpolate(torch.from_numpy(small)[None, None], scale_factor=factor, mode="bilinear", align_corners=False)
+    small = F.avg_pool2d(
+        torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None],
+        factor,
+        ceil_mode=True,
+        count_include_pad=False,
+    )
+    small = ndimage.gaussian_filter(
+        small[0, 0].numpy(), sigma / factor, mode="nearest", truncate=3
+    )
+    wide = F.interpolate(
+        torch.from_numpy(small)[None, None],
+        scale_factor=factor,
+        mode="bilinear",
+        align_corners=False,
+    )
     return wide[0, 0, : image.shape[0], : image.shape[1]].numpy()
 
 
@@ -125,11 +175,15 @@ def expose(primary, *, photons, scatter, unsharp_px, rng):
     Args:
         primary: (H, W) transmitted share.
         photons: mean count in a pixel without a patient.
-        scatter: scattered over primary signal behind the grid, spread over a tenth of the field.
-        unsharp_px: sigma of focal spot and detector, pixels; it blurs the photons, not their noise.
+        scatter: scattered over primary signal behind the grid, spread over a tenth of
+            the field.
+        unsharp_px: sigma of focal spot and detector, pixels; it blurs the photons, not
+            their noise.
         rng: numpy Generator.
     """
     scattered = scatter * blur(primary, primary.shape[0] / 10)
     mean = photons * np.maximum(blur(primary, unsharp_px) + scattered, 0)
-    counts = mean + np.sqrt(mean) * rng.standard_normal(mean.shape, dtype=np.float32)  # Poisson's, where it is normal
+    counts = mean + np.sqrt(mean) * rng.standard_normal(
+        mean.shape, dtype=np.float32
+    )  # Poisson's, where it is normal
     return -np.log(np.maximum(counts, 1) / photons)

@@ -1,4 +1,6 @@
-"""Plant findings along a patient's rays: what they change, their outlines, and how much they stand out."""
+"""Plant findings along a patient's rays: what they change, their outlines, and how much
+they stand out.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -18,8 +20,10 @@ class Planted:
 
     Attributes:
         paths: mass along each ray with them.
-        truth: {finding: bool mask (H, W)}, defined in `Outlines`; an invisible finding has an empty mask.
-        cnr: {finding: contrast to noise}, the largest where there are several of a name (see `plant`).
+        truth: {finding: bool mask (H, W)}, defined in `Outlines`; an invisible finding
+            has an empty mask.
+        cnr: {finding: contrast to noise}, the largest where there are several of a name
+            (see `plant`).
     """
 
     paths: physics.Paths
@@ -30,15 +34,20 @@ class Planted:
 def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Planted:
     """Plant findings one after another.
 
-    The contrast to noise of a finding is the mean change of the line integral (60 keV) within its outline over the
-    standard deviation, in the rectangle around it, of the line integral without any finding: the anatomy is the noise.
-    Air can't be scaled beyond the lung that it replaces; the ratio that is returned is the one that was reached.
+    The contrast to noise of a finding is the mean change of the line integral (60 keV)
+    within its outline over the standard deviation, in the rectangle around it, of the
+    line integral without any finding: the anatomy is the noise. Air can't be scaled
+    beyond the lung that it replaces; the ratio that is returned is the one that was
+    reached.
 
     Args:
-        rays: the sampled patient; `shaped` has given it a large heart or a collapsed lobe's pull already.
+        rays: the sampled patient; `shaped` has given it a large heart or a collapsed
+            lobe's pull already.
         findings: `Finding`s.
-        visibility: factor on each finding's change of the mass along the rays, 1 as planted, 0 hides it.
-        cnr: scale each finding to this contrast to noise instead (not the heart, whose shape is its sign).
+        visibility: factor on each finding's change of the mass along the rays, 1 as
+            planted, 0 hides it.
+        cnr: scale each finding to this contrast to noise instead (not the heart, whose
+            shape is its sign).
         lungs: `Lungs(rays)` when it is at hand from another study of the patient.
     """
     lungs = lungs or Lungs(rays)
@@ -59,21 +68,33 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
         soft = soft + own * factor
     for finding in (f for f in findings if f.name == "Support Devices"):
         more_metal, plastic = draw_device(rays, finding)
-        signal = more_metal * physics.attenuation("metal", 60) + plastic * physics.attenuation("water", 60)
+        signal = more_metal * physics.attenuation(
+            "metal", 60
+        ) + plastic * physics.attenuation("water", 60)
         mask = outlines.seen(signal) > SEEN
         ratio = _contrast(signal, mask, ground)
         factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
-        _note(truth, ratios, finding.name, outlines.seen(signal * factor) > SEEN, ratio * factor)
+        _note(
+            truth,
+            ratios,
+            finding.name,
+            outlines.seen(signal * factor) > SEEN,
+            ratio * factor,
+        )
         soft, metal = soft + plastic * factor, metal + more_metal * factor
     paths = replace(rays.paths, soft=soft, metal=metal)
-    return Planted(paths, {name: truth[name].numpy() for name in PLANTED if name in truth}, ratios)
+    return Planted(
+        paths, {name: truth[name].numpy() for name in PLANTED if name in truth}, ratios
+    )
 
 
 def _shares(lungs, findings):
-    """Finding, what it adds along each ray in g/cm2, the lungs' density with it; in order of planting.
+    """Finding, what it adds along each ray in g/cm2, the lungs' density with it; in
+    order of planting.
 
-    Fluid drowns what lies in it: a finding's own share is what is left of its change where the lung is dry, and the
-    rest goes to the fluid. Fluid fills linearly, so that this is what the film would lose without the finding.
+    Fluid drowns what lies in it: a finding's own share is what is left of its change
+    where the lung is dry, and the rest goes to the fluid. Fluid fills linearly, so that
+    this is what the film would lose without the finding.
     """
     fluid = [f for f in findings if f.name == "Pleural Effusion"]
     wet = [wetness(lungs, f) for f in fluid]
@@ -86,7 +107,13 @@ def _shares(lungs, findings):
                 change = change + drowned[fluid.index(finding)]
             for k, share in enumerate(wet if name != "Pleural Effusion" else ()):
                 drowned[k] = drowned[k] + change * share
-            dry = change if name == "Pleural Effusion" else change * (1 - sum(wet)) if wet else change
+            dry = (
+                change
+                if name == "Pleural Effusion"
+                else change * (1 - sum(wet))
+                if wet
+                else change
+            )
             steps.append((finding, lungs.project(dry), density))
     return steps
 
@@ -95,7 +122,11 @@ def _most(lungs, own):
     """The largest factor on air that leaves no ray with less than no lung."""
     lost = -own
     gone = lost > 1e-3
-    return float((lungs.project(lungs.density)[gone] / lost[gone]).min()) if gone.any() else 0.0
+    return (
+        float((lungs.project(lungs.density)[gone] / lost[gone]).min())
+        if gone.any()
+        else 0.0
+    )
 
 
 def _note(truth, ratios, name, mask, ratio):
@@ -104,12 +135,18 @@ def _note(truth, ratios, name, mask, ratio):
 
 
 def _contrast(signal, mask, ground):
-    """Mean change within the mask over the spread of what lies in the rectangle around it."""
+    """Mean change within the mask over the spread of what lies in the rectangle around
+    it.
+    """
     if not mask.any():
         return 0.0
-    rows, cols = torch.nonzero(mask.any(1)).flatten(), torch.nonzero(mask.any(0)).flatten()
+    rows, cols = (
+        torch.nonzero(mask.any(1)).flatten(),
+        torch.nonzero(mask.any(0)).flatten(),
+    )
     margin = max(3, len(mask) // 40)
-    window = ground[max(0, int(rows[0]) - margin) : int(rows[-1]) + margin,
-                    max(0, int(cols[0]) - margin) : int(cols[-1]) + margin]  # fmt: skip
+    window = ground[
+        max(0, int(rows[0]) - margin) : int(rows[-1]) + margin,
+        max(0, int(cols[0]) - margin) : int(cols[-1]) + margin,
+    ]
     return float(signal[mask].abs().mean() / window.std().clamp(min=1e-3))
-

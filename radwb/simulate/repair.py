@@ -1,4 +1,6 @@
-"""What the CT's patient brought along, and how it leaves the virtual patients: a tumour, and contrast like metal."""
+"""What the CT's patient brought along, and how it leaves the virtual patients: a
+tumour, and contrast like metal.
+"""
 
 from typing import NamedTuple
 
@@ -9,7 +11,8 @@ LUNGS = (10, 11, 12, 13, 14)
 BOLUS_HU = 1700  # no bone of this chest is denser; undiluted contrast in a vein is
 BOLUS_REACH_MM = 6.0
 FEATHER_MM = 6.0
-SMOOTH_MM = 10.0  # what is coarser than this stays the place's own, what is finer comes from the donor
+# what is coarser than this stays the place's own, what is finer comes from the donor
+SMOOTH_MM = 10.0
 WALL_MM = 2.5
 MISSING = (
     0.005  # share of a place's voxels, at the chest wall, that may get the lung's mean
@@ -23,7 +26,8 @@ class Lesion(NamedTuple):
         centre: (x, y, z) voxel.
         radius_mm: of the ball that holds the lesion with its strands.
         shift: (x, y, z) voxels to the donor, from the place or from its mirror image.
-        mirror_x: voxel column plus that of its mirror image in the other lung; None takes the donor unmirrored.
+        mirror_x: voxel column plus that of its mirror image in the other lung; None
+            takes the donor unmirrored.
     """
 
     centre: tuple
@@ -32,8 +36,9 @@ class Lesion(NamedTuple):
     mirror_x: int | None = None
 
 
-# In LIDC-IDRI-0001. The donors are the nearest places that have lung wherever the lesion's place has, and in which no
-# branching of vessels looks like a ball (`blobs` below its 99th percentile in the lungs).
+# In LIDC-IDRI-0001. The donors are the nearest places that have lung wherever the
+# lesion's place has, and in which no branching of vessels looks like a ball (`blobs`
+# below its 99th percentile in the lungs).
 MASS = Lesion(
     (317, 145, 90), 20.0, (8, 14, -21), mirror_x=467
 )  # spiculated, 23 mm, left lower lobe, superior segment
@@ -43,7 +48,8 @@ BAND = Lesion(
 
 
 def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
-    """LIDC-IDRI-0001 without what passes for a planted finding: its tumour, a band, and contrast taken for ribs.
+    """LIDC-IDRI-0001 without what passes for a planted finding: its tumour, a band, and
+    contrast taken for ribs.
 
     Args:
         hu: (X, Y, Z) Hounsfield units, axes to the patient's left, anterior, superior.
@@ -76,10 +82,12 @@ def bolus(hu, voxel_mm):
 
 
 def transplant(hu, lungs, voxel_mm, lesion):
-    """Replace a lesion by lung from elsewhere in the same CT, so that texture and vessels stay a lung's.
+    """Replace a lesion by lung from elsewhere in the same CT, so that texture and
+    vessels stay a lung's.
 
-    Density that varies over more than a centimetre is the place's own; vessels and noise are the donor's. Towards the
-    rim both textures are mixed with weights whose squares add up to 1, which keeps their variance.
+    Density that varies over more than a centimetre is the place's own; vessels and
+    noise are the donor's. Towards the rim both textures are mixed with weights whose
+    squares add up to 1, which keeps their variance.
 
     >>> clean = transplant(hu, lungs, (0.7, 0.7, 2.5), MASS)
 
@@ -145,7 +153,9 @@ def _weight(distance, radius_mm):
 
 
 def _coarse(hu, lungs, voxel_mm):
-    """Slowly varying density of the lungs, vessels left out, carried on to where `lungs` is False."""
+    """Slowly varying density of the lungs, vessels left out, carried on to where
+    `lungs` is False.
+    """
     sigma = [SMOOTH_MM / side for side in voxel_mm]
     inside = lungs.astype(np.float32)
     total = ndimage.gaussian_filter(np.clip(hu, -1000, -600) * inside, sigma)
@@ -153,16 +163,20 @@ def _coarse(hu, lungs, voxel_mm):
 
 
 def _wall(hu, lungs, voxel_mm):
-    """The chest wall's blurred edge within the lungs' mask: it stays, or the wall would show steps."""
+    """The chest wall's blurred edge within the lungs' mask: it stays, or the wall would
+    show steps.
+    """
     near = ndimage.distance_transform_edt(lungs, sampling=voxel_mm) < WALL_MM
     return near & (hu > -750)
 
 
 def blobs(hu, lungs, voxel_mm, diameters_mm=(5, 8, 12, 16, 20, 25, 30), grid_mm=1.4):
-    """How much each place of the lungs looks like a ball: the largest of several scales.
+    """How much each place of the lungs looks like a ball: the largest of several
+    scales.
 
-    The scale-normalised Laplacian of a Gaussian (Lindeberg 1998, doi 10.1023/A:1008045108935); what isn't lung is
-    filled with the lungs' median first, so that no wall answers.
+    The scale-normalised Laplacian of a Gaussian (Lindeberg 1998, doi
+    10.1023/A:1008045108935); what isn't lung is filled with the lungs' median first, so
+    that no wall answers.
 
     >>> response = blobs(hu, lungs, (0.7, 0.7, 2.5))
 

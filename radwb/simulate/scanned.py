@@ -1,4 +1,6 @@
-"""What isn't normal in the CT behind the simulator, read slice by slice: where, how visible on a film, what is done."""
+"""What isn't normal in the CT behind the simulator, read slice by slice: where, how
+visible on a film, what is done.
+"""
 
 import pandas as pd
 
@@ -93,11 +95,13 @@ READ = (
 
 
 def as_read() -> pd.DataFrame:
-    """The CT's own findings, one a row: what a film of this patient shows whatever its label says.
+    """The CT's own findings, one a row: what a film of this patient shows whatever its
+    label says.
 
     >>> rw.simulate.as_read()
 
     Returns:
-        `COLUMNS`, all words; places in voxels of `cxr.nii.gz` and in mm to the left, posterior, superior.
+        `COLUMNS`, all words; places in voxels of `cxr.nii.gz` and in mm to the left,
+        posterior, superior.
     """
     return pd.DataFrame(READ, columns=COLUMNS)

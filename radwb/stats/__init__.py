@@ -1,4 +1,5 @@
-"""The one home of the statistics: AUROCs and means by patient, paired comparisons and their sentences, ratios.
+"""The one home of the statistics: AUROCs and means by patient, paired comparisons and
+their sentences, ratios.
 
 >>> import radwb as rw
 >>> rw.stats.stated(rw.stats.clustered_auroc(y, s, patients))

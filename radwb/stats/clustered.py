@@ -16,12 +16,13 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
     Args:
         y: (N,) labels; anything but 1 and 0 (uncertain -1, NaN) is dropped.
         s: (N,) scores, higher = more likely.
-        patients: (N,) patient of each row; where one is missing there is no interval, and note says so.
+        patients: (N,) patient of each row; where one is missing there is no interval,
+            and note says so.
         level: of the interval.
     Returns:
-        auroc, low, high (NaN where there are too few patients), n and positives (labelled images),
-        positive_patients (with a case), patients (labelled), dropped (images), note (why a number is
-        missing, else "").
+        auroc, low, high (NaN where there are too few patients), n and positives
+        (labelled images), positive_patients (with a case), patients (labelled), dropped
+        (images), note (why a number is missing, else "").
     """
     pull = Pull.of(y, s, patients)
     note = pull.missing()
@@ -40,18 +41,22 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
 
 
 def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) -> dict:
-    """The mean AUROC over findings with its interval by patient; those of too few patients are left out and named.
+    """The mean AUROC over findings with its interval by patient; those of too few
+    patients are left out and named.
 
     >>> stated(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
     '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
     Args:
-        truth, values: DataFrames (N, K) of labels and scores, one column a finding (or a training).
+        truth, values: DataFrames (N, K) of labels and scores, one column a finding (or
+            a training).
         patients: (N,) patient of each row.
-        sampled: the columns are a sample, such as trainings that differ by chance: their own spread counts, too.
+        sampled: the columns are a sample, such as trainings that differ by chance:
+            their own spread counts, too.
         level: of the interval.
     Returns:
-        findings (in the mean) and the keys of `clustered_auroc`; note says what was left out and why.
+        findings (in the mean) and the keys of `clustered_auroc`; note says what was
+        left out and why.
     """
     pulls = {k: Pull.of(truth[k], values[k], patients) for k in values}
     left_out = {
@@ -83,12 +88,14 @@ def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) 
 
 
 def interval(pulls: list[Pull], level: float, more=0.0) -> tuple[float, float]:
-    """The interval of the mean AUROC of `pulls`: all values from which it lies less than its error there away.
+    """The interval of the mean AUROC of `pulls`: all values from which it lies less
+    than its error there away.
 
-    The error is the one that the patients' pulls have (Obuchowski's clustered DeLong), blended with and shaped by
-    Hanley and McNeil's, solved for the true AUROC as Wilson solves for a share: so it has a width at 1, and one lost
-    pair changes little. Student's quantile stands for the part of the error that was estimated. `more`: variance from
-    elsewhere.
+    The error is the one that the patients' pulls have (Obuchowski's clustered DeLong),
+    blended with and shaped by Hanley and McNeil's, solved for the true AUROC as Wilson
+    solves for a share: so it has a width at 1, and one lost pair changes little.
+    Student's quantile stands for the part of the error that was estimated. `more`:
+    variance from elsewhere.
     """
     auroc = float(np.mean([pull.auroc for pull in pulls]))
     cases, controls = np.mean([pull.sizes() for pull in pulls], axis=0)
@@ -124,7 +131,8 @@ def stated(row, value="auroc") -> str:
     '0.80 (no interval: cases in 4 patients)'
 
     Args:
-        row: a dict or a row of a table with `value`, low, high and, where it has one, note.
+        row: a dict or a row of a table with `value`, low, high and, where it has one,
+            note.
         value: name of the number.
     """
     note = row["note"] if "note" in row and isinstance(row["note"], str) else ""

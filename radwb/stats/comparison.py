@@ -24,7 +24,8 @@ class Comparison:
         names: of a and b.
         what: is compared, such as "AUROC".
         difference: a minus b.
-        low, high: its interval at 1 - 0.05 / family; NaN where there are too few to give one.
+        low, high: its interval at 1 - 0.05 / family; NaN where there are too few to
+            give one.
         p: two-sided, not corrected: hold it against 0.05 / family.
         n: how many units the interval stands on.
         unit: "patients" or "seeds".
@@ -74,7 +75,9 @@ class Comparison:
         return f"({low:.2f} to {high:.2f}; {'; '.join(about)})"
 
     def row(self) -> dict:
-        """For a table: a, b, what, difference, low, high, p, n, unit, family, verdict, note."""
+        """For a table: a, b, what, difference, low, high, p, n, unit, family, verdict,
+        note.
+        """
         a, b = self.names
         about = {
             "a": a,
@@ -97,11 +100,13 @@ def compare(
 
     The interval is made of the means of random halves of the patients (Hartigan 1969,
     doi 10.1080/01621459.1969.10501057): exact, however few they are, where a patient's
-    difference is as likely to lie above as below the true one. Five or fewer patients give none at 95 %.
+    difference is as likely to lie above as below the true one. Five or fewer patients
+    give none at 95 %.
 
     Args:
         a, b: (N,) values of the same rows; b may be one number.
-        patients: (N,) patient of each row; where one is missing there is no interval, and note says so.
+        patients: (N,) patient of each row; where one is missing there is no interval,
+            and note says so.
         names: of a and b, as the sentence shall have them.
         what: is compared.
         family: number of comparisons made; the interval is at 1 - 0.05 / family.
@@ -140,10 +145,12 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
 
     >>> print(compare_auroc(y, ours, pixels, table["patient_id"], names=("the model", "raw pixels")))
 
-    DeLong's test with Obuchowski's clusters: both scores' pulls are taken patient by patient.
+    DeLong's test with Obuchowski's clusters: both scores' pulls are taken patient by
+    patient.
 
     Args:
-        y: (N,) labels, anything but 1 and 0 dropped; or a DataFrame (N, K): the mean AUROC over findings.
+        y: (N,) labels, anything but 1 and 0 dropped; or a DataFrame (N, K): the mean
+            AUROC over findings.
         a, b: (N,) scores, or DataFrames (N, K) with the columns of `y`.
         patients: (N,) patient of each row.
         names, what, family: as in `compare`.
@@ -171,7 +178,9 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
 
 
 def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
-    """Ends at 1 - 0.05 / family and two-sided p of the mean difference of pairs of AUROCs of the same patients."""
+    """Ends at 1 - 0.05 / family and two-sided p of the mean difference of pairs of
+    AUROCs of the same patients.
+    """
     pulls = np.mean([one.pulls - other.pulls for one, other in pairs], axis=0)  # (P,)
     own = [unpaired(one, other) for one, other in pairs]
     error = np.sqrt((pulls**2).sum() + np.sum(own) / len(pairs) ** 2)
@@ -182,7 +191,9 @@ def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
 
 
 def unpaired(ours: Pull, theirs: Pull) -> float:
-    """Variance that the pulls of an AUROC near 0 or 1 lack, as far as the two scores don't move together."""
+    """Variance that the pulls of an AUROC near 0 or 1 lack, as far as the two scores
+    don't move together.
+    """
     lacking = sum(
         max(one.variance() - (one.pulls**2).sum(), 0) for one in (ours, theirs)
     )
@@ -202,7 +213,8 @@ def compare_seeds(a, b=None, *, names, what="mean", family=1) -> Comparison:
     >>> print(compare_seeds(drop_tied, drop_free, names=("tied", "not tied"), what="drop"))
 
     Args:
-        a, b: (seeds,) one value a training, in the same order of seeds; b None holds a against 0.
+        a, b: (seeds,) one value a training, in the same order of seeds; b None holds a
+            against 0.
         names, what, family: as in `compare`.
     Raises:
         ValueError: fewer than two seeds, or a and b differ in number.

@@ -1,4 +1,6 @@
-"""The mean of a value over images, with an interval that knows that the images of one patient are alike."""
+"""The mean of a value over images, with an interval that knows that the images of one
+patient are alike.
+"""
 
 import numpy as np
 from scipy.stats import t as student
@@ -28,19 +30,23 @@ def clustered_mean(
     >>> stated(clustered_mean([1, 1, 0], ["a", "b", "c"], share=True), "mean")
     '0.67 (no interval: 3 patients)'
 
-    The variance is that of a ratio, what a patient's images sum to over how many they are, with the jackknife's weights
-    (`pull.summed`). Student's quantile has as many degrees of freedom as patients count (Kish), less one.
+    The variance is that of a ratio, what a patient's images sum to over how many they
+    are, with the jackknife's weights (`pull.summed`). Student's quantile has as many
+    degrees of freedom as patients count (Kish), less one.
 
     Args:
         values: (N,) one an image.
-        patients: (N,) patient of each row; where one is missing there is no interval, and note says so.
-        share: the values run from 0 to 1, such as hits: solved for the true share as Wilson's interval is, so that it
-            has a width at 0 and 1 and stays between them.
-        limits: beyond which no mean can lie, such as (-1, 1) of a correlation: the ends are cut there.
+        patients: (N,) patient of each row; where one is missing there is no interval,
+            and note says so.
+        share: the values run from 0 to 1, such as hits: solved for the true share as
+            Wilson's interval is, so that it has a width at 0 and 1 and stays between
+            them.
+        limits: beyond which no mean can lie, such as (-1, 1) of a correlation: the ends
+            are cut there.
         level: of the interval.
     Returns:
-        mean, low, high (NaN with under `MIN_PATIENTS` patients), n (images), patients (known), note (why there is no
-        interval, else "").
+        mean, low, high (NaN with under `MIN_PATIENTS` patients), n (images), patients
+        (known), note (why there is no interval, else "").
     Raises:
         ValueError: the rows don't pair, or a share isn't from 0 to 1.
     """
@@ -93,11 +99,13 @@ def mean_interval(values, row, level: float) -> tuple[float, float]:
 
 
 def share_interval(values, row, level: float) -> tuple[float, float]:
-    """All shares from which the mean lies less than its error there away, as Wilson's interval has it.
+    """All shares from which the mean lies less than its error there away, as Wilson's
+    interval has it.
 
-    Near 0 and 1 few patients differ from the rest, and what they add to the variance says little of it. So it is
-    blended with that of as many independent images as there seem to be: where all patients have the same 0 or 1, the
-    interval is Wilson's of the patients.
+    Near 0 and 1 few patients differ from the rest, and what they add to the variance
+    says little of it. So it is blended with that of as many independent images as there
+    seem to be: where all patients have the same 0 or 1, the interval is Wilson's of the
+    patients.
     """
     share = values.mean()
     images = np.bincount(row)

@@ -1,4 +1,6 @@
-"""What each patient adds to an AUROC: the parts of its variance when the images of one patient are alike."""
+"""What each patient adds to an AUROC: the parts of its variance when the images of one
+patient are alike.
+"""
 
 from dataclasses import dataclass
 
@@ -19,18 +21,22 @@ LOST = 2  # so many lost cases weigh as much as the model of an AUROC's variance
 class Pull:
     """How far each patient pulls an AUROC up or down, and how alike its images are.
 
-    Obuchowski 1997 (doi 10.2307/2533958), after DeLong et al. 1988: a case's placement is the share of the controls
-    that it outranks, a control's the share of the cases that outrank it. A patient's pull is the sum of what its
-    images' placements add to the AUROC beyond the mean; the squares of all pulls sum to the AUROC's variance.
+    Obuchowski 1997 (doi 10.2307/2533958), after DeLong et al. 1988: a case's placement
+    is the share of the controls that it outranks, a control's the share of the cases
+    that outrank it. A patient's pull is the sum of what its images' placements add to
+    the AUROC beyond the mean; the squares of all pulls sum to the AUROC's variance.
 
     Attributes:
         auroc: NaN with one class only.
-        pulls: (P,) of the patients, in the order of their names; 0 for one without a labelled image. Images whose
-            patient isn't known come last, all in one place.
+        pulls: (P,) of the patients, in the order of their names; 0 for one without a
+            labelled image. Images whose patient isn't known come last, all in one
+            place.
         cases_of, controls_of: (P,) images of each patient.
         alike: correlation of a patient's scores within a class, 0 to 1.
-        alike_across: the same between a patient's cases and controls, taken to be lower the less is known of it.
-        named: how many of the P are patients; P, or P - 1 where there are images of nobody knows whom.
+        alike_across: the same between a patient's cases and controls, taken to be lower
+            the less is known of it.
+        named: how many of the P are patients; P, or P - 1 where there are images of
+            nobody knows whom.
     """
 
     auroc: float
@@ -121,19 +127,25 @@ class Pull:
         return max(min(effective(self.cases_of), effective(self.controls_of)) - 1, 1)
 
     def trust(self) -> float:
-        """0 to 1: how far the pulls are believed beside the model: little where next to no case loses."""
+        """0 to 1: how far the pulls are believed beside the model: little where next to
+        no case loses.
+        """
         lost = min(self.sizes()) * min(self.auroc, 1 - self.auroc)
         return lost / (lost + LOST)
 
     def variance(self) -> float:
-        """Of the AUROC: the sum of the squared pulls, blended with the model's, which isn't 0 at an AUROC of 1."""
+        """Of the AUROC: the sum of the squared pulls, blended with the model's, which
+        isn't 0 at an AUROC of 1.
+        """
         trust = self.trust()
         inside = np.clip(self.auroc, 0.01, 0.99)
         model = hanley_mcneil(inside, *self.sizes()) * self.shared()
         return float(trust * (self.pulls**2).sum() + (1 - trust) * model)
 
     def shared(self) -> float:
-        """By how much the variance falls where cases and controls are images of the same patients, and alike."""
+        """By how much the variance falls where cases and controls are images of the
+        same patients, and alike.
+        """
         cases, controls = self.sizes()
         together = (self.cases_of * self.controls_of).sum() / (
             self.cases * self.controls
@@ -162,7 +174,9 @@ def without(left_out: dict[str, str]) -> str:
 
 
 def placements(y, s):
-    """Share of the controls that each case outranks (cases,), of the cases that outrank each control (controls,)."""
+    """Share of the controls that each case outranks (cases,), of the cases that outrank
+    each control (controls,).
+    """
     cases, controls = np.sort(s[y]), np.sort(s[~y])
     won = np.searchsorted(controls, s[y], "left") + np.searchsorted(
         controls, s[y], "right"
@@ -174,10 +188,12 @@ def placements(y, s):
 
 
 def summed(deviations, row, patients: int):
-    """(P,) what each patient adds to the mean deviation, as the jackknife that leaves one patient out weighs it.
+    """(P,) what each patient adds to the mean deviation, as the jackknife that leaves
+    one patient out weighs it.
 
-    Where nobody has more images than others its squares sum to the usual variance over n, with n - 1 below. A patient
-    with many images draws the mean towards itself; that is made up for.
+    Where nobody has more images than others its squares sum to the usual variance over
+    n, with n - 1 below. A patient with many images draws the mean towards itself; that
+    is made up for.
     """
     n = len(set(row))
     images = np.bincount(row, minlength=patients)
@@ -189,10 +205,12 @@ def summed(deviations, row, patients: int):
 
 
 def likeness(y, s, row) -> tuple[float, float]:
-    """Intraclass correlation of the scores of one patient within a class, and across classes, from 0 to 1.
+    """Intraclass correlation of the scores of one patient within a class, and across
+    classes, from 0 to 1.
 
-    One-way analysis of variance of the scores' normal ranks, cases and controls ranked apart. Where no patient has two
-    images of a class it isn't known: then 1 within (there is nothing to be alike) and 0 across.
+    One-way analysis of variance of the scores' normal ranks, cases and controls ranked
+    apart. Where no patient has two images of a class it isn't known: then 1 within
+    (there is nothing to be alike) and 0 across.
     """
     parts = []
     for members in (y, ~y):
@@ -210,8 +228,8 @@ def analysis(values, row) -> np.ndarray:
     """One-way analysis of variance of values whose mean is 0.
 
     Returns:
-        (5,) sum of squares inside patients and between them, degrees of freedom of each, and the degrees between
-        times the usual number of images a patient.
+        (5,) sum of squares inside patients and between them, degrees of freedom of
+        each, and the degrees between times the usual number of images a patient.
     """
     patient, images = np.unique(row, return_inverse=True, return_counts=True)[1:]
     means = np.bincount(patient, values) / images
@@ -223,7 +241,9 @@ def analysis(values, row) -> np.ndarray:
 
 
 def correlation(parts) -> float:
-    """Intraclass correlation from an `analysis`, 0 to 1; 1 where no patient has two images, or there is one patient."""
+    """Intraclass correlation from an `analysis`, 0 to 1; 1 where no patient has two
+    images, or there is one patient.
+    """
     inside, between, inside_freedom, between_freedom, usual = parts
     if inside_freedom == 0 or usual == 0:
         return 1.0
@@ -235,7 +255,8 @@ def correlation(parts) -> float:
 
 
 def effective(images, alike: float = 1.0) -> float:
-    """As how many independent images these count, where a patient's are alike; 1 = as how many patients of equal size.
+    """As how many independent images these count, where a patient's are alike; 1 = as
+    how many patients of equal size.
 
     >>> effective(np.array([21, 3, 1, 1]))    # Kish 1965
     1.495...
@@ -251,8 +272,8 @@ def effective(images, alike: float = 1.0) -> float:
 def hanley_mcneil(auroc, cases: float, controls: float):
     """Variance of an AUROC of so many independent cases and controls.
 
-    Hanley & McNeil 1982 (doi 10.1148/radiology.143.1.7063747) in Newcombe's symmetric form
-    (2006, doi 10.1002/sim.2324, method 5).
+    Hanley & McNeil 1982 (doi 10.1148/radiology.143.1.7063747) in Newcombe's symmetric
+    form (2006, doi 10.1002/sim.2324, method 5).
     """
     others = (cases + controls) / 2 - 1
     ties = others * ((1 - auroc) / (2 - auroc) + auroc / (1 + auroc))

@@ -38,8 +38,9 @@ def resample_patients(patients, *, n_boot=1000, seed=0):
     Args:
         patients: (N,) patient of each row.
     Returns:
-        row (N,) the patient's number of each row, counts (P, n_boot) how often each patient was drawn. Where a
-        patient isn't known, nobody knows whom to draw: counts are NaN, and with them all intervals; a warning says so.
+        row (N,) the patient's number of each row, counts (P, n_boot) how often each
+        patient was drawn. Where a patient isn't known, nobody knows whom to draw:
+        counts are NaN, and with them all intervals; a warning says so.
     """
     row, n = numbered(patients)
     unknown = int((row < 0).sum())
@@ -65,8 +66,9 @@ def bootstrap(y, s, patients, *, n_boot=1000, seed=0) -> np.ndarray:
 
     >>> np.quantile(bootstrap(y, s, table["patient_id"]), [0.025, 0.975])
 
-    Two scores of the same rows with the same seed meet the same resamples, so the difference of the
-    two results is a paired comparison. For an interval take `clustered_auroc`, which covers better.
+    Two scores of the same rows with the same seed meet the same resamples, so the
+    difference of the two results is a paired comparison. For an interval take
+    `clustered_auroc`, which covers better.
 
     Args:
         y, s: (N,) labels and scores as in `auroc`.
@@ -80,7 +82,9 @@ def bootstrap(y, s, patients, *, n_boot=1000, seed=0) -> np.ndarray:
 
 
 def labelled(y, s):
-    """Rows whose label is 1 or 0: their labels as bool, their scores, and which rows they are."""
+    """Rows whose label is 1 or 0: their labels as bool, their scores, and which rows
+    they are.
+    """
     y, s = np.asarray(y, dtype=float).ravel(), np.asarray(s, dtype=float).ravel()
     if len(y) != len(s):
         raise ValueError(
@@ -95,8 +99,11 @@ def labelled(y, s):
 
 
 def weighted_auroc(y, s, row, counts):
-    """(n_boot,) AUROC of each resample; `row` and `counts` as `resample_patients` gives them."""
-    # sorted once; each case then needs only how much control weight lies below it and level with it
+    """(n_boot,) AUROC of each resample; `row` and `counts` as `resample_patients` gives
+    them.
+    """
+    # sorted once; each case then needs only how much control weight lies below it and
+    # level with it
     order = np.argsort(s, kind="stable")
     y, s, row = y[order], s[order], row[order]
     controls, cases = row[~y], row[y]
@@ -130,8 +137,9 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
 def half_means(totals, sizes, *, draws=2000, seed=0) -> np.ndarray:
     """Means of random halves of the patients: each is in or out by the toss of a coin.
 
-    Hartigan 1969 (doi 10.1080/01621459.1969.10501057): where a patient's deviation is as likely above 0 as below, the
-    true mean falls between any two neighbours of these with equal chance, however few patients there are.
+    Hartigan 1969 (doi 10.1080/01621459.1969.10501057): where a patient's deviation is
+    as likely above 0 as below, the true mean falls between any two neighbours of these
+    with equal chance, however few patients there are.
 
     Args:
         totals: (P,) sum of each patient's values.
@@ -147,7 +155,8 @@ def half_means(totals, sizes, *, draws=2000, seed=0) -> np.ndarray:
 
 
 def unequal(images) -> float:
-    """How much further apart the means of halves should lie where some patients have many images: 1 where none has.
+    """How much further apart the means of halves should lie where some patients have
+    many images: 1 where none has.
 
     As the P / (P - 1) in a variance, with as many patients as count (Kish).
     """
@@ -159,7 +168,9 @@ def unequal(images) -> float:
 
 
 def typical(means, alpha: float) -> tuple[float, float, float]:
-    """(low, high) that hold 1 - alpha of `half_means`, infinite with too few patients, and the two-sided p of 0."""
+    """(low, high) that hold 1 - alpha of `half_means`, infinite with too few patients,
+    and the two-sided p of 0.
+    """
     least = np.nan_to_num(means, nan=-np.inf)  # an empty half may lie on either side
     most = np.nan_to_num(means, nan=np.inf)
     low = np.quantile(least, alpha / 2, method="lower")
@@ -170,13 +181,14 @@ def typical(means, alpha: float) -> tuple[float, float, float]:
 
 
 def ratio(over, under, patients, *, n_boot=2000, seed=0) -> dict:
-    """A ratio of two means of the same rows, with a 95 % interval by patient that never goes below 0.
+    """A ratio of two means of the same rows, with a 95 % interval by patient that never
+    goes below 0.
 
     >>> stated(ratio(energy, area, table["patient_id"]), "ratio")
     '2.31 (1.84 to 2.90)'
 
-    Made of the ratios in random halves of the patients, as `compare` is of means: values from 0 up have a ratio from
-    0 up in every half.
+    Made of the ratios in random halves of the patients, as `compare` is of means:
+    values from 0 up have a ratio from 0 up in every half.
 
     Args:
         over, under: (N,) values from 0 up.

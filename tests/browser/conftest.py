@@ -1,4 +1,6 @@
-"""A real Chromium with the network off; the tests skip, and say so, where there is none."""
+"""A real Chromium with the network off; the tests skip, and say so, where there is
+none.
+"""
 
 import os
 import shutil
@@ -6,16 +8,37 @@ import shutil
 import pytest
 
 FLAGS = [
-    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--use-gl=angle", "--use-angle=swiftshader",
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
-]  # fmt: skip
-LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:", "chrome:", "about:")
+]
+LOCAL = (
+    "file:",
+    "data:",
+    "blob:",
+    "http://127.0.0.1:",
+    "ws://127.0.0.1:",
+    "chrome:",
+    "about:",
+)
 
 
-@pytest.fixture(scope="module")  # closed before the next file: its event loop would be in the way of nbclient
+@pytest.fixture(
+    scope="module"
+)  # closed before the next file: its event loop would be in the way of nbclient
 def chromium():
-    path = os.environ.get("BROWSER_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = (
+        os.environ.get("BROWSER_PATH")
+        or shutil.which("chromium")
+        or shutil.which("google-chrome")
+    )
     if not path:
         pytest.skip("no Chromium on this machine: apt install chromium")
     api = pytest.importorskip("playwright.sync_api")
@@ -27,7 +50,9 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A page that lets nothing out of this machine; `page.outside` names what it tried, `page.errors` what broke."""
+    """A page that lets nothing out of this machine; `page.outside` names what it tried,
+    `page.errors` what broke.
+    """
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.set_default_timeout(90_000)  # a busy machine with two cores

@@ -1,4 +1,6 @@
-"""The attention widget in JupyterLab, network off: each thing that a hand can do, and the picture that must follow."""
+"""The attention widget in JupyterLab, network off: each thing that a hand can do, and
+the picture that must follow.
+"""
 
 import base64
 import io
@@ -31,7 +33,9 @@ widget"""
 def table():
     films = rw.simulate.cohort(n=24, seed=0)
     ill = films["Pleural Effusion"] == 1
-    return pd.concat([films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]).reset_index(drop=True)
+    return pd.concat(
+        [films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]
+    ).reset_index(drop=True)
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +45,37 @@ def model():
 
 @pytest.fixture(scope="module")
 def lab(chromium, address, table):  # noqa: F811
-    """A page with the notebook open; `page.outside` names what left this machine, `page.errors` what broke."""
+    """A page with the notebook open; `page.outside` names what left this machine,
+    `page.errors` what broke.
+    """
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
 
     folder = checkout() / "build" / f"explore-check-{os.getpid()}"
     folder.mkdir(parents=True)
     table.to_csv(folder / "films.csv", index=False)
-    nbformat.write(new_notebook(cells=[new_code_cell(CELL)], metadata={"kernelspec": KERNEL}), folder / "x.ipynb")
-    page = chromium.new_context(viewport={"width": 1280, "height": 1100}, accept_downloads=True).new_page()
+    nbformat.write(
+        new_notebook(cells=[new_code_cell(CELL)], metadata={"kernelspec": KERNEL}),
+        folder / "x.ipynb",
+    )
+    page = chromium.new_context(
+        viewport={"width": 1280, "height": 1100}, accept_downloads=True
+    ).new_page()
     page.set_default_timeout(90_000)
     page.outside, page.errors = [], []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: (
+            page.errors.append(message.text) if message.type == "error" else None
+        ),
+    )
     page.route("**/*", lambda route: gate(page, route))
     base, _, token = address[0].partition("/lab")
     try:
-        page.goto(f"{base}/lab/tree/{(folder / 'x.ipynb').relative_to(checkout())}?{token.partition('?')[2]}")
+        page.goto(
+            f"{base}/lab/tree/{(folder / 'x.ipynb').relative_to(checkout())}?{token.partition('?')[2]}"
+        )
         page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
         page.get_by_text("| Idle").wait_for()
         page.wait_for_timeout(1500)  # the kernel says so a little early
@@ -77,7 +95,9 @@ def gate(page, route):
 
 @pytest.fixture
 def page(lab):
-    """The notebook with a widget that nobody has touched; afterwards nothing has left the machine or broken."""
+    """The notebook with a widget that nobody has touched; afterwards nothing has left
+    the machine or broken.
+    """
     lab.locator(".jp-CodeCell .cm-content").first.click()
     lab.evaluate("document.querySelectorAll('.rx').forEach(e => e.remove())")
     lab.keyboard.press("Control+Enter")
@@ -89,21 +109,38 @@ def page(lab):
 
 def shot(page, pane=0):
     """(H, W, 3) what stands on the canvas."""
-    uri = page.locator("canvas.rx-scan").nth(pane).evaluate("canvas => canvas.toDataURL('image/png')")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(float)
+    uri = (
+        page.locator("canvas.rx-scan")
+        .nth(pane)
+        .evaluate("canvas => canvas.toDataURL('image/png')")
+    )
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+    ).astype(float)
 
 
 def expected(scan, values, size):
-    """The same picture by the package's plotly figures: their PNG of the scan, under their PNG of the map."""
+    """The same picture by the package's plotly figures: their PNG of the scan, under
+    their PNG of the map.
+    """
     ground, map_ = (
-        Image.open(io.BytesIO(base64.b64decode(t.source.partition(",")[2]))).convert("RGBA")
-        for t in (grey_trace(scan), map_trace(values, scan, values.min(), values.max(), 0.75))
+        Image.open(io.BytesIO(base64.b64decode(t.source.partition(",")[2]))).convert(
+            "RGBA"
+        )
+        for t in (
+            grey_trace(scan),
+            map_trace(values, scan, values.min(), values.max(), 0.75),
+        )
     )
-    return np.asarray(Image.alpha_composite(ground, map_).convert("RGB").resize(size[::-1])).astype(float)
+    return np.asarray(
+        Image.alpha_composite(ground, map_).convert("RGB").resize(size[::-1])
+    ).astype(float)
 
 
 def same(page, scan, values, pane=0, less=None):
-    """Mean difference in grey levels between the canvas and what it should show, but for the letter R and `less`."""
+    """Mean difference in grey levels between the canvas and what it should show, but
+    for the letter R and `less`.
+    """
     got = shot(page, pane)
     differ = np.abs(got - expected(scan, values, got.shape[:2])).mean(-1)
     differ[:40, :40] = 0
@@ -140,28 +177,56 @@ def test_the_first_picture_is_the_map_of_attention_map(bare, model, scans):
     values = map_of(model, scans[0], target=("pleural effusion", "no pleural effusion"))
     assert same(bare, scans[0], values) < 1.5
     assert same(bare, scans[0], values.max() - values) > 10  # the comparison can tell
-    assert same(bare, scans[0], values[::-1]) > 4 * 1.5  # also a map that is only upside down
+    assert (
+        same(bare, scans[0], values[::-1]) > 4 * 1.5
+    )  # also a map that is only upside down
 
 
 def test_a_click_on_a_head_shows_that_head(bare, model, scans):
     bare.get_by_role("button", name="layer 1, head 2").click()
     until(bare, "attention, layer 1, head 2")
-    assert same(bare, scans[0], map_of(model, scans[0], method="attention", layer=1, head=2)) < 1.5
-    assert bare.get_by_role("button", name="layer 1, head 2").get_attribute("aria-pressed") == "true"
+    assert (
+        same(
+            bare, scans[0], map_of(model, scans[0], method="attention", layer=1, head=2)
+        )
+        < 1.5
+    )
+    assert (
+        bare.get_by_role("button", name="layer 1, head 2").get_attribute("aria-pressed")
+        == "true"
+    )
     bare.get_by_role("button", name="layer 3, mean of heads").click()
     until(bare, "attention, layer 3, mean of heads")
-    assert same(bare, scans[0], map_of(model, scans[0], method="attention", layer=3)) < 1.5
+    assert (
+        same(bare, scans[0], map_of(model, scans[0], method="attention", layer=3)) < 1.5
+    )
 
 
 def test_a_method_is_chosen_and_a_phrase_is_typed(bare, model, scans):
     bare.get_by_label("Method").select_option("gradcam")
     until(bare, "gradcam")
-    assert same(bare, scans[0], map_of(model, scans[0], method="gradcam", target=tuple(ASKED.split(" vs ")))) < 1.5
+    assert (
+        same(
+            bare,
+            scans[0],
+            map_of(
+                model, scans[0], method="gradcam", target=tuple(ASKED.split(" vs "))
+            ),
+        )
+        < 1.5
+    )
     bare.get_by_label("Phrase").click()
     bare.keyboard.type("enlarged heart")
     bare.keyboard.press("Enter")
     until(bare, "gradcam: enlarged heart")
-    assert same(bare, scans[0], map_of(model, scans[0], method="gradcam", target="enlarged heart")) < 1.5
+    assert (
+        same(
+            bare,
+            scans[0],
+            map_of(model, scans[0], method="gradcam", target="enlarged heart"),
+        )
+        < 1.5
+    )
     bare.get_by_label("Target").select_option("pneumothorax vs no pneumothorax")
     until(bare, "gradcam: pneumothorax vs no pneumothorax")
     assert bare.get_by_label("Phrase").input_value() == ""
@@ -169,15 +234,25 @@ def test_a_method_is_chosen_and_a_phrase_is_typed(bare, model, scans):
 
 def test_a_click_on_a_patch_shows_what_it_attends_to(bare, model, scans):
     box = bare.locator("canvas.rx-scan").bounding_box()
-    bare.mouse.click(box["x"] + 5.5 / 8 * box["width"], box["y"] + 2.5 / 8 * box["height"])
+    bare.mouse.click(
+        box["x"] + 5.5 / 8 * box["width"], box["y"] + 2.5 / 8 * box["height"]
+    )
     until(bare, "attention of patch (2, 5), last layer, mean of heads")
-    seen = rw.attend.capture(model, model.preprocess(scans[0]))["attention"][-1, 0].mean(0)[-64:, -64:]
-    values = rw.data.to_scan(seen[2 * 8 + 5].reshape(8, 8).numpy(), scans[0].shape, fit=model.fit)
+    seen = rw.attend.capture(model, model.preprocess(scans[0]))["attention"][
+        -1, 0
+    ].mean(0)[-64:, -64:]
+    values = rw.data.to_scan(
+        seen[2 * 8 + 5].reshape(8, 8).numpy(), scans[0].shape, fit=model.fit
+    )
     frame = np.zeros((480, 480), bool)
     frame[2 * 60 - 4 : 3 * 60 + 4, 5 * 60 - 4 : 6 * 60 + 4] = True
     assert same(bare, scans[0], values, less=frame) < 1.5
-    assert (shot(bare)[2 * 60, 5 * 60 + 10 : 6 * 60 - 10] > 250).all()  # the patch is framed in white
-    bare.mouse.click(box["x"] + 5.5 / 8 * box["width"], box["y"] + 2.5 / 8 * box["height"])
+    assert (
+        shot(bare)[2 * 60, 5 * 60 + 10 : 6 * 60 - 10] > 250
+    ).all()  # the patch is framed in white
+    bare.mouse.click(
+        box["x"] + 5.5 / 8 * box["width"], box["y"] + 2.5 / 8 * box["height"]
+    )
     until(bare, "attention, last layer")
     assert same(bare, scans[0], map_of(model, scans[0], method="attention")) < 1.5
 
@@ -202,7 +277,9 @@ def test_keys_go_through_films_heads_and_patches(bare, model, scans):
     bare.keyboard.press("ArrowRight")
     bare.keyboard.press("Enter")
     until(bare, "attention, layer 2, head 0")
-    assert bare.locator(".jp-CodeCell.jp-mod-active").count() == 1  # JupyterLab's own keys stayed out of it
+    assert (
+        bare.locator(".jp-CodeCell.jp-mod-active").count() == 1
+    )  # JupyterLab's own keys stayed out of it
 
 
 def test_each_control_takes_the_focus_and_shows_it(page):
@@ -216,11 +293,29 @@ def test_each_control_takes_the_focus_and_shows_it(page):
             return at.ariaLabel || at.closest('label').firstChild.textContent.trim();
         }""")
         )
-        rings += page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth) >= 2")
-    wanted = ["Previous film", "Next film", "Worst first", "Truth", "Compare", "Save what is seen", "Method", "Layer",
-              "Target", "Phrase", "layer 0, mean of heads", "Window", "Level", "Map"]  # fmt: skip
+        rings += page.evaluate(
+            "parseFloat(getComputedStyle(document.activeElement).outlineWidth) >= 2"
+        )
+    wanted = [
+        "Previous film",
+        "Next film",
+        "Worst first",
+        "Truth",
+        "Compare",
+        "Save what is seen",
+        "Method",
+        "Layer",
+        "Target",
+        "Phrase",
+        "layer 0, mean of heads",
+        "Window",
+        "Level",
+        "Map",
+    ]
     assert [name for name in wanted if name not in seen] == []
-    assert any("relevance" in name for name in seen)  # the film itself says what it shows
+    assert any(
+        "relevance" in name for name in seen
+    )  # the film itself says what it shows
     assert rings == 16
 
 
@@ -234,10 +329,14 @@ def test_a_drag_sets_window_and_level(bare, scans):
     bare.mouse.up()
     bare.wait_for_function("document.querySelector('.rx-display input').value < 0.6")
     want = np.clip((scans[0].pixels - 0.3) / 0.5 + 0.5, 0, 1) * 255
-    want = np.asarray(Image.fromarray(want.astype(np.uint8)).resize((480, 480))).astype(float)
+    want = np.asarray(Image.fromarray(want.astype(np.uint8)).resize((480, 480))).astype(
+        float
+    )
     got = shot(bare)
     assert np.abs(got[40:, 40:, 0] - want[40:, 40:]).mean() < 4
-    assert "relevance" in bare.locator(".rx-label").inner_text()  # a drag is no click on a patch
+    assert (
+        "relevance" in bare.locator(".rx-label").inner_text()
+    )  # a drag is no click on a patch
     bare.locator("canvas.rx-scan").dblclick(position={"x": 200, "y": 200})
     bare.wait_for_function("document.querySelector('.rx-display input').value == 1")
 
@@ -263,17 +362,23 @@ def test_two_panes_and_the_score_beside_each(page, model, scans):
     pair = tuple(ASKED.split(" vs "))
     truth = scans[0].truth["Pleural Effusion"]
     for pane, method in enumerate(("relevance", "gradcam")):
-        score = rw.attend.score_map(map_of(model, scans[0], method=method, target=pair), truth)
+        score = rw.attend.score_map(
+            map_of(model, scans[0], method=method, target=pair), truth
+        )
         shown = page.locator(".rx-score").nth(pane).locator("b").all_inner_texts()
         assert shown == [f"{score[name]:.2f}" for name in ("hit", "energy", "iou")]
-    assert page.locator(".rx-badge").first.inner_text().startswith("sanity: not checked")
+    assert (
+        page.locator(".rx-badge").first.inner_text().startswith("sanity: not checked")
+    )
     press(page, "Compare")
     page.wait_for_function("document.querySelectorAll('.rx-scan').length === 1")
 
 
 def test_worst_first(page, model, table):
     press(page, "Worst first")
-    page.wait_for_function("document.querySelector('[aria-pressed=true][title^=By]') !== null")
+    page.wait_for_function(
+        "document.querySelector('[aria-pressed=true][title^=By]') !== null"
+    )
     cases = Cases({"m": model}, table, finding="Pleural Effusion")
     order = cases.worst_first(Choice("m", target=ASKED))
     for case in order[:3]:
@@ -283,11 +388,15 @@ def test_worst_first(page, model, table):
 
 def test_a_long_method_shows_progress_and_is_cancelled(page):
     page.get_by_label("Method").select_option("rise")
-    page.locator(".rx-busy.rx-on").filter(has_text=re.compile(r"RISE, \d+ of \d+")).wait_for()
+    page.locator(".rx-busy.rx-on").filter(
+        has_text=re.compile(r"RISE, \d+ of \d+")
+    ).wait_for()
     before = shot(page)
     page.get_by_role("button", name="Stop this computation").click()
     page.wait_for_selector(".rx-busy:not(.rx-on)", state="attached")
-    page.wait_for_function("document.querySelector('.rx-controls select').value === 'relevance'")
+    page.wait_for_function(
+        "document.querySelector('.rx-controls select').value === 'relevance'"
+    )
     assert np.array_equal(before, shot(page))
 
 
@@ -305,7 +414,9 @@ def test_the_figure_is_saved(page, table, tmp_path):
     with page.expect_download() as download:
         press(page, "Save what is seen")
     download.value.save_as(tmp_path / "figure.png")
-    figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(float)
+    figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(
+        float
+    )
     at = shot(page)
     found = figure[30 : 30 + 480, 12 : 12 + 480]
     assert np.abs(found - at).mean() < 1

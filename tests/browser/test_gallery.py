@@ -21,19 +21,39 @@ FIGURES = [rw.show.scan(scan, truth=mask), rw.show.overlay(scan, mask.astype(flo
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    """A gallery of one page with a figure of each kind, made as the tour makes it (but not executed)."""
+    """A gallery of one page with a figure of each kind, made as the tour makes it (but
+    not executed).
+    """
     scope = {}
     exec(SHOWN, scope)
     cell = new_code_cell(SHOWN.strip(), execution_count=1)
-    cell.outputs = [new_output("display_data", {pages.PLOTLY: json.loads(f.to_json())}) for f in scope["FIGURES"]]
+    cell.outputs = [
+        new_output("display_data", {pages.PLOTLY: json.loads(f.to_json())})
+        for f in scope["FIGURES"]
+    ]
     cell.outputs.append(new_output("display_data", {pages.MIME: [["mean auroc", 0.9]]}))
-    cell.outputs.append(new_output("display_data", {"text/html": scope["rows"].to_html()}))
-    nb = new_notebook(cells=[new_markdown_cell("# 0 · All figures\n\nAre they drawn?"), cell])
+    cell.outputs.append(
+        new_output("display_data", {"text/html": scope["rows"].to_html()})
+    )
+    nb = new_notebook(
+        cells=[new_markdown_cell("# 0 · All figures\n\nAre they drawn?"), cell]
+    )
     out = tmp_path_factory.mktemp("build")
     (out / "executed").mkdir()
     nbformat.write(nb, out / "executed" / "00_all.ipynb")
-    note = run.Result("00_all", "0 · All figures", "Are they drawn?", 1, 0.1, 0.5, "", {"mean auroc": 0.9})
-    (out / "tour.json").write_text(json.dumps(run.summary([note], fast=False, planned=1)))
+    note = run.Result(
+        "00_all",
+        "0 · All figures",
+        "Are they drawn?",
+        1,
+        0.1,
+        0.5,
+        "",
+        {"mean auroc": 0.9},
+    )
+    (out / "tour.json").write_text(
+        json.dumps(run.summary([note], fast=False, planned=1))
+    )
     return run.gallery(out).parent, len(scope["FIGURES"])
 
 
@@ -43,7 +63,10 @@ def test_the_gallery_opens_with_the_network_off(gallery, page):
     page.goto((folder / "index.html").as_uri())
     picture = page.locator("article img")
     assert picture.evaluate("image => image.naturalWidth") > 100
-    assert page.locator(".legal").inner_text() == "For teaching and research. Not for clinical use."
+    assert (
+        page.locator(".legal").inner_text()
+        == "For teaching and research. Not for clinical use."
+    )
     page.locator("article a").click()
     page.wait_for_selector(".plotly-graph-div")
     assert page.url.endswith("00_all.html")
@@ -55,8 +78,12 @@ def test_every_figure_is_drawn_with_its_images(gallery, page):
     folder, count = gallery
     page.context.set_offline(True)
     page.goto((folder / "00_all.html").as_uri())
-    page.wait_for_function(f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {count}")
-    sizes = page.eval_on_selector_all(".plotly-graph-div", "all => all.map(f => [f.clientWidth, f.clientHeight])")
+    page.wait_for_function(
+        f"document.querySelectorAll('.plotly-graph-div .main-svg').length >= {count}"
+    )
+    sizes = page.eval_on_selector_all(
+        ".plotly-graph-div", "all => all.map(f => [f.clientWidth, f.clientHeight])"
+    )
     assert len(sizes) == count
     assert all(width > 300 and height > 200 for width, height in sizes)
     drawn = page.eval_on_selector_all(

@@ -1,4 +1,6 @@
-"""A script in a header, table, report, file or model name doesn't run in JupyterLab, nor in the gallery."""
+"""A script in a header, table, report, file or model name doesn't run in JupyterLab,
+nor in the gallery.
+"""
 
 import json
 import os
@@ -118,7 +120,9 @@ def test_lab_would_run_the_script_if_it_came_through(address, watched, folder): 
 
 @pytest.fixture
 def gallery(tmp_path):
-    """Pages of a notebook whose every kind of output holds the script, made as the tour makes them."""
+    """Pages of a notebook whose every kind of output holds the script, made as the tour
+    makes them.
+    """
     figure = json.loads(
         rw.show.bars(
             pd.DataFrame({"a": [ALL], "b": [1]}), x="a", y="b", title=ALL

@@ -1,4 +1,6 @@
-"""`radwb lab` opens notebook 00 in JupyterLab: on this machine alone, with no question about news."""
+"""`radwb lab` opens notebook 00 in JupyterLab: on this machine alone, with no question
+about news.
+"""
 
 import os
 import re
@@ -23,17 +25,24 @@ def address(tmp_path_factory):
         port = free.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
     environment = lab.environment() | {
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"), "JUPYTER_NO_CONFIG": "", "HOME": str(home),
-    }  # fmt: skip
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_NO_CONFIG": "",
+        "HOME": str(home),
+    }
     call = lab.command(checkout(), port=port, browser=False)
     with (home / "log").open("w") as log:
-        server = subprocess.Popen(call, env=environment, cwd=checkout(), stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            call, env=environment, cwd=checkout(), stdout=log, stderr=subprocess.STDOUT
+        )
     try:
         found, deadline = None, time.monotonic() + 90
         while not found and time.monotonic() < deadline and server.poll() is None:
             time.sleep(0.5)
-            found = re.search(rf"http://127\.0\.0\.1:{port}/\S+token=\w+", (home / "log").read_text())
+            found = re.search(
+                rf"http://127\.0\.0\.1:{port}/\S+token=\w+", (home / "log").read_text()
+            )
         assert found, (home / "log").read_text()
         yield found.group(), port
     finally:
@@ -43,9 +52,14 @@ def address(tmp_path_factory):
 
 def test_lab_opens_notebook_00_without_a_question_or_a_call_outside(address, page):
     page.goto(address[0])
-    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-MarkdownCell", timeout=90_000)
+    page.wait_for_selector(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-MarkdownCell", timeout=90_000
+    )
     page.wait_for_timeout(4000)  # the prompt about news comes late
-    assert "Start here" in page.locator(".jp-NotebookPanel .jp-MarkdownCell").first.inner_text()
+    assert (
+        "Start here"
+        in page.locator(".jp-NotebookPanel .jp-MarkdownCell").first.inner_text()
+    )
     assert page.locator(".jp-toastContainer, .Toastify__toast").count() == 0
     assert "news" not in page.locator("body").inner_text().lower()
     assert page.outside == []
@@ -58,7 +72,13 @@ def test_lab_is_closed_to_the_network_and_to_those_without_the_token(address):
     _, port = address
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents")
-    own = next((a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)), "127.0.0.1")
+    own = next(
+        (
+            a[4][0]
+            for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+        ),
+        "127.0.0.1",
+    )
     if own.startswith("127."):
         pytest.skip("this machine has no address besides 127.0.0.1")
     with socket.socket() as door:
@@ -67,15 +87,21 @@ def test_lab_is_closed_to_the_network_and_to_those_without_the_token(address):
 
 
 def test_a_figure_is_drawn_in_lab(address, page, tmp_path_factory):
-    """The plotly extension that comes with the package is what Lab draws figures with, offline."""
+    """The plotly extension that comes with the package is what Lab draws figures with,
+    offline.
+    """
     folder = checkout() / "build" / f"lab-check-{os.getpid()}"
     folder.mkdir(parents=True)
     notebook = folder / "figure.ipynb"
     make_figure_notebook(notebook)
     try:
         base, _, token = address[0].partition("/lab")
-        page.goto(f"{base}/lab/tree/{notebook.relative_to(checkout())}?{token.partition('?')[2]}")
-        page.wait_for_selector(".jp-NotebookPanel .js-plotly-plot .main-svg", timeout=90_000)
+        page.goto(
+            f"{base}/lab/tree/{notebook.relative_to(checkout())}?{token.partition('?')[2]}"
+        )
+        page.wait_for_selector(
+            ".jp-NotebookPanel .js-plotly-plot .main-svg", timeout=90_000
+        )
         image = page.locator(".js-plotly-plot .imagelayer image").first
         assert image.bounding_box()["width"] > 100
         before = notebook.stat().st_mtime_ns
@@ -100,5 +126,7 @@ def make_figure_notebook(path):
 
     figure = json.loads(rw.show.scan(np.eye(20, dtype=np.float32)).to_json())
     cell = new_code_cell("figure", execution_count=1)
-    cell.outputs = [new_output("display_data", {"application/vnd.plotly.v1+json": figure})]
+    cell.outputs = [
+        new_output("display_data", {"application/vnd.plotly.v1+json": figure})
+    ]
     nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": KERNEL}), path)

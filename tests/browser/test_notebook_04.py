@@ -1,4 +1,6 @@
-"""Notebook 04 as a learner has it: opened in JupyterLab with the network off, run, and its two widgets driven."""
+"""Notebook 04 as a learner has it: opened in JupyterLab with the network off, run, and
+its two widgets driven.
+"""
 
 import base64
 import io
@@ -22,9 +24,11 @@ RUN = sync.checkout() / "runs" / "clip-tiny"
 
 @pytest.fixture(scope="module")
 def notebook():
-    """Notebook 04 with its parameters of a fast run, beside which `../runs/clip-tiny` lies; its path in the checkout.
+    """Notebook 04 with its parameters of a fast run, beside which `../runs/clip-tiny`
+    lies; its path in the checkout.
 
-    A copy, since Lab saves what it runs. Where notebook 02 hasn't been run here, the released model takes its place.
+    A copy, since Lab saves what it runs. Where notebook 02 hasn't been run here, the
+    released model takes its place.
     """
     root = sync.checkout() / "build" / f"notebook-04-check-{os.getpid()}"
     (root / "notebooks").mkdir(parents=True)
@@ -51,7 +55,9 @@ def cache():
 
 @pytest.fixture(scope="module")
 def lab(chromium, cache, address, notebook):  # noqa: F811
-    """The notebook, run to its end; `page.outside` names what left this machine, `page.errors` what broke."""
+    """The notebook, run to its end; `page.outside` names what left this machine,
+    `page.errors` what broke.
+    """
     page = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     page.set_default_timeout(60_000)
     page.outside, page.errors = [], []
@@ -70,7 +76,9 @@ def lab(chromium, cache, address, notebook):  # noqa: F811
 
 
 def wait_until_idle(page, seconds=540):
-    """Between two cells the kernel is idle for a moment: it has to be so three times in a row, and no cell waiting."""
+    """Between two cells the kernel is idle for a moment: it has to be so three times in
+    a row, and no cell waiting.
+    """
     calm = 0
     for _ in range(seconds):
         page.wait_for_timeout(1000)
@@ -89,8 +97,12 @@ def page(lab):
 
 
 def find(page, selector):
-    """Scroll through the notebook, of which Lab draws only what is near, until `selector` is there."""
-    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer")
+    """Scroll through the notebook, of which Lab draws only what is near, until
+    `selector` is there.
+    """
+    panel = page.locator(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
+    )
     panel.evaluate("panel => panel.scrollTo(0, 0)")
     for _ in range(200):
         found = page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}")
@@ -105,8 +117,12 @@ def find(page, selector):
 
 def shot(page):
     """(H, W, 3) what stands on the explorer's canvas."""
-    uri = page.locator("canvas.rx-scan").first.evaluate("canvas => canvas.toDataURL('image/png')")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(int)
+    uri = page.locator("canvas.rx-scan").first.evaluate(
+        "canvas => canvas.toDataURL('image/png')"
+    )
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
+    ).astype(int)
 
 
 def label(page, text):
@@ -121,11 +137,25 @@ def test_every_cell_runs_to_what_we_found(page, notebook):
     nb = nbformat.read(sync.checkout() / notebook, as_version=4)
     code = [c for c in nb.cells if c.cell_type == "code"]
     assert all(c.execution_count for c in code)
-    errors = [(c.id, o.ename, o.evalue) for c in code for o in c.outputs if o.output_type == "error"]
+    errors = [
+        (c.id, o.ename, o.evalue)
+        for c in code
+        for o in c.outputs
+        if o.output_type == "error"
+    ]
     assert errors == []
-    said = "".join(o.get("data", {}).get("text/markdown", "") for c in code for o in c.outputs)
+    said = "".join(
+        o.get("data", {}).get("text/markdown", "") for c in code for o in c.outputs
+    )
     assert "What we found" in said
-    assert sum("application/vnd.plotly.v1+json" in o.get("data", {}) for c in code for o in c.outputs) > 10
+    assert (
+        sum(
+            "application/vnd.plotly.v1+json" in o.get("data", {})
+            for c in code
+            for o in c.outputs
+        )
+        > 10
+    )
 
 
 def test_the_explorer_follows_layer_phrase_and_patch(page):
@@ -156,6 +186,8 @@ def test_the_volume_scrolls(page):
     before = looks(canvas)
     scroll(page, canvas)
     after = looks(canvas)
-    axial, coronal = (changed(quarter(before, *at), quarter(after, *at)) for at in ((1, 0), (0, 0)))
+    axial, coronal = (
+        changed(quarter(before, *at), quarter(after, *at)) for at in ((1, 0), (0, 0))
+    )
     assert axial > 0.03
     assert coronal < axial  # there only the crosshair moved

@@ -1,4 +1,6 @@
-"""The volume viewer in JupyterLab with the network off: drawn, scrolled, saved, and left as a figure on a page."""
+"""The volume viewer in JupyterLab with the network off: drawn, scrolled, saved, and
+left as a figure on a page.
+"""
 
 import inspect
 import io
@@ -32,12 +34,17 @@ view = rw.show.volume(small, m, window_hu=(-1000, 400), title="A planted map")
 
 @pytest.fixture
 def notebook():
-    """Writes a notebook into the checkout, where the lab sees it; gives its path below that."""
+    """Writes a notebook into the checkout, where the lab sees it; gives its path below
+    that.
+    """
     folder = checkout() / "build" / f"volume-check-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
 
     def write(name, *cells):
-        nb = new_notebook(cells=[new_code_cell(c.strip()) for c in cells], metadata={"kernelspec": KERNEL})
+        nb = new_notebook(
+            cells=[new_code_cell(c.strip()) for c in cells],
+            metadata={"kernelspec": KERNEL},
+        )
         nbformat.write(nb, folder / f"{name}.ipynb")
         return (folder / f"{name}.ipynb").relative_to(checkout())
 
@@ -59,7 +66,9 @@ def run_all(page):
 
 
 def canvas_of(page):
-    canvas = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea canvas").first
+    canvas = page.locator(
+        ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea canvas"
+    ).first
     canvas.wait_for()
     canvas.scroll_into_view_if_needed()
     settle(page, canvas)
@@ -77,13 +86,17 @@ def settle(page, canvas):
 
 
 def looks(canvas):
-    return np.asarray(Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")).astype(int)
+    return np.asarray(
+        Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
+    ).astype(int)
 
 
 def quarter(picture, down, right):
     """One of the four views: coronal and sagittal above, axial and the rendering below."""
     H, W = picture.shape[0] - 60, picture.shape[1]  # the colour bar lies below
-    return picture[down * H // 2 : (down + 1) * H // 2, right * W // 2 : (right + 1) * W // 2]
+    return picture[
+        down * H // 2 : (down + 1) * H // 2, right * W // 2 : (right + 1) * W // 2
+    ]
 
 
 def changed(a, b):
@@ -91,14 +104,18 @@ def changed(a, b):
 
 
 def coloured(picture):
-    """Share of pixels in the map's orange and yellow, which neither the scan nor the crosshair has."""
+    """Share of pixels in the map's orange and yellow, which neither the scan nor the
+    crosshair has.
+    """
     return float(((picture[..., 0] - picture[..., 2]) > 40).mean())
 
 
 def scroll(page, canvas, times=6):
     """The wheel over the axial plane."""
     box = canvas.bounding_box()
-    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + (box["height"] - 60) * 0.75)
+    page.mouse.move(
+        box["x"] + box["width"] * 0.3, box["y"] + (box["height"] - 60) * 0.75
+    )
     for _ in range(times):
         page.mouse.wheel(0, 100)
     settle(page, canvas)
@@ -114,9 +131,14 @@ def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook
     assert coloured(quarter(first, 1, 0)) > 0.01
     scroll(page, canvas)
     after = looks(canvas)
-    moved = {place: changed(quarter(first, *place), quarter(after, *place)) for place in ((0, 0), (0, 1), (1, 0))}
+    moved = {
+        place: changed(quarter(first, *place), quarter(after, *place))
+        for place in ((0, 0), (0, 1), (1, 0))
+    }
     assert moved[1, 0] > 0.05
-    assert max(moved[0, 0], moved[0, 1]) < moved[1, 0] / 2  # there only the crosshair moved
+    assert (
+        max(moved[0, 0], moved[0, 1]) < moved[1, 0] / 2
+    )  # there only the crosshair moved
     said = page.locator(".jp-OutputArea .widget-html").inner_text()
     assert "A planted map" in said
     assert "window -1000 to 400 HU" in said
@@ -138,7 +160,9 @@ def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook
     run_all(page)
     canvas = canvas_of(page)
     before = quarter(looks(canvas), 1, 0)
-    plane = np.flatnonzero((before.max(-1) > 30).mean(0) > 0.1)  # the columns that it takes of its quarter
+    plane = np.flatnonzero(
+        (before.max(-1) > 30).mean(0) > 0.1
+    )  # the columns that it takes of its quarter
     right = slice(plane[0], (plane[0] + plane[-1]) // 2)  # of the patient
     page.locator("button", has_text="lay").dispatch_event("click")
     for _ in range(40):
@@ -154,13 +178,17 @@ def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook
     assert page.errors == []
 
 
-def test_the_viewer_comes_back_after_saving_and_without_its_kernel(address, page, notebook):  # noqa: F811
+def test_the_viewer_comes_back_after_saving_and_without_its_kernel(
+    address, page, notebook
+):  # noqa: F811
     path = notebook("saved", CODE, "view")
     open_in_lab(page, address, path)
     run_all(page)
     canvas = canvas_of(page)
     first = looks(canvas)
-    page.locator(".jp-NotebookPanel .jp-CodeCell").first.locator(".jp-InputPrompt").click()
+    page.locator(".jp-NotebookPanel .jp-CodeCell").first.locator(
+        ".jp-InputPrompt"
+    ).click()
     page.keyboard.press("Control+s")
     page.wait_for_timeout(3000)
     saved = nbformat.read(checkout() / path, as_version=4)
@@ -173,17 +201,25 @@ def test_the_viewer_comes_back_after_saving_and_without_its_kernel(address, page
     canvas = canvas_of(page)
     assert changed(first, looks(canvas)) < 0.02
     scroll(page, canvas)
-    assert changed(quarter(first, 1, 0), quarter(looks(canvas), 1, 0)) > 0.05  # it still scrolls
+    assert (
+        changed(quarter(first, 1, 0), quarter(looks(canvas), 1, 0)) > 0.05
+    )  # it still scrolls
     assert page.outside == []
     assert page.errors == []
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A page of the gallery, made from a notebook that a kernel executed without a browser."""
+    """A page of the gallery, made from a notebook that a kernel executed without a
+    browser.
+    """
     from nbclient import NotebookClient
 
-    cells = [new_markdown_cell("# Volume"), new_code_cell(CODE.strip()), new_code_cell("view")]
+    cells = [
+        new_markdown_cell("# Volume"),
+        new_code_cell(CODE.strip()),
+        new_code_cell("view"),
+    ]
     nb = new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
     NotebookClient(nb, kernel_name="python3", timeout=120).execute()
     path = tmp_path_factory.mktemp("pages") / "volume.html"
@@ -191,10 +227,16 @@ def exported(tmp_path_factory):
     return path, nb
 
 
-def test_the_exported_page_shows_the_planes_and_its_sliders_work_offline(exported, page):
+def test_the_exported_page_shows_the_planes_and_its_sliders_work_offline(
+    exported, page
+):
     path, nb = exported
     data = nb.cells[2].outputs[0]["data"]
-    assert {"application/vnd.jupyter.widget-view+json", pages.PLOTLY, "image/png"} <= set(data)
+    assert {
+        "application/vnd.jupyter.widget-view+json",
+        pages.PLOTLY,
+        "image/png",
+    } <= set(data)
     page.context.set_offline(True)
     page.goto(path.as_uri())
     page.wait_for_selector(".plotly-graph-div .imagelayer image")
@@ -206,7 +248,9 @@ def test_the_exported_page_shows_the_planes_and_its_sliders_work_offline(exporte
     assert coloured(before) > 0.01
     page.mouse.wheel(0, 5000)  # to the figure's end
     page.wait_for_timeout(500)
-    rail = page.locator(".slider-container .slider-rail-touch-rect").first.bounding_box()
+    rail = page.locator(
+        ".slider-container .slider-rail-touch-rect"
+    ).first.bounding_box()
     page.mouse.click(rail["x"] + rail["width"] * 0.95, rail["y"] + rail["height"] / 2)
     page.wait_for_timeout(1000)
     assert changed(before, looks(page.locator(".imagelayer image").first)) > 0.05
