@@ -174,13 +174,13 @@ def bootstrap() -> dict:
     s = np.round(y + rng.normal(size=2000), 2)  # rounded: with ties
 
     def peer(n_boot=100):
-        of, counts = rw.probe.resample_patients(patients, n_boot=1000, seed=0)
+        of, counts = rw.stats.resample_patients(patients, n_boot=1000, seed=0)
         return np.array(
             [roc_auc_score(y, s, sample_weight=counts[of, b]) for b in range(n_boot)]
         )
 
     def ours():
-        return rw.probe.bootstrap(y, s, patients, n_boot=1000, seed=0)
+        return rw.stats.bootstrap(y, s, patients, n_boot=1000, seed=0)
 
     assert np.abs(ours()[:100] - peer()).max() < 1e-6
     seconds = timed({"ours": ours, "peer": peer}, 5)

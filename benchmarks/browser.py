@@ -43,7 +43,7 @@ ct = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
 at = [np.linspace(0, n - 1, 96).astype(int) for n in ct.shape]
 steps = [n / 96 for n in ct.shape]
 small = rw.data.Volume(ct.voxels[np.ix_(*at)], ct.affine @ np.diag([*steps, 1]), "CT")
-m = rw.attend.Map((small.voxels > 100).astype(np.float32), "bone", affine=small.affine)
+m = rw.attend.map.Map((small.voxels > 100).astype(np.float32), "bone", affine=small.affine)
 rw.show.volume(small, m, window_hu=(-1000, 400), side=96)"""
 CHANGE = """(canvas, [kind, what]) => new Promise(done => {
     const gl = kind === 'wheel' && canvas.getContext('webgl2');

@@ -49,7 +49,7 @@ def simulated(model, twin=None, old=None):
     probes = rw.probe.baselines(features, table, label=FINDINGS)
     scores |= {f"probe of {name}": each for name, each in probes.items()}
     scores["brightness"] = rw.probe.brightness(test, FINDINGS)
-    scores["count of the others"] = rw.probe.blind_count(scores[POOLS["any"]])
+    scores["count of the others"] = rw.probe.finding_count_control(scores[POOLS["any"]])
     return test, scores
 
 
@@ -67,7 +67,7 @@ def in_words(model, table, embeddings):
 def cell(table, finding, scored):
     """What a table says of one finding and one row's name, "" where it says nothing."""
     rows = table[(table["finding"] == finding) & (table["scored"] == scored)]
-    return rw.stats.stated(rows.iloc[0]) if len(rows) else ""
+    return rw.stats.format_interval(rows.iloc[0]) if len(rows) else ""
 
 
 def mean_of(table, scored):
@@ -98,9 +98,9 @@ def specific(scores):
         abnormal = shown.rename({"abnormal": "value"})
         lines.append(
             f"{how} {shown['auroc']:.2f}, among abnormal films "
-            f"{rw.stats.stated(abnormal, 'value')}; {shown['sentence']}"
+            f"{rw.stats.format_interval(abnormal, 'value')}; {shown['sentence']}"
         )
-        rivals = rw.probe.rivals(scores[how])
+        rivals = rw.probe.best_other_prompt(scores[how])
         better = rivals[rivals["others"] > rivals["own"]]
         surely = int((better["verdict"] == "behind").sum())
         lines[-1] += (
@@ -113,7 +113,7 @@ def specific(scores):
 def null(scores):
     """The range of 20 shuffles for each way to ask."""
     drawn = [
-        f"{how} {rw.stats.stated(scores[how].null(20).iloc[-1])}"
+        f"{how} {rw.stats.format_interval(scores[how].null(20).iloc[-1])}"
         for how in POOLS.values()
     ]
     return "; ".join(drawn)
@@ -170,7 +170,7 @@ def card(model, run, test, scores, on_simulator, on_real):
         f"{HEADLINE_SEED}, on which nothing was chosen). Words need no label; probes "
         f"were\n  fitted on other patients of that seed; the count is blind to the "
         f"finding asked for.\n\n{markdown(on_simulator, shown)}\n\n"
-        f"  {rw.probe.sentences(on_simulator)}."
+        f"  {rw.probe.comparison_sentences(on_simulator)}."
     )
     parts.append(f"- **Does it know which finding?**\n{specific(scores)}")
     parts.append(f"- **Labels dealt out to others**: {null(scores)}.")
@@ -190,7 +190,7 @@ def real_part(name, result):
         table = result[kind]
         names = list(table["scored"].unique())
         text += f"{kind.capitalize()}:\n\n{markdown(table, names)}\n\n"
-        text += f"  {rw.probe.sentences(table)}.\n\n"
+        text += f"  {rw.probe.comparison_sentences(table)}.\n\n"
     few = [f"{finding} ({n})" for finding, n in result["left_out"].items()]
     return text + f"  Too few patients for a probe: {', '.join(few) or 'none'}."
 
@@ -198,7 +198,7 @@ def real_part(name, result):
 def headline(test, on_simulator, on_real):
     """The README's sentence, each number with its real-film and raw-pixel twin."""
     stated = {
-        name: rw.stats.stated(mean_of(on_simulator, name))
+        name: rw.stats.format_interval(mean_of(on_simulator, name))
         for name in on_simulator["scored"].unique()
     }
     patients = test["patient_id"].nunique()
@@ -217,13 +217,13 @@ def headline(test, on_simulator, on_real):
             kind: mean_of(result[kind], scored)
             for kind, scored in (("words", POOLS["pair"]), ("probes", "16 x 16 pixels"))
         }
-        any_way = rw.stats.stated(mean_of(result["words"], POOLS["any"]))
+        any_way = rw.stats.format_interval(mean_of(result["words"], POOLS["any"]))
         own = mean_of(result["probes"], result["probes"]["scored"].iloc[0])
         text += (
             f". On {result['films']} real films ({TITLES[name]}): pairs "
-            f"{rw.stats.stated(told['words'])} ({told['words']['finding']}), any way "
-            f"{any_way}; a probe of its vectors {rw.stats.stated(own)}, of 16 x 16 "
-            f"pixels {rw.stats.stated(told['probes'])} ({own['finding']})"
+            f"{rw.stats.format_interval(told['words'])} ({told['words']['finding']}), any way "
+            f"{any_way}; a probe of its vectors {rw.stats.format_interval(own)}, of 16 x 16 "
+            f"pixels {rw.stats.format_interval(told['probes'])} ({own['finding']})"
         )
     return text + "."
 
@@ -232,7 +232,7 @@ def main(run="runs/radwb-tiny", twin="runs/radwb-tiny-twin", old=None):
     model = rw.models.load("radwb-tiny")
     labelled = rw.models.load(twin) if Path(twin, "model.json").is_file() else None
     test, scores = simulated(model, labelled, rw.models.load(old) if old else None)
-    on_simulator = rw.probe.side_by_side(scores, reference=POOLS["any"])
+    on_simulator = rw.probe.compare_scores(scores, reference=POOLS["any"])
     on_real = {name: measured(model, name) for name in SETS}
     OUT.mkdir(parents=True, exist_ok=True)
     on_simulator.to_csv(OUT / "simulator.csv", index=False)

@@ -17,10 +17,17 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from radwb.simulate import Body, default_anatomy
+from radwb.simulate import default_anatomy
 from radwb.simulate.anatomy import BONE, FIELD_MM, SOFT
 from radwb.simulate.physics import attenuation
-from radwb.simulate.project import BEAM_Z_MM, GAP_MM, SOURCE_MM, line_integral, sample
+from radwb.simulate.project import (
+    BEAM_Z_MM,
+    GAP_MM,
+    SOURCE_MM,
+    Body,
+    line_integral,
+    sample,
+)
 
 SIZE = 160
 IN_BODY = 0.5  # line integral: 2.4 cm of water

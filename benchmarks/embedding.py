@@ -84,7 +84,7 @@ def many_prompts() -> dict:
 
     net, model = _vit_small()
     names, templates = (
-        [f.lower() for f in rw.data.FINDINGS],
+        [f.lower() for f in rw.data.table.FINDINGS],
         open_clip.OPENAI_IMAGENET_TEMPLATES,
     )
     phrases = [[t(name) for t in templates] for name in names]

@@ -92,9 +92,9 @@ def main(name="radwb-tiny"):
     model = rw.models.load(name)
     rows = []
     for films, (table, findings) in sets().items():
-        shown = rw.probe.side_by_side(variants(model, table, findings))
+        shown = rw.probe.compare_scores(variants(model, table, findings))
         mean = shown[shown["finding"] == shown["finding"].iloc[-1]]
-        says = [rw.stats.stated(row) for _, row in mean.iterrows()]
+        says = [rw.stats.format_interval(row) for _, row in mean.iterrows()]
         for how, said, sentence in zip(
             mean["scored"], says, mean["sentence"], strict=True
         ):

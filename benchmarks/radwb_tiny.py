@@ -66,7 +66,7 @@ def main(which="sentences"):
 def said(how, scores):
     print(how)
     for _, row in [*scores.auroc().iterrows(), *scores.mean_auroc().iterrows()]:
-        print(" ", row["finding"], rw.probe.stated(row))
+        print(" ", row["finding"], rw.stats.format_interval(row))
 
 
 if __name__ == "__main__":

@@ -64,14 +64,14 @@ def measured(model, name):
     return {
         "films": len(table),
         "patients": table["patient_id"].nunique(),
-        "words": rw.probe.side_by_side(in_words),
-        "probes": rw.probe.side_by_side(probes(model, table, kept, embeddings)),
+        "words": rw.probe.compare_scores(in_words),
+        "probes": rw.probe.compare_scores(probes(model, table, kept, embeddings)),
         "left_out": left_out,
     }
 
 
 def printed(table):
-    says = [rw.stats.stated(row) for _, row in table.iterrows()]
+    says = [rw.stats.format_interval(row) for _, row in table.iterrows()]
     print(table.assign(says=says)[SHOWN].to_string(index=False, max_colwidth=100))
 
 

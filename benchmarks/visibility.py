@@ -166,7 +166,7 @@ def column(values, table, alone=False):
         ].notna()  # a label of 1 may be a parent's, of a child
         some = ~planted.any(axis=1).to_numpy() if alone else np.full(len(table), True)
         scores = rw.probe.Scores.of(values[some][:, k : k + 1], table[some], [finding])
-        out[finding] = rw.probe.stated(scores.auroc().iloc[0])
+        out[finding] = rw.stats.format_interval(scores.auroc().iloc[0])
     return out
 
 

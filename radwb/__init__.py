@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 STAGES = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
-ROOMS = ("stats", "findings", *STAGES, "show", "check", "book")
+ROOMS = ("stats", "findings", *STAGES, "show", "explore", "check", "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]
 

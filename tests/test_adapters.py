@@ -784,7 +784,7 @@ SHAPE = {"size": 32, "width": 32, "heads": 2, "layers": 1, "embed": 16}
 
 
 def test_a_clip_on_frozen_text_trains_all_but_the_text_encoder(small_minilm, images):
-    model = rw.models.clip_on_minilm(shape=SHAPE, seed=3)
+    model = rw.models.text.clip_on_minilm(shape=SHAPE, seed=3)
     encoder = model.net.text._encoder[0]
     before = [p.clone() for p in encoder.parameters()]
     optimiser = torch.optim.SGD(model.net.parameters(), lr=0.1)
@@ -807,7 +807,7 @@ def test_a_clip_on_frozen_text_trains_all_but_the_text_encoder(small_minilm, ima
 
 
 def test_its_image_tower_starts_as_that_of_the_supervised_twin(small_minilm):
-    state = rw.models.clip_on_minilm(shape=SHAPE, seed=3).net.visual.state_dict()
+    state = rw.models.text.clip_on_minilm(shape=SHAPE, seed=3).net.visual.state_dict()
     twin = rw.models.supervised_tiny(["a"], seed=3, shape=SHAPE).net.visual.state_dict()
     assert all(torch.equal(v, twin[k]) for k, v in state.items())
 
@@ -815,7 +815,7 @@ def test_its_image_tower_starts_as_that_of_the_supervised_twin(small_minilm):
 def test_a_saved_clip_on_frozen_text_holds_no_encoder_and_comes_back_equal(
     small_minilm, images, tmp_path
 ):
-    model = rw.models.clip_on_minilm(shape=SHAPE, seed=3)
+    model = rw.models.text.clip_on_minilm(shape=SHAPE, seed=3)
     folder = rw.models.save(model, tmp_path / "m")
     stored = load_file(folder / "model.safetensors")
     assert [k for k in stored if k.startswith("text.")] == ["text.projection.weight"]
@@ -830,7 +830,7 @@ def test_a_saved_clip_on_frozen_text_holds_no_encoder_and_comes_back_equal(
 def test_a_text_is_encoded_once_and_its_point_does_not_depend_on_padding(
     small_minilm, monkeypatch
 ):
-    model = rw.models.clip_on_minilm(shape=SHAPE)
+    model = rw.models.text.clip_on_minilm(shape=SHAPE)
     ids = model.tokenizer(TEXTS)
     whole = model.net.encode_text(ids)
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ from towers import TEXTS, timm_model
 
 from radwb import attend, models
 from radwb.data import Scan
-from radwb.stats import stated
+from radwb.stats import format_interval
 
 
 @pytest.fixture(scope="module")
@@ -731,15 +731,15 @@ def test_random_maps_hit_and_hold_as_much_as_the_area():
     mask[:15, :20] = (
         True  # an eighth, in the corner, where a filter that doesn't wrap is biased
     )
-    maps = [attend.random_map(mask.shape, seed) for seed in range(2000)]
-    scores = attend.score_maps(maps, [mask] * 2000, groups=range(2000))
+    maps = [attend.score.random_map(mask.shape, seed) for seed in range(2000)]
+    scores = attend.score.score_maps(maps, [mask] * 2000, groups=range(2000))
     assert scores.low["hit"] < 0.125 < scores.high["hit"]
     assert scores["mean"]["energy"] == pytest.approx(0.125, abs=0.01)
-    assert np.array_equal(maps[3], attend.random_map(mask.shape, 3))
+    assert np.array_equal(maps[3], attend.score.random_map(mask.shape, 3))
 
 
 def test_the_centre_map_peaks_in_the_centre_on_any_aspect():
-    m = attend.centre_map((41, 81))
+    m = attend.score.centre_map((41, 81))
     assert np.unravel_index(m.argmax(), m.shape) == (20, 40)
 
 
@@ -747,14 +747,16 @@ def test_intervals_are_of_patients_not_maps():
     hit, miss = np.array([[2.0, 1.0, 0.0]]), np.array([[0.0, 1.0, 2.0]])
     mask = np.array([[True, False, False]])
     maps = [hit] * 50 + [miss] * 50
-    patients = attend.score_maps(maps, [mask] * 100, groups=np.repeat(range(10), 10))
-    images = attend.score_maps(maps, [mask] * 100, groups=np.arange(100))
+    patients = attend.score.score_maps(
+        maps, [mask] * 100, groups=np.repeat(range(10), 10)
+    )
+    images = attend.score.score_maps(maps, [mask] * 100, groups=np.arange(100))
     assert patients.loc["hit", "mean"] == 0.5
     assert patients.loc["hit", "patients"] == 10
     # a binomial of 10 has the standard error 0.16
     assert patients.loc["hit", "high"] - patients.loc["hit", "low"] > 2 * 1.96 * 0.14
-    two = attend.score_maps(maps, [mask] * 100, groups=np.repeat([0, 1], 50))
-    assert stated(two.loc["hit"], "mean") == "0.50 (no interval: 2 patients)"
+    two = attend.score.score_maps(maps, [mask] * 100, groups=np.repeat([0, 1], 50))
+    assert format_interval(two.loc["hit"], "mean") == "0.50 (no interval: 2 patients)"
     # a binomial of 100 has the standard error 0.05
     assert images.loc["hit", "high"] - images.loc["hit", "low"] == pytest.approx(
         2 * 1.96 * 0.05, rel=0.15
@@ -763,7 +765,7 @@ def test_intervals_are_of_patients_not_maps():
 
 def test_when_every_patient_is_a_hit_the_interval_is_wilsons():
     mask = np.array([[True, False, False]])
-    got = attend.score_maps(
+    got = attend.score.score_maps(
         [np.array([[2.0, 1.0, 0.0]])] * 10, [mask] * 10, groups=range(10)
     ).loc["hit"]
     assert got["low"] == pytest.approx(10 / (10 + 1.959964**2))

@@ -58,7 +58,10 @@ def scans():
     """Two smooth films, unlike noise not grey when seen from afar, with a bright patch
     each.
     """
-    made = [attend.random_map((140, 100), 3), attend.random_map((80, 128), 4)]
+    made = [
+        attend.score.random_map((140, 100), 3),
+        attend.score.random_map((80, 128), 4),
+    ]
     made = [np.float32(0.6 * m / m.max()) for m in made]
     made[0][90:120, 20:45], made[1][10:30, 70:100] = 0.95, 0.9
     return [Scan(m) for m in made]

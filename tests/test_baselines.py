@@ -8,8 +8,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import radwb as rw
-from radwb import probe
-from radwb.data import Scan, write_png
+from radwb import probe, stats
+from radwb.data import Scan
+from radwb.data.read import write_png
 
 FINDINGS = ["Edema", "Pneumonia", "Lung Lesion"]
 
@@ -54,8 +55,8 @@ def test_raw_pixels_are_the_film_made_small(films):
     assert pixels.min() >= 0
     assert pixels.max() <= 1
     square = pixels.reshape(24, 16, 16)[:, 3:5, 3:5].mean(axis=(1, 2))
-    assert probe.auroc(films["Edema"], square) == 1
-    assert probe.auroc(films["Edema"], probe.brightness(films, ["Edema"]).values) == 1
+    assert stats.auroc(films["Edema"], square) == 1
+    assert stats.auroc(films["Edema"], probe.brightness(films, ["Edema"]).values) == 1
 
 
 def test_a_cross_probe_judges_no_patient_that_it_was_fitted_on(table):
@@ -65,7 +66,9 @@ def test_a_cross_probe_judges_no_patient_that_it_was_fitted_on(table):
     names, row = np.unique(table["patient_id"], return_inverse=True)
     code = np.eye(len(names))[row]
     aurocs = [
-        probe.cross_probe(code, table, label="Edema", seed=seed).auroc().auroc[0]
+        probe.crossed.cross_probe(code, table, label="Edema", seed=seed)
+        .auroc()
+        .auroc[0]
         for seed in range(3)
     ]
     assert max(aurocs) < 0.7
@@ -78,7 +81,7 @@ def test_a_cross_probe_equals_scikit_learn_fold_by_fold(table):
 
     Z = noise(table)
     Z[:, 0] += table["Edema"]
-    got = probe.cross_probe(Z, table, label="Edema", C=0.01).values["Edema"]
+    got = probe.crossed.cross_probe(Z, table, label="Edema", C=0.01).values["Edema"]
     y = table["Edema"].to_numpy()
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0)
     for fit, ask in folds.split(Z, y, groups=table["patient_id"]):
@@ -97,9 +100,9 @@ def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
     with pytest.raises(
         ValueError, match="expected 5 patients with Edema and 5 without"
     ):
-        probe.cross_probe(noise(table), few, label="Edema")
+        probe.crossed.cross_probe(noise(table), few, label="Edema")
     with pytest.raises(ValueError, match="expected a finding to probe"):
-        probe.cross_probe(noise(table), few, label=[])
+        probe.crossed.cross_probe(noise(table), few, label=[])
     kept, left_out = probe.enough_patients(few, ["Edema", "Pneumonia"])
     assert kept == ["Pneumonia"]
     assert left_out == {"Edema": 1}
@@ -107,10 +110,10 @@ def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
 
 def test_untrained_towers_share_the_shape_and_differ_by_seed():
     model = rw.models.load("radwb-tiny")
-    twins = probe.untrained(model, seeds=(0, 1))
+    twins = probe.baselines.untrained(model, seeds=(0, 1))
     images = np.random.default_rng(0).integers(0, 255, (4, 128, 128), dtype=np.uint8)
     first, second = (rw.models.embed(twin, images) for twin in twins)
-    again = rw.models.embed(probe.untrained(model, seeds=(0,))[0], images)
+    again = rw.models.embed(probe.baselines.untrained(model, seeds=(0,))[0], images)
     assert first.shape == rw.models.embed(model, images).shape
     assert not np.allclose(first, second)
     np.testing.assert_array_equal(first, again)
@@ -118,7 +121,7 @@ def test_untrained_towers_share_the_shape_and_differ_by_seed():
 
 def test_another_librarys_tower_is_not_drawn_anew(vit):
     with pytest.raises(ValueError, match="expected a model that radwb builds itself"):
-        probe.untrained(vit)
+        probe.baselines.untrained(vit)
 
 
 def test_representations_put_pixels_and_untrained_towers_beside_the_model(films):
@@ -127,7 +130,7 @@ def test_representations_put_pixels_and_untrained_towers_beside_the_model(films)
     assert list(features) == ["the model", "untrained tower", "4 x 4 pixels"]
     assert [len(each) for each in features.values()] == [1, 2, 1]
     probes = probe.baselines(features, films, label="Edema", C=0.01)
-    shown = probe.side_by_side(probes)
+    shown = probe.compare_scores(probes)
     assert shown["scored"].tolist() == list(features)
     assert shown["seeds"].tolist() == [1, 2, 1]
     assert shown["positive_patients"].tolist() == [12, 12, 12]
@@ -136,7 +139,7 @@ def test_representations_put_pixels_and_untrained_towers_beside_the_model(films)
 def test_side_by_side_pairs_the_first_with_each_other(table):
     good = scores_of(table, table[FINDINGS] + noise(table, 3, seed=1))
     poor = [scores_of(table, noise(table, 3, seed=seed)) for seed in (2, 3)]
-    shown = probe.side_by_side({"good": good, "poor": poor})
+    shown = probe.compare_scores({"good": good, "poor": poor})
     mean = shown[shown["finding"] == "mean of 3"].set_index("scored")
     assert mean.auroc["good"] == pytest.approx(good.mean_auroc().auroc[0])
     of_seeds = np.mean([one.mean_auroc().auroc[0] for one in poor])
@@ -148,13 +151,13 @@ def test_side_by_side_pairs_the_first_with_each_other(table):
     by_sklearn = roc_auc_score(table["Edema"], good.values["Edema"])
     assert edema.auroc["good"] == pytest.approx(by_sklearn)
     assert "one of 3 comparisons" in edema.sentence["poor"]
-    assert probe.sentences(shown) == mean.sentence["poor"]
-    assert probe.sentences(shown, "Edema") == edema.sentence["poor"]
+    assert probe.comparison_sentences(shown) == mean.sentence["poor"]
+    assert probe.comparison_sentences(shown, "Edema") == edema.sentence["poor"]
 
 
 def test_seeds_do_not_multiply_films(table):
     twins = [scores_of(table, noise(table, 3, seed=seed)) for seed in range(4)]
-    shown = probe.side_by_side({"one": twins[0], "four": twins})
+    shown = probe.compare_scores({"one": twins[0], "four": twins})
     for finding, rows in shown.groupby("finding"):
         assert rows["positives"].nunique() == 1, finding
         assert rows["positive_patients"].nunique() == 1, finding
@@ -174,7 +177,7 @@ def test_among_abnormal_films_every_control_has_another_finding(table):
 
 def test_a_blind_count_looks_at_the_others_alone(table):
     scores = scores_of(table, noise(table, 3))
-    counted = probe.blind_count(scores).values
+    counted = probe.finding_count_control(scores).values
     by_hand = table["Pneumonia"] + table["Lung Lesion"]
     np.testing.assert_array_equal(counted["Edema"], by_hand)
 
@@ -200,7 +203,7 @@ def test_the_prompt_label_matrix_has_the_aurocs_of_the_scores_on_its_diagonal(ta
 
 def test_a_swapped_prompt_is_named_as_the_better_one(table):
     swapped = table[["Pneumonia", "Edema", "Lung Lesion"]].to_numpy()
-    shown = probe.rivals(scores_of(table, swapped)).set_index("finding")
+    shown = probe.best_other_prompt(scores_of(table, swapped)).set_index("finding")
     assert shown.rival["Edema"] == "Pneumonia"
     assert shown.verdict.tolist() == ["behind", "behind", "ahead"]
     assert "one of 6 comparisons" in shown.sentence["Edema"]
@@ -209,7 +212,7 @@ def test_a_swapped_prompt_is_named_as_the_better_one(table):
 def test_a_mean_says_which_findings_it_leaves_out_and_counts_the_rest(table):
     rare = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
     twins = [scores_of(rare, noise(table, 3, seed=seed)) for seed in range(2)]
-    shown = probe.side_by_side({"one": twins[0], "two": twins})
+    shown = probe.compare_scores({"one": twins[0], "two": twins})
     mean = shown[shown["finding"] == "mean of 2"]
     assert mean["note"].tolist() == ["without Edema (cases in 1 patient)"] * 2
     edema = shown[shown["finding"] == "Edema"].set_index("scored")
@@ -226,7 +229,7 @@ def test_a_blind_count_leaves_out_what_the_finding_itself_implies():
         }
     )
     scores = probe.Scores(truth * 0.0, truth.astype(float), np.arange(4))
-    counted = probe.blind_count(scores).values
+    counted = probe.finding_count_control(scores).values
     assert counted["Edema"].tolist() == [0, 1, 0, 0]
     assert counted["Lung Opacity"].tolist() == [0, 1, 0, 0]
     assert counted["Pleural Effusion"].tolist() == [2, 0, 1, 0]

@@ -25,7 +25,7 @@ def films():
     """40 films of noise with a lesion that is no brighter than the rest, anywhere."""
     rng = np.random.default_rng(0)
     masks = [square(rng.integers(0, 32, 2)) for _ in PATIENTS]
-    pixels = [attend.random_map((40, 40), seed) for seed in range(len(masks))]
+    pixels = [attend.score.random_map((40, 40), seed) for seed in range(len(masks))]
     return [Scan(p.clip(0, 1), truth={"lesion": m}) for p, m in zip(pixels, masks)]  # noqa: B905
 
 
@@ -78,7 +78,7 @@ def test_brightness_is_the_film_and_darkness_its_negative():
 
 def test_controls_of_a_large_film_are_those_of_the_whole_film_at_a_fraction_of_the_time():
     big = Scan(
-        np.kron(attend.random_map((80, 60), 3), np.ones((8, 8), np.float32))
+        np.kron(attend.score.random_map((80, 60), 3), np.ones((8, 8), np.float32))
     )  # 640 x 480
     found = attend.control_maps([big])
     whole = {
@@ -89,7 +89,7 @@ def test_controls_of_a_large_film_are_those_of_the_whole_film_at_a_fraction_of_t
         assert found[name][0].shape == big.shape
         assert np.corrcoef(found[name][0].ravel(), want.ravel())[0, 1] > 0.99
     peaks = [
-        np.unravel_index(attend.random_map((600, 600), seed).argmax(), (600, 600))
+        np.unravel_index(attend.score.random_map((600, 600), seed).argmax(), (600, 600))
         for seed in range(300)
     ]
     assert np.abs(np.mean(peaks, axis=0) - 300).max() < 30  # standard error 10
@@ -130,17 +130,17 @@ def test_the_training_mask_is_the_mean_of_training_outlines_and_of_nothing_else(
 
 def test_another_patients_map_is_never_the_patients_own():
     maps = [np.full((4, 4), float(patient)) for patient in PATIENTS]
-    other = attend.of_another_patient(maps, PATIENTS)
+    other = attend.other_patient_maps(maps, PATIENTS)
     assert all(
         m.shape == (4, 4) and m[0, 0] != patient
         for m, patient in zip(other, PATIENTS, strict=True)
     )
     ramp = np.linspace(0, 1, 9 * 4).reshape(9, 4)
-    stretched = attend.of_another_patient([ramp, np.zeros((18, 8))], ["a", "b"])[1]
+    stretched = attend.other_patient_maps([ramp, np.zeros((18, 8))], ["a", "b"])[1]
     assert stretched.shape == (18, 8)
     assert np.corrcoef(stretched[::2].mean(1), ramp.mean(1))[0, 1] > 0.99
     with pytest.raises(ValueError, match="at least two patients, got 1"):
-        attend.of_another_patient(maps[:2], ["a", "a"])
+        attend.other_patient_maps(maps[:2], ["a", "a"])
 
 
 # ---- the comparison
@@ -188,7 +188,9 @@ def test_a_map_that_knows_only_the_position_is_not_ahead_of_position():
     so does the training mask.
     """
     masks = [square((2, 2))] * 40
-    films = [Scan(attend.random_map((40, 40), seed).clip(0, 1)) for seed in range(40)]
+    films = [
+        Scan(attend.score.random_map((40, 40), seed).clip(0, 1)) for seed in range(40)
+    ]
     corner = [gaussian_filter(mask * 1.0, 2) for mask in masks]
     controls = attend.control_maps(films, training_mask=masks[0])
     found = attend.compare_maps({"corner": corner}, controls, masks, groups=PATIENTS)
@@ -200,7 +202,7 @@ def test_a_map_that_knows_only_the_position_is_not_ahead_of_position():
 def test_differences_are_paired_by_patient_and_held_to_the_whole_family(films):
     masks = masks_of(films)
     maps = [
-        attend.random_map(film.shape, 100 + i) + 0.2 * film.truth["lesion"]
+        attend.score.random_map(film.shape, 100 + i) + 0.2 * film.truth["lesion"]
         for i, film in enumerate(films)
     ]
     controls = attend.control_maps(films)
@@ -208,8 +210,8 @@ def test_differences_are_paired_by_patient_and_held_to_the_whole_family(films):
         {"a": maps}, controls, masks, groups=PATIENTS, score="energy", family=48
     )
     hits = (
-        attend.score_each(maps, masks)["energy"],
-        attend.score_each(controls["edges"], masks)["energy"],
+        attend.score.score_each(maps, masks)["energy"],
+        attend.score.score_each(controls["edges"], masks)["energy"],
     )
     want = stats.compare(
         *hits, PATIENTS, names=("a", "edges"), what="energy", family=48
@@ -232,10 +234,10 @@ def test_films_that_hide_their_lesion_are_left_out_and_counted(films):
     assert found.hidden == 5
     assert found.table["n"].unique().tolist() == [35]
     assert "35 films of 18 patients; 5 that hide it left out" in found.says("oracle")
-    assert attend.score_maps(maps["oracle"], hiding, groups=PATIENTS)[
+    assert attend.score.score_maps(maps["oracle"], hiding, groups=PATIENTS)[
         ["n", "hidden"]
     ].loc["hit"].tolist() == [35, 5]
-    by_size = attend.score_by_lesion(
+    by_size = attend.score.score_by_lesion(
         maps["oracle"], hiding, groups=PATIENTS, by=("area",), bins=1
     )
     assert by_size[["n", "hidden"]].iloc[0].tolist() == [35, 5]
@@ -259,12 +261,12 @@ def test_findings_are_pooled_from_the_points_and_thresholds_may_differ(films):
     assert one.table.loc["oracle", "mean"] == 1
     assert one.table.loc["random", "mean"] == pytest.approx(64 / 1600)
     both = pd.concat([one.points, one.points])
-    pooled = attend.Compared.of(
+    pooled = attend.controls.Compared.of(
         both, [*PATIENTS, *PATIENTS], methods=["oracle"], what="iou"
     )
     assert np.allclose(pooled.differences(), one.differences())
-    others = attend.of_another_patient(maps["oracle"], PATIENTS)
-    want = attend.score_maps(
+    others = attend.other_patient_maps(maps["oracle"], PATIENTS)
+    want = attend.score.score_maps(
         others, masks, groups=PATIENTS, threshold=1.0
     )  # cut as the method's own
     assert one.table.loc["oracle, another patient's", "mean"] == want.loc["iou", "mean"]
@@ -282,7 +284,9 @@ def test_zones_have_the_same_controls_and_a_white_lung_beats_no_brightness():
     lungs[6:54, 4:26] = lungs[6:54, 34:56] = True
     rng = np.random.default_rng(0)
     grades = np.array([rng.permutation([0, 0, 1, 2, 3, 3]) for _ in PATIENTS])
-    ill = [(attend.lung_zones(lungs) * g[:, None, None]).sum(0) / 4 for g in grades]
+    ill = [
+        (attend.readers.lung_zones(lungs) * g[:, None, None]).sum(0) / 4 for g in grades
+    ]
     films = [Scan(np.float32(p + 0.02 * rng.random(p.shape))) for p in ill]
     copies = [attend.brightness_map(film) for film in films]
     controls = attend.control_maps(films, organs=[lungs] * 40)

@@ -68,7 +68,7 @@ def test_header_fields_become_columns(inbox):
     assert [row.row_mm, row.column_mm] == [float(s) for s in ds.PixelSpacing]
     film = table[table.path.str.endswith("film.png")].iloc[0]
     assert (film["view"], film.row_mm, film.column_mm) == ("PA", 1, 2)
-    assert set(rw.data.COLUMNS) <= set(table.columns)
+    assert set(rw.data.table.COLUMNS) <= set(table.columns)
 
 
 def test_what_is_odd_is_noted_and_not_guessed(tmp_path):

@@ -76,7 +76,8 @@ def film(seed, H=60, W=50):
     y, x = rng.integers(0, H - 14), rng.integers(0, W - 14)
     mask[y : y + 14, x : x + 14] = True
     return Scan(
-        attend.random_map((H, W), seed, sigma=2).clip(0, 1), truth={"lesion": mask}
+        attend.score.random_map((H, W), seed, sigma=2).clip(0, 1),
+        truth={"lesion": mask},
     )
 
 
@@ -94,7 +95,7 @@ def oracle(trained):
         )
         if same and target == TARGET:
             return scan.truth["lesion"].astype(np.float32)
-        return attend.random_map(
+        return attend.score.random_map(
             scan.shape, zlib.crc32(repr((same, target, scan.pixels.sum())).encode())
         )
 
@@ -103,7 +104,7 @@ def oracle(trained):
 
 KNOW_NOTHING = {
     "constant": lambda model, scan, target: np.full(scan.shape, 0.7, np.float32),
-    "centre": lambda model, scan, target: attend.centre_map(scan.shape),
+    "centre": lambda model, scan, target: attend.score.centre_map(scan.shape),
     "edges": lambda model, scan, target: attend.edge_map(scan),
 }
 
@@ -112,8 +113,8 @@ KNOW_NOTHING = {
 
 
 def test_an_oracle_passes_every_test(clip):
-    twins = attend.LabelTwins(
-        clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET
+    twins = attend.twins.LabelTwins(
+        clip, copy.copy(clip), attend.doubt.randomised(clip, SCANS), TARGET
     )
     found = attend.sanity_check(
         clip, SCANS, method=oracle(clip), target=TARGET, twins=twins
@@ -125,10 +126,10 @@ def test_an_oracle_passes_every_test(clip):
 
 @pytest.mark.parametrize("name", KNOW_NOTHING)
 def test_maps_that_know_nothing_fail_every_test(clip, name):
-    twins = attend.LabelTwins(
+    twins = attend.twins.LabelTwins(
         clip,
-        attend.randomised(clip, SCANS),
-        attend.randomised(clip, SCANS, seed=1),
+        attend.doubt.randomised(clip, SCANS),
+        attend.doubt.randomised(clip, SCANS, seed=1),
         TARGET,
     )
     found = attend.sanity_check(
@@ -327,7 +328,7 @@ def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labe
     seeds = {id(model): n for n, model in enumerate(three)}
 
     def noise(model, scan, target):
-        return attend.random_map(
+        return attend.score.random_map(
             scan.shape,
             int(1e6 * scan.pixels.sum()) % 1000 + 1000 * seeds.get(id(model), 9),
         )
@@ -337,7 +338,7 @@ def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labe
         SCANS,
         method=noise,
         target=TARGET,
-        twins=attend.LabelTwins(*three, TARGET),
+        twins=attend.twins.LabelTwins(*three, TARGET),
     )
     assert found.badge.tests["shuffled labels"] is None
     assert found.badge.passed is None or found.badge.passed is False
@@ -347,8 +348,8 @@ def test_a_map_that_differs_as_much_between_true_twins_tells_nothing_of_the_labe
 
 
 def test_the_true_pair_is_compared_with_the_shuffled_one_by_patient(clip):
-    twins = attend.LabelTwins(
-        clip, copy.copy(clip), attend.randomised(clip, SCANS), TARGET
+    twins = attend.twins.LabelTwins(
+        clip, copy.copy(clip), attend.doubt.randomised(clip, SCANS), TARGET
     )
     patients = np.arange(len(SCANS)) // 2
     found = attend.sanity_check(
@@ -365,7 +366,9 @@ def test_a_collapsed_twin_is_not_interpreted(clip):
     ills = {
         "the model of shuffled labels": "64 images have a cosine of 1.00 on average; above 0.97 all look alike"
     }
-    twins = attend.LabelTwins(clip, clip, attend.randomised(clip, SCANS), TARGET, ills)
+    twins = attend.twins.LabelTwins(
+        clip, clip, attend.doubt.randomised(clip, SCANS), TARGET, ills
+    )
     found = attend.sanity_check(
         clip, SCANS, method=oracle(clip), target=TARGET, twins=twins
     )
@@ -382,7 +385,7 @@ def test_a_collapsed_twin_is_not_interpreted(clip):
 def test_classifiers_as_twins_are_asked_for_their_class_and_never_for_similarity(
     clip, vit
 ):
-    twins = attend.LabelTwins(vit, vit, vit, "a")
+    twins = attend.twins.LabelTwins(vit, vit, vit, "a")
     found = attend.sanity_check(
         clip, SCANS, method="similarity", target=TARGET, twins=twins
     )
@@ -516,7 +519,7 @@ def test_the_model_and_the_global_generator_come_back_unchanged(clip):
 
 
 def test_random_weights_are_the_same_numbers_at_other_places_and_the_words_stay(clip):
-    twin = attend.randomised(clip, SCANS, seed=3)
+    twin = attend.doubt.randomised(clip, SCANS, seed=3)
     moved = 0
     for (name, p), (_, q) in zip(
         clip.net.named_parameters(), twin.net.named_parameters(), strict=True
@@ -537,7 +540,7 @@ def test_the_cascade_starts_at_the_output(clip):
         n
         for (n, p), q in zip(
             clip.net.visual.named_parameters(),  # noqa: E731, B905
-            attend.randomised(clip, SCANS, share=share).net.visual.parameters(),
+            attend.doubt.randomised(clip, SCANS, share=share).net.visual.parameters(),
         )
         if not torch.equal(p, q)
     ]
@@ -552,7 +555,7 @@ def test_the_cascade_starts_at_the_output(clip):
 
 
 def test_batch_norms_count_again_or_say_that_they_need_scans(clip):
-    twin = attend.randomised(clip, SCANS)
+    twin = attend.doubt.randomised(clip, SCANS)
     first = twin.net.visual.conv1[1]  # behind the first convolution
     seen = twin.net.visual.conv1[0](clip.preprocess(SCANS)).detach()
     assert torch.allclose(first.running_mean, seen.mean((0, 2, 3)), atol=1e-5)
@@ -560,7 +563,7 @@ def test_batch_norms_count_again_or_say_that_they_need_scans(clip):
     assert not first.training
     assert first.momentum == clip.net.visual.conv1[1].momentum
     with pytest.raises(ValueError, match="scans to count the .* batch norms"):
-        attend.randomised(clip)
+        attend.doubt.randomised(clip)
 
 
 def test_a_net_that_dealing_can_not_change_is_refused():
@@ -568,7 +571,7 @@ def test_a_net_that_dealing_can_not_change_is_refused():
     nn.init.ones_(net.weight)
     nn.init.zeros_(net.bias)
     with pytest.raises(ValueError, match="expected weights to randomise in Linear"):
-        attend.randomised(SimpleNamespace(net=net))
+        attend.doubt.randomised(SimpleNamespace(net=net))
 
 
 def test_a_volumes_map_is_doubted_like_a_films():
@@ -660,9 +663,9 @@ def test_the_imputation_is_the_dense_solution(share, shape):
     pixels, gone = rng.random(shape), rng.random(shape) < share
     gone[0, 0] = False
     assert np.allclose(
-        attend.impute(pixels, gone), dense_imputation(pixels, gone), atol=1e-4
+        attend.faithful.impute(pixels, gone), dense_imputation(pixels, gone), atol=1e-4
     )
-    assert np.array_equal(attend.impute(pixels, gone)[~gone], pixels[~gone])
+    assert np.array_equal(attend.faithful.impute(pixels, gone)[~gone], pixels[~gone])
 
 
 def test_the_imputation_continues_a_slope_and_needs_something_left():
@@ -670,10 +673,10 @@ def test_the_imputation_continues_a_slope_and_needs_something_left():
     gone = np.zeros((12, 12), bool)
     gone[3:8, 4:9] = True
     assert np.allclose(
-        attend.impute(np.where(gone, -50, slope), gone), slope, atol=1e-3
+        attend.faithful.impute(np.where(gone, -50, slope), gone), slope, atol=1e-3
     )
     with pytest.raises(ValueError, match="at least one pixel that is left"):
-        attend.impute(slope, np.ones((12, 12), bool))
+        attend.faithful.impute(slope, np.ones((12, 12), bool))
 
 
 class Box(nn.Module):
@@ -707,7 +710,7 @@ def test_the_box_itself_beats_random_at_deletion_and_insertion_and_its_reverse_l
     assert (good.xs("gain", level="of")["low"] > 0.1).all()
     bad = attend.faithfulness(model, scans, [1 - box] * 40, target="box").table
     assert (bad.xs("gain", level="of")["high"] < -0.1).all()
-    noise = [attend.random_map((32, 32), 1000 + i) for i in range(40)]
+    noise = [attend.score.random_map((32, 32), 1000 + i) for i in range(40)]
     blind = attend.faithfulness(model, scans, noise, target="box").table.xs(
         "gain", level="of"
     )
@@ -729,7 +732,7 @@ def test_curves_start_and_end_at_the_scan_as_it_is_and_areas_are_theirs():
     model, scans = box_model(), [bright_box(seed) for seed in range(4)]
     maps = [1 - model.net.weight.detach().numpy()[0] * 120] * 4  # the box comes last
     found = attend.faithfulness(model, scans, maps, target="box", noise=0)
-    intact = attend.target_scores(model, scans, "box")
+    intact = attend.faithful.target_scores(model, scans, "box")
     curves = found.curves.set_index(["curve", "of", "share"])["mean"]
     ends = [curves["deletion", of, 0] for of in ("map", "random")] + [
         curves["insertion", of, 1] for of in ("map",)
@@ -782,7 +785,7 @@ def test_deletion_takes_pixels_of_the_scan_and_none_of_the_padding():
     attend.faithfulness(
         box_model(),
         tall,
-        attend.centre_map((32, 16)),
+        attend.score.centre_map((32, 16)),
         target=score,
         shares=(0.25, 0.9),
         noise=0.5,
@@ -811,20 +814,24 @@ def test_faithfulness_refuses_what_does_not_fit():
 def test_a_map_that_follows_the_tissue_is_stable_and_one_that_stays_put_is_not():
     scans = [film(seed, 64, 48) for seed in range(6)]
     follows = lambda model, scan, target: scan.pixels  # noqa: E731
-    table = attend.stability(None, scans, method=follows)
+    table = attend.faithful.stability(None, scans, method=follows)
     assert table.loc["moved back", "low"] > 0.999
     assert table.loc["left in place", "high"] < 0.8
-    table = attend.stability(
-        None, scans, method=lambda model, scan, target: attend.centre_map(scan.shape)
+    table = attend.faithful.stability(
+        None,
+        scans,
+        method=lambda model, scan, target: attend.score.centre_map(scan.shape),
     )
     assert table.loc["left in place", "low"] > 0.999
     assert table.loc["moved back", "high"] < 0.99
     with pytest.raises(ValueError, match="shifts as shares"):
-        attend.stability(None, scans, method=follows, shifts=((4, 0),))
+        attend.faithful.stability(None, scans, method=follows, shifts=((4, 0),))
 
 
 def test_stability_asks_the_named_method(clip):
-    table = attend.stability(clip, SCANS[:4], method="rollout", groups=[0, 0, 1, 1])
+    table = attend.faithful.stability(
+        clip, SCANS[:4], method="rollout", groups=[0, 0, 1, 1]
+    )
     assert table["mean"].between(-1, 1).all()
     assert table["patients"].tolist() == [2, 2]
     assert table["note"].tolist() == ["no interval: 2 patients"] * 2
@@ -862,7 +869,7 @@ def test_a_silent_head_is_one_without_values_in_open_clip(clip):
     x, block = clip.preprocess(SCANS), clip.net.visual.transformer.resblocks[1]
     with torch.no_grad():
         plain = clip.encode_image(x)
-        with attend.ablate_heads(clip, [(1, 2)]):
+        with attend.heads.ablate_heads(clip, [(1, 2)]):
             silent = clip.encode_image(x)
         values = slice(
             2 * 48 + 32, 2 * 48 + 48
@@ -891,7 +898,7 @@ def test_a_silent_head_is_one_without_output_in_timm(vit):
     with torch.no_grad():
         found.append(vit.classify(x))
         hook.remove()
-        with attend.ablate_heads(vit, [(0, 0), (0, 0)]):
+        with attend.heads.ablate_heads(vit, [(0, 0), (0, 0)]):
             found.append(vit.classify(x))
         found.append(vit.classify(x))
     assert torch.allclose(found[0], found[1], atol=1e-6)
@@ -900,7 +907,7 @@ def test_a_silent_head_is_one_without_output_in_timm(vit):
 
 def test_silent_heads_speak_again_whatever_happens(clip):
     tensors, _ = state_of(clip)
-    with pytest.raises(KeyError), attend.ablate_heads(clip, [(0, 0), (2, 1)]):
+    with pytest.raises(KeyError), attend.heads.ablate_heads(clip, [(0, 0), (2, 1)]):
         raise KeyError("on the way")
     for head, words in [
         ((1, 3), "head from 0 to 2 in layer 1 of clip-tiny, got 3"),
@@ -908,7 +915,7 @@ def test_silent_heads_speak_again_whatever_happens(clip):
     ]:
         with (
             pytest.raises(ValueError, match=words),
-            attend.ablate_heads(clip, [(0, 0), head]),
+            attend.heads.ablate_heads(clip, [(0, 0), head]),
         ):
             pass
     assert all(torch.equal(v, tensors[k]) for k, v in clip.net.state_dict().items())
@@ -931,7 +938,7 @@ def test_heads_that_can_not_be_silenced_are_named():
     )
     with (
         pytest.raises(ValueError, match="expected a ViT, got cnn"),
-        attend.ablate_heads(cnn, [(0, 0)]),
+        attend.heads.ablate_heads(cnn, [(0, 0)]),
     ):
         pass
     names = dict(
@@ -952,7 +959,7 @@ def test_heads_that_can_not_be_silenced_are_named():
     )
     with (
         pytest.raises(ValueError, match="block 0 of normed, got norm between"),
-        attend.ablate_heads(normed, [(0, 0)]),
+        attend.heads.ablate_heads(normed, [(0, 0)]),
     ):
         pass
 
@@ -1112,11 +1119,11 @@ def test_silencing_the_head_that_makes_the_score_costs_more_than_silencing_other
 
 def test_a_planted_loud_token_is_the_only_outlier():
     model = planted()
-    assert attend.patch_norms(model, SPOTS).table.loc["outliers", "mean"] == 0
+    assert attend.heads.patch_norms(model, SPOTS).table.loc["outliers", "mean"] == 0
     model.net.blocks[0].loud = True
     with torch.no_grad():
         model.net.blocks[0].proj.weight.fill_(0.3)
-    found = attend.patch_norms(model, SPOTS, groups=[0, 0, 1, 1, 2, 2])
+    found = attend.heads.patch_norms(model, SPOTS, groups=[0, 0, 1, 1, 2, 2])
     assert found.norms.shape == (6, 4, 4)
     assert np.argwhere(found.outliers[0]).tolist() == [[1, 1]]
     assert found.table.loc["outliers", "mean"] == pytest.approx(1 / 16)
@@ -1125,5 +1132,5 @@ def test_a_planted_loud_token_is_the_only_outlier():
 
 def test_the_norms_are_of_patches_without_the_class_token(vit):
     tokens = attend.capture(vit, vit.preprocess(SCANS[:2]))["tokens"][-1]
-    norms = attend.patch_norms(vit, SCANS[:2]).norms
+    norms = attend.heads.patch_norms(vit, SCANS[:2]).norms
     assert np.allclose(norms.reshape(2, -1), tokens[:, 1:].norm(dim=-1), rtol=1e-5)

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import radwb as rw
-from radwb.attend import cases as state
-from radwb.attend.cases import Cases, Choice
+from radwb.explore import cases as state
+from radwb.explore.cases import Cases, Choice
 
 MODEL = "radwb-tiny"
 ASKED = "pleural effusion vs no pleural effusion"
@@ -142,7 +142,7 @@ def test_maps_of_oblong_films_lie_where_attention_map_lays_them(model, fit):
 
 
 def browsers_map(view, shape):
-    """What `levels` in explore.js does with the bytes, written again: linear between
+    """What `levels` in widget.js does with the bytes, written again: linear between
     the tokens' centres.
     """
     grid, sides = arrived(view), []
@@ -409,7 +409,7 @@ def test_worst_first_goes_to_the_worst_film_and_back(widget):
 def test_a_check_puts_its_badge_beside_the_map(widget, monkeypatch):
     from types import SimpleNamespace
 
-    badge = rw.attend.Badge({"random weights": True, "nonsense phrase": False}, 6)
+    badge = rw.attend.map.Badge({"random weights": True, "nonsense phrase": False}, 6)
     monkeypatch.setattr(
         state, "sanity_check", lambda *_, **__: SimpleNamespace(badge=badge)
     )

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from radwb import attend, data, fail, models, probe
+from radwb import attend, data, fail, models, probe, stats
 
 
 @dataclass(eq=False)
@@ -173,19 +173,19 @@ def test_marker_says_what_is_wrong(given, message):
 )
 def test_marker_alone_scores_its_strength(strength, auroc):
     y = np.array([1] * 40 + [0] * 80)
-    marked = fail.tie(y, strength)
+    marked = fail.confound(y, strength)
     assert marked[:40].sum() == 40 * strength
     assert marked[40:].sum() == 80 * (1 - strength)
     # by hand: sensitivity and specificity of the marker are both `strength`, and AUROC
     # = their mean
-    assert probe.auroc(y, marked) == pytest.approx(auroc)
+    assert stats.auroc(y, marked) == pytest.approx(auroc)
 
 
 def test_reader_of_the_marker_is_perfect_where_the_tie_holds_and_wrong_where_it_is_broken(
     table,
 ):
     test = table[table.split == "test"]
-    result = fail.arms(
+    result = fail.marker_auroc(
         np.zeros(len(test)), np.ones(len(test)), test, "Pneumothorax"
     ).set_index("arm")
     assert result.auroc["tie holds"] == 1
@@ -197,16 +197,16 @@ def test_reader_of_the_marker_is_perfect_where_the_tie_holds_and_wrong_where_it_
 def test_blind_to_the_marker_scores_the_same_in_all_arms(table):
     test = table[table.split == "test"]
     scores = np.random.default_rng(0).normal(size=len(test))
-    assert fail.arms(scores, scores, test, "Pneumothorax").auroc.nunique() == 1
-    assert (fail.edits(scores, scores, test, "Pneumothorax").added == 0).all()
+    assert fail.marker_auroc(scores, scores, test, "Pneumothorax").auroc.nunique() == 1
+    assert (fail.marker_effect(scores, scores, test, "Pneumothorax").added == 0).all()
 
 
 def test_edit_is_the_mean_change_of_the_logit_with_an_interval_over_patients(table):
     test = table[table.split == "test"]
     change = np.where(test["Pneumothorax"] == 1, 2.0, 0.5)
-    edits = fail.edits(np.zeros(len(test)), change, test, "Pneumothorax").set_index(
-        "finding"
-    )
+    edits = fail.marker_effect(
+        np.zeros(len(test)), change, test, "Pneumothorax"
+    ).set_index("finding")
     assert edits.added.to_dict() == {0: 0.5, 1: 2.0}
     assert edits.low.to_dict() == pytest.approx({0: 0.5, 1: 2.0})
     assert edits.n.sum() == len(test)
@@ -219,7 +219,7 @@ def test_an_edit_s_interval_is_of_patients_not_images():
     test = pd.DataFrame({"patient_id": np.repeat(list("abcdef"), 20), "Edema": 1})
     test = pd.concat([test, test.assign(Edema=0)])
     change = np.where(test["patient_id"].isin(list("abc")), 0.0, 2.0)
-    edits = fail.edits(np.zeros(240), change, test, "Edema")
+    edits = fail.marker_effect(np.zeros(240), change, test, "Edema")
     half = 2.5706 * np.sqrt(
         1 / 5
     )  # Student's quantile of 5, standard deviation 1 (over 6) of six patients
@@ -233,7 +233,9 @@ def test_an_edit_s_interval_is_of_patients_not_images():
 
 def test_an_edit_on_films_of_two_patients_says_why_it_has_no_interval():
     test = pd.DataFrame({"patient_id": list("aabb"), "Edema": 1})
-    edits = fail.edits(np.zeros(4), np.ones(4), test, "Edema").set_index("finding")
+    edits = fail.marker_effect(np.zeros(4), np.ones(4), test, "Edema").set_index(
+        "finding"
+    )
     assert edits.note.to_dict() == {0: "no image", 1: "no interval: 2 patients"}
     assert np.isnan(edits.low[1])
 
@@ -387,7 +389,9 @@ def test_a_tuned_tower_can_be_opened_as_a_classifier(name):
     images = np.random.default_rng(0).integers(
         0, 255, (4, start.size, start.size), dtype=np.uint8
     )
-    tuned, _ = fail.finetune(start, images, np.array([0, 1, 0, 1]), epochs=1, batch=2)
+    tuned, _ = fail.tune.finetune(
+        start, images, np.array([0, 1, 0, 1]), epochs=1, batch=2
+    )
     torch.nn.init.constant_(tuned.head[1].bias, 0)
     tuned.head[1].weight.data[:] = torch.linspace(
         -100, 100, tuned.head[1].in_features
@@ -403,7 +407,8 @@ def test_a_tuned_tower_can_be_opened_as_a_classifier(name):
 def test_the_seed_sets_the_order_of_training(table, model, noise):
     images, y = noise(table, 40, "pad"), table["Pneumothorax"].to_numpy()
     losses = [
-        fail.finetune(model, images, y, epochs=2, lr=1e-2, seed=s)[1] for s in (0, 0, 1)
+        fail.tune.finetune(model, images, y, epochs=2, lr=1e-2, seed=s)[1]
+        for s in (0, 0, 1)
     ]
     assert losses[0] == losses[1] != losses[2]
 
@@ -458,7 +463,7 @@ def test_gaps_find_the_weak_site_and_no_other():
         "B": "behind",
         "C": "ahead",
     }
-    by_hand = probe.auroc(y[site == "B"], s[site == "B"]) - probe.auroc(
+    by_hand = stats.auroc(y[site == "B"], s[site == "B"]) - stats.auroc(
         y[site != "B"], s[site != "B"]
     )
     assert gaps["B"].difference == pytest.approx(by_hand)
@@ -479,7 +484,7 @@ def test_a_gap_between_severities_shares_the_controls_and_a_handful_gets_no_inte
     assert gaps["large"].verdict == "ahead"
     large = severity == "large"
     of_large, of_others = (
-        probe.auroc(y[keep], s[keep]) for keep in (large | (y == 0), ~large)
+        stats.auroc(y[keep], s[keep]) for keep in (large | (y == 0), ~large)
     )
     assert gaps["large"].difference == pytest.approx(of_large - of_others)
     assert gaps["tiny"].verdict == "can't tell"

@@ -254,7 +254,7 @@ def test_a_file_address_is_the_film_that_its_path_is(tmp_path):
     make_dicom(path, PIXELS)
     address = index(tmp_path)["path"][0]
     assert address.startswith("file://")
-    first, second = rw.data.film_keys([address, str(path)])
+    first, second = rw.data.table.film_keys([address, str(path)])
     assert first == second
     assert local_path(address.replace("file://", "file://localhost")) == path
 

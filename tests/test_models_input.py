@@ -100,7 +100,7 @@ def test_open_clips_towers_are_fed_as_their_published_weights(arch, film):
         resize_mode=published["resize_mode"],
         interpolation=published["interpolation"],
     )
-    fit = rw.data.Fit(clips.FITS[way["resize_mode"]], filter=way["interpolation"])
+    fit = rw.data.fit.Fit(clips.FITS[way["resize_mode"]], filter=way["interpolation"])
     model = rw.models.Model(
         torch.nn.Linear(1, 1),
         arch,
@@ -121,7 +121,7 @@ def test_each_of_open_clips_resize_modes_is_its_own_to_the_last_level(mode, film
     transform = open_clip.image_transform(
         96, is_train=False, resize_mode=mode, mean=(0.0,) * 3, std=(1.0,) * 3
     )
-    fit = rw.data.Fit(clips.FITS[mode], filter="bicubic")
+    fit = rw.data.fit.Fit(clips.FITS[mode], filter="bicubic")
     got = rw.data.to_input(film.astype(np.float32) / 255, 96, fit=fit)
     want = transform(Image.fromarray(film).convert("RGB"))[0].numpy()
     assert np.abs(got - want).max() < 1e-6
@@ -129,7 +129,7 @@ def test_each_of_open_clips_resize_modes_is_its_own_to_the_last_level(mode, film
 
 def test_a_film_of_more_than_8_bits_is_held_to_the_range_like_one_of_8(film):
     fine = film.astype(np.float32) / 255 * 0.9999
-    fit = rw.data.Fit("squash", filter="bicubic")
+    fit = rw.data.fit.Fit("squash", filter="bicubic")
     got = rw.data.to_input(fine, 96, fit=fit)
     near = rw.data.to_input(film.astype(np.float32) / 255, 96, fit=fit)
     assert got.min() >= 0
@@ -141,7 +141,7 @@ def test_torchxrayvisions_own_crop_and_resize_give_the_same(film):
     """By hand with scipy, as scikit-image does inside XRayResizer; with torchxrayvision
     itself where it's installed.
     """
-    fit = rw.data.Fit("crop", filter="gaussian")
+    fit = rw.data.fit.Fit("crop", filter="gaussian")
     got = (rw.data.to_input(film.astype(np.float32) / 255, 224, fit=fit) - 0.5) * 2048
     xrv = pytest.importorskip("torchxrayvision")
     x = xrv.datasets.normalize(film.astype(np.float32), 255)[None]
@@ -170,8 +170,12 @@ def test_a_fit_survives_saving_pickling_and_comparison(tmp_path):
     import copy
     import pickle
 
-    fit = rw.data.Fit("crop", filter="bicubic", share=0.875)
-    for same in (copy.deepcopy(fit), pickle.loads(pickle.dumps(fit)), rw.data.Fit(fit)):
+    fit = rw.data.fit.Fit("crop", filter="bicubic", share=0.875)
+    for same in (
+        copy.deepcopy(fit),
+        pickle.loads(pickle.dumps(fit)),
+        rw.data.fit.Fit(fit),
+    ):
         assert (same, same.filter, same.share) == ("crop", "bicubic", 0.875)
     model = rw.models.load("timm:vit_tiny_patch16_224")
     again = rw.models.load(rw.models.save(model, tmp_path / "m"))
@@ -183,11 +187,11 @@ def test_a_fit_survives_saving_pickling_and_comparison(tmp_path):
     assert model.fit.filter == "bicubic"
     assert json.loads((tmp_path / "m" / "model.json").read_text())["fit"] == "crop"
     with pytest.raises(ValueError, match="expected a filter in"):
-        rw.data.Fit("crop", filter="cubic")
+        rw.data.fit.Fit("crop", filter="cubic")
 
 
 def test_a_place_in_the_margin_that_timm_cuts_off_has_no_map():
-    fit = rw.data.Fit("crop", filter="bicubic", share=0.8)
+    fit = rw.data.fit.Fit("crop", filter="bicubic", share=0.8)
     back = rw.data.to_scan(np.ones((7, 7)), (100, 100), fit=fit)
     assert back[10:90, 10:90].min() == pytest.approx(1)
     assert back[:9].max() == back[:, 91:].max() == 0

@@ -192,7 +192,7 @@ def test_labels_meet_their_films_however_the_path_is_written(tmp_path, monkeypat
         UserWarning,
         match="9 of 12 films have no row in labels.csv, and 1 of its 4 rows no film",
     ):
-        labelled = rw.curate.with_labels(table, tmp_path / "labels.csv")
+        labelled = rw.curate.join_labels(table, tmp_path / "labels.csv")
     by_name = labelled.set_index(labelled["path"].map(lambda path: Path(path).name))
     assert by_name.loc[["0.png", "1.png", "2.png"], "Edema"].tolist() == [1, 0, 1]
     assert by_name.loc["0.png", "patient_id"] == "0007"
@@ -201,7 +201,7 @@ def test_labels_meet_their_films_however_the_path_is_written(tmp_path, monkeypat
         tmp_path / "labels.csv", index=False
     )
     with pytest.raises(ValueError, match="expected one row a film"):
-        rw.curate.with_labels(table, tmp_path / "labels.csv")
+        rw.curate.join_labels(table, tmp_path / "labels.csv")
 
 
 def test_the_shell_splits_films_of_nobody_only_on_request(tmp_path, capsys):

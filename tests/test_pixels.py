@@ -456,7 +456,7 @@ def test_a_patient_orientation_that_says_nothing_is_said(tmp_path, stated):
     ("facing", "edge"), [(("L", "F"), "left"), (("R", "F"), "right"), (None, None)]
 )
 def test_the_widget_marks_the_side_that_is_known(facing, edge):
-    from radwb.show.explore import LOOK, _packed, _panel
+    from radwb.explore.widget import LOOK, _packed, _panel
 
     scan = Scan(np.full((40, 60), 0.5, np.float32), view="PA", orientation=facing)
     assert _packed(scan)["right"] == (edge or "")

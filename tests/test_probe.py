@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import radwb as rw
-from radwb import probe
+from radwb import probe, stats
 from radwb.data import Scan
 
 PHRASES = {"nodule": 0, "no nodule": 1, "air": 2, "no air": 3, "all normal": 4}
@@ -82,27 +82,27 @@ def test_auroc_equals_sklearn(ties):
     for _ in range(50):
         y, s = rng.integers(0, 2, 40), rng.normal(size=40)
         s = np.round(s) if ties else s
-        assert probe.auroc(y, s) == pytest.approx(roc_auc_score(y, s), abs=1e-12)
+        assert stats.auroc(y, s) == pytest.approx(roc_auc_score(y, s), abs=1e-12)
 
 
 def test_auroc_by_hand():
     # pairs won: 0.35 beats 0.1; 0.8 beats both; 0.35 loses to 0.4: 3 of 4
-    assert probe.auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
-    assert probe.auroc([0, 1], [0.5, 0.5]) == 0.5
+    assert stats.auroc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
+    assert stats.auroc([0, 1], [0.5, 0.5]) == 0.5
 
 
 def test_auroc_drops_uncertain_and_unmentioned_labels():
-    assert probe.auroc([0, 1, -1, np.nan, 0, 1], [0.1, 0.9, 9, 9, 0.2, 0.8]) == 1.0
+    assert stats.auroc([0, 1, -1, np.nan, 0, 1], [0.1, 0.9, 9, 9, 0.2, 0.8]) == 1.0
 
 
 def test_auroc_of_one_class_is_nan():
-    assert np.isnan(probe.auroc([1, 1], [0.1, 0.2]))
-    assert np.isnan(probe.auroc([], []))
+    assert np.isnan(stats.auroc([1, 1], [0.1, 0.2]))
+    assert np.isnan(stats.auroc([], []))
 
 
 def test_auroc_refuses_unequal_lengths():
     with pytest.raises(ValueError, match="got 3 scores for 2 labels"):
-        probe.auroc([0, 1], [1, 2, 3])
+        stats.auroc([0, 1], [1, 2, 3])
 
 
 @pytest.mark.parametrize("digits", [0, 9])
@@ -111,8 +111,8 @@ def test_bootstrap_equals_a_naive_loop_on_the_same_resamples(digits):
     patients = rng.integers(0, 25, 90)
     y = rng.choice([0, 1, -1, np.nan], 90, p=[0.6, 0.3, 0.05, 0.05])
     s = np.round(rng.normal(size=90), digits)  # 0 digits: many ties
-    fast = probe.bootstrap(y, s, patients, n_boot=150, seed=3)
-    row, counts = probe.resample_patients(patients, n_boot=150, seed=3)
+    fast = stats.bootstrap(y, s, patients, n_boot=150, seed=3)
+    row, counts = stats.resample_patients(patients, n_boot=150, seed=3)
     for b in range(150):
         drawn = np.concatenate(
             [
@@ -125,7 +125,7 @@ def test_bootstrap_equals_a_naive_loop_on_the_same_resamples(digits):
 
 
 def test_a_resample_draws_as_many_patients_as_there_are():
-    _, counts = probe.resample_patients(list("aabbbc"), n_boot=40)
+    _, counts = stats.resample_patients(list("aabbbc"), n_boot=40)
     assert counts.shape == (3, 40)
     assert (counts.sum(axis=0) == 3).all()
 
@@ -134,11 +134,11 @@ def test_repeating_every_image_widens_nothing_over_patients_but_narrows_over_ima
     rng = np.random.default_rng(4)
     y, s = rng.integers(0, 2, 80), rng.normal(size=80)
     y5, s5, p5 = np.repeat(y, 5), np.repeat(s, 5), np.repeat(np.arange(80), 5)
-    once, five = probe.bootstrap(y, s, np.arange(80)), probe.bootstrap(y5, s5, p5)
+    once, five = stats.bootstrap(y, s, np.arange(80)), stats.bootstrap(y5, s5, p5)
     np.testing.assert_allclose(
         once, five, atol=1e-12
     )  # five copies of a chest say no more than one
-    assert probe.bootstrap(y5, s5, range(400)).std() < 0.6 * once.std()
+    assert stats.bootstrap(y5, s5, range(400)).std() < 0.6 * once.std()
 
 
 def test_interval_covers_the_truth_about_95_times_in_100():
@@ -149,7 +149,7 @@ def test_interval_covers_the_truth_about_95_times_in_100():
         rng = np.random.default_rng(trial)
         y, s = rng.integers(0, 2, 40).repeat(3), rng.normal(size=40).repeat(3)
         low, high = np.nanquantile(
-            probe.bootstrap(y, s, np.arange(40).repeat(3), n_boot=300), [0.025, 0.975]
+            stats.bootstrap(y, s, np.arange(40).repeat(3), n_boot=300), [0.025, 0.975]
         )
         covered += low <= 0.5 <= high
     assert 88 <= covered <= 99
@@ -181,7 +181,7 @@ def test_one_class_gives_nan_and_its_reason():
     assert np.isnan(each.auroc["Edema"])
     assert each.note["Edema"] == "no case among 2 labelled images"
     assert each.note["Fracture"] == "no interval: cases in 1 patient"
-    said = rw.stats.stated(scores.mean_auroc().iloc[0])
+    said = rw.stats.format_interval(scores.mean_auroc().iloc[0])
     assert (
         said
         == "no number (without Edema (no case among 2 labelled images), Fracture (cases in 1 patient))"
@@ -526,8 +526,8 @@ def test_retrieve_ranks_by_cosine_to_a_sentence_or_a_scan(model, table):
 
 def test_recall_of_matched_pairs_is_one_and_of_random_pairs_is_chance():
     Z = unit(200, dim=32)
-    assert (probe.recall_at_k(Z, Z).recall == 1).all()
-    random = probe.recall_at_k(Z, unit(200, dim=32, seed=9), k=(1, 20))
+    assert (probe.linear.recall_at_k(Z, Z).recall == 1).all()
+    random = probe.linear.recall_at_k(Z, unit(200, dim=32, seed=9), k=(1, 20))
     assert random.chance.tolist() == pytest.approx([1 / 200, 20 / 200] * 2)
     np.testing.assert_allclose(random.recall, random.chance, atol=0.06)
 
@@ -538,8 +538,8 @@ def test_identical_reports_count_as_right(table):
         [int(t[-1]) for t in same]
     ]  # four reports among all: equal text, equal vector
     strict, fair = (
-        probe.recall_at_k(Z, texts, k=[1]),
-        probe.recall_at_k(Z, texts, same=same, k=[1]),
+        probe.linear.recall_at_k(Z, texts, k=[1]),
+        probe.linear.recall_at_k(Z, texts, same=same, k=[1]),
     )
     assert fair.recall[0] > strict.recall[0]
     assert fair.chance[0] == pytest.approx(

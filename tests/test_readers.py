@@ -128,7 +128,7 @@ def lungs():
 
 
 def test_zones_are_thirds_of_each_lung_from_above(lungs):
-    zones = rw.attend.lung_zones(lungs)
+    zones = rw.attend.readers.lung_zones(lungs)
     assert np.array_equal(
         zones.sum(0), lungs.astype(int)
     )  # each pixel of lung in one zone
@@ -151,14 +151,14 @@ def test_zones_are_thirds_of_each_lung_from_above(lungs):
 
 def test_lungs_that_touch_are_divided_where_they_are_thinnest(lungs):
     lungs[60:63, 40:60] = True
-    zones = rw.attend.lung_zones(lungs)
+    zones = rw.attend.readers.lung_zones(lungs)
     assert zones[:3].any(0)[:, :40].sum() == lungs[:, :40].sum()
     assert zones[3:].any(0)[:, 60:].sum() == lungs[:, 60:].sum()
 
 
 def test_a_mask_without_lungs_is_refused():
     with pytest.raises(ValueError, match="two lungs"):
-        rw.attend.lung_zones(np.zeros((10, 10), bool))
+        rw.attend.readers.lung_zones(np.zeros((10, 10), bool))
 
 
 def test_a_map_of_the_grades_is_perfect_its_reverse_the_opposite_and_a_constant_nothing(
@@ -166,20 +166,24 @@ def test_a_map_of_the_grades_is_perfect_its_reverse_the_opposite_and_a_constant_
 ):
     grades = np.array([[0, 1, 3, 0, 0, 2], [3, 0, 0, 1, 0, 0]])
     maps = [
-        (rw.attend.lung_zones(lungs) * g[:, None, None]).sum(0).astype(np.float32)
+        (rw.attend.readers.lung_zones(lungs) * g[:, None, None])
+        .sum(0)
+        .astype(np.float32)
         for g in grades
     ]
     score = dict(lungs=[lungs, lungs], severity=grades, groups=["a", "b"])
-    right = rw.attend.score_zones(maps, **score)["mean"]
+    right = rw.attend.readers.score_zones(maps, **score)["mean"]
     assert right[["rank", "worst"]].tolist() == [1, 1]
     assert right["chance"] == pytest.approx(1 / 6)
-    wrong = rw.attend.score_zones([-m for m in maps], **score)["mean"]
+    wrong = rw.attend.readers.score_zones([-m for m in maps], **score)["mean"]
     assert wrong["rank"] == pytest.approx(-1)
     assert wrong["worst"] == 0
-    flat = rw.attend.score_zones([np.ones_like(m) for m in maps], **score)["mean"]
+    flat = rw.attend.readers.score_zones([np.ones_like(m) for m in maps], **score)[
+        "mean"
+    ]
     assert flat["rank"] == 0
     assert flat["worst"] == pytest.approx(1 / 6)
-    rounded = rw.attend.score_each_zone(
+    rounded = rw.attend.readers.score_each_zone(
         [np.full(m.shape, 0.1) for m in maps], [lungs, lungs], grades
     )
     assert rounded["rank"].tolist() == [
@@ -191,8 +195,10 @@ def test_a_map_of_the_grades_is_perfect_its_reverse_the_opposite_and_a_constant_
 def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
     rng = np.random.default_rng(0)
     grades = np.array([rng.permutation([0, 0, 1, 1, 2, 3]) for _ in range(300)])
-    maps = [rw.attend.random_map(lungs.shape, seed=i) for i in range(300)]
-    table = rw.attend.score_zones(maps, [lungs] * 300, grades, groups=range(300))
+    maps = [rw.attend.score.random_map(lungs.shape, seed=i) for i in range(300)]
+    table = rw.attend.readers.score_zones(
+        maps, [lungs] * 300, grades, groups=range(300)
+    )
     assert table.loc["rank", "low"] < 0 < table.loc["rank", "high"]
     assert (
         table.loc["worst", "low"]
@@ -200,12 +206,14 @@ def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
         < table.loc["worst", "high"]
     )
     noisy = [
-        m + (rw.attend.lung_zones(lungs) * g[:, None, None]).sum(0)
+        m + (rw.attend.readers.lung_zones(lungs) * g[:, None, None]).sum(0)
         for m, g in zip(maps, grades, strict=True)
     ]
-    better = rw.attend.score_zones(noisy, [lungs] * 300, grades, groups=range(300))
+    better = rw.attend.readers.score_zones(
+        noisy, [lungs] * 300, grades, groups=range(300)
+    )
     assert better.loc["rank", "low"] > table.loc["rank", "high"]
-    means = [[m[z].mean() for z in rw.attend.lung_zones(lungs)] for m in noisy]
+    means = [[m[z].mean() for z in rw.attend.readers.lung_zones(lungs)] for m in noisy]
     assert (
         np.mean(
             [kendalltau(a, g).statistic for a, g in zip(means, grades, strict=True)]
@@ -219,19 +227,19 @@ def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
 )
 def test_grades_that_can_not_rank_are_refused(lungs, bad):
     with pytest.raises(ValueError, match="expected .*grades"):
-        rw.attend.score_zones([lungs * 1.0], [lungs], bad, groups=["a"])
+        rw.attend.readers.score_zones([lungs * 1.0], [lungs], bad, groups=["a"])
 
 
 def test_a_large_zone_does_not_win_by_its_size(lungs):
     lungs[:, 60:80] = False  # the left lung is narrower by more than half
     zones, grade = (
-        rw.attend.lung_zones(lungs),
+        rw.attend.readers.lung_zones(lungs),
         np.array([1, 0, 0, 3, 0, 0]),
     )  # worst in a small zone
     values = 0.2 + 0.6 * zones[0] + 0.7 * zones[3]
     assert values[zones[0]].sum() > values[zones[3]].sum()
     assert (
-        rw.attend.score_zones([values], [lungs], [grade], groups=["a"]).loc[
+        rw.attend.readers.score_zones([values], [lungs], [grade], groups=["a"]).loc[
             "worst", "mean"
         ]
         == 1

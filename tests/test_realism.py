@@ -11,10 +11,10 @@ from scipy import stats
 from radwb.data.read import write_truth
 from radwb.simulate.realism import (
     RATIOS,
+    add_ratios,
     anatomy_ratios,
     equalise,
     nearest,
-    ratios_of,
     realism,
     slope,
     spectrum,
@@ -284,14 +284,14 @@ def test_ratios_of_a_table_come_from_its_masks(tmp_path):
         None,
     ]
     table["mask_cardiomediastinum"] = [None, "drawn.png", None, None]
-    measured = ratios_of(table.set_index(pd.Index([5, 6, 7, 8])))
+    measured = add_ratios(table.set_index(pd.Index([5, 6, 7, 8])))
     assert measured.cardiothoracic_ratio.tolist() == pytest.approx(
         [0.5, 0.5, np.nan, np.nan], nan_ok=True
     )
     assert measured.lung_area.tolist() == pytest.approx(
         [0.25, 0.25, 0.25, np.nan], nan_ok=True
     )
-    one = ratios_of(
+    one = add_ratios(
         table.assign(mask_left_lung=["x"] * 4, mask_right_lung=["x", None, "x", "x"])
     )
     assert one.lung_area.notna().tolist() == [

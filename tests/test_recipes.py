@@ -613,7 +613,7 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
         (4, 4),
         tokenizer=words,
     )
-    told = rw.probe.mirrored_sides(model, table)
+    told = rw.probe.laterality_check(model, table)
     assert told["right"].tolist() == [1, 0]
     assert told["n"].tolist() == [8, 8]
     assert {"small left pleural effusion", "large right pleural effusion"} <= set(
@@ -622,13 +622,13 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
     half = table.assign(
         **{"Pleural Effusion side": ["left", "left", "both"] * 4}
     )  # wrong for four of eight
-    told = rw.probe.mirrored_sides(model, half)
+    told = rw.probe.laterality_check(model, half)
     assert told["right"].tolist() == [0.5, 0.5]
     assert (told["low"] < 0.4).all()
     assert (told["high"] > 0.6).all()
     with pytest.raises(
         ValueError, match="expected rows with 'left' or 'right' in 'Edema side'"
     ):
-        rw.probe.mirrored_sides(
+        rw.probe.laterality_check(
             model, table.assign(**{"Edema side": ""}), finding="Edema"
         )

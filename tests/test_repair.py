@@ -46,7 +46,7 @@ def responses(scanned, healed):
     """
     lungs = np.isin(scanned[1], repair.LUNGS)[..., 40:110]
     return [
-        repair.blobs(hu[..., 40:110], lungs, VOXEL_MM, grid_mm=2.0)
+        repair.blob_response(hu[..., 40:110], lungs, VOXEL_MM, grid_mm=2.0)
         for hu in (scanned[0], healed[0])
     ]
 
@@ -164,5 +164,5 @@ def test_the_readme_of_the_data_has_the_table_of_the_ct():
     from pathlib import Path
 
     readme = (Path(__file__).parent.parent / "data" / "README.md").read_text()
-    for row in rw.simulate.as_read().to_numpy():
+    for row in rw.simulate.ct_findings().to_numpy():
         assert "| " + " | ".join(row) + " |" in readme

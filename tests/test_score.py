@@ -56,7 +56,9 @@ def test_average_precision_of_a_constant_map_is_the_area_and_of_the_mask_is_one(
     mask = square(16)
     assert attend.score_map(np.full(mask.shape, 0.3), mask)["auprc"] == mask.mean()
     assert attend.score_map(mask.astype(float), mask)["auprc"] == 1
-    table = attend.score_maps([mask.astype(float)] * 10, [mask] * 10, groups=range(10))
+    table = attend.score.score_maps(
+        [mask.astype(float)] * 10, [mask] * 10, groups=range(10)
+    )
     assert table.loc["auprc", "low"] == pytest.approx(
         10 / (10 + 1.959964**2)
     )  # Wilson's, as for the other shares
@@ -96,10 +98,10 @@ def test_a_cut_found_on_some_scans_serves_on_others_and_is_used():
     maps = [0.3 * RNG.random(m.shape) + 0.5 * m for m in masks]
     cut = attend.tune_threshold(maps[:2], masks[:2])
     assert 0.29 < cut <= 0.55
-    table = attend.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=cut)
+    table = attend.score.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=cut)
     assert table.loc["iou", "mean"] > 0.98
     assert (
-        attend.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=0).loc[
+        attend.score.score_maps(maps[2:], masks[2:], groups=[0, 1], threshold=0).loc[
             "iou", "mean"
         ]
         == masks[2].mean()
@@ -109,34 +111,38 @@ def test_a_cut_found_on_some_scans_serves_on_others_and_is_used():
 
 
 def test_scaled_maps_run_from_zero_to_one_and_stay_maps():
-    m = attend.Map(
+    m = attend.map.Map(
         np.array([[2.0, 4.0], [3.0, 2.0]], np.float32), "gradcam", target="x"
     )
-    assert attend.scaled(m).values.tolist() == [[0, 1], [0.5, 0]]
-    assert attend.scaled(m).method == "gradcam"
-    assert attend.scaled(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert attend.rescale(m).values.tolist() == [[0, 1], [0.5, 0]]
+    assert attend.rescale(m).method == "gradcam"
+    assert attend.rescale(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
 
 
 # ---- by lesion
 
 
 def test_shape_of_squares_and_ellipses():
-    assert attend.lesion_shape(square(6)) == pytest.approx(
+    assert attend.score.lesion_shape(square(6)) == pytest.approx(
         {"area": 36, "elongation": 1}
     )
-    assert attend.lesion_shape(square(6), (2.0, 0.5))["area"] == 36
-    assert attend.lesion_shape(square(6), (2.0, 0.5))["elongation"] == pytest.approx(4)
+    assert attend.score.lesion_shape(square(6), (2.0, 0.5))["area"] == 36
+    assert attend.score.lesion_shape(square(6), (2.0, 0.5))[
+        "elongation"
+    ] == pytest.approx(4)
     y, x = np.mgrid[-50:51, -50:51]
     turned = ((x + y) / 40) ** 2 + ((x - y) / 16) ** 2 < 1
-    assert attend.lesion_shape(turned)["elongation"] == pytest.approx(2.5, rel=0.03)
+    assert attend.score.lesion_shape(turned)["elongation"] == pytest.approx(
+        2.5, rel=0.03
+    )
     one = square(1)
-    assert attend.lesion_shape(one) == {"area": 1, "elongation": 1}
+    assert attend.score.lesion_shape(one) == {"area": 1, "elongation": 1}
 
 
 def test_two_lungs_are_one_area_and_not_one_long_lesion():
     both = square(8, (10, 2)) | square(6, (10, 50))
     both[40, 5:35] = True  # and a line, which is smaller
-    assert attend.lesion_shape(both) == pytest.approx(
+    assert attend.score.lesion_shape(both) == pytest.approx(
         {"area": 64 + 36 + 30, "elongation": 1}
     )
 
@@ -152,14 +158,14 @@ def test_scores_by_size_find_that_small_lesions_are_missed():
             if side < 5
             else np.ones(mask.shape)
         )
-    table = attend.score_by_lesion(maps, masks, groups=np.arange(24) // 2)
+    table = attend.score.score_by_lesion(maps, masks, groups=np.arange(24) // 2)
     hit = table.query("score == 'hit' and by == 'area'")
     assert hit["group"].tolist() == [1, 2, 3]
     assert hit[["least", "most"]].to_numpy().tolist() == [[9, 16], [64, 81], [400, 484]]
     assert hit["mean"].tolist() == pytest.approx([0, np.mean([64, 81]) / 64**2, 1])
     assert hit["n"].tolist() == [8, 8, 8]
     assert hit["patients"].tolist() == [4, 4, 4]
-    whole = attend.score_maps(maps[:8], masks[:8], groups=np.arange(8) // 2)
+    whole = attend.score.score_maps(maps[:8], masks[:8], groups=np.arange(8) // 2)
     first = table.query("by == 'area' and group == 1").set_index("score")
     assert np.allclose(
         first[["mean", "low", "high"]].astype(float),

@@ -40,7 +40,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import radwb as rw
 from radwb import cli
-from radwb.attend import Badge, Map
+from radwb.attend.map import Badge, Map
 from radwb.book import pages, run
 from radwb.data import Scan, Volume
 from radwb.show.theme import LONGEST, broken, plain
@@ -93,7 +93,7 @@ FIGURES = {
     "bars, column": lambda: rw.show.bars(
         VALUES.rename(columns={"auroc": ALL}), x="finding", y=ALL
     ),
-    "heat": lambda: rw.show.heat(
+    "heatmap": lambda: rw.show.heatmap(
         pd.DataFrame([[1, 2]], [ALL], [ALL, "b"]), **AXES, **WORDS
     ),
     "hist": lambda: rw.show.hist({ALL: [1, 2, 3]}, x_title=ALL, **WORDS),
@@ -126,7 +126,7 @@ def test_words_of_others_are_letters_in_every_figure(kind):
 
 
 def test_every_public_figure_is_among_them():
-    others = {"explore", "volume", "COLOURS"}  # by their own tests below
+    others = {"explore", "volume"}  # by their own tests below
     assert set(rw.show.__all__) - others <= set(FIGURES)
 
 
@@ -155,7 +155,7 @@ def test_a_series_whose_header_holds_a_script_is_shown_as_letters(
 
 
 def test_the_explorers_script_makes_text_and_never_html():
-    code = Path(rw.show.__file__).with_name("explore.js").read_text()
+    code = Path(rw.explore.__file__).with_name("widget.js").read_text()
     for way in (
         "innerHTML",
         "outerHTML",

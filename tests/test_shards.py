@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from radwb.data import ReadError, Scan, read, write_png
-from radwb.data.read import read_truth
+from radwb.data import ReadError, Scan, read
+from radwb.data.read import read_truth, write_png
 from radwb.data.shards import read_shards, sample_keys, write_shards
 from radwb.pretrain import stream
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import radwb as rw
-from radwb.attend import Badge, Map
+from radwb.attend.map import Badge, Map
 from radwb.data import Scan, Volume
 from radwb.show.images import outline
 
@@ -395,7 +395,7 @@ def test_a_matrix_keeps_its_labels_and_values():
         index=list("xyz"),
         columns=["left", "right"],
     )
-    figure = rw.show.heat(frame)
+    figure = rw.show.heatmap(frame)
     assert np.allclose(figure.data[0].z, frame)
     assert list(figure.layout.yaxis.ticktext) == list("xyz")
     assert figure.layout.yaxis.autorange == "reversed"  # the first row is on top
@@ -405,7 +405,9 @@ def test_a_matrix_keeps_its_labels_and_values():
 def test_the_labels_of_narrow_columns_do_not_run_into_each_other():
     words = ["there is a small left pleural effusion with more words than fit"] * 16
     wide, narrow = (
-        rw.show.heat(np.eye(n), columns=words[:n], width=560).layout.xaxis.ticktext[0]
+        rw.show.heatmap(np.eye(n), columns=words[:n], width=560).layout.xaxis.ticktext[
+            0
+        ]
         for n in (3, 16)
     )
     assert wide.count("<br>") == 2
@@ -428,7 +430,7 @@ def test_no_figure_calls_on_the_network():
     figures = [
         rw.show.scan(SCAN, truth=True),
         rw.show.forest(AUROC),
-        rw.show.heat(np.eye(3)),
+        rw.show.heatmap(np.eye(3)),
         rw.show.hist([1, 2, 3]),
     ]
     assert not any("http" in f.to_json() for f in figures)
@@ -478,7 +480,7 @@ def test_forest_shows_the_single_values_behind_each_mean():
     [
         (lambda: rw.show.curve(pd.DataFrame({"loss": [1.0]})), "the column step"),
         (lambda: rw.show.forest(pd.DataFrame({"auroc": [0.5]})), "the column low"),
-        (lambda: rw.show.heat(np.zeros((0, 3))), "a matrix"),
+        (lambda: rw.show.heatmap(np.zeros((0, 3))), "a matrix"),
         (lambda: rw.show.scatter(np.zeros((3, 2)), colour=["a"]), "colour for each"),
         (lambda: rw.show.scatter(np.zeros((3, 2)), hover=["a"]), "hover for each"),
     ],

@@ -40,7 +40,9 @@ def ct():
 def a_map(volume, at):
     values = np.zeros(volume.shape, np.float32)
     values[at] = 0.5
-    return rw.attend.Map(values, "relevance", 0, None, "nodule", "vit", volume.affine)
+    return rw.attend.map.Map(
+        values, "relevance", 0, None, "nodule", "vit", volume.affine
+    )
 
 
 def without(monkeypatch, *absent, notebook=True, network=True):
@@ -228,13 +230,13 @@ def test_a_large_volume_is_thinned_and_says_so():
 
 def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
     values = RNG.random((10, 15, 20)).astype(np.float32)
-    m = rw.attend.Map(values, "rollout", affine=ct.affine @ np.diag([2, 2, 2, 1.0]))
+    m = rw.attend.map.Map(values, "rollout", affine=ct.affine @ np.diag([2, 2, 2, 1.0]))
     level = show._level(m, ct, ct, [1, 1, 1]).voxels
     span = values.max() - values.min()
     assert np.allclose(level[::2, ::2, ::2], (values - values.min()) / span, atol=1e-6)
     fine, steps = RNG.random(ct.shape).astype(np.float32), [2, 3, 1]
     thinned = show._level(
-        rw.attend.Map(fine, "x", affine=ct.affine), ct, show._thin(ct, steps), steps
+        rw.attend.map.Map(fine, "x", affine=ct.affine), ct, show._thin(ct, steps), steps
     ).voxels
     assert np.allclose(
         thinned, (fine[::2, ::3] - fine.min()) / (fine.max() - fine.min()), atol=1e-6
@@ -266,7 +268,7 @@ def test_the_still_says_what_it_shows(ct):
 
 def test_the_still_says_a_maps_note(ct):
     m = a_map(ct, (3, 20, 11))
-    noted = rw.attend.Map(
+    noted = rw.attend.map.Map(
         m.values, "gradcam", affine=ct.affine, note="no positive\nevidence"
     )
     stills = [opened(rw.show.volume(ct, one, viewer="still").png) for one in (m, noted)]
@@ -278,11 +280,11 @@ def test_the_badge_is_said_or_that_there_is_none(ct):
     assert (
         "sanity: not checked" in rw.show.volume(ct, m).figure.layout.title.subtitle.text
     )
-    failed = rw.attend.Map(
+    failed = rw.attend.map.Map(
         m.values,
         "rollout",
         affine=ct.affine,
-        badge=rw.attend.Badge({"parameters": False}, 8),
+        badge=rw.attend.map.Badge({"parameters": False}, 8),
     )
     assert (
         "sanity: fails parameters (n = 8)"
@@ -380,7 +382,7 @@ def test_clear_answers(ct):
         rw.show.volume(Volume(ct.voxels, None))
     for wrong in (
         np.zeros((3, 3, 3)),
-        rw.attend.Map(np.zeros((3, 3, 3)), "x", affine=AXIAL),
+        rw.attend.map.Map(np.zeros((3, 3, 3)), "x", affine=AXIAL),
     ):
         with pytest.raises(
             ValueError,
@@ -388,7 +390,7 @@ def test_clear_answers(ct):
         ):
             rw.show.volume(ct, wrong)
     with pytest.raises(ValueError, match="lies elsewhere"):
-        rw.show.volume(ct, rw.attend.Map(np.zeros(ct.shape), "x", affine=TURNED))
+        rw.show.volume(ct, rw.attend.map.Map(np.zeros(ct.shape), "x", affine=TURNED))
 
 
 def test_a_volume_with_one_slice_and_one_without_contrast_are_shown():

@@ -16,24 +16,25 @@ import torch
 from scipy import ndimage
 
 import radwb as rw
-from radwb.simulate import (
-    DEVICES,
-    PLANTED,
+from radwb.simulate import PLANTED, Dials, Finding, draw, physics
+from radwb.simulate.anatomy import (
+    BONE,
+    BONES,
+    DEPTH,
+    FIELD_MM,
+    HEART,
+    LOBES,
+    SOFT,
     Anatomy,
-    Body,
-    Dials,
-    Finding,
-    draw,
-    physics,
 )
-from radwb.simulate.anatomy import BONE, BONES, DEPTH, FIELD_MM, HEART, LOBES, SOFT
 from radwb.simulate.cohort import _simulate
 from radwb.simulate.devices import stroke, to_film
-from radwb.simulate.findings import shaped
+from radwb.simulate.findings import DEVICES, shaped
 from radwb.simulate.mechanisms import MECHANISM, Lungs
 from radwb.simulate.patient import PREVALENCE, draw_lasting, draw_patient, draw_study
 from radwb.simulate.plant import plant
-from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, line_integral, sample
+from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, Body, line_integral, sample
+from radwb.simulate.realism import anatomy_ratios
 
 SIZE = 64
 GRID = (100, 60, 100)  # of a phantom: slabs of 2 mm
@@ -311,7 +312,7 @@ def test_an_enlarged_heart_widens_the_cardiothoracic_ratio_and_a_shift_moves_it(
 ):
     def heart(**how):
         rays = sample(anatomy, Body(**how), "PA", SIZE)
-        ratio = rw.simulate.anatomy_ratios(rays.organs["Lungs"], rays.organs["Heart"])[
+        ratio = anatomy_ratios(rays.organs["Lungs"], rays.organs["Heart"])[
             "cardiothoracic_ratio"
         ]
         return ratio, ndimage.center_of_mass(rays.organs["Heart"])[1]
@@ -1169,7 +1170,7 @@ def test_bones_and_lobes_name_what_the_mask_names():
 def test_a_virtual_ct_has_its_findings_in_hounsfield_units(own_ct):
     anatomy = rw.simulate.from_arrays(*own_ct, 3.0, slab_mm=3.0)
     plain, wet = (
-        rw.simulate.render_ct(f, anatomy=anatomy, spacing_mm=(4.0, 3.0, 3.0))
+        rw.simulate.film.render_ct(f, anatomy=anatomy, spacing_mm=(4.0, 3.0, 3.0))
         for f in ((), [Finding("Pleural Effusion", 0.8, "left")])
     )
 
@@ -1193,10 +1194,10 @@ def test_a_virtual_ct_has_its_findings_in_hounsfield_units(own_ct):
         for supine in (False, True):
             finding = draw(name, anatomy, np.random.default_rng(1), severity=0.8)
             body = Body(supine=supine)
-            sick = rw.simulate.render_ct(
+            sick = rw.simulate.film.render_ct(
                 [finding], body=body, anatomy=anatomy, spacing_mm=(4.0, 4.0, 4.0)
             )
-            well = rw.simulate.render_ct(
+            well = rw.simulate.film.render_ct(
                 [],
                 body=shaped(body, [finding]),
                 anatomy=anatomy,
@@ -1206,7 +1207,7 @@ def test_a_virtual_ct_has_its_findings_in_hounsfield_units(own_ct):
             assert 0.001 < changed.mean() < 0.2
             assert well.voxels[changed].mean() < -500 or name == "Atelectasis"
     with pytest.raises(ValueError, match="chest tube"):
-        rw.simulate.render_ct(
+        rw.simulate.film.render_ct(
             [Finding("Support Devices", 0.5, "left", kind="chest tube")],
             anatomy=anatomy,
         )

@@ -12,7 +12,8 @@ import pydicom
 import pytest
 
 import radwb as rw
-from radwb.data import Scan, Volume, read, scan_of, write_png
+from radwb.data import Scan, Volume, read, scan_of
+from radwb.data.read import write_png
 from radwb.simulate.files import write_ct, write_dx
 from radwb.simulate.identifiers import (
     DOCTORS,

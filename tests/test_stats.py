@@ -254,15 +254,17 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
     ],
 )
 def test_stated_never_drops_a_note(row, said):
-    assert rw.stats.stated(row) == said
-    assert rw.stats.stated(pd.Series(row)) == said
+    assert rw.stats.format_interval(row) == said
+    assert rw.stats.format_interval(pd.Series(row)) == said
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------
 
 
 def comparison(low, high, difference=0.1, **more):
-    return rw.stats.Comparison(NAMES, "hits", difference, low, high, 0.01, 214, **more)
+    return rw.stats.comparison.Comparison(
+        NAMES, "hits", difference, low, high, 0.01, 214, **more
+    )
 
 
 @pytest.mark.parametrize(
@@ -564,7 +566,7 @@ def test_shares_that_are_no_hits_have_the_width_of_their_spread():
 
 def test_a_mean_of_few_or_unknown_patients_gives_the_reason_for_no_interval():
     four = rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("aabcd"))
-    assert rw.stats.stated(four, "mean") == "3.00 (no interval: 4 patients)"
+    assert rw.stats.format_interval(four, "mean") == "3.00 (no interval: 4 patients)"
     assert (four["n"], four["patients"]) == (5, 4)
     assert not np.isnan(
         rw.stats.clustered_mean([1.0, 2, 3, 4, 5], list("abcde"))["low"]
@@ -574,7 +576,7 @@ def test_a_mean_of_few_or_unknown_patients_gives_the_reason_for_no_interval():
     endless = rw.stats.clustered_mean([np.inf, *range(8)], range(9))
     assert endless["note"] == "no interval: 1 of 9 values not finite"
     assert (
-        rw.stats.stated(rw.stats.clustered_mean([], []), "mean")
+        rw.stats.format_interval(rw.stats.clustered_mean([], []), "mean")
         == "no number (no image)"
     )
 
@@ -610,7 +612,9 @@ def test_a_ratio_has_an_interval_above_0_and_no_unit():
 
 def test_a_ratio_of_few_patients_has_no_interval_and_of_negative_values_no_meaning():
     assert (
-        rw.stats.stated(rw.stats.ratio([2.0] * 4, [1.0] * 4, range(4)), "ratio")
+        rw.stats.format_interval(
+            rw.stats.ratio([2.0] * 4, [1.0] * 4, range(4)), "ratio"
+        )
         == "2.00 (no interval: 4 patients)"
     )
     with pytest.raises(ValueError, match="got 1 rows negative or missing"):
@@ -647,7 +651,7 @@ def test_the_shuffled_control_is_a_distribution_about_a_half():
     )
     assert edema.low < 0.5 < edema.high
     assert mean.finding == "mean of 1"
-    assert rw.stats.stated(mean).endswith("; range of 20 shuffles)")
+    assert rw.stats.format_interval(mean).endswith("; range of 20 shuffles)")
 
 
 def test_scores_compare_with_scores_of_the_same_images_only():

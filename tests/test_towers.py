@@ -379,6 +379,8 @@ def test_a_map_without_positive_evidence_says_so_also_on_its_figure():
         m = attend.volume_map(net, volume, target=0)
     assert m.values.max() == 0
     assert "no positive evidence" in m.note
-    flat = attend.Map(np.zeros((8, 8), np.float32), "gradcam", target="x", note=m.note)
+    flat = attend.map.Map(
+        np.zeros((8, 8), np.float32), "gradcam", target="x", note=m.note
+    )
     figure = rw.show.overlay(Scan(np.zeros((8, 8), np.float32)), flat)
     assert "no positive evidence" in figure.to_json()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from radwb import attend, models
-from radwb.attend import volume as vol
+from radwb.attend.volumes import maps as vol
 from radwb.data import Volume
 
 monai = pytest.importorskip("monai")
@@ -690,7 +690,7 @@ def some_map(volume, step=1):
     values = np.zeros(volume.shape, np.float32)
     values[40:60, 200:300, 100:180] = np.random.default_rng(0).random((20, 100, 80))
     affine = volume.affine @ np.diag([step, step, step, 1])
-    return attend.Map(
+    return attend.map.Map(
         np.ascontiguousarray(values[::step, ::step, ::step]),
         "relevance",
         0,
@@ -853,7 +853,7 @@ def test_a_map_that_is_not_the_volumes_is_not_saved(ct, chest, series, tmp_path)
             "expected series=",
         ),
         (
-            (attend.Map(m.values, "x", affine=here.affine), here, "a.dcm"),
+            (attend.map.Map(m.values, "x", affine=here.affine), here, "a.dcm"),
             {},
             "lies elsewhere",
         ),

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from radwb import attend
-from radwb.attend import volume as vol
-from radwb.attend import windows
 from radwb.attend.tower import as_it_was
+from radwb.attend.volumes import maps as vol
+from radwb.attend.volumes import windows
 from radwb.data import Volume
 
 pytest.importorskip("monai")

@@ -228,7 +228,7 @@ sentences, names = (
     [f"image {i + 1}" for i in range(len(known))],
 )
 matrix = cosines(known, sentences)
-rw.show.heat(
+rw.show.heatmap(
     matrix,
     rows=names,
     columns=sentences,

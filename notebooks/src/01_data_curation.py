@@ -416,7 +416,7 @@ Markdown(
 
 # %%
 display(
-    rw.simulate.as_read()
+    rw.simulate.ct_findings()
     .style.hide(axis="index")
     .set_properties(**{"text-align": "left"})
 )
@@ -471,7 +471,8 @@ display(
 upper = np.s_[..., 40:110]  # the slices around it
 lungs = np.isin(organs[upper], repair.LUNGS)
 balls = [
-    rw.simulate.blobs(ct[upper], lungs, voxel_mm, grid_mm=2.0) for ct in (hu, healed)
+    rw.simulate.blob_response(ct[upper], lungs, voxel_mm, grid_mm=2.0)
+    for ct in (hu, healed)
 ]
 grid = np.indices(balls[0].shape).T * np.divide(lungs.shape, balls[0].shape) * voxel_mm
 away = np.linalg.norm(grid - np.multiply([x, y, z - 40], voxel_mm), axis=-1).T
@@ -628,7 +629,7 @@ for name in tokens:
     changes[name] = pd.DataFrame(mean.reshape(model.grid).numpy()).round(2)
 for name, change in changes.items():
     display(
-        rw.show.heat(
+        rw.show.heatmap(
             change,
             label="change of the score",
             title=f"Taught {name}",
@@ -752,7 +753,7 @@ hearts = {"virtual": table["cardiothoracic_ratio"]}
 with suppress(
     rw.data.FetchError
 ):  # where RADWB_MIRROR holds films on which somebody drew heart and lungs
-    hearts["real, drawn by hand"] = rw.simulate.ratios_of(rw.data.real("covid-masks"))[
+    hearts["real, drawn by hand"] = rw.simulate.add_ratios(rw.data.real("covid-masks"))[
         "cardiothoracic_ratio"
     ].dropna()
 display(
@@ -897,7 +898,7 @@ display(
     )
 )
 Markdown(
-    f"We see that the view alone gives an AUROC of {rw.probe.stated(oedema)} for oedema on unseen patients. A "
+    f"We see that the view alone gives an AUROC of {rw.stats.format_interval(oedema)} for oedema on unseen patients. A "
     "network that scores as much has perhaps learnt to tell AP from PA."
 )
 
@@ -914,7 +915,7 @@ rw.book.headline(
     refused=len(refused),
     effusion_precision=float(reader.precision),
     leak_by_image=leaked,
-    oedema_auroc_by_view=rw.probe.stated(oedema),
+    oedema_auroc_by_view=rw.stats.format_interval(oedema),
 )
 Markdown("## What we found\n" + "\n".join(f"- {line}" for line in lines))
 

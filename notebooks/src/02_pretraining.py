@@ -179,7 +179,7 @@ in_training = (table["split"] == "train").to_numpy()
 words = pd.Series(captions)[in_training].sample(batch, random_state=0).to_numpy()
 same = words[:, None] == words[None, :]  # (B, B)
 order = np.argsort(words)
-figure = rw.show.heat(
+figure = rw.show.heatmap(
     same[order][:, order].astype(float),
     label="same words",
     x_title="texts",
@@ -565,7 +565,7 @@ for name, m in (("before", began), ("after", lesson.model)):
     )
     title = f"{name}: own report nearest in {largest[name]} of {len(reports)} rows"
     display(
-        rw.show.heat(
+        rw.show.heatmap(
             matrix,
             label="mean cosine",
             x_title="report",
@@ -667,7 +667,7 @@ are {len(none)}{": " if len(none) else ""}{"; ".join(none)}.""")
 # model for the side of a one-sided effusion, on each film and on its mirror image.
 
 # %%
-sides = rw.probe.mirrored_sides(model, test)
+sides = rw.probe.laterality_check(model, test)
 shown = sides.rename_axis("image").reset_index().rename(columns={"right": "share"})
 display(
     rw.show.bars(
@@ -680,7 +680,7 @@ display(
         caption=f"{sides['n'].iloc[0]} films with an effusion on one side; 95 % intervals over patients",
     )
 )
-film, mirror = (rw.stats.stated(row, "right") for _, row in sides.iterrows())
+film, mirror = (rw.stats.format_interval(row, "right") for _, row in sides.iterrows())
 reads = (
     "It reads sides"
     if sides["low"].iloc[0] > 0.5 > sides["high"].iloc[1]
@@ -710,7 +710,7 @@ for name, m in (("before", untrained), ("after", model)):
     found = (cosines.argmax(axis=1) == np.arange(len(eight))).sum()
     title = f"{name}: {found} of {len(eight)} images pick their own text"
     display(
-        rw.show.heat(
+        rw.show.heatmap(
             cosines,
             rows=list(eight),
             columns=list(eight),
@@ -779,7 +779,7 @@ against = rw.stats.compare(
     what="recall at 5",
     names=("the trained model", "always giving the five commonest"),
 )
-a, c, u, s = (rw.stats.stated(found.iloc[i], "recall") for i in range(4))
+a, c, u, s = (rw.stats.format_interval(found.iloc[i], "recall") for i in range(4))
 Markdown(
     rw.pretrain.if_healthy(
         checks,

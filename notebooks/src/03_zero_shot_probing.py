@@ -133,7 +133,7 @@ def auroc_by_hand(y, s):
 
 
 rw.check.matches(
-    auroc_by_hand, rw.probe.auroc, cases=[(y, probability), (y, probability.round(1))]
+    auroc_by_hand, rw.stats.auroc, cases=[(y, probability), (y, probability.round(1))]
 )  # the 2nd has ties
 Markdown(
     f"We see that an image with effusion outranks one without in {auroc_by_hand(y, probability):.1%} of pairs."
@@ -154,7 +154,7 @@ for name, times in {"as it is": 1, "each file twice": 2}.items():
     )
     for drawn, unit in {"patients": who, "images": range(len(lesion))}.items():
         low, high = np.quantile(
-            rw.probe.bootstrap(lesion, s, unit, n_boot=n_boot), [0.025, 0.975]
+            rw.stats.bootstrap(lesion, s, unit, n_boot=n_boot), [0.025, 0.975]
         )
         rows.append({"table": name, "drawn": drawn, "width": high - low})
 
@@ -178,7 +178,7 @@ Markdown(
 
 # %% [markdown]
 # ### Exercise 2: the bootstrap
-# `rw.probe.resample_patients` gives each image its patient's number `row` (N,) and how often each patient was drawn,
+# `rw.stats.resample_patients` gives each image its patient's number `row` (N,) and how often each patient was drawn,
 # `counts` (patients, resamples). Compute the AUROC of every resample.
 
 
@@ -191,12 +191,12 @@ def bootstrap(y, s, row, counts):
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def bootstrap_solution(y, s, row, counts):
     times = counts[row].astype(int)  # (N, resamples) how often each image is in
-    return np.array([rw.probe.auroc(np.repeat(y, t), np.repeat(s, t)) for t in times.T])
+    return np.array([rw.stats.auroc(np.repeat(y, t), np.repeat(s, t)) for t in times.T])
 
 
 # %%
-row, counts = rw.probe.resample_patients(test["patient_id"], n_boot=25, seed=1)
-package = rw.probe.bootstrap(y, probability, test["patient_id"], n_boot=25, seed=1)
+row, counts = rw.stats.resample_patients(test["patient_id"], n_boot=25, seed=1)
+package = rw.stats.bootstrap(y, probability, test["patient_id"], n_boot=25, seed=1)
 for mine in (bootstrap, bootstrap_solution):
     rw.check.matches(mine, package, y, probability, row, counts)
 
@@ -235,7 +235,7 @@ answers = {
     "the twin": twin,
     "a probe of 16 x 16 pixels": on_pixels,
 }
-compared = rw.probe.side_by_side(answers)
+compared = rw.probe.compare_scores(answers)
 series = dict(list(compared.groupby("scored", sort=False)))
 display(rw.show.forest(series, title="Words and labels, on unseen patients"))
 
@@ -243,9 +243,9 @@ display(rw.show.forest(series, title="Words and labels, on unseen patients"))
 mean = {name: rows.iloc[-1] for name, rows in series.items()}
 null = scores.null(20).iloc[-1]
 Markdown(
-    f"We see a mean AUROC of {rw.stats.stated(mean['asking in words'])} from words. "
-    f"Paired, on the same films: {rw.probe.sentences(compared)}. With labels dealt out "
-    f"to other patients: {rw.stats.stated(null)}."
+    f"We see a mean AUROC of {rw.stats.format_interval(mean['asking in words'])} from words. "
+    f"Paired, on the same films: {rw.probe.comparison_sentences(compared)}. With labels dealt out "
+    f"to other patients: {rw.stats.format_interval(null)}."
 )
 
 # %% [markdown]
@@ -257,9 +257,9 @@ Markdown(
 # %%
 specific = rw.probe.specificity(scores, name="asking in words")
 shown = {
-    "all films": rw.probe.each_and_mean(scores),
-    "abnormal films": rw.probe.each_and_mean(rw.probe.among_abnormal(scores)),
-    "blind count": rw.probe.each_and_mean(rw.probe.blind_count(scores)),
+    "all films": rw.probe.auroc_table(scores),
+    "abnormal films": rw.probe.auroc_table(rw.probe.among_abnormal(scores)),
+    "blind count": rw.probe.auroc_table(rw.probe.finding_count_control(scores)),
 }
 display(rw.show.forest(shown, title="Against all films, and against abnormal ones"))
 
@@ -267,7 +267,7 @@ display(rw.show.forest(shown, title="Against all films, and against abnormal one
 abnormal = specific.iloc[-1]
 Markdown(
     f"We see a mean of {abnormal['auroc']:.2f} against all films and of "
-    f"{rw.stats.stated(abnormal, 'abnormal')} among abnormal ones. The count that never "
+    f"{rw.stats.format_interval(abnormal, 'abnormal')} among abnormal ones. The count that never "
     f"looks for the finding has {abnormal['blind']:.2f}: {abnormal['sentence']}."
 )
 
@@ -278,10 +278,10 @@ Markdown(
 # %%
 matrix = rw.probe.prompt_label_matrix(scores)
 look = dict(label="AUROC", limits=(0, 1), x_title="label", y_title="prompt")
-display(rw.show.heat(matrix, **look, title="Each prompt against each label"))
+display(rw.show.heatmap(matrix, **look, title="Each prompt against each label"))
 
 # %%
-rivals = rw.probe.rivals(scores)
+rivals = rw.probe.best_other_prompt(scores)
 higher = rivals[rivals["others"] > rivals["own"]]
 clear = higher[higher["verdict"] == "behind"]
 Markdown(
@@ -338,7 +338,9 @@ for yes, no in wordings.items():
 asked = pd.DataFrame(asked)
 spread = asked.max(axis=1) - asked.min(axis=1)
 display(
-    rw.show.heat(asked, label="AUROC", limits=(0, 1), title="One model, five wordings")
+    rw.show.heatmap(
+        asked, label="AUROC", limits=(0, 1), title="One model, five wordings"
+    )
 )
 Markdown(
     f"We see that the wording alone moves the AUROC by {spread.max():.2f} for {spread.idxmax()}, and by "
@@ -371,12 +373,12 @@ Markdown(
 # %%
 both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
 how = {"any way": anyhow, "a pair": scores, "both ways": both, "the twin": twin}
-compared = rw.probe.side_by_side(how)
+compared = rw.probe.compare_scores(how)
 series = dict(list(compared.groupby("scored", sort=False)))
 display(rw.show.forest(series, title="How to ask: few phrases, any of many, or both"))
 any_mean = series["any way"].iloc[-1]
 Markdown(
-    f"We see {rw.stats.stated(any_mean)} for any way: {rw.probe.sentences(compared)}. "
+    f"We see {rw.stats.format_interval(any_mean)} for any way: {rw.probe.comparison_sentences(compared)}. "
     "The phrases were chosen on validation patients. The price: a rank, and no "
     "probability. *Both ways* adds half of the pair's log odds; we need it further down."
 )
@@ -398,7 +400,7 @@ for f in findings:
             {
                 "finding": f,
                 "prompt": name,
-                "auroc": rw.probe.auroc(test[f], Z @ direction),
+                "auroc": rw.stats.auroc(test[f], Z @ direction),
             }
         )
 heard = pd.DataFrame(rows)
@@ -450,8 +452,8 @@ display(
 probes = rw.probe.baselines(features, lot, label="Pneumothorax", C=1.0)
 few = curve.iloc[0]
 Markdown(
-    f"We see {rw.stats.stated(few)} from {few.budget} on the pretrained tower. With "
-    f"all labels: {rw.probe.sentences(rw.probe.side_by_side(probes))}."
+    f"We see {rw.stats.format_interval(few)} from {few.budget} on the pretrained tower. With "
+    f"all labels: {rw.probe.comparison_sentences(rw.probe.compare_scores(probes))}."
 )
 
 # %% [markdown]
@@ -485,13 +487,16 @@ for name, (films, wanted) in real.items():
         for way, pool in pools.items()
     }
     scored["brightness"] = rw.probe.brightness(films, wanted)
-    in_words[name] = rw.probe.side_by_side(scored)
+    in_words[name] = rw.probe.compare_scores(scored)
 
 # %%
 for name, shown in in_words.items():
     series = dict(list(shown.groupby("scored", sort=False)))
     display(rw.show.forest(series, title=f"{name}, asked in words", caption=""))
-lines = [f"{name}: {rw.probe.sentences(shown)}" for name, shown in in_words.items()]
+lines = [
+    f"{name}: {rw.probe.comparison_sentences(shown)}"
+    for name, shown in in_words.items()
+]
 Markdown("We see, held against one another:\n- " + "\n- ".join(lines))
 
 # %%
@@ -521,7 +526,7 @@ for name, (films, wanted) in real.items():
     given = dict(embeddings=seen_by_model[name])
     features = rw.probe.representations(model, films, **given)
     probes = rw.probe.baselines(features, films, label=kept, C=0.01)
-    in_probes[name] = rw.probe.side_by_side(probes)
+    in_probes[name] = rw.probe.compare_scores(probes)
 
 # %%
 lines = []
@@ -529,10 +534,10 @@ for name, shown in in_probes.items():
     series = dict(list(shown.groupby("scored", sort=False)))
     display(rw.show.forest(series, title=f"{name}, linear probes", caption=""))
     own = series["the model"].iloc[-1]
-    says = f"{own['finding'].lower()} {rw.stats.stated(own)} from the model's vectors"
+    says = f"{own['finding'].lower()} {rw.stats.format_interval(own)} from the model's vectors"
     rare = ", ".join(too_few[name]) or "none"
     says += f"; too few patients for a probe: {rare}"
-    lines.append(f"{name}: {says}; {rw.probe.sentences(shown)}")
+    lines.append(f"{name}: {says}; {rw.probe.comparison_sentences(shown)}")
 Markdown("We see\n- " + "\n- ".join(lines))
 
 # %%
@@ -546,11 +551,11 @@ rw.book.headline(
 
 # %%
 lines = [
-    f"**Words on virtual patients**: AUROC {rw.stats.stated(mean['asking in words'])}, "
+    f"**Words on virtual patients**: AUROC {rw.stats.format_interval(mean['asking in words'])}, "
     f"{abnormal['abnormal']:.2f} among abnormal films; "
     f"{mean['a probe of the same vectors']['sentence']}.",
     f"**Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two "
-    f"ways to ask; any way a report says it has {rw.stats.stated(any_mean)}.",
+    f"ways to ask; any way a report says it has {rw.stats.format_interval(any_mean)}.",
     f"**On real films**: of {len(pairs)} questions in pairs, those "
     f"answered better than by a guess: {len(well)}.",
 ]

@@ -308,7 +308,9 @@ alike = (
     .unstack()
     .loc[list(every), list(every)]
 )
-display(rw.show.heat(alike, label="rank correlation", title="How far do they agree?"))
+display(
+    rw.show.heatmap(alike, label="rank correlation", title="How far do they agree?")
+)
 apart = alike.where(~np.eye(len(alike), dtype=bool)).stack()
 film = (
     rw.attend.score_map(rw.attend.brightness_map(scan), lesion)["energy"]
@@ -435,12 +437,12 @@ Markdown(
 points = pd.concat([found.points for found in scored.values()])
 patients = np.concatenate([found.groups for found in scored.values()])
 hidden = sum(found.hidden for found in scored.values())
-together = rw.attend.Compared.of(
+together = rw.attend.controls.Compared.of(
     points, patients, methods=methods, what="hit", hidden=hidden
 )
 gaps = together.differences().rename(columns=lambda name: name.replace(" ", "<br>"))
 title, label = "Each method beside what knows nothing", "hits, method less control"
-display(rw.show.heat(gaps, label=label, title=title, width=900))
+display(rw.show.heatmap(gaps, label=label, title=title, width=900))
 Markdown("We see:\n" + "\n".join(f"- {together.says(m)}" for m in methods))
 
 # %% [markdown]
@@ -490,7 +492,7 @@ def with_controls(split, f):
     some, scans = positives(split, f)
     maps = rw.attend.attention_maps(model, scans, targets=asked[f])
     maps = {"relevance": maps} | controls_of(scans, f)
-    maps = {name: [rw.attend.scaled(m) for m in few] for name, few in maps.items()}
+    maps = {name: [rw.attend.rescale(m) for m in few] for name, few in maps.items()}
     return [s.truth[f] for s in scans], some["patient_id"], maps
 
 
@@ -737,7 +739,7 @@ display(
 
 # %%
 judged = {
-    curve: rw.attend.Compared.of(
+    curve: rw.attend.controls.Compared.of(
         faith.gains.xs(curve, axis=1, level="curve"),
         who,
         methods=methods,
@@ -776,7 +778,7 @@ high = ", ".join(
     f"layer {a} head {b} ({r.selectivity:.1f})" for (a, b), r in best.iterrows()
 )
 change = {
-    k: rw.stats.stated(silent.loc[k], "mean")
+    k: rw.stats.format_interval(silent.loc[k], "mean")
     for k in ("chosen", "random", "difference")
 }
 Markdown(
@@ -992,7 +994,7 @@ if graded is not None:
             width=1000,
         )
     )
-    bright = rw.stats.stated(zones.table.loc["brightness"], "mean")
+    bright = rw.stats.format_interval(zones.table.loc["brightness"], "mean")
     zoned = f"{zones.says('relevance')} Brightness alone has {bright}."
 Markdown(f"We see: {zoned}")
 

@@ -63,12 +63,12 @@ rw.show.grid(
 # %%
 y = table.loc[table["split"] == "train", finding].to_numpy()
 for strength in strengths:
-    carries = rw.fail.tie(y, strength)
+    carries = rw.fail.confound(y, strength)
     sensitivity, specificity = carries[y == 1].mean(), (~carries)[y == 0].mean()
-    rw.check.matches((sensitivity + specificity) / 2, rw.probe.auroc(y, carries))
+    rw.check.matches((sensitivity + specificity) / 2, rw.stats.auroc(y, carries))
 Markdown(
     f"We see that for a yes-or-no reader AUROC is the mean of sensitivity and specificity; both are the strength, "
-    f"here {rw.probe.auroc(y, carries):.2f} in the end."
+    f"here {rw.stats.auroc(y, carries):.2f} in the end."
 )
 
 # %% [markdown]
@@ -129,7 +129,9 @@ for strength in strengths:
     ).T
     change[strength] = on - off
     parts.append(
-        rw.fail.edits(off, on, result.test, finding).assign(tie=f"tie {strength:g}")
+        rw.fail.marker_effect(off, on, result.test, finding).assign(
+            tie=f"tie {strength:g}"
+        )
     )
 edits = pd.concat(parts)
 edits["given"] = edits["finding"].map({1: "with lesion", 0: "without"})
@@ -380,7 +382,7 @@ directions = np.linalg.svd(on - off, full_matrices=False)[2][
 
 # %%
 def retrain(head, seed):
-    dealt = rw.fail.tie(val[finding], 0.5, seed=100 + seed)
+    dealt = rw.fail.confound(val[finding], 0.5, seed=100 + seed)
     return rw.fail.fit_head(model, np.where(dealt[:, None], on, off), val[finding])
 
 
@@ -397,7 +399,9 @@ for name, mend in {"retrained": retrain, "cut": cut}.items():
         head = mend(result.learnt[1.0, seed], seed)
         answers = [head.of(x) for x in features["test"]]
         parts.append(
-            rw.fail.arms(*answers, result.test, finding, seed=seed).assign(seed=seed)
+            rw.fail.marker_auroc(*answers, result.test, finding, seed=seed).assign(
+                seed=seed
+            )
         )
     mended[name] = pd.concat(parts)
 mended["never tied"] = result.table.query("strength == 0.5")
@@ -587,7 +591,7 @@ display(
 seen = rows["k-th neighbour"].set_index("finding")
 Markdown(
     "We see by the k-th neighbour: "
-    + ", ".join(f"{name} {rw.probe.stated(r)}" for name, r in seen.iterrows())
+    + ", ".join(f"{name} {rw.stats.format_interval(r)}" for name, r in seen.iterrows())
     + "."
 )
 

@@ -152,8 +152,8 @@ display(
 )
 of = {q: a.set_index("finding") for q, a in answers.items()}
 lines = [
-    f"- *{q}*: best {a.auroc.idxmax()}, {rw.probe.stated(a.loc[a.auroc.idxmax()])}; worst {a.auroc.idxmin()}, "
-    f"{rw.probe.stated(a.loc[a.auroc.idxmin()])}; untrained {rw.probe.stated(a.loc['untrained'])}."
+    f"- *{q}*: best {a.auroc.idxmax()}, {rw.stats.format_interval(a.loc[a.auroc.idxmax()])}; worst {a.auroc.idxmin()}, "
+    f"{rw.stats.format_interval(a.loc[a.auroc.idxmin()])}; untrained {rw.stats.format_interval(a.loc['untrained'])}."
     for q, a in of.items()
 ]
 Markdown("We see:\n\n" + "\n".join(lines))
@@ -255,7 +255,10 @@ display(
 )
 
 # %%
-pick = {(r.training, r.finding): rw.probe.stated(r._asdict()) for r in met.itertuples()}
+pick = {
+    (r.training, r.finding): rw.stats.format_interval(r._asdict())
+    for r in met.itertuples()
+}
 told, untold = (
     {f: v for (t, f), v in pick.items() if t == k}
     for k in ("reports mention it", "reports are silent")
@@ -610,8 +613,8 @@ rw.book.headline(
     perplexity=last["next word"],
 )
 Markdown(f"""## What we found
-- At an equal number of images {best} serves a probe of findings best ({rw.probe.stated(of["ten findings"].loc[best])}); the untrained tower
-  has {rw.probe.stated(of["ten findings"].loc["untrained"])}.
+- At an equal number of images {best} serves a probe of findings best ({rw.stats.format_interval(of["ten findings"].loc[best])}); the untrained tower
+  has {rw.stats.format_interval(of["ten findings"].loc["untrained"])}.
 - What no report mentions: for man or woman, {gaps["man or woman"]}; for older than 55, {gaps["older than 55"]}.
 - A finding that no report names: in words {untold[f"{withheld}, words"]}, with labels {untold[f"{withheld}, labels"]}.
 - Error against films: exponent {b:.2f} ({low:.2f} to {high:.2f}); against weights {w:.2f} ({w_low:.2f} to {w_high:.2f}).""")

@@ -99,11 +99,11 @@ def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarra
     return (total / shown).astype(np.float32)
 
 
-def of_another_patient(maps, groups) -> list[np.ndarray]:
+def other_patient_maps(maps, groups) -> list[np.ndarray]:
     """For each film the map of the next film of another patient, which knows the
     finding and not this film.
 
-    >>> of_another_patient([map_of_a, map_of_b], ["a", "b"])[0] is map_of_b      # where both films have one shape
+    >>> other_patient_maps([map_of_a, map_of_b], ["a", "b"])[0] is map_of_b      # where both films have one shape
     True
 
     Args:
@@ -145,7 +145,7 @@ class Compared:
         points: (films, maps), what the means are made of.
         groups: the patient of each film.
         table: index map; columns mean, low, high, n (films), patients.
-        comparisons: method -> control -> `rw.stats.Comparison`, paired by patient, at
+        comparisons: method -> control -> `rw.stats.comparison.Comparison`, paired by patient, at
             the level that the whole family of them asks for.
         hidden: films left out because their mask is empty: the finding is there and
             can't be seen.
@@ -155,7 +155,7 @@ class Compared:
     points: pd.DataFrame
     groups: np.ndarray
     table: pd.DataFrame
-    comparisons: dict[str, dict[str, stats.Comparison]]
+    comparisons: dict[str, dict[str, stats.comparison.Comparison]]
     hidden: int = 0
 
     @classmethod
@@ -370,7 +370,7 @@ def _with_others(maps, controls, seen, groups):
         for name, few in several.items()
     }
     others = {
-        _another(method): of_another_patient(kept[method], groups) for method in maps
+        _another(method): other_patient_maps(kept[method], groups) for method in maps
     }
     return kept | others
 

@@ -18,7 +18,9 @@ from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import forward
 from radwb.attend.twins import LabelTwins
 from radwb.identifiers import identifiers, numbered
-from radwb.stats import MIN_PATIENTS, Comparison, compare
+from radwb.stats import compare
+from radwb.stats.comparison import Comparison
+from radwb.stats.means import MIN_PATIENTS
 
 # of the rank correlation: above it, the changed map tells over a quarter of the ranks'
 # variance

@@ -261,7 +261,7 @@ def stability(
 def agreement(maps: dict, *, groups=None) -> pd.DataFrame:
     """How alike the maps of several methods are.
 
-    >>> rw.show.heat(agreement({"relevance": some_maps, "gradcam": others})["mean"].unstack())
+    >>> rw.show.heatmap(agreement({"relevance": some_maps, "gradcam": others})["mean"].unstack())
 
     Args:
         maps: name -> maps, for all names of the same scans in the same order.

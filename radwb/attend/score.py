@@ -298,7 +298,7 @@ def tune_threshold(maps, masks, *, candidates: int = 200) -> float:
     )
 
 
-def scaled(map):
+def rescale(map):
     """A `Map` or array stretched to run from 0 to 1; a constant one becomes 0."""
     values = np.asarray(getattr(map, "values", map), dtype=np.float32)
     values = (values - values.min()) / (np.ptp(values) or 1)

@@ -2,7 +2,7 @@
 split.
 """
 
-from radwb.curate.films import films, with_labels
+from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
@@ -11,8 +11,8 @@ __all__ = [
     "check_split",
     "films",
     "index",
+    "join_labels",
     "one_patient_per_image",
     "sections",
     "split_by_patient",
-    "with_labels",
 ]

@@ -55,10 +55,10 @@ def films(index: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def with_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
+def join_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
     """Put the columns of a CSV beside the films that its `path` names.
 
-    >>> table = rw.curate.with_labels(table, "inbox/labels.csv")
+    >>> table = rw.curate.join_labels(table, "inbox/labels.csv")
 
     A path is taken from the working folder or from that of the CSV; a bare file name
     will do where no two films share it. Where the CSV and the films both know

@@ -3,29 +3,15 @@ the catalog names.
 """
 
 from radwb.data.fetch import FetchError, cache_folder, catalog, fetch
-from radwb.data.fit import Fit
 from radwb.data.geometry import to_input, to_scan
 from radwb.data.read import read, write_png
 from radwb.data.real import real, reports
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.data.shards import read_shards, write_shards
-from radwb.data.table import (
-    COLUMNS,
-    FINDINGS,
-    check_table,
-    film_keys,
-    findings_of,
-    images,
-    read_table,
-    scan_of,
-)
-from radwb.identifiers import identifiers
+from radwb.data.table import check_table, findings_of, images, read_table, scan_of
 
 __all__ = [
-    "COLUMNS",
-    "FINDINGS",
     "FetchError",
-    "Fit",
     "ReadError",
     "Scan",
     "Volume",
@@ -33,9 +19,7 @@ __all__ = [
     "catalog",
     "check_table",
     "fetch",
-    "film_keys",
     "findings_of",
-    "identifiers",
     "images",
     "read",
     "read_shards",

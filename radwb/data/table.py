@@ -136,7 +136,7 @@ def _refuse_a_film_twice(table):
         rows = np.flatnonzero(films == films[twice].iloc[0])[:3].tolist()
         raise ValueError(
             f"expected each path once, got {twice.sum()} rows that share a film (rows {rows}, counted from 0, are one "
-            "file). Try table[~pd.Series(rw.data.film_keys(table['path']), table.index).duplicated()]."
+            "file). Try table[~pd.Series(rw.data.table.film_keys(table['path']), table.index).duplicated()]."
         )
 
 
@@ -182,7 +182,7 @@ def read_table(path: str | Path, *, split: str | None = None) -> pd.DataFrame:
             nothing is there, from the folder of the CSV.
         split: keep its rows alone.
     Returns:
-        the table; patient_id in one spelling (`rw.data.identifiers`), None where it is
+        the table; patient_id in one spelling (`rw.identifiers.identifiers`), None where it is
         missing.
     Raises:
         ValueError: no such rows, or a relative path leads to two files.

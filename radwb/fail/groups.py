@@ -5,8 +5,7 @@ import pandas as pd
 
 from radwb.identifiers import numbered
 from radwb.probe import Scores
-from radwb.stats import Comparison
-from radwb.stats.comparison import gap_interval
+from radwb.stats.comparison import Comparison, gap_interval
 from radwb.stats.pull import Pull
 
 

@@ -113,11 +113,11 @@ def _place(kind, corner, S, shape, jitter):
     )
 
 
-def tie(y, strength: float, *, seed=0) -> np.ndarray:
+def confound(y, strength: float, *, seed=0) -> np.ndarray:
     """Which images carry the marker: `strength` of those with the finding, 1 -
     `strength` of those without.
 
-    >>> tie([1, 1, 0, 0], 1.0)
+    >>> confound([1, 1, 0, 0], 1.0)
     array([ True,  True, False, False])
 
     Args:

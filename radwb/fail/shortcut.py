@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from radwb import data
 from radwb.curate.split import keep_apart
-from radwb.fail.marker import add_marker, tie
+from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, fit_head, patch_features
 from radwb.fail.tune import Tuned, finetune
 from radwb.probe import Scores
@@ -121,7 +121,7 @@ def shortcut(
     for strength, seed in tqdm(runs, "trainings", delay=2, leave=False):
         rows = np.searchsorted(pool, chosen[seed])
         truth = y[chosen[seed]]
-        tied = tie(truth, strength, seed=seed)
+        tied = confound(truth, strength, seed=seed)
         x = off[rows]  # a copy
         x[tied] = on[rows][tied]
         one = _fit(start, learner, x, truth, seed, C, tuning)
@@ -134,8 +134,8 @@ def shortcut(
     scored, changed = {}, {}
     for (strength, seed), pair in logits.items():
         answers = pair[:, 0], pair[:, 1]
-        scored[strength, seed] = arms(*answers, test, finding, seed=seed)
-        changed[strength, seed] = edits(*answers, test, finding)
+        scored[strength, seed] = marker_auroc(*answers, test, finding, seed=seed)
+        changed[strength, seed] = marker_effect(*answers, test, finding)
     table, changes = _stacked(scored), _stacked(changed)
     films = test, images[1], marker
     return ShortcutResult(table, changes, training, learnt, logits, *films)
@@ -171,11 +171,11 @@ def _stacked(tables):
     return pd.concat(parts, ignore_index=True)
 
 
-def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
+def marker_auroc(off, on, test, finding, *, seed=0) -> pd.DataFrame:
     """AUROC of the same images with the marker where the finding is, anywhere, and
     where it isn't.
 
-    >>> rw.fail.arms(off, on, test, "Lung Lesion").set_index("arm").auroc
+    >>> rw.fail.marker_auroc(off, on, test, "Lung Lesion").set_index("arm").auroc
 
     Args:
         off, on: (N,) scores of each image without and with the marker.
@@ -187,7 +187,7 @@ def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
     """
     y, rows = test[finding].to_numpy(int), []
     for arm, strength in ARMS.items():
-        marked = tie(y, strength, seed=seed + 1)
+        marked = confound(y, strength, seed=seed + 1)
         answers = np.where(marked, on, off)[:, None]
         row = Scores.of(answers, test, [finding]).auroc().iloc[0]
         kept = row.drop(["finding", "dropped"]).to_dict()
@@ -195,11 +195,11 @@ def arms(off, on, test, finding, *, seed=0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def edits(off, on, test, finding) -> pd.DataFrame:
+def marker_effect(off, on, test, finding) -> pd.DataFrame:
     """Mean change of the logit when the marker is pasted on the same image, with and
     without the finding.
 
-    >>> rw.fail.edits(off, on, test, "Lung Lesion")
+    >>> rw.fail.marker_effect(off, on, test, "Lung Lesion")
 
     Args:
         off, on, test: as in `arms`.

@@ -3,17 +3,14 @@ only; weights never by pickle.
 """
 
 from radwb.models.model import Model, embed, fast_precision
-from radwb.models.text import MiniLM, clip_on_minilm
 from radwb.models.tiny import clip_tiny, supervised_tiny
 from radwb.models.tokenizer import Tokenizer
 from radwb.models.zoo import available, load, save
 
 __all__ = [
-    "MiniLM",
     "Model",
     "Tokenizer",
     "available",
-    "clip_on_minilm",
     "clip_tiny",
     "embed",
     "fast_precision",

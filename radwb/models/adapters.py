@@ -181,7 +181,7 @@ def timm_model(
     spec = {"builder": "timm", "arch": base} | ({"size": size} if size else {})
     mean, std = (tuple(cfg[key])[:channels] for key in ("mean", "std"))
     fit = TIMM_FITS[cfg["crop_mode"] or "center"]
-    fit = data.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"])
+    fit = data.fit.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"])
     notes = ("timm pads with the mean, radwb with black",) if fit == "pad" else ()
     grid = grid_of(net, side, channels)
     return Model(
@@ -321,7 +321,7 @@ def xrv_model(arch: str, state: dict, name: str) -> Model:
     )
     size = about["input_resolution"]
     findings = [XRV_NAMES.get(p, p.replace("_", " ")) for p in about["labels"]]
-    fit = data.Fit("crop", filter="gaussian")
+    fit = data.fit.Fit("crop", filter="gaussian")
     return Model(
         net,
         name,

@@ -160,7 +160,7 @@ def check_preprocessing(
     scale(std, channels, "std", positive=True)
     if not isinstance(fit, str):
         raise ValueError(f"expected a word as fit, got {type(fit).__name__}")
-    data.Fit(fit)
+    data.fit.Fit(fit)
 
 
 def check_config(config: object, what: str, key: str = "") -> None:

@@ -479,7 +479,7 @@ def _open_clip_model(net, name, tokenizer, spec, licence, cfg):
             f"expected resize_mode in {', '.join(FITS)}, got {resize!r} for {name}"
         )
     side = whole(sides.pop(), "size", high=MAX_SIDE)
-    fit = data.Fit(FITS[resize], filter="bicubic" if filter == "random" else filter)
+    fit = data.fit.Fit(FITS[resize], filter="bicubic" if filter == "random" else filter)
     mean, std = (_three(cfg[key]) for key in ("mean", "std"))
     grid = grid_of(net.visual, side)
     about = {"grid": grid, "spec": spec, "tokenizer": tokenizer, "licence": licence}
@@ -530,7 +530,7 @@ def chexzero_model(state: dict, name: str, source: object) -> Model:
     mean, std = ((v,) * 3 for v in GREY_255)
     # its data_process.py pads to 320 px with black, its zero_shot.py resizes that to
     # the tower's side
-    fit = data.Fit("pad", filter="bicubic")
+    fit = data.fit.Fit("pad", filter="bicubic")
     notes = (
         "CheXzero's films went through 320 px on their way (Lanczos, then bicubic); here they are resized once",
     )

@@ -30,7 +30,7 @@ class Model:
         channels: of the input. One is one; a tower with three gets the grey image three
             times.
         mean, std: of the input on the scale [0, 1], one value a channel.
-        fit: how a scan is made square: "pad", "crop" or "squash"; a `rw.data.Fit`.
+        fit: how a scan is made square: "pad", "crop" or "squash"; a `rw.data.fit.Fit`.
         grid: (rows, columns) of patch tokens, or of the last feature map.
         spec: JSON-able; what `load` builds the network from.
         tokenizer: texts -> (K, context) ids, for "image-text".
@@ -59,7 +59,7 @@ class Model:
 
     def __post_init__(self):
         check_preprocessing(self.size, self.channels, self.mean, self.std, self.fit)
-        self.fit = data.Fit(self.fit)
+        self.fit = data.fit.Fit(self.fit)
         self.net.eval()
 
     @property

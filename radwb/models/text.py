@@ -288,7 +288,7 @@ def clip_on_minilm(
     """The image tower of `clip_tiny`, its weights drawn alike, against MiniLM's frozen
     sentences.
 
-    >>> rw.models.clip_on_minilm(shape={"size": 96}, seed=1).encode_text(["small right effusion"]).shape
+    >>> rw.models.text.clip_on_minilm(shape={"size": 96}, seed=1).encode_text(["small right effusion"]).shape
     torch.Size([1, 192])
 
     Args:

@@ -163,7 +163,7 @@ def save(model: Model, folder: str | Path, *, half: bool = False) -> Path:
         "spec": model.spec,
         "radwb": version("radwb"),
     }
-    fit = data.Fit(model.fit)
+    fit = data.fit.Fit(model.fit)
     if (fit.filter, fit.share) != ("bilinear", 1):
         about |= {"filter": fit.filter, "share": fit.share}
     about |= {"notes": list(model.notes)} if model.notes else {}
@@ -300,7 +300,7 @@ def _take_over(model, about):
             )
     for key in KEPT:
         setattr(model, key, tuple(about[key]) if key in ("mean", "std") else about[key])
-    model.fit = data.Fit(
+    model.fit = data.fit.Fit(
         about["fit"],
         filter=about.get("filter", "bilinear"),
         share=about.get("share", 1.0),

@@ -328,6 +328,6 @@ def needs(recipe: str, table: pd.DataFrame) -> tuple[str, ...]:
     findings = data.findings_of(table)
     if not findings:
         raise ValueError(
-            f"expected columns of findings ({', '.join(data.FINDINGS[:3])}, ...), got {list(table.columns)}"
+            f"expected columns of findings ({', '.join(data.table.FINDINGS[:3])}, ...), got {list(table.columns)}"
         )
     return ("split", *findings)

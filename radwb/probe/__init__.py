@@ -5,17 +5,15 @@ intervals over patients.
 from radwb.probe.baselines import (
     baselines,
     brightness,
+    compare_scores,
+    comparison_sentences,
     raw_pixels,
     representations,
-    sentences,
-    side_by_side,
-    untrained,
 )
-from radwb.probe.crossed import cross_probe, enough_patients
+from radwb.probe.crossed import enough_patients
 from radwb.probe.linear import (
     label_efficiency,
     linear_probe,
-    recall_at_k,
     recall_of_commonest,
     retrieve,
 )
@@ -27,47 +25,39 @@ from radwb.probe.prompts import (
     zero_shot,
 )
 from radwb.probe.scores import Scores
-from radwb.probe.sides import mirrored_sides
+from radwb.probe.sides import laterality_check
 from radwb.probe.specific import (
     among_abnormal,
-    blind_count,
-    each_and_mean,
+    auroc_table,
+    best_other_prompt,
+    finding_count_control,
     prompt_label_matrix,
-    rivals,
     specificity,
 )
-from radwb.stats import auroc, bootstrap, resample_patients, stated
 
 __all__ = [
     "Prompts",
     "Scores",
     "among_abnormal",
-    "auroc",
+    "auroc_table",
     "baselines",
-    "blind_count",
-    "bootstrap",
+    "best_other_prompt",
     "brightness",
     "class_embedding",
     "classify",
-    "cross_probe",
-    "each_and_mean",
+    "compare_scores",
+    "comparison_sentences",
     "enough_patients",
+    "finding_count_control",
     "label_efficiency",
+    "laterality_check",
     "linear_probe",
-    "mirrored_sides",
     "prompt_label_matrix",
     "raw_pixels",
-    "recall_at_k",
     "recall_of_commonest",
     "representations",
-    "resample_patients",
     "retrieve",
-    "rivals",
-    "sentences",
-    "side_by_side",
     "specificity",
-    "stated",
     "text_embeddings",
-    "untrained",
     "zero_shot",
 ]

@@ -116,7 +116,7 @@ def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scor
     the same others.
 
     >>> probes = baselines(representations(model, films), films, label="Pneumonia")
-    >>> side_by_side(probes)
+    >>> compare_scores(probes)
 
     Args:
         features: name -> (N, D), or a list of them, one a seed; `representations` makes
@@ -136,11 +136,11 @@ def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scor
     }
 
 
-def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
+def compare_scores(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
     """Scores of the same films beside one another, and what the first of them has over
     each.
 
-    >>> side_by_side({"the model": scores, "16 x 16 pixels": pixels})[["scored", "auroc", "sentence"]]
+    >>> compare_scores({"the model": scores, "16 x 16 pixels": pixels})[["scored", "auroc", "sentence"]]
 
     Args:
         scores: name -> Scores, or a list of them, one a seed: their mean is shown.
@@ -168,14 +168,14 @@ def side_by_side(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sentences(table: pd.DataFrame, finding: str | None = None) -> str:
-    """What `side_by_side` found, in words.
+def comparison_sentences(table: pd.DataFrame, finding: str | None = None) -> str:
+    """What `compare_scores` found, in words.
 
-    >>> sentences(side_by_side({"the model": scores, "16 x 16 pixels": pixels}))
+    >>> comparison_sentences(compare_scores({"the model": scores, "16 x 16 pixels": pixels}))
     'the model is ahead of 16 x 16 pixels by 0.21 (0.13 to 0.30; 71 patients)'
 
     Args:
-        table: of `side_by_side`.
+        table: of `compare_scores`.
         finding: of one; None takes the last, which is the mean where there are several.
     """
     finding = finding or table["finding"].iloc[-1]

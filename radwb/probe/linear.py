@@ -7,7 +7,7 @@ import pandas as pd
 
 from radwb import data
 from radwb.data import Scan
-from radwb.identifiers import numbered
+from radwb.identifiers import identifiers, numbered
 from radwb.probe.crossed import apart, chosen_penalty, fitted
 from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
@@ -66,7 +66,7 @@ def label_efficiency(
         ValueError: a patient is in both train and test.
     """
     train, test = apart(table)
-    table = table.assign(patient_id=data.identifiers(table["patient_id"]))
+    table = table.assign(patient_id=identifiers(table["patient_id"]))
     Z = embeddings_of(model_or_Z, table)
     rows = []
     for fraction in fractions:
@@ -182,9 +182,7 @@ def _scores_of_test(Z, table, label, train, test, C):
             f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows"
         )
     if C is None:
-        C = chosen_penalty(
-            Z[train], y[train], data.identifiers(table["patient_id"])[train]
-        )
+        C = chosen_penalty(Z[train], y[train], identifiers(table["patient_id"])[train])
     return fitted(Z[train], y[train], C).decision_function(Z[test])
 
 

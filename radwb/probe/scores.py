@@ -8,19 +8,16 @@ import pandas as pd
 
 from radwb.identifiers import doubtful, identifiers, numbered
 from radwb.stats import (
-    Comparison,
     auroc,
-    bootstrap,
     clustered_auroc,
     compare_auroc,
     mean_clustered_auroc,
     resample_patients,
-    stated,
-    wilson,
 )
+from radwb.stats.comparison import Comparison
 from radwb.stats.resample import labelled, weighted_auroc
 
-__all__ = ["Scores", "auroc", "bootstrap", "resample_patients", "stated", "wilson"]
+__all__ = ["Scores"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +107,7 @@ class Scores:
         """The mean over findings in one row (`rw.stats.mean_clustered_auroc`); note
         names what is left out, and why.
 
-        >>> rw.stats.stated(scores.mean_auroc().iloc[0])
+        >>> rw.stats.format_interval(scores.mean_auroc().iloc[0])
         '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
         Args:
@@ -156,7 +153,7 @@ class Scores:
         """What labels dealt out to other patients would have given: `n` draws of
         `shuffled`, and their range.
 
-        >>> rw.stats.stated(scores.null().iloc[-1])
+        >>> rw.stats.format_interval(scores.null().iloc[-1])
         '0.50 (0.47 to 0.54; range of 20 shuffles)'
 
         Args:

@@ -13,7 +13,7 @@ SIZES = (
 )  # a report hardly names a finding and its side without one
 
 
-def mirrored_sides(
+def laterality_check(
     model, table: pd.DataFrame, *, finding: str = "Pleural Effusion"
 ) -> pd.DataFrame:
     """Does a model tell the finding's side, and what does it say of the mirror image,

@@ -32,11 +32,11 @@ def among_abnormal(scores: Scores) -> Scores:
     return Scores(scores.values, truth, scores.patient_id)
 
 
-def blind_count(scores: Scores) -> Scores:
+def finding_count_control(scores: Scores) -> Scores:
     """The control: how many *other* findings the film has, blind to the one that is
     asked for.
 
-    >>> blind_count(scores).mean_auroc()
+    >>> finding_count_control(scores).mean_auroc()
 
     A parent label and its children are no others of one another (`rw.findings.PARENT`).
 
@@ -72,7 +72,7 @@ def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
         positive_patients and note; sentence, the paired comparison of auroc and blind,
         each at 1 - 0.05 / K.
     """
-    blind = blind_count(scores)
+    blind = finding_count_control(scores)
     names = (name, "a blind count of the others")
     findings = list(scores.values)
     compared = [
@@ -80,16 +80,16 @@ def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
         for finding in findings
     ]
     compared.append(scores.against(blind, names))
-    abnormal = each_and_mean(among_abnormal(scores))
+    abnormal = auroc_table(among_abnormal(scores))
     abnormal = abnormal.rename(columns={"auroc": "abnormal"})
-    table = each_and_mean(scores)[["finding", "auroc"]]
-    table["blind"] = each_and_mean(blind)["auroc"]
+    table = auroc_table(scores)[["finding", "auroc"]]
+    table["blind"] = auroc_table(blind)["auroc"]
     shown = ["abnormal", "low", "high", "positive_patients", "note"]
     table = table.join(abnormal[shown])
     return table.assign(sentence=[str(comparison) for comparison in compared])
 
 
-def each_and_mean(scores: Scores) -> pd.DataFrame:
+def auroc_table(scores: Scores) -> pd.DataFrame:
     """A row a finding and, below them, their mean."""
     return pd.concat([scores.auroc(), scores.mean_auroc()], ignore_index=True)
 
@@ -97,7 +97,7 @@ def each_and_mean(scores: Scores) -> pd.DataFrame:
 def prompt_label_matrix(scores: Scores) -> pd.DataFrame:
     """The AUROC of each finding's prompt against each finding's label.
 
-    >>> rw.show.heat(prompt_label_matrix(scores), label="AUROC", limits=(0, 1))
+    >>> rw.show.heatmap(prompt_label_matrix(scores), label="AUROC", limits=(0, 1))
 
     Args:
         scores: of several findings, one column a prompt.
@@ -114,10 +114,10 @@ def prompt_label_matrix(scores: Scores) -> pd.DataFrame:
     return matrix.rename_axis("prompt")
 
 
-def rivals(scores: Scores) -> pd.DataFrame:
+def best_other_prompt(scores: Scores) -> pd.DataFrame:
     """For each label the best of the *other* findings' prompts, held against its own.
 
-    >>> rivals(scores)["sentence"]
+    >>> best_other_prompt(scores)["sentence"]
 
     Args:
         scores: of several findings, one column a prompt.

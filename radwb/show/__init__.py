@@ -2,21 +2,18 @@
 network.
 """
 
-from radwb.show.charts import bars, curve, forest, heat, hist, scatter
-from radwb.show.explore import explore
+from radwb.show.charts import bars, curve, forest, heatmap, hist, scatter
 from radwb.show.images import grid, overlay, planes, scan
 from radwb.show.live import live
-from radwb.show.theme import COLOURS
 from radwb.show.volume import volume
 
 __all__ = [
-    "COLOURS",
     "bars",
     "curve",
     "explore",
     "forest",
     "grid",
-    "heat",
+    "heatmap",
     "hist",
     "live",
     "overlay",
@@ -25,3 +22,12 @@ __all__ = [
     "scatter",
     "volume",
 ]
+
+
+def __getattr__(name):
+    # the reading window stands to the right of every stage: it comes when it is asked for
+    if name == "explore":
+        from radwb.explore import explore
+
+        return explore
+    raise AttributeError(f"rw.show has {', '.join(__all__)}; got {name!r}")

@@ -282,7 +282,7 @@ def bars(
     )
 
 
-def heat(
+def heatmap(
     matrix,
     *,
     rows: Sequence[str] | None = None,
@@ -298,7 +298,7 @@ def heat(
 ) -> go.Figure:
     """A matrix in colours, such as the similarity of images and texts.
 
-    >>> rw.show.heat(images @ texts.T, rows=names, columns=prompts, label="cosine similarity")
+    >>> rw.show.heatmap(images @ texts.T, rows=names, columns=prompts, label="cosine similarity")
 
     Args:
         matrix: (R, C) array or DataFrame (its index and columns are the labels).

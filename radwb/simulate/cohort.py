@@ -18,8 +18,9 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from radwb.data import cache_folder, write_png
+from radwb.data.fetch import cache_folder
 from radwb.data.private import private_folder
+from radwb.data.read import write_png
 from radwb.findings import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy

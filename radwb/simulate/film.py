@@ -115,7 +115,7 @@ def render_ct(
 
     A body's `fat_mm` and `breast_mm` are drawn on radiographs only.
 
-    >>> volume = rw.simulate.render_ct([rw.simulate.Finding("Pleural Effusion", 0.6, "left")])
+    >>> volume = rw.simulate.film.render_ct([rw.simulate.Finding("Pleural Effusion", 0.6, "left")])
 
     Args:
         findings: `Finding`s to plant; devices are drawn on radiographs only and refused

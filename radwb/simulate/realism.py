@@ -120,7 +120,7 @@ def anatomy_ratios(
     )
 
 
-def ratios_of(table: pd.DataFrame) -> pd.DataFrame:
+def add_ratios(table: pd.DataFrame) -> pd.DataFrame:
     """The table, as `rw.data.real("covid-masks")`, with `anatomy_ratios` of its rows'
     masks; NaN without both lungs.
 
@@ -348,7 +348,7 @@ def realism(
 
     Args:
         table, real: need `path`, `patient_id`; the views and ages to be compared. A
-            column of `ratios_of` is compared where both have 16 values; lung_area is a
+            column of `add_ratios` is compared where both have 16 values; lung_area is a
             share of the image, so that it measures collimation, too.
         size: side of the images' middle squares, px, a multiple of 16; above the films'
             own size the spectrum is empty.

@@ -37,7 +37,7 @@ class Lesion(NamedTuple):
 
 
 # In LIDC-IDRI-0001. The donors are the nearest places that have lung wherever the
-# lesion's place has, and in which no branching of vessels looks like a ball (`blobs`
+# lesion's place has, and in which no branching of vessels looks like a ball (`blob_response`
 # below its 99th percentile in the lungs).
 MASS = Lesion(
     (317, 145, 90), 20.0, (8, 14, -21), mirror_x=467
@@ -170,7 +170,9 @@ def _wall(hu, lungs, voxel_mm):
     return near & (hu > -750)
 
 
-def blobs(hu, lungs, voxel_mm, diameters_mm=(5, 8, 12, 16, 20, 25, 30), grid_mm=1.4):
+def blob_response(
+    hu, lungs, voxel_mm, diameters_mm=(5, 8, 12, 16, 20, 25, 30), grid_mm=1.4
+):
     """How much each place of the lungs looks like a ball: the largest of several
     scales.
 
@@ -178,7 +180,7 @@ def blobs(hu, lungs, voxel_mm, diameters_mm=(5, 8, 12, 16, 20, 25, 30), grid_mm=
     10.1023/A:1008045108935); what isn't lung is filled with the lungs' median first, so
     that no wall answers.
 
-    >>> response = blobs(hu, lungs, (0.7, 0.7, 2.5))
+    >>> response = blob_response(hu, lungs, (0.7, 0.7, 2.5))
 
     Args:
         hu: (X, Y, Z) Hounsfield units.

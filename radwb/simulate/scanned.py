@@ -94,11 +94,11 @@ READ = (
 )
 
 
-def as_read() -> pd.DataFrame:
+def ct_findings() -> pd.DataFrame:
     """The CT's own findings, one a row: what a film of this patient shows whatever its
     label says.
 
-    >>> rw.simulate.as_read()
+    >>> rw.simulate.ct_findings()
 
     Returns:
         `COLUMNS`, all words; places in voxels of `cxr.nii.gz` and in mm to the left,

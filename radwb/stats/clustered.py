@@ -10,7 +10,7 @@ from radwb.stats.pull import Pull, hanley_mcneil, without
 def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
     """AUROC with its interval by patient.
 
-    >>> stated(clustered_auroc(y, s, table["patient_id"]))
+    >>> format_interval(clustered_auroc(y, s, table["patient_id"]))
     '0.84 (0.80 to 0.88)'
 
     Args:
@@ -44,7 +44,7 @@ def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) 
     """The mean AUROC over findings with its interval by patient; those of too few
     patients are left out and named.
 
-    >>> stated(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
+    >>> format_interval(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
     '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
 
     Args:
@@ -122,12 +122,12 @@ def variance(pulls: list[Pull]) -> float:
     return float(max(own + np.sum(more) / len(pulls) ** 2, own / 2))
 
 
-def stated(row, value="auroc") -> str:
+def format_interval(row, value="auroc") -> str:
     """A number with its interval and its note, for a sentence.
 
-    >>> stated(scores.mean_auroc().iloc[0])
+    >>> format_interval(scores.mean_auroc().iloc[0])
     '0.84 (0.80 to 0.88)'
-    >>> stated({"auroc": 0.8, "low": np.nan, "high": np.nan, "note": "no interval: cases in 4 patients"})
+    >>> format_interval({"auroc": 0.8, "low": np.nan, "high": np.nan, "note": "no interval: cases in 4 patients"})
     '0.80 (no interval: cases in 4 patients)'
 
     Args:

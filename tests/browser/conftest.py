@@ -3,9 +3,16 @@ none.
 """
 
 import os
+import re
 import shutil
+import socket
+import subprocess
+import time
 
 import pytest
+
+from radwb.book import lab
+from radwb.book.sync import checkout
 
 FLAGS = [
     "--headless=new",
@@ -69,3 +76,36 @@ def page(chromium):
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     yield page
     context.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """A running lab; its own settings folder, so that nobody's earlier answers count."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = lab.environment() | {
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTER_NO_CONFIG": "",
+        "HOME": str(home),
+    }
+    call = lab.command(checkout(), port=port, browser=False)
+    with (home / "log").open("w") as log:
+        server = subprocess.Popen(
+            call, env=environment, cwd=checkout(), stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        found, deadline = None, time.monotonic() + 90
+        while not found and time.monotonic() < deadline and server.poll() is None:
+            time.sleep(0.5)
+            found = re.search(
+                rf"http://127\.0\.0\.1:{port}/\S+token=\w+", (home / "log").read_text()
+            )
+        assert found, (home / "log").read_text()
+        yield found.group(), port
+    finally:
+        server.terminate()
+        server.wait(60)

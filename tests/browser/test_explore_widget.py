@@ -14,11 +14,10 @@ import pytest
 from conftest import LOCAL
 from PIL import Image
 from scipy.ndimage import binary_dilation
-from test_lab import address  # noqa: F401  the running JupyterLab
 
 import radwb as rw
-from radwb.attend.cases import Cases, Choice
 from radwb.book.sync import KERNEL, checkout
+from radwb.explore.cases import Cases, Choice
 from radwb.show.images import grey_trace, map_trace
 
 pytestmark = pytest.mark.browser
@@ -44,7 +43,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, address, table):  # noqa: F811
+def lab(chromium, address, table):
     """A page with the notebook open; `page.outside` names what left this machine,
     `page.errors` what broke.
     """

@@ -15,7 +15,7 @@ scan = rw.data.Scan(np.tile(np.linspace(0, 1, 120, dtype=np.float32), (80, 1)), 
 mask = np.zeros(scan.shape, bool); mask[20:40, 30:60] = True
 rows = pd.DataFrame({"finding": ["A", "B"], "auroc": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]})
 FIGURES = [rw.show.scan(scan, truth=mask), rw.show.overlay(scan, mask.astype(float)), rw.show.grid([scan] * 3),
-           rw.show.forest(rows), rw.show.heat(np.eye(4)), rw.show.hist([1, 2, 2, 3])]
+           rw.show.forest(rows), rw.show.heatmap(np.eye(4)), rw.show.hist([1, 2, 2, 3])]
 """
 
 

@@ -12,7 +12,6 @@ import nbformat
 import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_lab import address  # noqa: F401 - the running lab
 from test_volume import open_in_lab, run_all
 
 TESTS = Path(__file__).parents[1]
@@ -42,7 +41,7 @@ import numpy as np, pandas as pd, radwb as rw
 from PIL import Image
 from hostile import PAYLOAD, hostile_dicom
 here = Path({folder!r})
-m = rw.attend.Map(np.random.rand(6, 32, 32).astype(np.float32), PAYLOAD, target=PAYLOAD)
+m = rw.attend.map.Map(np.random.rand(6, 32, 32).astype(np.float32), PAYLOAD, target=PAYLOAD)
 """,
     'rw.show.volume(rw.data.read(hostile_dicom(here / "series")), m, title=PAYLOAD)',
     """
@@ -93,7 +92,7 @@ def finish(page):
     page.locator(".jp-OutputArea", has_text="the last cell").last.wait_for()
 
 
-def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder):  # noqa: F811
+def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder):
     cells = [cell.format(tests=str(TESTS), folder=str(folder)) for cell in SHOWN]
     open_in_lab(
         watched, address, write(folder, "shown", [*cells, 'print("the last", "cell")'])
@@ -108,7 +107,7 @@ def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder)
     assert not ran_a_script(watched)
 
 
-def test_lab_would_run_the_script_if_it_came_through(address, watched, folder):  # noqa: F811
+def test_lab_would_run_the_script_if_it_came_through(address, watched, folder):
     """The control: what the widget's HTML held before."""
     raw = f"import ipywidgets\nipywidgets.HTML({PAYLOAD!r})"
     open_in_lab(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_explore_widget import gate
-from test_lab import address  # noqa: F401 - the running lab
 from test_volume import changed, looks, quarter, scroll, settle
 
 import radwb as rw
@@ -54,7 +53,7 @@ def cache():
 
 
 @pytest.fixture(scope="module")
-def lab(chromium, cache, address, notebook):  # noqa: F811
+def lab(chromium, cache, address, notebook):
     """The notebook, run to its end; `page.outside` names what left this machine,
     `page.errors` what broke.
     """

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from PIL import Image
-from test_lab import address  # noqa: F401 - the running lab
 
 from radwb.book import pages
 from radwb.book.sync import KERNEL, checkout
@@ -27,7 +26,7 @@ affine = ct.affine @ np.diag([2, 8, 8, 1.0])
 small = rw.data.Volume(ct.voxels[::2, ::8, ::8], affine, "CT")
 values = np.zeros(small.shape, np.float32)
 values[22:33, 22:33, 13:22] = 1
-m = rw.attend.Map(values, "relevance", 0, None, "nodule", "planted", affine)
+m = rw.attend.map.Map(values, "relevance", 0, None, "nodule", "planted", affine)
 view = rw.show.volume(small, m, window_hu=(-1000, 400), title="A planted map")
 """
 
@@ -121,7 +120,7 @@ def scroll(page, canvas, times=6):
     settle(page, canvas)
 
 
-def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook):  # noqa: F811
+def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook):
     open_in_lab(page, address, notebook("draw", CODE, "view"))
     run_all(page)
     canvas = canvas_of(page)
@@ -148,10 +147,10 @@ def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook
     assert page.errors == []
 
 
-def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook):  # noqa: F811
+def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook):
     button = """
     import ipywidgets
-    other = rw.attend.Map(np.ascontiguousarray(values[:, :, ::-1]), "rollout", affine=affine)
+    other = rw.attend.map.Map(np.ascontiguousarray(values[:, :, ::-1]), "rollout", affine=affine)
     button = ipywidgets.Button(description="lay")
     button.on_click(lambda _: view.lay(other))
     button
@@ -180,7 +179,7 @@ def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook
 
 def test_the_viewer_comes_back_after_saving_and_without_its_kernel(
     address, page, notebook
-):  # noqa: F811
+):
     path = notebook("saved", CODE, "view")
     open_in_lab(page, address, path)
     run_all(page)

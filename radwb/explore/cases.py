@@ -111,7 +111,7 @@ class Cases:
             else self.films[0].to_frame().T
         )
         classes = [f for model in self.models.values() for f in model.findings or []]
-        names = dict.fromkeys(classes or data.findings_of(table) or data.FINDINGS)
+        names = dict.fromkeys(classes or data.findings_of(table) or data.table.FINDINGS)
         names = sorted(
             names, key=lambda f: (f != self.finding, f not in self.scan(0).truth)
         )

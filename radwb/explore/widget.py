@@ -63,8 +63,8 @@ def explore(
     Raises:
         ValueError: no film, more than two models, or an unknown method.
     """
-    from radwb.attend.cases import Cases, Choice
     from radwb.attend.maps import METHODS, ONE_LAYER, OUTSIDE, UNASKED, has_attention
+    from radwb.explore.cases import Cases, Choice
 
     models = _named(model, against)
     cases, names = Cases(models, table, finding=finding, badges=badges), list(models)
@@ -109,8 +109,8 @@ class Explorer(anywidget.AnyWidget):
     from Python.
     """
 
-    _esm = Path(__file__).with_name("explore.js")
-    _css = Path(__file__).with_name("explore.css")
+    _esm = Path(__file__).with_name("widget.js")
+    _css = Path(__file__).with_name("widget.css")
     about = traitlets.Dict().tag(sync=True)
     case = traitlets.Int(0).tag(sync=True)
     order = traitlets.List().tag(sync=True)
@@ -193,7 +193,7 @@ class Explorer(anywidget.AnyWidget):
         return Path(path)
 
     def _still(self) -> Image.Image:
-        from radwb.attend.cases import Choice
+        from radwb.explore.cases import Choice
 
         panels = []
         for view in self.views[: len(self.panes)]:
@@ -255,7 +255,7 @@ class Explorer(anywidget.AnyWidget):
                 self._submit(n, self._draw)
 
     def _submit(self, pane, work):
-        from radwb.attend.cases import Choice
+        from radwb.explore.cases import Choice
 
         if pane in self.jobs:
             self.jobs[pane][1].set()  # a newer wish
@@ -266,8 +266,8 @@ class Explorer(anywidget.AnyWidget):
         self.jobs[pane] = job, stop
 
     def _run(self, work, pane, case, choice, stop):
-        from radwb.attend.cases import Cancelled, sentence
         from radwb.attend.progress import followed
+        from radwb.explore.cases import Cancelled, sentence
 
         began, said, what = time.monotonic(), 0.0, choice.method
 
@@ -396,7 +396,7 @@ def _panel(scan, values, view, look) -> Image.Image:
 
 
 def _mark_right(picture, edge) -> None:
-    """An R at the edge where the patient's right lies, where explore.js draws it."""
+    """An R at the edge where the patient's right lies, where widget.js draws it."""
     x = {"left": 8, "right": picture.width - 8}.get(edge, picture.width // 2)
     y = picture.height - 8 if edge == "bottom" else 8
     anchor = {"left": "l", "right": "r"}.get(edge, "m") + (
@@ -408,7 +408,7 @@ def _mark_right(picture, edge) -> None:
 
 
 def _picture(scan, values, look) -> Image.Image:
-    """The same mixture as explore.js draws: the windowed scan under the map's colours,
+    """The same mixture as widget.js draws: the windowed scan under the map's colours,
     clear where the map is low.
     """
     grey = (shrink(scan.pixels, MAX_SIDE).clip(0, 1) - look["level"]) / max(

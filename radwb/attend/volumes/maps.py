@@ -22,8 +22,8 @@ from tqdm.auto import tqdm
 from radwb.attend.map import Map, note_of
 from radwb.attend.maps import attention_maps
 from radwb.attend.tower import EXACT, HALF, QUIET, ROUTED, as_it_was, require_equal
-from radwb.attend.volume_place import layout_of, map_module
-from radwb.attend.windows import window_blocks, window_flow
+from radwb.attend.volumes.place import layout_of, map_module
+from radwb.attend.volumes.windows import window_blocks, window_flow
 from radwb.data.nifti import RAS_TO_LPS
 from radwb.data.scan import Volume, to_display
 from radwb.data.volumes import robust_window
