@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from radwb import data
 from radwb.data import Scan
 from radwb.identifiers import identifiers, numbered
 from radwb.probe.crossed import apart, chosen_penalty, fitted
