@@ -14,7 +14,7 @@ from PIL import Image
 import radwb as rw
 from radwb.attend.map import Badge, Map
 from radwb.data import Scan, Volume
-from radwb.show.images import outline
+from radwb.show.outlines import outline
 
 RNG = np.random.default_rng(0)
 MASK = np.zeros((40, 60), bool)

@@ -1,8 +1,8 @@
-"""What stands behind the attention widget: films, models, and the maps of them as small
-grids, each computed once.
+"""Films, models, and the maps of them as small grids, each computed once.
+
+It stands behind the attention widget.
 """
 
-import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -14,14 +14,16 @@ from radwb import data
 from radwb.attend.capture import capture
 from radwb.attend.doubt import sanity_check
 from radwb.attend.map import note_of
-from radwb.attend.maps import UNASKED, grids, require_sense
+from radwb.attend.maps import grids, require_sense
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
 from radwb.attend.tower import attention_pool, has_attention, in_float32
 from radwb.data.geometry import boxes
+from radwb.explore.words import as_target, finding_named, label, sentence, verdict
 from radwb.probe.prompts import WORDS
 
 CHECKED = 16  # films that a sanity check takes at most
+UNIT = 1 << 16  # in which the square of the model's input is measured
 
 
 class Cancelled(Exception):
@@ -52,7 +54,7 @@ class Cases:
     """Films and models, with what was computed of them so far.
 
     >>> cases = Cases({"tiny": model}, table)
-    >>> cases.grid(0, Choice("tiny", target="pleural effusion")).shape          # of the model's tokens
+    >>> cases.grid(0, Choice("tiny", target="pleural effusion")).shape  # tokens
     (8, 8)
 
     Args:
@@ -63,32 +65,23 @@ class Cases:
         badges: method -> `Badge`.
     """
 
-    def __init__(
-        self,
-        models: dict,
-        films,
-        *,
-        finding: str | None = None,
-        badges: dict | None = None,
-    ):
-        self.models = {
-            name: in_float32(model) for name, model in models.items()
-        }  # a half one is copied once
-        self.finding, self.badges = finding, dict(badges or {})
-        self.films = (
-            [row for _, row in films.iterrows()]
-            if isinstance(films, pd.DataFrame)
-            else list(films)
-        )
+    def __init__(self, models, films, *, finding=None, badges=None):
+        # a model of half precision is copied once
+        self.models = {name: in_float32(model) for name, model in models.items()}
+        self.finding = finding
+        self.badges = dict(badges or {})
+        if isinstance(films, pd.DataFrame):
+            films = [row for _, row in films.iterrows()]
+        self.films = list(films)
         if not self.films:
             raise ValueError(
-                "expected at least one film, got none. Try rw.simulate.cohort(n=12, seed=0)."
+                "expected at least one film, got none. "
+                "Try rw.simulate.cohort(n=12, seed=0)."
             )
-        self.scan, self.attention = (
-            lru_cache(16)(self._scan),
-            lru_cache(4)(self._attention),
-        )  # ViT-B/16: 22 MB each
-        self.grid, self.heads = lru_cache(1024)(self._grid), lru_cache(256)(self._heads)
+        self.scan = lru_cache(16)(self._scan)
+        self.attention = lru_cache(4)(self._attention)  # 22 MB each of a ViT-B/16
+        self.grid = lru_cache(1024)(self._grid)
+        self.heads = lru_cache(256)(self._heads)
         self.score = lru_cache(4096)(self._score)
 
     def __len__(self):
@@ -96,35 +89,32 @@ class Cases:
 
     def name(self, case: int, column: str = "study_id") -> str:
         film = self.films[case]
-        return (
-            str(film.source if isinstance(film, data.Scan) else film.get(column, ""))
-            or f"film {case}"
-        )
+        name = film.source if isinstance(film, data.Scan) else film.get(column, "")
+        return str(name) or f"film {case}"
 
     def targets(self) -> list[str]:
-        """What to offer: the findings, first the asked one and those of film 0; phrases
-        where all models read.
+        """What to offer: the findings, first the scored one and those of film 0.
+
+        Phrases, where all models read.
         """
-        table = (
-            pd.DataFrame()
-            if isinstance(self.films[0], data.Scan)
-            else self.films[0].to_frame().T
-        )
-        classes = [f for model in self.models.values() for f in model.findings or []]
-        names = dict.fromkeys(classes or data.findings_of(table) or data.table.FINDINGS)
-        names = sorted(
-            names, key=lambda f: (f != self.finding, f not in self.scan(0).truth)
-        )
-        if any(model.kind != "image-text" for model in self.models.values()):
+        models = self.models.values()
+        names = [name for model in models for name in model.findings or []]
+        if not names and not isinstance(self.films[0], data.Scan):
+            names = data.findings_of(self.films[0].to_frame().T)
+        names = list(dict.fromkeys(names or data.table.FINDINGS))
+        truth = self.scan(0).truth
+        names.sort(key=lambda name: (name != self.finding, name not in truth))
+        if any(model.kind != "image-text" for model in models):
             return names
-        return ["{0} vs no {0}".format(WORDS.get(f, (f.lower(),))[0]) for f in names]
+        phrases = [WORDS.get(name, (name.lower(),))[0] for name in names]
+        return [f"{phrase} vs no {phrase}" for phrase in phrases]
 
     def values(self, case: int, choice: Choice) -> np.ndarray:
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
-        scan, fit = self.scan(case), self.models[choice.model].fit
-        return data.to_scan(
-            self.grid(case, choice), scan.shape, fit=fit, aspect=scan.aspect
-        )
+        scan = self.scan(case)
+        fit = self.models[choice.model].fit
+        grid = self.grid(case, choice)
+        return data.to_scan(grid, scan.shape, fit=fit, aspect=scan.aspect)
 
     def view(self, case: int, choice: Choice, *, scored: bool = True) -> dict:
         """All that a pane draws, as plain values and bytes.
@@ -139,19 +129,10 @@ class Cases:
             (None without truth), bright (the energy of a map that is the film itself),
             verdict and badge. A problem is a sentence in `error`.
         """
-        view = {
-            "case": case,
-            "choice": vars(choice),
-            "label": self._label(choice),
-            "grid": None,
-            "thumbs": None,
-        }
-        view |= {
-            "error": "",
-            "finding": None,
-            "score": None,
-            "tokens": list(self.models[choice.model].grid),
-        }
+        tokens = list(self.models[choice.model].grid)
+        view = dict(case=case, choice=vars(choice), tokens=tokens, error="")
+        view["label"] = label(choice, tokens[1])
+        view |= dict.fromkeys(("grid", "thumbs", "finding", "score", "bright"))
         for part in (self._map, self._thumbs):
             try:
                 view |= part(case, choice, scored)
@@ -159,198 +140,129 @@ class Cases:
                 raise
             except Exception as problem:  # nobody sees the traceback of a worker
                 view["error"] = sentence(problem)
-        return (
-            view
-            | (self._verdict(case, view) if scored else {"verdict": "", "bright": None})
-            | self._badge(choice)
-            | self._place(case, choice)
-        )
+        view["verdict"] = ""
+        if scored:
+            view["bright"] = self._brightness(case, view["finding"], view["score"])
+            words = verdict(view["finding"], view["score"], view["bright"])
+            view["verdict"] = words
+        return view | self._badge(choice) | self._place(case, choice)
 
     def worst_first(self, choice: Choice) -> list[int]:
-        """The cases by rising energy of this choice's map inside the truth, those
-        without truth last.
+        """The cases by rising energy of this choice's map inside the truth.
+
+        Those without truth are last.
         """
-        scores = [
-            self.score(case, choice)[1]
-            for case in steps(range(len(self)), "worst first")
-        ]
-        return sorted(
-            range(len(self)),
-            key=lambda case: scores[case]["energy"] if scores[case] else np.inf,
-        )
+        energies = []
+        for case in steps(range(len(self)), "worst first"):
+            _, score = self.score(case, choice)
+            energies.append(score["energy"] if score else np.inf)
+        return sorted(range(len(self)), key=energies.__getitem__)
 
     def check(self, choice: Choice) -> None:
-        """Put the choice to `sanity_check` on the first films; the badge stands beside
-        it from now on.
-        """
-        cases, model = range(min(len(self), CHECKED)), self.models[choice.model]
-        how = dict(
+        """Put the choice to `sanity_check` on the first films, for its badge."""
+        cases = range(min(len(self), CHECKED))
+        result = sanity_check(
+            self.models[choice.model],
+            [self.scan(case) for case in cases],
+            groups=[self.name(case, "patient_id") for case in cases],
             method=choice.method,
-            target=asked(choice.target),
+            target=as_target(choice.target),
             layer=choice.layer,
             head=choice.head,
         )
-        patients = [self.name(case, "patient_id") for case in cases]
-        found = sanity_check(
-            model, [self.scan(case) for case in cases], groups=patients, **how
-        )
-        self.badges[replace(choice, patch=None)] = found.badge
+        self.badges[replace(choice, patch=None)] = result.badge
 
     def _scan(self, case):
         film = self.films[case]
         return film if isinstance(film, data.Scan) else data.scan_of(film)
 
     def _heads(self, case, name, patch):
-        """(L, 1 + heads, rows, cols) what the read-out, or one patch, takes from each;
-        first the mean over heads.
+        """(L, 1 + heads, rows, cols) what the read-out, or one patch, takes from each.
+
+        The mean over heads comes first.
         """
-        model, patches = self.models[name], np.prod(self.models[name].grid)
         attention, read = self.attention(case, name)
-        T = attention.shape[-1]
+        grid = self.models[name].grid
+        patches = np.prod(grid)
         if patch is not None:
-            read = torch.eye(T, device=attention.device)[
-                T - patches + range(patches)[patch]
-            ][None]
-        each = (read @ attention)[..., 0, -patches:].unflatten(-1, model.grid)
+            T = attention.shape[-1]
+            token = T - patches + range(patches)[patch]
+            read = torch.eye(T, device=attention.device)[token][None]
+        each = (read @ attention)[..., 0, -patches:].unflatten(-1, grid)
         return torch.cat([each.mean(1, keepdim=True), each], 1).cpu().numpy()
 
     def _attention(self, case, name):
+        """(L, heads, T, T) the attention, and (1, T) what the read-out takes."""
         model = self.models[name]
         seen = capture(model, model.preprocess(self.scan(case)))
-        return seen["attention"][:, 0], seen["read"].reshape(
-            1, -1
-        )  # (L, heads, T, T), (1, T)
+        return seen["attention"][:, 0], seen["read"].reshape(1, -1)
 
     def _grid(self, case, choice):
-        model, target = self.models[choice.model], asked(choice.target)
+        model = self.models[choice.model]
+        target = as_target(choice.target)
         require_sense(model, choice.method, target, choice.head, choice.layer)
-        of_pool = (
-            attention_pool(model) is not None
-            and choice.layer is None
-            and choice.patch is None
-        )
-        if choice.method == "attention" and not of_pool:
+        whole = choice.layer is None and choice.patch is None
+        by_pool = whole and attention_pool(model) is not None
+        if choice.method == "attention" and not by_pool:
             heads = self.heads(case, choice.model, choice.patch)
-            head = (
-                0 if choice.head is None else 1 + range(heads.shape[1] - 1)[choice.head]
-            )
-            return heads[-1 if choice.layer is None else choice.layer, head]
+            layer = -1 if choice.layer is None else choice.layer
+            head = 0
+            if choice.head is not None:
+                head = 1 + range(heads.shape[1] - 1)[choice.head]
+            return heads[layer, head]
         if choice.patch is not None:
             raise ValueError(
-                f"expected method='attention', which has a row for each patch; got {choice.method!r}"
+                "expected method='attention', which has a row for each patch; "
+                f"got {choice.method!r}"
             )
         x = model.preprocess(self.scan(case))
-        return (
-            grids(model, x, choice.method, [[target]], choice.layer, choice.head)[0, 0]
-            .cpu()
-            .numpy()
-        )
+        maps = grids(model, x, choice.method, [[target]], choice.layer, choice.head)
+        return maps[0, 0].cpu().numpy()
 
     def _score(self, case, choice):
         scan = self.scan(case)
-        finding = self.finding or named(choice.target, scan.truth)
-        if finding not in scan.truth or not scan.truth[finding].any():
+        finding = self.finding or finding_named(choice.target, scan.truth)
+        mask = scan.truth.get(finding)
+        if mask is None or not mask.any():
             return finding, None
-        return finding, score_map(self.values(case, choice), scan.truth[finding])
+        return finding, score_map(self.values(case, choice), mask)
 
-    def _verdict(self, case, view):
-        finding, score = view["finding"], view["score"]
+    def _brightness(self, case, finding, score):
+        """The energy of a map that is the film itself; None where there's no score."""
         if score is None:
-            return {"verdict": said(finding, None), "bright": None}
+            return None
         scan = self.scan(case)
-        bright = float(scan.pixels[scan.truth[finding]].sum() / scan.pixels.sum())
-        return {"verdict": said(finding, score, bright), "bright": bright}
-
-    def _label(self, choice):
-        words = [choice.method]
-        if choice.patch is not None:
-            words[0] += " of patch ({}, {})".format(
-                *divmod(choice.patch, self.models[choice.model].grid[1])
-            )
-        layer, head = (
-            ("last layer", "mean of heads")
-            if choice.method == "attention"
-            else ("", "")
-        )
-        words += [layer if choice.layer is None else f"layer {choice.layer}"]
-        words += [head if choice.head is None else f"head {choice.head}"]
-        asked = choice.target and choice.method not in UNASKED
-        return ", ".join(filter(None, words)) + (f": {choice.target}" if asked else "")
+        return float(scan.pixels[scan.truth[finding]].sum() / scan.pixels.sum())
 
     def _badge(self, choice):
-        badge = self.badges.get(replace(choice, patch=None)) or self.badges.get(
-            choice.method
-        )
-        return {
-            "badge": str(badge) if badge else "sanity: not checked",
-            "passed": badge.passed if badge else None,
-        }
+        badge = self.badges.get(replace(choice, patch=None))
+        badge = badge or self.badges.get(choice.method)
+        if badge is None:
+            return dict(badge="sanity: not checked", passed=None)
+        return dict(badge=str(badge), passed=badge.passed)
 
     def _place(self, case, choice):
-        (H, W), unit = self.scan(case).shape, 1 << 16
+        scan = self.scan(case)
+        H, W = scan.shape
         fit = self.models[choice.model].fit
-        source, square = boxes((H, W), unit, fit, self.scan(case).aspect)
-        return {
-            "source": (np.array(source) / [H, W, H, W]).tolist(),
-            "square": (np.array(square) / unit).tolist(),
-        }
+        source, square = boxes((H, W), UNIT, fit, scan.aspect)
+        source = np.array(source) / [H, W, H, W]
+        return dict(source=source.tolist(), square=(np.array(square) / UNIT).tolist())
 
     def _map(self, case, choice, scored):
         grid = self.grid(case, choice)
-        finding, score = self.score(case, choice) if scored else (None, None)
-        error = note_of(grid, choice.method, choice.target)
-        about = dict(error=error, finding=finding, score=score)
-        return about | dict(grid=grid.tobytes(), rows=grid.shape[0], cols=grid.shape[1])
+        rows, cols = grid.shape
+        view = dict(grid=grid.tobytes(), rows=rows, cols=cols)
+        if scored:
+            view["finding"], view["score"] = self.score(case, choice)
+        view["error"] = note_of(grid, choice.method, choice.target)
+        return view
 
     def _thumbs(self, case, choice, _):
         if not has_attention(self.models[choice.model]):
             return {}
         heads = self.heads(case, choice.model, choice.patch)
-        small = np.round(
-            255 * heads / heads.max((-2, -1), keepdims=True).clip(1e-12)
-        ).astype(np.uint8)
-        return dict(
-            thumbs=small.tobytes(), layers=small.shape[0], heads=small.shape[1] - 1
-        )
-
-
-def sentence(problem: Exception) -> str:
-    return (
-        str(problem)
-        if isinstance(problem, ValueError | RuntimeError)
-        else f"{type(problem).__name__}: {problem}"
-    )
-
-
-def said(finding: str | None, score: dict | None, bright: float = 0.0) -> str:
-    """The score in words; `bright` is the energy of a map that is the film itself."""
-    if score is None:
-        return f"no truth for {finding or 'these words'} on this film"
-    blind = "" if score["energy"] > bright else ", which it does not beat"
-    energy = f"energy {score['energy']:.2f} (by chance {score['area']:.2f}"
-    energy = f"{energy}, by brightness {bright:.2f}{blind})"
-    return f"{finding}: hit {score['hit']:.2g}, {energy}, IoU {score['iou']:.2f}"
-
-
-def asked(target: str | None):
-    """ "this vs that" -> ("this", "that"), the pair that `attention_map` takes; any
-    other words as they are.
-    """
-    if target is None:
-        return None
-    words = tuple(part.strip() for part in re.split(r"\bvs\b", target))
-    return words if len(words) > 1 else words[0]
-
-
-def named(target: str | None, findings) -> str | None:
-    """The finding that the words name, in the first half of a pair."""
-    first = asked(target or "")
-    words = (first if isinstance(first, str) else first[0]).casefold()
-    return next(
-        (
-            f
-            for f in findings
-            if any(w in words for w in (f.casefold(), *WORDS.get(f, ())))
-        ),
-        None,
-    )
+        highest = heads.max((-2, -1), keepdims=True).clip(1e-12)
+        thumbs = np.round(255 * heads / highest).astype(np.uint8)
+        layers, columns = thumbs.shape[:2]
+        return dict(thumbs=thumbs.tobytes(), layers=layers, heads=columns - 1)

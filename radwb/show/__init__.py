@@ -2,7 +2,8 @@
 network.
 """
 
-from radwb.show.charts import bars, curve, forest, heatmap, hist, scatter
+from radwb.show.charts import bars, curve, heatmap, hist, scatter
+from radwb.show.forest import forest
 from radwb.show.images import grid, overlay, planes, scan
 from radwb.show.live import live
 from radwb.show.volume import volume

@@ -1,23 +1,25 @@
-"""Curves, intervals, matrices and distributions."""
+"""Curves, bars, matrices, distributions and points.
+
+Drawn with plotly.graph_objects: plotly.express writes column names into hover texts
+as markup and would need as many lines to take them out again.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from radwb.show.theme import COLOURS, FAINT, INK, broken, finish, plain
+from radwb.show.theme import COLOURS, DASHED, FAINT, INK
+from radwb.show.theme import broken, colour_bar, finish, plain
 
-SYMBOLS = (
-    "circle",
-    "diamond",
-    "square",
-    "triangle-up",
-    "x",
-    "star",
-)  # a second cue beside the colour
+# a second cue beside the colour
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
+MANY = 8  # different numbers from which on colours are a scale and no names
+LINE_PX = 17  # a line of a label
 
 
 def curve(
@@ -32,7 +34,7 @@ def curve(
 ) -> go.Figure:
     """A training log, one panel a unit, all over the same x.
 
-    >>> rw.show.curve(run.log, panels={"loss": ["loss", "val_loss"], "retrieval, top 1": ["val_retrieval"]})
+    >>> figure = rw.show.curve(run.log, panels={"loss in nats": ["loss"]})
 
     Args:
         log: one row a step; NaN where a column was not measured.
@@ -40,195 +42,64 @@ def curve(
         panels: axis title -> columns. None = columns with "loss" in one, those with
             "retrieval" or "recall" in another.
         lines: panel -> a reference value, such as ln(batch) for the loss of a guess.
+        title: says the finding.
+        caption: stands below the title.
+        width: px.
     """
-    panels = dict(panels or default_panels(log))
-    _require_columns(log, [x, *(c for columns in panels.values() for c in columns)])
+    panels = panels or _default_panels(log)
+    columns = list(dict.fromkeys(chain.from_iterable(panels.values())))
+    require_columns(log, [x, *columns])
+    references = lines or {}
     figure = make_subplots(1, len(panels), horizontal_spacing=0.14)
-    order = list(dict.fromkeys(c for columns in panels.values() for c in columns))
-    for n, (axis, columns) in enumerate(panels.items(), 1):
-        for column in columns:
-            seen = log[[x, column]].dropna()
-            style = dict(color=COLOURS[order.index(column) % 8], width=2.5)
-            mode = "lines" if len(seen) > 30 else "lines+markers"
-            figure.add_trace(
-                go.Scatter(
-                    x=seen[x], y=seen[column], name=plain(column), mode=mode, line=style
-                ),
-                1,
-                n,
-            )
-        if lines and axis in lines:
-            figure.add_hline(
-                lines[axis], line=dict(color=FAINT, dash="dash"), row=1, col=n
-            )
+    for n, (axis, names) in enumerate(panels.items(), 1):
+        for name in names:
+            colour = COLOURS[columns.index(name) % 8]
+            figure.add_trace(_measured(log[[x, name]].dropna(), colour), 1, n)
+        if axis in references:
+            line = dict(color=FAINT, dash="dash")
+            figure.add_hline(references[axis], line=line, row=1, col=n)
         figure.update_yaxes(title_text=broken(axis), col=n)
-    figure.update_xaxes(title_text=broken(x))
-    return finish(
-        figure, title=broken(title), caption=broken(caption), width=width, height=420
-    )
+    return finish(figure, title=title, caption=caption, width=width, x_title=x)
 
 
-def default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
-    losses = [c for c in log.columns if "loss" in str(c)]
-    found = [c for c in log.columns if "retrieval" in str(c) or "recall" in str(c)]
-    panels = {
-        name: columns
-        for name, columns in (("loss", losses), ("retrieval", found))
-        if columns
-    }
-    if not panels:
-        raise ValueError(
-            f"expected columns named loss or retrieval, got {list(log.columns)}. Try panels={{...}}."
-        )
-    return panels
-
-
-def forest(
-    tables: pd.DataFrame | Mapping[str, pd.DataFrame],
-    *,
-    value: str = "auroc",
-    line: float | None = 0.5,
-    x_title: str = "AUROC with 95 % interval",
-    title: str = "",
-    caption: str | None = None,
-    width: int = 760,
-    points: pd.DataFrame | Mapping[str, pd.DataFrame] | None = None,
-) -> go.Figure:
-    """Values with their intervals, a row a finding, the named series side by side.
-
-    >>> rw.show.forest({"zero-shot": scores.auroc(), "supervised": baseline.auroc()})
-
-    Args:
-        tables: columns finding, `value`, low, high (and n, positives, patients), as
-            `Scores.auroc()` gives them.
-        value: the column of the point.
-        line: the value of a guess.
-        caption: None = says how many images, positives and patients stand behind the
-            rows, where the tables know.
-        points: single values behind the means, such as one a training seed; keys,
-            finding and `value` as in `tables`.
+def _measured(rows: pd.DataFrame, colour: str) -> go.Scatter:
+    """The second column over the first; few points are marked, since a line of two
+    ends says little.
     """
-    series = dict(tables) if isinstance(tables, Mapping) else {"": tables}
-    for table in series.values():
-        _require_columns(table, [value, "low", "high"])
-    names = list(dict.fromkeys(f for t in series.values() for f in finding_column(t)))
-    figure = go.Figure()
-    for n, (name, table) in enumerate(series.items()):
-        offset = (n - (len(series) - 1) / 2) * 0.7 / len(series)
-        rows = np.array([names.index(f) for f in finding_column(table)]) + offset
-        middle = table[value].to_numpy(float)
-        error = dict(
-            array=table["high"] - middle,
-            arrayminus=middle - table["low"],
-            thickness=2.5,
-            width=0,
-        )
-        marker = dict(size=11, color=COLOURS[n % 8], symbol=SYMBOLS[n % 6])
-        text = [hover_text(row, value) for _, row in table.iterrows()]
-        hover = dict(
-            text=text,
-            hovertemplate=f"%{{text}}<extra>{plain(name)}</extra>",
-            name=plain(name),
-        )
-        hover |= dict(showlegend=bool(name))
-        figure.add_trace(
-            go.Scatter(
-                x=middle, y=rows, error_x=error, mode="markers", marker=marker, **hover
-            )
-        )
-        if single := _single(points, name, value, names, offset + 0.22 / len(series)):
-            look = dict(
-                size=7, color=COLOURS[n % 8], symbol="circle-open", line_width=1.2
-            )
-            figure.add_trace(
-                go.Scatter(**single, mode="markers", marker=look, showlegend=False)
-            )
-    ends = [
-        x
-        for t in series.values()
-        for c in (value, "low", "high")
-        for x in (t[c].min(), t[c].max())
-    ]
-    for trace in figure.data:
-        ends += list(trace.x)
-    if line is not None:
-        figure.add_vline(line, line=dict(color=FAINT, dash="dash", width=1.5))
-        ends.append(line)
-    if caption is None:
-        caption = "<br>".join(
-            textwrap.wrap(behind(series), width // 8)
-        )  # 8 px, a letter
-    height = 150 + 26 * bool(title) + len(names) * max(44, 26 * len(series))
-    finish(
-        figure, title=broken(title), caption=broken(caption), width=width, height=height
-    )
-    shown = [plain(name) for name in names]
-    figure.update_yaxes(
-        tickvals=list(range(len(names))),
-        ticktext=shown,
-        range=[len(names) - 0.5, -0.5],
-        ticks="",
-    )
-    pad = 0.05 * (np.nanmax(ends) - np.nanmin(ends) or 1)
-    return figure.update_xaxes(
-        title_text=broken(x_title), range=[np.nanmin(ends) - pad, np.nanmax(ends) + pad]
+    x, y = rows.columns
+    return go.Scatter(
+        x=rows[x],
+        y=rows[y],
+        name=plain(y),
+        mode="lines" if len(rows) > 30 else "lines+markers",
+        line=dict(color=colour, width=2.5),
     )
 
 
-def _require_columns(table, names):
+def _default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
+    panels = {"loss": [], "retrieval": []}
+    for column in log.columns:
+        name = str(column)
+        if "loss" in name:
+            panels["loss"].append(column)
+        if "retrieval" in name or "recall" in name:
+            panels["retrieval"].append(column)
+    filled = {axis: columns for axis, columns in panels.items() if columns}
+    if not filled:
+        raise ValueError(
+            f"expected columns named loss or retrieval, got {list(log.columns)}. "
+            "Try panels={...}."
+        )
+    return filled
+
+
+def require_columns(table: pd.DataFrame, names: Sequence) -> None:
     missing = [str(name) for name in names if name not in table.columns]
     if missing:
-        got = list(map(str, table.columns))
-        raise ValueError(f"expected a table with the column {missing[0]}, got {got}")
-
-
-def hover_text(row: pd.Series, value: str) -> str:
-    """The number with its interval and its note."""
-    interval = "" if np.isnan(row["low"]) else f"{row['low']:.3f} to {row['high']:.3f}"
-    note = row.get("note", "")
-    parts = [
-        part
-        for part in (interval, plain(note) if isinstance(note, str) else "")
-        if part
-    ]
-    return f"{row[value]:.3f} ({'; '.join(parts)})" if parts else f"{row[value]:.3f}"
-
-
-def _single(points, name, value, names, offset):
-    """x, y and hover of the single values of one series; {} without any."""
-    if points is None:
-        return {}
-    table = points[name] if isinstance(points, Mapping) else points
-    rows = [names.index(f) + offset for f in finding_column(table)]
-    hover = "%{x:.3f}<extra>" + plain(name) + "</extra>"
-    return {"x": table[value], "y": rows, "hovertemplate": hover}
-
-
-def finding_column(table: pd.DataFrame) -> list[str]:
-    return [
-        str(f)
-        for f in (table["finding"] if "finding" in table.columns else table.index)
-    ]
-
-
-def behind(series: Mapping[str, pd.DataFrame]) -> str:
-    """What stands behind the rows of a forest, in words."""
-    table, parts = next(iter(series.values())), []
-    table = table[[not f.startswith("mean ") for f in finding_column(table)]]
-    for column in ("n", "patients", "positives", "positive_patients"):
-        words = "images" if column == "n" else column.replace("_", " ")
-        if column in table.columns and len(table):
-            low, high = int(table[column].min()), int(table[column].max())
-            if column == "patients" and high == 0:
-                parts.append("patients not known")
-            if column.endswith("patients") and high == 0:
-                continue
-            parts.append(
-                f"{low:,} {words}"
-                if low == high
-                else f"{low:,} to {high:,} {words} a finding"
-            )
-    return "; ".join(parts)
+        columns = [str(name) for name in table.columns]
+        raise ValueError(
+            f"expected a table with the column {missing[0]}, got {columns}"
+        )
 
 
 def bars(
@@ -245,45 +116,53 @@ def bars(
 ) -> go.Figure:
     """Bars, with intervals where the table has the columns low and high.
 
-    >>> rw.show.bars(hits, x="finding", y="hit", group="method", line=0.08, y_title="pointing hits (share)")
+    >>> hits = pd.DataFrame({"method": ["rollout", "random"], "hit": [0.4, 0.08]})
+    >>> figure = rw.show.bars(hits, x="method", y="hit", line=0.08)
 
     Args:
         table: one row a bar; `low` and `high` are the ends of its interval.
-        x, y: columns of the bar's name and height.
+        x: the column of the bar's name.
+        y: the column of its height.
         group: a column; its values stand side by side in different colours.
         line: a reference value, such as chance.
+        y_title: of the axis; "" = the column's name.
+        title: says the finding.
+        caption: stands below the title.
+        width: px.
     """
+    groups = [("", table)]
+    if group is not None:
+        groups = list(table.groupby(group, sort=False))
     figure = go.Figure()
-    groups = [("", table)] if group is None else list(table.groupby(group, sort=False))
     for n, (name, part) in enumerate(groups):
-        error = None
+        bar = go.Bar(
+            x=[plain(value) for value in part[x]],
+            y=part[y],
+            marker_color=COLOURS[n % 8],
+            name=plain(name),
+            showlegend=group is not None,
+        )
         if {"low", "high"} <= set(part.columns):
-            error = dict(
+            bar.error_y = dict(
                 array=part["high"] - part[y],
                 arrayminus=part[y] - part["low"],
                 color=INK,
                 thickness=1.8,
             )
-        look = dict(
-            marker_color=COLOURS[n % 8], name=plain(name), showlegend=group is not None
-        )
-        look |= (
-            dict(marker_pattern_shape="/") if n >= 8 else {}
-        )  # no colour means two things
-        figure.add_trace(
-            go.Bar(x=[plain(v) for v in part[x]], y=part[y], error_y=error, **look)
-        )
+        if n >= len(COLOURS):  # no colour means two things
+            bar.marker.pattern.shape = "/"
+        figure.add_trace(bar)
     if line is not None:
-        figure.add_hline(line, line=dict(color=FAINT, dash="dash", width=1.5))
-    finish(figure, title=broken(title), caption=broken(caption), width=width)
+        figure.add_hline(line, line=DASHED)
     figure.update_xaxes(ticks="", showgrid=False)
-    return figure.update_yaxes(title_text=broken(y_title or y)).update_layout(
-        barmode="group", bargap=0.3
+    figure.update_layout(barmode="group", bargap=0.3)
+    return finish(
+        figure, title=title, caption=caption, width=width, y_title=y_title or y
     )
 
 
 def heatmap(
-    matrix,
+    matrix: np.ndarray | pd.DataFrame,
     *,
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
@@ -298,68 +177,78 @@ def heatmap(
 ) -> go.Figure:
     """A matrix in colours, such as the similarity of images and texts.
 
-    >>> rw.show.heatmap(images @ texts.T, rows=names, columns=prompts, label="cosine similarity")
+    >>> figure = rw.show.heatmap(Z[:4] @ Z[:4].T, label="cosine similarity")
 
     Args:
         matrix: (R, C) array or DataFrame (its index and columns are the labels).
-        rows, columns: labels; long ones are folded, and cut after the lines that fit,
-            three at most.
+        rows: labels; long ones are folded, and cut after the lines that fit, three at
+            most.
+        columns: labels, as those of the rows.
         label: what the colours mean.
+        x_title: of the axis below.
+        y_title: of the axis to the left.
         limits: values at both ends of the colours.
         numbers: whether the value stands in each cell; None = up to 100 cells.
+        title: says the finding.
+        caption: stands below the title.
+        width: px.
+    Raises:
+        ValueError: the matrix isn't (R, C), or has no values.
     """
     if isinstance(matrix, pd.DataFrame):
-        rows, columns = (
-            rows or list(map(str, matrix.index)),
-            columns or list(map(str, matrix.columns)),
-        )
+        rows = rows or list(matrix.index)
+        columns = columns or list(matrix.columns)
     z = np.round(np.asarray(matrix, dtype=np.float32), 3)
     if z.ndim != 2 or not z.size:
         raise ValueError(f"expected a matrix (R, C) with values, got shape {z.shape}")
-    numbers = z.size <= 100 if numbers is None else numbers
+    R, C = z.shape
+    if numbers is None:
+        numbers = z.size <= 100
     low, high = limits or (None, None)
-    bar = dict(
-        title=dict(text=broken(label), side="right", font_size=13),
-        thickness=14,
-        outlinewidth=0,
-    )
-    look = dict(
+    picture = go.Heatmap(
+        z=z,
+        hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
         colorscale="Cividis",
         zmin=low,
         zmax=high,
-        colorbar=bar,
+        colorbar=colour_bar(label, title_font_size=13),
         texttemplate="%{z:.2f}" if numbers else None,
     )
-    figure = go.Figure(
-        go.Heatmap(z=z, hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>", **look)
+    figure = go.Figure(picture)
+    beside = int(0.55 * width / C / LINE_PX)  # lines that a column's width holds
+    columns = _folded(columns, min(max(beside, 1), 3))
+    slanted = sum(map(len, columns)) > width / 12
+    _label(figure.update_xaxes, columns)
+    _label(figure.update_yaxes, _folded(rows, 3))
+    figure.update_xaxes(tickangle=-90 if slanted else 0)
+    figure.update_yaxes(autorange="reversed")
+    return finish(
+        figure,
+        title=title,
+        caption=caption,
+        width=width,
+        height=int(width * min(R / C, 1)) + 40 + slanted * 190,
+        x_title=x_title,
+        y_title=y_title,
     )
-    across = int(
-        0.55 * width / z.shape[1] / 17
-    )  # lines of 17 px that stand side by side in a column
-    rows, columns = (
-        [fold(n, lines=k) for n in names] if names is not None else None
-        for names, k in ((rows, 3), (columns, min(max(across, 1), 3)))
-    )
-    slanted = sum(map(len, columns or ())) > width / 12
-    height = int(width * min(z.shape[0] / z.shape[1], 1)) + 40 + slanted * 190
-    finish(
-        figure, title=broken(title), caption=broken(caption), width=width, height=height
-    )
-    for axis, names in ((figure.update_xaxes, columns), (figure.update_yaxes, rows)):
-        axis(showgrid=False, ticks="", constrain="domain")
-        if names is not None:
-            axis(
-                tickvals=list(range(len(names))),
-                ticktext=names,
-                ticklabeloverflow="allow",
-            )
-    figure.update_xaxes(title_text=broken(x_title), tickangle=-90 if slanted else 0)
-    return figure.update_yaxes(title_text=broken(y_title), autorange="reversed")
+
+
+def _folded(names: Sequence[str] | None, lines: int) -> list[str]:
+    return [fold(name, lines=lines) for name in names or ()]
+
+
+def _label(update_axes, names: list[str]) -> None:
+    """Names in place of an axis' numbers, where there are names."""
+    update_axes(showgrid=False, ticks="", constrain="domain")
+    if names:
+        ticks = list(range(len(names)))
+        update_axes(tickvals=ticks, ticktext=names, ticklabeloverflow="allow")
 
 
 def fold(text: str, width: int = 24, lines: int = 3) -> str:
-    """A label in lines of `width` letters, ready for plotly; "<br>" in it stays a blank
-    where a line may end.
+    """A label in lines of `width` letters, ready for plotly.
+
+    "<br>" in it is a blank where a line may end.
     """
     words = str(text).replace("<br>", " ")
     wrapped = textwrap.wrap(words, width, max_lines=lines, placeholder=" ...")
@@ -367,7 +256,7 @@ def fold(text: str, width: int = 24, lines: int = 3) -> str:
 
 
 def hist(
-    values,
+    values: np.ndarray | pd.Series | Mapping[str, np.ndarray],
     *,
     bins: int | Sequence[float] = 30,
     density: bool = False,
@@ -379,54 +268,64 @@ def hist(
 ) -> go.Figure:
     """How values are spread, several named series over one another on the same bins.
 
-    >>> rw.show.hist({"with finding": s[y == 1], "without": s[y == 0]}, x_title="score")
+    >>> ages = {"ill": table["age_years"][y == 1], "well": table["age_years"][y == 0]}
+    >>> figure = rw.show.hist(ages, x_title="age (years)")
 
     Args:
         values: array, Series, or name -> array; NaN and infinities are left out.
         bins: how many, or their edges.
         density: shares of each series instead of counts.
         line: a reference value.
+        x_title: of the axis below; say the unit.
+        title: says the finding.
+        caption: stands below the title.
+        width: px.
     """
-    series = values if isinstance(values, Mapping) else {"": values}
-    series = {name: np.asarray(v, dtype=float).ravel() for name, v in series.items()}
-    series = {name: v[np.isfinite(v)] for name, v in series.items()}
+    series = {}
+    for name, one in _by_name(values).items():
+        numbers = np.asarray(one, dtype=float).ravel()
+        series[name] = numbers[np.isfinite(numbers)]
     edges = np.histogram_bin_edges(np.concatenate(list(series.values())), bins)
+    ends = np.stack([edges[:-1], edges[1:]], 1)  # (bins, 2)
+    hover = "%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:.3g}<extra></extra>"
     figure = go.Figure()
-    for n, (name, v) in enumerate(series.items()):
-        count = np.histogram(v, edges)[0] / (max(len(v), 1) if density else 1)
-        look = dict(
-            name=f"{plain(name)} (n = {len(v):,})",
+    for n, (name, numbers) in enumerate(series.items()):
+        heights = np.histogram(numbers, edges)[0]
+        if density:
+            heights = heights / max(len(numbers), 1)
+        bar = go.Bar(
+            x=ends.mean(1),
+            y=heights,
+            width=np.diff(edges),
+            customdata=ends,
+            hovertemplate=hover,
+            opacity=0.55 if len(series) > 1 else 1,
+            name=f"{plain(name)} (n = {len(numbers):,})",
             showlegend=bool(name),
             marker_color=COLOURS[n % 8],
         )
-        hover = "%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:.3g}<extra></extra>"
-        place = dict(
-            x=(edges[:-1] + edges[1:]) / 2,
-            width=np.diff(edges),
-            customdata=np.stack([edges[:-1], edges[1:]], 1),
-        )
-        figure.add_trace(
-            go.Bar(
-                y=count,
-                opacity=0.55 if len(series) > 1 else 1,
-                hovertemplate=hover,
-                **place,
-                **look,
-            )
-        )
+        figure.add_trace(bar)
     if line is not None:
-        figure.add_vline(line, line=dict(color=INK, dash="dash", width=1.5))
-    finish(figure, title=broken(title), caption=broken(caption), width=width)
+        figure.add_vline(line, line=DASHED | dict(color=INK))
     figure.update_layout(barmode="overlay")
-    return figure.update_xaxes(title_text=broken(x_title)).update_yaxes(
-        title_text="share" if density else "count"
+    return finish(
+        figure,
+        title=title,
+        caption=caption,
+        width=width,
+        x_title=x_title,
+        y_title="share" if density else "count",
     )
 
 
+def _by_name(values) -> Mapping:
+    return values if isinstance(values, Mapping) else {"": values}
+
+
 def scatter(
-    points,
+    points: np.ndarray,
     *,
-    colour=None,
+    colour: Sequence | None = None,
     hover: Sequence[str] | None = None,
     label: str = "",
     x_title: str = "",
@@ -436,75 +335,80 @@ def scatter(
     size: int = 8,
     width: int = 680,
 ) -> go.Figure:
-    """Points in the plane, such as embeddings brought down to two dimensions.
+    """Points in the plane: your own embeddings in two dimensions, coloured by a column.
 
-    >>> rw.show.scatter(xy, colour=table["site"], hover=table["report"])
+    >>> figure = rw.show.scatter(Z[:, :2], colour=table["site"], hover=table["report"])
 
     Args:
         points: (N, 2) x and y.
         colour: (N,) names give a colour and a symbol each; numbers give a colour bar.
         hover: (N,) text a point.
         label: what the colours mean.
+        x_title: of the axis below.
+        y_title: of the axis to the left.
+        title: says the finding.
+        caption: stands below the title.
+        size: of a point, px.
+        width: px.
+    Raises:
+        ValueError: points that aren't (N, 2), or colours or texts for another number.
     """
     points = np.asarray(points, dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(
-            f"expected points (N, 2), got {points.shape}. Try PCA(2).fit_transform(embeddings)."
+            f"expected points (N, 2), got {points.shape}. "
+            "Try PCA(2).fit_transform(embeddings)."
         )
-    for name, given in (("colour", colour), ("hover", hover)):
-        if given is not None and len(given) != len(points):
+    N = len(points)
+    for name, values in (("colour", colour), ("hover", hover)):
+        if values is not None and len(values) != N:
             raise ValueError(
-                f"expected {name} for each of the {len(points)} points, got {len(given)}"
+                f"expected {name} for each of the {N} points, got {len(values)}"
             )
-    hover = np.array(
-        [plain(h) for h in hover] if hover is not None else [""] * len(points),
-        dtype=object,
-    )
-    figure, marker = (
-        go.Figure(),
-        dict(size=size, opacity=0.75, line=dict(width=0.5, color="white")),
-    )
-
-    def add(rows, look, name=""):
-        shown = plain(name)
-        text = dict(
-            text=hover[rows],
-            hovertemplate=f"%{{text}}<extra>{shown}</extra>",
-            name=shown,
+    texts = np.full(N, "", dtype=object)
+    if hover is not None:
+        texts[:] = [plain(text) for text in hover]
+    figure = go.Figure()
+    for rows, name, look in _groups(colour, label):
+        name = plain(name)
+        outline = dict(width=0.5, color="white")
+        trace = go.Scatter(
+            x=points[rows, 0],
+            y=points[rows, 1],
+            mode="markers",
+            marker=dict(size=size, opacity=0.75, line=outline, **look),
+            text=texts[rows],
+            hovertemplate=f"%{{text}}<extra>{name}</extra>",
+            name=name,
+            showlegend=bool(name),
         )
-        text |= dict(showlegend=bool(name))
-        figure.add_trace(
-            go.Scatter(
-                x=points[rows, 0],
-                y=points[rows, 1],
-                mode="markers",
-                marker=marker | look,
-                **text,
-            )
-        )
-
-    colour = None if colour is None else np.asarray(colour)
-    if colour is None:
-        add(slice(None), dict(color=COLOURS[0]))
-    elif np.issubdtype(colour.dtype, np.number) and len(np.unique(colour)) > 8:
-        bar = dict(
-            title=dict(text=broken(label), side="right"), thickness=14, outlinewidth=0
-        )
-        add(
-            slice(None),
-            dict(color=colour, colorscale="Cividis", colorbar=bar, showscale=True),
-        )
-    else:
-        for n, name in enumerate(sorted(set(map(str, colour)))):
-            look = dict(color=COLOURS[n % 8], symbol=SYMBOLS[n % 6])
-            add(colour.astype(str) == name, look, f"{label} {name}".strip())
-    finish(
+        figure.add_trace(trace)
+    return finish(
         figure,
-        title=broken(title),
-        caption=broken(caption),
+        title=title,
+        caption=caption,
         width=width,
         height=int(width * 0.75),
+        x_title=x_title,
+        y_title=y_title,
     )
-    return figure.update_xaxes(title_text=broken(x_title)).update_yaxes(
-        title_text=broken(y_title)
-    )
+
+
+def _groups(colour: Sequence | None, label: str) -> list[tuple]:
+    """(rows, name, look of the marker) of each group of points."""
+    if colour is None:
+        return [(slice(None), "", dict(color=COLOURS[0]))]
+    values = np.asarray(colour)
+    if np.issubdtype(values.dtype, np.number) and len(np.unique(values)) > MANY:
+        look = dict(color=values, colorscale="Cividis", showscale=True)
+        return [(slice(None), "", look | dict(colorbar=colour_bar(label)))]
+    names = values.astype(str)
+    return [
+        (names == name, f"{label} {name}".strip(), series_mark(n))
+        for n, name in enumerate(sorted(set(names)))
+    ]
+
+
+def series_mark(n: int) -> dict:
+    """Colour and symbol of the n-th series, from 0."""
+    return dict(color=COLOURS[n % len(COLOURS)], symbol=SYMBOLS[n % len(SYMBOLS)])

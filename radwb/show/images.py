@@ -1,156 +1,194 @@
-"""Scans, maps laid over them, and volumes, with the aspect from the spacing and the
-axes in millimetres.
-"""
+"""Scans, maps laid over them, and volumes, in their true aspect and in millimetres."""
 
-import base64
-import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 from PIL import Image
-from plotly.colors import get_colorscale, sample_colorscale
+from plotly.colors import get_colorscale
 from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
-from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, broken, finish, plain
+from radwb.show.badges import badge_lines
+from radwb.show.mix import ALPHA, MAP_COLOURS, MAX_SIDE, RIGHT_MARK
+from radwb.show.mix import data_uri, level_of, map_image, shrink, to_bytes
+from radwb.show.outlines import draw_outlines, extent
+from radwb.show.theme import FAINT, broken, colour_bar, finish, plain
 
-# px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
-MAX_SIDE = 640
 # px that `finish` leaves more for a line of the caption than a further line needs
 SPARE = 13
-# dark = transparent, so that the scan stays in sight where the map says nothing
-MAP_COLOURS = "Inferno"
-LUT = np.round(
-    np.array(sample_colorscale(MAP_COLOURS, np.linspace(0, 1, 256), colortype="tuple"))
-    * 255
-)
-LUT = LUT.astype(np.uint8)  # (256, 3)
-# marching squares: which edges of a 2 x 2 cell the outline joins; bits are corners
-# (0,0) (0,1) (1,0) (1,1)
-CORNERS = {
-    1: ["LT"],
-    2: ["TR"],
-    3: ["LR"],
-    4: ["BL"],
-    5: ["TB"],
-    6: ["TR", "BL"],
-    7: ["BR"],
-    8: ["BR"],
-    9: ["LT", "BR"],
-    10: ["TB"],
-    11: ["BL"],
-    12: ["LR"],
-    13: ["TR"],
-    14: ["LT"],
-}
-EDGES = {
-    "T": (0, 0.5),
-    "B": (1, 0.5),
-    "L": (0.5, 0),
-    "R": (0.5, 1),
-}  # (row, column) of an edge's middle in its cell
+TITLE_PX = 12  # a wide letter of the title
 
 
 def scan(
-    scan: Scan, *, truth=False, title: str = "", caption: str = "", width: int = 560
+    scan: Scan | np.ndarray,
+    *,
+    truth: object = False,
+    title: str = "",
+    caption: str = "",
+    width: int = 560,
 ) -> go.Figure:
     """One scan with its axes in millimetres (px where the spacing is unknown).
 
-    >>> rw.show.scan(scan, truth=True, title="Where the effusion was planted")
+    >>> figure = rw.show.scan(scan, truth=True, title="Where the effusion was planted")
 
     Args:
         scan: what to show; an (H, W) array in [0, 1] will do.
-        truth: True outlines every mask of `scan.truth`; a finding's name or a (H, W)
-            mask outlines that one.
+        truth: True outlines every mask of `scan.truth`; a finding's name, an (H, W)
+            mask, or {name: mask} outlines that.
         title: says the finding.
         caption: is added to what the scan says of itself; the place for a CT's window.
+        width: px.
     """
     scan = as_scan(scan)
     figure = go.Figure(grey_trace(scan))
     draw_outlines(figure, scan, truth)
-    return frame(figure, scan, title=title, caption=caption, width=width)
+    return _framed(figure, scan, title=title, caption=caption, width=width)
 
 
 def overlay(
-    scan: Scan,
-    map,
+    scan: Scan | np.ndarray,
+    map: object,
     *,
-    truth=False,
+    truth: object = False,
     title: str | None = None,
     caption: str = "",
     label: str = "map value",
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     limits: tuple[float, float] | None = None,
     width: int = 620,
 ) -> go.Figure:
-    """A map laid over its scan: low values are clear, high values opaque, the colour
-    bar says which is which.
+    """A map laid over its scan: low values are clear, high values opaque.
 
     A `Map` brings its sanity badge into the caption, or the words that it was not
-    checked.
+    checked; the colour bar says which colour is which value.
 
-    >>> rw.show.overlay(scan, m, truth="Pleural Effusion")
+    >>> figure = rw.show.overlay(scan, mask.astype(float), truth="Pleural Effusion")
 
     Args:
         scan: the scan that the map belongs to.
         map: a `Map` or an array (H, W) in the pixels of the scan.
         truth: as in `scan`.
         title: None = the map's method and target.
+        caption: is added to what the scan says of itself.
         label: the colour bar's title.
         alpha: opacity of the highest value.
         limits: values at both ends of the colours; None = the map's own range, so
             compare maps by place, not by colour.
+        width: px.
+    Raises:
+        ValueError: the map isn't in the pixels of the scan.
     """
     scan = as_scan(scan)
     values = map_values(map, scan)
-    low, high = limits or (float(np.nanmin(values)), float(np.nanmax(values)))
-    figure = go.Figure(
-        [
-            grey_trace(scan),
-            map_trace(values, scan, low, high, alpha),
-            colour_bar(low, high, label),
-        ]
-    )
+    low, high = limits or own_range(values)
+    picture = map_trace(values, scan, low, high, alpha)
+    figure = go.Figure([grey_trace(scan), picture, _colour_bar(low, high, label)])
     draw_outlines(figure, scan, truth)
-    if title is None:
-        target = getattr(map, "target", "")
-        target = (
-            " vs ".join(str(t) for t in target) if isinstance(target, tuple) else target
-        )
-        title = ": ".join(
-            str(part) for part in (getattr(map, "method", ""), target) if part
-        )
-        title = "<br>".join(
-            textwrap.wrap(title, width // 12)
-        )  # 12 px, a wide letter of the title
-    return frame(
+    return _framed(
         figure,
         scan,
-        title=title,
+        title=_map_title(map, width) if title is None else title,
         caption=caption,
         width=width,
-        bar=True,
+        right=110,
         badges=badge_lines([map], width),
     )
 
 
+def _map_title(map, width: int) -> str:
+    target = getattr(map, "target", "")
+    if isinstance(target, tuple):
+        target = " vs ".join(str(part) for part in target)
+    parts = [getattr(map, "method", ""), target]
+    title = ": ".join(str(part) for part in parts if part)
+    return "<br>".join(textwrap.wrap(title, width // TITLE_PX))
+
+
+def _framed(
+    figure: go.Figure,
+    scan: Scan,
+    *,
+    title: str,
+    caption: str,
+    width: int,
+    right: int = 24,
+    badges: Sequence[str] = (),
+) -> go.Figure:
+    """Axes, the aspect, the patient's side and the caption of a single scan.
+
+    Args:
+        right: px that the axes leave at the right, for a colour bar.
+        badges: lines below the caption.
+    """
+    height, across = extent(scan)
+    words = [plain(part, 64) for part in (scan.modality, scan.view) if part]
+    if caption:
+        words.append(broken(caption))
+    if scan.spacing_mm:
+        words.append("pixels {:.3g} x {:.3g} mm".format(*scan.spacing_mm))
+    else:
+        words.append("spacing unknown")
+    tall = (width - 64 - right) * height / across
+    axis = dict(constrain="domain", showgrid=False)
+    figure.update_xaxes(range=[0, across], **axis)
+    figure.update_yaxes(range=[height, 0], **axis)
+    finish(
+        figure,
+        title=title,
+        notes=["; ".join(words), *badges],
+        width=width,
+        height=int(tall + 160 + 19 * len(badges)),
+        x_title=_unit(scan),
+        y_title=_unit(scan),
+    )
+    if scan.right:
+        _mark_right(figure, scan)
+    figure.update_layout(
+        margin_t=figure.layout.margin.t - SPARE * len(badges),
+        legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"),
+        modebar_color=FAINT,
+    )
+    return figure
+
+
+def _mark_right(figure: go.Figure, scan: Scan) -> None:
+    """An R at the edge where the patient's right is known to lie."""
+    height, across = extent(scan)
+    x, y = RIGHT_MARK[scan.right]
+    figure.add_annotation(
+        text="R",
+        hovertext="the patient's right side",
+        x=x * across,
+        y=y * height,
+        xref="x",
+        yref="y",
+        xanchor={0: "left", 0.5: "center", 1: "right"}[x],
+        yanchor="bottom" if y else "top",
+        xshift=6 - 12 * x,  # px, inwards
+        yshift=12 * y - 6,
+        font=dict(color="white", size=18),
+        bgcolor="rgba(0,0,0,0.45)",
+        showarrow=False,
+    )
+
+
 def grid(
-    scans: Sequence[Scan],
+    scans: Sequence[Scan | np.ndarray],
     *,
     titles: Sequence[str] | None = None,
     maps: Sequence | None = None,
-    truth=False,
+    truth: object = False,
     columns: int = 4,
     title: str = "",
     caption: str = "",
-    alpha: float = 0.75,
+    alpha: float = ALPHA,
     cell: int = 230,
 ) -> go.Figure:
     """A contact sheet.
 
-    >>> rw.show.grid([rw.data.scan_of(row) for _, row in table.head(8).iterrows()], truth=True)
+    >>> figure = rw.show.grid(scans, truth=True, titles=["a", "b", "c"])
 
     Args:
         scans: what to show, in reading order.
@@ -161,82 +199,86 @@ def grid(
             four findings share colours: then there is no legend, and their names stand
             under the mouse.
         columns: scans in a row.
+        title: says the finding.
+        caption: stands below the title.
+        alpha: opacity of each map's highest value.
         cell: width of a scan, px.
+    Raises:
+        ValueError: no scan, or titles, maps or truths for another number of scans.
     """
-    scans = [as_scan(s) for s in scans]
-    if not scans:
+    scans = [as_scan(one) for one in scans]
+    N = len(scans)
+    if not N:
         raise ValueError(
             "expected at least one scan, got none. Try rw.data.scan_of(table.iloc[0])."
         )
-    for name, given in (
-        ("titles", titles),
-        ("maps", maps),
-        ("truth", truth if isinstance(truth, list) else None),
-    ):
-        if given is not None and len(given) != len(scans):
+    truths = truth if isinstance(truth, list) else [truth] * N
+    for name, values in (("titles", titles), ("maps", maps), ("truth", truths)):
+        if values is not None and len(values) != N:
             raise ValueError(
-                f"expected one of {name} for each of the {len(scans)} scans, got {len(given)}"
+                f"expected one of {name} for each of the {N} scans, got {len(values)}"
             )
-    columns = min(columns, len(scans))
-    rows = -(-len(scans) // columns)
-    titles = titles and [str(title) for title in titles]
-    tall = max(extent(s)[0] / extent(s)[1] for s in scans)
-    lines = (
-        max((broken(t).count("<br>") + 1 for t in titles), default=0) if titles else 0
-    )
-    gap, side = 8 + 20 * lines, 32 + 100 * (maps is not None)
-    width, height = columns * cell + side, rows * cell * tall
-    spacing = dict(
-        horizontal_spacing=0.02 / columns,
-        vertical_spacing=gap / (height + gap * (rows - 1)),
-    )
-    figure = make_subplots(
-        rows, columns, subplot_titles=titles and [broken(t) for t in titles], **spacing
-    )
-    for n, s in enumerate(scans):
-        row, column = n // columns + 1, n % columns + 1
-        figure.add_trace(grey_trace(s, int(1.5 * cell)), row, column)
+    columns = min(columns, N)
+    headings = [broken(heading) for heading in titles or ()]
+    bar = 100 if maps is not None else 0
+    figure, height, gap = _cells(scans, columns, headings, cell, bar)
+    for n, one in enumerate(scans):
+        place = dict(row=n // columns + 1, col=n % columns + 1)
+        side = int(1.5 * cell)
+        figure.add_trace(grey_trace(one, side), **place)
         if maps is not None and maps[n] is not None:
-            values = map_values(maps[n], s)
-            low, high = float(np.nanmin(values)), float(np.nanmax(values))
-            figure.add_trace(
-                map_trace(values, s, low, high, alpha, int(1.5 * cell)), row, column
-            )
-        wanted = truth[n] if isinstance(truth, list) else truth
-        draw_outlines(figure, s, wanted, row=row, column=column)
-    entries = [t for t in figure.data if t.type == "scatter" and t.showlegend]
-    if len({t.line.color for t in entries}) < len(
-        entries
-    ):  # a colour that means two findings explains nothing
-        figure.update_traces(
-            showlegend=False, selector=dict(type="scatter")
-        )  # titles and hovering do
-    figure.update_annotations(font_size=14)
+            values = map_values(maps[n], one)
+            picture = map_trace(values, one, *own_range(values), alpha, side)
+            figure.add_trace(picture, **place)
+        draw_outlines(figure, one, truths[n], **place)
     if maps is not None:
-        figure.add_trace(
-            colour_bar(
-                0, 1, "each map from its lowest to its highest", ends=("low", "high")
-            ),
-            1,
-            1,
-        )
+        words = "each map from its lowest to its highest"
+        figure.add_trace(_colour_bar(0, 1, words, ("low", "high")), 1, 1)
+    width = columns * cell + 32 + bar
     badges = badge_lines(maps or [], width)
-    said = "<br>".join(part for part in (broken(caption), *badges) if part)
     finish(
-        figure, title=broken(title), caption=said, width=width, legend=False
-    )  # it stands below
-    top, bottom = (
-        figure.layout.margin.t - 30 + gap - SPARE * len(badges),
-        44 if any(t.type == "scatter" and t.showlegend for t in figure.data) else 16,
+        figure, title=title, caption=caption, notes=badges, width=width, legend=False
     )
+    bottom = 44 if _explain_colours(figure) else 16
+    top = figure.layout.margin.t - 30 + gap - SPARE * len(badges)
+    axis = dict(visible=False, constrain="domain")
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(constraintoward="top", autorange="reversed", **axis)
     figure.update_layout(
-        margin=dict(l=16, r=side - 16, t=top, b=bottom), legend=dict(y=0, yanchor="top")
+        margin=dict(l=16, r=16 + bar, t=top, b=bottom),
+        legend=dict(y=0, yanchor="top"),
+        height=int(height + top + bottom),
     )
-    figure.update_layout(height=int(height + gap * (rows - 1) + top + bottom))
-    figure.update_xaxes(visible=False, constrain="domain")
-    return figure.update_yaxes(
-        visible=False, constrain="domain", constraintoward="top", autorange="reversed"
+    return figure
+
+
+def _cells(scans, columns, headings, cell, bar):
+    """The empty sheet, the height of all its rows and the gap between two, px."""
+    rows = -(-len(scans) // columns)
+    lines = max((heading.count("<br>") + 1 for heading in headings), default=0)
+    gap = 8 + 20 * lines
+    tallest = max(height / width for height, width in map(extent, scans))
+    height = rows * cell * tallest + gap * (rows - 1)
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=headings or None,
+        horizontal_spacing=0.02 / columns,
+        vertical_spacing=gap / height,
     )
+    figure.update_annotations(font_size=14)
+    return figure, height, gap
+
+
+def _explain_colours(figure: go.Figure) -> bool:
+    """Whether the outlines have a legend: a colour that means two findings explains
+    nothing, so titles and hovering have to.
+    """
+    lines = [t for t in figure.data if t.type == "scatter" and t.showlegend]
+    if len({line.line.color for line in lines}) == len(lines):
+        return bool(lines)
+    figure.update_traces(showlegend=False, selector=dict(type="scatter"))
+    return False
 
 
 def planes(
@@ -249,45 +291,45 @@ def planes(
 ) -> go.Figure:
     """The three planes of a volume through one point, each in its true aspect.
 
-    >>> rw.show.planes(rw.data.read("ct/"), window_hu=(-1000, 400), title="A real chest CT")
+    >>> figure = rw.show.planes(ct, window_hu=(-1000, 400), title="A chest CT")
 
     Args:
         volume: CT in Hounsfield units or any other (then window_hu=None takes its whole
             range).
         window_hu: what is black and what is white.
         at: (d, h, w) index of the point; None = the middle.
+        title: says the finding.
+        width: px.
     """
-    at = at or tuple(n // 2 for n in volume.shape)
-    axes = sorted(range(3), key=lambda axis: plane_name(volume, axis))
-    cuts = [volume.slice(axis, at[axis], window_hu) for axis in axes]
-    names = [
-        f"{plane_name(volume, axis)}, slice {at[axis] + 1} of {volume.shape[axis]}"
-        for axis in axes
-    ]
-    tall, wide = max(extent(c)[0] for c in cuts), [extent(c)[1] for c in cuts]
+    if at is None:
+        at = tuple(n // 2 for n in volume.shape)
+    cuts = []
+    names = []
+    for axis in planes_of(volume):
+        cuts.append(volume.slice(axis, at[axis], window_hu))
+        place = f"slice {at[axis] + 1} of {volume.shape[axis]}"
+        names.append(f"{plane_name(volume, axis)}, {place}")
+    heights, widths = zip(*map(extent, cuts), strict=True)
     figure = make_subplots(
-        1, 3, subplot_titles=names, column_widths=wide, horizontal_spacing=0.06
+        1, 3, subplot_titles=names, column_widths=widths, horizontal_spacing=0.06
     )
-    for n, cut in enumerate(cuts):
-        figure.add_trace(grey_trace(cut), 1, n + 1)
+    figure.update_annotations(font_size=14)
+    for n, cut in enumerate(cuts, 1):
+        figure.add_trace(grey_trace(cut), 1, n)
     window = "the file's own window, or the whole range"
     if window_hu is not None:
         window = "window {:g} to {:g} HU".format(*window_hu)
-    spacing = volume.spacing_mm
     size = "spacing unknown; axes in px"
-    if spacing:
-        size = f"voxels {' x '.join(f'{s:.3g}' for s in spacing)} mm; axes in mm"
-    caption = f"{window}; {size}"
-    finish(figure, title=broken(title), caption=caption, width=width)
-    figure.update_annotations(font_size=14)
-    room = (
-        0.88 * (width - 88) / sum(wide) * tall
-    )  # so that a millimetre is as long in all three planes
+    if volume.spacing_mm:
+        spacing = " x ".join(f"{step:.3g}" for step in volume.spacing_mm)
+        size = f"voxels {spacing} mm; axes in mm"
+    finish(figure, title=title, notes=[f"{window}; {size}"], width=width)
+    # a millimetre is as long in all three planes
+    room = 0.88 * (width - 88) / sum(widths) * max(heights)
     figure.update_layout(height=int(room + figure.layout.margin.t + 58))
-    figure.update_xaxes(constrain="domain", showgrid=False)
-    return figure.update_yaxes(
-        constrain="domain", constraintoward="top", showgrid=False, autorange="reversed"
-    )
+    axis = dict(constrain="domain", showgrid=False)
+    figure.update_xaxes(**axis)
+    return figure.update_yaxes(constraintoward="top", autorange="reversed", **axis)
 
 
 def plane_name(volume: Volume, axis: int) -> str:
@@ -296,25 +338,16 @@ def plane_name(volume: Volume, axis: int) -> str:
     return ("sagittal", "coronal", "axial")[volume.world[axis, 0]]
 
 
+def planes_of(volume: Volume) -> list[int]:
+    """The axes by the names of their planes: axial, coronal, sagittal."""
+    return sorted(range(3), key=lambda axis: plane_name(volume, axis))
+
+
 def as_scan(image) -> Scan:
     if isinstance(image, Scan):
         return image
-    return Scan(
-        np.asarray(image, dtype=np.float32), aspect=getattr(image, "aspect", None)
-    )
-
-
-def extent(scan: Scan) -> tuple[float, float]:
-    """Height and width in mm, or px where the spacing is unknown."""
-    (H, W), (dy, dx) = scan.shape, steps(scan)
-    return H * dy, W * dx
-
-
-def steps(scan: Scan) -> tuple[float, float]:
-    """Height and width of a pixel in mm, or in its own widths where the spacing is
-    unknown.
-    """
-    return scan.spacing_mm or (scan.aspect, 1)
+    pixels = np.asarray(image, dtype=np.float32)
+    return Scan(pixels, aspect=getattr(image, "aspect", None))
 
 
 def map_values(map, scan: Scan) -> np.ndarray:
@@ -327,280 +360,58 @@ def map_values(map, scan: Scan) -> np.ndarray:
     return values
 
 
-def badge_lines(maps: Sequence, width: int) -> list[str]:
-    """What the sanity checks said of maps, each verdict once: a sign, words, and a
-    colour only besides.
-    """
-    said = {}
-    for m in (
-        m for m in maps if hasattr(m, "badge")
-    ):  # a plain array claims no method, so it has no verdict
-        unclear = m.badge is None or m.badge.passed is None
-        sign = (
-            ("?", FAINT)
-            if unclear
-            else ("✓", COLOURS[0])
-            if m.badge.passed
-            else ("✗", COLOURS[1])
-        )
-        said.setdefault((*sign, str(m.badge or "sanity: not checked")), {})[
-            m.method
-        ] = None
-    lines = []
-    for (sign, colour, words), methods in said.items():
-        whose = f"{', '.join(methods)}: " if len(said) > 1 else ""
-        whole = textwrap.wrap(
-            f"{sign} {whose}{words}", int(width / 7.5)
-        )  # 7.5 px, a wide letter of the caption
-        lines += [
-            f'<span style="color:{colour}">{plain(line)}</span>' for line in whole
-        ]
-    for note in dict.fromkeys(m.note for m in maps if getattr(m, "note", "")):
-        whole = textwrap.wrap(f"! {note}", int(width / 7.5))
-        lines += [
-            f'<span style="color:{COLOURS[1]}">{plain(line)}</span>' for line in whole
-        ]
-    return lines
-
-
-def shrink(values: np.ndarray, side: int) -> np.ndarray:
-    factor = side / max(values.shape)
-    if factor >= 1:
-        return values
-    H, W = (max(1, round(n * factor)) for n in values.shape)
-    return np.asarray(
-        Image.fromarray(values.astype(np.float32)).resize(
-            (W, H), Image.Resampling.BILINEAR
-        )
-    )
+def own_range(values: np.ndarray) -> tuple[float, float]:
+    return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def grey_trace(scan: Scan, side: int = MAX_SIDE) -> go.Image:
-    pixels = np.round(np.clip(shrink(scan.pixels, side), 0, 1) * 255).astype(np.uint8)
-    return image_trace(Image.fromarray(pixels), scan)
+    pixels = to_bytes(np.clip(shrink(scan.pixels, side), 0, 1))
+    return _image_trace(Image.fromarray(pixels), scan)
 
 
 def map_trace(
     values, scan: Scan, low: float, high: float, alpha: float, side: int = MAX_SIDE
 ) -> go.Image:
-    """A palette PNG whose alpha rises with the value: one byte a pixel instead of four."""
-    level = np.nan_to_num(
-        np.clip((shrink(values, side) - low) / ((high - low) or 1), 0, 1)
-    )
-    image = Image.fromarray(np.round(level * 255).astype(np.uint8)).convert("P")
-    image.putpalette(LUT.tobytes())
-    image.info["transparency"] = bytes(
-        np.round(opacity(np.linspace(0, 1, 256), alpha) * 255).astype(np.uint8)
-    )
-    return image_trace(image, scan)
+    level = np.clip(level_of(shrink(values, side), low, high), 0, 1)
+    return _image_trace(map_image(np.nan_to_num(level), alpha), scan)
 
 
-def opacity(level, alpha: float):
-    """How opaque a map is where it has come so far from its lowest (0) to its highest
-    (1).
-    """
-    return level**0.7 * alpha
-
-
-def blend(grey: np.ndarray, level: np.ndarray | None, alpha: float) -> Image.Image:
-    """(H, W) display values and (H, W) of a map, both in [0, 1], mixed as `overlay`
-    draws them.
-    """
-    mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
-    if level is not None:
-        share = opacity(level, alpha)[..., None]
-        mixed = (
-            mixed * (1 - share) + LUT[np.round(level * 255).astype(np.uint8)] * share
-        )
-    return Image.fromarray(np.round(mixed).astype(np.uint8))
-
-
-def image_trace(image: Image.Image, scan: Scan) -> go.Image:
-    out = io.BytesIO()
-    image.save(out, "PNG", optimize=True)
-    (height, width), uri = (
-        extent(scan),
-        "data:image/png;base64," + base64.b64encode(out.getvalue()).decode(),
-    )
-    dx, dy = width / image.width, height / image.height
-    hover = "x %{x:.0f}, y %{y:.0f} " + unit(scan) + "<extra></extra>"
+def _image_trace(image: Image.Image, scan: Scan) -> go.Image:
+    height, width = extent(scan)
+    dx = width / image.width
+    dy = height / image.height
     return go.Image(
-        source=uri,
+        source=data_uri(image),
         x0=dx / 2,
         y0=dy / 2,
         dx=dx,
         dy=dy,
         zsmooth="fast",
-        hovertemplate=hover,
+        hovertemplate=f"x %{{x:.0f}}, y %{{y:.0f}} {_unit(scan)}<extra></extra>",
     )
 
 
-def unit(scan: Scan) -> str:
+def _unit(scan: Scan) -> str:
     return "px" if scan.spacing_mm is None else "mm"
 
 
-def colour_bar(
-    low: float, high: float, label: str, ends: tuple[str, str] | None = None
-) -> go.Scatter:
+def _colour_bar(low, high, label, ends=None) -> go.Scatter:
     """go.Image has no colour bar, so an empty trace carries it."""
-    words = dict(text=broken(label), side="right", font_size=13)
-    bar = dict(title=words, thickness=14, outlinewidth=0, tickfont_size=13)
-    bar |= dict(tickformat=".3~g")
+    bar = colour_bar(label, tickfont_size=13, tickformat=".3~g", title_font_size=13)
     if ends:
         bar |= dict(tickvals=[low, high], ticktext=ends)
-    colours = dict(
-        colorscale=get_colorscale(MAP_COLOURS), cmin=low, cmax=high, color=[low]
-    )
-    marker = colours | dict(showscale=True, colorbar=bar)
     return go.Scatter(
         x=[None],
         y=[None],
         mode="markers",
-        marker=marker,
+        marker=dict(
+            colorscale=get_colorscale(MAP_COLOURS),
+            cmin=low,
+            cmax=high,
+            color=[low],
+            showscale=True,
+            colorbar=bar,
+        ),
         showlegend=False,
         hoverinfo="skip",
-    )
-
-
-def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
-    masks = truth_masks(scan, truth)
-    used = {t.name: t.line.color for t in figure.data if t.type == "scatter" and t.name}
-    kept = [TRUTH[PLANTED.index(f)] for f in masks if f in PLANTED]
-    for n, (finding, mask) in enumerate(masks.items()):
-        x, y = outline(mask)
-        dy, dx = steps(scan)
-        name = f"truth: {plain(finding)}"
-        first = name not in used
-        if first:
-            free = [c for c in TRUTH[::-1] if c not in (*used.values(), *kept)] or [
-                TRUTH[n % len(TRUTH)]
-            ]
-            used[name] = (
-                TRUTH[PLANTED.index(finding)] if finding in PLANTED else free[0]
-            )
-        hover = dict(
-            hovertemplate=f"{name}<extra></extra>", name=name, showlegend=first
-        )
-        line = dict(color=used[name], width=2.5)
-        figure.add_trace(
-            go.Scatter(x=x * dx, y=y * dy, mode="lines", line=line, **hover),
-            row,
-            column,
-        )
-
-
-def truth_masks(scan: Scan, truth) -> dict[str, np.ndarray]:
-    if truth is None or truth is False:
-        return {}
-    if truth is True:
-        return scan.truth
-    if isinstance(truth, str):
-        return {truth: scan.truth[truth]} if truth in scan.truth else {}
-    masks = (
-        truth if isinstance(truth, Mapping) else {"mask": np.asarray(truth, dtype=bool)}
-    )
-    for name, mask in masks.items():
-        if mask.shape != scan.shape:
-            raise ValueError(
-                f"expected a mask in the scan's pixels {scan.shape}, got {mask.shape} for {name}"
-            )
-    return masks
-
-
-def outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The contour of a mask as line pieces, NaN between them (marching squares).
-
-    Returns:
-        x, y: (3 n,) float32 in px, measured from the image's upper left corner.
-    """
-    m = np.pad(np.asarray(mask, dtype=bool), 1).astype(np.uint8)
-    code = m[:-1, :-1] + 2 * m[:-1, 1:] + 4 * m[1:, :-1] + 8 * m[1:, 1:]
-    pieces = []
-    for case, joins in CORNERS.items():
-        cells = np.argwhere(code == case)
-        for a, b in joins:
-            pieces.append(
-                np.stack(
-                    [cells + EDGES[a], cells + EDGES[b], np.full(cells.shape, np.nan)],
-                    1,
-                )
-            )
-    points = (
-        np.concatenate(pieces).reshape(-1, 2).astype(np.float32) - 0.5
-    )  # from padded cells to pixel corners
-    return points[:, 1], points[:, 0]
-
-
-def frame(
-    figure: go.Figure,
-    scan: Scan,
-    *,
-    title: str,
-    caption: str,
-    width: int,
-    bar: bool = False,
-    badges: Sequence = (),
-) -> go.Figure:
-    """Axes, the aspect, the patient's side and the caption of a single scan; `badges`
-    are lines below the caption.
-    """
-    height, across = extent(scan)
-    room = width - 64 - (110 if bar else 24)
-    known = (
-        f"pixels {scan.spacing_mm[0]:.3g} x {scan.spacing_mm[1]:.3g} mm"
-        if scan.spacing_mm
-        else "spacing unknown"
-    )
-    header = [plain(part, 64) for part in (scan.modality, scan.view) if part]
-    text = "; ".join([*header, *([broken(caption)] if caption else []), known])
-    tall = int(room * height / across + 160 + 19 * len(badges))
-    finish(
-        figure,
-        title=broken(title),
-        caption="<br>".join([text, *badges]),
-        width=width,
-        height=tall,
-    )
-    figure.update_layout(margin_t=figure.layout.margin.t - SPARE * len(badges))
-    figure.update_xaxes(
-        title_text=unit(scan), constrain="domain", showgrid=False, range=[0, across]
-    )
-    figure.update_yaxes(
-        title_text=unit(scan), constrain="domain", showgrid=False, range=[height, 0]
-    )
-    if scan.right:
-        mark_right(figure, scan)
-    return figure.update_layout(
-        legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"),
-        modebar_color=FAINT,
-    )
-
-
-def mark_right(figure: go.Figure, scan: Scan) -> None:
-    """An R at the edge where the patient's right is known to lie: in the upper corner,
-    or in the middle.
-    """
-    height, across = extent(scan)
-    x, y = {
-        "left": (0, 0),
-        "right": (across, 0),
-        "top": (across / 2, 0),
-        "bottom": (across / 2, height),
-    }[scan.right]
-    middle = scan.right in ("top", "bottom")
-    inwards = {"left": 6, "right": -6}.get(scan.right, 0)
-    figure.add_annotation(
-        text="R",
-        hovertext="the patient's right side",
-        x=x,
-        y=y,
-        xref="x",
-        yref="y",
-        xanchor="center" if middle else scan.right,
-        yanchor="bottom" if scan.right == "bottom" else "top",
-        xshift=inwards,
-        yshift=6 if scan.right == "bottom" else -6,
-        font=dict(color="white", size=18),
-        bgcolor="rgba(0,0,0,0.45)",
-        showarrow=False,
     )

@@ -1,5 +1,6 @@
-"""A training run as it goes: loss, temperature, retrieval, and which texts the held-out
-images resemble.
+"""A training run as it goes.
+
+Loss, temperature, retrieval, and which texts the held-out images resemble.
 """
 
 import threading
@@ -12,14 +13,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from radwb.show.charts import fold
-from radwb.show.theme import COLOURS, FAINT, INK, finish, plain
+from radwb.show.theme import COLOURS, DASHED, FAINT, INK, colour_bar, finish, plain
 
-EVERY_S, POINTS, HALF_LIFE = (
-    0.5,
-    400,
-    10,
-)  # seconds between redraws; points a line; steps of the smoothing
+EVERY_S = 0.5  # between two redraws
+POINTS = 400  # a line
+HALF_LIFE = 10  # steps of the smoothing
+SHOWN_TEXTS = 16
 PAIRS = "held-out texts; rows: their images"
+NO_PAIRS = "cosines: drawn at an epoch's end, not kept"
 LINES = {  # column of the log -> its words, colour, row and column
     "loss": ("loss, each step", FAINT, 1, 1),
     "smoothed": ("smoothed", COLOURS[0], 1, 1),
@@ -31,12 +32,13 @@ LINES = {  # column of the log -> its words, colour, row and column
 
 
 def live(captions: Sequence[str] = (), *, batch: int | None = None) -> "Live":
-    """A plot that follows `fit`: its callback, and a widget in a notebook.
+    """A plot that follows the training of your model: the callback of `fit`.
 
-    >>> held_out = table.loc[table["split"] == "val", "report"].map(rw.pretrain.caption_of)
-    >>> plot = rw.show.live(held_out, batch=64); display(plot)
-    >>> run = rw.pretrain.fit(table, out="../runs/a", batch=64, callback=plot)
-    >>> plot.replay(run.log).figure()              # a still; the replay is for a run that was taken as it is
+    In a notebook it is a widget, too.
+
+    >>> plot = rw.show.live(table["report"], batch=64)
+    >>> plot({"step": 1, "epoch": 0, "loss": 4.1})     # `fit(callback=plot)` calls it
+    >>> still = plot.replay(run.log).figure()          # a run that is over
 
     Args:
         captions: of the held-out rows in their order; the first different ones name the
@@ -47,32 +49,31 @@ def live(captions: Sequence[str] = (), *, batch: int | None = None) -> "Live":
 
 
 class Live:
-    """What `live` returns. A row may bring "similarity", (K, K) cosines of images and
-    the texts of `captions`.
+    """What `live` returns.
+
+    A row may bring "similarity", (K, K) cosines of images and the texts of `captions`.
     """
 
     def __init__(self, captions=(), batch=None, *, clock=time.monotonic):
-        self.batch, self.clock, self.drawn, self.redraws, self.timer = (
-            batch,
-            clock,
-            -np.inf,
-            0,
-            None,
-        )
-        self.lock, self.widget = (
-            threading.Lock(),
-            go.FigureWidget(_empty(captions, batch)),
-        )
+        self.batch = batch
+        self.clock = clock
+        self.drawn = -np.inf  # when, on the clock
+        self.redraws = 0
+        self.timer = None
+        self.lock = threading.Lock()
+        self.widget = go.FigureWidget(_empty(captions, batch))
         self._repr_mimebundle_ = self.widget._repr_mimebundle_
         self._forget()
 
     def __call__(self, row: dict) -> None:
         """Note a row; redraw now, or once half a second has passed since the last time."""
         self._note(row)
+        if self.timer is not None:
+            return
         wait = self.drawn + EVERY_S - self.clock()
-        if self.timer is None and wait <= 0:
+        if wait <= 0:
             self._draw()
-        elif self.timer is None:  # so that the last row of a run is shown too
+        else:  # so that the last row of a run is shown too
             self.timer = threading.Timer(wait, self._draw)
             self.timer.start()
 
@@ -90,109 +91,97 @@ class Live:
         return go.Figure(self.widget)
 
     def _forget(self):
-        self.seen, self.row, self.warning, self.similarity = (
-            {n: [] for n in LINES},
-            {},
-            None,
-            None,
-        )
+        self.points = {name: [] for name in LINES}  # (step, value)
+        self.row = {}
+        self.warning = None
+        self.similarity = None
 
     def _note(self, row):
-        keep, old = 0.5 ** (1 / HALF_LIFE), self.row.get("smoothed", row["loss"])
-        self.row = row | {"smoothed": keep * old + (1 - keep) * row["loss"]}
-        for name in LINES:
-            if not np.isnan(
-                self.row.get(name, np.nan)
-            ):  # a log's columns are empty within an epoch
-                self.seen[name].append((row["step"], self.row[name]))
-        if not np.isnan(row.get("val_loss", np.nan)) or isinstance(
-            row.get("warning"), str
-        ):  # an epoch ends
-            self.warning, self.similarity = (
-                row.get("warning"),
-                row.get("similarity", self.similarity),
-            )
+        old = 0.5 ** (1 / HALF_LIFE)
+        smoothed = self.row.get("smoothed", row["loss"])
+        smoothed = old * smoothed + (1 - old) * row["loss"]
+        self.row = row | {"smoothed": smoothed}
+        for name, points in self.points.items():
+            value = self.row.get(name, np.nan)
+            if not np.isnan(value):  # a log's columns are empty within an epoch
+                points.append((row["step"], value))
+        warning = row.get("warning")
+        epoch_ends = not np.isnan(row.get("val_loss", np.nan))
+        if epoch_ends or isinstance(warning, str):
+            self.warning = warning
+            self.similarity = row.get("similarity", self.similarity)
 
     def _draw(self):
         with self.lock, self.widget.batch_update():
-            self.timer, self.drawn, self.redraws = None, self.clock(), self.redraws + 1
-            for trace, name in zip(self.widget.data, LINES, strict=False):
-                points = np.array(self.seen[name][:]).reshape(
-                    -1, 2
-                )  # a copy: training goes on
-                trace.x, trace.y = points[:: -max(1, -(-len(points) // POINTS))][
-                    ::-1
-                ].T  # with the newest
-            known = self.similarity is not None
-            self.widget.data[len(LINES)].z = (
-                np.round(self.similarity, 3).tolist() if known else None
-            )
-            self.widget.layout.xaxis4.title.text = (
-                PAIRS if known else "cosines: drawn at an epoch's end, not kept"
-            )
-            said = (
-                "step {step:,}, epoch {epoch}: loss {loss:.2f}".format(**self.row)
-                if self.row
-                else "no step yet"
-            )
-            said += (
-                f", {self.row['images_per_s']:,.0f} images a second"
-                if "images_per_s" in self.row
-                else ""
-            )
-            said += (
-                f"; dashed: ln({self.batch}), the loss of a guess" if self.batch else ""
-            )
-            said = plain(said)
-            said += (
-                f"<br><b>warning: {plain(self.warning)}</b>"
-                if isinstance(self.warning, str)
-                else "<br>"
-            )
-            self.widget.layout.title.subtitle.text = said
+            self.timer = None
+            self.drawn = self.clock()
+            self.redraws += 1
+            *lines, matrix = self.widget.data
+            for trace, points in zip(lines, self.points.values(), strict=True):
+                trace.x, trace.y = _thinned(points[:])  # a copy: training goes on
+            pairs = self.widget.layout.xaxis4.title
+            if self.similarity is None:
+                matrix.z = None
+                pairs.text = NO_PAIRS
+            else:
+                matrix.z = np.round(self.similarity, 3).tolist()
+                pairs.text = PAIRS
+            self.widget.layout.title.subtitle.text = self._words()
+
+    def _words(self) -> str:
+        words = "no step yet"
+        if self.row:
+            words = "step {step:,}, epoch {epoch}: loss {loss:.2f}".format(**self.row)
+        if "images_per_s" in self.row:
+            words += f", {self.row['images_per_s']:,.0f} images a second"
+        if self.batch:
+            words += f"; dashed: ln({self.batch}), the loss of a guess"
+        second_line = ""
+        if isinstance(self.warning, str):
+            second_line = f"<b>warning: {plain(self.warning)}</b>"
+        return f"{plain(words)}<br>{second_line}"
 
 
-def _empty(captions, batch):
+def _thinned(points: list) -> np.ndarray:
+    """(2, n) steps and values, at most `POINTS`, the newest among them."""
+    every = max(1, -(-len(points) // POINTS))
+    newest_first = np.array(points).reshape(-1, 2)[::-every]
+    return newest_first[::-1].T
+
+
+def _empty(captions, batch) -> go.Figure:
+    """The four panels before the first step."""
     figure = make_subplots(2, 2, horizontal_spacing=0.24, vertical_spacing=0.14)
-    for column, (name, colour, r, c) in LINES.items():
-        mode = (
-            "lines+markers" if column.startswith(("val", "image", "text")) else "lines"
-        )
-        dash, symbol = (
-            ("dot", "diamond") if column.startswith("text") else (None, "circle")
-        )
-        look = dict(
-            line=dict(color=colour, width=2.5, dash=dash),
-            marker=dict(size=9, symbol=symbol),
-            mode=mode,
-        )
-        figure.add_scatter(name=name, showlegend=c == 1, row=r, col=c, **look)
+    for column, (name, colour, row, col) in LINES.items():
+        line = _line(column, colour)
+        figure.add_scatter(name=name, showlegend=col == 1, row=row, col=col, **line)
     figure.data[0].update(line_width=1, opacity=0.5)
-    bar = dict(
-        title=dict(text="cosine", side="right", font_size=14),
-        thickness=12,
-        len=0.44,
-        y=0,
-        yanchor="bottom",
-    )
-    figure.add_heatmap(
-        colorscale="Cividis", zmin=-0.5, zmax=1, colorbar=bar, row=2, col=2
-    )
+    bar = colour_bar("cosine", thickness=12, outlinewidth=1, title_font_size=14)
+    bar |= dict(len=0.44, y=0, yanchor="bottom")
+    look = dict(colorscale="Cividis", zmin=-0.5, zmax=1, colorbar=bar)
+    figure.add_heatmap(row=2, col=2, **look)
     if batch:
-        figure.add_hline(
-            np.log(batch), line=dict(color=INK, dash="dash", width=1.5), row=1, col=1
-        )
-    finish(
-        figure, title="Training, as it goes", caption=" <br> ", width=960, height=640
-    )
-    figure.update_xaxes(title_text="step").update_yaxes(range=[0, 1.02], row=2, col=1)
-    for n, title in enumerate(
-        ("loss (nats)", "scale (1 / temperature)", "own partner first (share)", "")
-    ):
-        figure.update_yaxes(title_text=title, row=n // 2 + 1, col=n % 2 + 1)
-    names = [fold(t, 26, lines=1) for t in captions[:16]]
-    bare = dict(showgrid=False, ticks="", tickfont_size=12, row=2, col=2)
-    figure.update_xaxes(title_text=PAIRS, showticklabels=False, **bare)
-    return figure.update_yaxes(
-        autorange="reversed", tickvals=list(range(len(names))), ticktext=names, **bare
+        figure.add_hline(np.log(batch), line=DASHED | dict(color=INK), row=1, col=1)
+    title = "Training, as it goes"
+    finish(figure, title=title, caption=" <br> ", width=960, height=640, x_title="step")
+    axes = figure.layout
+    axes.yaxis.title.text = "loss (nats)"
+    axes.yaxis2.title.text = "scale (1 / temperature)"
+    axes.yaxis3.update(title_text="own partner first (share)", range=[0, 1.02])
+    names = [fold(text, 26, lines=1) for text in captions[:SHOWN_TEXTS]]
+    bare = dict(showgrid=False, ticks="", tickfont_size=12)
+    axes.xaxis4.update(title_text=PAIRS, showticklabels=False, **bare)
+    ticks = list(range(len(names)))
+    axes.yaxis4.update(autorange="reversed", tickvals=ticks, ticktext=names, **bare)
+    return figure
+
+
+def _line(column: str, colour: str) -> dict:
+    """Its look: what is measured once an epoch is marked, one of two is dotted."""
+    rare = column.startswith(("val", "image", "text"))
+    second = column.startswith("text")
+    return dict(
+        line=dict(color=colour, width=2.5, dash="dot" if second else None),
+        marker=dict(size=9, symbol="diamond" if second else "circle"),
+        mode="lines+markers" if rare else "lines",
     )

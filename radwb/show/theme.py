@@ -1,8 +1,10 @@
-"""One clean look for all figures: readable on a slide, safe for colour-blind readers,
-and never markup of others.
+"""One clean look for all figures: readable on a slide, and for colour-blind readers.
+
+Words of others become letters here, never markup.
 """
 
 import html
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -19,20 +21,22 @@ COLOURS = (
     "#F0E442",
     "#000000",
 )
-INK, FAINT, RULE = "#1f2933", "#52606d", "#e4e7eb"
-TRUTH = (
-    "#56B4E9",
-    "#009E73",
-    "#CC79A7",
-    "#0072B2",
-)  # outlines: apart from grey and from every colour of a map
-PLANTED = (
-    "Pleural Effusion",
-    "Lung Lesion",
-    "Pneumothorax",
-    "Cardiomegaly",
-)  # each has its colour in every figure
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
+INK = "#1f2933"
+FAINT = "#52606d"
+RULE = "#e4e7eb"
+# outlines of truth: apart from grey and from every colour of a map
+TRUTH_OF = {
+    "Pleural Effusion": "#56B4E9",
+    "Lung Lesion": "#009E73",
+    "Pneumothorax": "#CC79A7",
+    "Cardiomegaly": "#0072B2",
+}
+TRUTH = tuple(TRUTH_OF.values())
+FONT = (
+    "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', "
+    "Arial, sans-serif"
+)
+DASHED = dict(color=FAINT, dash="dash", width=1.5)  # a reference line, such as chance
 
 AXIS = dict(
     gridcolor=RULE,
@@ -41,8 +45,8 @@ AXIS = dict(
     ticks="outside",
     tickcolor=FAINT,
     automargin=True,
+    title=dict(font=dict(size=14), standoff=8),
 )
-AXIS |= dict(title=dict(font=dict(size=14), standoff=8))
 pio.templates["radwb"] = go.layout.Template(
     layout=dict(
         font=dict(family=FONT, size=15, color=INK),
@@ -64,8 +68,7 @@ READ_BY_PLOTLY = {"$": "&#36;", "%{": "%&#123;", "&quot;": "&#34;"}
 
 
 def plain(value, longest: int = LONGEST) -> str:
-    """Words of a file, table, model or user as HTML and plotly show them: as letters,
-    never as markup.
+    """Words of a file, table, model or user as letters, never as markup.
 
     >>> plain("<img src=x onerror=...>")
     '&lt;img src=x onerror=...&gt;'
@@ -75,7 +78,7 @@ def plain(value, longest: int = LONGEST) -> str:
 
     Args:
         value: anything; its `str` is taken.
-        longest: letters that are kept; what is cut off is shown by " ...".
+        longest: letters that stay; what is cut off is shown by " ...".
     Returns:
         text for HTML, an attribute in quotes, or any text of a plotly figure.
     """
@@ -90,11 +93,15 @@ def plain(value, longest: int = LONGEST) -> str:
 
 
 def broken(text) -> str:
-    """As `plain`, of a text whose lines "<br>" or a line feed parts: a title, a caption
-    or a label.
-    """
+    """As `plain`, of a text whose lines "<br>" or a line feed parts, such as a title."""
     parts = str(text).replace("\n", "<br>").split("<br>")
     return "<br>".join(plain(part) for part in parts)
+
+
+def colour_bar(label: str, **more) -> dict:
+    """The look of every colour bar: thin, its label along it."""
+    title = dict(text=broken(label), side="right")
+    return dict(title=title, thickness=14, outlinewidth=0) | more
 
 
 def finish(
@@ -102,52 +109,70 @@ def finish(
     *,
     title: str,
     caption: str = "",
+    notes: Sequence[str] = (),
     width: int = 720,
     height: int = 420,
     legend: bool = True,
+    x_title: str | None = None,
+    y_title: str | None = None,
 ) -> go.Figure:
-    """Give a figure the common look, its title, and its caption below the title (where
-    no axis can run into it).
+    """Give a figure the common look, its title, and the caption below the title.
+
+    There no axis can run into the caption.
 
     Args:
-        title, caption: ready for plotly: what others wrote has been through `plain` or
-            `broken`.
+        title, caption, x_title, y_title: words; None leaves an axis as it is.
+        notes: lines below the caption that are HTML already: what others wrote in them
+            has been through `plain`.
         legend: whether the legend stands between caption and axes; further rows of it
             make the figure taller.
     """
-    more = 20 * (legend_rows(figure, width - 88) - 1) if legend else 0
-    height += more
-    room = (
-        more
-        + 24 * (title.count("<br>") + 1) * bool(title)
-        + 32 * (caption.count("<br>") + 1) * bool(caption)
-    )
-    caption_font = dict(size=14, color=FAINT)
-    head = dict(
-        text=title or caption,
-        subtitle=dict(text=caption if title else "", font=caption_font),
-    )
-    if not title:
-        head["font"] = caption_font
-    top, bottom = 54 + room, 58
-    margin = dict(l=64, r=24, t=top, b=bottom)
-    figure.update_layout(template="radwb", width=width, height=height, margin=margin)
-    # its place is a share of the axes' height: in a tall figure 2 % lie in the caption
+    title = broken(title)
+    caption = "<br>".join(line for line in (broken(caption), *notes) if line)
+    room = 24 * _lines(title) + 32 * _lines(caption)
     if legend:
+        more = 20 * (legend_rows(figure, width - 88) - 1)
+        room += more
+        height += more
+    top = 54 + room
+    bottom = 58
+    figure.update_layout(
+        template="radwb",
+        width=width,
+        height=height,
+        margin=dict(l=64, r=24, t=top, b=bottom),
+        title=_head(title, caption),
+    )
+    if legend:
+        # a share of the axes' height: in a tall figure 2 % would lie in the caption
         share = LEGEND_ABOVE / max(1, height - top - bottom)
         figure.update_layout(legend_y=1 + share)
-    return figure.update_layout(
-        title=head | dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16))
-    )
+    if x_title is not None:
+        figure.update_xaxes(title_text=broken(x_title))
+    if y_title is not None:
+        figure.update_yaxes(title_text=broken(y_title))
+    return figure
+
+
+def _lines(text: str) -> int:
+    return text.count("<br>") + 1 if text else 0
+
+
+def _head(title: str, caption: str) -> dict:
+    """Plotly's title, with the caption as its subtitle, or in its place."""
+    font = dict(size=14, color=FAINT)
+    place = dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16))
+    if title:
+        return dict(text=title, subtitle=dict(text=caption, font=font), **place)
+    return dict(text=caption, subtitle=dict(text="", font=font), font=font, **place)
 
 
 def legend_rows(figure: go.Figure, room: int) -> int:
-    """How many rows a legend takes in `room` px; plotly gives each entry the width of
-    the longest.
+    """How many rows a legend takes in `room` px.
+
+    Plotly gives each entry the width of the longest.
     """
     traces = [t for t in figure.data if t.name and t.showlegend is not False]
-    names = [html.unescape(trace.name) for trace in traces]
-    entry = 45 + 8 * max(
-        map(len, names), default=0
-    )  # px: the mark, and a letter of 15 px type
-    return max(1, -(-len(names) // max(1, room // entry)))
+    letters = [len(html.unescape(trace.name)) for trace in traces]
+    entry = 45 + 8 * max(letters, default=0)  # px: the mark, and letters of 15 px type
+    return max(1, -(-len(traces) // max(1, room // entry)))

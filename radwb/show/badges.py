@@ -1,0 +1,45 @@
+"""What the sanity checks said of maps, as lines of a caption."""
+
+import textwrap
+from collections.abc import Sequence
+
+from radwb.show.theme import COLOURS, FAINT, plain
+
+LETTER_PX = 7.5  # a wide letter of the caption
+
+
+def badge_lines(maps: Sequence, width: int) -> list[str]:
+    """Each verdict once, as HTML: a sign, words, and a colour only besides.
+
+    Args:
+        maps: a plain array claims no method, so it has no verdict.
+        width: of the figure, px.
+    """
+    methods = {}  # a verdict -> the methods that have it, in their order
+    for m in maps:
+        if hasattr(m, "badge"):
+            methods.setdefault(_verdict(m.badge), {})[m.method] = None
+    lines = []
+    for (sign, colour, words), names in methods.items():
+        if len(methods) > 1:
+            words = f"{', '.join(names)}: {words}"
+        lines += _wrapped(f"{sign} {words}", colour, width)
+    for note in dict.fromkeys(getattr(m, "note", "") for m in maps):
+        if note:
+            lines += _wrapped(f"! {note}", COLOURS[1], width)
+    return lines
+
+
+def _verdict(badge) -> tuple[str, str, str]:
+    if badge is None:
+        return "?", FAINT, "sanity: not checked"
+    if badge.passed is None:
+        return "?", FAINT, str(badge)
+    if badge.passed:
+        return "✓", COLOURS[0], str(badge)
+    return "✗", COLOURS[1], str(badge)
+
+
+def _wrapped(text: str, colour: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, int(width / LETTER_PX))
+    return [f'<span style="color:{colour}">{plain(line)}</span>' for line in lines]

@@ -1,0 +1,103 @@
+"""The one way in which a scan and a map become a picture.
+
+Plotly's figures, the stills and the volume viewer call it; widget.js does the same in
+the browser and gets its constants from here (`radwb.explore.widget`).
+"""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+from plotly.colors import sample_colorscale
+
+# px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
+MAX_SIDE = 640
+# dark = transparent, so that the scan stays in sight where the map says nothing
+MAP_COLOURS = "Inferno"
+STEPS = np.linspace(0, 1, 256)
+COLOURS_01 = np.array(sample_colorscale(MAP_COLOURS, STEPS, colortype="tuple"))
+LUT = np.round(COLOURS_01 * 255).astype(np.uint8)  # (256, 3)
+GAMMA = 0.7  # of a map's opacity: below 1, so that its middle isn't lost
+ALPHA = 0.75  # opacity of a map's highest value
+LEAST_WINDOW = 1e-3
+# where the letter R stands for each edge at which the patient's right can lie: the
+# upper corner or the middle, as shares of width and height
+RIGHT_MARK = {"left": (0, 0), "right": (1, 0), "top": (0.5, 0), "bottom": (0.5, 1)}
+RIGHT_INSET = 8  # px from the edge, in widget and still
+RIGHT_SIZE = 16  # px
+CONSTANTS = dict(  # for widget.js
+    colours=LUT.tobytes(),
+    gamma=GAMMA,
+    least_window=LEAST_WINDOW,
+    right_mark=RIGHT_MARK,
+    right_inset=RIGHT_INSET,
+    right_size=RIGHT_SIZE,
+)
+
+
+def shrink(values: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
+    """(H, W) values whose longer side is at most `side`."""
+    factor = side / max(values.shape)
+    if factor >= 1:
+        return values
+    height, width = (max(1, round(n * factor)) for n in values.shape)
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def level_of(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """How far values have come from the lowest (0) to the highest (1)."""
+    return (values - low) / ((high - low) or 1)
+
+
+def opacity(level: np.ndarray, alpha: float) -> np.ndarray:
+    """How opaque a map is where it has come so far from its lowest to its highest."""
+    return level**GAMMA * alpha
+
+
+def windowed(grey: np.ndarray, *, window: float, level: float) -> np.ndarray:
+    """Display values in [0, 1] of which `level` is shown as middle grey, and a range of
+    `window` from black to white.
+    """
+    return ((grey - level) / max(window, LEAST_WINDOW) + 0.5).clip(0, 1)
+
+
+def to_bytes(values: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as uint8."""
+    return np.round(values * 255).astype(np.uint8)
+
+
+def blend(grey: np.ndarray, level: np.ndarray | None, alpha: float) -> Image.Image:
+    """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture."""
+    mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
+    if level is not None:
+        share = opacity(level, alpha)[..., None]
+        mixed = mixed * (1 - share) + LUT[to_bytes(level)] * share
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def map_image(level: np.ndarray, alpha: float) -> Image.Image:
+    """The map alone, as the browser lays it over the scan: one byte a pixel, whose
+    colour has its own opacity.
+    """
+    image = Image.fromarray(to_bytes(level)).convert("P")
+    image.putpalette(LUT.tobytes())
+    image.info["transparency"] = to_bytes(opacity(STEPS, alpha)).tobytes()
+    return image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """A picture as the bytes of a file."""
+    out = io.BytesIO()
+    image.save(out, kind, **(options or {"optimize": True}))
+    return out.getvalue()
+
+
+def in_text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def data_uri(image: Image.Image, kind: str = "PNG", **options) -> str:
+    """A picture as a text that stands in for its address."""
+    return f"data:image/{kind.lower()};base64,{in_text(encoded(image, kind, **options))}"

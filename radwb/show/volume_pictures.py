@@ -1,0 +1,144 @@
+"""Three planes of a volume: as a still, and as a figure whose sliders work offline."""
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from radwb.data.scan import Scan, Volume
+from radwb.show.images import plane_name, planes, planes_of
+from radwb.show.mix import blend, data_uri, encoded
+from radwb.show.outlines import extent
+from radwb.show.theme import FAINT, INK, LONGEST, broken, plain
+
+STEPS = 48  # slices a plane in the figure: a page stays near a megabyte
+TALL = 300  # px of the highest plane in a still
+SLIDERS = 70  # px below the planes
+HINT = "axes in mm; the slider below a plane moves its slice"
+
+
+@dataclass
+class Shown:
+    """What is shown, and how.
+
+    Args:
+        small: the thinned volume.
+        level: the map from 0 to 1 on the same voxels, or None.
+        every: every which voxel of the volume that is, along each axis.
+        window: what is black and what is white.
+        at: the voxel of `small` where the planes cross first.
+        alpha: opacity of the map's highest value.
+        lines: of the caption, the title first; words of others among them.
+        badges: lines of HTML below them.
+    """
+
+    small: Volume
+    level: Volume | None
+    every: list[int]
+    window: tuple[float, float]
+    at: list[int]
+    alpha: float
+    lines: list[str]
+    badges: list[str]
+
+    def number(self, axis: int, index: int) -> int:
+        """A slice's number among those of the volume, from 1."""
+        return index * self.every[axis] + 1
+
+    def cut(self, axis: int, index: int) -> Scan:
+        return self.small.slice(axis, index, self.window)
+
+    def picture(self, axis: int, index: int) -> Image.Image:
+        """One slice as a radiologist looks at it, with the map over it."""
+        level = None
+        if self.level is not None:
+            level = self.level.slice(axis, index, (0, 1)).pixels
+        return blend(self.cut(axis, index).pixels, level, self.alpha)
+
+    def head(self) -> tuple[str, list[str]]:
+        """The title and the lines below it as HTML."""
+        title, *notes = self.lines
+        return broken(title), [*map(plain, notes), *self.badges]
+
+
+def write_line(sheet: Image.Image, place, text: str, colour: str, size: int) -> None:
+    """One line of words, whatever they hold: the next one stands below it."""
+    words = " ".join(text[:LONGEST].split())
+    ImageDraw.Draw(sheet).text(place, words, colour, ImageFont.load_default(size))
+
+
+def still(shown: Shown, verdict: list[str]) -> bytes:
+    """PNG: the three planes, a millimetre as long in each, and the caption below."""
+    axes = planes_of(shown.small)
+    extents = [extent(shown.cut(axis, shown.at[axis])) for axis in axes]
+    scale = TALL / max(height for height, _ in extents)
+    pictures = []
+    for axis, (height, width) in zip(axes, extents, strict=True):
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        pictures.append(shown.picture(axis, shown.at[axis]).resize(size))
+    lines = [line for line in (*shown.lines, *verdict) if line]
+    width = max(sum(picture.width + 12 for picture in pictures) + 12, 640)
+    page = Image.new("RGB", (width, TALL + 44 + 22 * len(lines)), "white")
+    x = 12
+    for axis, picture in zip(axes, pictures, strict=True):
+        number = shown.number(axis, shown.at[axis])
+        name = f"{plane_name(shown.small, axis)} slice {number}"
+        write_line(page, (x, 8), name, INK, 15)
+        page.paste(picture, (x, 32))
+        x += picture.width + 12
+    for n, line in enumerate(lines):
+        place = (12, TALL + 38 + 22 * n)
+        write_line(page, place, line, FAINT if n else INK, 15)
+    return encoded(page)
+
+
+def sliders(shown: Shown):
+    """The planes as a figure, each with a slider; its pictures lie in the figure."""
+    title, notes = shown.head()
+    figure = planes(
+        shown.small, window_hu=shown.window, at=shown.at, title=shown.lines[0]
+    )
+    caption = "<br>".join([*notes, HINT])
+    axes = planes_of(shown.small)
+    extra = 18 * caption.count("<br>")
+    layout = figure.layout
+    top = layout.margin.t
+    figure.update_layout(
+        sliders=[_slider(shown, figure, n, axis) for n, axis in enumerate(axes)],
+        title_text=title,
+        title_subtitle_text=caption,
+        height=layout.height + extra + SLIDERS,
+        margin=dict(t=top + extra, b=layout.margin.b + SLIDERS),
+    )
+    for note, axis in zip(layout.annotations, axes, strict=True):
+        note.text = plane_name(shown.small, axis)
+    return figure
+
+
+def _slider(shown: Shown, figure, n: int, axis: int) -> dict:
+    """Below plane n of the figure; each step swaps the picture of its trace."""
+    here = shown.at[axis]
+    depth = shown.small.shape[axis]
+    step = -(-depth // STEPS)
+    steps = []
+    for index in range(here % step, depth, step):
+        picture = shown.picture(axis, index)
+        source = data_uri(picture, "JPEG", quality=88, subsampling=0)
+        label = str(shown.number(axis, index))
+        change = [{"source": [source]}, [n]]
+        steps.append(dict(method="restyle", args=change, label=label))
+    active = here // step
+    figure.data[n].source = steps[active]["args"][0]["source"][0]
+    left, right = figure.layout[f"xaxis{n + 1 if n else ''}"].domain
+    name = f"{plane_name(shown.small, axis)} slice "
+    return dict(
+        steps=steps,
+        active=active,
+        currentvalue=dict(prefix=name, font_size=14),
+        x=left,
+        len=right - left,
+        y=0,
+        pad=dict(t=44, b=0),
+        ticklen=0,
+        minorticklen=0,
+        font_color="rgba(0,0,0,0)",
+    )
