@@ -1,13 +1,13 @@
 """The numbers that a notebook is remembered by."""
 
 import numbers
+import sys
 
 MIME = "application/vnd.radwb.headline+json"
 
 
-def headline(**values) -> None:
-    """Show named numbers, and hand them to `radwb tour`, which puts them into the
-    gallery and tour.json.
+def headline(**values: object) -> None:
+    """Show named numbers, and hand them to `radwb tour` for gallery and tour.json.
 
     >>> rw.book.headline(mean_auroc=0.871, interval="0.84 to 0.90")
     mean auroc: 0.871    interval: 0.84 to 0.90
@@ -15,37 +15,28 @@ def headline(**values) -> None:
     Args:
         values: name -> number or short text; "_" is shown as a blank.
     """
-    values = {name: plain(value) for name, value in values.items()}
-    line = "    ".join(
-        f"{name.replace('_', ' ')}: {said(value)}" for name, value in values.items()
-    )
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = lambda: None  # noqa: E731
-    if get_ipython() is None:
+    pairs = [(name, as_json(value)) for name, value in values.items()]
+    words = [f"{name.replace('_', ' ')}: {number_text(value)}" for name, value in pairs]
+    line = "    ".join(words)
+    ipython = sys.modules.get("IPython")
+    if ipython is None or ipython.get_ipython() is None:
         print(line)
     else:
-        display(
-            {MIME: [list(pair) for pair in values.items()], "text/plain": line},
-            raw=True,
-        )
+        data = {MIME: [list(pair) for pair in pairs], "text/plain": line}
+        ipython.display.display(data, raw=True)
 
 
-def plain(value):
+def as_json(value):
     """numpy and torch scalars as JSON can hold them."""
-    value = value.item() if hasattr(value, "item") else value
-    if value is None or isinstance(value, (bool, str)):
+    if hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, bool | str):
         return value
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-def said(value) -> str:
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if type(value) is int
-        else str(value)
-    )
+def number_text(value):
+    """A number as a headline has it; any other value as it is."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if type(value) is int else str(value)

@@ -1,4 +1,5 @@
-// The attention widget. Python sends the film once a case and each map as a small grid; all else is drawn here.
+// The attention widget. Python sends the film once a case and each map as a small grid; all else is drawn here, with
+// the constants of radwb.show.mix (`about.mix`), so that the picture is the one that Python draws.
 
 export default { render };
 
@@ -62,11 +63,9 @@ function toolbar(model, save) {
     const panes = model.get("panes");
     set(model, "panes", on ? [panes[0], panes[0]] : panes.slice(0, 1));
   });
-  const sliders = {
-    window: slider("Window", 0.05, 1.5, (value) => look({ window: value })),
-    level: slider("Level", 0, 1, (value) => look({ level: value })),
-    alpha: slider("Map", 0, 1, (value) => look({ alpha: value })),
-  };
+  const sliders = {};
+  for (const [part, [name, low, high]] of Object.entries(model.get("about").sliders))
+    sliders[part] = slider(name, low, high, (value) => look({ [part]: value }));
   const scale = make("canvas", { className: "rx-scale", width: 128, height: 1 });
   paint(scale, colours(model), Uint8Array.from({ length: 128 }, (_, i) => 2 * i));
   const self = { update, root: null, step: () => {} };
@@ -208,12 +207,12 @@ function headGrid(model, n, choose) {
     if (!view.thumbs) return;
     const [rows, cols] = view.tokens, { layers: L, heads: H } = view;
     if (shape !== (shape = [L, H, rows, cols].join())) build(L, H, rows, cols), (shown = []);
-    const bytes = new Uint8Array(view.thumbs.buffer, view.thumbs.byteOffset), size = rows * cols, lut = colours(model);
-    const stale = bytes.some((v, i) => v !== shown[i]);
-    shown = bytes;
+    const thumbs = bytes(view.thumbs), size = rows * cols, lut = colours(model);
+    const stale = thumbs.some((v, i) => v !== shown[i]);
+    shown = thumbs;
     const chosen = model.get("about").of_head.includes(now.method) ? (now.layer ?? L - 1) * (H + 1) + (now.head === null ? 0 : now.head + 1) : -1;
     buttons.forEach((b, i) => {
-      if (stale) paint(b.firstChild, lut, bytes.subarray(i * size, (i + 1) * size));
+      if (stale) paint(b.firstChild, lut, thumbs.subarray(i * size, (i + 1) * size));
       b.ariaPressed = i === chosen;
       b.tabIndex = i === Math.max(0, chosen) ? 0 : -1; // one stop for the Tab key; arrows go on
     });
@@ -239,13 +238,13 @@ function film(canvas, model, n) {
     canvas.style.width = `${w}px`;
     canvas.style.aspectRatio = `${w} / ${h}`;
     if (known !== view.grid) [known, level] = [view.grid, view.grid ? levels(view, scan.rows, scan.cols) : null];
-    mix(ground, scan, level, look, colours(model));
+    mix(ground, scan, level, look, model.get("about").mix);
     const pen = brush(canvas);
     pen.imageSmoothingQuality = "high";
     pen.drawImage(ground, 0, 0, canvas.width, canvas.height);
     if (look.truth) outlines(pen, scan, view.finding, ratio);
     if (view.choice?.patch != null) marked(pen, view, ratio);
-    if (scan.right) mark(pen, "R", scan.right, ratio);
+    if (scan.right) mark(pen, "R", scan.right, model.get("about").mix, ratio);
   }
 
   return { draw };
@@ -277,12 +276,14 @@ function levels(view, rows, cols) {
   return out.map((v) => (v - min) / (max - min || 1));
 }
 
-function mix(ground, scan, level, look, lut) {
+// As radwb.show.mix.blend does: the windowed scan under the map's colours, clear where the map is low.
+function mix(ground, scan, level, look, { colours, gamma, least_window }) {
+  const lut = bytes(colours);
   Object.assign(ground, { width: scan.cols, height: scan.rows });
-  const grey = new Uint8Array(scan.pixels.buffer, scan.pixels.byteOffset), image = new ImageData(scan.cols, scan.rows);
+  const grey = bytes(scan.pixels), image = new ImageData(scan.cols, scan.rows);
   const shade = Float32Array.from({ length: 256 }, (_, v) =>
-    255 * Math.min(1, Math.max(0, (v / 255 - look.level) / Math.max(look.window, 1e-3) + 0.5)));
-  const alphas = Float32Array.from({ length: 256 }, (_, v) => (v / 255) ** 0.7 * look.alpha);
+    255 * Math.min(1, Math.max(0, (v / 255 - look.level) / Math.max(look.window, least_window) + 0.5)));
+  const alphas = Float32Array.from({ length: 256 }, (_, v) => (v / 255) ** gamma * look.alpha);
   for (let i = 0; i < grey.length; i++) {
     const base = shade[grey[i]], step = level ? Math.round(level[i] * 255) : 0, alpha = level ? alphas[step] : 0;
     for (let k = 0; k < 3; k++) image.data[4 * i + k] = base * (1 - alpha) + lut[3 * step + k] * alpha;
@@ -332,12 +333,12 @@ function patchAt(view, x, y) {
 }
 
 // The letter at an edge of the picture: in its upper corner, or in its middle.
-function mark(pen, text, edge, ratio) {
-  const { width, height } = pen.canvas;
-  const x = { left: 8 * ratio, right: width - 8 * ratio }[edge] ?? width / 2;
-  const y = edge === "bottom" ? height - 8 * ratio : 22 * ratio;
-  pen.font = `600 ${16 * ratio}px system-ui, sans-serif`;
-  const textAlign = { left: "left", right: "right" }[edge] ?? "center";
+function mark(pen, text, edge, { right_mark, right_inset, right_size }, ratio) {
+  const [across, down] = right_mark[edge], inset = right_inset * ratio, size = right_size * ratio;
+  const x = inset + across * (pen.canvas.width - 2 * inset);
+  const y = down ? pen.canvas.height - inset : inset + 0.875 * size; // of the line that the letter stands on
+  pen.font = `600 ${size}px system-ui, sans-serif`;
+  const textAlign = { 0: "left", 1: "right" }[across] ?? "center";
   Object.assign(pen, { fillStyle: "white", strokeStyle: "black", lineWidth: 3 * ratio, textAlign });
   pen.strokeText(text, x, y);
   pen.fillText(text, x, y);
@@ -352,6 +353,8 @@ function gestures(canvas, model, n, painter, choose) {
     const keep = now.method === "attention" ? {} : { layer: null, head: null };
     choose({ method: "attention", ...keep, patch: again ? null : patch });
   };
+  const { sliders, look: first } = model.get("about");
+  const clip = (part, value) => Math.min(sliders[part][2], Math.max(sliders[part][1], value));
   let start = null, moved = false;
   canvas.onpointerdown = (event) => {
     canvas.setPointerCapture(event.pointerId);
@@ -362,8 +365,7 @@ function gestures(canvas, model, n, painter, choose) {
     const dx = (event.clientX - start.x) / canvas.clientWidth, dy = (event.clientY - start.y) / canvas.clientHeight;
     moved ||= Math.hypot(event.clientX - start.x, event.clientY - start.y) > 4;
     if (!moved) return;
-    const clip = (v, low, high) => Math.min(high, Math.max(low, v));
-    const look = { ...start.look, window: clip(start.look.window + dx, 0.05, 1.5), level: clip(start.look.level + dy, 0, 1) };
+    const look = { ...start.look, window: clip("window", start.look.window + dx), level: clip("level", start.look.level + dy) };
     model.set("look", look); // Python hears of it once, at the end
   };
   canvas.onpointerup = (event) => {
@@ -375,7 +377,7 @@ function gestures(canvas, model, n, painter, choose) {
     }
     start = null;
   };
-  canvas.ondblclick = () => set(model, "look", { ...model.get("look"), window: 1, level: 0.5 });
+  canvas.ondblclick = () => set(model, "look", { ...model.get("look"), window: first.window, level: first.level });
   canvas.onkeydown = (event) => {
     const { tokens, thumbs } = view(), now = model.get("panes")[n].patch;
     if (event.key === "Escape" && now !== null) choose({ patch: null });
@@ -449,8 +451,11 @@ function set(model, name, value) {
 }
 
 function colours(model) {
-  const bytes = model.get("about").colours;
-  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return bytes(model.get("about").mix.colours);
+}
+
+function bytes(view) {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
 function paint(canvas, lut, values) {
