@@ -13,6 +13,7 @@ from nbformat.v4 import new_output
 import radwb as rw
 from radwb import cli
 from radwb.book import pages, run, sync
+from radwb.book import thumbnails as pictures
 
 GOOD = """# %% [markdown]
 # # 0 · A mini notebook
@@ -77,7 +78,7 @@ def ran(tmp_path_factory):
     for name, text in (("00_mini", GOOD), ("01_broken", BAD), ("02_unreached", BAD)):
         (root / "notebooks" / "src" / f"{name}.py").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages.shutil, "which", lambda name: None)
+        patch.setattr(pictures.shutil, "which", lambda name: None)
         patch.delenv("BROWSER_PATH", raising=False)
         results = run.run(sync.sources(root), root / "build", fast=True)
     return root / "build", results
@@ -212,10 +213,10 @@ def test_the_front_page_tells_all_of_it(ran):
 
 
 def test_without_a_browser_a_thumbnail_is_the_scan_inside_the_figure(monkeypatch):
-    monkeypatch.setattr(pages.shutil, "which", lambda name: None)
+    monkeypatch.setattr(pictures.shutil, "which", lambda name: None)
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     figure = rw.show.scan(np.eye(4, dtype=np.float32)).to_plotly_json()
-    assert pages.thumbnails({"a": figure, "b": None}) == {
+    assert pictures.thumbnails({"a": figure, "b": None}) == {
         "a": figure["data"][0]["source"]
     }
 
@@ -223,10 +224,10 @@ def test_without_a_browser_a_thumbnail_is_the_scan_inside_the_figure(monkeypatch
 def test_a_broken_browser_costs_the_pictures_only(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-browser"))
     monkeypatch.setattr(
-        pages, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("won't start"))
+        pictures, "draw", lambda *_: (_ for _ in ()).throw(RuntimeError("won't start"))
     )
     figure = rw.show.scan(np.eye(4, dtype=np.float32)).to_plotly_json()
-    assert list(pages.thumbnails({"a": figure})) == ["a"]
+    assert list(pictures.thumbnails({"a": figure})) == ["a"]
     assert "won't start" in capsys.readouterr().out
 
 

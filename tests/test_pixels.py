@@ -456,17 +456,19 @@ def test_a_patient_orientation_that_says_nothing_is_said(tmp_path, stated):
     ("facing", "edge"), [(("L", "F"), "left"), (("R", "F"), "right"), (None, None)]
 )
 def test_the_widget_marks_the_side_that_is_known(facing, edge):
-    from radwb.explore.widget import LOOK, _packed, _panel
+    from radwb.explore.film import packed, panel
+    from radwb.explore.widget import LOOK
 
     scan = Scan(np.full((40, 60), 0.5, np.float32), view="PA", orientation=facing)
-    assert _packed(scan)["right"] == (edge or "")
+    assert packed(scan)["right"] == (edge or "")
     view = dict(
         finding=None, choice=dict(model="m"), label="", error="", verdict="", badge=""
     )
-    panel = np.asarray(_panel(scan, None, view, LOOK).convert("L"))[32:-104, 12:-12]
+    page = panel(scan, None, view, LOOK).convert("L")
+    picture = np.asarray(page)[32:-104, 12:-12]
     halves = {
         side: half.max() > 200
-        for side, half in zip(("left", "right"), np.hsplit(panel, 2), strict=True)
+        for side, half in zip(("left", "right"), np.hsplit(picture, 2), strict=True)
     }
     assert [side for side, marked in halves.items() if marked] == (
         [edge] if edge else []

@@ -20,7 +20,6 @@ where that stands.
 
 import json
 import stat
-import sys
 from pathlib import Path
 
 import nbformat
@@ -43,6 +42,7 @@ from radwb import cli
 from radwb.attend.map import Badge, Map
 from radwb.book import pages, run
 from radwb.data import Scan, Volume
+from radwb.show import viewers
 from radwb.show.theme import LONGEST, broken, plain
 
 MASK = np.zeros((24, 24), bool)
@@ -133,10 +133,8 @@ def test_every_public_figure_is_among_them():
 @pytest.fixture
 def in_a_notebook(monkeypatch):
     pytest.importorskip("ipyniivue")
-    viewer = sys.modules["radwb.show.volume"]  # rw.show.volume is the function
-    monkeypatch.setattr(
-        viewer, "_missing", lambda name: "" if name == "ipyniivue" else "no"
-    )
+    reasons = {"ipyniivue": ""}
+    monkeypatch.setattr(viewers, "missing", lambda name: reasons.get(name, "no"))
 
 
 def test_words_of_others_are_letters_in_the_volume_widget(in_a_notebook):

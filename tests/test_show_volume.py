@@ -17,8 +17,12 @@ from PIL import Image
 import radwb as rw
 from radwb.data import Volume
 from radwb.data.volumes import nifti_bytes, robust_window
+from radwb.show import viewers
+from radwb.show.images import planes_of
+from radwb.show.volume_widgets import ras_fraction
 
-show = importlib.import_module("radwb.show.volume")  # rw.show.volume is the function
+# rw.show.volume is the function
+show = importlib.import_module("radwb.show.volume")
 RNG = np.random.default_rng(0)
 AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])
 TURNED = np.array(
@@ -52,11 +56,11 @@ def without(monkeypatch, *absent, notebook=True, network=True):
     def find(name, *rest):
         if name in absent:
             return None
-        return real(name, *rest) or (object() if name in show.VIEWERS else None)
+        return real(name, *rest) or (object() if name in viewers.VIEWERS else None)
 
     monkeypatch.setattr(importlib.util, "find_spec", find)
-    monkeypatch.setattr(show, "_in_notebook", lambda: notebook)
-    monkeypatch.setattr(show, "_answers", lambda host, seconds=1.0: network)
+    monkeypatch.setattr(viewers, "in_notebook", lambda: notebook)
+    monkeypatch.setattr(viewers, "answers", lambda host, seconds=1.0: network)
 
 
 # ---- the choice
@@ -64,7 +68,7 @@ def without(monkeypatch, *absent, notebook=True, network=True):
 
 def test_ipyniivue_is_chosen_in_a_notebook(monkeypatch):
     without(monkeypatch, "itkwidgets")
-    name, why = show.choose()
+    name, why = viewers.choose()
     assert name == "ipyniivue"
     assert (
         why
@@ -74,10 +78,10 @@ def test_ipyniivue_is_chosen_in_a_notebook(monkeypatch):
 
 def test_itkwidgets_is_never_chosen_unasked_since_it_can_stop_a_notebook(monkeypatch):
     without(monkeypatch)
-    name, why = show.choose()
+    name, why = viewers.choose()
     assert name == "ipyniivue"
     assert "itkwidgets: only asked for by name, since it needs a network" in why
-    assert show.choose("itkwidgets") == (
+    assert viewers.choose("itkwidgets") == (
         "itkwidgets",
         "Shown with itkwidgets, as asked for",
     )
@@ -141,7 +145,7 @@ def test_a_viewer_that_cannot_be_reached_is_an_error_that_says_why(
 
 
 def test_a_host_that_does_not_answer_is_no_error():
-    assert show._answers("nowhere.invalid", 0.2) is False
+    assert viewers.answers("nowhere.invalid", 0.2) is False
 
 
 def test_the_extra_itk_cannot_downgrade_ipywidgets():
@@ -182,9 +186,7 @@ def test_each_picture_has_the_map_where_the_slice_shows_its_voxel(affine):
     view = rw.show.volume(
         volume, a_map(volume, tuple(slice(n - 1, n + 2) for n in place)), at=place
     )
-    for n, axis in enumerate(
-        sorted(range(3), key=lambda a: show.plane_name(volume, a))
-    ):
+    for n, axis in enumerate(planes_of(volume)):
         data = base64.b64decode(view.figure.data[n].source.split(",")[1])
         spot = np.zeros(volume.shape, np.float32)
         spot[place] = 1
@@ -231,12 +233,15 @@ def test_a_large_volume_is_thinned_and_says_so():
 def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
     values = RNG.random((10, 15, 20)).astype(np.float32)
     m = rw.attend.map.Map(values, "rollout", affine=ct.affine @ np.diag([2, 2, 2, 1.0]))
-    level = show._level(m, ct, ct, [1, 1, 1]).voxels
+    level = show.level_on(m, ct, ct, [1, 1, 1]).voxels
     span = values.max() - values.min()
     assert np.allclose(level[::2, ::2, ::2], (values - values.min()) / span, atol=1e-6)
     fine, steps = RNG.random(ct.shape).astype(np.float32), [2, 3, 1]
-    thinned = show._level(
-        rw.attend.map.Map(fine, "x", affine=ct.affine), ct, show._thin(ct, steps), steps
+    thinned = show.level_on(
+        rw.attend.map.Map(fine, "x", affine=ct.affine),
+        ct,
+        show.thinned(ct, steps),
+        steps,
     ).voxels
     assert np.allclose(
         thinned, (fine[::2, ::3] - fine.min()) / (fine.max() - fine.min()), atol=1e-6
@@ -298,7 +303,7 @@ def test_the_badge_is_said_or_that_there_is_none(ct):
 @pytest.fixture
 def niivue(monkeypatch, ct):
     pytest.importorskip("ipyniivue")
-    monkeypatch.setattr(show, "_in_notebook", lambda: True)
+    monkeypatch.setattr(viewers, "in_notebook", lambda: True)
     return lambda map=None, volume=ct, **options: rw.show.volume(
         volume, map, viewer="ipyniivue", **options
     )
@@ -322,7 +327,7 @@ def test_the_widget_gets_the_scan_and_the_map_as_nifti_in_the_patients_place(
 @pytest.mark.parametrize("affine", [AXIAL, TURNED])
 def test_the_crosshair_starts_where_the_voxel_lies_in_the_patient(affine):
     volume = Volume(np.zeros((20, 30, 40), np.float32), affine)
-    fraction = show._ras_fraction(volume, (3, 20, 11))
+    fraction = ras_fraction(volume, (3, 20, 11))
     corners = np.array(
         [affine @ [*c, 1] for c in ((-0.5, -0.5, -0.5), (19.5, 29.5, 39.5))]
     )[:, :3] * [-1, -1, 1]

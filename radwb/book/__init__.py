@@ -1,5 +1,6 @@
-"""The notebooks' toolchain: sync sources to notebooks, run them, and make pages that
-open without a network.
+"""The notebooks' toolchain: sync sources, run them, make pages.
+
+The pages open without a network.
 
 >>> rw.book.headline(mean_auroc=0.87)
 mean auroc: 0.87

@@ -27,7 +27,7 @@ def headline(**values: object) -> None:
 
 
 def as_json(value):
-    """numpy and torch scalars as JSON can hold them."""
+    """Scalars of numpy and torch as JSON can hold them."""
     if hasattr(value, "item"):
         value = value.item()
     if value is None or isinstance(value, bool | str):

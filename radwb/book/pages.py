@@ -46,9 +46,7 @@ ATTRIBUTES = {
     "th": ["colspan", "rowspan", "scope"],
 }
 STYLES = "background-color color font-size font-weight margin-left text-align width"
-CLEANER = SanitizeHTML(
-    tags=TAGS.split(), attributes=ATTRIBUTES, styles=STYLES.split()
-)
+CLEANER = SanitizeHTML(tags=TAGS.split(), attributes=ATTRIBUTES, styles=STYLES.split())
 STYLE = re.compile(r"<style\b.*?</style\s*>", re.IGNORECASE | re.DOTALL)
 # how pandas aligns and colours its own table, and nothing else of a page
 TABLE_STYLE = re.compile(

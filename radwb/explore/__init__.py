@@ -1,5 +1,6 @@
-"""The reading window: cases in order of doubt, maps on the scan, one widget in Python
-and JavaScript.
+"""The reading window: maps on the scan, cases in order of doubt.
+
+One widget in Python (widget.py) and JavaScript (widget.js).
 """
 
 from radwb.explore.widget import explore

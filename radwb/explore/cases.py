@@ -87,12 +87,12 @@ class Cases:
     def __len__(self):
         return len(self.films)
 
-    def name(self, case: int, column: str = "study_id") -> str:
+    def name(self, case, column="study_id"):
         film = self.films[case]
         name = film.source if isinstance(film, data.Scan) else film.get(column, "")
         return str(name) or f"film {case}"
 
-    def targets(self) -> list[str]:
+    def targets(self):
         """What to offer: the findings, first the scored one and those of film 0.
 
         Phrases, where all models read.
@@ -109,14 +109,14 @@ class Cases:
         phrases = [WORDS.get(name, (name.lower(),))[0] for name in names]
         return [f"{phrase} vs no {phrase}" for phrase in phrases]
 
-    def values(self, case: int, choice: Choice) -> np.ndarray:
+    def values(self, case, choice):
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
         scan = self.scan(case)
         fit = self.models[choice.model].fit
         grid = self.grid(case, choice)
         return data.to_scan(grid, scan.shape, fit=fit, aspect=scan.aspect)
 
-    def view(self, case: int, choice: Choice, *, scored: bool = True) -> dict:
+    def view(self, case, choice, *, scored=True):
         """All that a pane draws, as plain values and bytes.
 
         Args:
@@ -130,9 +130,19 @@ class Cases:
             verdict and badge. A problem is a sentence in `error`.
         """
         tokens = list(self.models[choice.model].grid)
-        view = dict(case=case, choice=vars(choice), tokens=tokens, error="")
-        view["label"] = label(choice, tokens[1])
-        view |= dict.fromkeys(("grid", "thumbs", "finding", "score", "bright"))
+        view = {
+            "case": case,
+            "choice": vars(choice),
+            "tokens": tokens,
+            "label": label(choice, tokens[1]),
+            "error": "",
+            "verdict": "",
+            "grid": None,
+            "thumbs": None,
+            "finding": None,
+            "score": None,
+            "bright": None,
+        }
         for part in (self._map, self._thumbs):
             try:
                 view |= part(case, choice, scored)
@@ -140,14 +150,15 @@ class Cases:
                 raise
             except Exception as problem:  # nobody sees the traceback of a worker
                 view["error"] = sentence(problem)
-        view["verdict"] = ""
         if scored:
-            view["bright"] = self._brightness(case, view["finding"], view["score"])
-            words = verdict(view["finding"], view["score"], view["bright"])
-            view["verdict"] = words
+            finding = view["finding"]
+            score = view["score"]
+            bright = self._brightness(case, finding, score)
+            view["bright"] = bright
+            view["verdict"] = verdict(finding, score, bright)
         return view | self._badge(choice) | self._place(case, choice)
 
-    def worst_first(self, choice: Choice) -> list[int]:
+    def worst_first(self, choice):
         """The cases by rising energy of this choice's map inside the truth.
 
         Those without truth are last.
@@ -158,7 +169,7 @@ class Cases:
             energies.append(score["energy"] if score else np.inf)
         return sorted(range(len(self)), key=energies.__getitem__)
 
-    def check(self, choice: Choice) -> None:
+    def check(self, choice):
         """Put the choice to `sanity_check` on the first films, for its badge."""
         cases = range(min(len(self), CHECKED))
         result = sanity_check(
@@ -216,7 +227,14 @@ class Cases:
                 f"got {choice.method!r}"
             )
         x = model.preprocess(self.scan(case))
-        maps = grids(model, x, choice.method, [[target]], choice.layer, choice.head)
+        maps = grids(
+            model,
+            x,
+            choice.method,
+            [[target]],
+            choice.layer,
+            choice.head,
+        )
         return maps[0, 0].cpu().numpy()
 
     def _score(self, case, choice):
@@ -238,8 +256,8 @@ class Cases:
         badge = self.badges.get(replace(choice, patch=None))
         badge = badge or self.badges.get(choice.method)
         if badge is None:
-            return dict(badge="sanity: not checked", passed=None)
-        return dict(badge=str(badge), passed=badge.passed)
+            return {"badge": "sanity: not checked", "passed": None}
+        return {"badge": str(badge), "passed": badge.passed}
 
     def _place(self, case, choice):
         scan = self.scan(case)
@@ -247,15 +265,23 @@ class Cases:
         fit = self.models[choice.model].fit
         source, square = boxes((H, W), UNIT, fit, scan.aspect)
         source = np.array(source) / [H, W, H, W]
-        return dict(source=source.tolist(), square=(np.array(square) / UNIT).tolist())
+        square = np.array(square) / UNIT
+        return {
+            "source": source.tolist(),
+            "square": square.tolist(),
+        }
 
     def _map(self, case, choice, scored):
         grid = self.grid(case, choice)
         rows, cols = grid.shape
-        view = dict(grid=grid.tobytes(), rows=rows, cols=cols)
+        view = {
+            "grid": grid.tobytes(),
+            "rows": rows,
+            "cols": cols,
+            "error": note_of(grid, choice.method, choice.target),
+        }
         if scored:
             view["finding"], view["score"] = self.score(case, choice)
-        view["error"] = note_of(grid, choice.method, choice.target)
         return view
 
     def _thumbs(self, case, choice, _):
@@ -265,4 +291,8 @@ class Cases:
         highest = heads.max((-2, -1), keepdims=True).clip(1e-12)
         thumbs = np.round(255 * heads / highest).astype(np.uint8)
         layers, columns = thumbs.shape[:2]
-        return dict(thumbs=thumbs.tobytes(), layers=layers, heads=columns - 1)
+        return {
+            "thumbs": thumbs.tobytes(),
+            "layers": layers,
+            "heads": columns - 1,
+        }

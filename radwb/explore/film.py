@@ -6,8 +6,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from radwb.explore.cases import Choice
-from radwb.show.mix import RIGHT_INSET, RIGHT_MARK, RIGHT_SIZE
-from radwb.show.mix import blend, level_of, shrink, to_bytes, windowed
+from radwb.show.mix import (
+    RIGHT_INSET,
+    RIGHT_MARK,
+    RIGHT_SIZE,
+    blend,
+    level_of,
+    shrink,
+    to_bytes,
+    windowed,
+)
 from radwb.show.outlines import extent, outline
 from radwb.show.theme import FAINT, INK, TRUTH, TRUTH_OF
 from radwb.show.volume_pictures import write_line
@@ -18,25 +26,29 @@ LETTERS = 66  # a line of a panel
 TYPE = 14  # px
 
 
-def packed(scan) -> dict:
+def packed(scan):
     """A scan as the browser gets it, once: bytes, and its outlines as line pieces."""
     pixels = to_bytes(shrink(scan.pixels).clip(0, 1))
     height, width = extent(scan)
     truth = {}
     for finding, mask in scan.truth.items():
         lines = _pieces(mask).tobytes()
-        truth[finding] = dict(lines=lines, colour=_colour(finding))
+        truth[finding] = {
+            "lines": lines,
+            "colour": _colour(finding),
+        }
+    rows, cols = pixels.shape
     return dict(
         pixels=pixels.tobytes(),
-        rows=pixels.shape[0],
-        cols=pixels.shape[1],
+        rows=rows,
+        cols=cols,
         aspect=height / width,
         right=scan.right or "",
         truth=truth,
     )
 
 
-def _pieces(mask) -> np.ndarray:
+def _pieces(mask):
     """(n, 4) float32: x0, y0, x1, y1 as fractions of the width and height."""
     H, W = mask.shape
     x, y = outline(mask)
@@ -44,11 +56,11 @@ def _pieces(mask) -> np.ndarray:
     return points.reshape(-1, 3, 2)[:, :2].reshape(-1, 4).astype(np.float32)
 
 
-def _colour(finding: str) -> str:
+def _colour(finding):
     return TRUTH_OF.get(finding, TRUTH[0])
 
 
-def sheet(cases, case: int, views: list[dict], look: dict) -> Image.Image:
+def sheet(cases, case, views, look):
     """What the panes show, side by side, with the film's name below."""
     panels = []
     for view in views:
@@ -65,7 +77,7 @@ def sheet(cases, case: int, views: list[dict], look: dict) -> Image.Image:
     return page
 
 
-def panel(scan, values, view: dict, look: dict) -> Image.Image:
+def panel(scan, values, view, look):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
     tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
     picture = _mixed(scan, values, look)
@@ -88,7 +100,7 @@ def panel(scan, values, view: dict, look: dict) -> Image.Image:
     return page
 
 
-def _mixed(scan, values, look) -> Image.Image:
+def _mixed(scan, values, look):
     """The same mixture as widget.js draws."""
     grey = shrink(scan.pixels).clip(0, 1)
     grey = windowed(grey, window=look["window"], level=look["level"])
@@ -99,12 +111,19 @@ def _mixed(scan, values, look) -> Image.Image:
     return blend(grey, level, look["alpha"])
 
 
-def _mark_right(pen, size, edge) -> None:
+def _mark_right(pen, size, edge):
     """An R at the edge where the patient's right lies, where widget.js draws it."""
     x, y = RIGHT_MARK[edge]
     width, height = (n - 2 * RIGHT_INSET for n in size)
     place = (RIGHT_INSET + int(x * width), RIGHT_INSET + y * height)
     anchor = {0: "l", 0.5: "m", 1: "r"}[x] + ("d" if y else "a")
     font = ImageFont.load_default(RIGHT_SIZE)
-    style = dict(font=font, anchor=anchor, stroke_width=2, stroke_fill="black")
-    pen.text(place, "R", "white", **style)
+    pen.text(
+        place,
+        "R",
+        fill="white",
+        font=font,
+        anchor=anchor,
+        stroke_width=2,
+        stroke_fill="black",
+    )

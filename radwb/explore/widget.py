@@ -87,8 +87,8 @@ def explore(
     return Explorer(cases, panes, targets)
 
 
-def _by_name(model, against) -> dict:
-    """name -> Model, one or two."""
+def _by_name(model, against):
+    """One model or two, by name."""
     if isinstance(model, dict):
         return dict(model)
     models = list(model) if isinstance(model, list | tuple) else [model]

@@ -6,7 +6,7 @@ from radwb.attend.maps import UNASKED
 from radwb.probe.prompts import WORDS
 
 
-def label(choice, columns: int) -> str:
+def label(choice, columns):
     """What a pane shows; `columns` is how many tokens lie side by side."""
     what = choice.method
     layer = head = ""
@@ -25,7 +25,7 @@ def label(choice, columns: int) -> str:
     return text
 
 
-def verdict(finding: str | None, score: dict | None, bright: float | None) -> str:
+def verdict(finding, score, bright):
     """The score in words; `bright` is the energy of a map that is the film itself."""
     if score is None:
         return f"no truth for {finding or 'these words'} on this film"
@@ -35,14 +35,14 @@ def verdict(finding: str | None, score: dict | None, bright: float | None) -> st
     return f"{finding}: hit {score['hit']:.2g}, {energy}, IoU {score['iou']:.2f}"
 
 
-def sentence(problem: Exception) -> str:
+def sentence(problem):
     """An error for somebody who sees no traceback."""
     if isinstance(problem, ValueError | RuntimeError):
         return str(problem)
     return f"{type(problem).__name__}: {problem}"
 
 
-def as_target(words: str | None):
+def as_target(words):
     """What `attention_map` takes: "this vs that" is the pair ("this", "that")."""
     if words is None:
         return None
@@ -50,7 +50,7 @@ def as_target(words: str | None):
     return tuple(parts) if len(parts) > 1 else parts[0]
 
 
-def finding_named(words: str | None, findings) -> str | None:
+def finding_named(words, findings):
     """The first finding that the words name, in the first half of a pair."""
     first = re.split(r"\bvs\b", words or "")[0].casefold()
     for finding in findings:

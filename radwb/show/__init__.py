@@ -1,5 +1,6 @@
-"""Plotly figures that carry their images as compact PNG: light, and whole without a
-network.
+"""Plotly figures that carry their images as compact PNG.
+
+They are light, and whole without a network.
 """
 
 from radwb.show.charts import bars, curve, heatmap, hist, scatter
@@ -26,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    # the reading window stands to the right of every stage: it comes when it is asked for
+    # the reading window stands to the right of every stage: it comes when asked for
     if name == "explore":
         from radwb.explore import explore
 

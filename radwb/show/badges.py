@@ -1,14 +1,13 @@
 """What the sanity checks said of maps, as lines of a caption."""
 
 import textwrap
-from collections.abc import Sequence
 
 from radwb.show.theme import COLOURS, FAINT, plain
 
 LETTER_PX = 7.5  # a wide letter of the caption
 
 
-def badge_lines(maps: Sequence, width: int) -> list[str]:
+def badge_lines(maps, width):
     """Each verdict once, as HTML: a sign, words, and a colour only besides.
 
     Args:
@@ -30,7 +29,7 @@ def badge_lines(maps: Sequence, width: int) -> list[str]:
     return lines
 
 
-def _verdict(badge) -> tuple[str, str, str]:
+def _verdict(badge):
     if badge is None:
         return "?", FAINT, "sanity: not checked"
     if badge.passed is None:
@@ -40,6 +39,6 @@ def _verdict(badge) -> tuple[str, str, str]:
     return "✗", COLOURS[1], str(badge)
 
 
-def _wrapped(text: str, colour: str, width: int) -> list[str]:
+def _wrapped(text, colour, width):
     lines = textwrap.wrap(text, int(width / LETTER_PX))
     return [f'<span style="color:{colour}">{plain(line)}</span>' for line in lines]

@@ -13,8 +13,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from radwb.show.theme import COLOURS, DASHED, FAINT, INK
-from radwb.show.theme import broken, colour_bar, finish, plain
+from radwb.show.theme import (
+    COLOURS,
+    DASHED,
+    FAINT,
+    INK,
+    broken,
+    colour_bar,
+    finish,
+    plain,
+)
 
 # a second cue beside the colour
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
@@ -34,7 +42,8 @@ def curve(
 ) -> go.Figure:
     """A training log, one panel a unit, all over the same x.
 
-    >>> figure = rw.show.curve(run.log, panels={"loss in nats": ["loss"]})
+    >>> log = pd.DataFrame({"step": [1, 2, 3], "loss": [4.1, 3.6, 3.2]})
+    >>> figure = rw.show.curve(log, panels={"loss in nats": ["loss"]})
 
     Args:
         log: one row a step; NaN where a column was not measured.
@@ -62,10 +71,8 @@ def curve(
     return finish(figure, title=title, caption=caption, width=width, x_title=x)
 
 
-def _measured(rows: pd.DataFrame, colour: str) -> go.Scatter:
-    """The second column over the first; few points are marked, since a line of two
-    ends says little.
-    """
+def _measured(rows, colour):
+    """The second column over the first; few points are marked one by one."""
     x, y = rows.columns
     return go.Scatter(
         x=rows[x],
@@ -76,14 +83,11 @@ def _measured(rows: pd.DataFrame, colour: str) -> go.Scatter:
     )
 
 
-def _default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
-    panels = {"loss": [], "retrieval": []}
-    for column in log.columns:
-        name = str(column)
-        if "loss" in name:
-            panels["loss"].append(column)
-        if "retrieval" in name or "recall" in name:
-            panels["retrieval"].append(column)
+def _default_panels(log):
+    panels = {
+        "loss": list(log.filter(like="loss")),
+        "retrieval": list(log.filter(regex="retrieval|recall")),
+    }
     filled = {axis: columns for axis, columns in panels.items() if columns}
     if not filled:
         raise ValueError(
@@ -93,7 +97,7 @@ def _default_panels(log: pd.DataFrame) -> dict[str, list[str]]:
     return filled
 
 
-def require_columns(table: pd.DataFrame, names: Sequence) -> None:
+def require_columns(table, names):
     missing = [str(name) for name in names if name not in table.columns]
     if missing:
         columns = [str(name) for name in table.columns]
@@ -218,34 +222,32 @@ def heatmap(
     beside = int(0.55 * width / C / LINE_PX)  # lines that a column's width holds
     columns = _folded(columns, min(max(beside, 1), 3))
     slanted = sum(map(len, columns)) > width / 12
-    _label(figure.update_xaxes, columns)
-    _label(figure.update_yaxes, _folded(rows, 3))
-    figure.update_xaxes(tickangle=-90 if slanted else 0)
-    figure.update_yaxes(autorange="reversed")
+    _label(figure.update_xaxes, columns, tickangle=-90 if slanted else 0)
+    _label(figure.update_yaxes, _folded(rows, 3), autorange="reversed")
     return finish(
         figure,
         title=title,
         caption=caption,
         width=width,
-        height=int(width * min(R / C, 1)) + 40 + slanted * 190,
+        height=int(width * min(R / C, 1)) + 40 + 190 * slanted,
         x_title=x_title,
         y_title=y_title,
     )
 
 
-def _folded(names: Sequence[str] | None, lines: int) -> list[str]:
+def _folded(names, lines):
     return [fold(name, lines=lines) for name in names or ()]
 
 
-def _label(update_axes, names: list[str]) -> None:
+def _label(update_axes, names, **more):
     """Names in place of an axis' numbers, where there are names."""
-    update_axes(showgrid=False, ticks="", constrain="domain")
+    update_axes(showgrid=False, ticks="", constrain="domain", **more)
     if names:
         ticks = list(range(len(names)))
         update_axes(tickvals=ticks, ticktext=names, ticklabeloverflow="allow")
 
 
-def fold(text: str, width: int = 24, lines: int = 3) -> str:
+def fold(text, width=24, lines=3):
     """A label in lines of `width` letters, ready for plotly.
 
     "<br>" in it is a blank where a line may end.
@@ -318,7 +320,7 @@ def hist(
     )
 
 
-def _by_name(values) -> Mapping:
+def _by_name(values):
     return values if isinstance(values, Mapping) else {"": values}
 
 
@@ -354,18 +356,8 @@ def scatter(
         ValueError: points that aren't (N, 2), or colours or texts for another number.
     """
     points = np.asarray(points, dtype=np.float32)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(
-            f"expected points (N, 2), got {points.shape}. "
-            "Try PCA(2).fit_transform(embeddings)."
-        )
-    N = len(points)
-    for name, values in (("colour", colour), ("hover", hover)):
-        if values is not None and len(values) != N:
-            raise ValueError(
-                f"expected {name} for each of the {N} points, got {len(values)}"
-            )
-    texts = np.full(N, "", dtype=object)
+    _require_points(points, colour=colour, hover=hover)
+    texts = np.full(len(points), "", dtype=object)
     if hover is not None:
         texts[:] = [plain(text) for text in hover]
     figure = go.Figure()
@@ -394,7 +386,21 @@ def scatter(
     )
 
 
-def _groups(colour: Sequence | None, label: str) -> list[tuple]:
+def _require_points(points, **columns):
+    if points.ndim != 2 or points.shape[1] != 2:
+        raise ValueError(
+            f"expected points (N, 2), got {points.shape}. "
+            "Try PCA(2).fit_transform(embeddings)."
+        )
+    N = len(points)
+    for name, values in columns.items():
+        if values is not None and len(values) != N:
+            raise ValueError(
+                f"expected {name} for each of the {N} points, got {len(values)}"
+            )
+
+
+def _groups(colour, label):
     """(rows, name, look of the marker) of each group of points."""
     if colour is None:
         return [(slice(None), "", dict(color=COLOURS[0]))]
@@ -409,6 +415,6 @@ def _groups(colour: Sequence | None, label: str) -> list[tuple]:
     ]
 
 
-def series_mark(n: int) -> dict:
+def series_mark(n):
     """Colour and symbol of the n-th series, from 0."""
     return dict(color=COLOURS[n % len(COLOURS)], symbol=SYMBOLS[n % len(SYMBOLS)])

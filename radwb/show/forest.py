@@ -80,11 +80,11 @@ def forest(
     )
 
 
-def _rows(table: pd.DataFrame, findings: list[str], offset: float) -> np.ndarray:
-    return np.array([findings.index(name) for name in finding_column(table)]) + offset
+def _rows(table, findings, offset):
+    return pd.Index(findings).get_indexer(finding_column(table)) + offset
 
 
-def _intervals(table, value, rows, name, mark) -> go.Scatter:
+def _intervals(table, value, rows, name, mark):
     middle = table[value].to_numpy(float)
     return go.Scatter(
         x=middle,
@@ -104,7 +104,7 @@ def _intervals(table, value, rows, name, mark) -> go.Scatter:
     )
 
 
-def _dots(values, rows, name, colour) -> go.Scatter:
+def _dots(values, rows, name, colour):
     """Single values, small and empty, below their mean."""
     return go.Scatter(
         x=values,
@@ -116,7 +116,7 @@ def _dots(values, rows, name, colour) -> go.Scatter:
     )
 
 
-def _limits(figure, tables, value, line) -> list[float]:
+def _limits(figure, tables, value, line):
     """What the axis must hold, with room at both ends."""
     numbers = [table[[value, "low", "high"]].to_numpy(float) for table in tables]
     numbers += [np.asarray(trace.x, dtype=float) for trace in figure.data]
@@ -129,7 +129,7 @@ def _limits(figure, tables, value, line) -> list[float]:
     return [low - pad, high + pad]
 
 
-def hover_text(row: pd.Series, value: str) -> str:
+def hover_text(row, value):
     """The number with its interval and its note."""
     text = f"{row[value]:.3f}"
     parts = []
@@ -141,12 +141,11 @@ def hover_text(row: pd.Series, value: str) -> str:
     return f"{text} ({'; '.join(parts)})" if parts else text
 
 
-def finding_column(table: pd.DataFrame) -> list[str]:
-    names = table["finding"] if "finding" in table.columns else table.index
-    return [str(name) for name in names]
+def finding_column(table):
+    return [str(name) for name in table.get("finding", table.index)]
 
 
-def numbers_behind(table: pd.DataFrame) -> str:
+def numbers_behind(table):
     """How many images, patients and positives stand behind a table's rows, in words."""
     means = [name.startswith("mean ") for name in finding_column(table)]
     rows = table[~np.array(means, dtype=bool)]

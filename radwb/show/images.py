@@ -11,8 +11,17 @@ from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
 from radwb.show.badges import badge_lines
-from radwb.show.mix import ALPHA, MAP_COLOURS, MAX_SIDE, RIGHT_MARK
-from radwb.show.mix import data_uri, level_of, map_image, shrink, to_bytes
+from radwb.show.mix import (
+    ALPHA,
+    MAP_COLOURS,
+    MAX_SIDE,
+    RIGHT_MARK,
+    data_uri,
+    level_of,
+    map_image,
+    shrink,
+    to_bytes,
+)
 from radwb.show.outlines import draw_outlines, extent
 from radwb.show.theme import FAINT, broken, colour_bar, finish, plain
 
@@ -97,7 +106,7 @@ def overlay(
     )
 
 
-def _map_title(map, width: int) -> str:
+def _map_title(map, width):
     target = getattr(map, "target", "")
     if isinstance(target, tuple):
         target = " vs ".join(str(part) for part in target)
@@ -107,15 +116,15 @@ def _map_title(map, width: int) -> str:
 
 
 def _framed(
-    figure: go.Figure,
-    scan: Scan,
+    figure,
+    scan,
     *,
-    title: str,
-    caption: str,
-    width: int,
-    right: int = 24,
-    badges: Sequence[str] = (),
-) -> go.Figure:
+    title,
+    caption,
+    width,
+    right=24,
+    badges=(),
+):
     """Axes, the aspect, the patient's side and the caption of a single scan.
 
     Args:
@@ -153,7 +162,7 @@ def _framed(
     return figure
 
 
-def _mark_right(figure: go.Figure, scan: Scan) -> None:
+def _mark_right(figure, scan):
     """An R at the edge where the patient's right is known to lie."""
     height, across = extent(scan)
     x, y = RIGHT_MARK[scan.right]
@@ -207,21 +216,12 @@ def grid(
         ValueError: no scan, or titles, maps or truths for another number of scans.
     """
     scans = [as_scan(one) for one in scans]
-    N = len(scans)
-    if not N:
-        raise ValueError(
-            "expected at least one scan, got none. Try rw.data.scan_of(table.iloc[0])."
-        )
-    truths = truth if isinstance(truth, list) else [truth] * N
-    for name, values in (("titles", titles), ("maps", maps), ("truth", truths)):
-        if values is not None and len(values) != N:
-            raise ValueError(
-                f"expected one of {name} for each of the {N} scans, got {len(values)}"
-            )
-    columns = min(columns, N)
+    truths = truth if isinstance(truth, list) else [truth] * len(scans)
+    _require_one_each(len(scans), titles=titles, maps=maps, truth=truths)
+    columns = min(columns, len(scans))
     headings = [broken(heading) for heading in titles or ()]
     bar = 100 if maps is not None else 0
-    figure, height, gap = _cells(scans, columns, headings, cell, bar)
+    figure, height, gap = _cells(scans, columns, headings, cell)
     for n, one in enumerate(scans):
         place = dict(row=n // columns + 1, col=n % columns + 1)
         side = int(1.5 * cell)
@@ -252,7 +252,19 @@ def grid(
     return figure
 
 
-def _cells(scans, columns, headings, cell, bar):
+def _require_one_each(N, **lists):
+    if not N:
+        raise ValueError(
+            "expected at least one scan, got none. Try rw.data.scan_of(table.iloc[0])."
+        )
+    for name, values in lists.items():
+        if values is not None and len(values) != N:
+            raise ValueError(
+                f"expected one of {name} for each of the {N} scans, got {len(values)}"
+            )
+
+
+def _cells(scans, columns, headings, cell):
     """The empty sheet, the height of all its rows and the gap between two, px."""
     rows = -(-len(scans) // columns)
     lines = max((heading.count("<br>") + 1 for heading in headings), default=0)
@@ -270,9 +282,10 @@ def _cells(scans, columns, headings, cell, bar):
     return figure, height, gap
 
 
-def _explain_colours(figure: go.Figure) -> bool:
-    """Whether the outlines have a legend: a colour that means two findings explains
-    nothing, so titles and hovering have to.
+def _explain_colours(figure):
+    """Whether the outlines have a legend.
+
+    A colour that means two findings explains nothing, so titles and hovering have to.
     """
     lines = [t for t in figure.data if t.type == "scatter" and t.showlegend]
     if len({line.line.color for line in lines}) == len(lines):
@@ -332,25 +345,25 @@ def planes(
     return figure.update_yaxes(constraintoward="top", autorange="reversed", **axis)
 
 
-def plane_name(volume: Volume, axis: int) -> str:
+def plane_name(volume, axis):
     if volume.affine is None:
         return f"axis {axis}"
     return ("sagittal", "coronal", "axial")[volume.world[axis, 0]]
 
 
-def planes_of(volume: Volume) -> list[int]:
+def planes_of(volume):
     """The axes by the names of their planes: axial, coronal, sagittal."""
     return sorted(range(3), key=lambda axis: plane_name(volume, axis))
 
 
-def as_scan(image) -> Scan:
+def as_scan(image):
     if isinstance(image, Scan):
         return image
     pixels = np.asarray(image, dtype=np.float32)
     return Scan(pixels, aspect=getattr(image, "aspect", None))
 
 
-def map_values(map, scan: Scan) -> np.ndarray:
+def map_values(map, scan):
     values = np.asarray(getattr(map, "values", map), dtype=np.float32)
     if values.shape != scan.shape:
         raise ValueError(
@@ -360,23 +373,21 @@ def map_values(map, scan: Scan) -> np.ndarray:
     return values
 
 
-def own_range(values: np.ndarray) -> tuple[float, float]:
+def own_range(values):
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
-def grey_trace(scan: Scan, side: int = MAX_SIDE) -> go.Image:
+def grey_trace(scan, side=MAX_SIDE):
     pixels = to_bytes(np.clip(shrink(scan.pixels, side), 0, 1))
     return _image_trace(Image.fromarray(pixels), scan)
 
 
-def map_trace(
-    values, scan: Scan, low: float, high: float, alpha: float, side: int = MAX_SIDE
-) -> go.Image:
+def map_trace(values, scan, low, high, alpha, side=MAX_SIDE):
     level = np.clip(level_of(shrink(values, side), low, high), 0, 1)
     return _image_trace(map_image(np.nan_to_num(level), alpha), scan)
 
 
-def _image_trace(image: Image.Image, scan: Scan) -> go.Image:
+def _image_trace(image, scan):
     height, width = extent(scan)
     dx = width / image.width
     dy = height / image.height
@@ -391,11 +402,11 @@ def _image_trace(image: Image.Image, scan: Scan) -> go.Image:
     )
 
 
-def _unit(scan: Scan) -> str:
+def _unit(scan):
     return "px" if scan.spacing_mm is None else "mm"
 
 
-def _colour_bar(low, high, label, ends=None) -> go.Scatter:
+def _colour_bar(low, high, label, ends=None):
     """go.Image has no colour bar, so an empty trace carries it."""
     bar = colour_bar(label, tickfont_size=13, tickformat=".3~g", title_font_size=13)
     if ends:

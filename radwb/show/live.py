@@ -37,8 +37,8 @@ def live(captions: Sequence[str] = (), *, batch: int | None = None) -> "Live":
     In a notebook it is a widget, too.
 
     >>> plot = rw.show.live(table["report"], batch=64)
-    >>> plot({"step": 1, "epoch": 0, "loss": 4.1})     # `fit(callback=plot)` calls it
-    >>> still = plot.replay(run.log).figure()          # a run that is over
+    >>> plot({"step": 1, "epoch": 0, "loss": 4.1})  # `fit(callback=plot)` does it
+    >>> still = plot.figure()
 
     Args:
         captions: of the held-out rows in their order; the first different ones name the
@@ -66,7 +66,7 @@ class Live:
         self._forget()
 
     def __call__(self, row: dict) -> None:
-        """Note a row; redraw now, or once half a second has passed since the last time."""
+        """Note a row; redraw now, or half a second after the last time."""
         self._note(row)
         if self.timer is not None:
             return
@@ -128,7 +128,7 @@ class Live:
                 pairs.text = PAIRS
             self.widget.layout.title.subtitle.text = self._words()
 
-    def _words(self) -> str:
+    def _words(self):
         words = "no step yet"
         if self.row:
             words = "step {step:,}, epoch {epoch}: loss {loss:.2f}".format(**self.row)
@@ -142,14 +142,14 @@ class Live:
         return f"{plain(words)}<br>{second_line}"
 
 
-def _thinned(points: list) -> np.ndarray:
+def _thinned(points):
     """(2, n) steps and values, at most `POINTS`, the newest among them."""
     every = max(1, -(-len(points) // POINTS))
     newest_first = np.array(points).reshape(-1, 2)[::-every]
     return newest_first[::-1].T
 
 
-def _empty(captions, batch) -> go.Figure:
+def _empty(captions, batch):
     """The four panels before the first step."""
     figure = make_subplots(2, 2, horizontal_spacing=0.24, vertical_spacing=0.14)
     for column, (name, colour, row, col) in LINES.items():
@@ -176,7 +176,7 @@ def _empty(captions, batch) -> go.Figure:
     return figure
 
 
-def _line(column: str, colour: str) -> dict:
+def _line(column, colour):
     """Its look: what is measured once an epoch is marked, one of two is dotted."""
     rare = column.startswith(("val", "image", "text"))
     second = column.startswith("text")

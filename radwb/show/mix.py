@@ -36,7 +36,7 @@ CONSTANTS = dict(  # for widget.js
 )
 
 
-def shrink(values: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
+def shrink(values, side=MAX_SIDE):
     """(H, W) values whose longer side is at most `side`."""
     factor = side / max(values.shape)
     if factor >= 1:
@@ -46,29 +46,30 @@ def shrink(values: np.ndarray, side: int = MAX_SIDE) -> np.ndarray:
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def level_of(values: np.ndarray, low: float, high: float) -> np.ndarray:
+def level_of(values, low, high):
     """How far values have come from the lowest (0) to the highest (1)."""
     return (values - low) / ((high - low) or 1)
 
 
-def opacity(level: np.ndarray, alpha: float) -> np.ndarray:
+def opacity(level, alpha):
     """How opaque a map is where it has come so far from its lowest to its highest."""
     return level**GAMMA * alpha
 
 
-def windowed(grey: np.ndarray, *, window: float, level: float) -> np.ndarray:
-    """Display values in [0, 1] of which `level` is shown as middle grey, and a range of
-    `window` from black to white.
+def windowed(grey, *, window, level):
+    """Display values in [0, 1]: `level` becomes middle grey.
+
+    A range of `window` runs from black to white.
     """
     return ((grey - level) / max(window, LEAST_WINDOW) + 0.5).clip(0, 1)
 
 
-def to_bytes(values: np.ndarray) -> np.ndarray:
+def to_bytes(values):
     """Values in [0, 1] as uint8."""
     return np.round(values * 255).astype(np.uint8)
 
 
-def blend(grey: np.ndarray, level: np.ndarray | None, alpha: float) -> Image.Image:
+def blend(grey, level, alpha):
     """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture."""
     mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
     if level is not None:
@@ -77,9 +78,10 @@ def blend(grey: np.ndarray, level: np.ndarray | None, alpha: float) -> Image.Ima
     return Image.fromarray(np.round(mixed).astype(np.uint8))
 
 
-def map_image(level: np.ndarray, alpha: float) -> Image.Image:
-    """The map alone, as the browser lays it over the scan: one byte a pixel, whose
-    colour has its own opacity.
+def map_image(level, alpha):
+    """The map alone, as the browser lays it over the scan.
+
+    One byte a pixel, whose colour has its own opacity.
     """
     image = Image.fromarray(to_bytes(level)).convert("P")
     image.putpalette(LUT.tobytes())
@@ -87,17 +89,19 @@ def map_image(level: np.ndarray, alpha: float) -> Image.Image:
     return image
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+def encoded(image, kind="PNG", **options):
     """A picture as the bytes of a file."""
     out = io.BytesIO()
     image.save(out, kind, **(options or {"optimize": True}))
     return out.getvalue()
 
 
-def in_text(data: bytes) -> str:
+def in_text(data):
     return base64.b64encode(data).decode()
 
 
-def data_uri(image: Image.Image, kind: str = "PNG", **options) -> str:
+def data_uri(image, kind="PNG", **options):
     """A picture as a text that stands in for its address."""
-    return f"data:image/{kind.lower()};base64,{in_text(encoded(image, kind, **options))}"
+    return (
+        f"data:image/{kind.lower()};base64,{in_text(encoded(image, kind, **options))}"
+    )

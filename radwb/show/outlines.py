@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from radwb.data.scan import Scan
 from radwb.show.theme import TRUTH, TRUTH_OF, plain
 
 # marching squares: which edges of a 2 x 2 cell (top, bottom, left, right) the outline
@@ -30,7 +29,7 @@ JOINS = {
 EDGES = {"T": (0, 0.5), "B": (1, 0.5), "L": (0.5, 0), "R": (0.5, 1)}
 
 
-def outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def outline(mask):
     """The contour of a mask as line pieces, NaN between them (marching squares).
 
     Returns:
@@ -49,7 +48,7 @@ def outline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return columns, rows
 
 
-def draw_outlines(figure: go.Figure, scan: Scan, truth, **place) -> None:
+def draw_outlines(figure, scan, truth, **place):
     """Outline the truth of a scan, each finding in one colour of the figure.
 
     Args:
@@ -82,8 +81,8 @@ def draw_outlines(figure: go.Figure, scan: Scan, truth, **place) -> None:
         figure.add_trace(line, **place)
 
 
-def truth_masks(scan: Scan, truth) -> Mapping[str, np.ndarray]:
-    """The masks that `truth` asks for: True, a finding's name, a mask or {name: mask}."""
+def truth_masks(scan, truth):
+    """Masks by name: for True, a finding's name, a mask or {name: mask}."""
     if truth is None or truth is False:
         return {}
     if truth is True:
@@ -102,12 +101,12 @@ def truth_masks(scan: Scan, truth) -> Mapping[str, np.ndarray]:
     return masks
 
 
-def steps(scan: Scan) -> tuple[float, float]:
+def steps(scan):
     """Height and width of a pixel in mm, or in its own widths where mm aren't known."""
     return scan.spacing_mm or (scan.aspect, 1)
 
 
-def extent(scan: Scan) -> tuple[float, float]:
+def extent(scan):
     """Height and width of a scan in mm, or px where the spacing is unknown."""
     H, W = scan.shape
     dy, dx = steps(scan)

@@ -4,7 +4,6 @@ Words of others become letters here, never markup.
 """
 
 import html
-from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import plotly.io as pio
@@ -67,7 +66,7 @@ LONGEST = 500  # letters of one value; a header may hold megabytes
 READ_BY_PLOTLY = {"$": "&#36;", "%{": "%&#123;", "&quot;": "&#34;"}
 
 
-def plain(value, longest: int = LONGEST) -> str:
+def plain(value, longest=LONGEST):
     """Words of a file, table, model or user as letters, never as markup.
 
     >>> plain("<img src=x onerror=...>")
@@ -92,30 +91,30 @@ def plain(value, longest: int = LONGEST) -> str:
     return text
 
 
-def broken(text) -> str:
-    """As `plain`, of a text whose lines "<br>" or a line feed parts, such as a title."""
+def broken(text):
+    """As `plain`, of a text of several lines, parted by "<br>" or a line feed."""
     parts = str(text).replace("\n", "<br>").split("<br>")
     return "<br>".join(plain(part) for part in parts)
 
 
-def colour_bar(label: str, **more) -> dict:
+def colour_bar(label, **more):
     """The look of every colour bar: thin, its label along it."""
     title = dict(text=broken(label), side="right")
     return dict(title=title, thickness=14, outlinewidth=0) | more
 
 
 def finish(
-    figure: go.Figure,
+    figure,
     *,
-    title: str,
-    caption: str = "",
-    notes: Sequence[str] = (),
-    width: int = 720,
-    height: int = 420,
-    legend: bool = True,
-    x_title: str | None = None,
-    y_title: str | None = None,
-) -> go.Figure:
+    title,
+    caption="",
+    notes=(),
+    width=720,
+    height=420,
+    legend=True,
+    x_title=None,
+    y_title=None,
+):
     """Give a figure the common look, its title, and the caption below the title.
 
     There no axis can run into the caption.
@@ -154,11 +153,11 @@ def finish(
     return figure
 
 
-def _lines(text: str) -> int:
+def _lines(text):
     return text.count("<br>") + 1 if text else 0
 
 
-def _head(title: str, caption: str) -> dict:
+def _head(title, caption):
     """Plotly's title, with the caption as its subtitle, or in its place."""
     font = dict(size=14, color=FAINT)
     place = dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16))
@@ -167,7 +166,7 @@ def _head(title: str, caption: str) -> dict:
     return dict(text=caption, subtitle=dict(text="", font=font), font=font, **place)
 
 
-def legend_rows(figure: go.Figure, room: int) -> int:
+def legend_rows(figure, room):
     """How many rows a legend takes in `room` px.
 
     Plotly gives each entry the width of the longest.

@@ -18,7 +18,7 @@ BY_NAME = (
 ITK_HOST = "dweb.link"  # what itkwidgets 1.0a55 opens its viewer from
 
 
-def choose(viewer: str = "auto") -> tuple[str, str]:
+def choose(viewer="auto"):
     """Which viewer can be reached from here, and in words why not those before it.
 
     >>> choose("still")
@@ -37,9 +37,7 @@ def choose(viewer: str = "auto") -> tuple[str, str]:
                 return name, f"Shown with {name} ({'; '.join(passed)})"
             passed.append(f"{name}: {reason}")
     if viewer not in VIEWERS:
-        raise ValueError(
-            f"expected a viewer of {('auto', *VIEWERS)}, got {viewer!r}"
-        )
+        raise ValueError(f"expected a viewer of {('auto', *VIEWERS)}, got {viewer!r}")
     if reason := missing(viewer):
         raise ValueError(
             f"expected a viewer that can be reached, got {viewer}: {reason}. "
@@ -48,7 +46,7 @@ def choose(viewer: str = "auto") -> tuple[str, str]:
     return viewer, f"Shown with {viewer}, as asked for"
 
 
-def missing(viewer: str) -> str:
+def missing(viewer):
     """Why a viewer can't be reached; "" where it can. A still needs nothing."""
     if viewer == "still":
         return ""
@@ -62,13 +60,13 @@ def missing(viewer: str) -> str:
     return ""
 
 
-def in_notebook() -> bool:
+def in_notebook():
     ipython = sys.modules.get("IPython")
     shell = ipython and ipython.get_ipython()
     return getattr(shell, "kernel", None) is not None
 
 
-def answers(host: str, seconds: float = 1.0) -> bool:
+def answers(host, seconds=1.0):
     try:
         with socket.create_connection((host, 443), timeout=seconds):
             return True

@@ -138,7 +138,7 @@ def volume(
     return view
 
 
-def thinned(volume: Volume, every: list[int]) -> Volume:
+def thinned(volume, every):
     """Every n-th voxel along each axis, as int16 where that loses nothing."""
     picked = tuple(slice(None, None, step) for step in every)
     voxels = np.asarray(volume.voxels[picked])
@@ -153,8 +153,8 @@ def thinned(volume: Volume, every: list[int]) -> Volume:
     )
 
 
-def level_on(map, volume: Volume, small: Volume, every: list[int]) -> Volume:
-    """The map from 0, its lowest value, to 1, its highest, on the voxels that are shown.
+def level_on(map, volume, small, every):
+    """The map from its lowest value (0) to its highest (1), on the voxels shown.
 
     Args:
         map: a `Map`, whose affine may leave out voxels of the volume, or (D, H, W).
@@ -184,7 +184,7 @@ def level_on(map, volume: Volume, small: Volume, every: list[int]) -> Volume:
     return Volume(level.astype(np.float32), small.affine)
 
 
-def _about_volume(volume: Volume, window, every: list[int]) -> str:
+def _about_volume(volume, window, every):
     shown = "window {:.4g} to {:.4g}".format(*window)
     if volume.modality == "CT":
         shown += " HU"
@@ -197,7 +197,7 @@ def _about_volume(volume: Volume, window, every: list[int]) -> str:
     return f"{volume.modality or 'volume'}; {shown}; {voxels}"
 
 
-def _about_map(map) -> str:
+def _about_map(map):
     values = getattr(map, "values", map)
     name = getattr(map, "method", "map")
     target = getattr(map, "target", None)
@@ -207,7 +207,7 @@ def _about_map(map) -> str:
     return f"{name}: {low}, yellow = highest ({np.max(values):.3g})"
 
 
-def _verdict(map) -> list[str]:
+def _verdict(map):
     """The badge and the note of a map, as lines of a still."""
     lines = []
     if hasattr(map, "badge"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-from radwb.data.scan import Scan, Volume
+from radwb.data.scan import Volume
 from radwb.show.images import plane_name, planes, planes_of
 from radwb.show.mix import blend, data_uri, encoded
 from radwb.show.outlines import extent
@@ -40,33 +40,33 @@ class Shown:
     lines: list[str]
     badges: list[str]
 
-    def number(self, axis: int, index: int) -> int:
+    def number(self, axis, index):
         """A slice's number among those of the volume, from 1."""
         return index * self.every[axis] + 1
 
-    def cut(self, axis: int, index: int) -> Scan:
+    def cut(self, axis, index):
         return self.small.slice(axis, index, self.window)
 
-    def picture(self, axis: int, index: int) -> Image.Image:
+    def picture(self, axis, index):
         """One slice as a radiologist looks at it, with the map over it."""
         level = None
         if self.level is not None:
             level = self.level.slice(axis, index, (0, 1)).pixels
         return blend(self.cut(axis, index).pixels, level, self.alpha)
 
-    def head(self) -> tuple[str, list[str]]:
+    def head(self):
         """The title and the lines below it as HTML."""
         title, *notes = self.lines
         return broken(title), [*map(plain, notes), *self.badges]
 
 
-def write_line(sheet: Image.Image, place, text: str, colour: str, size: int) -> None:
+def write_line(sheet, place, text, colour, size):
     """One line of words, whatever they hold: the next one stands below it."""
     words = " ".join(text[:LONGEST].split())
     ImageDraw.Draw(sheet).text(place, words, colour, ImageFont.load_default(size))
 
 
-def still(shown: Shown, verdict: list[str]) -> bytes:
+def still(shown, verdict):
     """PNG: the three planes, a millimetre as long in each, and the caption below."""
     axes = planes_of(shown.small)
     extents = [extent(shown.cut(axis, shown.at[axis])) for axis in axes]
@@ -91,7 +91,7 @@ def still(shown: Shown, verdict: list[str]) -> bytes:
     return encoded(page)
 
 
-def sliders(shown: Shown):
+def sliders(shown):
     """The planes as a figure, each with a slider; its pictures lie in the figure."""
     title, notes = shown.head()
     figure = planes(
@@ -114,7 +114,7 @@ def sliders(shown: Shown):
     return figure
 
 
-def _slider(shown: Shown, figure, n: int, axis: int) -> dict:
+def _slider(shown, figure, n, axis):
     """Below plane n of the figure; each step swaps the picture of its trace."""
     here = shown.at[axis]
     depth = shown.small.shape[axis]

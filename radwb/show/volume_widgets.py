@@ -2,10 +2,8 @@
 
 import numpy as np
 
-from radwb.data.scan import Volume
 from radwb.data.volumes import nifti_bytes
 from radwb.show.theme import FAINT, FONT, INK, plain
-from radwb.show.volume_pictures import Shown
 
 HOW = "Wheel: slices. Left drag: crosshair, or turn the rendering. Right drag: window."
 HEAD = f"<b style='font-size:17px;color:{INK}'>%s</b><br>"
@@ -13,8 +11,8 @@ STYLE = f"font:14px/1.4 {FONT.replace(chr(39), '')};color:{FAINT};margin:4px 0"
 ITK_LEVELS = 5  # of a map as a label image
 
 
-def niivue(shown: Shown, height: int, why: str):
-    """ipyniivue's widget below a caption.
+def niivue(shown, height, why):
+    """The widget of ipyniivue below a caption.
 
     All of it lives in the notebook, so it comes back after saving.
     """
@@ -50,7 +48,7 @@ def niivue(shown: Shown, height: int, why: str):
     return ipywidgets.VBox([words, viewer])
 
 
-def _scan_layer(volume: Volume, window):
+def _scan_layer(volume, window):
     from ipyniivue import Volume as Layer
 
     low, high = map(float, window)
@@ -67,7 +65,7 @@ def _scan_layer(volume: Volume, window):
     )
 
 
-def map_layer(level: Volume, alpha: float):
+def map_layer(level, alpha):
     from ipyniivue import ColormapType
     from ipyniivue import Volume as Layer
 
@@ -84,7 +82,7 @@ def map_layer(level: Volume, alpha: float):
     )
 
 
-def ras_fraction(volume: Volume, at) -> list[float]:
+def ras_fraction(volume, at):
     """Where a voxel lies in the patient, each from 0 to 1.
 
     From left to right, back to front, feet to head.
@@ -97,8 +95,8 @@ def ras_fraction(volume: Volume, at) -> list[float]:
     return place
 
 
-def itk(shown: Shown):
-    """itkwidgets' viewer, the map as five steps of a label image.
+def itk(shown):
+    """The viewer of itkwidgets, the map as five steps of a label image.
 
     Seen to be built, not to draw: it needs a network.
     """
