@@ -1,5 +1,6 @@
-"""A source becomes the same notebook each time; a run keeps what it showed, and pages
-need nothing but themselves.
+"""A source becomes the same notebook each time, and a run keeps what it showed.
+
+Pages need nothing but themselves.
 """
 
 import json
@@ -34,7 +35,9 @@ rate = 0.5
 rw.show.scan(np.random.default_rng(0).random((20, 30)), title="A scan")
 
 # %% tags=["headline"]
-rw.show.forest({"a": __import__("pandas").DataFrame({"finding": ["x"], "auroc": [0.7], "low": [0.6], "high": [0.8]})})
+import pandas as pd
+row = {"finding": "x", "auroc": 0.7, "low": 0.6, "high": 0.8}
+rw.show.forest({"a": pd.DataFrame([row])})
 
 # %% tags=["solution"]
 answer = 42
@@ -123,7 +126,13 @@ def test_no_checkout_is_one_clear_sentence(tmp_path, monkeypatch):
 
 
 def test_a_fast_run_takes_its_numbers_from_the_parameters():
-    cell = "n = 2400  # rows; fast: 240\nrate = 0.5\nd = (1, 2)  # fast: (1,)\na, b = 2, 4  # passes; fast: 1, 1"
+    lines = [
+        "n = 2400  # rows; fast: 240",
+        "rate = 0.5",
+        "d = (1, 2)  # fast: (1,)",
+        "a, b = 2, 4  # passes; fast: 1, 1",
+    ]
+    cell = "\n".join(lines)
     assert sync.fast_parameters(cell) == "n = 240\nd = (1,)\na, b = 1, 1"
     with pytest.raises(ValueError, match="malformed"):
         sync.fast_parameters("n = 2400  # fast: open('x')")
@@ -280,3 +289,12 @@ def test_a_widget_is_its_still_on_a_page_and_nothing_where_it_has_none():
         '<img alt="figure" src="data:image/png;base64,iVBORw0KGgo="'
     )
     assert pages.output_html(nbformat.v4.new_output("display_data", view)) == ""
+
+
+def test_a_reference_of_the_package_is_linked_from_the_front_page(ran, tmp_path):
+    tour = json.loads((ran[0] / "tour.json").read_text())
+    link = 'href="api/index.html"'
+    assert link not in pages.write_index(tour, {}, tmp_path).read_text()
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "index.html").touch()
+    assert link in pages.write_index(tour, {}, tmp_path).read_text()

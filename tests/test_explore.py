@@ -1,12 +1,15 @@
-"""The attention widget's state: its maps are attention_map's, kept, stopped, sorted,
-and errors are sentences.
+"""The attention widget's state.
+
+Its maps are attention_map's, kept, stopped and sorted; errors are sentences.
 """
 
 import base64
 import dataclasses
 import io
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,8 +19,10 @@ from PIL import Image
 
 import radwb as rw
 from radwb.explore import cases as state
+from radwb.explore import widget as widget_module
 from radwb.explore.cases import Cases, Choice
 from radwb.explore.words import finding_named
+from radwb.show import mix
 
 MODEL = "radwb-tiny"
 ASKED = "pleural effusion vs no pleural effusion"
@@ -45,9 +50,20 @@ def cases(model, table):
 
 @pytest.fixture
 def widget(model, table):
-    made = rw.show.explore(model, table, finding="Pleural Effusion")
-    yield made
-    made.close()
+    widget = rw.show.explore(model, table, finding="Pleural Effusion")
+    yield widget
+    widget.close()
+
+
+def test_the_browser_gets_the_constants_of_pythons_mixture(widget):
+    shared = widget.about["mix"]
+    assert bytes(shared["colours"]) == mix.LUT.tobytes()
+    level = np.linspace(0, 1, 5)
+    assert np.allclose(level ** shared["gamma"] * 0.5, mix.opacity(level, 0.5))
+    assert widget.look == widget.about["look"]
+    assert set(widget.about["sliders"]) < set(widget.look)
+    code = Path(widget_module.__file__).with_name("widget.js").read_text()
+    assert not re.search(r"\b0\.7\b|0\.75|1e-3", code)  # none is written again
 
 
 def arrived(view):
@@ -73,8 +89,10 @@ CHOICES = [
 )
 def test_the_widget_draws_the_map_of_attention_map(cases, model, choice):
     view, scan = cases.view(5, choice), cases.scan(5)
-    asked = PAIR if choice.target == ASKED else choice.target
-    how = dict(method=choice.method, target=asked, layer=choice.layer, head=choice.head)
+    target = PAIR if choice.target == ASKED else choice.target
+    how = dict(
+        method=choice.method, target=target, layer=choice.layer, head=choice.head
+    )
     want = rw.attend.attention_map(model, scan, **how)
     assert view["error"] == ""
     assert np.allclose(
@@ -144,8 +162,9 @@ def test_maps_of_oblong_films_lie_where_attention_map_lays_them(model, fit):
 
 
 def browsers_map(view, shape):
-    """What `levels` in widget.js does with the bytes, written again: linear between
-    the tokens' centres.
+    """What `levels` in widget.js does with the bytes, written again.
+
+    Linear between the tokens' centres.
     """
     grid, sides = arrived(view), []
     for n, cells, axis in zip(shape, (view["rows"], view["cols"]), (0, 1), strict=True):
@@ -158,15 +177,21 @@ def browsers_map(view, shape):
     return sides[0] @ grid @ sides[1].T
 
 
+def counted(name, calls):
+    """A function of the module that notes its calls."""
+    whole = getattr(state, name)
+
+    def noted(*arguments, **more):
+        calls.append(name)
+        return whole(*arguments, **more)
+
+    return noted
+
+
 def test_nothing_is_computed_twice(cases, monkeypatch):
     calls = []
     for name in ("capture", "grids", "score_map"):
-        whole = getattr(state, name)
-        monkeypatch.setattr(
-            state,
-            name,
-            lambda *a, _n=name, _f=whole, **k: (calls.append(_n), _f(*a, **k))[1],
-        )
+        monkeypatch.setattr(state, name, counted(name, calls))
     for layer in (0, 1, 0):
         for head in (None, 2):
             cases.view(0, Choice(MODEL, "attention", ASKED, layer=layer, head=head))
@@ -238,16 +263,20 @@ def test_a_cnn_has_no_heads_and_says_what_suits_it(table):
         (3, 3),
         findings=["a", "b"],
     )
-    made = rw.show.explore(cnn, table)
-    assert (made.panes[0]["method"], made.about["targets"], made.views[0]["error"]) == (
+    widget = rw.show.explore(cnn, table)
+    assert (
+        widget.panes[0]["method"],
+        widget.about["targets"],
+        widget.views[0]["error"],
+    ) == (
         "gradcam",
         ["a", "b"],
         "",
     )
-    assert made.views[0]["thumbs"] is None
-    made.choose(method="attention")
-    made.wait()
-    assert "Try method='gradcam'" in made.views[0]["error"]
+    assert widget.views[0]["thumbs"] is None
+    widget.choose(method="attention")
+    widget.wait()
+    assert "Try method='gradcam'" in widget.views[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -309,8 +338,9 @@ def test_two_methods_and_two_models_stand_side_by_side(model, table):
 
 
 def slowly(monkeypatch, seconds=20):
-    """Occlusion that goes through the network once in a while, for `seconds`; says when
-    it began and how it ended.
+    """Occlusion that goes through the network once in a while, for `seconds`.
+
+    The two results say when it began and how it ended.
     """
     began, ended = threading.Event(), []
 
@@ -372,14 +402,14 @@ def test_a_film_that_can_not_be_read_is_a_sentence(model, table):
     broken = table.assign(
         path=[table.path.iloc[0], "no/such/film.png", *table.path.iloc[2:]]
     )
-    made = rw.show.explore(model, broken)
-    made.case = 1
-    assert made.wait(10)
-    assert "no such file in no/such" in made.views[0]["error"]
-    assert "pixels" not in made.scan  # the film before it doesn't stand in for it
-    made.case = 2
-    assert made.wait(10)
-    assert (made.views[0]["error"], made.scan["case"]) == ("", 2)
+    widget = rw.show.explore(model, broken)
+    widget.case = 1
+    assert widget.wait(10)
+    assert "no such file in no/such" in widget.views[0]["error"]
+    assert "pixels" not in widget.scan  # the film before it doesn't stand in for it
+    widget.case = 2
+    assert widget.wait(10)
+    assert (widget.views[0]["error"], widget.scan["case"]) == ("", 2)
 
 
 def test_the_map_of_a_large_film_does_not_wait_for_its_score(model, monkeypatch):
@@ -389,15 +419,15 @@ def test_the_map_of_a_large_film_does_not_wait_for_its_score(model, monkeypatch)
         np.random.default_rng(0).random(mask.shape).astype(np.float32),
         truth={"Pneumothorax": mask},
     )
-    made = rw.show.explore(model, [film], finding="Pneumothorax")
+    widget = rw.show.explore(model, [film], finding="Pneumothorax")
     seen = []
-    monkeypatch.setattr(made, "_publish", lambda job, **view: seen.append(view))
-    made.choose(layer=2, head=1)
-    assert made.wait(20)
+    monkeypatch.setattr(widget, "_publish", lambda job, **view: seen.append(view))
+    widget.choose(layer=2, head=1)
+    assert widget.wait(20)
     drawn = [view for view in seen if "grid" in view]
     assert [view["label"] for view in drawn] == ["attention, layer 2, head 1"] * 2
     assert drawn[0]["score"] is None
-    assert drawn[1]["score"] == made.cases.score(0, Choice(**made.panes[0]))[1]
+    assert drawn[1]["score"] == widget.cases.score(0, Choice(**widget.panes[0]))[1]
 
 
 def test_worst_first_goes_to_the_worst_film_and_back(widget):

@@ -1,5 +1,6 @@
-"""Claims about rw.show.live: it follows a run, it doesn't slow it, and it needs no
-front end.
+"""Claims about rw.show.live: it follows a run and doesn't slow it.
+
+It needs no front end.
 """
 
 import time
@@ -29,35 +30,36 @@ def trace(figure, column):
 
 
 class Clock:
-    now = 0.0
+    time = 0.0
 
     def __call__(self):
-        return self.now
+        return self.time
 
 
 class Timer:
     """One that the test fires; `due` is the time on its clock."""
 
     def __init__(self, wait, act):
-        self.due, self.act = Clock.now + wait, act
+        self.due, self.act = Clock.time + wait, act
 
     def start(self):
         pass
 
 
 def test_two_thousand_calls_redraw_twice_a_second_and_cost_less_than_one(monkeypatch):
-    """Ten seconds at 200 steps each, on our own clock; the best of three, for others
-    use the processor too.
+    """Ten seconds at 200 steps each, on our own clock.
+
+    The best of three, for others use the processor too.
     """
     monkeypatch.setattr("threading.Timer", Timer)
     cost = []
     for _ in range(3):
-        monkeypatch.setattr(Clock, "now", 0.0)
+        monkeypatch.setattr(Clock, "time", 0.0)
         plot = Live(batch=64, clock=Clock())
         began = time.process_time()
         for step in range(2000):
-            Clock.now = step / 200
-            if plot.timer and plot.timer.due <= Clock.now:
+            Clock.time = step / 200
+            if plot.timer and plot.timer.due <= Clock.time:
                 plot.timer.act()
             plot(row(step))
         cost.append(time.process_time() - began)

@@ -1,6 +1,6 @@
-"""What a reader would try who wants to break in, leak or mislead, each with its test or
-where that stands.
+"""What a reader would try who wants to break in, leak or mislead.
 
+Each stands with its test, or with where that is:
 - Markup in a header, table, report, name, map, model or log: here; run by a real
     browser in browser/test_hostile.py.
 - Markup, scripts, links and SVG in a notebook on its way to the gallery; a traversing
@@ -314,11 +314,11 @@ def open_to_others(path) -> int:
 def test_the_cache_is_its_owners_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("RADWB_CACHE", str(tmp_path / "cache"))
     rw.simulate.cohort(n=2, seed=0, size=32)
-    made = [path for path in (tmp_path / "cache").rglob("*") if path.is_dir()]
+    folders = [path for path in (tmp_path / "cache").rglob("*") if path.is_dir()]
     outer = [tmp_path / "cache", *(tmp_path / "cache").iterdir()]
-    assert made
+    assert folders
     assert any(open_to_others(path) == 0 for path in outer)
-    for path in (p for p in made if any(c.is_file() for c in p.iterdir())):
+    for path in (p for p in folders if any(c.is_file() for c in p.iterdir())):
         assert any(
             open_to_others(p) == 0
             for p in (path, *path.parents)
@@ -334,9 +334,9 @@ def test_lab_says_that_notebooks_hold_pixels_and_writes_for_the_owner_alone(
     calls = []
     monkeypatch.setattr(lab.subprocess, "call", lambda *a, **k: calls.append(k) or 0)
     lab.open_lab(port=1, browser=False)
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    assert "hold the pixels" in said
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "hold the pixels" in printed
     assert calls[0]["umask"] == 0o077
 
 

@@ -1,5 +1,6 @@
-"""Figures carry light images, keep the patient's proportions, and draw outlines and
-intervals where they belong.
+"""Figures carry light images and keep the patient's proportions.
+
+They draw outlines and intervals where they belong.
 """
 
 import base64
@@ -441,9 +442,9 @@ def test_a_long_question_is_a_title_of_several_lines_and_a_pair_reads_as_one():
         "there is a small left pleural effusion",
         "there is no pleural effusion at all",
     )
-    asked = Map(np.eye(8, dtype=np.float32), "relevance", target=pair)
+    m = Map(np.eye(8, dtype=np.float32), "relevance", target=pair)
     title = rw.show.overlay(
-        Scan(np.zeros((8, 8), np.float32)), asked, width=480
+        Scan(np.zeros((8, 8), np.float32)), m, width=480
     ).layout.title.text
     assert title.replace("<br>", " ") == f"relevance: {pair[0]} vs {pair[1]}"
     assert (

@@ -1,5 +1,6 @@
-"""rw.show.volume: which viewer it chooses and says, and that what each shows lies where
-it should.
+"""Which viewer rw.show.volume chooses, and what it says of that.
+
+What each shows lies where it should.
 """
 
 import base64
@@ -175,7 +176,7 @@ def opened(png):
 
 
 def hot(picture):
-    """Where a picture is neither grey nor white: rows and columns of the map's pixels."""
+    """Rows and columns of the pixels that are neither grey nor white: the map's."""
     return np.argwhere(picture.max(-1) - picture.min(-1) > 60)
 
 
@@ -254,9 +255,11 @@ def test_the_window_is_soft_tissue_for_ct_and_percentiles_for_mr(ct):
     )
     voxels = np.zeros((20, 30, 40), np.float32)
     voxels[5:15, 5:25, 5:35] = RNG.uniform(100, 900, (10, 20, 30))
-    said = rw.show.volume(Volume(voxels, AXIAL, "MR")).figure.layout.title.subtitle.text
+    caption = rw.show.volume(
+        Volume(voxels, AXIAL, "MR")
+    ).figure.layout.title.subtitle.text
     low, high = robust_window(voxels)
-    assert f"window {low:.4g} to {high:.4g};" in said
+    assert f"window {low:.4g} to {high:.4g};" in caption
     assert low == pytest.approx(108, abs=3)
     assert high == pytest.approx(892, abs=3)
 
@@ -359,8 +362,8 @@ def test_saving_keeps_the_scan_in_the_notebook(niivue, ct):
         for v in state.values()
         if v["state"].get("name") in ("scan.nii.gz", "map.nii.gz")
     ]
-    kept = {base64.b64decode(b["data"]) for v in layers for b in v["buffers"]}
-    assert {layer.data for layer in view.widget.children[1].volumes} <= kept
+    stored = {base64.b64decode(b["data"]) for v in layers for b in v["buffers"]}
+    assert {layer.data for layer in view.widget.children[1].volumes} <= stored
 
 
 def test_the_output_carries_a_widget_a_figure_and_a_still_and_a_page_shows_the_figure(

@@ -1,5 +1,6 @@
-"""A real Chromium with the network off; the tests skip, and say so, where there is
-none.
+"""A real Chromium with the network off.
+
+Where there is none, the tests skip, and say so.
 """
 
 import os
@@ -57,8 +58,9 @@ def chromium():
 
 @pytest.fixture
 def page(chromium):
-    """A page that lets nothing out of this machine; `page.outside` names what it tried,
-    `page.errors` what broke.
+    """A page that lets nothing out of this machine.
+
+    `page.outside` names what it tried, `page.errors` what broke.
     """
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
@@ -80,7 +82,7 @@ def page(chromium):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """A running lab; its own settings folder, so that nobody's earlier answers count."""
+    """A running lab with its own settings, so that nobody's earlier answers count."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -98,14 +100,14 @@ def address(tmp_path_factory):
             call, env=environment, cwd=checkout(), stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        found, deadline = None, time.monotonic() + 90
-        while not found and time.monotonic() < deadline and server.poll() is None:
+        match, deadline = None, time.monotonic() + 90
+        while not match and time.monotonic() < deadline and server.poll() is None:
             time.sleep(0.5)
-            found = re.search(
+            match = re.search(
                 rf"http://127\.0\.0\.1:{port}/\S+token=\w+", (home / "log").read_text()
             )
-        assert found, (home / "log").read_text()
-        yield found.group(), port
+        assert match, (home / "log").read_text()
+        yield match.group(), port
     finally:
         server.terminate()
         server.wait(60)

@@ -1,5 +1,6 @@
-"""The attention widget in JupyterLab, network off: each thing that a hand can do, and
-the picture that must follow.
+"""The attention widget in JupyterLab, with the network off.
+
+Each thing that a hand can do, and the picture that must follow.
 """
 
 import base64
@@ -24,7 +25,9 @@ pytestmark = pytest.mark.browser
 ASKED = "pleural effusion vs no pleural effusion"
 CELL = """import pandas as pd
 import radwb as rw
-widget = rw.show.explore(rw.models.load("radwb-tiny"), pd.read_csv("films.csv"), finding="Pleural Effusion")
+films = pd.read_csv("films.csv")
+model = rw.models.load("radwb-tiny")
+widget = rw.show.explore(model, films, finding="Pleural Effusion")
 widget"""
 
 
@@ -44,8 +47,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def lab(chromium, address, table):
-    """A page with the notebook open; `page.outside` names what left this machine,
-    `page.errors` what broke.
+    """A page with the notebook open.
+
+    `page.outside` names what left this machine, `page.errors` what broke.
     """
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
@@ -72,9 +76,8 @@ def lab(chromium, address, table):
     page.route("**/*", lambda route: gate(page, route))
     base, _, token = address[0].partition("/lab")
     try:
-        page.goto(
-            f"{base}/lab/tree/{(folder / 'x.ipynb').relative_to(checkout())}?{token.partition('?')[2]}"
-        )
+        path = (folder / "x.ipynb").relative_to(checkout())
+        page.goto(f"{base}/lab/tree/{path}?{token.partition('?')[2]}")
         page.wait_for_selector(".jp-NotebookPanel .jp-CodeCell")
         page.get_by_text("| Idle").wait_for()
         page.wait_for_timeout(1500)  # the kernel says so a little early
@@ -94,8 +97,9 @@ def gate(page, route):
 
 @pytest.fixture
 def page(lab):
-    """The notebook with a widget that nobody has touched; afterwards nothing has left
-    the machine or broken.
+    """The notebook with a widget that nobody has touched.
+
+    Afterwards nothing has left the machine or broken.
     """
     lab.locator(".jp-CodeCell .cm-content").first.click()
     lab.evaluate("document.querySelectorAll('.rx').forEach(e => e.remove())")
@@ -119,8 +123,9 @@ def shot(page, pane=0):
 
 
 def expected(scan, values, size):
-    """The same picture by the package's plotly figures: their PNG of the scan, under
-    their PNG of the map.
+    """The same picture by the package's plotly figures.
+
+    Their PNG of the scan lies under their PNG of the map.
     """
     ground, map_ = (
         Image.open(io.BytesIO(base64.b64decode(t.source.partition(",")[2]))).convert(
@@ -137,8 +142,9 @@ def expected(scan, values, size):
 
 
 def same(page, scan, values, pane=0, less=None):
-    """Mean difference in grey levels between the canvas and what it should show, but
-    for the letter R and `less`.
+    """Mean difference in grey levels between the canvas and what it should show.
+
+    The letter R and `less` are left out.
     """
     got = shot(page, pane)
     differ = np.abs(got - expected(scan, values, got.shape[:2])).mean(-1)
@@ -295,7 +301,7 @@ def test_each_control_takes_the_focus_and_shows_it(page):
         rings += page.evaluate(
             "parseFloat(getComputedStyle(document.activeElement).outlineWidth) >= 2"
         )
-    wanted = [
+    names = [
         "Previous film",
         "Next film",
         "Worst first",
@@ -311,7 +317,7 @@ def test_each_control_takes_the_focus_and_shows_it(page):
         "Level",
         "Map",
     ]
-    assert [name for name in wanted if name not in seen] == []
+    assert [name for name in names if name not in seen] == []
     assert any(
         "relevance" in name for name in seen
     )  # the film itself says what it shows
@@ -417,6 +423,6 @@ def test_the_figure_is_saved(page, table, tmp_path):
         float
     )
     at = shot(page)
-    found = figure[30 : 30 + 480, 12 : 12 + 480]
-    assert np.abs(found - at).mean() < 1
+    picture = figure[30 : 30 + 480, 12 : 12 + 480]
+    assert np.abs(picture - at).mean() < 1
     assert download.value.suggested_filename == f"{table.study_id.iloc[0]}.png"

@@ -11,18 +11,29 @@ from radwb.book import pages, run
 pytestmark = pytest.mark.browser
 SHOWN = """
 import numpy as np, pandas as pd, radwb as rw
-scan = rw.data.Scan(np.tile(np.linspace(0, 1, 120, dtype=np.float32), (80, 1)), (2.0, 1.0), "PA")
-mask = np.zeros(scan.shape, bool); mask[20:40, 30:60] = True
-rows = pd.DataFrame({"finding": ["A", "B"], "auroc": [0.9, 0.6], "low": [0.8, 0.5], "high": [0.95, 0.7]})
-FIGURES = [rw.show.scan(scan, truth=mask), rw.show.overlay(scan, mask.astype(float)), rw.show.grid([scan] * 3),
-           rw.show.forest(rows), rw.show.heatmap(np.eye(4)), rw.show.hist([1, 2, 2, 3])]
+ramp = np.tile(np.linspace(0, 1, 120, dtype=np.float32), (80, 1))
+scan = rw.data.Scan(ramp, (2.0, 1.0), "PA")
+mask = np.zeros(scan.shape, bool)
+mask[20:40, 30:60] = True
+rows = pd.DataFrame({"finding": ["A", "B"], "auroc": [0.9, 0.6]})
+rows["low"] = rows["auroc"] - 0.1
+rows["high"] = rows["auroc"] + 0.05
+FIGURES = [
+    rw.show.scan(scan, truth=mask),
+    rw.show.overlay(scan, mask.astype(float)),
+    rw.show.grid([scan] * 3),
+    rw.show.forest(rows),
+    rw.show.heatmap(np.eye(4)),
+    rw.show.hist([1, 2, 2, 3]),
+]
 """
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    """A gallery of one page with a figure of each kind, made as the tour makes it (but
-    not executed).
+    """A gallery of one page with a figure of each kind.
+
+    It is made as the tour makes it (but not executed).
     """
     scope = {}
     exec(SHOWN, scope)

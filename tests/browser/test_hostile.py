@@ -1,5 +1,6 @@
-"""A script in a header, table, report, file or model name doesn't run in JupyterLab,
-nor in the gallery.
+"""A script in words of others doesn't run in JupyterLab, nor in the gallery.
+
+The words of a header, table, report, file or model name.
 """
 
 import json
@@ -29,7 +30,10 @@ WATCH = """
 const title = Object.getOwnPropertyDescriptor(Document.prototype, "title");
 Object.defineProperty(Document.prototype, "title", {
   get() { return title.get.call(this); },
-  set(text) { window.pwned ||= text === "pwned" || text === 1; title.set.call(this, text); },
+  set(text) {
+    window.pwned ||= text === "pwned" || text === 1;
+    title.set.call(this, text);
+  },
 });
 """
 SHOWN = [
@@ -41,19 +45,25 @@ import numpy as np, pandas as pd, radwb as rw
 from PIL import Image
 from hostile import PAYLOAD, hostile_dicom
 here = Path({folder!r})
-m = rw.attend.map.Map(np.random.rand(6, 32, 32).astype(np.float32), PAYLOAD, target=PAYLOAD)
+values = np.random.rand(6, 32, 32).astype(np.float32)
+m = rw.attend.map.Map(values, PAYLOAD, target=PAYLOAD)
 """,
     'rw.show.volume(rw.data.read(hostile_dicom(here / "series")), m, title=PAYLOAD)',
     """
 name = here / (PAYLOAD.replace("/", "") + ".png")
-Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(name)
-row = {{"path": str(name), "patient_id": PAYLOAD, "study_id": PAYLOAD, "report": PAYLOAD, PAYLOAD: 1}}
+pixels = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+Image.fromarray(pixels).save(name)
+row = dict.fromkeys(["patient_id", "study_id", "report"], PAYLOAD)
+row |= {{"path": str(name), PAYLOAD: 1}}
 table = pd.DataFrame([row, row | {{"study_id": str(name)}}])
 model = rw.models.load("radwb-tiny")
 rw.show.explore({{PAYLOAD: model}}, table, target=PAYLOAD)
 """,
     "rw.show.live([PAYLOAD, 'b'], batch=8)",
-    "rw.show.bars(pd.DataFrame({{'a': [PAYLOAD], 'b': [1]}}), x='a', y='b', title=PAYLOAD, caption=PAYLOAD)",
+    """
+bar = pd.DataFrame({{"a": [PAYLOAD], "b": [1]}})
+rw.show.bars(bar, x="a", y="b", title=PAYLOAD, caption=PAYLOAD)
+""",
     "table",
     "print(PAYLOAD)",
 ]
@@ -119,8 +129,9 @@ def test_lab_would_run_the_script_if_it_came_through(address, watched, folder):
 
 @pytest.fixture
 def gallery(tmp_path):
-    """Pages of a notebook whose every kind of output holds the script, made as the tour
-    makes them.
+    """Pages of a notebook whose every kind of output holds the script.
+
+    They are made as the tour makes them.
     """
     figure = json.loads(
         rw.show.bars(

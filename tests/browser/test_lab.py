@@ -1,5 +1,6 @@
-"""`radwb lab` opens notebook 00 in JupyterLab: on this machine alone, with no question
-about news.
+"""`radwb lab` opens notebook 00 in JupyterLab.
+
+On this machine alone, with no question about news.
 """
 
 import os
@@ -35,24 +36,22 @@ def test_lab_is_closed_to_the_network_and_to_those_without_the_token(address):
     _, port = address
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents")
-    own = next(
+    outside = next(
         (
             a[4][0]
             for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
         ),
         "127.0.0.1",
     )
-    if own.startswith("127."):
+    if outside.startswith("127."):
         pytest.skip("this machine has no address besides 127.0.0.1")
     with socket.socket() as door:
         door.settimeout(3)
-        assert door.connect_ex((own, port)) != 0
+        assert door.connect_ex((outside, port)) != 0
 
 
 def test_a_figure_is_drawn_in_lab(address, page, tmp_path_factory):
-    """The plotly extension that comes with the package is what Lab draws figures with,
-    offline.
-    """
+    """Lab draws with the plotly extension that comes with the package, offline."""
     folder = checkout() / "build" / f"lab-check-{os.getpid()}"
     folder.mkdir(parents=True)
     notebook = folder / "figure.ipynb"

@@ -1,5 +1,6 @@
-"""Notebook 04 as a learner has it: opened in JupyterLab with the network off, run, and
-its two widgets driven.
+"""Notebook 04 as a learner has it, in JupyterLab with the network off.
+
+It is run, and its two widgets are driven.
 """
 
 import base64
@@ -23,9 +24,9 @@ RUN = sync.checkout() / "runs" / "clip-tiny"
 
 @pytest.fixture(scope="module")
 def notebook():
-    """Notebook 04 with its parameters of a fast run, beside which `../runs/clip-tiny`
-    lies; its path in the checkout.
+    """The path in the checkout of notebook 04 with its parameters of a fast run.
 
+    Beside it lies `../runs/clip-tiny`.
     A copy, since Lab saves what it runs. Where notebook 02 hasn't been run here, the
     released model takes its place.
     """
@@ -54,8 +55,9 @@ def cache():
 
 @pytest.fixture(scope="module")
 def lab(chromium, cache, address, notebook):
-    """The notebook, run to its end; `page.outside` names what left this machine,
-    `page.errors` what broke.
+    """The notebook, run to its end.
+
+    `page.outside` names what left this machine, `page.errors` what broke.
     """
     page = chromium.new_context(viewport={"width": 1280, "height": 1000}).new_page()
     page.set_default_timeout(60_000)
@@ -75,8 +77,9 @@ def lab(chromium, cache, address, notebook):
 
 
 def wait_until_idle(page, seconds=540):
-    """Between two cells the kernel is idle for a moment: it has to be so three times in
-    a row, and no cell waiting.
+    """Between two cells the kernel is idle for a moment.
+
+    It has to be so three times in a row, and no cell waiting.
     """
     calm = 0
     for _ in range(seconds):
@@ -96,19 +99,20 @@ def page(lab):
 
 
 def find(page, selector):
-    """Scroll through the notebook, of which Lab draws only what is near, until
-    `selector` is there.
+    """Scroll through the notebook until `selector` is there.
+
+    Lab draws only what is near.
     """
     panel = page.locator(
         ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer"
     )
     panel.evaluate("panel => panel.scrollTo(0, 0)")
     for _ in range(200):
-        found = page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}")
-        if found.count():
-            found.first.scroll_into_view_if_needed()
+        matches = page.locator(f".jp-NotebookPanel:not(.lm-mod-hidden) {selector}")
+        if matches.count():
+            matches.first.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
-            return found.first
+            return matches.first
         page.wait_for_timeout(150)
         panel.evaluate("panel => panel.scrollBy(0, 600)")
     return pytest.fail(f"nowhere in the notebook: {selector}")
@@ -143,10 +147,10 @@ def test_every_cell_runs_to_what_we_found(page, notebook):
         if o.output_type == "error"
     ]
     assert errors == []
-    said = "".join(
+    words = "".join(
         o.get("data", {}).get("text/markdown", "") for c in code for o in c.outputs
     )
-    assert "What we found" in said
+    assert "What we found" in words
     assert (
         sum(
             "application/vnd.plotly.v1+json" in o.get("data", {})

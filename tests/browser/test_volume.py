@@ -1,5 +1,6 @@
-"""The volume viewer in JupyterLab with the network off: drawn, scrolled, saved, and
-left as a figure on a page.
+"""The volume viewer in JupyterLab with the network off.
+
+It is drawn, scrolled, saved, and left as a figure on a page.
 """
 
 import inspect
@@ -33,8 +34,9 @@ view = rw.show.volume(small, m, window_hu=(-1000, 400), title="A planted map")
 
 @pytest.fixture
 def notebook():
-    """Writes a notebook into the checkout, where the lab sees it; gives its path below
-    that.
+    """Writes a notebook into the checkout, where the lab sees it.
+
+    The function gives its path below that.
     """
     folder = checkout() / "build" / f"volume-check-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ def looks(canvas):
 
 
 def quarter(picture, down, right):
-    """One of the four views: coronal and sagittal above, axial and the rendering below."""
+    """One of four views: coronal and sagittal above, axial and the rendering below."""
     H, W = picture.shape[0] - 60, picture.shape[1]  # the colour bar lies below
     return picture[
         down * H // 2 : (down + 1) * H // 2, right * W // 2 : (right + 1) * W // 2
@@ -103,8 +105,9 @@ def changed(a, b):
 
 
 def coloured(picture):
-    """Share of pixels in the map's orange and yellow, which neither the scan nor the
-    crosshair has.
+    """Share of pixels in the map's orange and yellow.
+
+    Neither the scan nor the crosshair has them.
     """
     return float(((picture[..., 0] - picture[..., 2]) > 40).mean())
 
@@ -138,11 +141,11 @@ def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook
     assert (
         max(moved[0, 0], moved[0, 1]) < moved[1, 0] / 2
     )  # there only the crosshair moved
-    said = page.locator(".jp-OutputArea .widget-html").inner_text()
-    assert "A planted map" in said
-    assert "window -1000 to 400 HU" in said
-    assert "sanity: not checked" in said
-    assert "Shown with ipyniivue (itkwidgets: " in said
+    words = page.locator(".jp-OutputArea .widget-html").inner_text()
+    assert "A planted map" in words
+    assert "window -1000 to 400 HU" in words
+    assert "sanity: not checked" in words
+    assert "Shown with ipyniivue (itkwidgets: " in words
     assert page.outside == []
     assert page.errors == []
 
@@ -150,7 +153,8 @@ def test_the_viewer_draws_four_views_and_scrolls_offline(address, page, notebook
 def test_another_map_is_laid_over_the_scan_that_is_shown(address, page, notebook):
     button = """
     import ipywidgets
-    other = rw.attend.map.Map(np.ascontiguousarray(values[:, :, ::-1]), "rollout", affine=affine)
+    mirrored = np.ascontiguousarray(values[:, :, ::-1])
+    other = rw.attend.map.Map(mirrored, "rollout", affine=affine)
     button = ipywidgets.Button(description="lay")
     button.on_click(lambda _: view.lay(other))
     button
@@ -209,9 +213,7 @@ def test_the_viewer_comes_back_after_saving_and_without_its_kernel(
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A page of the gallery, made from a notebook that a kernel executed without a
-    browser.
-    """
+    """A page of the gallery, of a notebook that a kernel executed without a browser."""
     from nbclient import NotebookClient
 
     cells = [
