@@ -70,9 +70,9 @@ class Cases:
         self.models = {name: in_float32(model) for name, model in models.items()}
         self.finding = finding
         self.badges = dict(badges or {})
-        if isinstance(films, pd.DataFrame):
-            films = [row for _, row in films.iterrows()]
         self.films = list(films)
+        if isinstance(films, pd.DataFrame):
+            self.films = [row for _, row in films.iterrows()]
         if not self.films:
             raise ValueError(
                 "expected at least one film, got none. "

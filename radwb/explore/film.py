@@ -17,8 +17,8 @@ from radwb.show.mix import (
     windowed,
 )
 from radwb.show.outlines import extent, outline
+from radwb.show.stills import write_line, write_lines
 from radwb.show.theme import FAINT, INK, TRUTH, TRUTH_OF
-from radwb.show.volume_pictures import write_line
 
 LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
@@ -94,9 +94,8 @@ def panel(scan, values, view, look):
     title = f"{view['choice']['model']}. {view['label']}"
     write_line(page, (12, 8), title, INK, TYPE)
     lines = textwrap.wrap(view["error"], LETTERS)[:2]
-    for n, line in enumerate(lines or [view["verdict"], view["badge"]]):
-        place = (12, picture.height + 40 + 22 * n)
-        write_line(page, place, line, FAINT if n else INK, TYPE)
+    lines = lines or [view["verdict"], view["badge"]]
+    write_lines(page, picture.height + 40, lines, TYPE)
     return page
 
 

@@ -80,11 +80,11 @@ def explore(
     for name in (method, second):
         if name not in METHODS:
             raise ValueError(f"expected a method of {METHODS}, got {name!r}")
-    targets = list(targets or cases.targets())
-    panes = [Choice(names[0], method, target or targets[0])]
+    offered = list(targets or cases.targets())
+    panes = [Choice(names[0], method, target or offered[0])]
     if against is not None or len(names) == 2:
         panes.append(Choice(names[-1], second, panes[0].target))
-    return Explorer(cases, panes, targets)
+    return Explorer(cases, panes, offered)
 
 
 def _by_name(model, against):
@@ -111,7 +111,8 @@ class Job:
         self.choice = choice
         self.report = report
         self.stop = threading.Event()
-        self.began = self.reported = time.monotonic()
+        self.began = time.monotonic()
+        self.reported = 0.0  # seconds after it began
         self.part = choice.method
         self.future = None
 
@@ -120,10 +121,10 @@ class Job:
         self.part = part or self.part
         if self.stop.is_set():
             raise Cancelled
-        now = time.monotonic()
-        if now > self.reported + TELL_S:
-            self.reported = now
-            self.report(self, busy=f"{self.part}, {now - self.began:.0f} s")
+        seconds = time.monotonic() - self.began
+        if seconds > self.reported + TELL_S:
+            self.reported = seconds
+            self.report(self, busy=f"{self.part}, {seconds:.0f} s")
 
 
 class Explorer(anywidget.AnyWidget):

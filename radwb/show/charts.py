@@ -355,9 +355,9 @@ def scatter(
     Raises:
         ValueError: points that aren't (N, 2), or colours or texts for another number.
     """
-    points = np.asarray(points, dtype=np.float32)
-    _require_points(points, colour=colour, hover=hover)
-    texts = np.full(len(points), "", dtype=object)
+    xy = np.asarray(points, dtype=np.float32)
+    _require_points(xy, colour=colour, hover=hover)
+    texts = np.full(len(xy), "", dtype=object)
     if hover is not None:
         texts[:] = [plain(text) for text in hover]
     figure = go.Figure()
@@ -365,8 +365,8 @@ def scatter(
         name = plain(name)
         outline = dict(width=0.5, color="white")
         trace = go.Scatter(
-            x=points[rows, 0],
-            y=points[rows, 1],
+            x=xy[rows, 0],
+            y=xy[rows, 1],
             mode="markers",
             marker=dict(size=size, opacity=0.75, line=outline, **look),
             text=texts[rows],

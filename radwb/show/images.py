@@ -22,7 +22,7 @@ from radwb.show.mix import (
     shrink,
     to_bytes,
 )
-from radwb.show.outlines import draw_outlines, extent
+from radwb.show.outlines import Truth, draw_outlines, extent
 from radwb.show.theme import FAINT, broken, colour_bar, finish, plain
 
 # px that `finish` leaves more for a line of the caption than a further line needs
@@ -33,7 +33,7 @@ TITLE_PX = 12  # a wide letter of the title
 def scan(
     scan: Scan | np.ndarray,
     *,
-    truth: object = False,
+    truth: Truth = False,
     title: str = "",
     caption: str = "",
     width: int = 560,
@@ -50,17 +50,17 @@ def scan(
         caption: is added to what the scan says of itself; the place for a CT's window.
         width: px.
     """
-    scan = as_scan(scan)
-    figure = go.Figure(grey_trace(scan))
-    draw_outlines(figure, scan, truth)
-    return _framed(figure, scan, title=title, caption=caption, width=width)
+    film = as_scan(scan)
+    figure = go.Figure(grey_trace(film))
+    draw_outlines(figure, film, truth)
+    return _framed(figure, film, title=title, caption=caption, width=width)
 
 
 def overlay(
     scan: Scan | np.ndarray,
     map: object,
     *,
-    truth: object = False,
+    truth: Truth = False,
     title: str | None = None,
     caption: str = "",
     label: str = "map value",
@@ -89,15 +89,15 @@ def overlay(
     Raises:
         ValueError: the map isn't in the pixels of the scan.
     """
-    scan = as_scan(scan)
-    values = map_values(map, scan)
+    film = as_scan(scan)
+    values = map_values(map, film)
     low, high = limits or own_range(values)
-    picture = map_trace(values, scan, low, high, alpha)
-    figure = go.Figure([grey_trace(scan), picture, _colour_bar(low, high, label)])
-    draw_outlines(figure, scan, truth)
+    picture = map_trace(values, film, low, high, alpha)
+    figure = go.Figure([grey_trace(film), picture, _colour_bar(low, high, label)])
+    draw_outlines(figure, film, truth)
     return _framed(
         figure,
-        scan,
+        film,
         title=_map_title(map, width) if title is None else title,
         caption=caption,
         width=width,
@@ -188,7 +188,7 @@ def grid(
     *,
     titles: Sequence[str] | None = None,
     maps: Sequence | None = None,
-    truth: object = False,
+    truth: Truth = False,
     columns: int = 4,
     title: str = "",
     caption: str = "",
@@ -215,22 +215,22 @@ def grid(
     Raises:
         ValueError: no scan, or titles, maps or truths for another number of scans.
     """
-    scans = [as_scan(one) for one in scans]
-    truths = truth if isinstance(truth, list) else [truth] * len(scans)
-    _require_one_each(len(scans), titles=titles, maps=maps, truth=truths)
-    columns = min(columns, len(scans))
+    films = [as_scan(one) for one in scans]
+    truths = truth if isinstance(truth, list) else [truth] * len(films)
+    _require_one_each(len(films), titles=titles, maps=maps, truth=truths)
+    columns = min(columns, len(films))
     headings = [broken(heading) for heading in titles or ()]
     bar = 100 if maps is not None else 0
-    figure, height, gap = _cells(scans, columns, headings, cell)
-    for n, one in enumerate(scans):
+    figure, height, gap = _cells(films, columns, headings, cell)
+    for n, film in enumerate(films):
         place = dict(row=n // columns + 1, col=n % columns + 1)
         side = int(1.5 * cell)
-        figure.add_trace(grey_trace(one, side), **place)
+        figure.add_trace(grey_trace(film, side), **place)
         if maps is not None and maps[n] is not None:
-            values = map_values(maps[n], one)
-            picture = map_trace(values, one, *own_range(values), alpha, side)
+            values = map_values(maps[n], film)
+            picture = map_trace(values, film, *own_range(values), alpha, side)
             figure.add_trace(picture, **place)
-        draw_outlines(figure, one, truths[n], **place)
+        draw_outlines(figure, film, truths[n], **place)
     if maps is not None:
         words = "each map from its lowest to its highest"
         figure.add_trace(_colour_bar(0, 1, words, ("low", "high")), 1, 1)
@@ -314,13 +314,12 @@ def planes(
         title: says the finding.
         width: px.
     """
-    if at is None:
-        at = tuple(n // 2 for n in volume.shape)
+    point = at or [n // 2 for n in volume.shape]
     cuts = []
     names = []
     for axis in planes_of(volume):
-        cuts.append(volume.slice(axis, at[axis], window_hu))
-        place = f"slice {at[axis] + 1} of {volume.shape[axis]}"
+        cuts.append(volume.slice(axis, point[axis], window_hu))
+        place = f"slice {point[axis] + 1} of {volume.shape[axis]}"
         names.append(f"{plane_name(volume, axis)}, {place}")
     heights, widths = zip(*map(extent, cuts), strict=True)
     figure = make_subplots(

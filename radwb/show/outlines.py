@@ -25,6 +25,8 @@ JOINS = {
     13: ["TR"],
     14: ["LT"],
 }
+# what `rw.show.scan` outlines
+Truth = bool | str | np.ndarray | Mapping[str, np.ndarray] | None
 # (row, column) of an edge's middle in its cell
 EDGES = {"T": (0, 0.5), "B": (1, 0.5), "L": (0.5, 0), "R": (0.5, 1)}
 

@@ -117,17 +117,17 @@ def volume(
     small = thinned(volume, every)
     level = None if map is None else level_on(map, volume, small, every)
     if at is not None:
-        at = [n // step for n, step in zip(at, every, strict=True)]
+        place = np.floor_divide(at, every)
     elif map is None:
-        at = [n // 2 for n in small.shape]
+        place = np.floor_divide(small.shape, 2)
     else:
-        at = np.unravel_index(int(level.voxels.argmax()), level.shape)
+        place = np.unravel_index(int(level.voxels.argmax()), level.shape)
     lines = [title, _about_volume(volume, window, every)]
     if map is not None:
         lines.append(_about_map(map))
     badges = badge_lines([map], PNG_WIDTH)
-    at = [int(index) for index in at]
-    shown = Shown(small, level, every, window, at, alpha, lines, badges)
+    place = [int(index) for index in place]
+    shown = Shown(small, level, every, window, place, alpha, lines, badges)
     view = VolumeView(name, why, still(shown, _verdict(map)), (volume, small, every))
     if name != "still" and importlib.util.find_spec("plotly"):
         view.figure = sliders(shown)

@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from radwb.data.scan import Volume
 from radwb.show.images import plane_name, planes, planes_of
 from radwb.show.mix import blend, data_uri, encoded
 from radwb.show.outlines import extent
-from radwb.show.theme import FAINT, INK, LONGEST, broken, plain
+from radwb.show.stills import LINE, MARGIN, write_line, write_lines
+from radwb.show.theme import INK, broken, plain
 
 STEPS = 48  # slices a plane in the figure: a page stays near a megabyte
 TALL = 300  # px of the highest plane in a still
+TYPE = 15  # px
 SLIDERS = 70  # px below the planes
 HINT = "axes in mm; the slider below a plane moves its slice"
 
@@ -60,12 +62,6 @@ class Shown:
         return broken(title), [*map(plain, notes), *self.badges]
 
 
-def write_line(sheet, place, text, colour, size):
-    """One line of words, whatever they hold: the next one stands below it."""
-    words = " ".join(text[:LONGEST].split())
-    ImageDraw.Draw(sheet).text(place, words, colour, ImageFont.load_default(size))
-
-
 def still(shown, verdict):
     """PNG: the three planes, a millimetre as long in each, and the caption below."""
     axes = planes_of(shown.small)
@@ -76,18 +72,16 @@ def still(shown, verdict):
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         pictures.append(shown.picture(axis, shown.at[axis]).resize(size))
     lines = [line for line in (*shown.lines, *verdict) if line]
-    width = max(sum(picture.width + 12 for picture in pictures) + 12, 640)
-    page = Image.new("RGB", (width, TALL + 44 + 22 * len(lines)), "white")
-    x = 12
+    width = max(sum(picture.width + MARGIN for picture in pictures) + MARGIN, 640)
+    page = Image.new("RGB", (width, TALL + 44 + LINE * len(lines)), "white")
+    x = MARGIN
     for axis, picture in zip(axes, pictures, strict=True):
         number = shown.number(axis, shown.at[axis])
         name = f"{plane_name(shown.small, axis)} slice {number}"
-        write_line(page, (x, 8), name, INK, 15)
+        write_line(page, (x, 8), name, INK, TYPE)
         page.paste(picture, (x, 32))
-        x += picture.width + 12
-    for n, line in enumerate(lines):
-        place = (12, TALL + 38 + 22 * n)
-        write_line(page, place, line, FAINT if n else INK, 15)
+        x += picture.width + MARGIN
+    write_lines(page, TALL + 38, lines, TYPE)
     return encoded(page)
 
 
