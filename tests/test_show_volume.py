@@ -19,7 +19,7 @@ import radwb as rw
 from radwb.data import Volume
 from radwb.data.volumes import nifti_bytes, robust_window
 from radwb.show import viewers
-from radwb.show.images import planes_of
+from radwb.show.volume_planes import planes_of
 from radwb.show.volume_widgets import ras_fraction
 
 # rw.show.volume is the function

@@ -3,11 +3,13 @@
 They are light, and whole without a network.
 """
 
-from radwb.show.charts import bars, curve, heatmap, hist, scatter
-from radwb.show.forest import forest
-from radwb.show.images import grid, overlay, planes, scan
+from radwb.show.charts import bars, curve, heatmap, hist
+from radwb.show.images import grid, overlay, scan
+from radwb.show.intervals import forest
 from radwb.show.live import live
+from radwb.show.points import scatter
 from radwb.show.volume import volume
+from radwb.show.volume_planes import planes
 
 __all__ = [
     "bars",

@@ -20,6 +20,8 @@ COLOURS = (
     "#F0E442",
     "#000000",
 )
+# a second cue beside the colour
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 INK = "#1f2933"
 FAINT = "#52606d"
 RULE = "#e4e7eb"
@@ -101,6 +103,11 @@ def colour_bar(label, **more):
     """The look of every colour bar: thin, its label along it."""
     title = dict(text=broken(label), side="right")
     return dict(title=title, thickness=14, outlinewidth=0) | more
+
+
+def series_mark(n):
+    """Colour and symbol of the n-th series, from 0."""
+    return dict(color=COLOURS[n % len(COLOURS)], symbol=SYMBOLS[n % len(SYMBOLS)])
 
 
 def finish(

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from PIL import Image
 
 from radwb.data.scan import Volume
-from radwb.show.images import plane_name, planes, planes_of
 from radwb.show.mix import blend, data_uri, encoded
 from radwb.show.outlines import extent
 from radwb.show.stills import LINE, MARGIN, write_line, write_lines
 from radwb.show.theme import INK, broken, plain
+from radwb.show.volume_planes import plane_name, planes, planes_of
 
 STEPS = 48  # slices a plane in the figure: a page stays near a megabyte
 TALL = 300  # px of the highest plane in a still

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from radwb.show.charts import require_columns, series_mark
-from radwb.show.theme import DASHED, finish, plain
+from radwb.show.charts import require_columns
+from radwb.show.theme import DASHED, finish, plain, series_mark
 
 SHARE = 0.7  # of a row's height that its series take
 BESIDE = 0.22  # of it: how far single values lie below their mean
