@@ -44,7 +44,8 @@ def command(root, *, port, browser):
 def environment():
     """Where Lab finds our defaults: a folder of the package, before the user's own."""
     folders = [str(files("radwb.book").joinpath("jupyter"))]
-    if theirs := os.environ.get("JUPYTER_CONFIG_PATH"):
+    theirs = os.environ.get("JUPYTER_CONFIG_PATH")
+    if theirs:
         folders.append(theirs)
     return os.environ | {
         "JUPYTER_CONFIG_PATH": os.pathsep.join(folders),

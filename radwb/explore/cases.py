@@ -166,7 +166,8 @@ class Cases:
         energies = []
         for case in steps(range(len(self)), "worst first"):
             _, score = self.score(case, choice)
-            energies.append(score["energy"] if score else np.inf)
+            energy = score["energy"] if score else np.inf
+            energies.append(energy)
         return sorted(range(len(self)), key=energies.__getitem__)
 
     def check(self, choice):

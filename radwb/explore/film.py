@@ -18,7 +18,7 @@ from radwb.show.mix import (
 )
 from radwb.show.outlines import extent, outline
 from radwb.show.stills import write_line, write_lines
-from radwb.show.theme import FAINT, INK, TRUTH, TRUTH_OF
+from radwb.show.theme import COLOUR_OF, FAINT, INK, TRUTH
 
 LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
@@ -57,7 +57,7 @@ def _pieces(mask):
 
 
 def _colour(finding):
-    return TRUTH_OF.get(finding, TRUTH[0])
+    return COLOUR_OF.get(finding, TRUTH[0])
 
 
 def sheet(cases, case, views, look):

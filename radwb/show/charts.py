@@ -71,11 +71,12 @@ def curve(
 def _measured(rows, colour):
     """The second column over the first; few points are marked one by one."""
     x, y = rows.columns
+    mode = "lines" if len(rows) > 30 else "lines+markers"
     return go.Scatter(
         x=rows[x],
         y=rows[y],
         name=plain(y),
-        mode="lines" if len(rows) > 30 else "lines+markers",
+        mode=mode,
         line=dict(color=colour, width=2.5),
     )
 
@@ -206,6 +207,7 @@ def heatmap(
     if numbers is None:
         numbers = z.size <= 100
     low, high = limits or (None, None)
+    written = "%{z:.2f}" if numbers else None
     picture = go.Heatmap(
         z=z,
         hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
@@ -213,13 +215,13 @@ def heatmap(
         zmin=low,
         zmax=high,
         colorbar=colour_bar(label, title_font_size=13),
-        texttemplate="%{z:.2f}" if numbers else None,
+        texttemplate=written,
     )
     figure = go.Figure(picture)
     beside = int(0.55 * width / C / LINE_PX)  # lines that a column's width holds
     columns = _folded(columns, min(max(beside, 1), 3))
     slanted = sum(map(len, columns)) > width / 12
-    _label(figure.update_xaxes, columns, tickangle=-90 if slanted else 0)
+    _label(figure.update_xaxes, columns, tickangle=-90 * slanted)
     _label(figure.update_yaxes, _folded(rows, 3), autorange="reversed")
     return finish(
         figure,
@@ -280,13 +282,13 @@ def hist(
         caption: stands below the title.
         width: px.
     """
-    series = {}
-    for name, one in _by_name(values).items():
-        numbers = np.asarray(one, dtype=float).ravel()
-        series[name] = numbers[np.isfinite(numbers)]
+    what = "share" if density else "count"
+    by_name = values if isinstance(values, Mapping) else {"": values}
+    series = {name: _finite(numbers) for name, numbers in by_name.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(series.values())), bins)
     ends = np.stack([edges[:-1], edges[1:]], 1)  # (bins, 2)
     hover = "%{customdata[0]:.3g} to %{customdata[1]:.3g}: %{y:.3g}<extra></extra>"
+    opacity = 0.55 if len(series) > 1 else 1
     figure = go.Figure()
     for n, (name, numbers) in enumerate(series.items()):
         heights = np.histogram(numbers, edges)[0]
@@ -298,7 +300,7 @@ def hist(
             width=np.diff(edges),
             customdata=ends,
             hovertemplate=hover,
-            opacity=0.55 if len(series) > 1 else 1,
+            opacity=opacity,
             name=f"{plain(name)} (n = {len(numbers):,})",
             showlegend=bool(name),
             marker_color=COLOURS[n % 8],
@@ -313,9 +315,10 @@ def hist(
         caption=caption,
         width=width,
         x_title=x_title,
-        y_title="share" if density else "count",
+        y_title=what,
     )
 
 
-def _by_name(values):
-    return values if isinstance(values, Mapping) else {"": values}
+def _finite(values):
+    numbers = np.asarray(values, dtype=float).ravel()
+    return numbers[np.isfinite(numbers)]

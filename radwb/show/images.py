@@ -95,10 +95,12 @@ def overlay(
     picture = map_trace(values, film, low, high, alpha)
     figure = go.Figure([grey_trace(film), picture, _colour_bar(low, high, label)])
     draw_outlines(figure, film, truth)
+    if title is None:
+        title = _map_title(map, width)
     return _framed(
         figure,
         film,
-        title=_map_title(map, width) if title is None else title,
+        title=title,
         caption=caption,
         width=width,
         right=110,
@@ -166,6 +168,7 @@ def _mark_right(figure, scan):
     """An R at the edge where the patient's right is known to lie."""
     height, across = extent(scan)
     x, y = RIGHT_MARK[scan.right]
+    vertical = "bottom" if y else "top"
     figure.add_annotation(
         text="R",
         hovertext="the patient's right side",
@@ -174,7 +177,7 @@ def _mark_right(figure, scan):
         xref="x",
         yref="y",
         xanchor={0: "left", 0.5: "center", 1: "right"}[x],
-        yanchor="bottom" if y else "top",
+        yanchor=vertical,
         xshift=6 - 12 * x,  # px, inwards
         yshift=12 * y - 6,
         font=dict(color="white", size=18),

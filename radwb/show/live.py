@@ -178,10 +178,14 @@ def _empty(captions, batch):
 
 def _line(column, colour):
     """Its look: what is measured once an epoch is marked, one of two is dotted."""
-    rare = column.startswith(("val", "image", "text"))
-    second = column.startswith("text")
-    return dict(
-        line=dict(color=colour, width=2.5, dash="dot" if second else None),
-        marker=dict(size=9, symbol="diamond" if second else "circle"),
-        mode="lines+markers" if rare else "lines",
+    look = dict(
+        mode="lines",
+        line=dict(color=colour, width=2.5),
+        marker=dict(size=9, symbol="circle"),
     )
+    if column.startswith(("val", "image", "text")):
+        look["mode"] = "lines+markers"
+    if column.startswith("text"):
+        look["line"]["dash"] = "dot"
+        look["marker"]["symbol"] = "diamond"
+    return look

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import plotly.graph_objects as go
 
-from radwb.show.theme import TRUTH, TRUTH_OF, plain
+from radwb.show.theme import COLOUR_OF, TRUTH, plain
 
 # marching squares: which edges of a 2 x 2 cell (top, bottom, left, right) the outline
 # joins; bits are corners (0, 0) (0, 1) (1, 0) (1, 1)
@@ -60,7 +60,7 @@ def draw_outlines(figure, scan, truth, **place):
     masks = truth_masks(scan, truth)
     lines = [t for t in figure.data if t.type == "scatter" and t.name]
     colours = {line.name: line.line.color for line in lines}
-    reserved = {TRUTH_OF[finding] for finding in masks if finding in TRUTH_OF}
+    reserved = {COLOUR_OF[finding] for finding in masks if finding in COLOUR_OF}
     for n, (finding, mask) in enumerate(masks.items()):
         name = f"truth: {plain(finding)}"
         first = name not in colours
@@ -68,7 +68,7 @@ def draw_outlines(figure, scan, truth, **place):
             taken = reserved.union(colours.values())
             free = [colour for colour in reversed(TRUTH) if colour not in taken]
             free.append(TRUTH[n % len(TRUTH)])
-            colours[name] = TRUTH_OF.get(finding, free[0])
+            colours[name] = COLOUR_OF.get(finding, free[0])
         x, y = outline(mask)
         dy, dx = steps(scan)
         line = go.Scatter(

@@ -26,13 +26,13 @@ INK = "#1f2933"
 FAINT = "#52606d"
 RULE = "#e4e7eb"
 # outlines of truth: apart from grey and from every colour of a map
-TRUTH_OF = {
+COLOUR_OF = {
     "Pleural Effusion": "#56B4E9",
     "Lung Lesion": "#009E73",
     "Pneumothorax": "#CC79A7",
     "Cardiomegaly": "#0072B2",
 }
-TRUTH = tuple(TRUTH_OF.values())
+TRUTH = tuple(COLOUR_OF.values())
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', "
     "Arial, sans-serif"
@@ -86,7 +86,9 @@ def plain(value, longest=LONGEST):
     text = str(value)
     if len(text) > longest:
         text = text[:longest] + " ..."
-    text = "".join(c if c.isprintable() else " " for c in text)
+    for letter in set(text):
+        if not letter.isprintable():
+            text = text.replace(letter, " ")
     text = html.escape(text)
     for letters, entity in READ_BY_PLOTLY.items():
         text = text.replace(letters, entity)

@@ -38,7 +38,8 @@ def choose(viewer="auto"):
             passed.append(f"{name}: {reason}")
     if viewer not in VIEWERS:
         raise ValueError(f"expected a viewer of {('auto', *VIEWERS)}, got {viewer!r}")
-    if reason := missing(viewer):
+    reason = missing(viewer)
+    if reason:
         raise ValueError(
             f"expected a viewer that can be reached, got {viewer}: {reason}. "
             "Try viewer='auto'."

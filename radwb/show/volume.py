@@ -143,8 +143,9 @@ def thinned(volume, every):
     picked = tuple(slice(None, None, step) for step in every)
     voxels = np.asarray(volume.voxels[picked])
     whole = np.abs(voxels).max() < 2**15 and np.array_equal(voxels, np.rint(voxels))
+    kind = np.int16 if whole else np.float32
     return Volume(
-        voxels.astype(np.int16 if whole else np.float32),
+        voxels.astype(kind),
         volume.affine @ np.diag([*every, 1.0]),
         volume.modality,
         volume.source,

@@ -122,7 +122,7 @@ def _slider(shown, figure, n, axis):
         steps.append(dict(method="restyle", args=change, label=label))
     active = here // step
     figure.data[n].source = steps[active]["args"][0]["source"][0]
-    left, right = figure.layout[f"xaxis{n + 1 if n else ''}"].domain
+    left, right = list(figure.select_xaxes())[n].domain
     name = f"{plane_name(shown.small, axis)} slice "
     return dict(
         steps=steps,

@@ -55,7 +55,7 @@ def _scan_layer(volume, window):
     voxels = volume.voxels
     if volume.inverted:  # the viewer shows high values bright
         voxels = -voxels
-        low, high = -high, -low
+        low, high = sorted((-low, -high))
     return Layer(
         name="scan.nii.gz",
         data=nifti_bytes(voxels, volume.affine),
