@@ -181,7 +181,9 @@ def test_no_page_of_the_gallery_runs_a_script_of_its_contents(gallery, watched):
 
 
 def test_the_policy_of_a_page_holds_even_where_markup_comes_through(watched, tmp_path):
-    (tmp_path / "held.html").write_text(pages.page("a", PAYLOAD))
+    body = f"{{% block body %}}{PAYLOAD}{{% endblock %}}"
+    page = pages.ENVIRONMENT.from_string(f"{{% extends 'page.html' %}}{body}")
+    (tmp_path / "held.html").write_text(page.render(title="a"))
     watched.goto((tmp_path / "held.html").as_uri())
     assert not ran_a_script(watched)
     (tmp_path / "raw.html").write_text(PAYLOAD)
