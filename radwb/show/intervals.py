@@ -81,7 +81,7 @@ def forest(
 
 
 def _rows(table, findings, offset):
-    return pd.Index(findings).get_indexer(finding_column(table)) + offset
+    return np.array([findings.index(name) for name in finding_column(table)]) + offset
 
 
 def _intervals(table, value, rows, name, mark):
