@@ -4,6 +4,7 @@ against the truth.
 
 from radwb.attend.capture import capture
 from radwb.attend.controls import (
+    Compared,
     compare_maps,
     compare_zones,
     control_maps,
@@ -28,6 +29,7 @@ from radwb.attend.volumes.maps import Net3d, slice_maps, volume_map
 
 __all__ = [
     "METHODS",
+    "Compared",
     "Net3d",
     "agreement",
     "attention_map",
