@@ -691,7 +691,7 @@ scores = rw.probe.zero_shot(model, test, [finding])
 severity = test[f"{finding} severity"]
 thirds = [0, 1 / 3, 2 / 3, 1]
 size_of_finding = pd.cut(severity, thirds, labels=["small", "moderate", "large"])
-size_of_finding.value_counts()
+size_of_finding.value_counts().to_frame("films")
 
 # %% [markdown]
 # `rw.fail.subgroups` gives an AUROC for each group. For the sizes, only the cases are split, and all healthy films
