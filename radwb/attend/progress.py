@@ -1,41 +1,57 @@
 """Long work that can be followed and stopped."""
 
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from tqdm.auto import tqdm
 
 _listener = ContextVar("listener", default=None)
 
 
-def steps(items, what: str):
-    """The items one by one, with a bar where they take over two seconds and nobody
-    follows.
+def steps(items, what: str) -> Iterator:
+    """The items one by one, with a bar where they take over two seconds.
 
-    >>> for few in steps(torch.arange(1000).split(16), "RISE"): ...
+    >>> sum(steps(range(4), "counting"))
+    6
+
+    Within `reported` there is no bar: its listener is told instead.
+
+    Args:
+        items: with a length.
+        what: the work's name.
     """
-    tell = _listener.get()
-    for n, item in enumerate(
-        tqdm(items, what, delay=2, leave=False, disable=tell is not None)
-    ):
-        if tell:
-            tell(f"{what}, {n} of {len(items)}")
+    listener = _listener.get()
+    bar = tqdm(items, what, delay=2, leave=False, disable=listener is not None)
+    for n, item in enumerate(bar):
+        if listener:
+            listener(f"{what}, {n} of {len(items)}")
         yield item
 
 
-@contextmanager
-def followed(net, tell):
-    """Within it this thread calls `tell(text)` at each of `steps`, and `tell()` before
-    each part of the network.
+def in_portions(n: int, size: int, what: str) -> Iterator[torch.Tensor]:
+    """The numbers from 0 to n - 1 in `steps` of at most `size`.
 
-    What `tell` raises ends the work: the one way to stop a computation in the midst of
-    somebody's network.
+    >>> [numbers.tolist() for numbers in in_portions(3, 2, "counting")]
+    [[0, 1], [2]]
     """
-    me, token = threading.get_ident(), _listener.set(tell)
+    return steps(torch.arange(n).split(max(1, size)), what)
+
+
+@contextmanager
+def reported(net: torch.nn.Module, tell: Callable[..., None]) -> Iterator[None]:
+    """Within it `tell(text)` is called at each of `steps`, and `tell()` in the network.
+
+    There before each of its parts, and only in this thread. What `tell` raises ends the
+    work: the one way to stop a computation in the midst of somebody's network.
+    """
+    thread = threading.get_ident()
+    token = _listener.set(tell)
 
     def hook(*_):
-        if threading.get_ident() == me:
+        if threading.get_ident() == thread:
             tell()
 
     hooks = [module.register_forward_pre_hook(hook) for module in net.modules()]
