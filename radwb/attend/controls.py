@@ -5,11 +5,11 @@ from itertools import compress
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from radwb import data, stats
 from radwb.attend.blind import brightness_map, centre_map, edge_map, random_map
 from radwb.attend.map import Map, values_of
+from radwb.attend.progress import steps
 from radwb.attend.readers import score_each_zone
 from radwb.attend.score import SHARES, mean_by_patient, outlined, score_each
 from radwb.identifiers import identifiers
@@ -90,8 +90,7 @@ def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarra
     """
     rows = table[(table["split"] == "train") & (table[finding] == 1)]
     masks = []
-    bar = tqdm(rows.iterrows(), "reading outlines", len(rows), delay=2, leave=False)
-    for _, row in bar:
+    for _, row in steps(list(rows.iterrows()), "reading outlines"):
         mask = data.scan_of(row).truth.get(finding)
         if mask is not None and mask.any():
             masks.append(data.to_input(mask.astype(np.float32), size, fit="squash"))

@@ -86,7 +86,7 @@ def values_of(map) -> np.ndarray:
 
 
 def note_of(values: np.ndarray, method: str, target) -> str:
-    """Of a map that is zero everywhere, that it says nothing, and a warning; else ""."""
+    """Of a map that is zero everywhere, that it says nothing, and a warning."""
     if values.max() > 0:
         return ""
     note = f"no positive evidence: {method} is zero everywhere for {target!r}"

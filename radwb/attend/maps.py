@@ -1,11 +1,11 @@
-"""Maps of all kinds, laid over the scan: what `methods` computes, checked and placed."""
+"""Maps of all kinds: what `methods` computes, checked and laid over the scan."""
 
 import numpy as np
 import torch
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.methods import METHODS, TABLE, Method
-from radwb.attend.progress import steps
+from radwb.attend.progress import in_batches
 from radwb.attend.targets import directions
 from radwb.attend.tower import (
     attention_blocks,
@@ -133,12 +133,10 @@ def attention_maps(
         jobs = list(zip(scans, [[target] for target in per_scan], strict=True))
     else:
         jobs = [(scans, per_scan)]
-    batches = [jobs[i : i + batch] for i in range(0, len(jobs), batch)]
-    if len(batches) > 1:
-        batches = steps(batches, method)
     maps = []
-    for portion in batches:
-        for scan, target, grid in _placed_grids(model, portion, method, layer, head):
+    for some_jobs in in_batches(jobs, batch, method):
+        placed = _placed_grids(model, some_jobs, method, layer, head)
+        for scan, target, grid in placed:
             note = note_of(grid, method, target)
             values = to_scan(grid, scan.shape, fit=model.fit, aspect=scan.aspect)
             maps.append(Map(values, method, layer, head, target, model.name, note=note))

@@ -31,13 +31,20 @@ def steps(items, what: str) -> Iterator:
         yield item
 
 
-def in_portions(n: int, size: int, what: str) -> Iterator[torch.Tensor]:
-    """The numbers from 0 to n - 1 in `steps` of at most `size`.
+def in_batches(items, size: int, what: str) -> Iterator:
+    """The items in `steps` of at most `size`; of one step nothing is told.
 
-    >>> [numbers.tolist() for numbers in in_portions(3, 2, "counting")]
-    [[0, 1], [2]]
+    >>> list(in_batches([1, 2, 3], 2, "counting"))
+    [[1, 2], [3]]
+
+    Args:
+        items: a list or a tensor.
+        size: at least one is taken.
+        what: the work's name.
     """
-    return steps(torch.arange(n).split(max(1, size)), what)
+    size = max(1, size)
+    batches = [items[i : i + size] for i in range(0, len(items), size)]
+    return steps(batches, what) if len(batches) > 1 else iter(batches)
 
 
 @contextmanager

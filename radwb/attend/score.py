@@ -114,8 +114,9 @@ _SCORE = {"cnr": _cnr, "energy": _energy, "auprc": _auprc, "area": _area}
 def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None) -> pd.DataFrame:
     """Mean scores over many maps, each with its 95 % interval over patients.
 
-    >>> score_maps([np.eye(4)] * 5, [np.eye(4) > 0] * 5, groups=range(5)).loc["hit", "n"]
-    5
+    >>> maps, masks = [np.eye(4)] * 5, [np.eye(4) > 0] * 5
+    >>> score_maps(maps, masks, groups=range(5)).loc["hit", "n"] == 5
+    True
 
     The interval is that of `rw.stats.clustered_mean`: a share stays between 0 and 1 and
     has a width at both, and under five patients there is none.
@@ -314,7 +315,8 @@ def mean_by_patient(
 
     The interval is that of `rw.stats.clustered_mean`.
 
-    >>> mean_by_patient(pd.DataFrame({"hit": [0, 1, 1, 0, 1]}), None).loc["hit", "mean"]
+    >>> hits = pd.DataFrame({"hit": [0, 1, 1, 0, 1]})
+    >>> float(mean_by_patient(hits, groups=None).loc["hit", "mean"])
     0.6
 
     Args:
@@ -336,7 +338,7 @@ def mean_by_patient(
 
 
 def _shown(maps, masks, groups):
-    """Maps, masks and (N,) groups of films whose mask has a pixel; how many have none."""
+    """Maps, masks and groups of films whose mask has a pixel; how many have none."""
     maps, masks, groups = list(maps), list(masks), list(groups)
     if not maps or not len(maps) == len(masks) == len(groups):
         sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"

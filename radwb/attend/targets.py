@@ -1,4 +1,4 @@
-"""What a map explains: a phrase, a pair, a finding, a class or a neuron, as a direction.
+"""What a map explains: a phrase, a finding, a class or a neuron, as a direction.
 
 A score is the product of the model's output with a direction, so its gradients are.
 """

@@ -1,9 +1,9 @@
 """What every way of looking inside shares: attention written out, and hooks.
 
 Fused kernels keep no weights, so three places write attention out, each for its own
-towers, and each proves that softmax(QK') V comes to what the network computed: `capture`
-for 2-D towers, `volumes.maps` for a 3-D ViT in blocks of rows, `volumes.windows` for
-windows. Nothing of radwb is imported here.
+towers, and each proves that softmax(QK') V comes to what the network computed:
+`capture` for 2-D towers, `volumes.maps` for a 3-D ViT in blocks of rows,
+`volumes.windows` for windows. Nothing of radwb is imported here.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,9 @@ def attention_weights(
 
 @contextmanager
 def outputs_of(module: nn.Module) -> Iterator[list]:
-    """A list that fills with what `module` gives, one entry a call.
+    """A list that fills with copies of what `module` gives, one tensor a call.
+
+    Of a tuple or list the first is meant. Copies, since an in-place ReLU may follow.
 
     >>> linear = torch.nn.Linear(3, 2)
     >>> with outputs_of(linear) as outputs:
@@ -54,7 +56,12 @@ def outputs_of(module: nn.Module) -> Iterator[list]:
     True
     """
     outputs = []
-    hook = module.register_forward_hook(lambda *call: outputs.append(call[-1]))
+
+    def note(_, __, output):
+        first = output[0] if isinstance(output, tuple | list) else output
+        outputs.append(first.detach().clone())
+
+    hook = module.register_forward_hook(note)
     try:
         yield outputs
     finally:

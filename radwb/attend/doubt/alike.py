@@ -7,10 +7,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from scipy.stats import rankdata
-from tqdm.auto import tqdm
 
 from radwb.attend.map import values_of
 from radwb.attend.maps import attention_maps
+from radwb.attend.progress import steps
 from radwb.attend.score import mean_by_patient
 
 SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
@@ -129,23 +129,23 @@ def stability(
     how = {"target": target, "method": method, "layer": layer, "head": head}
     unshifted = maps_by(model, scans, **how)
     points = []
-    for shift in tqdm(shifts, "shifting", delay=2, leave=False):
-        steps = [np.round(np.multiply(shift, s.shape)).astype(int) for s in scans]
+    for shift in steps(shifts, "shifting"):
+        offsets = [np.round(np.multiply(shift, s.shape)).astype(int) for s in scans]
         moved = [
-            replace(scan, pixels=_shift(scan.pixels, *step), truth={})
-            for scan, step in zip(scans, steps, strict=True)
+            replace(scan, pixels=_shift(scan.pixels, *offset), truth={})
+            for scan, offset in zip(scans, offsets, strict=True)
         ]
         maps = maps_by(model, moved, **how)
-        points.append(_same_tissue(maps, unshifted, steps))
+        points.append(_same_tissue(maps, unshifted, offsets))
     columns = ["moved back", "left in place"]
     points = pd.DataFrame(np.mean(points, axis=0), columns=columns)
     return mean_by_patient(points, groups, limits=(-1, 1))
 
 
-def _same_tissue(maps, unshifted, steps):
+def _same_tissue(maps, unshifted, offsets):
     """(N, 2) similarity of shifted scans' maps, moved back and left in place."""
     there, back, place = [], [], []
-    for map, before, (down, right) in zip(maps, unshifted, steps, strict=True):
+    for map, before, (down, right) in zip(maps, unshifted, offsets, strict=True):
         there.append(_window(values_of(map), down, right))
         back.append(_window(values_of(before), -down, -right))
         place.append(_window(values_of(before), down, right))

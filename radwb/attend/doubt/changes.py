@@ -139,9 +139,9 @@ def randomised(model, scans=(), *, seed: int = 0, share: float = 1.0):
 def _deal(parameter, generator):
     """Put the entries of a tensor in random order; whether that changed it."""
     order = torch.randperm(parameter.numel(), generator=generator)
-    dealt = parameter.flatten()[order.to(parameter.device)].view_as(parameter)
-    changed = not torch.equal(parameter, dealt)
-    parameter.copy_(dealt)
+    permuted = parameter.flatten()[order.to(parameter.device)].view_as(parameter)
+    changed = not torch.equal(parameter, permuted)
+    parameter.copy_(permuted)
     return changed
 
 

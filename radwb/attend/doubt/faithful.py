@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
 
 from radwb.attend.blind import random_map
 from radwb.attend.doubt.impute import impute
 from radwb.attend.map import values_of
+from radwb.attend.progress import in_batches, steps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.targets import directions
 from radwb.attend.tower import forward
@@ -97,7 +97,7 @@ def faithfulness(
     _require_rising(shares)
     score = target if callable(target) else _scorer(model, target)
     points = []
-    for i, scan in enumerate(tqdm(scans, "imputing", delay=2, leave=False)):
+    for i, scan in enumerate(steps(scans, "imputing")):
         drawn = [of_name[i] for of_name in by_name.values()]
         drawn.append(random_map(scan.shape, seed + i))
         inputs = _inputs(model, scan, drawn, shares, noise, [seed, i])
@@ -147,10 +147,10 @@ def _inputs(model, scan, maps, shares, noise, seed):
             order = order[inside[order]]  # the padding is no part of the scan
             for share in shares:
                 marked, rest = np.split(order, [round(share * len(order))])
-                gone = np.zeros(pixels.shape, bool)
-                gone.ravel()[marked if curve == "deletion" else rest] = True
-                grain = draw.normal(0, noise, gone.shape)
-                inputs.append(impute(pixels, gone) + gone * grain)
+                removed = np.zeros(pixels.shape, bool)
+                removed.ravel()[marked if curve == "deletion" else rest] = True
+                grain = draw.normal(0, noise, removed.shape)
+                inputs.append(impute(pixels, removed) + removed * grain)
     return np.stack(inputs)
 
 
@@ -209,8 +209,8 @@ def _side_by_side(several):
 def target_scores(model, scans, target, *, batch=32) -> np.ndarray:
     """(N,) what the maps explain: a cosine, a difference of two, or a class's logit."""
     score = _scorer(model, target)
-    parts = [scans[i : i + batch] for i in range(0, len(scans), batch)]
-    return np.concatenate([score(model.preprocess(list(part))) for part in parts])
+    parts = in_batches(list(scans), batch, "scores")
+    return np.concatenate([score(model.preprocess(part)) for part in parts])
 
 
 def _scorer(model, target):

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from radwb.attend.capture import capture
 from radwb.attend.doubt.faithful import target_scores
+from radwb.attend.progress import in_batches, steps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import attention_blocks, output_projection, patches_of
 from radwb.data.geometry import to_input
@@ -91,12 +91,12 @@ def _maps_and_sinks(model, scans, batch):
         (L, heads, N, P) and (L, heads, N).
     """
     maps, sinks = [], []
-    for i in tqdm(range(0, len(scans), batch), "heads", delay=2, leave=False):
-        seen = capture(model, model.preprocess(scans[i : i + batch]))
+    for part in in_batches(scans, batch, "heads"):
+        seen = capture(model, model.preprocess(part))
         attention = seen["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
         row = (seen["read"].to(attention) @ attention)[..., 0, :]
-        part = patches_of(model, row).flatten(-2)
-        maps.append((part / part.sum(-1, keepdim=True)).cpu())
+        patches = patches_of(model, row).flatten(-2)
+        maps.append((patches / patches.sum(-1, keepdim=True)).cpu())
         sinks.append(attention.mean(-2).amax(-1).cpu())
     return torch.cat(maps, 2).numpy(), torch.cat(sinks, 2).numpy()
 
@@ -212,7 +212,7 @@ def compare_ablation(
         sets.append([rest[n] for n in numbers])
     whole = target_scores(model, scans, target, batch=batch)
     changes = []
-    for silent in tqdm(sets, "ablating", delay=2, leave=False):
+    for silent in steps(sets, "ablating"):
         with ablate_heads(model, silent):
             scores = target_scores(model, scans, target, batch=batch)
         changes.append(scores - whole)
@@ -262,9 +262,9 @@ def patch_norms(model, scans, *, times=3.0, groups=None, batch=8) -> PatchNorms:
         batch: images in one pass.
     """
     norms = []
-    for i in tqdm(range(0, len(scans), batch), "tokens", delay=2, leave=False):
-        x = model.preprocess(list(scans[i : i + batch]))
-        tokens = capture(model, x, rows=[0])["tokens"][-1]  # (B, T, D)
+    for part in in_batches(list(scans), batch, "tokens"):
+        seen = capture(model, model.preprocess(part), rows=[0])
+        tokens = seen["tokens"][-1]  # (B, T, D)
         norms.append(patches_of(model, tokens.float().norm(dim=-1)).cpu().numpy())
     norms = np.concatenate(norms)
     cut = float(times * np.median(norms))

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import cg
 NEIGHBOURS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
 
 
-def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:
+def impute(pixels: np.ndarray, removed: np.ndarray) -> np.ndarray:
     """Fill pixels with the weighted mean of their eight neighbours, all at once.
 
     >>> impute(np.array([[1.0, 0, 3]]), np.array([[False, True, False]]))
@@ -21,7 +21,7 @@ def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:
 
     Args:
         pixels: (H, W).
-        gone: (H, W) bool, which of them to fill; at least one is left.
+        removed: (H, W) bool, which of them to fill; at least one is left.
     Returns:
         (H, W); a direct neighbour weighs 1/6, a diagonal one 1/12, at the rim those
         that are there, known or filled alike.
@@ -29,19 +29,19 @@ def impute(pixels: np.ndarray, gone: np.ndarray) -> np.ndarray:
         ValueError: no pixel is left.
         RuntimeError: the linear system isn't solved.
     """
-    if gone.all():
+    if removed.all():
         raise ValueError(
             "expected at least one pixel that is left, got none to fill the others from"
         )
-    lost, left = np.flatnonzero(gone), np.flatnonzero(~gone)
+    lost, left = np.flatnonzero(removed), np.flatnonzero(~removed)
     # symmetric, and on the lost pixels positive: conjugate gradients solve it
-    system = _system(gone.shape)[lost]
+    system = _system(removed.shape)[lost]
     grey = pixels.ravel()[left].astype(np.float64)
     start = np.full(len(lost), grey.mean())
     filled, failed = cg(system[:, lost], -system[:, left] @ grey, start, rtol=1e-6)
     if failed:
         raise RuntimeError(
-            f"the imputation of {len(lost)} of {gone.size} pixels did not converge"
+            f"the imputation of {len(lost)} of {removed.size} pixels did not converge"
         )
     imputed = pixels.astype(np.float64).copy()
     imputed.ravel()[lost] = filled

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from radwb.attend.doubt.alike import maps_by, ranks, similarity
 from radwb.attend.doubt.changes import CASCADE, NONSENSE, OTHER, WORDS, all_changes
 from radwb.attend.doubt.twins import LabelTwins
 from radwb.attend.map import Badge, Map
+from radwb.attend.progress import steps
 from radwb.attend.score import mean_by_patient
 from radwb.data.scan import Scan
 from radwb.identifiers import identifiers, numbered
@@ -183,7 +183,7 @@ def _similarities(changes, unchanged, scans, how):
     Of weights its size: a random net may turn a drawing into its negative.
     """
     draws = {}
-    for name, change in tqdm(list(changes), "sanity", delay=2, leave=False):
+    for name, change in steps(list(changes), "sanity"):
         model, target = change()
         same = similarity(unchanged, ranks(maps_by(model, scans, target, **how)))
         if name[0] not in (WORDS, OTHER):

@@ -7,10 +7,12 @@ it from the table.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from radwb.attend.methods import attention, features, gradients, perturb
+from radwb.attend.methods import attention, formulas, gradients, perturb
+from radwb.attend.methods.features import weighed
 from radwb.attend.methods.grounding import similarity
 from radwb.attend.methods.values import value_norms
 
@@ -60,9 +62,9 @@ TABLE = {
     ),
     "rollout": Method(attention.rollout, target=False, layer="from", attention=True),
     "relevance": Method(attention.relevance, layer="from", attention=True),
-    "gradcam": Method(features.gradcam, layer="input"),
-    "gradcam++": Method(features.gradcam_plus_plus, layer="input"),
-    "layercam": Method(features.layercam, layer="input"),
+    "gradcam": Method(partial(weighed, formulas.gradcam), layer="input"),
+    "gradcam++": Method(partial(weighed, formulas.gradcam_plus_plus), layer="input"),
+    "layercam": Method(partial(weighed, formulas.layercam), layer="input"),
     "integrated_gradients": Method(gradients.integrated_gradients),
     "smoothgrad": Method(gradients.smoothgrad, unsigned=torch.abs),
     "occlusion": Method(perturb.occlusion),

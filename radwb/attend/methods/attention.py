@@ -81,10 +81,7 @@ def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
     taps, output = watch(model, x, first=layer, layers=())
     live = taps.live[layer:]
     T = live[0].shape[-1]
-    if taps.pooled:
-        start = torch.zeros(1, T).to(output)
-    else:
-        start = read_out(model, T)
+    start = torch.zeros(1, T).to(output) if taps.pooled else read_out(model, T)
     gained = []  # a (B, 1, T) for each score so far
 
     def add_block(attention, gradient):

@@ -2,7 +2,6 @@
 
 import torch
 
-from radwb.attend.methods import formulas
 from radwb.attend.targets import gradients_of
 from radwb.attend.tokens import leaf_of
 from radwb.attend.tower import (
@@ -16,34 +15,19 @@ from radwb.attend.tower import (
 )
 
 
-def gradcam(model, x, weights, *, layer=None) -> torch.Tensor:
-    """(B, K, h, w) of `formulas.gradcam` on `features`."""
-    return formulas.gradcam(*features(model, x, weights, layer))
+def weighed(formula, model, x, weights, *, layer=None) -> torch.Tensor:
+    """(B, K, h, w): a formula of features and the gradients of K scores an image.
 
-
-def gradcam_plus_plus(model, x, weights, *, layer=None) -> torch.Tensor:
-    """(B, K, h, w) of `formulas.gradcam_plus_plus` on `features`."""
-    return formulas.gradcam_plus_plus(*features(model, x, weights, layer))
-
-
-def layercam(model, x, weights, *, layer=None) -> torch.Tensor:
-    """(B, K, h, w) of `formulas.layercam` on `features`."""
-    return formulas.layercam(*features(model, x, weights, layer))
-
-
-def features(model, x, weights, layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """What enters a ViT's block, or another tower's last feature map; and gradients.
-
-    A tower that pools by attention counts the pool as its last layer: what enters it is
+    The features are what enters a ViT's block, or another tower's last feature map. A
+    tower that pools by attention counts the pool as its last layer: what enters it is
     taken by default.
 
     Args:
+        formula: (features, gradients) -> map, such as `formulas.gradcam`.
         model: a `rw.models.Model`.
         x: (B, C, S, S) as `model.preprocess` gives it.
         weights: (B, K, E) directions, K scores for each image, of one forward.
         layer: of a ViT, None = the last; None for other towers.
-    Returns:
-        features (B, 1, D, h, w) and the gradients of the scores (B, K, D, h, w).
     Raises:
         ValueError: a layer of a tower that has none.
     """
@@ -55,24 +39,24 @@ def features(model, x, weights, layer) -> tuple[torch.Tensor, torch.Tensor]:
         )
     if layers:
         block = layers[-1 if layer is None else layer]
-        tokens, output = _weighed(model, x, block, entering=True)
+        tokens, output = _leaf_and_output(model, x, block, entering=True)
         if _holds_patches(model, tokens, len(x)):
             gradients = gradients_of(output, weights, tokens)
-            laid = patches_of(model, tokens.detach().mT)
-            return laid[:, None], patches_of(model, gradients.mT)
+            features = patches_of(model, tokens.detach().mT)  # (B, D, h, w)
+            return formula(features[:, None], patches_of(model, gradients.mT))
     place = last_place(model, x)
-    tokens, output = _weighed(model, x, place.module)
+    tokens, output = _leaf_and_output(model, x, place.module)
     gradients = gradients_of(output, weights, tokens)
-    laid = place.laid(tokens.detach())
-    grads = place.laid(gradients.flatten(0, 1))
-    return laid[:, None], grads.unflatten(0, gradients.shape[:2])
+    features = place.laid(tokens.detach())
+    laid = place.laid(gradients.flatten(0, 1)).unflatten(0, gradients.shape[:2])
+    return formula(features[:, None], laid)
 
 
-def _weighed(model, x, module, entering=False):
+def _leaf_and_output(model, x, module, entering=False):
     """The tensor that is weighed, as a leaf, and the output (B, E) behind it."""
-    with one_at_a_time, as_it_was(model.net), torch.enable_grad():
-        with leaf_of(module, entering=entering) as leaves:
-            output = forward(model, x)
+    leaf = leaf_of(module, entering=entering)
+    with one_at_a_time, as_it_was(model.net), torch.enable_grad(), leaf as leaves:
+        output = forward(model, x)
     return leaves[0], output
 
 

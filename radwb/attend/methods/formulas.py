@@ -37,8 +37,8 @@ def rollout(
 
     After arXiv:2005.00928, eq. 1.
 
-    >>> attention = rw.attend.capture(model, model.preprocess(scan))["attention"]
-    >>> rollout(attention)[:, 0, 1:].shape     # what the class token got from each patch
+    >>> seen = rw.attend.capture(model, model.preprocess(scan))
+    >>> rollout(seen["attention"])[:, 0, 1:].shape    # what the class token got
     torch.Size([1, 64])
 
     Args:

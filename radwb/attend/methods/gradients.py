@@ -7,7 +7,7 @@ copies of it.
 import numpy as np
 import torch
 
-from radwb.attend.progress import in_portions
+from radwb.attend.progress import in_batches
 from radwb.attend.targets import gradients_of
 from radwb.attend.tower import as_it_was, forward
 
@@ -34,7 +34,9 @@ def integrated_gradients(
     shares = torch.tensor(shares / 2).to(x).view(-1, 1, 1, 1, 1, 1)
     black = model.normalise(torch.zeros_like(x[:1, :1]))
     total = 0
-    for points in in_portions(steps, batch // len(x), "integrated gradients"):
+    for points in in_batches(
+        torch.arange(steps), batch // len(x), "integrated gradients"
+    ):
         films = black + along[points] * (x - black)
         gradients = _pixel_gradients(model, films, weights)  # (n, B, K, C, S, S)
         total = total + (shares[points] * gradients).sum(0)
@@ -70,7 +72,7 @@ def smoothgrad(
     lowest = grey.amin((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
     spread = grey.amax((1, 2, 3), keepdim=True) - lowest
     total = 0
-    for copies in in_portions(n, batch // len(x), "SmoothGrad"):
+    for copies in in_batches(torch.arange(n), batch // len(x), "SmoothGrad"):
         films = x + noise * spread * draws[copies] / std
         total = total + _pixel_gradients(model, films, weights).sum(0)
     return (total / n / std).sum(2)

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from radwb.attend.progress import in_portions, steps
+from radwb.attend.progress import in_batches, steps
 from radwb.attend.tower import as_it_was, forward
 
 
@@ -60,7 +60,7 @@ def rise(
     masks = _Masks(n, cells, x.shape[-1], seed)
     sums, scores, area = 0, 0, 0
     with as_it_was(model.net), torch.no_grad():
-        for numbers in in_portions(n, batch, "RISE"):
+        for numbers in in_batches(torch.arange(n), batch, "RISE"):
             keep = masks(numbers).to(x)  # (m, S, S)
             outputs = torch.stack([_seen_through(model, image, keep) for image in x])
             score = torch.einsum("bme,bke->bkm", outputs, weights.to(x))

@@ -41,9 +41,6 @@ def value_norms(model, x, *, layer: int, head: int | None) -> torch.Tensor:
     with outputs_of(module) as outputs:
         taps, _ = watch(model, x, layers=(layer,), rows=rows, tokens=True)
     output = outputs[-1]
-    if isinstance(output, tuple):
-        output = output[0]
-    output = output.detach()
     attention = taps.attention[layer]  # (B, heads, R, T)
     values = taps.values[layer]  # (B, heads, T, d)
     weight = linear.weight.detach().unflatten(1, (values.shape[1], -1))  # (D, heads, d)
