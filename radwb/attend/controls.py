@@ -1,5 +1,6 @@
 """What a map must beat: maps that know nothing, on the same films, pair by pair."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -11,7 +12,13 @@ from radwb.attend.blind import brightness_map, centre_map, edge_map, random_map
 from radwb.attend.map import Map, values_of
 from radwb.attend.progress import steps
 from radwb.attend.readers import score_each_zone
-from radwb.attend.score import SHARES, mean_by_patient, outlined, score_each
+from radwb.attend.score import (
+    SHARES,
+    mean_by_patient,
+    next_of_another,
+    outlined,
+    score_each,
+)
 from radwb.identifiers import identifiers
 
 ANOTHER = "another patient's"  # the control that each method brings itself
@@ -123,9 +130,8 @@ def _other_patient_maps(maps, groups):
         )
     others = []
     for i, map in enumerate(maps):
-        later = [*range(i + 1, len(groups)), *range(i)]
-        other = next(j for j in later if groups[j] != groups[i])
-        others.append(_laid_over(maps[other], values_of(map).shape))
+        other = maps[next_of_another(groups, i)]
+        others.append(_laid_over(other, values_of(map).shape))
     return others
 
 
@@ -162,7 +168,7 @@ class Compared:
     def of(
         cls,
         points: pd.DataFrame,
-        groups,
+        groups: Sequence,
         *,
         methods: list[str],
         what: str,
@@ -261,7 +267,7 @@ def compare_maps(
     controls: dict[str, list[np.ndarray]],
     masks: list[np.ndarray],
     *,
-    groups,
+    groups: Sequence,
     score: str = "hit",
     tolerance_px: float = 0,
     threshold: float | dict | None = None,
@@ -327,7 +333,7 @@ def compare_zones(
     lungs: list[np.ndarray],
     severity: np.ndarray | pd.DataFrame,
     *,
-    groups,
+    groups: Sequence,
     score: str = "rank",
     family: int | None = None,
     seed: int = 0,

@@ -337,6 +337,16 @@ def mean_by_patient(
     return pd.DataFrame(rows, index=points.columns)
 
 
+def next_of_another(groups, i: int) -> int:
+    """The film after `i`, round the end, of another patient; `i` where there is none.
+
+    >>> [next_of_another(["a", "a", "b"], i) for i in range(3)]
+    [2, 2, 0]
+    """
+    later = [*range(i + 1, len(groups)), *range(i)]
+    return next((j for j in later if groups[j] != groups[i]), i)
+
+
 def _shown(maps, masks, groups):
     """Maps, masks and groups of films whose mask has a pixel; how many have none."""
     maps, masks, groups = list(maps), list(masks), list(groups)

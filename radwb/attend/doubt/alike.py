@@ -1,5 +1,6 @@
 """How alike are two maps? Rank correlations, between methods and under small shifts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from radwb.attend.score import mean_by_patient
 SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
 
 
-def agreement(maps: dict[str, list], *, groups=None) -> pd.DataFrame:
+def agreement(maps: dict[str, list], *, groups: Sequence | None = None) -> pd.DataFrame:
     """How alike the maps of several methods are.
 
     >>> ramp = np.arange(64.0).reshape(8, 8)

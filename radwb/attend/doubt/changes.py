@@ -29,7 +29,7 @@ WORDS, OTHER = "nonsense phrase", "other finding"
 
 
 def all_changes(
-    model, scans, target, *, nonsense, others, draws, cascade, seed
+    model, scans, target, nonsense, others, draws, cascade, seed
 ) -> Iterator[tuple[tuple[str, str], Callable]]:
     """((test, change), function that gives the model and the target after it).
 

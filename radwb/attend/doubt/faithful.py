@@ -1,6 +1,6 @@
 """Does the score hang on what the map marks? Deletion and insertion (ROAD)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ import torch
 
 from radwb.attend.blind import random_map
 from radwb.attend.doubt.impute import impute
-from radwb.attend.map import values_of
+from radwb.attend.map import Map, values_of
 from radwb.attend.progress import in_batches, steps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.targets import directions
@@ -46,12 +46,12 @@ class Faithfulness:
 def faithfulness(
     model: Model,
     scans: Scan | list[Scan],
-    maps,
+    maps: Map | list | dict[str, list],
     *,
-    target,
+    target: str | tuple | int | Callable,
     shares: Sequence[float] = SHARES,
     noise: float = 0.01,
-    groups=None,
+    groups: Sequence | None = None,
     batch: int = 32,
     seed: int = 0,
 ) -> Faithfulness:

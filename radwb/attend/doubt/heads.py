@@ -1,6 +1,6 @@
 """A census of the heads, what the score loses without some, and notepad tokens."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from torch import nn
 from radwb.attend.capture import capture
 from radwb.attend.doubt.faithful import target_scores
 from radwb.attend.progress import in_batches, steps
-from radwb.attend.score import mean_by_patient
+from radwb.attend.score import mean_by_patient, next_of_another
 from radwb.attend.tower import attention_blocks, output_projection, patches_of
 from radwb.data.geometry import to_input
 from radwb.data.scan import Scan
@@ -24,7 +24,7 @@ def head_census(
     scans: list[Scan],
     masks: list[np.ndarray],
     *,
-    groups=None,
+    groups: Sequence | None = None,
     batch: int = 8,
 ) -> pd.DataFrame:
     """Every head of your ViT: does it look at the lesion, or always at one place?
@@ -72,7 +72,8 @@ def head_census(
             "expected a lesion in each mask that the model sees, got an empty one"
         )
     selectivity = _selectivity(maps, cover)  # (L, heads, N)
-    elsewhere = _selectivity(maps, cover[_next_patients(groups)])
+    others = [next_of_another(groups, i) for i in range(len(groups))]
+    elsewhere = _selectivity(maps, cover[others])
     heads = [range(n) for n in maps.shape[:2]]
     index = pd.MultiIndex.from_product(heads, names=["layer", "head"])
     points = pd.DataFrame(selectivity.reshape(-1, len(scans)).T, columns=index)
@@ -120,18 +121,6 @@ def _cover(model, mask, aspect):
     return pool(torch.as_tensor(lesion)[None], model.grid).flatten().numpy()
 
 
-def _next_patients(groups):
-    """(N,) the scan after each, round the end, that is another patient's.
-
-    The scan itself where there is none.
-    """
-    others = []
-    for i, patient in enumerate(groups):
-        later = [*range(i + 1, len(groups)), *range(i)]
-        others.append(next((j for j in later if groups[j] != patient), i))
-    return others
-
-
 @contextmanager
 def ablate_heads(model: Model, heads: Iterable[tuple[int, int]]) -> Iterator[Model]:
     """While it is open, the named heads hand nothing on.
@@ -170,7 +159,7 @@ def compare_ablation(
     *,
     target: str | tuple | int,
     draws: int = 20,
-    groups=None,
+    groups: Sequence | None = None,
     batch: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:

@@ -6,11 +6,10 @@ Rong et al. 2022, arXiv 2202.00449.
 from functools import lru_cache
 
 import numpy as np
-from scipy.sparse import coo_matrix, csr_matrix, diags
+from scipy.sparse import csr_array, diags_array, eye_array, kron
 from scipy.sparse.linalg import cg
 
-# (down, right) to a neighbour -> its weight; each also the other way
-NEIGHBOURS = {(0, 1): 1 / 6, (1, 0): 1 / 6, (1, 1): 1 / 12, (1, -1): 1 / 12}
+DIRECT, DIAGONAL = 1 / 6, 1 / 12  # weights of the eight neighbours
 
 
 def impute(pixels: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -49,15 +48,14 @@ def impute(pixels: np.ndarray, removed: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _system(shape) -> csr_matrix:
+def _system(shape) -> csr_array:
     """(H W, H W): what a pixel's neighbours weigh together, less what each weighs."""
     H, W = shape
-    index = np.arange(H * W).reshape(shape)
-    half = csr_matrix((H * W, H * W))
-    for (down, right), weight in NEIGHBOURS.items():
-        here = index[: H - down, max(0, -right) : W - max(0, right)].ravel()
-        there = index[down:, max(0, right) : W + min(0, right)].ravel()
-        weights = np.full(len(here), weight)
-        half += coo_matrix((weights, (here, there)), shape=half.shape).tocsr()
-    weights = half + half.T
-    return (diags(np.asarray(weights.sum(1)).ravel()) - weights).tocsr()
+    rows = diags_array(
+        [1.0, 1.0], offsets=[-1, 1], shape=(H, H)
+    )  # one above, one below
+    columns = diags_array([1.0, 1.0], offsets=[-1, 1], shape=(W, W))
+    weights = DIRECT * (kron(eye_array(H), columns) + kron(rows, eye_array(W)))
+    weights = (weights + DIAGONAL * kron(rows, columns)).tocsr()
+    weights.sort_indices()
+    return (diags_array(weights.sum(1)) - weights).tocsr()

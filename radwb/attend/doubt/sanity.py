@@ -86,7 +86,7 @@ def sanity_check(
     draws: int = 2,
     cascade: int = 0,
     limit: float = LIMIT,
-    groups=None,
+    groups: Sequence | None = None,
     seed: int = 0,
 ) -> Sanity:
     """Change what a map must depend on, and see whether the map changes.
@@ -148,16 +148,7 @@ def sanity_check(
     how = {"method": method, "layer": layer, "head": head}
     maps = maps_by(model, scans, target, **how)
     unchanged = ranks(maps)
-    changes = all_changes(
-        model,
-        scans,
-        target,
-        nonsense=nonsense,
-        others=others,
-        draws=draws,
-        cascade=cascade,
-        seed=seed,
-    )
+    changes = all_changes(model, scans, target, nonsense, others, draws, cascade, seed)
     values = _similarities(changes, unchanged, scans, how)
     unclear = "" if twins is None else _why_unclear(twins, method)
     if twins is not None and not unclear:
