@@ -209,7 +209,9 @@ def test_a_tower_whose_attention_cannot_be_seen_fails(clip, scans, monkeypatch):
 
 
 def test_another_thread_does_not_end_up_in_the_capture(clip, scans):
-    got, q, block = [], torch.rand(2, 1, 5, 4), clip.net.visual.transformer.resblocks[1]
+    got = []
+    q = torch.rand(2, 1, 5, 4)
+    block = clip.net.visual.transformer.resblocks[1]
 
     def disturb(*_):
         thread = threading.Thread(
@@ -246,10 +248,8 @@ def test_attention_outside_of_the_blocks_is_not_captured(scans):
 
 
 def test_rollout_of_two_layers_and_two_tokens_by_hand():
-    one, two = (
-        torch.tensor([[0.0, 1.0], [0.5, 0.5]]),
-        torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
-    )
+    one = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
+    two = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     attention = torch.stack([one, two])[:, None]  # (L, heads, T, T)
     # steps: [[.5, .5], [.25, .75]] and [[1, 0], [.5, .5]]; second times first
     want = torch.tensor([[0.5, 0.5], [0.375, 0.625]])
@@ -365,11 +365,9 @@ class Tail(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.tower, self.text, self.grid = (
-            model.net.visual,
-            model.encode_text([TEXTS[0]]).detach()[0],
-            nn.Identity(),
-        )
+        self.tower = model.net.visual
+        self.text = model.encode_text([TEXTS[0]]).detach()[0]
+        self.grid = nn.Identity()
 
     def forward(self, tokens):
         grid = self.grid(tokens[:, 1:].mT.unflatten(-1, (4, 4)))
@@ -379,10 +377,8 @@ class Tail(nn.Module):
 
 
 def test_gradcam_of_a_vit_equals_captum_on_the_last_blocks_input(clip, scans):
-    tail, tokens = (
-        Tail(clip),
-        attend.capture(clip, clip.preprocess(scans))["tokens"][-2],
-    )
+    tail = Tail(clip)
+    tokens = attend.capture(clip, clip.preprocess(scans))["tokens"][-2]
     want = captum_gradcam(tail, tail.grid, tokens).numpy()
     maps = attend.attention_maps(clip, scans, method="gradcam", targets=TEXTS[0])
     assert want.max() > 0
@@ -462,11 +458,9 @@ class Bright(nn.Module):
 
     def __init__(self, side=16):
         super().__init__()
-        self.side, self.blocks, self.scale = (
-            side,
-            nn.ModuleList([BrightBlock()]),
-            nn.Parameter(torch.ones(())),
-        )
+        self.side = side
+        self.blocks = nn.ModuleList([BrightBlock()])
+        self.scale = nn.Parameter(torch.ones(()))
 
     def encode_image(self, x):
         patches = F.avg_pool2d(x, self.side).flatten(2).mT * self.scale  # (B, T, 1)
@@ -503,7 +497,9 @@ def seer(fit):
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("centre", [(90, 120), (150, 200), (61, 241)])
 def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, centre):
-    H, W, side = 200, 320, 13
+    H = 200
+    W = 320
+    side = 13
     y, x = centre
     pixels = np.full((H, W), 0.02, np.float32)
     pixels[y - side // 2 : y + side // 2 + 1, x - side // 2 : x + side // 2 + 1] = 1

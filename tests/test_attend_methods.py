@@ -71,11 +71,9 @@ class Score(nn.Module):
 
     def __init__(self, model, target):
         super().__init__()
-        self.model, self.net, self.direction = (
-            model,
-            model.net,
-            directions(model, target, 1)[0].detach(),
-        )
+        self.model = model
+        self.net = model.net
+        self.direction = directions(model, target, 1)[0].detach()
 
     def forward(self, x):
         output = (
@@ -101,10 +99,8 @@ def same(mine, theirs, tolerance=1e-4):
 
 
 def test_integrated_gradients_equal_captum(clip, scans):
-    x, black = (
-        clip.preprocess(scans),
-        clip.normalise(torch.zeros(1, 1, clip.size, clip.size)),
-    )
+    x = clip.preprocess(scans)
+    black = clip.normalise(torch.zeros(1, 1, clip.size, clip.size))
     peer = IntegratedGradients(Score(clip, QUESTION))
     want = peer.attribute(
         x, black.expand_as(x), n_steps=32, method="gausslegendre"
@@ -150,10 +146,8 @@ def test_smoothgrad_equals_captum_with_the_same_noise(clip, scans):
 
 
 def test_three_channels_of_one_grey_count_as_one(vit, scans):
-    x, drawn = (
-        vit.preprocess(scans),
-        torch.randn(3, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0)),
-    )
+    x = vit.preprocess(scans)
+    drawn = torch.randn(3, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     grey = (x[:, :1] * 0.5 + 0.5).requires_grad_()
     spread = (
         grey.amax((1, 2, 3), keepdim=True) - grey.amin((1, 2, 3), keepdim=True)
@@ -203,7 +197,9 @@ def paper_rise(score, image, fill, n, cells, seed):
     draw = torch.Generator().manual_seed(seed)
     coarse = (torch.rand(n, 1, cells, cells, generator=draw) < 0.5).float()
     shifts = torch.randint(step, (n, 2), generator=draw)
-    total, mean, masks = np.zeros((side, side)), 0, []
+    total = np.zeros((side, side))
+    mean = 0
+    masks = []
     for grid, (dy, dx) in zip(coarse, shifts, strict=True):
         wide = F.interpolate(
             grid[None], scale_factor=(cells + 1) * step / cells, mode="bilinear"
@@ -338,10 +334,8 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
                 if model is cnn
                 else lambda t, g=model.grid: t[:, 1:].mT.unflatten(-1, g)
             )
-            peer, asks = (
-                getattr(peers, name)(score, [layer], reshape_transform=grid),
-                [lambda output: output],
-            )
+            peer = getattr(peers, name)(score, [layer], reshape_transform=grid)
+            asks = [lambda output: output]
             peer(x, targets=asks)
             A, g = (
                 getattr(peer.activations_and_grads, k)[0].numpy()
@@ -417,10 +411,8 @@ def test_rollout_and_relevance_equal_their_papers_loops(clip, scans):
 
 
 def test_flow_of_two_layers_and_two_tokens_by_hand():
-    first, last = (
-        torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
-        torch.tensor([[0.0, 1.0], [1.0, 0.0]]),
-    )
+    first = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    last = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     # halves: first [[.5, .5], [0, 1]], last [[.5, .5], [.5, .5]]. From token 0: .5 goes
     # to each middle token; input 0 is fed by middle 0 alone, at most .5; input 1 by
     # both, .5 and 1: all of it arrives

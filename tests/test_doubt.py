@@ -175,7 +175,9 @@ def test_a_drawing_turned_into_its_negative_is_still_the_same_drawing(clip):
 
 
 def test_the_more_a_map_is_made_of_edges_the_more_alike_it_stays(clip):
-    ask, alike, passed = oracle(clip), [], []
+    ask = oracle(clip)
+    alike = []
+    passed = []
     for share in (0, 0.2, 0.4, 0.7, 1):
 
         def mixed(model, scan, target, share=share):
@@ -1025,7 +1027,9 @@ def planted():
 
 def spot(n):
     """A bright patch, number n of 16."""
-    pixels, y, x = np.full((32, 32), 0.1, np.float32), 8 * (n // 4), 8 * (n % 4)
+    pixels = np.full((32, 32), 0.1, np.float32)
+    y = 8 * (n // 4)
+    x = 8 * (n % 4)
     pixels[y : y + 8, x : x + 8] = 1
     return Scan(pixels, truth={"bright": pixels > 0.5})
 

@@ -195,7 +195,9 @@ class Turned(nn.Module):
 
     def __init__(self, order, flip):
         super().__init__()
-        self.order, self.flip, self.pool = order, flip, nn.AvgPool3d(4)
+        self.order = order
+        self.flip = flip
+        self.pool = nn.AvgPool3d(4)
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x):

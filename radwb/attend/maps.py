@@ -197,7 +197,7 @@ def layer_number(model, kind: Method, layer: int | None) -> int | None:
 
 def require_sense(model, method: str, targets, head, layer=None) -> None:
     """ValueError where the arguments of `attention_map` don't go together."""
-    if method not in METHODS:
+    if method not in TABLE:
         raise ValueError(f"expected a method of {METHODS}, got {method!r}")
     kind = TABLE[method]
     if kind.target and targets is None:

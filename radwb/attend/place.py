@@ -43,7 +43,10 @@ class Place:
     """The module that gives the last feature map, and how to lay that out.
 
     Args:
+        module: runs once in a forward pass.
         name: the module's in its network.
+        layout: of its output, once it has an axis for each of the input's.
+        tokens: how it gets these.
     """
 
     module: nn.Module

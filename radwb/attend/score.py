@@ -216,7 +216,8 @@ def score_by_lesion(
     tables = []
     for name in by:
         rank = shapes[name].rank(method="average")
-        number = pd.qcut(rank, bins, labels=False, duplicates="drop") + 1
+        number = pd.qcut(rank, bins, labels=False, duplicates="drop")
+        number = number.fillna(0).astype(int) + 1  # where all are alike: one group
         for group, rows in sorted(shapes.groupby(number).indices.items()):
             part = points.iloc[rows].reset_index(drop=True)
             table = mean_by_patient(part, groups[rows], shares=SHARES)
@@ -349,7 +350,9 @@ def next_of_another(groups, i: int) -> int:
 
 def _shown(maps, masks, groups):
     """Maps, masks and groups of films whose mask has a pixel; how many have none."""
-    maps, masks, groups = list(maps), list(masks), list(groups)
+    maps = list(maps)
+    masks = list(masks)
+    groups = list(groups)
     if not maps or not len(maps) == len(masks) == len(groups):
         sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"
         raise ValueError(

@@ -145,7 +145,9 @@ def stability(
 
 def _same_tissue(maps, unshifted, offsets):
     """(N, 2) similarity of shifted scans' maps, moved back and left in place."""
-    there, back, place = [], [], []
+    there = []
+    back = []
+    place = []
     for map, before, (down, right) in zip(maps, unshifted, offsets, strict=True):
         there.append(_window(values_of(map), down, right))
         back.append(_window(values_of(before), -down, -right))

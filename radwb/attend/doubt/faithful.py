@@ -175,7 +175,9 @@ def _curves(model, inputs, score, maps: int, batch):
 
 def _against_random(points, shares, groups):
     """(N, 2 curves, map and random, shares + 1) scores -> Faithfulness."""
-    by_point, areas, gains = {}, {}, {}
+    by_point = {}
+    areas = {}
+    gains = {}
     for n, (curve, sign) in enumerate(GAINS.items()):
         along = (0, *shares) if curve == "deletion" else (*shares, 1)
         for of, scores in zip(
