@@ -55,7 +55,7 @@ def faithfulness(
     batch: int = 32,
     seed: int = 0,
 ) -> Faithfulness:
-    """Take away what the map marks, or keep only that, and watch the score.
+    """Take away what your map marks, or keep only that, and watch the score.
 
     ROAD, after Rong et al. 2022, arXiv 2202.00449.
 

@@ -89,7 +89,7 @@ def sanity_check(
     groups: Sequence | None = None,
     seed: int = 0,
 ) -> Sanity:
-    """Change what a map must depend on, and see whether the map changes.
+    """Change what your model's map must depend on, and see whether the map changes.
 
     >>> scans = [rw.data.scan_of(row) for _, row in table.head(12).iterrows()]
     >>> pair = ("pleural effusion", "no pleural effusion")
