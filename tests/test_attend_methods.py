@@ -2,6 +2,8 @@
 papers' formulas written out.
 """
 
+from functools import partial
+
 import networkx
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from captum.attr import (
 from monai.visualize import OcclusionSensitivity
 from test_attend import paper_relevance, paper_rollout
 from torch import nn
-from towers import TEXTS
+from towers import tiny_clip
 
 from radwb import attend, data, models
 from radwb.attend.methods import TABLE, formulas
@@ -30,26 +32,9 @@ from radwb.data import Scan
 QUESTION = ("there is a pleural effusion", "there is no pleural effusion")
 
 
-def tiny(seed=1, **changes):
-    tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    shape = {
-        "size": 64,
-        "width": 48,
-        "layers": 3,
-        "embed": 32,
-        "text_width": 32,
-        "text_layers": 1,
-    } | changes
-    model = models.clip_tiny(tokenizer, shape=shape, seed=seed)
-    # sharper than at initialisation, so that maps differ from place to place
-    for p in model.net.visual.parameters():
-        p.data *= 1.5
-    return model
-
-
 @pytest.fixture(scope="module", params=["random", "trained"])
 def clip(request):
-    return tiny() if request.param == "random" else models.load("radwb-tiny")
+    return tiny_clip() if request.param == "random" else models.load("radwb-tiny")
 
 
 @pytest.fixture(scope="module")
@@ -266,17 +251,19 @@ def features_by_hooks(model, layer, x, target, skip=0):
     and its gradient.
     """
     noted = []
-    hook = layer.register_forward_hook(
-        lambda _, args, out: noted.append(args[0] if skip else out)
-    )
+    hook = layer.register_forward_hook(lambda _, args, out: noted.append((*args, out)))
     score = Score(model, target)(x)
     hook.remove()
-    grad = torch.autograd.grad(score.sum(), noted[0])[0]
+    features = noted[0][0] if skip else noted[0][-1]
+    grad = torch.autograd.grad(score.sum(), features)[0]
+    both = [features, grad]
     if skip:
-        noted, grad = (
-            [t[:, skip:].mT.unflatten(-1, model.grid)] for t in (noted[0], grad)
-        )
-    return (np.float64(t[0].detach()[0]) for t in (noted, grad if skip else [grad]))
+        both = [t[:, skip:].mT.unflatten(-1, model.grid) for t in both]
+    return [np.float64(t.detach()[0]) for t in both]
+
+
+def patches_behind_one(grid, tokens):
+    return tokens[:, 1:].mT.unflatten(-1, grid)
 
 
 PAPERS = {
@@ -327,13 +314,10 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
         # its alpha has poles where a feature is negative, and the other adds 1e-6 there
         on_vit = [(clip, block.entry, QUESTION)] if method != "gradcam++" else []
         for model, layer, target in [*on_vit, (cnn, cnn.net.layer4, "b")]:
-            score, x = Score(model, target), model.preprocess(scans[:1])
+            x = model.preprocess(scans[:1])
+            score = Score(model, target)
             score.direction *= 100  # against that 1e-6
-            grid = (
-                None
-                if model is cnn
-                else lambda t, g=model.grid: t[:, 1:].mT.unflatten(-1, g)
-            )
+            grid = None if model is cnn else partial(patches_behind_one, model.grid)
             peer = getattr(peers, name)(score, [layer], reshape_transform=grid)
             asks = [lambda output: output]
             peer(x, targets=asks)
@@ -345,7 +329,8 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
             want = np.maximum(peer.get_cam_image(x, layer, asks, A, g, False), 0)
             weights = directions(model, target, 1)[:, None] * 100
             mine = TABLE[method].compute(model, x, weights)[:, 0]
-            assert same(mine, want, 1e-2 if method == "gradcam++" else 1e-4)
+            near = 1e-2 if method == "gradcam++" else 1e-4
+            assert same(mine, want, near)
     finally:
         before.remove()
         del block.entry
@@ -511,7 +496,7 @@ def test_similarity_equals_the_cosine_of_projected_tokens(clip, scans):
 def test_similarity_knows_where_the_tower_norms_and_proves_it(
     scans, pool, late, monkeypatch
 ):
-    model = tiny()
+    model = tiny_clip()
     model.net.visual.pool_type, model.net.visual.final_ln_after_pool = pool, late
     x = model.preprocess(scans)
     assert similarity(model, x, weights_of(model, x)).abs().max() > 0.01

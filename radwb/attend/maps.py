@@ -192,7 +192,8 @@ def layer_number(model, kind: Method, layer: int | None) -> int | None:
     """The layer's number from 0; None where the method or the tower has none."""
     if not kind.layer or not has_attention(model):
         return layer
-    return range(len(layers_of(model)))[kind.default_layer if layer is None else layer]
+    number = kind.default_layer if layer is None else layer
+    return range(len(layers_of(model)))[number]
 
 
 def require_sense(model, method: str, targets, head, layer=None) -> None:

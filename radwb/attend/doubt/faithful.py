@@ -147,8 +147,9 @@ def _inputs(model, scan, maps, shares, noise, seed):
             order = order[inside[order]]  # the padding is no part of the scan
             for share in shares:
                 marked, rest = np.split(order, [round(share * len(order))])
+                lost = marked if curve == "deletion" else rest
                 removed = np.zeros(pixels.shape, bool)
-                removed.ravel()[marked if curve == "deletion" else rest] = True
+                removed.ravel()[lost] = True
                 grain = draw.normal(0, noise, removed.shape)
                 inputs.append(impute(pixels, removed) + removed * grain)
     return np.stack(inputs)
