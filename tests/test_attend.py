@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
 from torch import nn
-from towers import TEXTS, timm_model, tiny_clip
+from towers import TEXTS, open_clip_model, timm_model, tiny_clip
 
 from radwb import attend, models
 from radwb.data import Scan
@@ -535,28 +535,8 @@ def test_a_pyramid_of_windows_is_refused_not_misread(scans):
 
 
 def test_modified_resnet_of_open_clip_has_gradcam(scans):
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    torch.manual_seed(0)
-    vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=16, head_width=16, image_size=96)
-    net = CLIP(
-        32,
-        vision,
-        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
-    )
-    tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    model = models.Model(
-        net,
-        "rn",
-        "image-text",
-        96,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        (3, 3),
-        tokenizer=tokenizer,
-    )
+    tower = {"layers": (1, 1, 1, 1), "width": 16, "head_width": 16, "image_size": 96}
+    model = open_clip_model(grid=(3, 3), size=96, **tower)
     m = attend.attention_map(
         model,
         scans[0],
@@ -569,67 +549,46 @@ def test_modified_resnet_of_open_clip_has_gradcam(scans):
             text = model.encode_text(["cardiomegaly", "no pleural effusion"]).detach()
             return model.encode_image(x) @ (text[0] - text[1])
 
-    want = captum_gradcam(Score(), net.visual.layer4, model.preprocess(scans[:1]))[
-        0
-    ].numpy()
-    assert np.allclose(
-        m.values, attend.maps.to_scan(want, scans[0].shape, fit="pad"), atol=1e-7
-    )
+    x = model.preprocess(scans[:1])
+    grid = captum_gradcam(Score(), model.net.visual.layer4, x)[0].numpy()
+    want = attend.maps.to_scan(grid, scans[0].shape, fit="pad")
+    assert np.allclose(m.values, want, atol=1e-7)
     with pytest.raises(ValueError, match="gradcam"):
         attend.attention_map(model, scans[0], method="rollout")
 
 
-def test_questions_that_make_no_sense_get_a_clear_answer(clip, vit, cnn, scans):
-    one_patch = SimpleNamespace(**{**vars(clip), "grid": (1, 1), "name": "one"})
-    for call, words in [
+@pytest.mark.parametrize(
+    ("tower", "question", "words"),
+    [
+        ("clip", {"method": "magic"}, "method of .*got 'magic'"),
+        ("clip", {"method": "relevance"}, "expected a target, got None"),
+        ("clip", {"target": "x", "head": 1}, "takes all heads"),
+        ("clip", {"target": 3.0}, "phrase or a pair .*got 3.0"),
+        ("clip", {"target": 32}, "neuron from 0 to 31 .*got 32"),
+        ("clip", {"target": "x", "method": "rise", "layer": 1}, "asks the whole net"),
         (
-            lambda: attend.attention_map(clip, scans[0], method="magic"),
-            "method of .*got 'magic'",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], method="relevance"),
-            "expected a target, got None",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target="x", head=1),
-            "takes all heads",
-        ),
-        (
-            lambda: attend.attention_map(
-                cnn, scans[0], method="gradcam", target="a", layer=0
-            ),
+            "cnn",
+            {"method": "gradcam", "target": "a", "layer": 0},
             "expected layer=None",
         ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target=3.0),
-            "phrase or a pair .*got 3.0",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target=32),
-            "neuron from 0 to 31 .*got 32",
-        ),
-        (
-            lambda: attend.attention_map(
-                clip, scans[0], target="x", method="rise", layer=1
-            ),
-            "asks the whole network",
-        ),
-        (
-            lambda: attend.attention_map(vit, scans[0], target="c"),
-            r"one of \['a', 'b'\] or its index.*got 'c'",
-        ),
-        (lambda: attend.attention_map(vit, scans[0], target=2), "got 2"),
-        (
-            lambda: attend.attention_maps(clip, scans, targets=["x"]),
-            "target for each of 2 scans, got 1",
-        ),
-        (
-            lambda: attend.attention_map(one_patch, scans[0], method="rollout"),
-            "one sees the scan as one patch",
-        ),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            call()
+        ("vit", {"target": "c"}, r"one of \['a', 'b'\] or its index.*got 'c'"),
+        ("vit", {"target": 2}, "got 2"),
+    ],
+)
+def test_a_question_that_makes_no_sense_gets_a_clear_answer(
+    tower, question, words, scans, request
+):
+    model = request.getfixturevalue(tower)
+    with pytest.raises(ValueError, match=words):
+        attend.attention_map(model, scans[0], **question)
+
+
+def test_too_few_targets_or_patches_or_layers_get_a_clear_answer(clip, scans):
+    with pytest.raises(ValueError, match="target for each of 2 scans, got 1"):
+        attend.attention_maps(clip, scans, targets=["x"])
+    one_patch = SimpleNamespace(**{**vars(clip), "grid": (1, 1), "name": "one"})
+    with pytest.raises(ValueError, match="one sees the scan as one patch"):
+        attend.attention_map(one_patch, scans[0], method="rollout")
     with pytest.raises(IndexError):
         attend.attention_map(clip, scans[0], method="attention", layer=3)
 

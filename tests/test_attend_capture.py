@@ -11,10 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.networks.nets import ViT
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from test_attend import seer
 from torch import nn
-from towers import TEXTS, timm_model
+from towers import TEXTS, open_clip_model, small_clip, timm_model
 
 from radwb import attend, data, models
 from radwb.attend.methods import TABLE, Method, perturb
@@ -25,43 +24,6 @@ from radwb.data import Scan
 # the modules; their functions have the same name
 look = import_module("radwb.attend.capture")
 ways = import_module("radwb.attend.methods.attention")
-
-
-def open_clip_model(grid=(4, 4), size=64, text_tokenizer=None, **vision):
-    torch.manual_seed(0)
-    net = CLIP(
-        32,
-        CLIPVisionCfg(**vision),
-        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
-    )
-    tokenizer = text_tokenizer or models.Tokenizer.train(
-        TEXTS, vocab_size=280, context=16
-    )
-    return models.Model(
-        net,
-        "c",
-        "image-text",
-        size,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        grid,
-        tokenizer=tokenizer,
-    )
-
-
-def small_clip(**changes):
-    return open_clip_model(
-        **{
-            "layers": 2,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 16,
-            "image_size": 64,
-        }
-        | changes
-    )
 
 
 def biomed_clip(name="vit_tiny_patch16_224", pool="", proj="linear", size=64):

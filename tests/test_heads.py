@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
-from towers import film, state_of, tiny_clip, tiny_vit
+from towers import film, state_of, timm_model, tiny_clip, tiny_vit
 
 from radwb import attend, models
 from radwb.attend.doubt import heads
@@ -100,46 +99,14 @@ def test_silent_heads_speak_again_whatever_happens(clip):
 
 
 def test_heads_that_can_not_be_silenced_are_named():
-    torch.manual_seed(0)
-    net = timm.create_model("resnet10t", pretrained=False, num_classes=2)
-    cnn = models.Model(
-        net,
-        "cnn",
-        "image",
-        64,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        (2, 2),
-        findings=["a", "b"],
-    )
-    with (
-        pytest.raises(ValueError, match="expected a ViT, got cnn"),
-        attend.doubt.heads.ablate_heads(cnn, [(0, 0)]),
-    ):
-        pass
-    names = dict(
-        pretrained=False, num_classes=2, img_size=64, depth=1, scale_attn_norm=True
-    )
-    net = timm.create_model("vit_tiny_patch16_224", **names)
-    normed = models.Model(
-        net,
-        "normed",
-        "image",
-        64,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        (4, 4),
-        findings=["a", "b"],
-    )
-    with (
-        pytest.raises(ValueError, match="block 0 of normed, got norm between"),
-        attend.doubt.heads.ablate_heads(normed, [(0, 0)]),
-    ):
-        pass
+    cnn = timm_model("resnet10t")
+    silence = attend.doubt.heads.ablate_heads
+    with pytest.raises(ValueError, match="expected a ViT, got resnet10t"):
+        silence(cnn, [(0, 0)]).__enter__()
+    shape = {"img_size": 64, "depth": 1, "scale_attn_norm": True}
+    normed = timm_model("vit_tiny_patch16_224", **shape)
+    with pytest.raises(ValueError, match="block 0 of vit_tiny.*, got norm between"):
+        silence(normed, [(0, 0)]).__enter__()
 
 
 class Planted(nn.Module):

@@ -7,9 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from test_attend_capture import small_clip
 from torch import nn
-from towers import timm_model
+from towers import small_clip, timm_model
 
 import radwb as rw
 from radwb import attend

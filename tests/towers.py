@@ -3,6 +3,7 @@
 import numpy as np
 import timm
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
 from radwb import attend, models
 from radwb.data import Scan
@@ -67,3 +68,42 @@ def state_of(model):
     return {k: v.clone() for k, v in model.net.state_dict().items()}, [
         m.training for m in model.net.modules()
     ]
+
+
+def open_clip_model(grid=(4, 4), size=64, text_tokenizer=None, **vision):
+    """A CLIP as open_clip makes it, with an image tower of any kind."""
+    torch.manual_seed(0)
+    net = CLIP(
+        32,
+        CLIPVisionCfg(**vision),
+        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
+    )
+    tokenizer = text_tokenizer or models.Tokenizer.train(
+        TEXTS, vocab_size=280, context=16
+    )
+    return models.Model(
+        net,
+        "c",
+        "image-text",
+        size,
+        3,
+        (0.5,) * 3,
+        (0.5,) * 3,
+        "pad",
+        grid,
+        tokenizer=tokenizer,
+    )
+
+
+def small_clip(**changes):
+    """One of two layers, with a class token."""
+    return open_clip_model(
+        **{
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 16,
+            "image_size": 64,
+        }
+        | changes
+    )

@@ -150,8 +150,8 @@ def watch(
         values; the output (B, E).
     """
     taps = _Taps(model, len(x), first, layers, rows, mean_heads, tokens)
-    graph = torch.set_grad_enabled(first is not None)
-    with one_at_a_time, as_it_was(model.net), graph:
+    in_graph = first is not None
+    with one_at_a_time, as_it_was(model.net), torch.set_grad_enabled(in_graph):
         untapped = None
         if model.net not in _proven:
             with torch.no_grad():
