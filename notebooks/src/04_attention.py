@@ -633,6 +633,35 @@ Markdown(
 )
 
 # %% [markdown]
+# ### Are small lesions harder to point at?
+# A blob that covers half of a lung is easy to hit. So we sort the lung lesions by their size, from small to large, in
+# three groups of about equal number.
+
+# %%
+ill, scans = positives("test", "Lung Lesion")
+masks = [scan.truth["Lung Lesion"] for scan in scans]
+nodule = questions["Lung Lesion"]
+maps = rw.attend.attention_maps(model, scans, targets=nodule)
+
+# %%
+by_size = rw.attend.score_by_lesion(
+    maps,
+    masks,
+    groups=ill["patient_id"],
+    by=["area"],
+    spacing_mm=[scan.spacing_mm for scan in scans],
+)
+hits_by_size = by_size[by_size["score"] == "hit"]
+hits_by_size[["group", "least", "most", "mean", "low", "high", "n"]].round(2)
+
+# %%
+lines = []
+for _, row in hits_by_size.iterrows():
+    size = f"{row['least'] / 100:.1f} to {row['most'] / 100:.1f} cm²"
+    lines.append(f"{rw.stats.format_interval(row, 'mean')} at {size}")
+Markdown(f"We see the share of relevance's hits by size: {'; '.join(lines)}.")
+
+# %% [markdown]
 # ## What would a second reader score?
 # Overlap with the truth is *intersection over union*. 1 is out of reach: two people don't draw the same, either.
 # Three radiologists each put boxes on 15,000 films (VinDr-CXR, Nguyen et al. 2022, [doi
@@ -1011,6 +1040,26 @@ Markdown(
 )
 
 # %% [markdown]
+# ### Does the map move with the film?
+# The check that needs no second model: shift the film a little, draw the map, and move it back. A map of the film's
+# content comes back as it was. A map that is tied to the grid of patches, or to the middle of the picture, does not.
+
+# %%
+shifted = rw.attend.stability(
+    model, films[:8], target=questions[finding], groups=owners[:8]
+)
+shifted.round(2)
+
+# %%
+back = rw.stats.format_interval(shifted.loc["moved back"], "mean")
+in_place = rw.stats.format_interval(shifted.loc["left in place"], "mean")
+Markdown(
+    "We see that the map of a shifted film, moved back, has a rank correlation of "
+    f"{back} with the first map. Left in place, it has {in_place}: a map that ignores "
+    "the film would be better there."
+)
+
+# %% [markdown]
 # ## Take away what it marks
 # A map that marks what counts: without those pixels the score falls (*deletion*), with only those it rises
 # (*insertion*). What is taken away is filled from its surroundings, so that no hole tells its outline (ROAD, Rong et
@@ -1116,6 +1165,27 @@ Markdown(
     f"chosen on. Without these three the score changes by {change['chosen']}, without "
     f"three others by {change['random']}, a difference of {change['difference']}; "
     f"{silenced['as_low'].iloc[0]:.0%} of the random trios cost as much."
+)
+
+# %% [markdown]
+# ### Tokens that became notepads
+# Large towers use some patches of the background as scratch paper: their tokens grow many times longer than the
+# others, and every map that reads tokens has bright specks there (Darcet et al. 2023, [arXiv
+# 2309.16588](https://arxiv.org/abs/2309.16588)). Has ours any? We count the tokens of the last layer that are three
+# times as long as the median.
+
+# %%
+norms = rw.attend.patch_norms(model, films, groups=owners)
+rw.show.heatmap(
+    norms.norms.mean(0),
+    label="mean length",
+    title="How long are the tokens, place by place?",
+)
+
+# %%
+outliers = rw.stats.format_interval(norms.table.loc["outliers"], "mean")
+Markdown(
+    f"We see a share of outliers of {outliers}, above a length of {norms.cut:.0f}."
 )
 
 # %% [markdown]

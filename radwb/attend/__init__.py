@@ -21,9 +21,9 @@ from radwb.attend.controls import (
     mean_mask,
 )
 from radwb.attend.doubt import sanity_check
-from radwb.attend.doubt.alike import agreement
+from radwb.attend.doubt.alike import agreement, stability
 from radwb.attend.doubt.faithful import faithfulness
-from radwb.attend.doubt.heads import compare_ablation, head_census
+from radwb.attend.doubt.heads import compare_ablation, head_census, patch_norms
 from radwb.attend.doubt.twins import label_twins
 from radwb.attend.files import save_map
 from radwb.attend.maps import attention_map, attention_maps
@@ -58,6 +58,9 @@ __all__ = [
     "sanity_check",
     "save_map",
     "score_map",
+    "score_by_lesion",
+    "patch_norms",
+    "stability",
     "slice_maps",
     "tune_threshold",
     "volume_map",
