@@ -919,7 +919,7 @@ lines = [
     f"{', '.join(showing) or 'none'}.",
     f"- **Weak groups**: {weak}.",
 ]
-for (name, arm), comparison in repairs.items():
+for (_, arm), comparison in repairs.items():
     if arm != "tie holds":
         lines.append(f"- **Mending**, {arm}: {comparison}.")
 Markdown("## What we found\n" + "\n".join(lines))

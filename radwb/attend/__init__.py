@@ -30,12 +30,12 @@ from radwb.attend.maps import attention_map, attention_maps
 from radwb.attend.methods import METHODS
 from radwb.attend.methods.formulas import relevance, rollout
 from radwb.attend.readers import reader_agreement
-from radwb.attend.score import rescale, score_map, tune_threshold
+from radwb.attend.score import rescale, score_by_lesion, score_map, tune_threshold
 from radwb.attend.volumes.maps import Net3d, slice_maps, volume_map
 
 __all__ = [
-    "METHODS",
     "Compared",
+    "METHODS",
     "Net3d",
     "agreement",
     "attention_map",
@@ -51,17 +51,17 @@ __all__ = [
     "head_census",
     "label_twins",
     "mean_mask",
+    "patch_norms",
     "reader_agreement",
     "relevance",
     "rescale",
     "rollout",
     "sanity_check",
     "save_map",
-    "score_map",
     "score_by_lesion",
-    "patch_norms",
-    "stability",
+    "score_map",
     "slice_maps",
+    "stability",
     "tune_threshold",
     "volume_map",
 ]
