@@ -46,7 +46,7 @@ def scores():
 
 @cache
 def run():
-    shape = {"size": 32, "batch": 16, "epochs": 1, "workers": 1}
+    shape = {"size": 32, "batch": 16, "epochs": 1}
     return rw.pretrain.fit(table(), out=Path("run").absolute(), **shape)
 
 

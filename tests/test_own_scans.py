@@ -17,7 +17,8 @@ import radwb as rw
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SECTION = README.split("## Your own scans, your own model")[1]
-FOLDER_TO_MAPS, WITH_LABELS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:2]
+BLOCKS = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+FOLDER_TO_MAPS, WITH_LABELS, OWN_NETWORK = BLOCKS[:3]
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 FILMS = 12
 
@@ -226,3 +227,13 @@ def test_the_shell_splits_films_of_nobody_only_on_request(tmp_path, capsys):
     assert "refused: 1" in capsys.readouterr().out
     table = rw.data.read_table(tmp_path / "t.csv")
     assert (len(table), table["patient_id"].nunique()) == (60, 60)
+
+
+def test_ones_own_network_becomes_a_model(tmp_path):
+    unlabelled_png(tmp_path)
+    table = pd.DataFrame({"path": sorted(map(str, tmp_path.glob("*.png")))})
+    names = {"rw": rw, "table": table, "scan": rw.data.read(table.path[0])}
+    exec(OWN_NETWORK, names)
+    assert rw.models.embed(names["mine"], table).shape == (FILMS, 16)
+    assert names["m"].values.shape == names["scan"].shape
+    assert names["m"].values.max() > 0

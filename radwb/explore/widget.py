@@ -13,8 +13,8 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from radwb.attend.maps import METHODS, ONE_LAYER, OUTSIDE, UNASKED
-from radwb.attend.progress import followed
+from radwb.attend.methods import METHODS, TABLE
+from radwb.attend.progress import reported
 from radwb.attend.tower import has_attention
 from radwb.explore.cases import Cancelled, Cases, Choice
 from radwb.explore.film import LEGAL, packed, sheet
@@ -160,9 +160,9 @@ class Explorer(anywidget.AnyWidget):
             look=LOOK,
             sliders=SLIDERS,
             methods=list(METHODS),
-            of_head=list(ONE_LAYER),
-            no_layer=list(OUTSIDE),
-            no_target=list(UNASKED),
+            of_head=[name for name in METHODS if TABLE[name].head],
+            no_layer=[name for name in METHODS if not TABLE[name].layer],
+            no_target=[name for name in METHODS if not TABLE[name].target],
         )
         choices = [vars(pane) for pane in panes]
         super().__init__(about=about, order=list(range(len(cases))), panes=choices)
@@ -273,7 +273,7 @@ class Explorer(anywidget.AnyWidget):
     def _run(self, work, job):
         try:
             job.tell()
-            with followed(self.cases.models[job.choice.model].net, job.tell):
+            with reported(self.cases.models[job.choice.model].net, job.tell):
                 work(job)
         except Cancelled:
             return

@@ -2,7 +2,7 @@
 
 import re
 
-from radwb.attend.maps import UNASKED
+from radwb.attend.methods import TABLE
 from radwb.probe.prompts import WORDS
 
 
@@ -20,7 +20,8 @@ def label(choice, columns):
     if choice.head is not None:
         head = f"head {choice.head}"
     text = ", ".join(filter(None, (what, layer, head)))
-    if choice.target and choice.method not in UNASKED:
+    kind = TABLE.get(choice.method)
+    if choice.target and (kind is None or kind.target):
         text += f": {choice.target}"
     return text
 

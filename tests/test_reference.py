@@ -1,0 +1,37 @@
+"""The API reference holds every public name, and needs no network."""
+
+import re
+
+import pytest
+
+import radwb as rw
+from radwb.book.reference import reference
+
+pytest.importorskip("pdoc")
+FETCHED = re.compile(r"""(?:src|<link[^>]+href)=["']https?://[^"']+""")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("api")
+    reference(folder)
+    texts = {}
+    for page in folder.rglob("*.html"):
+        texts[page.relative_to(folder).as_posix()] = page.read_text()
+    return texts
+
+
+def test_every_public_name_has_its_place(pages):
+    everything = "\n".join(pages.values())
+    missing = []
+    for room in rw.ROOMS:
+        for name in getattr(getattr(rw, room), "__all__", ()):
+            own_page = f"radwb/{room}/{name}.html"
+            if f'id="{name}"' not in everything and own_page not in pages:
+                missing.append(f"rw.{room}.{name}")
+    assert not missing
+
+
+def test_nothing_is_fetched_from_elsewhere(pages):
+    fetched = [hit for page in pages.values() for hit in FETCHED.findall(page)]
+    assert not fetched
