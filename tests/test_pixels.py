@@ -249,7 +249,7 @@ def compress(path):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_bits_above_the_pixel_are_left_out_whatever_the_decoder_did(signed):
-    from radwb.data.dicom import without_overlay
+    from radwb.data.pixels import without_overlay
 
     clean = np.array([[-2048 if signed else 0, -1 if signed else 4095, 7]], np.int16)
     stored = (clean & 0x0FFF | np.int16(5 << 12)).view(

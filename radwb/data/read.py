@@ -15,6 +15,7 @@ from radwb.data.header import are_directions
 from radwb.data.limits import check_bytes, check_picture
 from radwb.data.names import local_path, printable
 from radwb.data.scan import ReadError, Scan, Volume, lengths
+from radwb.data.sniff import sniff
 
 MOST_FINDINGS = 16  # bits of a pixel
 EXIF_TURN = 0x0112  # 1 upright, 2 to 8 mirrored or turned, 5 to 8 by a quarter
@@ -81,44 +82,6 @@ def read_with_header(
         refused = ReadError(text)
         refused.header = header
         raise refused from error
-
-
-def sniff(path: Path) -> str:
-    """What a path holds, from its first bytes: "folder", "image", "nifti" or "dicom"."""
-    if path.is_dir():
-        return "folder"
-    if not path.exists():
-        raise ReadError(f"{path.name}: no such file in {path.parent}")
-    if not path.is_file():
-        raise ReadError(
-            f"{path.name}: expected a file or a folder, got a device, pipe or socket"
-        )
-    with path.open("rb") as file:
-        head = file.read(352)
-    if not head:
-        raise ReadError(f"{path.name}: the file is empty (0 bytes)")
-    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
-        return "image"
-    if (
-        head[:2] == b"\x1f\x8b"
-        or head[344:347] in (b"n+1", b"ni1")
-        or head[4:7] in (b"n+2", b"ni2")
-    ):
-        return "nifti"
-    if head[128:132] == b"DICM" or looks_like_data_set(head):
-        return "dicom"
-    raise ReadError(
-        f"{path.name}: expected DICOM, NIfTI, PNG or JPEG, got a file that starts with {head[:8]!r}"
-    )
-
-
-def looks_like_data_set(head: bytes) -> bool:
-    """Whether the bytes start as a DICOM data set without preamble: a low group (2 to
-    8) in either byte order.
-    """
-    return len(head) >= 8 and (
-        head[0:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
-    )
 
 
 def read_image(path: Path, *, truth: bool = True) -> Scan:
