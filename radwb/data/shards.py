@@ -183,7 +183,7 @@ def read_shards(
             if not isinstance(row, Exception):
                 yield row | place
             elif on_bad is not None:
-                on_bad(place | {"error": reason(row)})
+                on_bad({**place, "error": reason(row)})
             else:
                 text = f"{name}: sample {n} ({key}) is damaged: {reason(row)}"
                 raise ReadError(text) from row

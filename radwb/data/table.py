@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from radwb.data.geometry import to_input
 from radwb.data.names import URI, local_path
 from radwb.data.scan import ReadError, Scan, Volume
-from radwb.identifiers import doubtful, identifiers, numbered
+from radwb.identifiers import spelling_doubt, identifiers, numbered
 
 FINDINGS = (
     "Enlarged Cardiomediastinum",
@@ -100,7 +100,7 @@ def check_table(
         )
     for column in required:
         _refuse_missing(table, column)
-    if doubt := doubtful(table["patient_id"]):
+    if doubt := spelling_doubt(table["patient_id"]):
         raise ValueError(doubt)
     if images:
         _refuse_a_film_twice(table)
