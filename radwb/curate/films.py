@@ -56,7 +56,7 @@ def films(index: pd.DataFrame) -> pd.DataFrame:
 
 
 def join_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
-    """Put your own labels, the columns of a CSV, beside the films that its `path` names.
+    """Put your own labels, the columns of a CSV, beside the films that it names.
 
     >>> films = table.head(2)[["path", "patient_id"]]
     >>> films[["path"]].assign(Edema=[1, 0]).to_csv("labels.csv", index=False)

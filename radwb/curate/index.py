@@ -268,7 +268,7 @@ def _age_years(text, notes):
 
 
 def _spacing(image):
-    """mm between pixels, the last two along rows and columns; None = not known."""
+    """Steps in mm, the last two along rows and columns; None = not known."""
     return image.spacing_mm or getattr(image, "pixel_mm", None)
 
 

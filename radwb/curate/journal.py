@@ -1,4 +1,4 @@
-"""The rows that an index has read so far, in the cache, so that a stopped one goes on."""
+"""The rows that an index has read so far, so that a stopped one goes on."""
 
 import contextlib
 import hashlib

@@ -68,13 +68,13 @@ def decode_pixels(ds: pydicom.Dataset, path: str) -> np.ndarray:
 
 
 def _last_line(error):
-    """pydicom lists what each plugin said; the last line holds the reason."""
+    """The reason, which is on the last line of what pydicom lists."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[-1].split(": ", 1)[-1][:200]
 
 
 def time_limit(ds: pydicom.Dataset) -> float:
-    """Seconds for one file: $RADWB_DECODE_SECONDS (20), and one for 10 million values."""
+    """Seconds for a file: $RADWB_DECODE_SECONDS, and one for 10 million values."""
     text = os.environ.get("RADWB_DECODE_SECONDS", "").strip()
     try:
         base = float(text or SECONDS)

@@ -75,7 +75,7 @@ def decode(
     return _film(raw, values, ds, path, window)
 
 
-def _frames(raw, values, ds, path: Path) -> Volume:
+def _frames(raw, values, ds, path):
     affine, order = frame_geometry(ds, len(values))
     look = shown_as(raw, values, ds)
     if len(look["voi"]) > 1:
@@ -86,7 +86,7 @@ def _frames(raw, values, ds, path: Path) -> Volume:
     return Volume(values[order], affine, modality, str(path), **look)
 
 
-def _film(raw, values, ds, path: Path, window: tuple | None) -> Scan:
+def _film(raw, values, ds, path, window):
     """A picture as the only slice of a volume, so that a file looks as its series does.
 
     A film is shown as it's stored, a slice with (0020,0037) ImageOrientationPatient as
@@ -114,10 +114,8 @@ def _film(raw, values, ds, path: Path, window: tuple | None) -> Scan:
     return replace(scan, spacing_mm=spacing, **facts)
 
 
-def _sides(
-    ds: pydicom.Dataset, step: tuple[float, float]
-) -> tuple[tuple[str, str] | None, np.ndarray | None]:
-    """Where rows and columns run: PatientOrientation of a film, the affine of a slice."""
+def _sides(ds, step):
+    """Where rows and columns run: of a film letters, of a slice the affine."""
     facing = facing_of(ds)
     orientation = orientation_of(ds)
     if facing is None:
@@ -137,7 +135,7 @@ def _sides(
     return None, affine
 
 
-def _warn_hung(orientation: tuple[str, str] | None) -> None:
+def _warn_hung(orientation):
     """Say when a film is stored mirrored, upside down or on its side.
 
     A model is shown it as it's stored.
@@ -173,7 +171,7 @@ def check_image(ds: pydicom.Dataset, name: str) -> None:
         _check_length(ds, name)
 
 
-def _check_kind(ds: pydicom.Dataset, name: str) -> None:
+def _check_kind(ds, name):
     kind = kind_of(ds)
     if ds.get("Modality") == "RTDOSE" or "RT Dose" in kind.name:
         raise refusal(name, "SOPClassUID", f"is {kind.name}: a dose grid, not an image")
@@ -182,7 +180,7 @@ def _check_kind(ds: pydicom.Dataset, name: str) -> None:
         raise refusal(name, "PixelData", f"is missing: no image in the file{named}")
 
 
-def _check_photometric(ds: pydicom.Dataset, name: str) -> None:
+def _check_photometric(ds, name):
     """Raise unless it is one that is read, with as many samples as it has."""
     photometric = str(ds.PhotometricInterpretation)
     if photometric not in (*GREY, *COLOURS, "PALETTE COLOR"):
@@ -197,7 +195,7 @@ def _check_photometric(ds: pydicom.Dataset, name: str) -> None:
         )
 
 
-def _check_length(ds: pydicom.Dataset, name: str) -> None:
+def _check_length(ds, name):
     """Raise where plain pixel data are shorter than the header says."""
     samples = count(ds, "SamplesPerPixel")
     if "422" in ds.PhotometricInterpretation:

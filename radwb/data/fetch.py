@@ -9,7 +9,6 @@ import sys
 import tempfile
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -64,7 +63,7 @@ def catalog() -> pd.DataFrame:
 
 
 def cache_folder() -> Path:
-    """Where to put or clear fetched data of yours: $RADWB_CACHE, else the user's cache."""
+    """Where your fetched data lie: $RADWB_CACHE, else the user's cache folder."""
     return Path(os.environ.get("RADWB_CACHE") or platformdirs.user_cache_dir("radwb"))
 
 
@@ -113,7 +112,7 @@ def fetch(name: str, *, offline: bool | None = None) -> Path:
     return folder
 
 
-def _mirrors(entry: dict, offline: bool) -> Iterator[tuple[str, Callable, Path | str]]:
+def _mirrors(entry, offline):
     """(its name, what fills a folder, from where) of each mirror, in order."""
     if "digest" not in entry:
         return
@@ -241,9 +240,7 @@ def _watch(process, folder, name):
 
 
 def _bar(name, total=None):
-    return tqdm(
-        desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False
-    )
+    return tqdm(desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False)
 
 
 def _bytes_in(folder):

@@ -80,7 +80,7 @@ class Fit(str):
         return [max(1, round(side * n / max(shape))) for n in shape]
 
 
-def _span(n: int, resized: int, size: int) -> tuple[float, float, int, int]:
+def _span(n, resized, size):
     """From and to in the film's n pixels, from and to in the square's; along one axis.
 
     As torchvision's CenterCrop cuts or pads.

@@ -125,7 +125,7 @@ def to_scan(
     return out
 
 
-def _covered(start: float, end: float, square: tuple, cells: int) -> tuple:
+def _covered(start, end, square, cells):
     """Along one axis: from and to in whole pixels, from and to in a grid of `cells`.
 
     A pixel is covered where its centre lies between start and end, and one at least is.

@@ -3,7 +3,6 @@
 import math
 import re
 import warnings
-from collections.abc import Iterator
 
 import pydicom
 from pydicom.datadict import tag_for_keyword
@@ -54,7 +53,7 @@ def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
     return None
 
 
-def _groups(ds: pydicom.Dataset, frame: int) -> Iterator[pydicom.Dataset]:
+def _groups(ds, frame):
     """The data set itself, then what an enhanced object says of a frame and of all."""
     yield ds
     for name, number in (
@@ -146,8 +145,8 @@ def aspect_of(ds: pydicom.Dataset) -> float | None:
     return None
 
 
-def _two_lengths(ds, keyword: str, otherwise: str) -> tuple[float, float] | None:
-    """Two positive numbers of a field; a warning ends in `otherwise` where it has none."""
+def _two_lengths(ds, keyword, otherwise):
+    """Two positive numbers of a field; else None and a warning."""
     value = lookup(ds, keyword)
     if value is None:
         return None

@@ -38,7 +38,7 @@ def read_nifti(path: Path) -> Volume:
     return Volume(voxels, affine, None, str(path), steps)
 
 
-def _open(file) -> nib.Nifti1Image:
+def _open(file):
     """The image of a stream, its voxels not read yet."""
     head = file.read(8)
     file.seek(0)
@@ -46,7 +46,7 @@ def _open(file) -> nib.Nifti1Image:
     return kind.from_stream(file)
 
 
-def _voxels(image: nib.Nifti1Image, name: str) -> np.ndarray:
+def _voxels(image, name):
     """(K, J, I) float32, read a slice at a time, so that memory holds them once."""
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
@@ -69,7 +69,7 @@ def _voxels(image: nib.Nifti1Image, name: str) -> np.ndarray:
     return voxels
 
 
-def _values(plane: np.ndarray) -> np.ndarray:
+def _values(plane):
     """(I, J) float32; of colours the luminance in [0, 1]."""
     if plane.dtype.names:
         return sum(np.float32(w / 255) * plane[c] for c, w in LUMINANCE.items())
@@ -78,9 +78,7 @@ def _values(plane: np.ndarray) -> np.ndarray:
         return plane.astype(np.float32)
 
 
-def _place(
-    image: nib.Nifti1Image, name: str
-) -> tuple[np.ndarray | None, tuple[float, float, float] | None]:
+def _place(image, name):
     """The affine to LPS mm; or None and, where they are known, the steps in mm."""
     unit = _unit(image.header, name)
     affine, steps_known = _affine(image, unit, name)
@@ -98,9 +96,7 @@ def _place(
     return scaled[:, [*FLIP, 3]], None
 
 
-def _affine(
-    image: nib.Nifti1Image, unit: float, name: str
-) -> tuple[np.ndarray | None, bool]:
+def _affine(image, unit, name):
     """The affine to RAS in the header's unit, or None, and whether the steps stand."""
     sform, scode = image.header.get_sform(coded=True)
     qform, qcode = _qform(image.header)
@@ -121,9 +117,9 @@ def _affine(
     if axes[0] != axes[1] or not same_size:
         voxels = " and ".join(str(size.round(3).tolist()) for size in sizes)
         _warn(
-            f"{name}: sform and qform contradict each other (axes {' and '.join(axes)}, "
-            f"voxels {voxels}): orientation unknown. Try image.set_qform of the right "
-            "one."
+            f"{name}: sform and qform contradict each other (axes "
+            f"{' and '.join(axes)}, voxels {voxels}): orientation unknown. Try "
+            "image.set_qform of the right one."
         )
         return None, same_size
     last = [*(np.array(image.shape[:3]) - 1), 1]
@@ -137,7 +133,7 @@ def _affine(
     return affine, True
 
 
-def _unit(header: nib.Nifti1Header, name: str) -> float:
+def _unit(header, name):
     """Millimetres in the header's unit of length."""
     try:
         return IN_MM[header.get_xyzt_units()[0]]
@@ -147,7 +143,7 @@ def _unit(header: nib.Nifti1Header, name: str) -> float:
 
 
 def _qform(header):
-    """qform and its code; (None, 0) for a quaternion that is none."""
+    """The qform and its code; (None, 0) for a quaternion that is none."""
     try:
         return header.get_qform(coded=True)
     except (ValueError, nib.spatialimages.HeaderDataError):

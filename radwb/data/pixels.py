@@ -8,7 +8,7 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from radwb.data.decode import decode_pixels
-from radwb.data.header import count, finite, lookup, refusal
+from radwb.data.header import finite, lookup, refusal
 from radwb.data.limits import luminance
 from radwb.data.scan import ReadError
 from radwb.data.voi import voi_of
@@ -28,7 +28,7 @@ RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 
 def stored_pixels(ds: pydicom.Dataset, path: Path) -> np.ndarray:
-    """Decode; the error names the compression, which the reader can do something about."""
+    """Decode; an error names the compression, about which one can do something."""
     lowest = _lowest_bit(ds, path.name)
     bits_stored = ds.get("BitsStored")
     try:
@@ -50,19 +50,16 @@ def stored_pixels(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     return without_overlay(raw, ds)
 
 
-def _lowest_bit(ds: pydicom.Dataset, name: str) -> int:
-    """How many bits lie below a pixel's: 0 unless HighBit says otherwise, as of old."""
+def _lowest_bit(ds, name):
+    """How many bits lie below a pixel's: 0 unless HighBit says otherwise."""
     bits_stored = int(ds.get("BitsStored") or 0)
     high = ds.get("HighBit")
     if not bits_stored or high is None or bits_stored - 1 == high:
         return 0
     packed = ds.file_meta.TransferSyntaxUID.is_encapsulated
     if packed or not bits_stored - 1 < high < int(ds.BitsAllocated):
-        raise refusal(
-            name,
-            "HighBit",
-            f"is {high}, expected {bits_stored - 1}, one below BitsStored {bits_stored}",
-        )
+        expected = f"{bits_stored - 1}, one below BitsStored {bits_stored}"
+        raise refusal(name, "HighBit", f"is {high}, expected {expected}")
     return high - bits_stored + 1
 
 
@@ -93,7 +90,9 @@ def to_values(raw: np.ndarray, ds: pydicom.Dataset, name: str) -> np.ndarray:
         return apply_modality_lut(raw, ds).astype(np.float32)
     absent = [keyword for keyword in RESCALE if lookup(ds, keyword) is None]
     if len(absent) == 1:
-        reason = "is missing while its partner is there, so that the values have no zero"
+        reason = (
+            "is missing while its partner is there, so that the values have no zero"
+        )
         raise refusal(name, absent[0], reason)
     values = raw.astype(np.float32)
     if not absent:
@@ -104,7 +103,7 @@ def to_values(raw: np.ndarray, ds: pydicom.Dataset, name: str) -> np.ndarray:
     return values
 
 
-def _factor(ds: pydicom.Dataset, keyword: str, frame: int, name: str) -> np.float32:
+def _factor(ds, keyword, frame, name):
     number = finite(ds, keyword, frame)
     if number is None:
         text = str(lookup(ds, keyword, frame))[:40]
@@ -116,7 +115,7 @@ def _factor(ds: pydicom.Dataset, keyword: str, frame: int, name: str) -> np.floa
 
 
 def shown_as(raw: np.ndarray, values: np.ndarray, ds: pydicom.Dataset) -> dict:
-    """How a Volume is shown: `inverted`, `padding` in its values, `voi`, one a frame."""
+    """How a Volume is shown: `inverted`, `padding` in its values, and `voi`."""
     if ds.PhotometricInterpretation not in GREY:
         return {"inverted": False, "padding": None, "voi": ()}
     warn_missing(values)

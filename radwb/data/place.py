@@ -64,7 +64,9 @@ def frame_geometry(
     if spacing is None or not stated:
         return None, stored_order
     try:
-        return stack(np.array(places, float), np.array(facing, float), spacing, "frames")
+        return stack(
+            np.array(places, float), np.array(facing, float), spacing, "frames"
+        )
     # a time series, several orientations, or no numbers
     except (ReadError, ValueError, TypeError):
         text = "the frames' places are no stack: place and orientation unknown"
@@ -107,7 +109,7 @@ def stack(
     return affine, order
 
 
-def _check_gaps(along: np.ndarray, name: str) -> None:
+def _check_gaps(along, name):
     """Raise unless places along the normal are apart, and equally far."""
     gaps = np.diff(along)
     if not len(gaps):
@@ -126,7 +128,7 @@ def _check_gaps(along: np.ndarray, name: str) -> None:
         )
 
 
-def _warn_tilt(affine: np.ndarray, name: str) -> None:
+def _warn_tilt(affine, name):
     """Say when slices are not stacked along their normal.
 
     Every cut across them is then a sheared patient.

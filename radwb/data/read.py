@@ -103,7 +103,7 @@ def _read_image(path, truth):
 
 
 def picture(image: Image.Image, source: str = "") -> Scan:
-    """An open PNG or JPEG, upright as its EXIF says and with what radwb wrote into it."""
+    """An open PNG or JPEG, upright as its EXIF says, with what radwb wrote into it."""
     stated = _radwb_text(image, source)
     spacing = lengths(stated.get("spacing_mm"))
     if spacing is None and stated.get("spacing_mm") is not None:
@@ -131,7 +131,7 @@ def picture(image: Image.Image, source: str = "") -> Scan:
 
 
 def _radwb_text(image, source):
-    """What write_png put into the text "radwb"; empty, with a warning, when damaged."""
+    """What write_png put into the text "radwb"; a warning where it's damaged."""
     try:
         stated = json.loads(image.info.get("radwb", "{}"))
     except (TypeError, ValueError, RecursionError):

@@ -113,7 +113,7 @@ class Scan:
         return ", ".join([f"Scan({size}", _mm(self), *filter(None, known)]) + ")"
 
 
-def _mm(image) -> str:
+def _mm(image):
     if image.spacing_mm is None:
         return "spacing unknown"
     return " x ".join(f"{step:.3g}" for step in image.spacing_mm) + " mm"
@@ -222,7 +222,7 @@ class Volume:
             **names,
         )
 
-    def _towards(self, axis: int) -> str:
+    def _towards(self, axis):
         """The letter of where an index axis runs once it's shown.
 
         "" where it's too oblique to say left or right.
@@ -235,11 +235,13 @@ class Volume:
     def _display(self, axis, index, window):
         """(H, W) display values in [0, 1] of one plane."""
         plane = np.take(self.voxels, index, axis=axis)
-        voi = None if window else self._voi(axis, index)
-        if voi:
+        voi = self._voi(axis, index)
+        if window:
+            shown = to_display(plane, *window)
+        elif voi:
             shown = voi(plane)
         else:
-            shown = to_display(plane, *(window or self._range()))
+            shown = to_display(plane, *self._range())
         if self.inverted:
             shown = 1 - shown
         return np.where(self._is_image(plane), shown, np.float32(0))

@@ -64,12 +64,12 @@ def read_series(folder: Path) -> Scan | Volume:
     return Volume(voxels, affine, modality, str(folder), **_together(looks))
 
 
-def _stacked(headers: dict[Path, pydicom.Dataset], keyword: str) -> np.ndarray:
+def _stacked(headers, keyword):
     """(D, ...) numbers of a field, one row a slice."""
     return np.array([parts(lookup(ds, keyword)) for ds in headers.values()], float)
 
 
-def _slice(path: Path) -> tuple[np.ndarray, dict]:
+def _slice(path):
     """(H, W) values of one file, and how they're to be shown."""
     ds = load(path)
     check_image(ds, path.name)
@@ -78,7 +78,7 @@ def _slice(path: Path) -> tuple[np.ndarray, dict]:
     return values, shown_as(raw, values, ds)
 
 
-def _together(looks: list[dict]) -> dict:
+def _together(looks):
     """How the slices are shown, of all of them."""
     ends = [look["padding"] for look in looks if look["padding"]]
     padding = None
@@ -89,7 +89,7 @@ def _together(looks: list[dict]) -> dict:
     return {"inverted": inverted, "padding": padding, "voi": one_if_alike(voi)}
 
 
-def _picture_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
+def _picture_headers(folder):
     """Header of each picture in a folder.
 
     What is no picture (DICOMDIR, reports, presentation states, segmentations ...) is
@@ -115,7 +115,7 @@ def _picture_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
     return headers
 
 
-def _no_pictures(folder: Path, others: list[str]) -> ReadError:
+def _no_pictures(folder, others):
     left_out = f" but {', '.join(others[:3])}" if others else ""
     advice = ""
     if any(path.is_dir() for path in folder.iterdir()):
@@ -137,7 +137,7 @@ def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
     return headers
 
 
-def _check_one_series(headers: dict[Path, pydicom.Dataset], name: str) -> None:
+def _check_one_series(headers, name):
     """Raise unless each slice has its place and all are one patient's series.
 
     Identifiers are counted, not quoted.
@@ -158,7 +158,7 @@ def _check_one_series(headers: dict[Path, pydicom.Dataset], name: str) -> None:
             )
 
 
-def _dicom_files(folder: Path) -> list[Path]:
+def _dicom_files(folder):
     """The files of a folder that start like DICOM, by name."""
     paths = []
     for path in sorted(folder.iterdir()):
@@ -172,7 +172,7 @@ def _dicom_files(folder: Path) -> list[Path]:
     return paths
 
 
-def _check_place(ds: pydicom.Dataset, name: str) -> None:
+def _check_place(ds, name):
     """Raise unless a slice says where it lies."""
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         if not parts(lookup(ds, keyword)):

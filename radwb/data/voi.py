@@ -67,7 +67,7 @@ class Table:
         return shown[place].clip(0, 1)
 
 
-def _table_of(item: Dataset, ds: Dataset) -> Table:
+def _table_of(item, ds):
     """The table of one item of (0028,3010) VOILUTSequence.
 
     Raises:
