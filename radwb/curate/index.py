@@ -52,11 +52,10 @@ def index(folder: str | Path) -> pd.DataFrame:
     It never stops at a bad file. Stopped by Ctrl-C or killed, it keeps the rows so far
     in the cache ($RADWB_CACHE), and the next call goes on.
 
-    >>> paths = [rw.data.write_png(s, f"inbox/{n}.png") for n, s in enumerate(scans)]
-    >>> Path("inbox/notes.txt").write_text("hello")
-    5
+    >>> path = rw.data.write_png(rw.data.Scan(scan.pixels), "inbox/a.png")
+    >>> _ = Path("inbox/notes.txt").write_text("hello")
     >>> index("inbox")["refused"].str[:40].tolist()  # "" is what can be used
-    ['', '', '', 'notes.txt: expected DICOM, NIfTI, PNG or']
+    ['', 'notes.txt: expected DICOM, NIfTI, PNG or']
 
     Args:
         folder: searched with its subfolders; hidden files are left out. A folder that

@@ -31,7 +31,7 @@ def read(
     """Read a DICOM, NIfTI, PNG or JPEG file, or a folder that holds one DICOM series.
 
     >>> read(table["path"][0])
-    Scan(224 x 224, 1.83 x 1.83 mm, DX, PA, ...)
+    Scan(160 x 160, 1.83 x 1.83 mm, DX, AP, ...)
 
     Args:
         path: a file (known by its content, not by its suffix) or a folder with one

@@ -185,7 +185,7 @@ class Volume:
         The patient's left is on the right.
 
         >>> ct.slice(1, 10, window_hu=(-160, 240))  # coronal
-        Scan(12 x 20, 3 x 1.5 mm, CT,  axis 1 #10)
+        Scan(20 x 12, 3 x 1.5 mm, CT,  axis 1 #10)
 
         Args:
             axis: 0, 1 or 2 of `voxels`, the axis that is cut.

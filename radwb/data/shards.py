@@ -151,7 +151,7 @@ def read_shards(
     >>> paths = write_shards(table.head(3), "shards", per_shard=2)
     >>> bad = []  # damaged samples are skipped, and stand in it
     >>> rows = list(read_shards(paths, on_bad=bad.append))
-    >>> rest = read_shards(paths, after=rows[0]["position"])  # where a run stopped
+    >>> rest = read_shards(paths, after=rows[0]["position"])  # after the first
     >>> len(rows), len(list(rest)), bad
     (3, 2, [])
 
