@@ -6,6 +6,7 @@ intervals know the same patients.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,7 +17,7 @@ MISSING = ("", "nan", "none", "null", "<na>", "nat", "na", "n/a", "#n/a")
 ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d+")  # 1.23457E+11, by a spreadsheet
 
 
-def identifiers(values) -> np.ndarray:
+def identifiers(values: Iterable) -> np.ndarray:
     """Each value as text in one spelling, None where it is missing.
 
     >>> identifiers([7, 7.0, "7 ", "7.0", "0007", float("nan"), ""]).tolist()
@@ -37,7 +38,7 @@ def identifiers(values) -> np.ndarray:
     return np.array(spelt, dtype=object)
 
 
-def numbered(values) -> tuple[np.ndarray, int]:
+def numbered(values: Iterable) -> tuple[np.ndarray, int]:
     """The patient's number of each row, and how many patients there are.
 
     >>> numbered(["b", "a", None, "b "])
@@ -53,7 +54,7 @@ def numbered(values) -> tuple[np.ndarray, int]:
     return row, len(different)
 
 
-def spelling_doubt(values, column: str = "patient_id") -> str:
+def spelling_doubt(values: Iterable, column: str = "patient_id") -> str:
     """A sentence on identifiers that are perhaps one, with rows and no identifier.
 
     They differ by leading zeros, case or blanks alone. "" where every patient has one

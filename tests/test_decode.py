@@ -1,4 +1,4 @@
-"""The process that GDCM runs in: whatever ends it, no file gets another file's pixels."""
+"""GDCM's process: whatever ends it, no file gets another file's pixels."""
 
 import os
 import signal
