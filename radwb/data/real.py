@@ -85,7 +85,8 @@ def _kermany_16(folder, name):
 
 def _from_metadata(folder, name):
     """metadata.csv under the workbench's names of columns."""
-    raw = pd.read_csv(folder / "metadata.csv", low_memory=False)
+    kinds = {"patient_id": str}  # no zero is lost
+    raw = pd.read_csv(folder / "metadata.csv", dtype=kinds, low_memory=False)
     if name == "covid-text":
         raw = raw[raw["modality"] == "X-ray"].reset_index(drop=True)
     unknown = pd.Series(None, raw.index, dtype=object)
@@ -108,7 +109,7 @@ def _from_metadata(folder, name):
 
 
 def _diagnosis(raw):
-    return raw[["finding"]].rename(columns={"finding": "diagnosis"})
+    return raw.filter(["finding"]).rename(columns={"finding": "diagnosis"})
 
 
 def _nih(raw):
