@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pydicom
+from pydicom import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -46,7 +46,7 @@ VIEWS = {
 }
 
 
-def load(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
+def load(path: Path, *, pixels: bool = True) -> Dataset:
     """Read a data set, with or without preamble, whose encoding is then known."""
     ds = load_dataset(path, pixels=pixels)
     known = any(keyword in ds for keyword in ("SOPClassUID", "Rows", "Modality"))
@@ -64,7 +64,7 @@ def load(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
 
 
 def decode(
-    ds: pydicom.Dataset, path: Path, *, window: tuple[float, float] | None = None
+    ds: Dataset, path: Path, *, window: tuple[float, float] | None = None
 ) -> Scan | Volume:
     """Data set -> Scan or Volume; refuses what isn't a whole image."""
     check_image(ds, path.name)
@@ -149,7 +149,7 @@ def _warn_hung(orientation):
         warn("PatientOrientation", text)
 
 
-def check_image(ds: pydicom.Dataset, name: str) -> None:
+def check_image(ds: Dataset, name: str) -> None:
     """Raise unless the header describes pixels that the file really has.
 
     It's asked before any memory is taken for them.
@@ -214,7 +214,7 @@ def _check_length(ds, name):
         raise refusal(name, "PixelData", reason)
 
 
-def view_of(ds: pydicom.Dataset) -> str | None:
+def view_of(ds: Dataset) -> str | None:
     """The schema's view from (0018,5101) ViewPosition, or None."""
     try:
         code = str(ds.get("ViewPosition") or "")

@@ -4,7 +4,7 @@ import math
 import re
 import warnings
 
-import pydicom
+from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
@@ -44,7 +44,7 @@ def warn(keyword: str, text: str) -> None:
     warnings.warn(f"{tag(keyword)} {text}", stacklevel=4)
 
 
-def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
+def lookup(ds: Dataset, keyword: str, frame: int = 0):
     """A header value, of the file or of a frame; None when absent or empty."""
     for group in _groups(ds, frame):
         value = _value(group, keyword)
@@ -98,18 +98,18 @@ def joined(value, most: int = 60) -> str:
     return "\\".join(map(str, parts(value)))[:most]
 
 
-def count(ds: pydicom.Dataset, keyword: str) -> int:
+def count(ds: Dataset, keyword: str) -> int:
     """NumberOfFrames or SamplesPerPixel, which are 1 where the header lacks them."""
     return int(ds.get(keyword) or 1)
 
 
-def kind_of(ds: pydicom.Dataset) -> UID:
+def kind_of(ds: Dataset) -> UID:
     """The SOP class; its `name` is text such as "CT Image Storage"."""
     stored = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
     return UID(str(stored or ""))
 
 
-def finite(ds: pydicom.Dataset, keyword: str, frame: int = 0) -> float | None:
+def finite(ds: Dataset, keyword: str, frame: int = 0) -> float | None:
     """The first number of a field, or None where it's absent or not finite."""
     values = parts(lookup(ds, keyword, frame))
     try:
@@ -119,7 +119,7 @@ def finite(ds: pydicom.Dataset, keyword: str, frame: int = 0) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def spacing_of(ds: pydicom.Dataset) -> tuple[float, float] | None:
+def spacing_of(ds: Dataset) -> tuple[float, float] | None:
     """(row, column) mm in the patient from (0028,0030) PixelSpacing, or None.
 
     A warning says where it's no two lengths. (0018,1164) ImagerPixelSpacing is at the
@@ -129,7 +129,7 @@ def spacing_of(ds: pydicom.Dataset) -> tuple[float, float] | None:
     return _two_lengths(ds, "PixelSpacing", otherwise)
 
 
-def aspect_of(ds: pydicom.Dataset) -> float | None:
+def aspect_of(ds: Dataset) -> float | None:
     """A pixel's height over its width where no spacing tells it, or None.
 
     From (0028,0034) PixelAspectRatio, else from the pixels at the detector or scanner:
@@ -156,7 +156,7 @@ def _two_lengths(ds, keyword, otherwise):
     return both
 
 
-def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
+def orientation_of(ds: Dataset) -> tuple[str, str] | None:
     """Where rows and columns run from (0020,0020) PatientOrientation, or None.
 
     ("L", "F"), to the patient's left and to the feet, is a film as it's hung.

@@ -224,7 +224,7 @@ def check_nifti(path: Path) -> None:
 
 
 def _nifti_header(head, name):
-    """Of NIfTI-1 or -2, told apart by the size that stands first, in either order."""
+    """Of NIfTI-1 or -2, told apart by the size that stands first."""
     if len(head) < 348:
         raise ReadError(f"{name}: ends within its NIfTI header")
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
@@ -232,9 +232,7 @@ def _nifti_header(head, name):
             f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and "
             ".img)"
         )
-    sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
-    if 540 in sizes and len(head) == 540:
-        return nib.Nifti2Header(head, check=False)
-    if 348 not in sizes:
-        raise ReadError(f"{name}: expected a NIfTI header of 348 or 540 bytes")
-    return nib.Nifti1Header(head[:348], check=False)
+    for kind in (nib.Nifti2Header, nib.Nifti1Header):
+        if kind.may_contain_header(head):
+            return kind(head[: kind.sizeof_hdr], check=False)
+    raise ReadError(f"{name}: expected a NIfTI header of 348 or 540 bytes")

@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
+from pydicom import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut
 
 from radwb.data.decode import decode_pixels
@@ -27,7 +27,7 @@ COLOURS = (
 RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 
-def stored_pixels(ds: pydicom.Dataset, path: Path) -> np.ndarray:
+def stored_pixels(ds: Dataset, path: Path) -> np.ndarray:
     """Decode; an error names the compression, about which one can do something."""
     lowest = _lowest_bit(ds, path.name)
     bits_stored = ds.get("BitsStored")
@@ -63,7 +63,7 @@ def _lowest_bit(ds, name):
     return high - bits_stored + 1
 
 
-def without_overlay(raw: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+def without_overlay(raw: np.ndarray, ds: Dataset) -> np.ndarray:
     """Only the bits of BitsStored, since those above may hold an overlay.
 
     pydicom's later releases do so themselves; then this costs no memory.
@@ -79,7 +79,7 @@ def without_overlay(raw: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
     return (raw << unused) >> unused  # of a signed type the sign is spread again
 
 
-def to_values(raw: np.ndarray, ds: pydicom.Dataset, name: str) -> np.ndarray:
+def to_values(raw: np.ndarray, ds: Dataset, name: str) -> np.ndarray:
     """Stored values -> float32 after rescale (HU for CT); of colours the luminance."""
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         colours = apply_color_lut(raw, ds)
@@ -114,11 +114,11 @@ def _factor(ds, keyword, frame, name):
     return np.float32(number)
 
 
-def shown_as(raw: np.ndarray, values: np.ndarray, ds: pydicom.Dataset) -> dict:
+def shown_as(raw: np.ndarray, values: np.ndarray, ds: Dataset) -> dict:
     """How a Volume is shown: `inverted`, `padding` in its values, and `voi`."""
     if ds.PhotometricInterpretation not in GREY:
         return {"inverted": False, "padding": None, "voi": ()}
-    warn_missing(values)
+    _warn_missing(values)
     padding = values[padding_of(raw, ds)]
     ends = None
     if padding.size:
@@ -137,7 +137,7 @@ def one_if_alike(voi: tuple) -> tuple:
     return voi[:1] if len(set(voi)) == 1 else voi
 
 
-def warn_missing(values: np.ndarray) -> None:
+def _warn_missing(values):
     """Count what is no finite number: it's shown as background."""
     absent = int((~np.isfinite(values)).sum())
     if absent:
@@ -148,7 +148,7 @@ def warn_missing(values: np.ndarray) -> None:
         )
 
 
-def padding_of(raw: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
+def padding_of(raw: np.ndarray, ds: Dataset) -> np.ndarray:
     """Bool like `raw`: what is no part of the image.
 
     From (0028,0120) PixelPaddingValue, or its range to PixelPaddingRangeLimit.

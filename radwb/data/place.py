@@ -3,7 +3,7 @@
 import warnings
 
 import numpy as np
-import pydicom
+from pydicom import Dataset
 
 from radwb.data.header import TOWARDS, joined, lookup, parts, spacing_of, tag, warn
 from radwb.data.scan import ReadError
@@ -12,7 +12,7 @@ TILT = 0.5  # degrees; what is less is rounding of the positions
 SAME_PLACE = 1e-3  # mm
 
 
-def facing_of(ds: pydicom.Dataset) -> tuple[np.ndarray, np.ndarray] | None:
+def facing_of(ds: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     """(3,) LPS directions of rows and columns, or None.
 
     From (0020,0037) ImageOrientationPatient; a warning says where it's no directions.
@@ -52,9 +52,7 @@ def contradicts(
     return False
 
 
-def frame_geometry(
-    ds: pydicom.Dataset, frames: int
-) -> tuple[np.ndarray | None, np.ndarray]:
+def frame_geometry(ds: Dataset, frames: int) -> tuple[np.ndarray | None, np.ndarray]:
     """Affine, None where it isn't known, and order of an enhanced object's frames."""
     stored_order = np.arange(frames)
     places = [parts(lookup(ds, "ImagePositionPatient", n)) for n in range(frames)]

@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pydicom
+from pydicom import Dataset
 from tqdm.auto import tqdm
 
 from radwb.data.dicom import check_image, decode, load
@@ -126,7 +126,7 @@ def _no_pictures(folder, others):
     )
 
 
-def series_headers(folder: Path) -> dict[Path, pydicom.Dataset]:
+def series_headers(folder: Path) -> dict[Path, Dataset]:
     """Header of each slice of the one series in a folder.
 
     Raises:
