@@ -10,7 +10,7 @@ from radwb.data.table import film_keys, read_table
 
 
 def films(index: pd.DataFrame) -> pd.DataFrame:
-    """The rows of an index that are one picture each.
+    """The films of your own folder: the rows of an index that are one picture each.
 
     A warning counts what is left out, and why.
 

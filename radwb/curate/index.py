@@ -47,7 +47,7 @@ PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 
 
 def index(folder: str | Path) -> pd.DataFrame:
-    """Read every file below a folder and give one row a file, whatever it holds.
+    """Make your own folder a table: one row a file, whatever it holds.
 
     It never stops at a bad file. Stopped by Ctrl-C or killed, it keeps the rows so far
     in the cache ($RADWB_CACHE), and the next call goes on.
@@ -241,11 +241,11 @@ def _no_spacing(ds, caught, notes):
 
 
 def _spacing_note(ds):
-    stated, imager = (
+    spacing, imager = (
         [str(part) for part in parts(lookup(ds, keyword))]
         for keyword in ("PixelSpacing", "ImagerPixelSpacing")
     )
-    why = f"is {stated}" if stated else "is missing"
+    why = f"is {spacing}" if spacing else "is missing"
     note = f"{tag('PixelSpacing')} {why}, so that the spacing is unknown"
     if imager:
         note += f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector"

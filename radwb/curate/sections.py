@@ -169,7 +169,7 @@ LINE_BREAK = r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>"
 
 
 def sections(report: str) -> dict[str, str]:
-    """Split a report at its headings.
+    """Split a report of yours at its headings.
 
     >>> sections("FINDINGS: No effusion. IMPRESSION: Normal.")["impression"]
     'Normal.'

@@ -41,7 +41,7 @@ def unpack(
             shares its last name with another, all of them are larger than `max_bytes`,
             or the archive is damaged, cut short or encrypted.
     """
-    with _one_sentence(archive), _open(archive, max_bytes) as box:
+    with _as_archive_error(archive), _open(archive, max_bytes) as box:
         chosen = [
             (name, size)
             for name, size in _plain_files(box, archive.name)
@@ -68,7 +68,7 @@ def unpack(
 
 
 @contextlib.contextmanager
-def _one_sentence(archive):
+def _as_archive_error(archive):
     """What a damaged archive raises becomes an ArchiveError; a full disk doesn't."""
     try:
         yield

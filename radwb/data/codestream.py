@@ -49,14 +49,14 @@ def check_frames(ds: pydicom.Dataset, name: str) -> None:
         size = frame_size(frame, name)
         if size != expected:
             raise ValueError(
-                f"expected {_times(expected)} (Rows x Columns x SamplesPerPixel), but "
-                f"frame {n} is compressed as {_times(size)}"
+                f"expected {_text(expected)} (Rows x Columns x SamplesPerPixel), but "
+                f"frame {n} is compressed as {_text(size)}"
             )
     if n < claimed:
         raise ValueError(f"expected {claimed} frames, got {n}: cut short")
 
 
-def _times(shape):
+def _text(shape):
     return " x ".join(map(str, shape))
 
 

@@ -71,28 +71,28 @@ def decode(
     raw = stored_pixels(ds, path)
     values = to_values(raw, ds, path.name)  # (frames?, H, W) float32
     if values.ndim == 3:
-        return _frames(raw, values, ds, path)
-    return _film(raw, values, ds, path, window)
+        return _volume(raw, values, ds, path)
+    return _scan(raw, values, ds, path, window)
 
 
-def _frames(raw, values, ds, path):
+def _volume(raw, values, ds, path):
     affine, order = frame_geometry(ds, len(values))
-    look = shown_as(raw, values, ds)
-    if len(look["voi"]) > 1:
-        look["voi"] = tuple(look["voi"][n] for n in order)
+    display = shown_as(raw, values, ds)
+    if len(display["voi"]) > 1:
+        display["voi"] = tuple(display["voi"][n] for n in order)
     if affine is None:
-        look |= {"pixel_mm": spacing_of(ds), "aspect": aspect_of(ds)}
+        display |= {"pixel_mm": spacing_of(ds), "aspect": aspect_of(ds)}
     modality = ds.get("Modality") or None
-    return Volume(values[order], affine, modality, str(path), **look)
+    return Volume(values[order], affine, modality, str(path), **display)
 
 
-def _film(raw, values, ds, path, window):
+def _scan(raw, values, ds, path, window):
     """A picture as the only slice of a volume, so that a file looks as its series does.
 
     A film is shown as it's stored, a slice with (0020,0037) ImageOrientationPatient as
     `Volume.slice` turns its series.
     """
-    look = shown_as(raw, values, ds)
+    display = shown_as(raw, values, ds)
     if ds.PhotometricInterpretation in GREY:
         values[padding_of(raw, ds)] = np.nan
     else:
@@ -103,7 +103,7 @@ def _film(raw, values, ds, path, window):
     aspect = aspect_of(ds)
     orientation, affine = _sides(ds, spacing or (aspect or 1.0, 1.0))
     place = {"pixel_mm": spacing, "aspect": aspect}
-    volume = Volume(values[None], affine, modality, **place, **look)
+    volume = Volume(values[None], affine, modality, **place, **display)
     scan = volume.slice(0, 0, window)
     if affine is not None:
         orientation = scan.orientation
@@ -144,8 +144,8 @@ def _warn_hung(orientation):
         return
     across, down = orientation
     if across[0] in "RHF" or down[0] in "HLR":
-        stated = "\\".join(orientation)
-        text = f"is {stated}, not as a film is hung (L\\F): shown as it's stored"
+        letters = "\\".join(orientation)
+        text = f"is {letters}, not as a film is hung (L\\F): shown as it's stored"
         warn("PatientOrientation", text)
 
 

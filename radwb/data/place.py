@@ -58,8 +58,8 @@ def frame_geometry(ds: Dataset, frames: int) -> tuple[np.ndarray | None, np.ndar
     places = [parts(lookup(ds, "ImagePositionPatient", n)) for n in range(frames)]
     facing = [parts(lookup(ds, "ImageOrientationPatient", n)) for n in range(frames)]
     spacing = spacing_of(ds)
-    stated = "PerFrameFunctionalGroupsSequence" in ds and all([*places, *facing])
-    if spacing is None or not stated:
+    complete = "PerFrameFunctionalGroupsSequence" in ds and all([*places, *facing])
+    if spacing is None or not complete:
         return None, stored_order
     try:
         return stack(

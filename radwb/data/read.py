@@ -104,16 +104,16 @@ def _read_image(path, truth):
 
 def picture(image: Image.Image, source: str = "") -> Scan:
     """An open PNG or JPEG, upright as its EXIF says, with what radwb wrote into it."""
-    stated = _radwb_text(image, source)
-    spacing = lengths(stated.get("spacing_mm"))
-    if spacing is None and stated.get("spacing_mm") is not None:
-        text = str(stated["spacing_mm"])[:60]
+    facts = _radwb_text(image, source)
+    spacing = lengths(facts.get("spacing_mm"))
+    if spacing is None and facts.get("spacing_mm") is not None:
+        text = str(facts["spacing_mm"])[:60]
         warnings.warn(
             f"{source}: spacing_mm is {text}, not two positive lengths: unknown",
             stacklevel=2,
         )
-    ratio = lengths([stated.get("aspect"), 1.0])
-    orientation = _sides(stated.get("orientation"))
+    ratio = lengths([facts.get("aspect"), 1.0])
+    orientation = _sides(facts.get("orientation"))
     turn = image.getexif().get(EXIF_TURN, 1)
     if turn in range(2, 9):
         orientation = None  # what the text says is of the pixels as they're stored
@@ -123,8 +123,8 @@ def picture(image: Image.Image, source: str = "") -> Scan:
     aspect = ratio and ratio[0] / ratio[1]
     names = {}
     for key in ("view", "modality"):
-        if isinstance(stated.get(key), str):
-            names[key] = stated[key]
+        if isinstance(facts.get(key), str):
+            names[key] = facts[key]
     place = {"orientation": orientation, "aspect": aspect}
     pixels = _grey(ImageOps.exif_transpose(image))
     return Scan(pixels, spacing, source=source, **names, **place)
@@ -133,25 +133,25 @@ def picture(image: Image.Image, source: str = "") -> Scan:
 def _radwb_text(image, source):
     """What write_png put into the text "radwb"; a warning where it's damaged."""
     try:
-        stated = json.loads(image.info.get("radwb", "{}"))
+        facts = json.loads(image.info.get("radwb", "{}"))
     except (TypeError, ValueError, RecursionError):
-        stated = None
-    if isinstance(stated, dict):
-        return stated
+        facts = None
+    if isinstance(facts, dict):
+        return facts
     text = f"{source}: its radwb text can't be read: spacing and view unknown"
     warnings.warn(text, stacklevel=3)
     return {}
 
 
-def _sides(stated):
+def _sides(facts):
     """Where rows and columns run, if the text says it in DICOM's letters."""
-    if not isinstance(stated, list) or len(stated) != 2:
+    if not isinstance(facts, list) or len(facts) != 2:
         return None
-    for letters in stated:
+    for letters in facts:
         if not isinstance(letters, str) or not re.fullmatch("[LRAPHF]{0,3}", letters):
             return None
-    oblique = "" in stated  # neither left nor right
-    return tuple(stated) if oblique or are_directions(stated) else None
+    oblique = "" in facts  # neither left nor right
+    return tuple(facts) if oblique or are_directions(facts) else None
 
 
 def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
@@ -245,15 +245,15 @@ def write_png(scan: Scan, path: str | os.PathLike) -> Path:
 
 def png_bytes(scan: Scan) -> bytes:
     """A scan as the PNG that `write_png` writes."""
-    stated = {"spacing_mm": None, "view": scan.view, "modality": scan.modality}
+    facts = {"spacing_mm": None, "view": scan.view, "modality": scan.modality}
     if scan.spacing_mm is not None:
-        stated["spacing_mm"] = [float(step) for step in scan.spacing_mm]
+        facts["spacing_mm"] = [float(step) for step in scan.spacing_mm]
     elif scan.aspect != 1:
-        stated["aspect"] = scan.aspect
+        facts["aspect"] = scan.aspect
     if scan.orientation is not None:
-        stated["orientation"] = list(scan.orientation)
+        facts["orientation"] = list(scan.orientation)
     levels = np.round(np.clip(scan.pixels, 0, 1) * 255).astype(np.uint8)
-    return _png(levels, stated)
+    return _png(levels, facts)
 
 
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
@@ -270,9 +270,9 @@ def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
     _write(path, _png(bits, {"findings": list(truth)}))
 
 
-def _png(values, stated):
+def _png(values, facts):
     text = PngImagePlugin.PngInfo()
-    text.add_text("radwb", json.dumps(stated))
+    text.add_text("radwb", json.dumps(facts))
     out = io.BytesIO()
     Image.fromarray(values).save(out, "PNG", pnginfo=text, compress_level=4)
     return out.getvalue()

@@ -36,7 +36,10 @@ class Pixels(np.ndarray):
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One 2-D image as read.
+    """One 2-D image, as `read` gives it or as you make it of your own array.
+
+    >>> Scan(np.zeros((8, 6), np.float32), (0.5, 0.5), "PA")
+    Scan(8 x 6, 0.5 x 0.5 mm, PA)
 
     Args:
         pixels: (H, W) float32 display values in [0, 1]; bright = dense whatever the
@@ -121,7 +124,10 @@ def _mm(image):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A 3-D image.
+    """A 3-D image, as `read` gives it or as you make it of your own array.
+
+    >>> Volume(np.zeros((3, 8, 8), np.float32), np.diag([2.5, 1, 1, 1]), "CT")
+    Volume(3 x 8 x 8, 2.5 x 1 x 1 mm, CT, )
 
     Args:
         voxels: (D, H, W) float32, Hounsfield units for CT, else intensities; D runs

@@ -56,12 +56,12 @@ def read_series(folder: Path) -> Scan | Volume:
     size = " x ".join(map(str, shape))
     check_bytes(folder.name, 4.0 * np.prod(shape, dtype=float), f"{size} voxels")
     voxels = np.empty(shape, np.float32)
-    looks = []
+    displays = []
     for d, n in enumerate(tqdm(order, f"reading {folder.name}", delay=2, leave=False)):
-        voxels[d], look = _slice(paths[n])
-        looks.append(look)
+        voxels[d], display = _slice(paths[n])
+        displays.append(display)
     modality = head.get("Modality")
-    return Volume(voxels, affine, modality, str(folder), **_together(looks))
+    return Volume(voxels, affine, modality, str(folder), **_common_display(displays))
 
 
 def _stacked(headers, keyword):
@@ -78,14 +78,14 @@ def _slice(path):
     return values, shown_as(raw, values, ds)
 
 
-def _together(looks):
+def _common_display(displays):
     """How the slices are shown, of all of them."""
-    ends = [look["padding"] for look in looks if look["padding"]]
+    ends = [display["padding"] for display in displays if display["padding"]]
     padding = None
     if ends:
         padding = (float(np.min(ends)), float(np.max(ends)))
-    voi = sum((look["voi"] for look in looks), ())
-    inverted = looks[0]["inverted"]
+    voi = sum((display["voi"] for display in displays), ())
+    inverted = displays[0]["inverted"]
     return {"inverted": inverted, "padding": padding, "voi": one_if_alike(voi)}
 
 

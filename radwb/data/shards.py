@@ -125,10 +125,10 @@ def _files(row, columns):
         yield "txt", report.encode()
     path = local_path(row["path"])
     truth = path.with_suffix(".truth.png")
-    stated = row.get("truth_path")
-    named = isinstance(stated, str) and stated != ""
+    truth_path = row.get("truth_path")
+    named = isinstance(truth_path, str) and truth_path != ""
     if named:
-        truth = local_path(stated)
+        truth = local_path(truth_path)
     if named or truth.is_file():
         yield "truth.png", truth.read_bytes()
     data = path.read_bytes()
@@ -164,10 +164,9 @@ def read_shards(
         ReadError: a damaged sample or shard, without `on_bad`.
         ValueError: two shards of one name, or `after` is in none.
     """
-    if isinstance(paths, str | os.PathLike):
-        paths = [paths]
-    shards = {Path(path).name: Path(path) for path in paths}
-    if len(shards) < len(paths) or (after and after[0] not in shards):
+    files = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    shards = {Path(file).name: Path(file) for file in files}
+    if len(shards) < len(files) or (after and after[0] not in shards):
         raise ValueError(
             f"expected shards of different names, {after or 'none'} among them, got "
             f"{list(shards)[:3]} ..."

@@ -86,9 +86,10 @@ def _table_of(item, ds):
     if isinstance(data, bytes):
         in_bytes = bits <= 8 and len(data) < 2 * count
         order = ">" if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
-        whole = data[: len(data) // 2 * 2]
-        data = np.frombuffer(whole, "u1" if in_bytes else f"{order}u2")
-    entries = np.atleast_1d(data).astype(np.int64)
+        kind = "u1" if in_bytes else f"{order}u2"
+        entries = np.frombuffer(data[: len(data) // 2 * 2], kind).astype(np.int64)
+    else:
+        entries = np.atleast_1d(data).astype(np.int64)
     if bits <= 8 and len(entries) == -(-count // 2) < count:  # two entries in a word
         entries = np.stack([entries & 255, entries >> 8], 1).ravel()
     if len(entries) < count:
@@ -104,14 +105,14 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
             return _table_of(tables[0], ds)
         except (ValueError, TypeError) as error:
             _warn(f"{tag('VOILUTSequence')} is no table ({error}): left out")
-    stated = [lookup(ds, keyword, frame) for keyword in WINDOW]
-    if stated == [None, None]:
+    window = [lookup(ds, keyword, frame) for keyword in WINDOW]
+    if window == [None, None]:
         return None
     center, width = (finite(ds, keyword, frame) for keyword in WINDOW)
     usable = None not in (center, width) and 0 < width < HUGE and abs(center) <= HUGE
     if not usable:
         _warn(
-            f"{tag('WindowCenter')} {stated[0]} and {tag('WindowWidth')} {stated[1]} "
+            f"{tag('WindowCenter')} {window[0]} and {tag('WindowWidth')} {window[1]} "
             "are no window: left out"
         )
         return None
