@@ -1,13 +1,12 @@
 """What a DICOM file asks to be shown: a window or a table of values."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
-from radwb.data.header import finite, lookup, parts, tag
+from radwb.data.header import finite, lookup, parts, tag, warn
 from radwb.data.scan import to_display
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
@@ -104,17 +103,15 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
         try:
             return _table_of(tables[0], ds)
         except (ValueError, TypeError) as error:
-            _warn(f"{tag('VOILUTSequence')} is no table ({error}): left out")
+            warn("VOILUTSequence", f"is no table ({error}): left out")
     window = [lookup(ds, keyword, frame) for keyword in WINDOW]
     if window == [None, None]:
         return None
     center, width = (finite(ds, keyword, frame) for keyword in WINDOW)
     usable = None not in (center, width) and 0 < width < HUGE and abs(center) <= HUGE
     if not usable:
-        _warn(
-            f"{tag('WindowCenter')} {window[0]} and {tag('WindowWidth')} {window[1]} "
-            "are no window: left out"
-        )
+        second = f"{tag('WindowWidth')} {window[1]}"
+        warn("WindowCenter", f"{window[0]} and {second} are no window: left out")
         return None
     return Window(center, width, _function(ds, frame, width))
 
@@ -122,19 +119,11 @@ def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
 def _function(ds, frame, width):
     name = str(lookup(ds, "VOILUTFunction", frame) or "LINEAR").strip().upper()
     if name not in FUNCTIONS:
-        _warn(
-            f"{tag('VOILUTFunction')} {name} is not one of {', '.join(FUNCTIONS)}: "
-            "shown as LINEAR"
-        )
+        known = ", ".join(FUNCTIONS)
+        warn("VOILUTFunction", f"{name} is not one of {known}: shown as LINEAR")
         name = "LINEAR"
     if name == "LINEAR" and width < 1:
-        _warn(
-            f"{tag('WindowWidth')} {width:g} is below 1, which LINEAR doesn't have: "
-            "shown as LINEAR_EXACT"
-        )
+        text = f"{width:g} is below 1, which LINEAR doesn't have: shown as LINEAR_EXACT"
+        warn("WindowWidth", text)
         name = "LINEAR_EXACT"
     return name
-
-
-def _warn(text):
-    warnings.warn(text, stacklevel=4)
