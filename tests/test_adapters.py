@@ -19,7 +19,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file, save_file
 
 import radwb as rw
-from radwb.models import adapters, clips, sources, text
+from radwb.models import clips, hub, text, timm_towers
 
 TEXTS = [
     "small right effusion",
@@ -447,7 +447,7 @@ def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(
     dino_file, monkeypatch, tmp_path
 ):
     monkeypatch.setitem(
-        adapters.DINO, "rad-dino", adapters.DINO["dinov2-small"]
+        timm_towers.DINO, "rad-dino", timm_towers.DINO["dinov2-small"]
     )  # a smaller tower by that name
     link = tmp_path / "model.safetensors"
     link.symlink_to(dino_file)
@@ -464,7 +464,7 @@ def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(
 
 
 def test_rad_dino_is_a_vit_b_of_518_px():
-    assert adapters.DINO["rad-dino"][:2] == (
+    assert timm_towers.DINO["rad-dino"][:2] == (
         "vit_base_patch14_dinov2",
         "microsoft/rad-dino",
     )
@@ -635,9 +635,9 @@ def test_with_leave_the_library_reaches_its_hub_and_a_cached_file_it_reads_offli
 
     timm_create = timm.create_model
     monkeypatch.setattr(timm, "create_model", create_model)
-    monkeypatch.setattr(adapters, "megabytes", lambda *_: None)
+    monkeypatch.setattr(timm_towers, "megabytes", lambda *_: None)
     monkeypatch.setattr(
-        sources, "try_to_load_from_cache", lambda *_: "/a/file" if here else None
+        hub, "try_to_load_from_cache", lambda *_: "/a/file" if here else None
     )
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     rw.models.load(f"timm:{name}", download=not here)
@@ -669,11 +669,11 @@ def test_a_terminal_is_asked(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")
-    assert sources.consent("a", source="there", licence="MIT", mb=3.2)
+    assert hub.consent("a", source="there", licence="MIT", mb=3.2)
     assert "about 3 MB; licence: MIT" in asked[0]
     monkeypatch.setattr("builtins.input", lambda text: "")
     with pytest.raises(ValueError, match="expected leave"):
-        sources.consent("a", source="there", licence="MIT")
+        hub.consent("a", source="there", licence="MIT")
 
 
 # pickles

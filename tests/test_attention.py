@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from radwb.pretrain.attention import attend, explicit
+from radwb.models.attention import explicit_attention, explicit_forward
 
 B, T, W, H = 3, 7, 32, 4
 CAUSAL = torch.full((T, T), -torch.inf).triu(1)
@@ -20,14 +20,14 @@ def layer(**options):
 
 
 def both(layer, net_inputs, **options):
-    """Output and gradients of a layer as torch computes it, and within `explicit`."""
+    """Output and gradients of a layer as torch computes it, and within `explicit_attention`."""
     out = []
     for within in (False, True):
         inputs = [x.clone().requires_grad_() for x in net_inputs]
         q, k = inputs if len(inputs) == 2 else inputs * 2
         layer.zero_grad()
         if within:
-            with explicit(layer):
+            with explicit_attention(layer):
                 y = layer(q, k, k, **options)[0]
         else:
             y = layer(q, k, k, **options)[0]
@@ -75,7 +75,7 @@ def test_dropout_is_torchs_own():
     torch.manual_seed(1)
     want = net(x, x, x, need_weights=False)[0]
     torch.manual_seed(1)
-    with explicit(net):
+    with explicit_attention(net):
         torch.testing.assert_close(
             net(x, x, x, need_weights=False)[0], want, rtol=0, atol=1e-12
         )
@@ -83,8 +83,8 @@ def test_dropout_is_torchs_own():
 
 def test_a_network_is_left_as_it_was_also_by_an_error():
     net, x = nn.Sequential(layer()), torch.zeros(1, 2, W + 1, dtype=torch.float64)
-    with explicit(net):
-        assert net[0].forward.__func__ is attend
-    with pytest.raises(RuntimeError, match="shape"), explicit(net):
+    with explicit_attention(net):
+        assert net[0].forward.__func__ is explicit_forward
+    with pytest.raises(RuntimeError, match="shape"), explicit_attention(net):
         net[0](x, x, x, need_weights=False)  # too wide
     assert "forward" not in vars(net[0])

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import radwb as rw
-from radwb.models.lean import LastBlock, lean
+from radwb.models.attention import LastBlock, bf16_tower
 from radwb.models.model import text_features
 from radwb.models.tiny import conv_stem
 
@@ -224,7 +224,7 @@ def test_last_block_that_only_the_class_token_asks_gives_that_tokens_numbers():
 def test_bf16_copy_of_a_tower_gives_its_embeddings(images, vision):
     model = plain_vit(**vision)
     state = {k: v.clone() for k, v in model.net.state_dict().items()}
-    assert lean(model.net).conv1.weight.dtype == torch.bfloat16
+    assert bf16_tower(model.net).conv1.weight.dtype == torch.bfloat16
     want = rw.models.embed(model, images, batch=2, precision="32-true")
     got = rw.models.embed(model, images, batch=2, precision="bf16-mixed")
     assert (got * want).sum(1).min() > 0.999 > (got * want[::-1]).sum(1).min()
@@ -232,9 +232,9 @@ def test_bf16_copy_of_a_tower_gives_its_embeddings(images, vision):
 
 
 def test_towers_that_are_no_plain_vision_transformer_are_not_copied(model):
-    assert lean(model.net) is None  # a stem of convolutions
-    assert lean(rw.models.supervised_tiny(["Edema"], shape=TINY).net) is None
-    assert lean(rw.models.load("timm:vit_tiny_patch16_224").net) is None
+    assert bf16_tower(model.net) is None  # a stem of convolutions
+    assert bf16_tower(rw.models.supervised_tiny(["Edema"], shape=TINY).net) is None
+    assert bf16_tower(rw.models.load("timm:vit_tiny_patch16_224").net) is None
 
 
 def test_weights_of_a_named_tower_are_read_from_a_file(tmp_path, images):

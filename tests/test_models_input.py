@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import radwb as rw
-from radwb.models import clips
+from radwb.models import clip_tags, clips
 
 LEVEL = (
     1 / 255
@@ -89,7 +89,7 @@ def test_timms_towers_are_fed_as_timm_feeds_them(arch, film, monkeypatch):
 def test_open_clips_towers_are_fed_as_their_published_weights(arch, film):
     tags = open_clip.list_pretrained_tags_by_model(arch)
     like = None if arch != "ViT-B-16" else "openai"
-    way, _ = clips._way_of(arch, "w.pt", {}, like)
+    feeding, _ = clip_tags.feeding_of_file(arch, "w.pt", {}, like)
     published = open_clip.get_pretrained_cfg(arch, tags[0])
     size = open_clip.get_model_config(arch)["vision_cfg"]["image_size"]
     transform = open_clip.image_transform(
@@ -100,15 +100,16 @@ def test_open_clips_towers_are_fed_as_their_published_weights(arch, film):
         resize_mode=published["resize_mode"],
         interpolation=published["interpolation"],
     )
-    fit = rw.data.fit.Fit(clips.FITS[way["resize_mode"]], filter=way["interpolation"])
+    fit = clips.FITS[feeding.resize_mode]
+    fit = rw.data.fit.Fit(fit, filter=feeding.interpolation)
     model = rw.models.Model(
         torch.nn.Linear(1, 1),
         arch,
         "image",
         size,
         3,
-        way["mean"],
-        way["std"],
+        feeding.mean,
+        feeding.std,
         fit,
         (1, 1),
     )
