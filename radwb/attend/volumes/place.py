@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from radwb.attend.place import Layout, channel_axes, layout
+from radwb.attend.layout import Layout, channel_axes, layout
 
 _layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
