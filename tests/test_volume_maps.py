@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from radwb.attend.volumes.voxels import spread
 from torch import nn
 
 from radwb import attend, models
 from radwb.attend.volumes import METHODS_3D, rows
+from radwb.attend.volumes.voxels import spread
 from radwb.data import Volume
 
 monai = pytest.importorskip("monai")
@@ -23,7 +23,8 @@ pytest.importorskip("einops")
 from monai.networks.nets import DenseNet121, ViT  # noqa: E402
 from monai.visualize import GradCAM, OcclusionSensitivity  # noqa: E402
 
-SIZE, GRID = (32, 48, 32), (4, 6, 4)
+SIZE = (32, 48, 32)
+GRID = (4, 6, 4)
 # as a DICOM stack lies
 AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])
 
@@ -330,8 +331,8 @@ def test_a_volume_on_disk_is_read_plane_by_plane(classifier, tmp_path):
 
 def test_a_map_larger_than_memory_is_refused_and_a_step_is_named(classifier):
     huge = Volume(Planes((20_000, 20_000, 20_000)), AXIAL)
-    says = r"a map that fits into .* GiB .*20000 x 20000 x 20000 .* Try step=\d+"
-    with pytest.raises(ValueError, match=says):
+    message = r"a map that fits into .* GiB .*20000 x 20000 x 20000 .* Try step=\d+"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(classifier, huge, method="rollout")
     with pytest.raises(ValueError, match="Try step"):
         attend.slice_maps(None, huge)
@@ -481,7 +482,11 @@ def seer():
     model = models.Model(
         Seer(), "seer", "image-text", 80, 1, (0.0,), (1.0,), "pad", (10, 10)
     )
-    model.encode_text = lambda texts: torch.tensor([[1.0, 0.0]]).expand(len(texts), -1)
+
+    def encode_text(texts):
+        return torch.tensor([[1.0, 0.0]]).expand(len(texts), -1)
+
+    model.encode_text = encode_text
     return model
 
 
@@ -546,8 +551,8 @@ def test_each_slice_map_is_that_of_the_slice_alone(seer, ct):
 
 def test_what_does_not_fit_is_said(classifier, cnn, ct):
     for method in ("attention", "rollout", "relevance"):
-        says = "expected a MONAI ViT or Swin for .*cnn .DenseNet121.*gradcam"
-        with pytest.raises(ValueError, match=says):
+        message = "expected a MONAI ViT or Swin for .*cnn .DenseNet121.*gradcam"
+        with pytest.raises(ValueError, match=message):
             attend.volume_map(cnn, ct, method=method, target=0)
     for wrong in (7, "heart", None):
         with pytest.raises(ValueError, match="target"):
@@ -760,7 +765,7 @@ def test_a_map_that_is_not_the_volumes_is_not_saved(ct, chest, series, tmp_path)
             "lies elsewhere",
         ),
     ]
-    for (map, volume, name), options, says in cases:
-        with pytest.raises(ValueError, match=says):
+    for (map, volume, name), options, message in cases:
+        with pytest.raises(ValueError, match=message):
             attend.save_map(map, volume, tmp_path / name, **options)
     assert list(tmp_path.iterdir()) == []

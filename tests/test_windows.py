@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from radwb.attend.volumes.voxels import spread
 from torch import nn
 
 from radwb import attend
 from radwb.attend.tower import as_it_was
 from radwb.attend.volumes import METHODS_3D, windows
+from radwb.attend.volumes.voxels import spread
 from radwb.data import Volume
 
 pytest.importorskip("monai")
@@ -194,7 +194,7 @@ def merged(merging, grid):
     return places / places.sum(1, keepdim=True)
 
 
-def followed(net, full, step):
+def flow_of(net, full, step):
     """(d, h, w) from full matrices, first block to last as Chefer et al. write it.
 
     R = step(R, A, G) in a block, R = M R where tokens are merged.
@@ -235,8 +235,8 @@ class Older(PatchMergingV2):
     """
 
     def forward(self, x):
-        d, h, w = (side % 2 for side in x.shape[1:4])
-        x = F.pad(x, (0, 0, 0, w, 0, h, 0, d))
+        odd = [side % 2 for side in x.shape[1:4]]
+        x = F.pad(x, (0, 0, 0, odd[2], 0, odd[1], 0, odd[0]))
         places = ("000", "100", "010", "001", "101", "010", "001", "111")
         parts = []
         for place in places:
@@ -263,12 +263,12 @@ def test_maps_equal_the_full_matrices(ct, name):
         rest = full[layer or 0 :]
         same(
             attend.volume_map(net, ct, method="rollout", layer=layer),
-            followed(net, rest, rolled),
+            flow_of(net, rest, rolled),
             ct,
         )
-        read = followed(net, rest, unchanged)
+        read = flow_of(net, rest, unchanged)
         m = attend.volume_map(net, ct, method="relevance", target=5, layer=layer)
-        same(m, followed(net, rest, relevant) - read, ct, 1e-4)
+        same(m, flow_of(net, rest, relevant) - read, ct, 1e-4)
         assert m.layer == (layer or 0)
     for layer, head in product((0, 3, -1), (None, 2)):
         grid, A, _ = full[layer]
@@ -281,12 +281,12 @@ def test_the_segmentation_net_as_a_whole_equals_the_full_matrices(unetr, ct):
     full = full_matrices(unetr, unetr.preprocess(ct), first=2, target=1)
     same(
         attend.volume_map(unetr, ct, method="rollout", layer=2),
-        followed(unetr, full, rolled),
+        flow_of(unetr, full, rolled),
         ct,
     )
-    read = followed(unetr, full, unchanged)
+    read = flow_of(unetr, full, unchanged)
     m = attend.volume_map(unetr, ct, method="relevance", target="air", layer=2)
-    same(m, followed(unetr, full, relevant) - read, ct, 1e-4)
+    same(m, flow_of(unetr, full, relevant) - read, ct, 1e-4)
     alone = attend.Net3d(unetr.net.swinViT, unetr.size, unetr.window_hu)
     for method in ("attention", "rollout"):
         whole = attend.volume_map(unetr, ct, method=method).values
@@ -486,11 +486,11 @@ class Twice(nn.Module):
 
 
 def test_what_is_not_what_the_network_computed_fails(ct, monkeypatch):
-    def plant(says, change, method="relevance"):
+    def plant(message, change, method="relevance"):
         net = swin()
         change(net.net.layers2[0].blocks[1])
         layer = 3 if method == "attention" else None
-        with pytest.raises(RuntimeError, match=says):
+        with pytest.raises(RuntimeError, match=message):
             attend.volume_map(net, ct, method=method, target=0, layer=layer)
 
     def more(_, args):
@@ -553,22 +553,22 @@ def test_what_does_not_fit_is_said(encoder, ct):
         ("a target, got None", "relevance", {}),
         ("a target of 0 to 191, .* got 192", "relevance", {"target": 192}),
     ]
-    for says, method, options in cases:
-        with pytest.raises(ValueError, match=f"expected.* {says}"):
+    for message, method, options in cases:
+        with pytest.raises(ValueError, match=f"expected.* {message}"):
             attend.volume_map(encoder, ct, method=method, **options)
     small = attend.Net3d(encoder.net, (8, 8, 8), (-1000, 1000))
-    says = "block 7 sees the volume as one token.* Try an earlier layer"
-    with pytest.raises(ValueError, match=says):
+    message = "block 7 sees the volume as one token.* Try an earlier layer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(small, ct, method="attention")
     mixed = swin()
     # as where MONAI's Hyena stands in for attention
     mixed.net.layers1[0].blocks[0] = nn.Identity()
-    says = "expected a MONAI ViT or Swin for rollout, got swin .SwinTransformer"
-    with pytest.raises(ValueError, match=says):
+    message = "expected a MONAI ViT or Swin for rollout, got swin .SwinTransformer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(mixed, ct, method="rollout")
     mixed = swin()
     mixed.net.layers2[0].downsample = Every()
-    says = "expected MONAI's PatchMerging, got Every. Try a later layer"
-    with pytest.raises(ValueError, match=says):
+    message = "expected MONAI's PatchMerging, got Every. Try a later layer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(mixed, ct, method="rollout")
     assert attend.volume_map(mixed, ct, method="rollout", layer=4).values.std() > 0

@@ -45,10 +45,13 @@ def printable(text: object) -> str:
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in HIDDEN else c
-        for c in str(text)
-    )
+    return "".join(map(_visible, str(text)))
+
+
+def _visible(character):
+    if unicodedata.category(character) not in HIDDEN:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def read_json(path: str | Path) -> dict:

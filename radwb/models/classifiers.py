@@ -39,6 +39,10 @@ TORCH_PARTS = (
     nn.Linear,
 )
 MONAI_NAMES = ("DenseNet121", "DenseNet169", "DenseNet201", "DenseNet264", "ViT")
+MONAI_NOTE = (
+    "a file says nothing of its preprocessing: input on [0, 1], padded square, is "
+    "taken for granted"
+)
 COMMON_HEADS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
@@ -194,7 +198,8 @@ def monai_model(
         spec["heads"] = heads
     else:
         first = _first_weight(state, "features.conv0", arch, source)
-        channels, step = first.shape[1], 32
+        channels = first.shape[1]
+        step = 32
         side = size or 224
         outputs = len(part(state, "class_layers.out.bias", source))
         options = {"out_channels": outputs}
@@ -213,10 +218,7 @@ def monai_model(
         fit="pad",
         grid=(side // step, side // step),
         spec=spec,
-        notes=(
-            "a file says nothing of its preprocessing: input on [0, 1], padded "
-            "square, is taken for granted",
-        ),
+        notes=(MONAI_NOTE,),
     )
 
 

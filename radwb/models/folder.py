@@ -120,8 +120,8 @@ def _checked_spec(about):
 def _words(about, key):
     """A list of words."""
     words = part(about, key, "model.json")
-    right = isinstance(words, list) and len(words) <= 10_000
-    if not right or not all(isinstance(word, str) for word in words):
+    short = isinstance(words, list) and len(words) <= 10_000
+    if not short or not all(isinstance(word, str) for word in words):
         raise ValueError(
             f"expected a list of words as {key} in model.json, got {str(words)[:60]!r}"
         )

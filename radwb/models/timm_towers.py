@@ -159,6 +159,7 @@ def timm_model(
     if size:
         spec["size"] = size
     fit = TIMM_FITS[cfg["crop_mode"] or "center"]
+    notes = ("timm pads with the mean, radwb with black",) if fit == "pad" else ()
     return Model(
         net,
         name,
@@ -170,7 +171,7 @@ def timm_model(
         fit=data.fit.Fit(fit, filter=cfg["interpolation"], share=cfg["crop_pct"]),
         grid=grid_of(net, side, channels),
         spec=spec,
-        notes=("timm pads with the mean, radwb with black",) if fit == "pad" else (),
+        notes=notes,
     )
 
 
@@ -192,13 +193,13 @@ def _scale_beside(model, file, repo, *, required):
     """Take mean and std from the preprocessor_config.json beside the weights."""
     beside = file.with_name("preprocessor_config.json")
     about = read_json(beside) if beside.is_file() else {}
-    stated = {k: about[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in about}
-    if required and len(stated) < 2:
+    scales = {k: about[f"image_{k}"] for k in ("mean", "std") if f"image_{k}" in about}
+    if required and len(scales) < 2:
         raise ValueError(
             f"expected image_mean and image_std in {beside.name} beside {file.name}, "
-            f"got {stated}. Try the file of that name from {repo}."
+            f"got {scales}. Try the file of that name from {repo}."
         )
-    for key, value in stated.items():
+    for key, value in scales.items():
         positive = key == "std"
         setattr(model, key, scale(value, model.channels, key, positive=positive))
 

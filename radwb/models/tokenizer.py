@@ -10,7 +10,9 @@ import torch
 
 from radwb.models.checks import read_tokenizer
 
-PAD, START, END = "<pad>", "<start>", "<end>"
+PAD = "<pad>"
+START = "<start>"
+END = "<end>"
 
 
 class Tokenizer:

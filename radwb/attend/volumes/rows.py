@@ -69,7 +69,7 @@ def _followed(read, layers, method):
 
 
 class _Layer:
-    """Of one block's attention: q, k, v (1, heads, T, d) each, what it gave, gradient.
+    """Of one block's attention: q, k, v (heads, T, d) each, what it gave, gradient.
 
     `out` is softmax(q k') v of all heads, (1, heads, T, d); `gradient` the score's by
     that, the same shape.
@@ -87,8 +87,10 @@ class _Layer:
         yield self.attn.out_rearrange.register_forward_pre_hook(self.join)
 
     def split(self, _, __, out):
-        # one tensor of three, or one after the other
-        self.qkv.extend(out.detach() if out.ndim == 5 else [out.detach()])
+        if out.ndim == 5:  # (3, 1, heads, T, d)
+            self.qkv.extend(out.detach()[:, 0])
+        else:  # called once for each
+            self.qkv.append(out.detach()[0])
 
     def join(self, _, args):
         self.out = as_leaf(args[0], self.graph)
@@ -99,7 +101,7 @@ class _Layer:
 
         A is made, and proved against `out`, a few rows at a time.
         """
-        q, k, v = (tensor[0] for tensor in self.qkv)  # (heads, T, d)
+        q, k, v = self.qkv
         near = EXACT.get(v.dtype, HALF)
         total = torch.zeros_like(flow)
         for start in range(0, q.shape[1], ROWS):

@@ -174,17 +174,17 @@ class _Block:
         # (T + 1, C), the last one for padding
         tokens = F.pad(self.normed.flatten(1, 3)[0], (0, 0, 0, 1))
         require_equal(tokens[self.index], self.x, self.near, "tokens laid into windows")
-        self.given = out.detach()
+        self.projected = out.detach()
         projected = attn.proj.forward(self.out.detach())
-        require_equal(projected, self.given, self.near, "the heads' projection")
+        require_equal(projected, self.projected, self.near, "the heads' projection")
 
     def leave(self, _, args):
-        C = self.given.shape[-1]
-        back = self.given.new_zeros(self.T + 1, C)
-        back[self.index] = self.given
+        C = self.projected.shape[-1]
+        back = self.projected.new_zeros(self.T + 1, C)
+        back[self.index] = self.projected
         after = self.before + back[:-1].reshape(self.before.shape)
         require_equal(after, args[0].detach(), self.near, "tokens laid back")
-        del self.before, self.normed, self.given
+        del self.before, self.normed, self.projected
 
     def attention(self, windows):
         """Of some windows: softmax(QK + bias + mask) and the values.
@@ -302,8 +302,9 @@ def _windows(grid, window, shift):
     """
     shifts = []
     for n, side, by in zip(grid, window, shift, strict=True):
-        shifts.append(-by if n > side else 0)
-    d, h, w = (min(n, side) for n, side in zip(grid, window, strict=True))
+        shift_by = -by if n > side else 0
+        shifts.append(shift_by)
+    d, h, w = map(min, grid, window)
     D, H, W = grid
     T = D * H * W
     numbers = torch.arange(T).reshape(grid)
