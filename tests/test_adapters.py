@@ -666,7 +666,7 @@ def test_a_sentence_is_the_mean_of_its_tokens_whatever_stands_beside_it(small_mi
 
 
 def test_minilm_equals_the_reference_implementation():
-    """Numbers of BertModel in transformers 5.24.0: mean pooling, float32, the wheel's."""
+    """Numbers of BertModel in transformers 5.24.0 with mean pooling, in float32."""
     try:
         rw.data.fetch("minilm", offline=True)
     except rw.data.FetchError:

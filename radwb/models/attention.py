@@ -15,9 +15,9 @@ its weights and is made for thousands of tokens. There are six exceptions:
 - `radwb.attend.volumes.windows`: a Swin's tokens attend within windows, with a bias for
   each place; there they are made a few windows at a time.
 
-The last three prove themselves against what the network computed, since they read an
-attention that isn't theirs. They stay where they are used: each needs its own part of
-the network, and they share one line, softmax(q k').
+The last three read an attention that isn't theirs, prove it against what the network
+computed, and share its formula, `radwb.attend.tokens.attention_weights`. The first
+three replace an attention to save time, so each is as near to torch's own as it can be.
 """
 
 import copy

@@ -19,7 +19,6 @@ from radwb.models.hub import (
     check_name,
     consent,
     library_call,
-    licence_of,
     only_own_size,
 )
 from radwb.models.model import Model
@@ -64,7 +63,6 @@ def load_xrv(rest: str, name: str, *, download: bool, size: int | None) -> Model
     state = read_weights(path, allowed=classes + TORCH_PARTS, keep="model.")
     model = xrv_model(arch, state, name)
     fill_model(model, state, path, tensors=_without_thresholds(state))
-    model.licence = licence_of(path)
     return model
 
 
@@ -168,7 +166,6 @@ def load_monai(
     model = monai_model(arch, state, name, file, size, heads)
     tensors = {f"visual.{key}": tensor for key, tensor in state.items()}
     fill_model(model, state, file, tensors=tensors)
-    model.licence = licence_of(file)
     return model
 
 

@@ -8,6 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+import open_clip
+from huggingface_hub import snapshot_download
+
 from radwb.models.clips import CONFIG, OPENAI_MARKS, clip_model, load_config_folder
 from radwb.models.hub import (
     cached,
@@ -37,8 +40,6 @@ def load_open_clip(
     rest: str, name: str, *, download: bool, size: int | None, like: str | None = None
 ) -> Model:
     """ARCH, ARCH/TAG, ARCH/FILE, local-dir:FOLDER or hf-hub:OWNER/NAME."""
-    import open_clip
-
     only_own_size(size, name)
     if rest.startswith("local-dir:"):
         folder = rest.removeprefix("local-dir:")
@@ -73,8 +74,6 @@ def open_clip_model(
     feeding: dict | None = None,
 ) -> Model:
     """The network of one of open_clip's names, with random weights unless a tag's."""
-    import open_clip
-
     check_name(arch, open_clip.list_models(), "open_clip")
     net = library_call(
         name,
@@ -101,7 +100,6 @@ def _open_clip_file(arch, file, name, like, download):
     options = {"feeding": feeding._asdict(), "download": download}
     with quiet():
         model = open_clip_model(arch, name, feeding.quick_gelu, **options)
-    model.licence = licence_of(file)
     fill_model(model, state, file)
     model.notes += (note,)
     return model
@@ -113,8 +111,6 @@ def feeding_of(arch: str, tag: str) -> Feeding:
     Args:
         tag: "" = what open_clip takes for an architecture without one.
     """
-    import open_clip
-
     cfg = open_clip.get_pretrained_cfg(arch, tag)
     usual = open_clip.transform.PreprocessCfg()
     quick = cfg.get("quick_gelu") or open_clip.get_model_config(arch).get("quick_gelu")
@@ -135,8 +131,6 @@ def feeding_of_file(
     Raises:
         ValueError: published weights differ, and `like` doesn't say which it's like.
     """
-    import open_clip
-
     tags = open_clip.list_pretrained_tags_by_model(arch)
     if like is not None:
         if like not in tags:
@@ -187,21 +181,14 @@ def _question(arch, file, tags_by_feeding):
 
 def _allow_tag(arch, tag, name):
     """Whether somebody allows the network for a tag; False where its file is here."""
-    import open_clip
-
-    cfg = open_clip.get_pretrained_cfg(arch, tag)
-    repo, _, file = cfg.get("hf_hub", "").rpartition("/")
-    if repo:
-        source = f"huggingface.co/{repo}"
-        stem = (file or "open_clip_pytorch_model.bin").rpartition(".")[0]
-        files = (f"{stem}.safetensors", "open_clip_model.safetensors", f"{stem}.bin")
-        here = cached(repo, file, *files)
-    else:
-        source = cfg.get("url")
-        folder = Path("~/.cache/clip").expanduser()
-        here = source and (folder / Path(source).name).is_file()
-    if here:
+    # all tags of open_clip 3 have a repository
+    hub_file = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"]
+    repo, _, file = hub_file.rpartition("/")
+    stem = (file or "open_clip_pytorch_model.bin").rpartition(".")[0]
+    files = (f"{stem}.safetensors", "open_clip_model.safetensors", f"{stem}.bin")
+    if cached(repo, file, *files):
         return False
+    source = f"huggingface.co/{repo}"
     licence = "MIT" if tag == "openai" else f"see {source}"
     with quiet():
         mb = megabytes(open_clip.create_model, arch, device="meta")
@@ -210,8 +197,6 @@ def _allow_tag(arch, tag, name):
 
 def _from_hub(repo, name, download):
     """The folder of a hub repository in open_clip's format."""
-    from huggingface_hub import snapshot_download
-
     source = f"huggingface.co/{repo}"
     if not download and not cached(repo, CONFIG):
         download = consent(name, source=source, licence=f"see {source}")

@@ -11,7 +11,13 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import open_clip
 import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import (
+    build_model_from_openai_state_dict,
+    convert_to_custom_text_state_dict,
+)
 from torch import nn
 
 from radwb import data
@@ -60,9 +66,7 @@ def clip_model(
     Args:
         feeding: what differs from the preprocessing that open_clip notes on `net`.
     """
-    from open_clip import get_model_preprocess_cfg
-
-    cfg = get_model_preprocess_cfg(net) | (feeding or {})
+    cfg = open_clip.get_model_preprocess_cfg(net) | (feeding or {})
     resize = cfg.get("resize_mode") or "shortest"
     if resize not in FITS:
         raise ValueError(
@@ -123,8 +127,8 @@ def load_config_folder(
     state = read_weights(file)
     tokenizer = folder / "tokenizer.json"
     model = open_clip_from_config(config, state, name, tokenizer, download=download)
-    model.licence = licence_of(folder.resolve())
     fill_model(model, state, file, tensors=_named_as(model.net, state))
+    model.licence = licence_of(folder.resolve())
     return model
 
 
@@ -166,8 +170,6 @@ def open_clip_from_config(
 
 def _build(config, state, name, folder, download, *, own_text):
     """open_clip's network of a configuration, and its tokenizer (None: `own_text`)."""
-    import open_clip
-
     words = None
     options = {"load_weights": False, "pretrained_text": False}
     with tempfile.TemporaryDirectory() as place, quiet():
@@ -181,19 +183,13 @@ def _build(config, state, name, folder, download, *, own_text):
             # radwb's own text tower comes later
             tensors = {k: t for k, t in tensors.items() if not k.startswith("text.")}
             del planned.text
-        _require_towers(planned, tensors, folder)
+        # compared with the file before it takes any memory
+        tensors = convert_state_dict(planned, tensors)
+        require_fit(planned, tensors, f"that {CONFIG} describes", folder.name)
         net = call(make)
         if not own_text:
             words = call(open_clip.get_tokenizer, source)
     return net, words
-
-
-def _require_towers(net, tensors, folder):
-    """ValueError where the file isn't what its configuration describes."""
-    from open_clip.convert import convert_state_dict
-
-    tensors = convert_state_dict(net, tensors)
-    require_fit(net, tensors, f"that {CONFIG} describes", folder.name)
 
 
 class BertText(nn.Module):
@@ -270,8 +266,6 @@ def _words(path, context, name):
 
 def _named_as(net, state):
     """A state dict of open_clip's in the names of a net that radwb built."""
-    from open_clip.model import convert_to_custom_text_state_dict
-
     if "positional_embedding" in state and not hasattr(net, "positional_embedding"):
         state = convert_to_custom_text_state_dict(state)
     if not isinstance(getattr(net, "text", None), BertText):
@@ -289,16 +283,12 @@ def load_chexzero(rest: str, name: str, *, download: bool, size: int | None) -> 
     only_own_size(size, name)
     state = read_weights(rest)
     model = chexzero_model(state, name, rest)
-    model.licence = licence_of(rest)
     fill_model(model, state, rest)
     return model
 
 
 def chexzero_model(state: dict, name: str, source: object) -> Model:
     """The unfilled network of a state dict in OpenAI's names; its shapes tell it."""
-    from open_clip import get_tokenizer
-    from open_clip.model import build_model_from_openai_state_dict
-
     missing = set(OPENAI_NAMES) - set(state)
     if missing:
         raise ValueError(
@@ -321,7 +311,9 @@ def chexzero_model(state: dict, name: str, source: object) -> Model:
         fit=data.fit.Fit("pad", filter="bicubic"),
         grid=net.visual.grid_size,
         spec={"builder": "chexzero"},
-        tokenizer=get_tokenizer("ViT-B-32", context_length=net.context_length),
+        tokenizer=open_clip.get_tokenizer(
+            "ViT-B-32", context_length=net.context_length
+        ),
         notes=(
             "CheXzero's films went through 320 px on their way (Lanczos, then "
             "bicubic); here they are resized once",

@@ -5,6 +5,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import timm
 from safetensors.torch import save_file
 
 from radwb import data
@@ -194,8 +195,6 @@ def _of_library(spec, state, name, folder, download):
     if size is not None:
         whole(size, "size", high=MAX_SIDE)
     if builder == "timm":
-        import timm
-
         check_name(arch, timm.list_models(), "timm")
         return timm_model(arch, name, size)
     check_name(arch, MONAI_NAMES, "monai")

@@ -223,7 +223,9 @@ def squares(images: np.ndarray | torch.Tensor, size: int) -> torch.Tensor:
 
 
 def fast_precision(device: str | torch.device = "cpu") -> str:
-    """The faster precision on this machine, in Lightning Fabric's names.
+    """The faster precision of this machine, for a trainer of your own.
+
+    In Lightning Fabric's names.
 
     Returns:
         "bf16-mixed" where bf16 is multiplied faster than fp32, else "32-true".

@@ -5,10 +5,12 @@ import zipfile
 from pathlib import Path
 
 import torch
+from open_clip.convert import convert_state_dict
 from safetensors.torch import load_file
 from torch import nn
 
 from radwb.models import checks
+from radwb.models.hub import licence_of
 
 # names under which training scripts keep the weights in a file, and what they put
 # before the names of tensors
@@ -222,8 +224,6 @@ def fill(
         ValueError: another network's weights, or numbers that no network computes with;
             it names which.
     """
-    from open_clip.convert import convert_state_dict
-
     if hasattr(net, "visual"):
         tensors = convert_state_dict(net, tensors)  # Apple's MobileCLIP, renamed
     wrong = misfits(net, tensors)
@@ -255,7 +255,7 @@ def fill_model(
     tensors: dict[str, torch.Tensor] | None = None,
     head: tuple[str, ...] = (),
 ) -> None:
-    """`fill` the network of a Model, and add to its notes what was left out.
+    """`fill` the network of a Model, and say in it where its weights are from.
 
     Args:
         state: what `read_weights` gave.
@@ -264,6 +264,7 @@ def fill_model(
     tensors = state if tensors is None else tensors
     model.notes += state.notes
     model.notes += fill(model.net, tensors, source, head=head)
+    model.licence = licence_of(source)
 
 
 def misfits(net: nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, str]:

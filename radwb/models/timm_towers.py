@@ -4,7 +4,9 @@ import math
 import sys
 from pathlib import Path
 
+import timm
 import torch
+from huggingface_hub import hf_hub_download
 from torch import nn
 
 from radwb import data
@@ -49,8 +51,6 @@ DINO_KEYS = [
 
 def load_timm(rest: str, name: str, *, download: bool, size: int | None) -> Model:
     """ARCH, ARCH.TAG, ARCH/FILE, or a name of `DINO`, from its hub or as DINO/FILE."""
-    import timm
-
     arch, _, file = rest.partition("/")
     if arch in DINO:
         return _load_dino(arch, file, name, download, size)
@@ -58,7 +58,7 @@ def load_timm(rest: str, name: str, *, download: bool, size: int | None) -> Mode
     check_name(base, timm.list_models() + list(DINO), "timm")
     if file:
         return _timm_file(base, tag, file, name, size)
-    online = download or bool(tag and _allow_timm(timm, arch, name))
+    online = download or bool(tag and _allow_timm(arch, name))
     model = timm_model(base, name, size, tag, pretrained=True, download=online)
     model.licence = licence_of("")
     if tag:
@@ -74,11 +74,10 @@ def _timm_file(base, tag, file, name, size):
     fill_model(model, state, file, tensors=tensors, head=head_of(model.net))
     if not tag:
         model.notes += _other_tags(base)
-    model.licence = licence_of(file)
     return model
 
 
-def _allow_timm(timm, arch, name):
+def _allow_timm(arch, name):
     cfg = timm.models.get_pretrained_cfg(arch)
     if cfg is None:
         return False  # timm says that it has no such tag
@@ -103,8 +102,6 @@ def head_of(net: nn.Module) -> tuple[str, ...]:
 
 def _other_tags(base):
     """A note where published weights are fed in several ways: a file doesn't say."""
-    import timm
-
     mine = timm.models.get_pretrained_cfg(base)
     if mine is None:
         return ()
@@ -140,8 +137,6 @@ def timm_model(
         tag: of published weights, which says how it's fed.
         pretrained: with the weights of the tag; else they are random.
     """
-    import timm
-
     options = {"pretrained": pretrained and bool(tag)}
     if size and base.startswith(RESIZABLE):
         options["img_size"] = size
@@ -205,9 +200,6 @@ def _scale_beside(model, file, repo, *, required):
 
 
 def _from_hub(repo, name, licence, arch, download):
-    import timm
-    from huggingface_hub import hf_hub_download
-
     source = f"huggingface.co/{repo}"
     mb = megabytes(timm.create_model, arch)
     consent(name, source=source, licence=licence, mb=mb, download=download)

@@ -3,6 +3,9 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import open_clip
+import timm
+
 from radwb.models.checks import printable
 from radwb.models.classifiers import load_monai, load_xrv
 from radwb.models.clip_tags import load_open_clip
@@ -144,9 +147,6 @@ def available(contains: str = "") -> list[str]:
         contains: a part of the name, in any case. Runs aren't listed: they are loaded
             by their folder.
     """
-    import open_clip
-    import timm
-
     names = [path.parent.name for path in sorted(SHIPPED.glob("*/model.json"))]
     names += [f"open_clip:{arch}" for arch in open_clip.list_models()]
     names += [f"timm:{arch}" for arch in [*timm.list_models(), *DINO]]

@@ -30,7 +30,7 @@ def volume_map(
     mask: tuple[int, int, int] | None = None,
     step: int = 1,
 ) -> Map:
-    """Where a 3-D network looked, in the volume's own voxels.
+    """Where your 3-D network looked in a CT or MR, in the volume's own voxels.
 
     >>> layers = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 4, 4), torch.nn.ReLU())
     >>> net = rw.attend.Net3d(layers, (16, 16, 16), window_hu=(-1000, 400))

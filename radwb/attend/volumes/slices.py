@@ -25,7 +25,7 @@ def slice_maps(
     head: int | None = None,
     batch: int = 16,
 ) -> Map:
-    """Where a 2-D model looked in each slice of a volume, in the volume's own voxels.
+    """Where a 2-D model looked in each slice of your CT or MR, in its own voxels.
 
     >>> m = slice_maps(model, ct, target="effusion", window_hu=(-160, 240), every=6)
     >>> m.values.shape == ct.shape
