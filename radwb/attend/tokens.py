@@ -2,7 +2,7 @@
 
 Fused kernels keep no weights, so three places write attention out, each for its own
 towers, and each proves that softmax(QK') V comes to what the network computed:
-`capture` for 2-D towers, `volumes.maps` for a 3-D ViT in blocks of rows,
+`capture` for 2-D towers, `volumes.rows` for a 3-D ViT in blocks of rows,
 `volumes.windows` for windows. Nothing of radwb is imported here.
 """
 

@@ -22,7 +22,9 @@ def map_module(net: Net3d, x: torch.Tensor, layer: str | None) -> nn.Module:
         if torch.is_tensor(out) and out.ndim == 5 and sorted(out.shape[1:])[-2] > 1:
             mapping.append(module)
 
-    modules = net.net.modules() if layer is None else [net.net.get_submodule(layer)]
+    modules = list(net.net.modules())
+    if layer is not None:
+        modules = [net.net.get_submodule(layer)]
     with ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.register_forward_hook(note).remove)

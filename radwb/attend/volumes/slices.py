@@ -67,8 +67,9 @@ def _interpolate(planes, cuts):
     """Fill what lies between the cuts, and beyond them with the nearest."""
     for before, after in pairwise(cuts):
         for i in range(before + 1, after):
-            weighted = (after - i) * planes[before] + (i - before) * planes[after]
-            planes[i] = weighted / (after - before)
+            first = (after - i) * planes[before]
+            second = (i - before) * planes[after]
+            planes[i] = (first + second) / (after - before)
     planes[: cuts[0]] = planes[cuts[0]]
     planes[cuts[-1] + 1 :] = planes[cuts[-1]]
 

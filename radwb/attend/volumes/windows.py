@@ -35,7 +35,11 @@ def _is_window_block(block):
 
 
 def _stages(net):
-    return [m for m in net.modules() if all(hasattr(m, part) for part in STAGE_PARTS)]
+    stages = []
+    for module in net.modules():
+        if all(hasattr(module, part) for part in STAGE_PARTS):
+            stages.append(module)
+    return stages
 
 
 def window_flow(
@@ -286,10 +290,12 @@ class _Block:
             return (args[0].to(self.x.dtype),)
 
         options = {"device": self.x.device, "dtype": torch.float64}
-        numbers = torch.arange(1, self.T + 1, **options).reshape(1, *self.grid, 1)
+        numbers = torch.arange(1, self.T + 1, **options)
+        numbers = numbers.reshape(1, *self.grid, 1)
+        x = numbers.expand(-1, -1, -1, -1, C)
         hook = self.merging.norm.register_forward_pre_hook(note)
         try:
-            self.merging.forward(numbers.expand(-1, -1, -1, -1, C))
+            self.merging.forward(x)
         finally:
             hook.remove()
         return (merged[0] - 1) % (self.T + 1)
@@ -308,7 +314,9 @@ def _windows(grid, window, shift):
     D, H, W = grid
     T = D * H * W
     numbers = torch.arange(T).reshape(grid)
-    padding = (0, -W % w, 0, -H % h, 0, -D % d)
+    # at the far end of each axis; torch counts from the last one
+    missing = (-W % w, -H % h, -D % d)
+    padding = (0, missing[0], 0, missing[1], 0, missing[2])
     numbers = F.pad(numbers, padding, value=T)
     numbers = numbers.roll(shifts, (0, 1, 2))
     pattern = "(a d) (b h) (c w) -> (a b c) (d h w)"
