@@ -97,7 +97,7 @@ def clip_model(
 
 
 def _side(size, name):
-    """Px of a square input, from one number or two that are equal."""
+    """The side of a square input, px, from one number or two that are equal."""
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:
         raise ValueError(f"expected a square input, got {size} px for {name}")
@@ -147,22 +147,23 @@ def open_clip_from_config(
     width = whole(part(towers, "embed_dim", CONFIG), "embed_dim")
     folder = tokenizer.parent
     bert = _bert_of(text, state, folder)
-    if bert is None and "hf_model_name" in text and not find_spec("transformers"):
+    own_text = bert is not None
+    if own_text:
+        # a saved folder has no config.json beside it
+        text["heads"] = bert.layers[0].self_attn.num_heads
+    elif "hf_model_name" in text and not find_spec("transformers"):
         raise ValueError(
             "expected the package transformers for the text tower "
             f"{text['hf_model_name']} of {name}, got none. "
             "Try: pip install transformers (BERT towers need none)"
         )
-    if bert is not None:
-        # a saved folder has no config.json beside it
-        text["heads"] = bert.layers[0].self_attn.num_heads
     spec = {"builder": "open_clip-config", "config": copy.deepcopy(config)}
-    if bert is not None:
+    if own_text:
         towers |= {"custom_text": True, "text_cfg": dict(NO_TEXT)}
-    own_text = bert is not None
     net, words = _build(config, state, name, folder, download, own_text=own_text)
-    if bert is not None:
-        projection = _projection(text.get("hf_proj_type"), _width(bert), width)
+    if own_text:
+        inputs = bert.norm.weight.numel()
+        projection = _projection(text.get("hf_proj_type"), inputs, width)
         net.text = BertText(bert, projection, text["hf_pooler_type"])
         words = _words(tokenizer, text.get("context_length", 77), name)
     return clip_model(net, name, words, spec)
@@ -220,10 +221,6 @@ def _bert_of(text, state, folder):
     if text.get("hf_pooler_type") not in POOLERS or kinds is None or len(kinds) != 2:
         return None
     return Bert.of(tensors, folder.name, _heads(text, kinds.shape[1], folder))
-
-
-def _width(bert):
-    return bert.norm.weight.numel()
 
 
 def _heads(text, width, folder):
