@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LayerGradCam
 from torch import nn
-from towers import TEXTS, timm_model
+from towers import TEXTS, open_clip_model, timm_model, tiny_clip
 
 from radwb import attend, models
 from radwb.data import Scan
@@ -20,20 +20,8 @@ from radwb.stats import format_interval
 
 @pytest.fixture(scope="module")
 def clip():
-    tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    shape = {
-        "size": 64,
-        "width": 48,
-        "layers": 3,
-        "embed": 32,
-        "text_width": 32,
-        "text_layers": 1,
-    }
-    model = models.clip_tiny(tokenizer, shape=shape, seed=1)
+    model = tiny_clip()
     model.net.visual.pool_type = "tok"  # as most CLIPs have it
-    # sharper than at initialisation, so that maps differ from place to place
-    for p in model.net.visual.parameters():
-        p.data *= 1.5
     return model
 
 
@@ -209,7 +197,9 @@ def test_a_tower_whose_attention_cannot_be_seen_fails(clip, scans, monkeypatch):
 
 
 def test_another_thread_does_not_end_up_in_the_capture(clip, scans):
-    got, q, block = [], torch.rand(2, 1, 5, 4), clip.net.visual.transformer.resblocks[1]
+    got = []
+    q = torch.rand(2, 1, 5, 4)
+    block = clip.net.visual.transformer.resblocks[1]
 
     def disturb(*_):
         thread = threading.Thread(
@@ -246,10 +236,8 @@ def test_attention_outside_of_the_blocks_is_not_captured(scans):
 
 
 def test_rollout_of_two_layers_and_two_tokens_by_hand():
-    one, two = (
-        torch.tensor([[0.0, 1.0], [0.5, 0.5]]),
-        torch.tensor([[1.0, 0.0], [1.0, 0.0]]),
-    )
+    one = torch.tensor([[0.0, 1.0], [0.5, 0.5]])
+    two = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     attention = torch.stack([one, two])[:, None]  # (L, heads, T, T)
     # steps: [[.5, .5], [.25, .75]] and [[1, 0], [.5, .5]]; second times first
     want = torch.tensor([[0.5, 0.5], [0.375, 0.625]])
@@ -365,11 +353,9 @@ class Tail(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.tower, self.text, self.grid = (
-            model.net.visual,
-            model.encode_text([TEXTS[0]]).detach()[0],
-            nn.Identity(),
-        )
+        self.tower = model.net.visual
+        self.text = model.encode_text([TEXTS[0]]).detach()[0]
+        self.grid = nn.Identity()
 
     def forward(self, tokens):
         grid = self.grid(tokens[:, 1:].mT.unflatten(-1, (4, 4)))
@@ -379,10 +365,8 @@ class Tail(nn.Module):
 
 
 def test_gradcam_of_a_vit_equals_captum_on_the_last_blocks_input(clip, scans):
-    tail, tokens = (
-        Tail(clip),
-        attend.capture(clip, clip.preprocess(scans))["tokens"][-2],
-    )
+    tail = Tail(clip)
+    tokens = attend.capture(clip, clip.preprocess(scans))["tokens"][-2]
     want = captum_gradcam(tail, tail.grid, tokens).numpy()
     maps = attend.attention_maps(clip, scans, method="gradcam", targets=TEXTS[0])
     assert want.max() > 0
@@ -406,11 +390,8 @@ def test_raw_attention_is_the_class_tokens_row_of_the_layer_and_head(clip, scans
         assert np.allclose(
             m.values, attend.maps.to_scan(grid, scans[0].shape, fit="pad"), atol=1e-6
         )
-        assert (m.layer, m.head, m.target) == (
-            range(3)[-1 if layer is None else layer],
-            head,
-            None,
-        )
+        number = 2 if layer is None else layer % 3
+        assert (m.layer, m.head, m.target) == (number, head, None)
 
 
 def test_a_tower_that_averages_its_patches_is_read_at_its_patches(scans):
@@ -462,11 +443,9 @@ class Bright(nn.Module):
 
     def __init__(self, side=16):
         super().__init__()
-        self.side, self.blocks, self.scale = (
-            side,
-            nn.ModuleList([BrightBlock()]),
-            nn.Parameter(torch.ones(())),
-        )
+        self.side = side
+        self.blocks = nn.ModuleList([BrightBlock()])
+        self.scale = nn.Parameter(torch.ones(()))
 
     def encode_image(self, x):
         patches = F.avg_pool2d(x, self.side).flatten(2).mT * self.scale  # (B, T, 1)
@@ -503,7 +482,9 @@ def seer(fit):
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("centre", [(90, 120), (150, 200), (61, 241)])
 def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, centre):
-    H, W, side = 200, 320, 13
+    H = 200
+    W = 320
+    side = 13
     y, x = centre
     pixels = np.full((H, W), 0.02, np.float32)
     pixels[y - side // 2 : y + side // 2 + 1, x - side // 2 : x + side // 2 + 1] = 1
@@ -554,28 +535,8 @@ def test_a_pyramid_of_windows_is_refused_not_misread(scans):
 
 
 def test_modified_resnet_of_open_clip_has_gradcam(scans):
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
-    torch.manual_seed(0)
-    vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=16, head_width=16, image_size=96)
-    net = CLIP(
-        32,
-        vision,
-        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
-    )
-    tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    model = models.Model(
-        net,
-        "rn",
-        "image-text",
-        96,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        (3, 3),
-        tokenizer=tokenizer,
-    )
+    tower = {"layers": (1, 1, 1, 1), "width": 16, "head_width": 16, "image_size": 96}
+    model = open_clip_model(grid=(3, 3), size=96, **tower)
     m = attend.attention_map(
         model,
         scans[0],
@@ -588,67 +549,46 @@ def test_modified_resnet_of_open_clip_has_gradcam(scans):
             text = model.encode_text(["cardiomegaly", "no pleural effusion"]).detach()
             return model.encode_image(x) @ (text[0] - text[1])
 
-    want = captum_gradcam(Score(), net.visual.layer4, model.preprocess(scans[:1]))[
-        0
-    ].numpy()
-    assert np.allclose(
-        m.values, attend.maps.to_scan(want, scans[0].shape, fit="pad"), atol=1e-7
-    )
+    x = model.preprocess(scans[:1])
+    grid = captum_gradcam(Score(), model.net.visual.layer4, x)[0].numpy()
+    want = attend.maps.to_scan(grid, scans[0].shape, fit="pad")
+    assert np.allclose(m.values, want, atol=1e-7)
     with pytest.raises(ValueError, match="gradcam"):
         attend.attention_map(model, scans[0], method="rollout")
 
 
-def test_questions_that_make_no_sense_get_a_clear_answer(clip, vit, cnn, scans):
-    one_patch = SimpleNamespace(**{**vars(clip), "grid": (1, 1), "name": "one"})
-    for call, words in [
+@pytest.mark.parametrize(
+    ("tower", "question", "words"),
+    [
+        ("clip", {"method": "magic"}, "method of .*got 'magic'"),
+        ("clip", {"method": "relevance"}, "expected a target, got None"),
+        ("clip", {"target": "x", "head": 1}, "takes all heads"),
+        ("clip", {"target": 3.0}, "phrase or a pair .*got 3.0"),
+        ("clip", {"target": 32}, "neuron from 0 to 31 .*got 32"),
+        ("clip", {"target": "x", "method": "rise", "layer": 1}, "asks the whole net"),
         (
-            lambda: attend.attention_map(clip, scans[0], method="magic"),
-            "method of .*got 'magic'",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], method="relevance"),
-            "expected a target, got None",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target="x", head=1),
-            "takes all heads",
-        ),
-        (
-            lambda: attend.attention_map(
-                cnn, scans[0], method="gradcam", target="a", layer=0
-            ),
+            "cnn",
+            {"method": "gradcam", "target": "a", "layer": 0},
             "expected layer=None",
         ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target=3.0),
-            "phrase or a pair .*got 3.0",
-        ),
-        (
-            lambda: attend.attention_map(clip, scans[0], target=32),
-            "neuron from 0 to 31 .*got 32",
-        ),
-        (
-            lambda: attend.attention_map(
-                clip, scans[0], target="x", method="rise", layer=1
-            ),
-            "asks the whole network",
-        ),
-        (
-            lambda: attend.attention_map(vit, scans[0], target="c"),
-            r"one of \['a', 'b'\] or its index.*got 'c'",
-        ),
-        (lambda: attend.attention_map(vit, scans[0], target=2), "got 2"),
-        (
-            lambda: attend.attention_maps(clip, scans, targets=["x"]),
-            "target for each of 2 scans, got 1",
-        ),
-        (
-            lambda: attend.attention_map(one_patch, scans[0], method="rollout"),
-            "one sees the scan as one patch",
-        ),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            call()
+        ("vit", {"target": "c"}, r"one of \['a', 'b'\] or its index.*got 'c'"),
+        ("vit", {"target": 2}, "got 2"),
+    ],
+)
+def test_a_question_that_makes_no_sense_gets_a_clear_answer(
+    tower, question, words, scans, request
+):
+    model = request.getfixturevalue(tower)
+    with pytest.raises(ValueError, match=words):
+        attend.attention_map(model, scans[0], **question)
+
+
+def test_too_few_targets_or_patches_or_layers_get_a_clear_answer(clip, scans):
+    with pytest.raises(ValueError, match="target for each of 2 scans, got 1"):
+        attend.attention_maps(clip, scans, targets=["x"])
+    one_patch = SimpleNamespace(**{**vars(clip), "grid": (1, 1), "name": "one"})
+    with pytest.raises(ValueError, match="one sees the scan as one patch"):
+        attend.attention_map(one_patch, scans[0], method="rollout")
     with pytest.raises(IndexError):
         attend.attention_map(clip, scans[0], method="attention", layer=3)
 

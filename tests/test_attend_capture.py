@@ -9,14 +9,14 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from monai.networks.nets import ViT
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from test_attend import seer
 from torch import nn
-from towers import TEXTS, timm_model
+from towers import TEXTS, open_clip_model, small_clip, timm_model
 
-from radwb import attend, models
-from radwb.attend.methods import TABLE, perturb
+from radwb import attend, data, models
+from radwb.attend.methods import TABLE, Method, perturb
 from radwb.attend.methods.gradients import _pixel_gradients
 from radwb.attend.targets import directions
 from radwb.data import Scan
@@ -24,43 +24,6 @@ from radwb.data import Scan
 # the modules; their functions have the same name
 look = import_module("radwb.attend.capture")
 ways = import_module("radwb.attend.methods.attention")
-
-
-def open_clip_model(grid=(4, 4), size=64, text_tokenizer=None, **vision):
-    torch.manual_seed(0)
-    net = CLIP(
-        32,
-        CLIPVisionCfg(**vision),
-        CLIPTextCfg(context_length=16, vocab_size=280, width=32, heads=1, layers=1),
-    )
-    tokenizer = text_tokenizer or models.Tokenizer.train(
-        TEXTS, vocab_size=280, context=16
-    )
-    return models.Model(
-        net,
-        "c",
-        "image-text",
-        size,
-        3,
-        (0.5,) * 3,
-        (0.5,) * 3,
-        "pad",
-        grid,
-        tokenizer=tokenizer,
-    )
-
-
-def small_clip(**changes):
-    return open_clip_model(
-        **{
-            "layers": 2,
-            "width": 32,
-            "head_width": 16,
-            "patch_size": 16,
-            "image_size": 64,
-        }
-        | changes
-    )
 
 
 def biomed_clip(name="vit_tiny_patch16_224", pool="", proj="linear", size=64):
@@ -239,6 +202,22 @@ def test_every_method_answers_or_refuses_clearly(scans, tower):
         assert m.values.std() > 0
 
 
+def test_a_new_kind_of_map_is_one_entry_in_the_table(scans, monkeypatch):
+    def brightness(model, x):
+        return F.avg_pool2d(x.mean(1, keepdim=True), 16)
+
+    monkeypatch.setitem(TABLE, "brightness", Method(brightness, target=False))
+    model = small_clip()
+    m = attend.attention_map(model, scans[0], method="brightness", target="ignored")
+    grid = brightness(model, model.preprocess(scans[0]))[0, 0].clamp(min=0).numpy()
+    want = data.to_scan(grid, scans[0].shape, fit="pad")
+    assert np.allclose(m.values, want, atol=1e-7)
+    assert m.target is None
+    for wrong in ({"head": 0}, {"layer": 0}):
+        with pytest.raises(ValueError, match="expected (head|layer)=None"):
+            attend.attention_map(model, scans[0], method="brightness", **wrong)
+
+
 def test_monais_relative_positions_are_refused_not_left_out(scans):
     model = monai_vit()
     attn = model.net.blocks[1].attn
@@ -367,7 +346,9 @@ def test_many_targets_of_one_scan_share_their_forward(scans, method):
 
 @pytest.mark.parametrize("method", ["relevance", "gradcam"])
 def test_many_targets_cost_one_pass_backward_each(scans, method, monkeypatch):
-    model, calls, grad = small_clip(), [], torch.autograd.grad
+    model = small_clip()
+    calls = []
+    grad = torch.autograd.grad
     monkeypatch.setattr(
         torch.autograd, "grad", lambda *a, **o: calls.append(1) or grad(*a, **o)
     )

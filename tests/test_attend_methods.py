@@ -2,6 +2,8 @@
 papers' formulas written out.
 """
 
+from functools import partial
+
 import networkx
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from captum.attr import (
 from monai.visualize import OcclusionSensitivity
 from test_attend import paper_relevance, paper_rollout
 from torch import nn
-from towers import TEXTS
+from towers import tiny_clip
 
 from radwb import attend, data, models
 from radwb.attend.methods import TABLE, formulas
@@ -30,26 +32,9 @@ from radwb.data import Scan
 QUESTION = ("there is a pleural effusion", "there is no pleural effusion")
 
 
-def tiny(seed=1, **changes):
-    tokenizer = models.Tokenizer.train(TEXTS, vocab_size=280, context=16)
-    shape = {
-        "size": 64,
-        "width": 48,
-        "layers": 3,
-        "embed": 32,
-        "text_width": 32,
-        "text_layers": 1,
-    } | changes
-    model = models.clip_tiny(tokenizer, shape=shape, seed=seed)
-    # sharper than at initialisation, so that maps differ from place to place
-    for p in model.net.visual.parameters():
-        p.data *= 1.5
-    return model
-
-
 @pytest.fixture(scope="module", params=["random", "trained"])
 def clip(request):
-    return tiny() if request.param == "random" else models.load("radwb-tiny")
+    return tiny_clip() if request.param == "random" else models.load("radwb-tiny")
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +56,9 @@ class Score(nn.Module):
 
     def __init__(self, model, target):
         super().__init__()
-        self.model, self.net, self.direction = (
-            model,
-            model.net,
-            directions(model, target, 1)[0].detach(),
-        )
+        self.model = model
+        self.net = model.net
+        self.direction = directions(model, target, 1)[0].detach()
 
     def forward(self, x):
         output = (
@@ -101,10 +84,8 @@ def same(mine, theirs, tolerance=1e-4):
 
 
 def test_integrated_gradients_equal_captum(clip, scans):
-    x, black = (
-        clip.preprocess(scans),
-        clip.normalise(torch.zeros(1, 1, clip.size, clip.size)),
-    )
+    x = clip.preprocess(scans)
+    black = clip.normalise(torch.zeros(1, 1, clip.size, clip.size))
     peer = IntegratedGradients(Score(clip, QUESTION))
     want = peer.attribute(
         x, black.expand_as(x), n_steps=32, method="gausslegendre"
@@ -150,10 +131,8 @@ def test_smoothgrad_equals_captum_with_the_same_noise(clip, scans):
 
 
 def test_three_channels_of_one_grey_count_as_one(vit, scans):
-    x, drawn = (
-        vit.preprocess(scans),
-        torch.randn(3, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0)),
-    )
+    x = vit.preprocess(scans)
+    drawn = torch.randn(3, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     grey = (x[:, :1] * 0.5 + 0.5).requires_grad_()
     spread = (
         grey.amax((1, 2, 3), keepdim=True) - grey.amin((1, 2, 3), keepdim=True)
@@ -203,7 +182,9 @@ def paper_rise(score, image, fill, n, cells, seed):
     draw = torch.Generator().manual_seed(seed)
     coarse = (torch.rand(n, 1, cells, cells, generator=draw) < 0.5).float()
     shifts = torch.randint(step, (n, 2), generator=draw)
-    total, mean, masks = np.zeros((side, side)), 0, []
+    total = np.zeros((side, side))
+    mean = 0
+    masks = []
     for grid, (dy, dx) in zip(coarse, shifts, strict=True):
         wide = F.interpolate(
             grid[None], scale_factor=(cells + 1) * step / cells, mode="bilinear"
@@ -270,17 +251,19 @@ def features_by_hooks(model, layer, x, target, skip=0):
     and its gradient.
     """
     noted = []
-    hook = layer.register_forward_hook(
-        lambda _, args, out: noted.append(args[0] if skip else out)
-    )
+    hook = layer.register_forward_hook(lambda _, args, out: noted.append((*args, out)))
     score = Score(model, target)(x)
     hook.remove()
-    grad = torch.autograd.grad(score.sum(), noted[0])[0]
+    features = noted[0][0] if skip else noted[0][-1]
+    grad = torch.autograd.grad(score.sum(), features)[0]
+    both = [features, grad]
     if skip:
-        noted, grad = (
-            [t[:, skip:].mT.unflatten(-1, model.grid)] for t in (noted[0], grad)
-        )
-    return (np.float64(t[0].detach()[0]) for t in (noted, grad if skip else [grad]))
+        both = [t[:, skip:].mT.unflatten(-1, model.grid) for t in both]
+    return [np.float64(t.detach()[0]) for t in both]
+
+
+def patches_behind_one(grid, tokens):
+    return tokens[:, 1:].mT.unflatten(-1, grid)
 
 
 PAPERS = {
@@ -331,17 +314,12 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
         # its alpha has poles where a feature is negative, and the other adds 1e-6 there
         on_vit = [(clip, block.entry, QUESTION)] if method != "gradcam++" else []
         for model, layer, target in [*on_vit, (cnn, cnn.net.layer4, "b")]:
-            score, x = Score(model, target), model.preprocess(scans[:1])
+            x = model.preprocess(scans[:1])
+            score = Score(model, target)
             score.direction *= 100  # against that 1e-6
-            grid = (
-                None
-                if model is cnn
-                else lambda t, g=model.grid: t[:, 1:].mT.unflatten(-1, g)
-            )
-            peer, asks = (
-                getattr(peers, name)(score, [layer], reshape_transform=grid),
-                [lambda output: output],
-            )
+            grid = None if model is cnn else partial(patches_behind_one, model.grid)
+            peer = getattr(peers, name)(score, [layer], reshape_transform=grid)
+            asks = [lambda output: output]
             peer(x, targets=asks)
             A, g = (
                 getattr(peer.activations_and_grads, k)[0].numpy()
@@ -351,7 +329,8 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
             want = np.maximum(peer.get_cam_image(x, layer, asks, A, g, False), 0)
             weights = directions(model, target, 1)[:, None] * 100
             mine = TABLE[method].compute(model, x, weights)[:, 0]
-            assert same(mine, want, 1e-2 if method == "gradcam++" else 1e-4)
+            near = 1e-2 if method == "gradcam++" else 1e-4
+            assert same(mine, want, near)
     finally:
         before.remove()
         del block.entry
@@ -417,10 +396,8 @@ def test_rollout_and_relevance_equal_their_papers_loops(clip, scans):
 
 
 def test_flow_of_two_layers_and_two_tokens_by_hand():
-    first, last = (
-        torch.tensor([[0.0, 1.0], [0.0, 1.0]]),
-        torch.tensor([[0.0, 1.0], [1.0, 0.0]]),
-    )
+    first = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
+    last = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
     # halves: first [[.5, .5], [0, 1]], last [[.5, .5], [.5, .5]]. From token 0: .5 goes
     # to each middle token; input 0 is fed by middle 0 alone, at most .5; input 1 by
     # both, .5 and 1: all of it arrives
@@ -519,7 +496,7 @@ def test_similarity_equals_the_cosine_of_projected_tokens(clip, scans):
 def test_similarity_knows_where_the_tower_norms_and_proves_it(
     scans, pool, late, monkeypatch
 ):
-    model = tiny()
+    model = tiny_clip()
     model.net.visual.pool_type, model.net.visual.final_ln_after_pool = pool, late
     x = model.preprocess(scans)
     assert similarity(model, x, weights_of(model, x)).abs().max() > 0.01

@@ -7,9 +7,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from test_attend_capture import small_clip
 from torch import nn
-from towers import timm_model
+from towers import small_clip, timm_model
 
 import radwb as rw
 from radwb import attend
@@ -195,7 +194,9 @@ class Turned(nn.Module):
 
     def __init__(self, order, flip):
         super().__init__()
-        self.order, self.flip, self.pool = order, flip, nn.AvgPool3d(4)
+        self.order = order
+        self.flip = flip
+        self.pool = nn.AvgPool3d(4)
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x):

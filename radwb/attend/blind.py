@@ -42,7 +42,7 @@ def random_map(
 def centre_map(shape: tuple[int, int]) -> np.ndarray:
     """A blob in the middle, as of a map that only knows where things usually are.
 
-    >>> centre_map((5, 7)).argmax() == 2 * 7 + 3
+    >>> np.unravel_index(centre_map((5, 7)).argmax(), (5, 7)) == (2, 3)
     True
 
     Args:

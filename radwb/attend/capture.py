@@ -46,11 +46,11 @@ def capture(
     rows: list[int] | None = None,
     heads: str = "all",
 ) -> dict[str, torch.Tensor]:
-    """Run the image tower once and return what its attention did.
+    """Look inside your own ViT: run it once and return what its attention did.
 
     >>> seen = capture(model, model.preprocess(scan), target="pleural effusion")
     >>> seen["attention"].shape              # layers, images, heads, tokens, tokens
-    torch.Size([6, 1, 3, 65, 65])
+    torch.Size([4, 1, 3, 65, 65])
     >>> seen["gradients"].shape == seen["attention"].shape
     True
 
@@ -150,8 +150,8 @@ def watch(
         values; the output (B, E).
     """
     taps = _Taps(model, len(x), first, layers, rows, mean_heads, tokens)
-    graph = torch.set_grad_enabled(first is not None)
-    with one_at_a_time, as_it_was(model.net), graph:
+    in_graph = first is not None
+    with one_at_a_time, as_it_was(model.net), torch.set_grad_enabled(in_graph):
         untapped = None
         if model.net not in _proven:
             with torch.no_grad():

@@ -37,7 +37,7 @@ def control_maps(
     training_mask: np.ndarray | None = None,
     seed: int = 0,
 ) -> dict[str, list[np.ndarray]]:
-    """Maps that a method's maps must beat before their score means anything.
+    """Blind maps of your films, which a map must beat before its score means anything.
 
     >>> usual_place = mean_mask(table, "Pneumothorax")
     >>> list(control_maps(scans, training_mask=usual_place))
@@ -77,7 +77,7 @@ def control_maps(
 
 
 def mean_mask(table: pd.DataFrame, finding: str, *, size: int = 64) -> np.ndarray:
-    """Where a finding was in the training films: a map of position alone.
+    """Where a finding was in your training films: a map of position alone.
 
     It is blind to the film that it is laid over.
 
@@ -274,9 +274,9 @@ def compare_maps(
     family: int | None = None,
     seed: int = 0,
 ) -> Compared:
-    """Score methods and controls against the truth on the same films, and compare them.
+    """Hold your methods' maps against blind ones on the same films, by patient.
 
-    Pair by pair, by patient.
+    All are scored against the truth, and compared pair by pair.
 
     >>> films = table[table["Pleural Effusion"] == 1].head(6)
     >>> scans = [rw.data.scan_of(row) for _, row in films.iterrows()]

@@ -5,6 +5,7 @@ may turn its axes on the way. So one half of the input is changed along each axi
 changes in the map tells which of its axes runs along there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
@@ -71,8 +72,8 @@ def layout(
         best = _best_axes(moves, axes)
         problem = _unclear(moves, best, shape, axes)
         if problem is None:
-            signs = [-1 if moves[k, j] < 0 else 1 for k, j in enumerate(best)]
-            return Layout(tuple(j + 1 for j in best), tuple(signs))
+            signs = [math.copysign(1, moves[k, j]) for k, j in enumerate(best)]
+            return Layout(tuple(j + 1 for j in best), tuple(map(int, signs)))
     axis, move = problem
     raise ValueError(
         f"expected {what}, {tuple(shape)}, to follow a change of the input "

@@ -192,12 +192,13 @@ def layer_number(model, kind: Method, layer: int | None) -> int | None:
     """The layer's number from 0; None where the method or the tower has none."""
     if not kind.layer or not has_attention(model):
         return layer
-    return range(len(layers_of(model)))[kind.default_layer if layer is None else layer]
+    number = kind.default_layer if layer is None else layer
+    return range(len(layers_of(model)))[number]
 
 
 def require_sense(model, method: str, targets, head, layer=None) -> None:
     """ValueError where the arguments of `attention_map` don't go together."""
-    if method not in METHODS:
+    if method not in TABLE:
         raise ValueError(f"expected a method of {METHODS}, got {method!r}")
     kind = TABLE[method]
     if kind.target and targets is None:

@@ -43,7 +43,10 @@ class Place:
     """The module that gives the last feature map, and how to lay that out.
 
     Args:
+        module: runs once in a forward pass.
         name: the module's in its network.
+        layout: of its output, once it has an axis for each of the input's.
+        tokens: how it gets these.
     """
 
     module: nn.Module
@@ -136,8 +139,7 @@ def _run_and_note(model, forward, x):
     """
     noted, times = [], {}
     closed = False
-    tower = getattr(model.net, "visual", model.net)
-    tower = getattr(tower, "trunk", tower)
+    tower = image_tower(model)
     features = getattr(tower, "forward_features", None)
     names = {module: name for name, module in _parts(model.net)}
 
@@ -161,6 +163,12 @@ def _run_and_note(model, forward, x):
             stack.callback(delattr, tower, "forward_features")
         output = forward(model, x)
     return output, [call for call in noted if times[call[1]] == 1]
+
+
+def image_tower(model) -> nn.Module:
+    """The image tower, out of what open_clip or radwb wrap it in."""
+    tower = getattr(model.net, "visual", model.net)
+    return getattr(tower, "trunk", tower)
 
 
 def _tensor(output):

@@ -188,8 +188,9 @@ def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
 
     >>> lungs = np.zeros((12, 8), bool)
     >>> lungs[:, [1, 2, 5, 6]] = True
-    >>> score_each_zone([np.ones((12, 8))], [lungs], [[0, 1, 2, 0, 1, 3]])["rank"][0]
-    0.0
+    >>> points = score_each_zone([np.ones((12, 8))], [lungs], [[0, 1, 2, 0, 1, 3]])
+    >>> points["rank"].tolist()
+    [0.0]
 
     Args:
         maps, lungs, severity: as in `score_zones`.

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from radwb.attend.place import Place, last_map
+from radwb.attend.place import Place, image_tower, last_map
 
 # MONAI drops attention in eval mode too; a block under a checkpoint runs twice
 QUIET = {
@@ -85,12 +85,6 @@ def _find_blocks(model):
     if len(lists) != 1 or _is_pyramid(tower) or _has_windows(lists[0]):
         return []
     return list(lists[0])
-
-
-def image_tower(model) -> nn.Module:
-    """The image tower, out of what open_clip or radwb wrap it in."""
-    tower = getattr(model.net, "visual", model.net)
-    return getattr(tower, "trunk", tower)
 
 
 def _is_pyramid(tower):

@@ -275,7 +275,8 @@ class Cases:
         )
         words += [layer if choice.layer is None else f"layer {choice.layer}"]
         words += [head if choice.head is None else f"head {choice.head}"]
-        asked = choice.target and TABLE[choice.method].target
+        kind = TABLE.get(choice.method)
+        asked = choice.target and (kind is None or kind.target)
         return ", ".join(filter(None, words)) + (f": {choice.target}" if asked else "")
 
     def _badge(self, choice):

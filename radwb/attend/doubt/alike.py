@@ -18,7 +18,7 @@ SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
 
 
 def agreement(maps: dict[str, list], *, groups: Sequence | None = None) -> pd.DataFrame:
-    """How alike the maps of several methods are.
+    """How alike the maps of several methods are on your scans, before you trust one.
 
     >>> ramp = np.arange(64.0).reshape(8, 8)
     >>> table = agreement({"relevance": [ramp] * 5, "gradcam": [ramp.T] * 5})
@@ -145,7 +145,9 @@ def stability(
 
 def _same_tissue(maps, unshifted, offsets):
     """(N, 2) similarity of shifted scans' maps, moved back and left in place."""
-    there, back, place = [], [], []
+    there = []
+    back = []
+    place = []
     for map, before, (down, right) in zip(maps, unshifted, offsets, strict=True):
         there.append(_window(values_of(map), down, right))
         back.append(_window(values_of(before), -down, -right))

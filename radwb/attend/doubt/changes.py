@@ -97,9 +97,9 @@ def _phrased(phrase, target):
 def randomised(model, scans=(), *, seed: int = 0, share: float = 1.0):
     """A copy of the model, the entries of each tensor of its image tower dealt anew.
 
-    >>> maps = [rw.attend.attention_map(m, scan, target="edema").values
-    ...         for m in (model, randomised(model))]
-    >>> np.allclose(*maps)
+    >>> twin = randomised(model, scans)
+    >>> maps = [rw.attend.attention_map(m, scan, target="edema") for m in (model, twin)]
+    >>> np.allclose(maps[0].values, maps[1].values)
     False
 
     The same numbers at random places: what was learned is gone, the scales of a trained

@@ -55,7 +55,7 @@ def faithfulness(
     batch: int = 32,
     seed: int = 0,
 ) -> Faithfulness:
-    """Take away what the map marks, or keep only that, and watch the score.
+    """Take away what your map marks, or keep only that, and watch the score.
 
     ROAD, after Rong et al. 2022, arXiv 2202.00449.
 
@@ -147,8 +147,9 @@ def _inputs(model, scan, maps, shares, noise, seed):
             order = order[inside[order]]  # the padding is no part of the scan
             for share in shares:
                 marked, rest = np.split(order, [round(share * len(order))])
+                lost = marked if curve == "deletion" else rest
                 removed = np.zeros(pixels.shape, bool)
-                removed.ravel()[marked if curve == "deletion" else rest] = True
+                removed.ravel()[lost] = True
                 grain = draw.normal(0, noise, removed.shape)
                 inputs.append(impute(pixels, removed) + removed * grain)
     return np.stack(inputs)
@@ -175,7 +176,9 @@ def _curves(model, inputs, score, maps: int, batch):
 
 def _against_random(points, shares, groups):
     """(N, 2 curves, map and random, shares + 1) scores -> Faithfulness."""
-    by_point, areas, gains = {}, {}, {}
+    by_point = {}
+    areas = {}
+    gains = {}
     for n, (curve, sign) in enumerate(GAINS.items()):
         along = (0, *shares) if curve == "deletion" else (*shares, 1)
         for of, scores in zip(

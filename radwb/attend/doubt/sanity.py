@@ -13,6 +13,7 @@ from radwb.attend.doubt.alike import maps_by, ranks, similarity
 from radwb.attend.doubt.changes import CASCADE, NONSENSE, OTHER, WORDS, all_changes
 from radwb.attend.doubt.twins import LabelTwins
 from radwb.attend.map import Badge, Map
+from radwb.attend.methods import TABLE
 from radwb.attend.progress import steps
 from radwb.attend.score import mean_by_patient
 from radwb.data.scan import Scan
@@ -89,7 +90,7 @@ def sanity_check(
     groups: Sequence | None = None,
     seed: int = 0,
 ) -> Sanity:
-    """Change what a map must depend on, and see whether the map changes.
+    """Change what your model's map must depend on, and see whether the map changes.
 
     >>> scans = [rw.data.scan_of(row) for _, row in table.head(12).iterrows()]
     >>> pair = ("pleural effusion", "no pleural effusion")
@@ -185,8 +186,9 @@ def _similarities(changes, unchanged, scans, how):
 
 def _why_unclear(twins, method):
     """Why the maps of these twins can't be interpreted; "" where they can."""
-    if method == "similarity" and twins.true.kind != "image-text":
-        return "similarity needs a text tower, which the twins don't have"
+    kind = TABLE.get(method)
+    if kind is not None and kind.text and twins.true.kind != "image-text":
+        return f"{method} needs a text tower, which the twins don't have"
     return twins.unhealthy
 
 

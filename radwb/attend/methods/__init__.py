@@ -40,6 +40,7 @@ class Method:
             = the method takes none.
         head: one head may be chosen.
         attention: only towers with attention blocks have it.
+        text: only image-text models have it.
         unsigned: makes the values 0 or more.
     """
 
@@ -48,6 +49,7 @@ class Method:
     layer: str = ""
     head: bool = False
     attention: bool = False
+    text: bool = False
     unsigned: Callable[[torch.Tensor], torch.Tensor] = positive
 
     @property
@@ -69,7 +71,7 @@ TABLE = {
     "smoothgrad": Method(gradients.smoothgrad, unsigned=torch.abs),
     "occlusion": Method(perturb.occlusion),
     "rise": Method(perturb.rise),
-    "similarity": Method(similarity, unsigned=above_lowest),
+    "similarity": Method(similarity, text=True, unsigned=above_lowest),
     "value_norm": Method(
         value_norms, target=False, layer="one", head=True, attention=True
     ),

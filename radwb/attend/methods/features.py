@@ -38,8 +38,8 @@ def weighed(formula, model, x, weights, *, layer=None) -> torch.Tensor:
             f"got {layer}"
         )
     if layers:
-        block = layers[-1 if layer is None else layer]
-        tokens, output = _leaf_and_output(model, x, block, entering=True)
+        number = -1 if layer is None else layer
+        tokens, output = _leaf_and_output(model, x, layers[number], entering=True)
         if _holds_patches(model, tokens, len(x)):
             gradients = gradients_of(output, weights, tokens)
             features = patches_of(model, tokens.detach().mT)  # (B, D, h, w)

@@ -33,9 +33,10 @@ def _identity(attention):
 def rollout(
     attention: torch.Tensor, *, rows: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Attention multiplied through the layers, half of each step being the residual.
+    """Attention rollout, for the layers of any transformer of yours.
 
-    After arXiv:2005.00928, eq. 1.
+    After arXiv:2005.00928, eq. 1: attention multiplied through the layers, half of each
+    step being the residual.
 
     >>> seen = rw.attend.capture(model, model.preprocess(scan))
     >>> rollout(seen["attention"])[:, 0, 1:].shape    # what the class token got
@@ -60,7 +61,7 @@ def relevance(
     *,
     rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Relevance of each token for the score that was differentiated.
+    """Relevance of each token, from attention and gradients of your own transformer.
 
     After arXiv:2103.15679, eq. 5 and 6: R starts as the identity; each layer adds mean
     over heads of max(gradient * attention, 0), times R.

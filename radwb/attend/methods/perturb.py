@@ -58,7 +58,9 @@ def rise(
         (B, K, S, S), signed.
     """
     masks = _Masks(n, cells, x.shape[-1], seed)
-    sums, scores, area = 0, 0, 0
+    sums = 0
+    scores = 0
+    area = 0
     with as_it_was(model.net), torch.no_grad():
         for numbers in in_batches(torch.arange(n), batch, "RISE"):
             keep = masks(numbers).to(x)  # (m, S, S)
