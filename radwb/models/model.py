@@ -89,7 +89,9 @@ class Model:
         log_scale = getattr(self.net, "logit_scale", torch.zeros(()))
         return float(log_scale.detach().exp())
 
-    def preprocess(self, scans) -> torch.Tensor:
+    def preprocess(
+        self, scans: data.Scan | list[data.Scan] | np.ndarray | torch.Tensor
+    ) -> torch.Tensor:
         """Scans -> what the network takes.
 
         Args:
@@ -139,7 +141,7 @@ class Model:
             )
         return self.net(x.to(self.device))
 
-    def to(self, device) -> "Model":
+    def to(self, device: str | torch.device) -> "Model":
         self.net.to(device)
         return self
 

@@ -24,7 +24,7 @@ def volume_map(
     volume: Volume,
     *,
     method: str = "gradcam",
-    target=None,
+    target: int | str | torch.Tensor | None = None,
     layer: int | str | None = None,
     head: int | None = None,
     mask: tuple[int, int, int] | None = None,

@@ -10,15 +10,16 @@ from radwb.attend.maps import attention_maps
 from radwb.attend.volumes.voxels import require_room
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
+from radwb.models.model import Model
 
 
 def slice_maps(
-    model,
+    model: Model,
     volume: Volume,
     *,
     axis: int = 0,
     method: str = "relevance",
-    target=None,
+    target: str | int | tuple[str, str] | None = None,
     window_hu: tuple[float, float] | None = None,
     every: int = 1,
     layer: int | None = None,
