@@ -31,7 +31,7 @@ from radwb.attend.methods import METHODS
 from radwb.attend.methods.formulas import relevance, rollout
 from radwb.attend.readers import reader_agreement
 from radwb.attend.score import rescale, score_by_lesion, score_map, tune_threshold
-from radwb.attend.volumes.maps import Net3d, slice_maps, volume_map
+from radwb.attend.volumes import Net3d, slice_maps, volume_map
 
 __all__ = [
     "Compared",

@@ -17,11 +17,11 @@ from tqdm.auto import tqdm
 from radwb import models
 from radwb.data.fetch import sha256
 from radwb.data.private import private_file
+from radwb.models.attention import explicit_attention
 from radwb.models.checks import FINISHED
 from radwb.models.model import autocast, squares
 from radwb.pretrain import cache, cost, lock, stop
 from radwb.pretrain import run as runs
-from radwb.pretrain.attention import explicit
 from radwb.pretrain.augment import augment
 from radwb.pretrain.average import Average
 from radwb.pretrain.recipes import RECIPES
@@ -239,7 +239,7 @@ class Loop:
             self.fabric.device.type == "cpu"
             and precision_of(self.fabric) == "bf16-mixed"
         )
-        return explicit(self.task) if slow else nullcontext()
+        return explicit_attention(self.task) if slow else nullcontext()
 
     def _give_up(self, loss, step, images, rows):
         about = self.source.rows.iloc[rows]

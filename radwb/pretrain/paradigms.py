@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from radwb.models.model import Model, squares
-from radwb.models.tiny import _seeded
+from radwb.models.tiny import seeded
 from radwb.pretrain import objectives
 from radwb.pretrain.augment import augment
 from radwb.pretrain.captions import Captions, whole
@@ -55,7 +55,7 @@ class Recipe(nn.Module):
         super().__init__()
         self.model, self.net, self.rank, self.world = model, model.net, rank, world
         self.read(table)
-        with _seeded(0):  # the heads
+        with seeded(0):  # the heads
             self.build()
 
     def on(self, table: pd.DataFrame) -> "Recipe":
