@@ -8,11 +8,13 @@ from radwb.pretrain.captions import caption_of
 from radwb.pretrain.diagnose import diagnose, if_healthy
 from radwb.pretrain.fit import fit
 from radwb.pretrain.losses import SameCaptionLoss, retrieval, same_captions
+from radwb.pretrain.recipe import Recipe
 from radwb.pretrain.recipes import RECIPES
 from radwb.pretrain.run import Run
 
 __all__ = [
     "RECIPES",
+    "Recipe",
     "Run",
     "SameCaptionLoss",
     "augment",

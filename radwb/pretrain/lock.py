@@ -18,11 +18,11 @@ CLOCK_S = 60.0
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep a run's folder for this process; the lock of a dead one on this machine is
-    taken over, and said.
+    """Keep a run's folder for this process.
 
-    The file lies beside the folder, since the folder may move to OUT.previous-N.
-    Of a run on many devices the first process holds it, for all.
+    The lock of a dead one on this machine is taken over, and said. The file lies beside
+    the folder, since the folder may move to OUT.previous-N. Of a run on many devices
+    the first process holds it, for all.
 
     Raises:
         ValueError: another process trains into the folder, or may do so.
@@ -49,7 +49,7 @@ def _this_process() -> dict:
 
 
 def _written(path: Path, holder: dict) -> bool:
-    """Whether the lock is now ours; only one process can make a file that isn't there."""
+    """Whether the lock is now ours: only one process can make a new file."""
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
@@ -73,16 +73,17 @@ def _holder(path: Path) -> dict | None:
 
 
 def _take_over(path: Path, out: Path) -> None:
-    """Remove the lock of a process that has ended; raise where it lives, or where that
-    can't be known.
+    """Remove the lock of a process that has ended.
+
+    Raises:
+        ValueError: it lives, or that can't be known.
     """
     holder = _holder(path)
     if holder is None and not path.exists():
         return
     if holder is None:
-        raise _in_use(
-            path, out, "a process that can't be known, since its lock is damaged"
-        )
+        unknown = "a process that can't be known, since its lock is damaged"
+        raise _in_use(path, out, unknown)
     who = f"process {holder['pid']} on {holder['host']}"
     if holder["host"] != _this_process()["host"]:
         raise _in_use(path, out, f"{who}, another machine than this")
