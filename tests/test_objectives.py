@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip.loss import ClipLoss, SigLipLoss
+from open_clip.loss import SigLipLoss
 
 from radwb.pretrain import objectives
 from radwb.pretrain.losses import same_captions
@@ -23,18 +23,6 @@ def unit(*shape, seed=0):
 
 
 # images against texts
-
-
-def test_clip_equals_open_clip():
-    images, texts = unit(24, 16), unit(24, 16, seed=1)
-    got = objectives.clip(images, texts, 14.3)
-    torch.testing.assert_close(
-        got, ClipLoss()(images, texts, torch.tensor(14.3)), rtol=1e-6, atol=0
-    )
-    alike = unit(1, 16).expand(8, 16)
-    assert objectives.clip(alike, alike, 10.0).item() == pytest.approx(
-        math.log(8), abs=1e-6
-    )
 
 
 def test_siglip_equals_open_clip():
@@ -337,7 +325,6 @@ def test_a_caller_under_autocast_gets_what_float32_gives():
     a, b, tokens = unit(16, 32), unit(16, 32, seed=1), texts(4)
     patches, words, logits = draw(4, 6, 8), draw(4, 3, 8, seed=1), draw(4, 24, VOCAB)
     cases = [
-        (objectives.clip, (a, b, 100.0)),
         (objectives.siglip, (a, b, 100.0, -10.0)),
         (objectives.local, (patches, words, torch.ones(4, 3, dtype=torch.bool))),
         (objectives.simclr, (a, b, 0.05)),

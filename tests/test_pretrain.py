@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,14 @@ from PIL import Image
 from processes import on_one_and_two
 
 import radwb as rw
-from radwb.pretrain.captions import Captions, order
-from radwb.pretrain.loop import STUCK, rate
+from radwb.pretrain.captions import Captions
+from radwb.pretrain.loop import STUCK, schedule
 from radwb.pretrain.losses import masked_bce
 from radwb.pretrain.recipes import Contrastive
-from radwb.pretrain.run import thinned
+from radwb.pretrain.stream import InMemory
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from radwb_tiny import thinned
 
 SMALL = {
     "width": 32,
@@ -60,7 +64,8 @@ def squares_table(folder, n=80, size=32):
         path = folder / f"{i:03d}.png"
         Image.fromarray(pixels).save(path)
         impression = f"Bright square on the {side}." if side else "No square."
-        report = f"FINDINGS: {'There is a square ' + side if side else 'Nothing'}. IMPRESSION: {impression}"
+        finding = f"There is a square {side}" if side else "Nothing"
+        report = f"FINDINGS: {finding}. IMPRESSION: {impression}"
         rows.append(
             {
                 "path": str(path),
@@ -92,9 +97,8 @@ def table(tmp_path_factory):
 
 
 def unit(n, e, seed):
-    return F.normalize(
-        torch.randn(n, e, generator=torch.Generator().manual_seed(seed)), dim=-1
-    )
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(n, e, generator=generator), dim=-1)
 
 
 def weights_of(run):
@@ -179,10 +183,12 @@ def test_the_caption_is_the_impression_and_equal_captions_share_a_number():
 
 
 def test_each_epoch_visits_each_row_once_in_another_order():
-    a, b = order(50, seed=0, epoch=0), order(50, seed=0, epoch=1)
+    rows = InMemory(pd.DataFrame(index=range(50)))
+    a = rows.order(seed=0, epoch=0)
+    b = rows.order(seed=0, epoch=1)
     assert sorted(a) == sorted(b) == list(range(50))
     assert (a != b).any()
-    assert (a == order(50, seed=0, epoch=0)).all()
+    assert (a == rows.order(seed=0, epoch=0)).all()
 
 
 def test_augmentation_never_swaps_left_and_right():
@@ -205,7 +211,10 @@ def test_augmentation_of_a_share_is_the_share_of_the_augmentation():
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    rates = [rate(s, 200, 1.0) for s in range(200)]
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.0)
+    set_rate = schedule(optimizer, 1.0, 200)
+    rates = [set_rate(step) for step in range(200)]
+    assert optimizer.param_groups[0]["lr"] == rates[-1]
     assert max(rates) == rates[9] == 1
     assert rates[0] == 0.1
     assert all(np.diff(rates[10:]) < 0)
@@ -440,13 +449,13 @@ def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
     )
     log["epoch"] = log["step"] * 16 // (steps + 1)
     log["val_loss"] = log["loss"].where(~log["epoch"].duplicated(keep="last"))
-    few = thinned(log)
-    assert min(steps, 200) <= len(few) <= 400
-    assert few["val_loss"].notna().sum() == 16
+    short = thinned(log)
+    assert min(steps, 200) <= len(short) <= 400
+    assert short["val_loss"].notna().sum() == 16
     pd.testing.assert_frame_equal(
-        few, log[log["step"].isin(few["step"])].reset_index(drop=True)
+        short, log[log["step"].isin(short["step"])].reset_index(drop=True)
     )
-    assert few["step"].diff().max() <= max(1, 2 * steps / 200)
+    assert short["step"].diff().max() <= max(1, 2 * steps / 200)
     with pytest.raises(ValueError, match="fewer than 16 epochs, got 16. Try most=32"):
         thinned(log, 16)
 
@@ -455,7 +464,7 @@ def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
 
 
 def gradients(fabric, table, out):
-    """Each process: the gradient of one global batch of 16, of which it has its share."""
+    """Each process: the gradient of its share of one global batch of 16."""
     tokenizer = rw.models.Tokenizer.train(table["report"])
     model = rw.models.clip_tiny(tokenizer, shape=WITHIN | {"size": 32})
     task = Contrastive(model, table, rank=fabric.global_rank, world=fabric.world_size)

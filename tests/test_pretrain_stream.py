@@ -20,7 +20,7 @@ from safetensors import safe_open
 from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, squares_table, weights_of
 
 import radwb as rw
-from radwb.pretrain import cache, cost, stream
+from radwb.pretrain import cache, cost, index, stream
 from radwb.pretrain.average import Average
 from radwb.pretrain.export import export_open_clip, import_open_clip
 from radwb.pretrain.recipes import RECIPES
@@ -48,8 +48,9 @@ def equal(a, b):
 
 
 def index_of(folder):
-    paths = stream.shard_paths(folder)
-    return stream.source(*(lambda s, k: (s, paths, k))(*stream.index(paths)), "")
+    paths = index.shard_paths(folder)
+    samples, skipped = index.index(paths)
+    return stream.indexed(samples, paths, skipped, "")
 
 
 class StopAt(Exception):
@@ -72,7 +73,7 @@ def halt():
 
 
 def test_shards_hold_the_rows_and_squares_of_their_table(table, shards):
-    source = index_of(shards).part("train", 32, "pad")
+    source = index_of(shards).part("train", None, size=32, fit="pad", films=True)
     want = table[table["split"] == "train"].reset_index(drop=True)
     assert list(source.rows["report"]) == list(want["report"])
     rows = np.random.default_rng(0).permutation(len(want))
@@ -87,7 +88,7 @@ def test_each_sample_comes_once_an_epoch_over_all_processes(shards, world):
     """64 samples in batches of 18: a batch may hold the end of one epoch and the start
     of the next.
     """
-    source = index_of(shards).part("train", 32, "pad")
+    source = index_of(shards).part("train", None, size=32, fit="pad", films=True)
     queue = stream.Queue(source, batch=18, seed=0)
     taken = [
         stream.share(queue.rows(s), rank, world)
@@ -166,10 +167,8 @@ def test_damage_is_skipped_and_named_and_too_much_of_it_stops(copied, tmp_path):
     first = skipped[skipped["shard"] == "shard-000001.tar"].iloc[0]
     assert (first["key"], first["number"]) == (victim, 2)
     assert skipped["error"].str.contains("FileNotFound").sum() == 1
-    with pytest.raises(
-        ValueError,
-        match=r"at most 5.0% damaged samples, got 16 of about 100 \(16.0%\); .*skipped.csv",
-    ):
+    says = r"5.0% damaged samples, got 16 of about 100 \(16.0%\); .*skipped.csv"
+    with pytest.raises(ValueError, match=f"at most {says}"):
         rw.pretrain.fit(shards=copied, out=tmp_path / "b", **QUICK)
     assert len(pd.read_csv(tmp_path / "b" / "skipped.csv")) == len(skipped)
 

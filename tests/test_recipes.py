@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from processes import on_one_and_two
 
@@ -15,7 +16,8 @@ import radwb as rw
 from radwb.pretrain.augment import crop_keeping
 from radwb.pretrain.captions import sentences
 from radwb.pretrain.objectives import patchify
-from radwb.pretrain.recipes import RECIPES, inputs, needs
+from radwb.pretrain.recipe import Recipe
+from radwb.pretrain.recipes import RECIPES, needs
 
 SHAPE = {"size": 32, "patch": 8, "width": 48, "heads": 2, "layers": 1, "embed": 32}
 TEXT = {"text_width": 32, "text_heads": 2, "text_layers": 1}
@@ -70,11 +72,7 @@ def views_of(task, images, seed):
     if task.views == 0:
         return None
     rows = torch.arange(len(images))
-    return (
-        task.two_views(images, rows, seed)
-        if task.views == 2
-        else inputs(task.model, images)
-    )
+    return task.two_views(images, rows, seed) if task.views == 2 else task.view(images)
 
 
 def train(task, images, steps, lr=3e-3):
@@ -122,6 +120,77 @@ def test_the_loss_falls_and_the_model_is_saved_and_loaded(recipe, table, tmp_pat
     )
     want, got = (m.encode_image(m.preprocess(images)) for m in (task.model, back))
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_what_the_contract_says(recipe, table):
+    """Its attributes, and the shapes of what its methods give."""
+    task = task_for(recipe, table)
+    assert isinstance(task, Recipe)
+    assert task.views in (0, 1, 2)
+    assert task.builds in ("image-text", "findings", "image")
+    targets = task.targets(np.arange(8), seed=3)
+    assert all(isinstance(t, torch.Tensor) and len(t) == 8 for t in targets)
+    assert all(t.device.type == "cpu" for t in targets)
+    x = views_of(task, squares(8), seed=0)
+    loss = task(x, *targets)
+    assert loss.shape == ()
+    terms = task.terms(*targets)
+    assert terms is None or terms.shape == ()
+    assert task.guess(8) is None or task.guess(8) > 0
+    if task.whole_batch:
+        points = task.represent(x, *targets)
+        assert all(len(p) == 8 for p in points)
+    task.after_step(0.5)
+    held_out = task.on(table.head(6)).eval()
+    with torch.no_grad():
+        columns = held_out.validate(squares(6), batch=4)
+    assert isinstance(columns["val_loss"], float)
+    again = task.targets(np.arange(8), seed=3)  # the task keeps its own rows
+    assert all(torch.equal(a, b) for a, b in zip(targets, again, strict=True))
+
+
+class Bright(Recipe):
+    """What a learner writes: which films are brighter than the middle one?"""
+
+    def read(self, table):
+        films = rw.data.images(table, self.model.size)
+        bright = torch.tensor(films.mean((1, 2)))
+        self.bright = (bright > bright.median()).float()  # (N,)
+
+    def build(self):
+        self.head = torch.nn.Linear(self.net.visual.output_dim, 1)
+
+    def targets(self, rows, seed=0):
+        return (self.bright[rows],)
+
+    def forward(self, x, bright):
+        logits = self.head(self.net.visual(x))[:, 0]
+        return F.binary_cross_entropy_with_logits(logits.float(), bright)
+
+
+def test_a_recipe_of_a_learner_trains_stops_and_goes_on(tmp_path, monkeypatch):
+    rows = []
+    for i, square in enumerate(squares(20)):
+        grey = square.numpy() // (1 + i % 2)
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
+        split = "val" if i > 15 else "train"
+        rows.append({"path": tmp_path / f"{i}.png", "patient_id": i, "split": split})
+    films = pd.DataFrame(rows).astype({"path": str, "patient_id": str})
+    monkeypatch.setitem(RECIPES, "bright", Bright)
+    how = {"recipe": "bright", "epochs": 12, "batch": 8, "lr": 3e-3, "shape": SHAPE}
+    whole = rw.pretrain.fit(films, out=tmp_path / "whole", **how)
+    assert whole.log["loss"].iloc[-2:].mean() < 0.8 * whole.log["loss"].iloc[0]
+    assert whole.log["val_loss"].notna().sum() == 12
+
+    def stop(row):
+        if row["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rw.pretrain.fit(films, out=tmp_path / "cut", callback=stop, **how)
+    cut = rw.pretrain.fit(films, out=tmp_path / "cut", **how)
+    assert cut.log["loss"].tolist() == whole.log["loss"].tolist()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -313,7 +382,7 @@ def test_what_stands_behind_the_mask_is_not_seen(table):
     passed them on.
     """
     task = task_for("mae-tiny", table).eval()
-    x, (mask,) = inputs(task.model, squares()), task.targets(range(16))
+    x, (mask,) = task.view(squares()), task.targets(range(16))
     pixels = mask.view(16, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
     seen = []
     task.head.register_forward_hook(lambda module, tokens, out: seen.append(out))
@@ -402,7 +471,7 @@ def alike(recipe, table):
     """The loss where all captions are equal, and all images and texts too."""
     task = task_for(recipe, table.assign(report="IMPRESSION: Normal.")).eval()
     targets = task.targets(np.arange(16))
-    points = task.represent(inputs(task.model, squares()), *targets)
+    points = task.represent(task.view(squares()), *targets)
     return task, task.loss_of(
         tuple(p[:1].expand_as(p).contiguous() for p in points), *targets
     )
@@ -478,7 +547,7 @@ def share_of_a_batch(fabric, recipe, table, out):
     x = (
         task.two_views(squares(), torch.arange(8))
         if task.views == 2
-        else [inputs(task.model, squares()[:8])]
+        else [task.view(squares()[:8])]
     )
     x = [v[rows] for v in x]
     fabric.backward(wrapped(x if task.views == 2 else x[0], *task.targets(rows)))

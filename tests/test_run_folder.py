@@ -402,6 +402,6 @@ def test_a_full_disk_leaves_the_file_before_and_no_half_one(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        runs._replace(tmp_path / "config.json", fails)
+        runs.replace(tmp_path / "config.json", fails)
     assert runs.read_config(tmp_path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

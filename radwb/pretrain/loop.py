@@ -271,9 +271,8 @@ class Loop:
             columns = {}
             if self.first and len(self.job.val.rows):
                 columns = self._look(late)
-            losses = [
-                r["loss"] for r in self.progress.rows if r["epoch"] == row["epoch"]
-            ]
+            rows = [r for r in self.progress.rows if r["epoch"] == row["epoch"]]
+            losses = [r["loss"] for r in rows]
             guess = self.task.guess(self.batch)
             if guess and late and losses and stuck(np.mean(losses), guess):
                 warning = columns.get("warning")

@@ -117,51 +117,38 @@ def collapse(Z, *, of: str = "image", distinct: float = math.inf) -> str:
     )
 
 
-class Watch:
-    """Looks at the held-out embeddings where an epoch ends.
+def watched(images, texts=None, captions: Sequence | None = None) -> dict:
+    """What the log says of held-out embeddings where an epoch ends.
 
-    >>> watch = Watch(table["report"])
-    >>> sorted(watch(Z, Z))
+    >>> sorted(watched(Z, Z, table["report"]))
     ['alignment', 'effective_rank', 'uniformity']
 
     Args:
-        captions: N identities of the held-out texts or labels; fewer of them leave
-            fewer dimensions to use.
-        patience: looks in a row that must show a collapse before it is called one.
+        images: (N, E); texts: (N, E) of their texts, if any.
+        captions: N identities of the texts or labels; fewer of them leave fewer
+            dimensions to use.
+    Returns:
+        columns of the log, and `warning` among them when they have collapsed.
     """
-
-    def __init__(self, captions: Sequence | None = None, *, patience: int = 2):
-        self.first = slice(None)
-        self.distinct = math.inf
-        if captions is not None:
-            # one row a caption: that equal texts lie in one place is no collapse
-            self.first = np.unique(np.asarray(captions), return_index=True)[1]
-            self.distinct = len(self.first)
-        self.patience = patience
-        self.in_a_row = 0
-
-    def __call__(self, images, texts=None, *, late: bool = True) -> dict:
-        """(N, E) images and their texts, if any -> columns for the log's row.
-
-        `warning` is among them when a collapse has lasted. With late=False nothing is
-        judged: every run starts in a narrow cone.
-        """
-        if len(images) < 2:
-            return {}
-        columns = {
-            "effective_rank": effective_rank(images),
-            "uniformity": uniformity(images),
-        }
-        warning = collapse(images, distinct=self.distinct)
-        if texts is not None:
-            columns["alignment"] = alignment(images, texts)
-            texts = as_array(texts)[self.first]
-            if not warning and len(texts) > 1:
-                warning = collapse(texts, of="text", distinct=self.distinct)
-        self.in_a_row = self.in_a_row + 1 if warning and late else 0
-        if self.in_a_row >= self.patience:
-            columns["warning"] = warning
-        return columns
+    if len(images) < 2:
+        return {}
+    first = np.arange(len(images))
+    distinct = math.inf
+    if captions is not None:
+        # one row a caption: that equal texts lie in one place is no collapse
+        first = np.unique(np.asarray(captions), return_index=True)[1]
+        distinct = len(first)
+    columns = {
+        "effective_rank": effective_rank(images),
+        "uniformity": uniformity(images),
+    }
+    warning = collapse(images, distinct=distinct)
+    if texts is not None:
+        columns["alignment"] = alignment(images, texts)
+        texts = as_array(texts)[first]
+        if not warning and len(texts) > 1:
+            warning = collapse(texts, of="text", distinct=distinct)
+    return columns | {"warning": warning} if warning else columns
 
 
 def as_array(Z) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A run is a folder: model, tokenizer, config.json and log.csv.
 
-While it grows it has a checkpoint. From shards also samples.jsonl, their index, and skipped.csv, what of them is damaged;
-and with tensorboard its events.
+While it grows it has a checkpoint; from shards also samples.jsonl, their index, and
+skipped.csv, what of them is damaged; and with tensorboard its events.
 """
 
 import json

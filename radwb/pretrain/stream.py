@@ -102,14 +102,16 @@ class Shards:
         if ahead is not None:
             self._ahead[ahead.tobytes()] = self._read(ahead)
         squares = [future.result() for future in reading]
-        good = [i for i, s in enumerate(squares) if isinstance(s, np.ndarray)]
-        if not good:
+        good = np.flatnonzero([isinstance(s, np.ndarray) for s in squares])
+        if not len(good):
             raise squares[0]
-        nearest = [min(good, key=lambda j, i=i: abs(i - j)) for i in range(len(rows))]
-        lost = []
-        for i in sorted(set(range(len(rows))) - set(good)):
-            shard, number, *_ = self.places[rows[i]]
-            lost.append(skip(shard, number, self.rows["key"].iloc[rows[i]], squares[i]))
+        distances = np.abs(good - np.arange(len(rows))[:, None])  # (B, good)
+        nearest = good[distances.argmin(1)]
+        lost = [
+            skip(*self.places[row][:2], self.rows["key"].iloc[row], square)
+            for row, square in zip(rows, squares, strict=True)
+            if isinstance(square, Exception)
+        ]
         pixels = torch.from_numpy(np.stack([squares[i] for i in nearest]))
         return pixels, rows[nearest], lost
 

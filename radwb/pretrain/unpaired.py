@@ -80,7 +80,7 @@ class Views(Recipe):
         recall = retrieval(a.cpu(), b.cpu(), np.arange(n), k=(1,))
 
         def loss_of(rows):
-            return objectives.simclr(a[rows], b[rows], self.temperature)
+            return self.loss_of((a[rows], b[rows]))
 
         return {
             "val_loss": self.mean_loss(n, loss_of, batch=batch),
