@@ -22,7 +22,7 @@ from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, squares_table, weights_o
 import radwb as rw
 from radwb.pretrain import cache, cost, index, stream
 from radwb.pretrain.average import Average
-from radwb.pretrain.export import export_open_clip, import_open_clip
+from radwb.pretrain.export import export_open_clip
 from radwb.pretrain.recipes import RECIPES
 
 
@@ -602,12 +602,9 @@ def test_a_checkpoint_of_open_clip_train_loads_back(table, tmp_path):
     net, _, _ = open_clip.create_model_and_transforms(f"local-dir:{out / 'model'}")
     state = {f"module.{k}": v for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters()).state_dict()
-    file = tmp_path / "epoch_10.pt"
-    torch.save(
-        {"epoch": 10, "name": "radwb", "state_dict": state, "optimizer": optimizer},
-        file,
-    )
-    model = import_open_clip(file, out, tmp_path / "large")
+    checkpoint = {"epoch": 10, "name": "radwb", "state_dict": state}
+    torch.save(checkpoint | {"optimizer": optimizer}, out / "model" / "model.pt")
+    model = rw.models.load(out / "model")
     assert equal(net.state_dict(), model.net.state_dict())
     ours = rw.models.clip_tiny(
         rw.models.Tokenizer.train(table["report"]), shape=SMALL | {"size": 32}

@@ -178,9 +178,10 @@ def test_a_recipe_of_a_learner_trains_stops_and_goes_on(tmp_path, monkeypatch):
         rows.append({"path": tmp_path / f"{i}.png", "patient_id": i, "split": split})
     films = pd.DataFrame(rows).astype({"path": str, "patient_id": str})
     monkeypatch.setitem(RECIPES, "bright", Bright)
-    how = {"recipe": "bright", "epochs": 12, "batch": 8, "lr": 3e-3, "shape": SHAPE}
+    how = {"recipe": "bright", "epochs": 12, "batch": 16, "lr": 3e-3, "shape": SHAPE}
     whole = rw.pretrain.fit(films, out=tmp_path / "whole", **how)
-    assert whole.log["loss"].iloc[-2:].mean() < 0.8 * whole.log["loss"].iloc[0]
+    losses = whole.log["loss"]
+    assert losses.iloc[-3:].mean() < 0.7 * losses.iloc[:3].mean()
     assert whole.log["val_loss"].notna().sum() == 12
 
     def stop(row):

@@ -1,19 +1,13 @@
-"""For runs that outgrow `fit`: the same pairs and architecture for open_clip_train.
-
-And its checkpoints back.
-"""
+"""For runs that outgrow `fit`: the same pairs and architecture for open_clip_train."""
 
 import json
 import shlex
-import shutil
 from pathlib import Path
 
 import pandas as pd
-from safetensors.torch import save_file
 
-from radwb import data, models
+from radwb import data
 from radwb.models.clips import CONFIG
-from radwb.models.sources import read_weights
 from radwb.models.tiny import GREY, SHAPE, TEXT_SHAPE
 from radwb.pretrain.captions import caption_of
 from radwb.pretrain.fit import BATCH, EPOCHS, LR
@@ -54,7 +48,10 @@ def export_open_clip(
 
     The architecture is that of "clip-tiny" as far as open_clip's configurations go: a
     plain ViT of the same size, which cuts patches where radwb has a convolutional stem,
-    sees three channels, and reads open_clip's own tokens.
+    sees three channels, and reads open_clip's own tokens. A checkpoint comes back as
+    model.pt in the folder model/, which is a model then:
+    `cp logs/radwb/checkpoints/epoch_10.pt model/model.pt` in the exported folder, and
+    `rw.models.load("exported/model")`.
 
     Args:
         table: needs path, patient_id, split and report; a text is the caption that
@@ -117,28 +114,6 @@ def _open_clip_config(shape: dict) -> dict:
         "resize_mode": "longest",
     }
     return {"model_cfg": towers, "preprocess_cfg": preprocess}
-
-
-def import_open_clip(
-    checkpoint: str | Path, exported: str | Path, out: str | Path
-) -> models.Model:
-    """A checkpoint of open_clip_train as a folder that `rw.models.load(out)` reads.
-
-    After `sh exported/train.sh` the checkpoint of its last epoch is, for instance,
-    "exported/logs/radwb/checkpoints/epoch_10.pt".
-
-    Args:
-        checkpoint: {"epoch", "name", "state_dict": {"module. ...": tensor}, ...};
-            nothing in it is run.
-        exported: the folder of `export_open_clip`.
-        out: the folder to write.
-    """
-    out = Path(out)
-    tensors = {k: v.contiguous() for k, v in read_weights(checkpoint).items()}
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(Path(exported) / "model" / CONFIG, out / CONFIG)
-    save_file(tensors, out / "open_clip_model.safetensors")
-    return models.load(out)
 
 
 def _options(counts, epochs, batch, lr) -> dict:

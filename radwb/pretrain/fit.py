@@ -60,8 +60,9 @@ def fit(
     """Train on a table's rows with split "train", follow it on "val", see no others.
 
     >>> small = {"size": 32, "batch": 16, "epochs": 1}
-    >>> fit(table, recipe="clip-tiny", out="runs/a", **small).config["finished"]
-    True
+    >>> run = fit(table, recipe="clip-tiny", out="runs/a", **small)
+    >>> len(run.log), run.config["finished"]
+    (3, True)
     >>> _ = rw.data.write_shards(table, "shards")
     >>> run = fit(shards="shards", out="runs/b", chunk=8, **small)
 

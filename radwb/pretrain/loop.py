@@ -293,9 +293,10 @@ class Loop:
         return columns
 
     def _warn(self, guess, epoch):
+        lower = self.job.identity["lr"] / 3
         warnings.warn(
             f"{STUCK}, {guess:.2f}, in epoch {epoch}: the model tells no image from "
-            f"another. Try lr={self.job.identity['lr'] / 3:.0e}, more data, or a start.",
+            f"another. Try lr={lower:.0e}, more data, or a start.",
             stacklevel=3,
         )
 

@@ -22,16 +22,16 @@ AT_ONCE = 32  # rows that validation passes through the network together
 class Recipe(nn.Module):
     """An objective of your own is a subclass of this, put in `RECIPES` under a name.
 
-    >>> class Spread(Recipe):  # embeddings that differ from film to film
+    >>> class Brightness(Recipe):  # how bright is this film?
     ...     def build(self):
-    ...         train_only(self.net, "visual.")
+    ...         self.head = nn.Linear(self.net.visual.output_dim, 1)
     ...     def forward(self, x):
-    ...         return -self.net.visual(x).std(0).mean()
-    >>> rw.pretrain.RECIPES["spread"] = Spread
+    ...         guess = self.head(self.net.visual(x))[:, 0]
+    ...         return nn.functional.mse_loss(guess, x.mean((1, 2, 3)))
+    >>> rw.pretrain.RECIPES["brightness"] = Brightness
     >>> small = {"size": 32, "batch": 16, "epochs": 1}
-    >>> rw.pretrain.fit(table, recipe="spread", out="spread", **small).log["step"].max()
-    2
-    >>> del rw.pretrain.RECIPES["spread"]
+    >>> run = rw.pretrain.fit(table, recipe="brightness", out="runs/a", **small)
+    >>> del rw.pretrain.RECIPES["brightness"]
 
     A recipe is the loss of a batch as a torch module. The loop reads nothing else than
     what stands here, in this order:

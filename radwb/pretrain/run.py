@@ -33,8 +33,8 @@ class Run:
     """What `fit` left in a folder: read a run of your own that was trained elsewhere.
 
     >>> again = Run(run.out)
-    >>> again.model.size, len(again.log), again.config["finished"]
-    (32, 2, True)
+    >>> again.model.size, again.config["finished"]
+    (32, True)
 
     Attributes:
         out: the folder.

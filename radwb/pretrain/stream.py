@@ -178,8 +178,9 @@ def stream_order(
     and may go on with another number of processes; and disks are read nearly in
     sequence.
 
-    >>> stream_order(["a", "a", "b", "b"], seed=0, epoch=0, buffer=0)
-    array([2, 3, 0, 1])
+    >>> shards = ["a", "a", "b", "b", "c", "c"]
+    >>> stream_order(shards, seed=0, epoch=0, buffer=0)
+    array([2, 3, 4, 5, 0, 1])
 
     Args:
         shards: for each of N samples its shard; those of one shard lie together.
