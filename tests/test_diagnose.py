@@ -186,20 +186,22 @@ def test_three_captions_in_three_places_are_no_collapse():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_healthy_run_gets_no_warning(run, table, seed):
-    found = diagnose(
+    checks = diagnose(
         run,
         table.assign(split=table["split"].where(table["split"] == "train", "val")),
         seed=seed,
     )
-    assert (found["verdict"] == "ok").all(), found[found["verdict"] != "ok"].to_string()
+    assert (checks["verdict"] == "ok").all(), checks[
+        checks["verdict"] != "ok"
+    ].to_string()
 
 
 def test_every_check_has_a_sentence_and_a_control(run, table):
-    found = diagnose(run, table)
-    assert list(found.columns) == ["name", "value", "control", "verdict", "says"]
-    assert len(found) == 9
-    assert found[["value", "control"]].notna().all(axis=None)
-    assert found["says"].str.len().between(20, 120).all()
+    checks = diagnose(run, table)
+    assert list(checks.columns) == ["name", "value", "control", "verdict", "says"]
+    assert len(checks) == 9
+    assert checks[["value", "control"]].notna().all(axis=None)
+    assert checks["says"].str.len().between(20, 120).all()
 
 
 @pytest.mark.parametrize(
@@ -227,8 +229,10 @@ def test_a_collapsed_tower_finds_no_text_better_than_shuffled_pairs(run, table):
 
 
 def test_texts_dealt_to_other_patients_are_flagged(run, table):
-    dealt = table.assign(report=np.random.default_rng(0).permutation(table["report"]))
-    assert verdicts(run, dealt)["own text first"] == "warning"
+    shuffled = table.assign(
+        report=np.random.default_rng(0).permutation(table["report"])
+    )
+    assert verdicts(run, shuffled)["own text first"] == "warning"
 
 
 def test_an_untrained_model_finds_no_text(run, table):
@@ -239,9 +243,9 @@ def test_a_stuck_loss_is_flagged(run, table, tmp_path):
     def at_chance(log):
         log[["loss", "val_loss"]] = math.log(32), math.log(32)
 
-    found = verdicts(edited(run, tmp_path, at_chance), table)
-    assert found["loss against a guess"] == "warning"
-    assert found["memorised"] == "not applicable"
+    checks = verdicts(edited(run, tmp_path, at_chance), table)
+    assert checks["loss against a guess"] == "warning"
+    assert checks["memorised"] == "not applicable"
 
 
 def by_heart(log):
@@ -258,53 +262,53 @@ def test_a_memorised_run_is_flagged(run, table, tmp_path):
 )
 def test_a_collapsed_model_is_not_interpreted(run, table, fault, check):
     checks = diagnose(planted(run.model, fault), table)
-    said = if_healthy(checks, "It learned squares.")
-    assert "It learned" not in said
-    assert "not interpreted" in said
-    assert checks.set_index("name").loc[check, "says"] in said
+    sentence = if_healthy(checks, "It learned squares.")
+    assert "It learned" not in sentence
+    assert "not interpreted" in sentence
+    assert checks.set_index("name").loc[check, "says"] in sentence
 
 
 def test_a_stuck_run_is_not_interpreted(run, table, tmp_path):
     def at_chance(log):
         log[["loss", "val_loss"]] = math.log(32), math.log(32)
 
-    said = if_healthy(
+    sentence = if_healthy(
         diagnose(edited(run, tmp_path, at_chance), table), "It learned squares."
     )
-    assert "not interpreted" in said
-    assert f"near {math.log(32):.2f}, that of a guess" in said
+    assert "not interpreted" in sentence
+    assert f"near {math.log(32):.2f}, that of a guess" in sentence
 
 
 def test_a_healthy_run_and_one_that_memorised_are_interpreted(run, table, tmp_path):
-    for some in (run, edited(run, tmp_path, by_heart)):
+    for either in (run, edited(run, tmp_path, by_heart)):
         assert (
-            if_healthy(diagnose(some, table), "It learned squares.")
+            if_healthy(diagnose(either, table), "It learned squares.")
             == "It learned squares."
         )
 
 
 def test_image_only_models_say_what_does_not_apply(table):
     model = rw.models.supervised_tiny(["Lung Lesion"], shape=VISUAL | {"size": 32})
-    found = diagnose(model, table).set_index("name")
+    checks = diagnose(model, table).set_index("name")
     left_out = [
         "effective rank, texts",
         "mean cosine, texts",
         "dead dimensions, texts",
         "own text first",
     ]
-    assert (found.loc[left_out, "verdict"] == "not applicable").all()
-    assert (found.loc[left_out, "says"] == "the model has no text tower").all()
-    assert found.loc["dead dimensions, images", "verdict"] == "ok"
-    assert found.loc["effective rank, images", "control"] > 1
+    assert (checks.loc[left_out, "verdict"] == "not applicable").all()
+    assert (checks.loc[left_out, "says"] == "the model has no text tower").all()
+    assert checks.loc["dead dimensions, images", "verdict"] == "ok"
+    assert checks.loc["effective rank, images", "control"] > 1
 
 
 def test_the_untrained_twin_of_a_foreign_tower_is_randomised(table, cnn):
     model = rw.models.Model(
         cnn.net, "cnn", "image", 96, 3, (0.5,) * 3, (0.25,) * 3, "pad", (3, 3)
     )
-    found = diagnose(model, table, n=16).set_index("name")
+    checks = diagnose(model, table, n=16).set_index("name")
     assert (
-        found.loc["effective rank, images", ["value", "control"]].between(1, 16).all()
+        checks.loc["effective rank, images", ["value", "control"]].between(1, 16).all()
     )
 
 

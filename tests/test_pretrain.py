@@ -56,10 +56,8 @@ def squares_table(folder, n=80, size=32):
         side = ("left", "right", "")[i % 3]
         pixels = rng.integers(0, 80, (size, size)).astype(np.uint8)
         if side:  # the patient's left is on the right of the picture
-            y, x = (
-                int(rng.integers(0, size // 2)),
-                3 + (size // 2) * (side == "left") + int(rng.integers(0, 3)),
-            )
+            y = int(rng.integers(0, size // 2))
+            x = 3 + (size // 2) * (side == "left") + int(rng.integers(0, 3))
             pixels[y : y + 9, x : x + 9] = 220
         path = folder / f"{i:03d}.png"
         Image.fromarray(pixels).save(path)
@@ -109,7 +107,9 @@ def weights_of(run):
 
 
 def test_loss_equals_open_clip_when_all_captions_differ():
-    images, texts, scale = unit(24, 16, 0), unit(24, 16, 1), torch.tensor(14.3)
+    images = unit(24, 16, 0)
+    texts = unit(24, 16, 1)
+    scale = torch.tensor(14.3)
     got = rw.pretrain.SameCaptionLoss()(images, texts, scale, torch.randperm(24))
     torch.testing.assert_close(got, ClipLoss()(images, texts, scale), rtol=1e-6, atol=0)
 
@@ -271,8 +271,8 @@ def test_a_finished_run_is_reused_until_settings_or_data_change(learnt, table, c
     other = table.assign(report=table["report"].str.replace("Nothing", "Nil"))
     again = rw.pretrain.fit(other, out=learnt.out, **(same | {"epochs": 1}))
     assert not again.reused
-    kept = rw.pretrain.Run(learnt.out.with_name("a.previous-1")).model.net.state_dict()
-    assert all(torch.equal(kept[k], v) for k, v in before.items())
+    moved = rw.pretrain.Run(learnt.out.with_name("a.previous-1")).model.net.state_dict()
+    assert all(torch.equal(moved[k], v) for k, v in before.items())
 
 
 class StopAt(Exception):
@@ -413,7 +413,7 @@ def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "settings", "says"),
+    ("change", "settings", "message"),
     [
         ({}, {"recipe": "mae"}, "expected a recipe of clip-tiny, .*got 'mae'"),
         ({}, {"batch": 500}, "expected at least 500 rows .* got 64"),
@@ -425,8 +425,8 @@ def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
         ),
     ],
 )
-def test_bad_input_says_what_was_expected(table, tmp_path, change, settings, says):
-    with pytest.raises(ValueError, match=says):
+def test_bad_input_says_what_was_expected(table, tmp_path, change, settings, message):
+    with pytest.raises(ValueError, match=message):
         rw.pretrain.fit(
             table.assign(**change), out=tmp_path / "a", **({"size": 32} | settings)
         )

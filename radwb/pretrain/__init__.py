@@ -1,5 +1,6 @@
-"""The loop around a model and a loss: captions, augmentation, schedule, precision,
-resume, log, many devices.
+"""The loop around a model and a loss.
+
+Captions, augmentation, schedule, precision, resume, log, many devices.
 """
 
 from radwb.pretrain import objectives

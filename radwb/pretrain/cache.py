@@ -132,7 +132,7 @@ def size(x, targets: tuple) -> int:
     """Samples in x, (B, ...) or views of it or None, and in targets, each (B, ...)."""
     if isinstance(x, tuple):
         return len(x[0])
-    return len(targets[0] if x is None else x)
+    return len(targets[0]) if x is None else len(x)
 
 
 def pieces(x, targets: tuple, n: int) -> Iterator[tuple]:

@@ -75,11 +75,12 @@ class Captions:
         say: Callable[[str], str] = caption_of,
     ):
         captions = [say(report) for report in reports]
-        captions = ["" if is_missing(text) else text for text in captions]
-        self.texts = sorted(set(captions) - {""})
+        texts = {text for text in captions if not is_missing(text)}
+        self.texts = sorted(texts)
         self.tokens = tokenizer(self.texts)  # (U, context)
-        number = {text: i for i, text in enumerate(self.texts)} | {"": -1}
-        self.rows = torch.tensor([number[text] for text in captions])  # (N,)
+        number = {text: i for i, text in enumerate(self.texts)}
+        # (N,), -1 without a caption
+        self.rows = torch.tensor([number.get(text, -1) for text in captions])
 
     def ids(self, rows: Sequence[int]) -> torch.Tensor:
         """(B,) identities: equal numbers are equal captions."""

@@ -42,12 +42,8 @@ def write_checkpoint(
     tensors |= {f"average/{k}": v for k, v in (average or {}).items()}
     for i, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{i}/{k}": v for k, v in moments.items()}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    # safetensors refuses a tensor under two names
-    names = {v.data_ptr(): k for k, v in tensors.items()}
-    for name, tensor in tensors.items():
-        if names[tensor.data_ptr()] != name:
-            tensors[name] = tensor.clone()
+    # copies, since safetensors refuses a tensor under two names
+    tensors = {k: v.to("cpu", copy=True).contiguous() for k, v in tensors.items()}
     text = json.dumps(about)
     metadata = {"about": text, "sha256": content_sha256(tensors, text)}
     replace(out / CHECKPOINT, lambda part: save_file(tensors, part, metadata=metadata))

@@ -206,8 +206,9 @@ def _spread(of, Z, Z0, distinct, seed):
         return _not_applicable(names, f"there is only one {of}")
     chance = random_rank(N, E, seed)
     least = least_rank(N, E, distinct=distinct, seed=seed)
-    rank, cosine, share = effective_rank(Z), mean_cosine(Z), dead(Z)
-    rank0, cosine0, share0 = effective_rank(Z0), mean_cosine(Z0), dead(Z0)
+    measures = (effective_rank, mean_cosine, dead)
+    rank, cosine, share = (measure(Z) for measure in measures)
+    rank0, cosine0, share0 = (measure(Z0) for measure in measures)
     return [
         _row(
             names[0],
@@ -259,8 +260,9 @@ def _retrieval(similarity, untrained, ids, where, seed):
     )
 
 
-def _row(name, says, value, control, *, bad):
-    return name, float(value), float(control), "warning" if bad else "ok", says
+def _row(name, sentence, value, control, *, bad):
+    verdict = "warning" if bad else "ok"
+    return name, float(value), float(control), verdict, sentence
 
 
 def _not_applicable(names, why):

@@ -168,8 +168,8 @@ def fit(
 def _source(table, shards, out, before) -> InMemory | Shards:
     """All rows; a stopped run's index of shards as it was, so that its order stays."""
     if (table is None) == (shards is None):
-        given = "neither" if table is None else "both"
-        raise ValueError(f"expected a table or shards=, got {given}")
+        number = "neither" if table is None else "both"
+        raise ValueError(f"expected a table or shards=, got {number}")
     if shards is None:
         return InMemory(table)
     paths = index.shard_paths(shards)
@@ -253,8 +253,8 @@ def _several_processes(num_nodes: int) -> str:
 
 
 def _fast_precision(several: bool) -> str:
-    gpu = torch.cuda.is_available()
-    if gpu and several:
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and several:
         # asking CUDA about bf16 opens it, and then a notebook could not fork
         return "bf16-mixed"
-    return models.fast_precision("cuda" if gpu else "cpu")
+    return models.fast_precision(kind)

@@ -1,9 +1,9 @@
-"""What each way of pretraining minimises, as functions of plain tensors.
+"""Losses to check and build your own with: what each way of pretraining minimises.
 
-Each is the formula of its paper, line by line; CLIP's is `SameCaptionLoss`. B images
-or texts, T patches, W words, E wide, V entries of a vocabulary. Each is computed in
-float32 (or finer, if so given), also for a caller under autocast: bf16 logits are off
-by up to 0.4.
+Each is the formula of its paper on plain tensors, line by line; CLIP's is
+`SameCaptionLoss`. B images or texts, T patches, W words, E wide, V entries of a
+vocabulary. Each is computed in float32 (or finer, if so given), also for a caller under
+autocast: bf16 logits are off by up to 0.4.
 """
 
 import math
@@ -40,8 +40,8 @@ def _exactly(function):
 def siglip(
     images: torch.Tensor,
     texts: torch.Tensor,
-    scale,
-    bias,
+    scale: torch.Tensor | float,
+    bias: torch.Tensor | float,
     *,
     same: torch.Tensor | None = None,
 ) -> torch.Tensor:

@@ -70,22 +70,34 @@ class Contrastive(Recipe):
         """Loss and retrieval on the first captions of held-out rows."""
         n = len(images)
         targets = self.targets(np.arange(n))
-        tokens, ids = (t.to(self.model.device) for t in targets)
-
-        def points_of(rows):
-            return self.represent(self.view(images[rows]), tokens[rows], ids[rows])
-
-        points = self.in_parts(points_of, n)
+        targets = [t.to(self.model.device) for t in targets]
+        points = self.held_out_points(images, targets)
 
         def loss_of(rows):
-            return self.loss_of([p[rows] for p in points], tokens[rows], ids[rows])
+            return self.loss_of([p[rows] for p in points], *(t[rows] for t in targets))
 
-        loss = self.mean_loss(whole_batches(n, batch), loss_of, batch=batch)
-        measures = self.measures(points[0].cpu(), points[1].cpu(), ids.cpu())
-        return {"val_loss": loss} | measures
+        # in whole batches, so that each has as many wrong answers
+        whole = n // batch * batch or n
+        loss = self.mean_loss(whole, loss_of, batch=batch)
+        captions = self.caption_points(points)
+        return {"val_loss": loss} | self.measures(points[0].cpu(), captions.cpu())
 
-    def measures(self, images, texts, ids):
+    def held_out_points(self, images, targets):
+        """What `represent` gives for all rows."""
+
+        def points_of(rows):
+            x = self.view(images[rows])
+            return self.represent(x, *(t[rows] for t in targets))
+
+        return self.in_parts(points_of, len(images))
+
+    def caption_points(self, points):
+        """(N, E) of the rows' captions, whose retrieval is measured."""
+        return points[1]
+
+    def measures(self, images, texts):
         """Retrieval, signs of a collapse, and eight pairs of (N, E) held-out points."""
+        ids = self.captions.rows
         first = np.unique(ids, return_index=True)[1]
         eight = np.sort(first)[:8]
         columns = retrieval(images, texts, ids) | watched(images, texts, ids)
@@ -218,24 +230,17 @@ class Sentences(Contrastive):
             per_text = F.cross_entropy(logits.T, (fits / fits.sum(0)).T)
         return (per_image + per_text) / 2
 
-    def validate(self, images, *, batch):
-        """Loss by sentence, and retrieval of whole impressions."""
-        n = len(images)
-        device = self.model.device
-        targets = [t.to(device) for t in self.targets(np.arange(n))]
-        (points,) = self.in_parts(
-            lambda r: [self.image_points(self.view(images[r]))], n
-        )
+    def held_out_points(self, images, targets):
+        # all sentences at once, since reports share them
         _, texts = self.represent(self.view(images[:1]), *targets)
+        (points,) = self.in_parts(
+            lambda rows: [self.image_points(self.view(images[rows]))], len(images)
+        )
+        return points, texts
 
-        def loss_of(rows):
-            pairs = points[rows], texts[rows]
-            return self.loss_of(pairs, *(t[rows] for t in targets))
-
-        captions = self.text_points(self.captions.tokens.to(device)).cpu()
-        ids = self.captions.ids(np.arange(n))
-        loss = self.mean_loss(whole_batches(n, batch), loss_of, batch=batch)
-        return {"val_loss": loss} | self.measures(points.cpu(), captions[ids], ids)
+    def caption_points(self, points):
+        tokens = self.captions.tokens.to(self.model.device)
+        return self.text_points(tokens)[self.captions.rows]
 
 
 class Supervised(Recipe):
@@ -265,8 +270,3 @@ class Supervised(Recipe):
             logits.cpu()[counted], self.labels[counted]
         )
         return {"val_loss": float(loss)}
-
-
-def whole_batches(n: int, batch: int) -> int:
-    """Rows of n that fill batches, so that each has as many wrong answers; or all n."""
-    return n // batch * batch or n

@@ -86,7 +86,7 @@ class Recipe(nn.Module):
     def build(self) -> None:
         """Make the heads, and freeze what of the model the loss doesn't reach."""
 
-    def targets(self, rows, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    def targets(self, rows: np.ndarray, seed: int = 0) -> tuple[torch.Tensor, ...]:
         """What the rows (B,) are compared with: tensors (B, ...) on the CPU.
 
         Whatever is drawn for them follows `seed`, which is another one at each step.
@@ -137,8 +137,16 @@ class Recipe(nn.Module):
 
     # what recipes are made with
 
-    def view(self, images, *, seed: int | None = None, first: int = 0) -> torch.Tensor:
-        """(B, S, S) uint8 -> (B, C, S, S) for the network; with a seed, augmented."""
+    def view(
+        self, images: torch.Tensor, *, seed: int | None = None, first: int = 0
+    ) -> torch.Tensor:
+        """(B, S, S) uint8 -> (B, C, S, S) for the network; with a seed, augmented.
+
+        Args:
+            images: squares of grey values.
+            seed: of the changes.
+            first: number of the first image in the batch of all processes.
+        """
         x = squares(images, self.model.size).to(self.model.device)
         if seed is not None:
             x = augment(x, seed=seed, first=first, crop=self.crop)
