@@ -166,7 +166,7 @@ def _losses(run):
             f"near {guess:.2f}, that of a guess, all pairs look alike",
             loss,
             guess,
-            bad=stuck(loss, guess),
+            stuck(loss, guess),
         )
     else:
         recipe = run.config["identity"]["recipe"]
@@ -194,7 +194,7 @@ def _memorised(log, loss, guess):
         f"(at most {MEMORISED:.0%})",
         val_loss,
         loss,
-        bad=lost > MEMORISED,
+        lost > MEMORISED,
     )
 
 
@@ -207,34 +207,19 @@ def _spread(of, Z, Z0, distinct, seed):
     chance = random_rank(N, E, seed)
     least = least_rank(N, E, distinct=distinct, seed=seed)
     measures = (effective_rank, mean_cosine, dead)
-    rank, cosine, share = (measure(Z) for measure in measures)
-    rank0, cosine0, share0 = (measure(Z0) for measure in measures)
-    return [
-        _row(
-            names[0],
-            f"{rank:.1f} of {E} dimensions are in use; untrained {rank0:.1f}, "
-            f"random {chance:.1f}; below {least:.1f} is a collapse",
-            rank,
-            rank0,
-            bad=rank < least,
-        ),
-        _row(
-            names[1],
-            f"{N} {of}s have a cosine of {cosine:.2f} on average; "
-            f"above {NARROW} all look alike",
-            cosine,
-            cosine0,
-            bad=cosine > NARROW,
-        ),
-        _row(
-            names[2],
-            f"{share:.0%} of {E} dimensions are the same for all {of}s; "
-            f"at most {DEAD_SHARE:.0%} may be",
-            share,
-            share0,
-            bad=share > DEAD_SHARE,
-        ),
-    ]
+    values = [measure(Z) for measure in measures]
+    controls = [measure(Z0) for measure in measures]
+    rank, cosine, share = values
+    sentences = (
+        f"{rank:.1f} of {E} dimensions are in use; untrained {controls[0]:.1f}, "
+        f"random {chance:.1f}; below {least:.1f} is a collapse",
+        f"{N} {of}s have a cosine of {cosine:.2f} on average; "
+        f"above {NARROW} all look alike",
+        f"{share:.0%} of {E} dimensions are the same for all {of}s; "
+        f"at most {DEAD_SHARE:.0%} may be",
+    )
+    ill = (rank < least, cosine > NARROW, share > DEAD_SHARE)
+    return list(map(_row, names, sentences, values, controls, ill))
 
 
 def _retrieval(similarity, untrained, ids, where, seed):
@@ -256,11 +241,11 @@ def _retrieval(similarity, untrained, ids, where, seed):
         f"shuffled {best:.0%}, untrained {hits0:.0%}",
         hits,
         control,
-        bad=hits <= control,
+        hits <= control,
     )
 
 
-def _row(name, sentence, value, control, *, bad):
+def _row(name, sentence, value, control, bad):
     verdict = "warning" if bad else "ok"
     return name, float(value), float(control), verdict, sentence
 

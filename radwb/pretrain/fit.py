@@ -150,13 +150,8 @@ def fit(
         before = {}
     if before.get("finished"):
         return _taken_as_it_is(out, before)
-    about = {
-        "model": model.spec,
-        "n_train": len(learn.rows),
-        "n_val": len(val.rows),
-        "left_out": left_out,
-        "versions": runs.versions(),
-    }
+    about = {"model": model.spec, "n_train": len(learn.rows), "n_val": len(val.rows)}
+    about |= {"left_out": left_out, "versions": runs.versions()}
     options = Options(
         accumulate, chunk, ema, max_bad, watts, resume, save_every, callback
     )

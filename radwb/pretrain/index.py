@@ -121,8 +121,10 @@ def _listed(folders) -> dict[str, dict]:
 def _read_list(file: Path) -> list[dict]:
     try:
         shards = json.loads(file.read_text())
-        good = all(Path(shard["name"]).name == shard["name"] for shard in shards)
-        good = good and all(int(shard["rows"]) >= 0 for shard in shards)
+        good = all(
+            Path(shard["name"]).name == shard["name"] and int(shard["rows"]) >= 0
+            for shard in shards
+        )
     except (OSError, ValueError, TypeError, KeyError):
         good = False
     if not good:
