@@ -40,7 +40,7 @@ def setting():
         GRID,
         findings=names,
     )
-    smooth = rw.attend.score.random_map((SIZE, SIZE), 0)
+    smooth = rw.attend.blind.random_map((SIZE, SIZE), 0)
     scan = rw.data.Scan(smooth / smooth.max())
     return model, scan, model.preprocess(scan)
 

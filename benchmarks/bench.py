@@ -78,9 +78,9 @@ def clip_step() -> dict:
     from open_clip.loss import ClipLoss
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    from radwb.models.attention import explicit_attention
     from radwb.models.model import autocast
     from radwb.pretrain import cost
-    from radwb.pretrain.attention import explicit
     from radwb.pretrain.captions import Captions
     from radwb.pretrain.recipes import Contrastive
 
@@ -117,7 +117,7 @@ def clip_step() -> dict:
         net.zero_grad()
         with (
             autocast(model.device, precision),
-            explicit(net) if fast == "bf16-mixed" else nullcontext(),
+            explicit_attention(net) if fast == "bf16-mixed" else nullcontext(),
         ):
             loss = task(x, tokens, ids)
             loss.backward()

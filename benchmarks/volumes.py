@@ -24,9 +24,9 @@ def gradcam_3d() -> dict:
             net, volume, method="gradcam", target=0, layer=layer
         ).values
 
-    from radwb.attend.volumes.maps import _spread
+    from radwb.attend.volumes.voxels import spread
 
-    theirs = _spread(raw(x, class_idx=0)[0, 0].detach().numpy(), volume.shape)
+    theirs = spread(raw(x, class_idx=0)[0, 0].detach().numpy(), volume.shape)
     error = np.abs(ours() - theirs).max() / theirs.max()
     assert error < 1e-3, f"maps differ by {error:.2g} of the largest value"
     seconds = timed(

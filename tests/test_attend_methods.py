@@ -20,10 +20,10 @@ from torch import nn
 from towers import TEXTS
 
 from radwb import attend, data, models
-from radwb.attend import formulas, maps
-from radwb.attend.gradients import integrated_gradients, smoothgrad
-from radwb.attend.grounding import similarity
-from radwb.attend.perturb import occlusion, rise
+from radwb.attend.methods import TABLE, formulas
+from radwb.attend.methods.gradients import integrated_gradients, smoothgrad
+from radwb.attend.methods.grounding import similarity
+from radwb.attend.methods.perturb import occlusion, rise
 from radwb.attend.targets import directions
 from radwb.data import Scan
 
@@ -41,9 +41,8 @@ def tiny(seed=1, **changes):
         "text_layers": 1,
     } | changes
     model = models.clip_tiny(tokenizer, shape=shape, seed=seed)
-    for p in (
-        model.net.visual.parameters()
-    ):  # sharper than at initialisation, so that maps differ from place to place
+    # sharper than at initialisation, so that maps differ from place to place
+    for p in model.net.visual.parameters():
         p.data *= 1.5
     return model
 
@@ -58,13 +57,13 @@ def scans():
     """Two smooth films, unlike noise not grey when seen from afar, with a bright patch
     each.
     """
-    made = [
-        attend.score.random_map((140, 100), 3),
-        attend.score.random_map((80, 128), 4),
+    films = [
+        attend.blind.random_map((140, 100), 3),
+        attend.blind.random_map((80, 128), 4),
     ]
-    made = [np.float32(0.6 * m / m.max()) for m in made]
-    made[0][90:120, 20:45], made[1][10:30, 70:100] = 0.95, 0.9
-    return [Scan(m) for m in made]
+    films = [np.float32(0.6 * m / m.max()) for m in films]
+    films[0][90:120, 20:45], films[1][10:30, 70:100] = 0.95, 0.9
+    return [Scan(m) for m in films]
 
 
 class Score(nn.Module):
@@ -87,7 +86,7 @@ class Score(nn.Module):
         return (output * self.direction).sum(-1)
 
 
-def asked(model, x, target=QUESTION):
+def weights_of(model, x, target=QUESTION):
     return directions(model, target, len(x))[:, None]  # (B, 1, E)
 
 
@@ -110,7 +109,7 @@ def test_integrated_gradients_equal_captum(clip, scans):
     want = peer.attribute(
         x, black.expand_as(x), n_steps=32, method="gausslegendre"
     ).sum(1)
-    assert same(integrated_gradients(clip, x, asked(clip, x))[:, 0], want)
+    assert same(integrated_gradients(clip, x, weights_of(clip, x))[:, 0], want)
     m = attend.attention_map(
         clip, scans[0], method="integrated_gradients", target=QUESTION
     )
@@ -126,10 +125,11 @@ def test_integrated_gradients_sum_to_what_the_film_adds_to_an_empty_one(clip, sc
     x, score = clip.preprocess(scans), Score(clip, QUESTION)
     black = clip.normalise(torch.zeros(1, 1, clip.size, clip.size))
     added = (score(x) - score(black)).detach()
-    total = integrated_gradients(clip, x, asked(clip, x), steps=256)[:, 0].sum((-2, -1))
-    assert torch.allclose(
-        total, added, atol=2e-3
-    )  # the stem has kinks, so the sum nears its limit slowly
+    total = integrated_gradients(clip, x, weights_of(clip, x), steps=256)[:, 0].sum(
+        (-2, -1)
+    )
+    # the stem has kinks, so the sum nears its limit slowly
+    assert torch.allclose(total, added, atol=2e-3)
 
 
 def test_smoothgrad_equals_captum_with_the_same_noise(clip, scans):
@@ -140,10 +140,9 @@ def test_smoothgrad_equals_captum_with_the_same_noise(clip, scans):
     want = peer.attribute(
         x, nt_type="smoothgrad", nt_samples=25, stdevs=stdev, abs=False
     ).sum(1)
-    mine = smoothgrad(clip, x, asked(clip, x))[:, 0]
-    assert same(
-        mine, want / clip.std[0]
-    )  # a unit of grey is 1 / std units of the input
+    mine = smoothgrad(clip, x, weights_of(clip, x))[:, 0]
+    # a unit of grey is 1 / std units of the input
+    assert same(mine, want / clip.std[0])
     m = attend.attention_map(clip, scans[0], method="smoothgrad", target=QUESTION)
     assert same(
         m.values, data.to_scan(np.abs(mine[0].numpy()), scans[0].shape, fit=clip.fit)
@@ -161,7 +160,7 @@ def test_three_channels_of_one_grey_count_as_one(vit, scans):
     ).detach()
     noisy = (grey + 0.1 * spread * drawn).flatten(0, 1)  # (3 * B, 1, S, S)
     torch.autograd.backward(vit.net(vit.normalise(noisy))[:, 1].sum() / 3)
-    assert same(smoothgrad(vit, x, asked(vit, x, "b"), n=3)[:, 0], grey.grad[:, 0])
+    assert same(smoothgrad(vit, x, weights_of(vit, x, "b"), n=3)[:, 0], grey.grad[:, 0])
 
 
 # ---- hidden parts
@@ -170,7 +169,7 @@ def test_three_channels_of_one_grey_count_as_one(vit, scans):
 def test_occlusion_equals_captum(clip, scans):
     side = clip.size // clip.grid[0]
     x, window = clip.preprocess(scans), (clip.channels, side, side)
-    mine = occlusion(clip, x, asked(clip, x))[:, 0]
+    mine = occlusion(clip, x, weights_of(clip, x))[:, 0]
     for image, got in zip(x, mine, strict=True):
         peer = Occlusion(Score(clip, QUESTION))
         mean = float(image.mean())
@@ -190,11 +189,10 @@ def test_occlusion_equals_monai(vit, scans):
         vit.net, mask_size=16, mode="mean_img", overlap=0, activate=False, verbose=False
     )
     with torch.no_grad():
-        hidden = peer(x)[0][
-            0, 1, ::16, ::16
-        ]  # the class's logit with each patch hidden
+        # the class's logit with each patch hidden
+        hidden = peer(x)[0][0, 1, ::16, ::16]
         want = vit.net(x)[0, 1] - hidden
-    assert same(occlusion(vit, x, asked(vit, x, "b"))[0, 0], want.as_tensor())
+    assert same(occlusion(vit, x, weights_of(vit, x, "b"))[0, 0], want.as_tensor())
 
 
 def paper_rise(score, image, fill, n, cells, seed):
@@ -219,7 +217,7 @@ def paper_rise(score, image, fill, n, cells, seed):
 
 def test_rise_equals_the_papers_formula_less_its_mean_score(clip, scans):
     x = clip.preprocess(scans)
-    mine = rise(clip, x, asked(clip, x), n=40, seed=5)[:, 0]
+    mine = rise(clip, x, weights_of(clip, x), n=40, seed=5)[:, 0]
     for image, got in zip(x, mine, strict=True):
         with torch.no_grad():
             want = paper_rise(
@@ -271,18 +269,18 @@ def features_by_hooks(model, layer, x, target, skip=0):
     """(D, h, w) what enters (a block) or leaves (a CNN's stage) `layer` for one image,
     and its gradient.
     """
-    kept = []
+    noted = []
     hook = layer.register_forward_hook(
-        lambda _, args, out: kept.append(args[0] if skip else out)
+        lambda _, args, out: noted.append(args[0] if skip else out)
     )
     score = Score(model, target)(x)
     hook.remove()
-    grad = torch.autograd.grad(score.sum(), kept[0])[0]
+    grad = torch.autograd.grad(score.sum(), noted[0])[0]
     if skip:
-        kept, grad = (
-            [t[:, skip:].mT.unflatten(-1, model.grid)] for t in (kept[0], grad)
+        noted, grad = (
+            [t[:, skip:].mT.unflatten(-1, model.grid)] for t in (noted[0], grad)
         )
-    return (np.float64(t[0].detach()[0]) for t in (kept, grad if skip else [grad]))
+    return (np.float64(t[0].detach()[0]) for t in (noted, grad if skip else [grad]))
 
 
 PAPERS = {
@@ -295,10 +293,8 @@ PAPERS = {
 @pytest.mark.parametrize(("method", "paper"), PAPERS.items())
 def test_gradcam_and_kin_equal_their_papers(clip, cnn, scans, method, paper):
     block = clip.net.visual.transformer.resblocks[-1]
-    asks = [
-        (clip, block, 1, QUESTION),
-        (clip, block, 1, QUESTION[::-1]),
-    ]  # one of them has evidence for it
+    # one of them has evidence for it
+    asks = [(clip, block, 1, QUESTION), (clip, block, 1, QUESTION[::-1])]
     asks += [(cnn, cnn.net.layer4, 0, "b")]
     seen = []
     for model, layer, skip, target in asks:
@@ -329,17 +325,12 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
     before = block.register_forward_pre_hook(
         lambda _, args: (block.entry(args[0]), *args[1:])
     )
-    block.entry = (
-        nn.Identity()
-    )  # the other library hooks on what a layer gives, not on what it is given
+    # the other library hooks on what a layer gives, not on what it is given
+    block.entry = nn.Identity()
     try:
-        on_vit = (
-            [(clip, block.entry, QUESTION)] if method != "gradcam++" else []
-        )  # its alpha has poles where a feature
-        for model, layer, target in [
-            *on_vit,
-            (cnn, cnn.net.layer4, "b"),
-        ]:  # is negative, and the other adds 1e-6 there
+        # its alpha has poles where a feature is negative, and the other adds 1e-6 there
+        on_vit = [(clip, block.entry, QUESTION)] if method != "gradcam++" else []
+        for model, layer, target in [*on_vit, (cnn, cnn.net.layer4, "b")]:
             score, x = Score(model, target), model.preprocess(scans[:1])
             score.direction *= 100  # against that 1e-6
             grid = (
@@ -356,16 +347,10 @@ def test_gradcam_and_kin_equal_pytorch_grad_cam(clip, cnn, scans, method, name):
                 getattr(peer.activations_and_grads, k)[0].numpy()
                 for k in ("activations", "gradients")
             )
-            want = np.maximum(
-                peer.get_cam_image(x, layer, asks, A, g, False), 0
-            )  # before it resizes and scales
-            mine = maps._cam(
-                model,
-                x,
-                directions(model, target, 1)[:, None] * 100,
-                maps.CAMS[method],
-                None,
-            )[:, 0]
+            # before it resizes and scales
+            want = np.maximum(peer.get_cam_image(x, layer, asks, A, g, False), 0)
+            weights = directions(model, target, 1)[:, None] * 100
+            mine = TABLE[method].compute(model, x, weights)[:, 0]
             assert same(mine, want, 1e-2 if method == "gradcam++" else 1e-4)
     finally:
         before.remove()
@@ -376,9 +361,8 @@ def test_gradcam_of_a_one_channel_densenet_equals_captum(scans):
     from torchvision.models import DenseNet
 
     torch.manual_seed(0)
-    net = DenseNet(
-        8, (2, 2, 2, 2), 16, num_classes=2
-    )  # as TorchXRayVision's, but smaller
+    # as TorchXRayVision's, but smaller
+    net = DenseNet(8, (2, 2, 2, 2), 16, num_classes=2)
     net.features.conv0 = nn.Conv2d(1, 16, 7, 2, 3, bias=False)
     model = models.Model(
         net,
@@ -409,7 +393,7 @@ def test_gradcam_of_a_one_channel_densenet_equals_captum(scans):
 
 def test_rollout_and_relevance_equal_their_papers_loops(clip, scans):
     seen = attend.capture(clip, clip.preprocess(scans), target=QUESTION)
-    found = {
+    maps_of = {
         m: attend.attention_maps(clip, scans, method=m, targets=QUESTION)
         for m in ("rollout", "relevance")
     }
@@ -422,11 +406,10 @@ def test_rollout_and_relevance_equal_their_papers_loops(clip, scans):
             ("rollout", paper_rollout(A)),
             ("relevance", R - np.eye(len(R))),
         ]:
-            grid = (
-                full[1:, 1:].mean(0).reshape(clip.grid).astype(np.float32)
-            )  # this tower averages its patches
+            # this tower averages its patches
+            grid = full[1:, 1:].mean(0).reshape(clip.grid).astype(np.float32)
             assert same(
-                found[method][b].values, data.to_scan(grid, scan.shape, fit=clip.fit)
+                maps_of[method][b].values, data.to_scan(grid, scan.shape, fit=clip.fit)
             )
 
 
@@ -446,9 +429,8 @@ def test_flow_of_two_layers_and_two_tokens_by_hand():
     rolled = formulas.rollout(
         torch.stack([first, last])[:, None], rows=torch.tensor([[1.0, 0.0]])
     )
-    assert torch.allclose(
-        rolled, torch.tensor([[0.25, 0.75]])
-    )  # what is mixed, not what could run
+    # what is mixed, not what could run
+    assert torch.allclose(rolled, torch.tensor([[0.25, 0.75]]))
 
 
 def paper_flow(attention, read, token):
@@ -472,9 +454,10 @@ def paper_flow(attention, read, token):
 
 def test_flow_equals_networkx(clip, scans):
     scan = scans[0]
+    # two layers
     seen = attend.capture(clip, clip.preprocess(scan), heads="mean")["attention"][
         -2:, 0, 0
-    ].numpy()  # two layers
+    ].numpy()
     patches = clip.grid[0] * clip.grid[1]
     read = np.r_[0, np.full(patches, 1 / patches)]  # this tower averages its patches
     last = len(clip.net.visual.transformer.resblocks) - 2
@@ -500,14 +483,14 @@ def test_value_norm_equals_the_papers_formula(clip, scans, head):
         v = x @ block.attn.in_proj_weight[2 * D :].T + block.attn.in_proj_bias[2 * D :]
         d, total = D // heads, torch.zeros(T, T, D)
         for h in range(heads) if head is None else [head]:
+            # (T, D)
             f = (
                 v[:, h * d : (h + 1) * d]
                 @ block.attn.out_proj.weight[:, h * d : (h + 1) * d].T
-            )  # (T, D)
+            )
             total += seen["attention"][-1, 0, h][:, :, None] * f
-    want = (
-        total.norm(dim=-1)[1:].mean(0)[1:].reshape(clip.grid).numpy()
-    )  # this tower averages its patches
+    # this tower averages its patches
+    want = total.norm(dim=-1)[1:].mean(0)[1:].reshape(clip.grid).numpy()
     m = attend.attention_map(clip, scan, method="value_norm", head=head)
     assert same(m.values, data.to_scan(want, scan.shape, fit=clip.fit))
 
@@ -519,11 +502,12 @@ def test_similarity_equals_the_cosine_of_projected_tokens(clip, scans):
             "image_intermediates"
         ][0]
         joint = F.normalize(tower.ln_post(last) @ tower.proj, dim=-1)
+        # (B, patches)
         want = joint @ (
             clip.encode_text(QUESTION[0])[0] - clip.encode_text(QUESTION[1])[0]
-        )  # (B, patches)
+        )
     assert same(
-        similarity(clip, x, asked(clip, x))[:, 0], want.unflatten(-1, clip.grid)
+        similarity(clip, x, weights_of(clip, x))[:, 0], want.unflatten(-1, clip.grid)
     )
     m = attend.attention_map(clip, scans[0], method="similarity", target=QUESTION)
     grid = (want[0] - want[0].min()).reshape(clip.grid).numpy()
@@ -538,12 +522,13 @@ def test_similarity_knows_where_the_tower_norms_and_proves_it(
     model = tiny()
     model.net.visual.pool_type, model.net.visual.final_ln_after_pool = pool, late
     x = model.preprocess(scans)
-    assert similarity(model, x, asked(model, x)).abs().max() > 0.01
+    assert similarity(model, x, weights_of(model, x)).abs().max() > 0.01
+    # a wrong token
     monkeypatch.setattr(
-        "radwb.attend.grounding.read_out", lambda model, T: torch.eye(T)[3:4]
-    )  # a wrong token
+        "radwb.attend.methods.grounding.read_out", lambda model, T: torch.eye(T)[3:4]
+    )
     with pytest.raises(ValueError, match="read-out comes out .* off its embedding"):
-        similarity(model, x, asked(model, x))
+        similarity(model, x, weights_of(model, x))
 
 
 def test_similarity_refuses_what_has_no_joint_space(vit, cnn, scans):

@@ -1,6 +1,4 @@
-"""Claims about model files by somebody who wants to break the reader: one sentence,
-little memory, no code.
-"""
+"""Claims about hostile model files: one sentence, little memory, no code."""
 
 import json
 import os
@@ -179,63 +177,57 @@ def test_a_fifo_a_folder_and_a_loop_of_links_are_no_files(folder):
 # weights
 
 
+KEY = "fc.weight"
+
+
+def looped():
+    loop = {}
+    loop["model"] = loop
+    return loop
+
+
+ODD = {
+    # a stride of 0: four bytes that claim 173 GB
+    "expanded": {"model": {KEY: torch.zeros(1).expand(43_000_000, 1000)}},
+    "meta": {KEY: torch.zeros(43_000_000, 1000, device="meta")},
+    "sparse": {KEY: torch.zeros(4, 4).to_sparse()},
+    "list": [torch.zeros(1)],
+    "numbers for names": {3: torch.zeros(1)},
+    "deep": {"model": {"model": {"model": {"model": {}}}}},
+    "itself": looped(),
+}
+# the weights with one tensor changed or added
+CHANGED = {
+    "nan": lambda state: {KEY: state[KEY] * float("nan")},
+    "integers": lambda state: {KEY: state[KEY].int()},
+    "complex": lambda state: {KEY: state[KEY].to(torch.complex64)},
+    "escapes": lambda state: {"\x1b]0;owned\x07\u202e": torch.zeros(1)},
+}
+KINDS = [*ODD, *CHANGED, "bomb", "cut", "empty"]
+
+
 def write_bad(kind, path, net):
     state = dict(net.state_dict())
-    key = "fc.weight"
-    if kind == "expanded":  # a stride of 0: four bytes that claim 173 GB
-        torch.save({"model": {key: torch.zeros(1).expand(43_000_000, 1000)}}, path)
-    elif kind == "meta":
-        torch.save({key: torch.zeros(43_000_000, 1000, device="meta")}, path)
-    elif kind == "sparse":
-        torch.save({key: torch.zeros(4, 4).to_sparse()}, path)
-    elif kind == "list":
-        torch.save([torch.zeros(1)], path)
-    elif kind == "numbers for names":
-        torch.save({3: torch.zeros(1)}, path)
-    elif kind == "deep":
-        torch.save({"model": {"model": {"model": {"model": {}}}}}, path)
-    elif kind == "itself":
-        loop = {}
-        loop["model"] = loop
-        torch.save(loop, path)
-    elif kind == "nan":
-        torch.save(state | {key: state[key] * float("nan")}, path)
-    elif kind == "integers":
-        torch.save(state | {key: state[key].int()}, path)
-    elif kind == "complex":
-        torch.save(state | {key: state[key].to(torch.complex64)}, path)
-    elif kind == "escapes":
-        torch.save(state | {"\x1b]0;owned\x07\u202e": torch.zeros(1)}, path)
-    elif kind == "bomb":
-        torch.save(state, path)
-        with zipfile.ZipFile(path) as old:
-            parts = {m: old.read(m) for m in old.namelist()}
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
-            for name, content in parts.items():
-                new.writestr(name, content)
-    elif kind == "cut":
-        torch.save(state, path)
-        path.write_bytes(path.read_bytes()[:-3000])
+    if kind in ODD:
+        torch.save(ODD[kind], path)
+    elif kind in CHANGED:
+        torch.save(state | CHANGED[kind](state), path)
     elif kind == "empty":
         path.write_bytes(b"")
+    else:
+        torch.save(state, path)
+    if kind == "cut":
+        path.write_bytes(path.read_bytes()[:-3000])
+    elif kind == "bomb":
+        compress(path)
 
 
-KINDS = [
-    "expanded",
-    "meta",
-    "sparse",
-    "list",
-    "numbers for names",
-    "deep",
-    "itself",
-    "nan",
-    "integers",
-    "complex",
-    "escapes",
-    "bomb",
-    "cut",
-    "empty",
-]
+def compress(path):
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
 
 
 @pytest.fixture(scope="module")
@@ -254,9 +246,7 @@ def test_weights_of_an_odd_kind_are_refused_in_a_sentence(kind, resnet, tmp_path
 
 
 def test_shapes_that_ask_for_173_gb_are_refused_before_anything_is_built(tmp_path):
-    """A file of 4 MB whose shapes agree with themselves: each alone is small, the
-    network of them is not.
-    """
+    """A file of 4 MB: each of its shapes is small, the network of them is not."""
     state = {
         "patch_embedding.patch_embeddings.weight": torch.zeros(4096, 1, 1, 1),
         "patch_embedding.position_embeddings": torch.zeros(1, 1, 4096),
@@ -357,9 +347,7 @@ def damaged(data, rng):
 def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(
     saved, tmp_path
 ):
-    """Seeded. Numbers in the weights may differ, as nothing guards them; shapes, names
-    and finiteness can't.
-    """
+    """Numbers in the weights may differ, as nothing guards them; shapes can't."""
     folder = shutil.copytree(saved, tmp_path / "m")
     rng = np.random.default_rng(0)
     films = np.zeros((1, 32, 32), np.uint8)
@@ -367,9 +355,8 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(
     for n in range(300):
         name = ("model.json", "tokenizer.json", "model.safetensors")[n % 3]
         whole = (folder / name).read_bytes()
-        head = (
-            whole[:6000] if name == "model.safetensors" else whole
-        )  # its names and shapes
+        # of the weights their names and shapes
+        head = whole[:6000] if name == "model.safetensors" else whole
         (folder / name).write_bytes(damaged(head, rng) + whole[len(head) :])
         try:
             model = rw.models.load(folder)
@@ -379,9 +366,8 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(
             sentence = str(error)
         else:
             sentence = ""
-        assert sentence == "" or (
-            sentence.startswith("expected") and sentence.isprintable()
-        ), (n, sentence)
+        plain = sentence.startswith("expected") and sentence.isprintable()
+        assert plain or not sentence, (n, sentence)
         refused += sentence != ""
         (folder / name).write_bytes(whole)
     assert refused > 150
@@ -436,16 +422,14 @@ def test_a_surname_in_one_patients_twenty_reports_is_not_in_the_runs_tokenizer(
 
 
 def test_a_word_is_learnt_from_five_patients_on_whatever_their_number_of_reports():
-    four = ["kowalczyk"] * 80 + ["effusion"] * 80
+    texts = ["kowalczyk"] * 80 + ["effusion"] * 80
     patients = [f"p{i % 4}" for i in range(80)] + [f"p{i % 5}" for i in range(80)]
-    vocabulary = rw.models.Tokenizer.train(four, patients=patients).bpe.get_vocab()
+    vocabulary = rw.models.Tokenizer.train(texts, patients=patients).bpe.get_vocab()
     assert "Ġeffusion" in vocabulary
     assert not [w for w in vocabulary if "kow" in w]
     with pytest.warns(UserWarning, match="4 patients are fewer than the 5"):
-        assert (
-            rw.models.Tokenizer.train(four[:80], patients=patients[:80]).vocab_size
-            < 270
-        )
+        small = rw.models.Tokenizer.train(texts[:80], patients=patients[:80])
+    assert small.vocab_size < 270
     alone = rw.models.Tokenizer.train(["effusion"] * 9, min_patients=1).bpe.get_vocab()
     assert "Ġeffusion" in alone
 
@@ -460,12 +444,8 @@ def test_words_beside_a_gap_do_not_grow_together():
 def test_where_all_words_are_shared_nothing_changes():
     texts = ["Überdrück 5 µm ≥ 3 × 2 mm; no effusion.\n\nHeart  is large."] * 12
     with_patients = rw.models.Tokenizer.train(texts, patients=range(12)).bpe.to_str()
-    assert (
-        with_patients == rw.models.Tokenizer.train(texts, min_patients=1).bpe.to_str()
-    )
-    assert (
-        with_patients
-        == rw.models.Tokenizer.train(
-            [], patients=[], min_patients=0, public=texts
-        ).bpe.to_str()
-    )
+    alone = rw.models.Tokenizer.train(texts, min_patients=1)
+    assert with_patients == alone.bpe.to_str()
+    options = {"patients": [], "min_patients": 0, "public": texts}
+    public = rw.models.Tokenizer.train([], **options)
+    assert with_patients == public.bpe.to_str()

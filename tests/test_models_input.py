@@ -11,11 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import radwb as rw
-from radwb.models import clips
+from radwb.models import clip_tags, clips
 
-LEVEL = (
-    1 / 255
-)  # of 8 bits; radwb's bilinear filter keeps fractions, where Pillow's rounds twice
+# of 8 bits; radwb's bilinear filter keeps fractions, where Pillow's rounds twice
+LEVEL = 1 / 255
 
 
 @pytest.fixture(scope="module", params=[(301, 417), (417, 301)])
@@ -89,7 +88,7 @@ def test_timms_towers_are_fed_as_timm_feeds_them(arch, film, monkeypatch):
 def test_open_clips_towers_are_fed_as_their_published_weights(arch, film):
     tags = open_clip.list_pretrained_tags_by_model(arch)
     like = None if arch != "ViT-B-16" else "openai"
-    way, _ = clips._way_of(arch, "w.pt", {}, like)
+    feeding, _ = clip_tags.feeding_of_file(arch, "w.pt", {}, like)
     published = open_clip.get_pretrained_cfg(arch, tags[0])
     size = open_clip.get_model_config(arch)["vision_cfg"]["image_size"]
     transform = open_clip.image_transform(
@@ -100,18 +99,11 @@ def test_open_clips_towers_are_fed_as_their_published_weights(arch, film):
         resize_mode=published["resize_mode"],
         interpolation=published["interpolation"],
     )
-    fit = rw.data.fit.Fit(clips.FITS[way["resize_mode"]], filter=way["interpolation"])
-    model = rw.models.Model(
-        torch.nn.Linear(1, 1),
-        arch,
-        "image",
-        size,
-        3,
-        way["mean"],
-        way["std"],
-        fit,
-        (1, 1),
-    )
+    fit = clips.FITS[feeding.resize_mode]
+    fit = rw.data.fit.Fit(fit, filter=feeding.interpolation)
+    about = {"channels": 3, "mean": feeding.mean, "std": feeding.std, "grid": (1, 1)}
+    net = torch.nn.Linear(1, 1)
+    model = rw.models.Model(net, arch, "image", size, **about, fit=fit)
     exact = published["interpolation"] == "bicubic"
     assert off(model, film, transform) < (1e-3 if exact else 1.01)
 
@@ -138,9 +130,7 @@ def test_a_film_of_more_than_8_bits_is_held_to_the_range_like_one_of_8(film):
 
 
 def test_torchxrayvisions_own_crop_and_resize_give_the_same(film):
-    """By hand with scipy, as scikit-image does inside XRayResizer; with torchxrayvision
-    itself where it's installed.
-    """
+    """By hand with scipy, as scikit-image does inside XRayResizer."""
     fit = rw.data.fit.Fit("crop", filter="gaussian")
     got = (rw.data.to_input(film.astype(np.float32) / 255, 224, fit=fit) - 0.5) * 2048
     xrv = pytest.importorskip("torchxrayvision")
@@ -221,9 +211,7 @@ TOY = {
 
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
-    """A small architecture that open_clip knows, its weights, and published ways that
-    differ in the activation.
-    """
+    """A small architecture that open_clip knows; its two tags differ in activation."""
     from open_clip import factory, pretrained
 
     configs = {"Toy-16": TOY}
@@ -346,9 +334,8 @@ def test_a_head_for_other_classes_is_left_out_and_named(tmp_path):
 def test_monais_heads_are_asked_for(tmp_path):
     from monai.networks.nets import ViT
 
-    net = ViT(
-        1, 32, 8, hidden_size=24, mlp_dim=40, num_layers=1, num_heads=6, spatial_dims=2
-    )
+    shape = {"hidden_size": 24, "mlp_dim": 40, "num_layers": 1, "num_heads": 6}
+    net = ViT(1, 32, 8, **shape, spatial_dims=2)
     torch.save(net.state_dict(), tmp_path / "w.pt")
     name = f"monai:ViT/{tmp_path / 'w.pt'}"
     with pytest.raises(

@@ -22,27 +22,20 @@ def table_of(*rows):
 
 def test_two_readers_by_hand():
     nothing = (np.nan,) * 4
+    # half of it overlaps with B's: IoU 50 / 150
     boxes = table_of(
-        (
-            "one",
-            "A",
-            "nodule",
-            0,
-            0,
-            10,
-            10,
-        ),  # half of it overlaps with B's: IoU 50 / 150
+        ("one", "A", "nodule", 0, 0, 10, 10),
         ("one", "B", "nodule", 5, 0, 15, 10),
         ("two", "A", "nodule", 0, 0, 10, 10),  # B read it and saw nothing
         ("two", "B", "no finding", *nothing),
         ("three", "A", "no finding", *nothing),
         ("three", "B", "no finding", *nothing),
     )
-    found = rw.attend.reader_agreement(boxes)
-    assert list(found.index) == ["nodule"]
-    assert found.loc["nodule", "presence"] == pytest.approx(1 / 2)
-    assert found.loc["nodule", "iou"] == pytest.approx(50 / 150)
-    assert found.loc["nodule", ["pairs", "images"]].tolist() == [2, 2]
+    agreement = rw.attend.reader_agreement(boxes)
+    assert list(agreement.index) == ["nodule"]
+    assert agreement.loc["nodule", "presence"] == pytest.approx(1 / 2)
+    assert agreement.loc["nodule", "iou"] == pytest.approx(50 / 150)
+    assert agreement.loc["nodule", ["pairs", "images"]].tolist() == [2, 2]
 
 
 def test_each_box_takes_its_best_partner_from_both_sides():
@@ -99,10 +92,10 @@ def test_agreement_equals_loops_over_torchvision():
                     )
                 )
     boxes = table_of(*rows).sample(frac=1, random_state=0)
-    found, wanted = rw.attend.reader_agreement(boxes), by_loops(boxes)
-    assert set(found.index) == set(wanted) == {"nodule", "effusion"}
-    for finding, (presence, iou) in wanted.items():
-        row = found.loc[finding]
+    agreement, expected = rw.attend.reader_agreement(boxes), by_loops(boxes)
+    assert set(agreement.index) == set(expected) == {"nodule", "effusion"}
+    for finding, (presence, iou) in expected.items():
+        row = agreement.loc[finding]
         assert row["presence"] == pytest.approx(presence)
         assert row["iou"] == pytest.approx(iou)
         assert row["iou_low"] < iou < row["iou_high"]
@@ -129,9 +122,8 @@ def lungs():
 
 def test_zones_are_thirds_of_each_lung_from_above(lungs):
     zones = rw.attend.readers.lung_zones(lungs)
-    assert np.array_equal(
-        zones.sum(0), lungs.astype(int)
-    )  # each pixel of lung in one zone
+    # each pixel of lung in one zone
+    assert np.array_equal(zones.sum(0), lungs.astype(int))
     spans = [
         (
             np.flatnonzero(z.any(1))[[0, -1]].tolist(),
@@ -186,16 +178,14 @@ def test_a_map_of_the_grades_is_perfect_its_reverse_the_opposite_and_a_constant_
     rounded = rw.attend.readers.score_each_zone(
         [np.full(m.shape, 0.1) for m in maps], [lungs, lungs], grades
     )
-    assert rounded["rank"].tolist() == [
-        0,
-        0,
-    ]  # a constant that no sum of floats meets exactly is no ranking
+    # a constant that no sum of floats meets exactly is no ranking
+    assert rounded["rank"].tolist() == [0, 0]
 
 
 def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
     rng = np.random.default_rng(0)
     grades = np.array([rng.permutation([0, 0, 1, 1, 2, 3]) for _ in range(300)])
-    maps = [rw.attend.score.random_map(lungs.shape, seed=i) for i in range(300)]
+    maps = [rw.attend.blind.random_map(lungs.shape, seed=i) for i in range(300)]
     table = rw.attend.readers.score_zones(
         maps, [lungs] * 300, grades, groups=range(300)
     )
@@ -214,12 +204,13 @@ def test_random_maps_find_the_worst_zone_as_often_as_chance(lungs):
     )
     assert better.loc["rank", "low"] > table.loc["rank", "high"]
     means = [[m[z].mean() for z in rw.attend.readers.lung_zones(lungs)] for m in noisy]
+    # another measure
     assert (
         np.mean(
             [kendalltau(a, g).statistic for a, g in zip(means, grades, strict=True)]
         )
         > 0
-    )  # another measure
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,10 +223,8 @@ def test_grades_that_can_not_rank_are_refused(lungs, bad):
 
 def test_a_large_zone_does_not_win_by_its_size(lungs):
     lungs[:, 60:80] = False  # the left lung is narrower by more than half
-    zones, grade = (
-        rw.attend.readers.lung_zones(lungs),
-        np.array([1, 0, 0, 3, 0, 0]),
-    )  # worst in a small zone
+    # worst in a small zone
+    zones, grade = (rw.attend.readers.lung_zones(lungs), np.array([1, 0, 0, 3, 0, 0]))
     values = 0.2 + 0.6 * zones[0] + 0.7 * zones[3]
     assert values[zones[0]].sum() > values[zones[3]].sum()
     assert (

@@ -29,9 +29,8 @@ def test_average_precision_of_four_pixels_by_hand():
     assert attend.score_map(values, mask)["auprc"] == pytest.approx(
         0.5 * 1 + 0.5 * 2 / 3
     )
-    tied = np.array(
-        [[4.0, 4.0, 2.0, 1.0]]
-    )  # the first two are one step: half the recall at 1/2, then half at 2/3
+    # the first two are one step: half the recall at 1/2, then half at 2/3
+    tied = np.array([[4.0, 4.0, 2.0, 1.0]])
     assert attend.score_map(tied, mask)["auprc"] == pytest.approx(
         0.5 * 1 / 2 + 0.5 * 2 / 3
     )
@@ -44,10 +43,10 @@ def test_average_precision_is_what_its_definition_gives_cut_by_cut(levels):
             RNG.integers(levels, size=(12, 17)) / levels,
             RNG.random((12, 17)) < 0.2,
         )
-        kept = [values >= cut for cut in np.unique(values)[::-1]]
-        recall = np.array([0, *(mask[k].sum() / mask.sum() for k in kept)])
+        cuts = [values >= cut for cut in np.unique(values)[::-1]]
+        recall = np.array([0, *(mask[k].sum() / mask.sum() for k in cuts)])
         want = sum(
-            gain * mask[k].mean() for gain, k in zip(np.diff(recall), kept, strict=True)
+            gain * mask[k].mean() for gain, k in zip(np.diff(recall), cuts, strict=True)
         )
         assert attend.score_map(values, mask)["auprc"] == pytest.approx(want, abs=1e-12)
 
@@ -59,9 +58,8 @@ def test_average_precision_of_a_constant_map_is_the_area_and_of_the_mask_is_one(
     table = attend.score.score_maps(
         [mask.astype(float)] * 10, [mask] * 10, groups=range(10)
     )
-    assert table.loc["auprc", "low"] == pytest.approx(
-        10 / (10 + 1.959964**2)
-    )  # Wilson's, as for the other shares
+    # Wilson's, as for the other shares
+    assert table.loc["auprc", "low"] == pytest.approx(10 / (10 + 1.959964**2))
 
 
 def test_a_single_score_is_the_same_alone_as_among_all():
@@ -86,9 +84,11 @@ def test_the_tuned_cut_is_the_best_of_all_cuts_tried_one_by_one():
     ]
     masks = [square(6, (4, 4), (20, 20))] * 5
     cut = attend.tune_threshold(maps, masks, candidates=1000)
-    mean_iou = lambda t: np.mean(
-        [attend.score_map(m, k, threshold=t)["iou"] for m, k in zip(maps, masks)]
-    )  # noqa: E731, B905
+
+    def mean_iou(cut):
+        each = attend.score.score_each(maps, masks, threshold=cut, scores=["iou"])
+        return each["iou"].mean()
+
     assert mean_iou(cut) == pytest.approx(max(mean_iou(t) for t in np.unique(maps)))
 
 

@@ -13,7 +13,8 @@ from towers import timm_model
 
 import radwb as rw
 from radwb import attend
-from radwb.attend import formulas, maps, place
+from radwb.attend import layout, maps
+from radwb.attend.methods import formulas
 from radwb.attend.tower import forward, has_attention
 from radwb.data import Scan, Volume
 
@@ -68,17 +69,17 @@ def loaded(name):
 
 
 def by_hand(model, module, x, lay):
-    kept = []
+    leaves = []
 
     def keep(_, __, out):
-        kept.append(out.detach().requires_grad_())
-        return kept[0].clone()
+        leaves.append(out.detach().requires_grad_())
+        return leaves[0].clone()
 
     hook = model.net.get_submodule(module).register_forward_hook(keep)
     score = forward(model, x)[0, 3]
     hook.remove()
-    gradient = torch.autograd.grad(score, kept[0])[0]
-    return formulas.gradcam(lay(kept[0].detach()), lay(gradient))[0]
+    gradient = torch.autograd.grad(score, leaves[0])[0]
+    return formulas.gradcam(lay(leaves[0].detach()), lay(gradient))[0]
 
 
 def agree(name, module, lay, scan):
@@ -150,7 +151,7 @@ def test_a_layout_undoes_any_turn_and_flip(order, flip):
         return nn.functional.avg_pool3d(turned, 4)
 
     x = torch.rand(1, 2, 16, 16, 16, generator=torch.Generator().manual_seed(0))
-    along = place.layout(run, x, "a map")
+    along = layout.layout(run, x, "a map")
     want = nn.functional.avg_pool3d(x, 4)
     assert torch.allclose(along.laid(run(x)), want, atol=1e-6)
 
@@ -166,7 +167,7 @@ def test_a_layout_undoes_any_turn_and_flip(order, flip):
     ],
 )
 def test_sizes_name_the_channels_where_all_sides_shrank_alike(shape, size, axes):
-    assert place.channel_axes(shape, size) == axes
+    assert layout.channel_axes(shape, size) == axes
 
 
 def test_channels_that_prefer_a_half_arent_taken_for_a_place():
@@ -178,7 +179,7 @@ def test_channels_that_prefer_a_half_arent_taken_for_a_place():
         return 0.1 * small + half + 0 * noise.sum()
 
     x = torch.rand(1, 1, 20, 20, 12, generator=torch.Generator().manual_seed(0))
-    assert place.layout(run, x, "a map").axes == (1, 2, 3)
+    assert layout.layout(run, x, "a map").axes == (1, 2, 3)
 
 
 def test_a_map_that_forgot_where_is_refused():
@@ -186,7 +187,7 @@ def test_a_map_that_forgot_where_is_refused():
     with pytest.raises(
         ValueError, match="to follow a change of the input along its axis 0"
     ):
-        place.layout(lambda x: x.mean().expand(1, 3, 4, 4), x, "a map")
+        layout.layout(lambda x: x.mean().expand(1, 3, 4, 4), x, "a map")
 
 
 class Turned(nn.Module):
@@ -299,9 +300,8 @@ def test_coca_is_read_at_the_query_that_it_reads(scan):
     hook.remove()
     with torch.no_grad():
         keys = pool.ln_k(entered[0])
-        _, want = pool.attn(
-            pool.ln_q(pool.query)[None], keys, keys, need_weights=True
-        )  # (B, Q, T)
+        # (B, Q, T)
+        _, want = pool.attn(pool.ln_q(pool.query)[None], keys, keys, need_weights=True)
     got = maps.grids(model, x, "attention", [[None]])[0, 0].flatten()
     assert torch.allclose(got, want[0, 0, 1:], atol=1e-6)
 
@@ -335,7 +335,7 @@ class Own(nn.Sequential):
         return self(x).mean((2, 3))
 
 
-def own(encode=None):
+def unknown_network(encode=None):
     torch.manual_seed(0)
     net = Own()
     if encode is not None:
@@ -344,7 +344,7 @@ def own(encode=None):
 
 
 def test_a_network_of_ones_own_has_a_map(scan):
-    model = own(lambda net: net.features_of)
+    model = unknown_network(lambda net: net.features_of)
     m = attend.attention_map(model, scan, method="gradcam", target=1)
     assert m.values.shape == scan.shape
 
@@ -362,7 +362,7 @@ def test_a_network_of_ones_own_has_a_map(scan):
 )
 def test_a_network_that_gives_no_features_is_refused_in_words(encode, words, scan):
     with pytest.raises(ValueError, match=f"expected .*{words}"):
-        attend.attention_map(own(encode), scan, method="gradcam", target=1)
+        attend.attention_map(unknown_network(encode), scan, method="gradcam", target=1)
 
 
 # ---- nothing found

@@ -1,5 +1,6 @@
-"""Maps of MONAI's Swin transformer against the full matrices that its own blocks give
-one-hot tokens; planted cubes.
+"""Maps of MONAI's Swin transformer against full matrices, and planted cubes.
+
+The full matrices are what its own blocks make of one-hot tokens.
 """
 
 from copy import deepcopy
@@ -13,8 +14,8 @@ from torch import nn
 
 from radwb import attend
 from radwb.attend.tower import as_it_was
-from radwb.attend.volumes import maps as vol
-from radwb.attend.volumes import windows
+from radwb.attend.volumes import METHODS_3D, windows
+from radwb.attend.volumes.voxels import spread
 from radwb.data import Volume
 
 pytest.importorskip("monai")
@@ -23,31 +24,22 @@ from monai.networks.nets import SwinUNETR  # noqa: E402
 from monai.networks.nets.swin_unetr import PatchMergingV2, SwinTransformer  # noqa: E402
 from monai.visualize import GradCAM, OcclusionSensitivity  # noqa: E402
 
-SIZE = (
-    20,
-    20,
-    12,
-    # 10 x 10 x 6 tokens, then 5 x 5 x 3, 3 x 3 x 2 and 2 x 2 x 1: odd sides, shifts and
-    # padding
-)
-AXIAL = np.array(
-    [[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]]
-)  # as a DICOM stack lies
+# 10 x 10 x 6 tokens, then 5 x 5 x 3, 3 x 3 x 2 and 2 x 2 x 1: odd sides, shifts and
+# padding
+SIZE = (20, 20, 12)
+# as a DICOM stack lies
+AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])
 
 
 @pytest.fixture(scope="module")
 def ct():
-    return Volume(
-        np.random.default_rng(0).normal(0, 400, (24, 30, 18)).astype(np.float32),
-        AXIAL,
-        "CT",
-    )
+    voxels = np.random.default_rng(0).normal(0, 400, (24, 30, 18))
+    return Volume(voxels.astype(np.float32), AXIAL, "CT")
 
 
 def sharpened(net):
-    for block in windows.window_blocks(
-        net
-    ):  # beyond initialisation, so that maps differ from place to place
+    # beyond initialisation, so that maps differ from place to place
+    for block in windows.window_blocks(net):
         block.attn.qkv.weight.data *= 4
         block.attn.relative_position_bias_table.data *= 30
     return net
@@ -55,15 +47,8 @@ def sharpened(net):
 
 def swin(window=4, **options):
     torch.manual_seed(0)
-    shape = (
-        dict(
-            depths=(2, 2, 2, 2),
-            num_heads=(3, 3, 6, 6),
-            drop_rate=0.1,
-            attn_drop_rate=0.1,
-        )
-        | options
-    )
+    shape = {"depths": (2, 2, 2, 2), "num_heads": (3, 3, 6, 6)}
+    shape |= {"drop_rate": 0.1, "attn_drop_rate": 0.1} | options
     net = SwinTransformer(1, 12, (window,) * 3, (2, 2, 2), **shape)
     return attend.Net3d(sharpened(net), SIZE, (-1000, 1000), name="swin")
 
@@ -79,32 +64,26 @@ def unetr():
     net = SwinUNETR(
         1, 2, feature_size=12, norm_name="batch", window_size=3, num_heads=(3, 3, 6, 6)
     )
-    return attend.Net3d(
-        sharpened(net),
-        (32, 32, 32),
-        (-1000, 1000),
-        findings=["lung", "air"],
-        name="unetr",
-    )
+    about = {"findings": ["lung", "air"], "name": "unetr"}
+    return attend.Net3d(sharpened(net), (32, 32, 32), (-1000, 1000), **about)
 
 
 # ---- full matrices
 
 
 class Heads(nn.Module):
-    """In the place of qkv: the queries and keys of another run, and as values what
-    comes in.
-    """
+    """In the place of qkv: another run's queries and keys; what comes in as values."""
 
     def __init__(self, qkv, heads):
         super().__init__()
-        self.q, self.k, _ = qkv.unflatten(-1, (3, heads, -1)).unbind(
-            2
-        )  # (W, n, heads, C / heads)
+        # (W, n, heads, C / heads)
+        self.q, self.k, _ = qkv.unflatten(-1, (3, heads, -1)).unbind(2)
 
     def forward(self, x):
         values = x.unflatten(-1, self.q.shape[2:3] + (-1,))
-        q, k = (F.pad(t, (0, values.shape[-1] - t.shape[-1])) for t in (self.q, self.k))
+        missing = (0, values.shape[-1] - self.q.shape[-1])
+        q = F.pad(self.q, missing)
+        k = F.pad(self.k, missing)
         return torch.stack([q, k, values], 2).flatten(2)
 
 
@@ -115,107 +94,119 @@ class Note(nn.Module):
 
 
 def of_one_hot_tokens(block, grid, mask, qkv):
-    """(heads, T, T): what MONAI's own block hands from each token to each, all but its
-    queries and keys replaced.
+    """(heads, T, T): what MONAI's own block hands from each token to each.
+
+    All but its queries and keys are replaced.
     """
-    twin, T, heads = deepcopy(block), int(np.prod(grid)), block.num_heads
-    twin.norm1, twin.attn.proj, twin.attn.qkv = (
-        nn.Identity(),
-        nn.Identity(),
-        Heads(qkv, heads),
-    )
+    T = int(np.prod(grid))
+    heads = block.num_heads
+    twin = deepcopy(block)
+    twin.norm1 = nn.Identity()
+    twin.attn.proj = nn.Identity()
+    twin.attn.qkv = Heads(qkv, heads)
     wide = max(T, block.dim // heads)
-    out = twin.forward_part1(
-        torch.eye(T, wide).repeat(1, heads).reshape(1, *grid, -1), mask
-    )
+    one_hot = torch.eye(T, wide).repeat(1, heads).reshape(1, *grid, -1)
+    out = twin.forward_part1(one_hot, mask)
     return out.reshape(T, heads, wide)[..., :T].transpose(0, 1)
 
 
 def laid_out(block, grid, mask, matrices):
-    """(W, heads, n, n) -> (heads, T, T): MONAI's block tells which token lies where;
-    padding is cut off.
+    """(W, heads, n, n) -> (heads, T, T), padding cut off.
+
+    MONAI's block tells which token lies where.
     """
-    twin, T = deepcopy(block), int(np.prod(grid))
-    twin.norm1, twin.attn = nn.Identity(), Note()
+    T = int(np.prod(grid))
+    twin = deepcopy(block)
+    twin.norm1 = nn.Identity()
+    twin.attn = Note()
     twin.forward_part1(torch.arange(1.0, T + 1).reshape(1, *grid, 1), mask)
     full = torch.zeros(matrices.shape[1], T + 1, T + 1)
-    for window, at in zip(
-        matrices, twin.attn.seen[..., 0].long() - 1, strict=True
-    ):  # -1, the last one, is padding
+    places = twin.attn.seen[..., 0].long() - 1  # -1, the last one, is padding
+    for window, at in zip(matrices, places, strict=True):
         full[:, at[:, None], at] = window
     return full[:, :T, :T]
 
 
+class Reader:
+    """What a block is given, its queries and keys, and MONAI's own attention."""
+
+    def __init__(self, block):
+        self.block = block
+        self.hooks = [
+            block.register_forward_pre_hook(self.enter),
+            block.attn.qkv.register_forward_hook(self.note_qkv),
+            block.attn.attn_drop.register_forward_pre_hook(self.note_attention),
+        ]
+
+    def enter(self, _, args):
+        self.grid = tuple(args[0].shape[1:4])
+        self.mask = args[1]
+
+    def note_qkv(self, _, __, out):
+        self.qkv = out.detach()
+
+    def note_attention(self, _, args):
+        self.A = args[0]
+        if not self.A.requires_grad:
+            self.A = self.A.detach().requires_grad_()
+        return (self.A,)
+
+    def laid_out(self, matrices):
+        return laid_out(self.block, self.grid, self.mask, matrices)
+
+    def attention(self):
+        """(heads, T, T), by two ways to one matrix."""
+        A = of_one_hot_tokens(self.block, self.grid, self.mask, self.qkv).detach()
+        assert torch.allclose(self.laid_out(self.A.detach()), A, atol=1e-6)
+        return A.double()
+
+
 def full_matrices(net, x, first=0, target=None):
-    """Of each block from `first`: grid, (heads, T, T) attention and, with a target,
-    gradients of the score by it.
+    """Of each block from `first`: grid, (heads, T, T) attention, gradients by it.
+
+    Gradients are None without a target.
     """
-    blocks, kept = windows.window_blocks(net.net.eval())[first:], []
-
-    def keep(_, args):
-        kept[-1]["A"] = (
-            args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        )
-        return (kept[-1]["A"],)
-
-    hooks = [
-        b.register_forward_pre_hook(
-            lambda _, args: kept.append({"x": args[0], "mask": args[1]})
-        )
-        for b in blocks
-    ]
-    hooks += [
-        b.attn.qkv.register_forward_hook(
-            lambda _, __, out: kept[-1].update(qkv=out.detach())
-        )
-        for b in blocks
-    ]
-    hooks += [b.attn.attn_drop.register_forward_pre_hook(keep) for b in blocks]
+    readers = [Reader(block) for block in windows.window_blocks(net.net.eval())[first:]]
     out = net.net(x)
-    [hook.remove() for hook in hooks]
+    for reader in readers:
+        for hook in reader.hooks:
+            hook.remove()
     out = out[-1] if isinstance(out, list) else out
+    gradients = [None] * len(readers)
     if target is not None:
-        grads = torch.autograd.grad(out[0, target].mean(), [one["A"] for one in kept])
-    found = []
-    for n, (block, one) in enumerate(zip(blocks, kept, strict=True)):
-        shape = (block, tuple(one["x"].shape[1:4]), one["mask"])
-        A = of_one_hot_tokens(*shape, one["qkv"]).detach()
-        assert torch.allclose(
-            laid_out(*shape, one["A"].detach()), A, atol=1e-6
-        )  # two ways to one matrix
-        found.append(
-            (
-                shape[1],
-                A.double(),
-                laid_out(*shape, grads[n]).double() if target is not None else None,
-            )
-        )
-    return found
+        attention = [reader.A for reader in readers]
+        by_window = torch.autograd.grad(out[0, target].mean(), attention)
+        for n, reader in enumerate(readers):
+            gradients[n] = reader.laid_out(by_window[n]).double()
+    return [
+        (reader.grid, reader.attention(), gradient)
+        for reader, gradient in zip(readers, gradients, strict=True)
+    ]
 
 
 def merged(merging, grid):
     """(T', T): MONAI's own merging of one-hot tokens, each row shared out equally."""
-    twin, T = deepcopy(merging), int(np.prod(grid))
-    twin.norm = twin.reduction = nn.Identity()
+    T = int(np.prod(grid))
+    twin = deepcopy(merging)
+    twin.norm = nn.Identity()
+    twin.reduction = nn.Identity()
     places = twin(torch.eye(T).reshape(1, *grid, T)).reshape(-1, 8, T).sum(1).double()
     return places / places.sum(1, keepdim=True)
 
 
-def followed(net, full, step):
-    """(d, h, w) from full matrices, first block to last as Chefer et al. write it: R =
-    step(R, A, G), R = M R.
+def flow_of(net, full, step):
+    """(d, h, w) from full matrices, first block to last as Chefer et al. write it.
+
+    R = step(R, A, G) in a block, R = M R where tokens are merged.
     """
     stages = [m for m in net.net.modules() if type(m).__name__ == "BasicLayer"]
-    merging = {tuple(b for b in stage.blocks)[-1]: stage.downsample for stage in stages}
+    merging = {stage.blocks[-1]: stage.downsample for stage in stages}
     blocks = windows.window_blocks(net.net)[-len(full) :]
     R = torch.eye(full[0][1].shape[-1], dtype=torch.float64)
     for block, (grid, A, G) in zip(blocks, full, strict=True):
         R = step(R, A, G)
-        R = (
-            merged(merging[block], grid) @ R
-            if block in merging and block is not blocks[-1]
-            else R
-        )
+        if block in merging and block is not blocks[-1]:
+            R = merged(merging[block], grid) @ R
     return R.mean(0).reshape(full[0][0])
 
 
@@ -223,129 +214,119 @@ def rolled(R, A, _):
     return 0.5 * R + 0.5 * A.mean(0) @ R
 
 
+def unchanged(R, *_):
+    return R
+
+
 def relevant(R, A, G):
     return R + (A * G).clamp(min=0).mean(0) @ R
 
 
 def same(m, want, ct, rtol=1e-5):
-    want = vol._spread(want.float().numpy(), ct.shape)
+    want = spread(want.float().numpy(), ct.shape)
     assert np.allclose(m.values, want, atol=rtol * want.max(), rtol=0)
     assert want.std() > 0.01 * want.max()
 
 
 class Older(PatchMergingV2):
-    """MONAI's merging of before 1.5, with which published weights were trained: two of
-    eight twice, two never.
+    """MONAI's merging of before 1.5: two of eight twice, two never.
+
+    Published weights were trained with it.
     """
 
     def forward(self, x):
-        x = F.pad(x, (0, 0, *(n for side in x.shape[3:0:-1] for n in (0, side % 2))))
-        at = (
-            (0, 0, 0),
-            (1, 0, 0),
-            (0, 1, 0),
-            (0, 0, 1),
-            (1, 0, 1),
-            (0, 1, 0),
-            (0, 0, 1),
-            (1, 1, 1),
-        )
-        return self.reduction(
-            self.norm(torch.cat([x[:, i::2, j::2, k::2] for i, j, k in at], -1))
-        )
+        odd = [side % 2 for side in x.shape[1:4]]
+        x = F.pad(x, (0, 0, 0, odd[2], 0, odd[1], 0, odd[0]))
+        places = ("000", "100", "010", "001", "101", "010", "001", "111")
+        parts = []
+        for place in places:
+            i, j, k = map(int, place)
+            parts.append(x[:, i::2, j::2, k::2])
+        return self.reduction(self.norm(torch.cat(parts, -1)))
 
 
+VERSION_2 = {"downsample": "mergingv2", "use_v2": True, "depths": (1, 2, 1, 3)}
 NETS = {
-    "window 4": lambda: swin(),
-    "window 7": lambda: swin(7),
-    "merging and convolutions of version 2": lambda: swin(
-        3, downsample="mergingv2", use_v2=True, depths=(1, 2, 1, 3)
-    ),
-    "the older merging": lambda: swin(3, downsample=Older),
+    "window 4": (4, {}),
+    "window 7": (7, {}),
+    "merging and convolutions of version 2": (3, VERSION_2),
+    "the older merging": (3, {"downsample": Older}),
 }
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_maps_equal_the_full_matrices(ct, name):
-    net = NETS[name]()
+    window, options = NETS[name]
+    net = swin(window, **options)
     full = full_matrices(net, net.preprocess(ct), target=5)
     for layer in (None, 1, 3):
         rest = full[layer or 0 :]
         same(
             attend.volume_map(net, ct, method="rollout", layer=layer),
-            followed(net, rest, rolled),
+            flow_of(net, rest, rolled),
             ct,
         )
-        own = followed(net, rest, lambda R, *_: R)
+        read = flow_of(net, rest, unchanged)
         m = attend.volume_map(net, ct, method="relevance", target=5, layer=layer)
-        same(m, followed(net, rest, relevant) - own, ct, 1e-4)
+        same(m, flow_of(net, rest, relevant) - read, ct, 1e-4)
         assert m.layer == (layer or 0)
     for layer, head in product((0, 3, -1), (None, 2)):
         grid, A, _ = full[layer]
-        row = (A.mean(0) if head is None else A[head]).mean(0).reshape(grid)
-        same(
-            attend.volume_map(net, ct, method="attention", layer=layer, head=head),
-            row,
-            ct,
-        )
+        matrix = A.mean(0) if head is None else A[head]
+        m = attend.volume_map(net, ct, method="attention", layer=layer, head=head)
+        same(m, matrix.mean(0).reshape(grid), ct)
 
 
 def test_the_segmentation_net_as_a_whole_equals_the_full_matrices(unetr, ct):
     full = full_matrices(unetr, unetr.preprocess(ct), first=2, target=1)
     same(
         attend.volume_map(unetr, ct, method="rollout", layer=2),
-        followed(unetr, full, rolled),
+        flow_of(unetr, full, rolled),
         ct,
     )
-    own = followed(unetr, full, lambda R, *_: R)
+    read = flow_of(unetr, full, unchanged)
     m = attend.volume_map(unetr, ct, method="relevance", target="air", layer=2)
-    same(m, followed(unetr, full, relevant) - own, ct, 1e-4)
+    same(m, flow_of(unetr, full, relevant) - read, ct, 1e-4)
     alone = attend.Net3d(unetr.net.swinViT, unetr.size, unetr.window_hu)
     for method in ("attention", "rollout"):
-        both = [
-            attend.volume_map(net, ct, method=method).values for net in (unetr, alone)
-        ]
-        assert np.array_equal(*both)
+        whole = attend.volume_map(unetr, ct, method=method).values
+        assert np.array_equal(whole, attend.volume_map(alone, ct, method=method).values)
 
 
-def test_few_windows_at_a_time_give_what_all_give(encoder, ct, monkeypatch):
-    whole = [
-        attend.volume_map(encoder, ct, method=m, target=0).values
-        for m in ("rollout", "relevance")
-    ]
+@pytest.mark.parametrize("method", ["rollout", "relevance"])
+def test_few_windows_at_a_time_give_what_all_give(method, encoder, ct, monkeypatch):
+    whole = attend.volume_map(encoder, ct, method=method, target=0).values
     monkeypatch.setattr(windows, "NUMBERS", 5 * 3 * 64**2)
-    for m, want in zip(("rollout", "relevance"), whole, strict=True):
-        assert np.allclose(
-            attend.volume_map(encoder, ct, method=m, target=0).values, want, rtol=1e-4
-        )
+    few_windows = attend.volume_map(encoder, ct, method=method, target=0).values
+    assert np.allclose(few_windows, whole, rtol=1e-4)
 
 
 def test_a_block_gives_all_that_it_has_but_what_padding_gets(encoder, ct):
+    x = encoder.preprocess(ct)
+
+    def run():
+        return encoder.net(x)[-1].flatten(1)
+
     sums = {}
     with as_it_was(encoder.net):
-        x = encoder.preprocess(ct)
         for layer in range(8):
-            run = lambda: encoder.net(x)[-1].flatten(1)  # noqa: B023, E731
-            sums[layer] = float(
-                windows.window_flow(encoder.net, run, None, "attention", layer).sum()
-            )
-    assert all(
-        0.3 < sums[n] < 0.999 for n in (0, 2, 3)
-    )  # 10 x 10 x 6 is padded to 12 x 12 x 8, 5 x 5 x 3 to 8 x 8 x 3
-    assert all(
-        sums[n] == pytest.approx(1, abs=1e-5) for n in (4, 5, 6, 7)
-    )  # one window, no padding
-    assert sums[1] == pytest.approx(
-        1, abs=1e-5
-    )  # shifted by 2, the mask holds the padding of 2 apart from all tokens
+            flow = windows.window_flow(encoder.net, run, None, "attention", layer)
+            sums[layer] = float(flow.sum())
+    # 10 x 10 x 6 is padded to 12 x 12 x 8, 5 x 5 x 3 to 8 x 8 x 3
+    assert all(0.3 < sums[n] < 0.999 for n in (0, 2, 3))
+    # one window, no padding
+    assert all(sums[n] == pytest.approx(1, abs=1e-5) for n in (4, 5, 6, 7))
+    # shifted by 2, the mask holds the padding of 2 apart from all tokens
+    assert sums[1] == pytest.approx(1, abs=1e-5)
 
 
 # ---- in the volume's own voxels
 
 
 def seer():
-    """A Swin whose tokens attend to bright ones and stay as they are: channels 0 and 1
-    are brightness and minus it.
+    """A Swin whose tokens attend to bright ones and stay as they are.
+
+    Channels 0 and 1 are brightness and minus it.
     """
     net = SwinTransformer(1, 12, (4, 4, 4), (2, 2, 2), (2, 2, 2, 2), (1, 1, 1, 1))
     for p in net.parameters():
@@ -357,31 +338,29 @@ def seer():
         for block in stage.blocks:
             block.norm1.weight.data.fill_(1)
             block.attn.qkv.bias.data[0] = 1  # every query asks for
-            block.attn.qkv.weight.data[C, 0] = (
-                6 * C**0.5 * (2 / C) ** 0.5
-            )  # keys that are bright
+            # keys that are bright
+            block.attn.qkv.weight.data[C, 0] = 6 * C**0.5 * (2 / C) ** 0.5
         stage.downsample.norm.weight.data.fill_(1)
         for c, place in product((0, 1), range(8)):
             stage.downsample.reduction.weight.data[c, place * C + c] = 1
     return attend.Net3d(net, (40, 40, 40), (-1000, 1000), name="seer")
 
 
-TURNS = list(
-    product(permutations(range(3)), product((1, -1), repeat=3))
-)  # 48 ways for a volume to lie
+# 48 ways for a volume to lie
+TURNS = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
 
 @pytest.mark.parametrize("turn", range(0, 48, 5))
 @pytest.mark.parametrize("method", ["attention", "rollout"])
 def test_a_bright_cube_is_found_where_it_was_put_to_half_a_token(method, turn):
-    affine, centre, half = np.eye(4), np.array((9, 44, 20)), np.array((1, 2, 2))
+    centre = np.array((9, 44, 20))
+    half = np.array((1, 2, 2))
+    affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, (world, sign) in enumerate(zip(*TURNS[turn], strict=True)):
         affine[world, axis] = sign * (2.0, 0.8, 0.7)[axis]
     voxels = np.full((36, 60, 52), -1000, np.float32)
-    voxels[
-        tuple(slice(c - r, c + r + 1) for c, r in zip(centre, half, strict=True))
-    ] = 1000
+    voxels[8:11, 42:47, 18:23] = 1000
     m = attend.volume_map(seer(), Volume(voxels, affine), method=method, layer=0)
     token = np.array(voxels.shape) / 20
     bright = np.argwhere(m.values > 0.5 * m.values.max())
@@ -410,43 +389,28 @@ def raw(tensor):
 
 @pytest.mark.parametrize("layer", [None, "swinViT.layers2.0", "decoder3"])
 def test_gradcam_equals_monai(unetr, ct, layer):
-    theirs = GradCAM(
-        Mean(unetr.net.eval()),
-        f"net.{layer or 'out'}",
-        upsampler=lambda size: raw,
-        postprocessing=raw,
-    )
+    options = {"upsampler": lambda size: raw, "postprocessing": raw}
+    theirs = GradCAM(Mean(unetr.net.eval()), f"net.{layer or 'out'}", **options)
     want = theirs(unetr.preprocess(ct), class_idx=1)[0, 0].detach()
-    same(
-        attend.volume_map(unetr, ct, method="gradcam", target=1, layer=layer),
-        want,
-        ct,
-        1e-4,
-    )
+    m = attend.volume_map(unetr, ct, method="gradcam", target=1, layer=layer)
+    same(m, want, ct, 1e-4)
 
 
 def test_gradcam_of_a_block_knows_that_its_channels_come_last(encoder, ct):
-    kept = []
-    hook = (
-        encoder.net.eval()
-        .layers2[0]
-        .blocks[1]
-        .register_forward_hook(lambda *call: kept.append(call[-1]))
-    )
+    outputs = []
+    block = encoder.net.eval().layers2[0].blocks[1]
+    hook = block.register_forward_hook(lambda *call: outputs.append(call[-1]))
     score = encoder.net(encoder.preprocess(ct))[-1][0, 3].mean()
     hook.remove()
-    weights = torch.autograd.grad(score, kept[0])[0][0].mean((0, 1, 2))  # (C,)
-    want = (kept[0][0] @ weights).relu().detach()  # (5, 5, 3)
-    m = attend.volume_map(
-        encoder, ct, method="gradcam", target=3, layer="layers2.0.blocks.1"
-    )
+    gradient = torch.autograd.grad(score, outputs[0])[0]
+    weights = gradient[0].mean((0, 1, 2))  # (C,)
+    want = (outputs[0][0] @ weights).relu().detach()  # (5, 5, 3)
+    options = {"method": "gradcam", "target": 3}
+    m = attend.volume_map(encoder, ct, **options, layer="layers2.0.blocks.1")
     same(m, want, ct, 1e-4)
-    deepest = attend.volume_map(
-        encoder, ct, method="gradcam", target=3
-    )  # merged, the last stage is one voxel
-    named = attend.volume_map(
-        encoder, ct, method="gradcam", target=3, layer="layers4.0.blocks.1"
-    )
+    # merged, the last stage is one voxel
+    deepest = attend.volume_map(encoder, ct, **options)
+    named = attend.volume_map(encoder, ct, **options, layer="layers4.0.blocks.1")
     assert np.array_equal(deepest.values, named.values)
 
 
@@ -461,16 +425,16 @@ def test_occlusion_equals_monai(unetr, ct):
         activate=False,
         verbose=False,
     )
-    fall = (
-        (Mean(unetr.net)(x)[0, 1] - theirs(x)[0][0, 1, ::16, ::16, ::16])
-        .clamp(min=0)
-        .detach()
-    )
+    hidden = theirs(x)[0][0, 1, ::16, ::16, ::16]
+    fall = (Mean(unetr.net)(x)[0, 1] - hidden).clamp(min=0).detach()
     m = attend.volume_map(unetr, ct, method="occlusion", target=1, mask=(16, 16, 16))
     same(m, fall, ct, 5e-3)  # a difference of scores, and so of the rounding in both
 
 
 # ---- the network comes back; what isn't true fails
+
+
+CHECKPOINTED = [(True, None), (True, False)]
 
 
 def state_of(net):
@@ -485,14 +449,14 @@ def state_of(net):
     return modules, [(p.requires_grad, p.grad) for p in net.parameters()]
 
 
-@pytest.mark.parametrize("method", vol.METHODS_3D)
+@pytest.mark.parametrize("method", METHODS_3D)
 def test_the_network_comes_back_as_it_was_even_after_an_exception(ct, method):
-    net, how = swin(use_checkpoint=True), dict(method=method, target=0, mask=SIZE)
+    net = swin(use_checkpoint=True)
+    how = {"method": method, "target": 0, "mask": SIZE}
     net.net.train()
     before = state_of(net.net)
-    assert (
-        sum(state == (True, None) or state == (True, False) for state in before[0]) >= 8
-    )
+    checkpointed = [state for state in before[0] if state in CHECKPOINTED]
+    assert len(checkpointed) >= 8
     m = attend.volume_map(net, ct, **how)
     assert state_of(net.net) == before
     assert np.array_equal(m.values, attend.volume_map(swin(), ct, **how).values)
@@ -522,37 +486,35 @@ class Twice(nn.Module):
 
 
 def test_what_is_not_what_the_network_computed_fails(ct, monkeypatch):
-    def plant(said, change, method="relevance"):
+    def plant(message, change, method="relevance"):
         net = swin()
         change(net.net.layers2[0].blocks[1])
-        with pytest.raises(RuntimeError, match=said):
-            attend.volume_map(
-                net,
-                ct,
-                method=method,
-                target=0,
-                layer=3 if method == "attention" else None,
-            )
+        layer = 3 if method == "attention" else None
+        with pytest.raises(RuntimeError, match=message):
+            attend.volume_map(net, ct, method=method, target=0, layer=layer)
 
-    more = lambda _, args: (args[0] + 0.01, *args[1:])  # noqa: E731
+    def more(_, args):
+        return (args[0] + 0.01, *args[1:])
+
+    def added(block):
+        block.attn.attn_drop.register_forward_pre_hook(more)
+
     for method in ("attention", "rollout", "relevance"):
-        added = lambda b: b.attn.attn_drop.register_forward_pre_hook(more)  # noqa: E731
         plant(r"softmax\(QK \+ bias\) V: .* under 1e-05", added, method)
     plant(
         "projection: .* under 1e-05",
         lambda b: b.attn.proj_drop.register_forward_pre_hook(more),
     )
     plant("tokens laid back", lambda b: setattr(b, "drop_path", Rolled()))
+    twice = attend.Net3d(Twice(swin().net), SIZE, (-1000, 1000))
     with pytest.raises(RuntimeError, match="once, got a second time"):
-        attend.volume_map(
-            attend.Net3d(Twice(swin().net), SIZE, (-1000, 1000)), ct, method="rollout"
-        )
-    known = windows._windows
+        attend.volume_map(twice, ct, method="rollout")
+    places = windows._windows
     monkeypatch.setattr(
-        windows, "_windows", lambda grid, window, shift: known(grid, window, (0, 0, 0))
+        windows, "_windows", lambda grid, window, shift: places(grid, window, (0, 0, 0))
     )
     plant("tokens laid into windows", lambda b: None)
-    monkeypatch.setattr(windows, "_windows", known)
+    monkeypatch.setattr(windows, "_windows", places)
     ours = windows._Block.attention
     monkeypatch.setattr(
         windows._Block,
@@ -563,13 +525,12 @@ def test_what_is_not_what_the_network_computed_fails(ct, monkeypatch):
 
 
 def test_a_half_precision_network_gives_a_finite_float32_map(ct):
-    net, ways = swin(), ("attention", "rollout", "relevance", "gradcam")
-    full = {
-        method: attend.volume_map(net, ct, method=method, target=0).values
-        for method in ways
-    }
+    net = swin()
+    in_float32 = {}
+    for method in ("attention", "rollout", "relevance", "gradcam"):
+        in_float32[method] = attend.volume_map(net, ct, method=method, target=0).values
     net.net.bfloat16()
-    for method, want in full.items():
+    for method, want in in_float32.items():
         m = attend.volume_map(net, ct, method=method, target=0)
         assert m.values.dtype == np.float32
         assert np.corrcoef(m.values.ravel(), want.ravel())[0, 1] > 0.9
@@ -583,47 +544,31 @@ class Every(nn.Module):
 
 
 def test_what_does_not_fit_is_said(encoder, ct):
-    for said, how in {
-        "expected head=None for rollout": dict(method="rollout", head=1),
-        "expected a head of 0 to 2 in this block, got 3": dict(
-            method="attention", layer=0, head=3
-        ),
-        "expected a layer of 0 to 7 for attention, got 8": dict(
-            method="attention", layer=8
-        ),
-        "expected a layer of 0 to 7 for rollout, got 'layers2'": dict(
-            method="rollout", layer="layers2"
-        ),
-        "expected the name of a module of swin as layer, got -1": dict(
-            method="gradcam", target=0, layer=-1
-        ),
-        "relevance asks for a score: expected a target, got None": dict(
-            method="relevance"
-        ),
-        "expected a target of 0 to 191, .* got 192": dict(
-            method="relevance", target=192
-        ),
-    }.items():
-        with pytest.raises(ValueError, match=said):
-            attend.volume_map(encoder, ct, **how)
+    cases = [
+        ("head=None for rollout", "rollout", {"head": 1}),
+        ("a head of 0 to 2 in this block, got 3", "attention", {"layer": 0, "head": 3}),
+        ("a layer of 0 to 7 for attention, got 8", "attention", {"layer": 8}),
+        ("a layer of 0 to 7 for rollout, got 'l2'", "rollout", {"layer": "l2"}),
+        ("a module of swin as layer, got -1", "gradcam", {"target": 0, "layer": -1}),
+        ("a target, got None", "relevance", {}),
+        ("a target of 0 to 191, .* got 192", "relevance", {"target": 192}),
+    ]
+    for message, method, options in cases:
+        with pytest.raises(ValueError, match=f"expected.* {message}"):
+            attend.volume_map(encoder, ct, method=method, **options)
     small = attend.Net3d(encoder.net, (8, 8, 8), (-1000, 1000))
-    with pytest.raises(
-        ValueError, match="block 7 sees the volume as one token.* Try an earlier layer"
-    ):
+    message = "block 7 sees the volume as one token.* Try an earlier layer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(small, ct, method="attention")
     mixed = swin()
-    mixed.net.layers1[0].blocks[0] = (
-        nn.Identity()
-    )  # as where MONAI's Hyena stands in for attention
-    with pytest.raises(
-        ValueError,
-        match="expected a MONAI ViT or Swin for rollout, got swin .SwinTransformer",
-    ):
+    # as where MONAI's Hyena stands in for attention
+    mixed.net.layers1[0].blocks[0] = nn.Identity()
+    message = "expected a MONAI ViT or Swin for rollout, got swin .SwinTransformer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(mixed, ct, method="rollout")
     mixed = swin()
     mixed.net.layers2[0].downsample = Every()
-    with pytest.raises(
-        ValueError, match="expected MONAI's PatchMerging, got Every. Try a later layer"
-    ):
+    message = "expected MONAI's PatchMerging, got Every. Try a later layer"
+    with pytest.raises(ValueError, match=message):
         attend.volume_map(mixed, ct, method="rollout")
     assert attend.volume_map(mixed, ct, method="rollout", layer=4).values.std() > 0

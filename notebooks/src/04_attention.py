@@ -14,7 +14,7 @@
 # graded.
 #
 # **You will** take the attention out of the model and prove that it is the model's own, write rollout and relevance,
-# lay a dozen kinds of map over the scan, score them against lesions beside maps that know nothing, a second reader and a
+# lay every kind of map over the scan, score them against lesions beside maps that know nothing, a second reader and a
 # change of words, put each through checks that it may fail, silence heads, map a CT, and then explore by yourself.
 #
 # **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 4 minutes on two CPU cores. **Data**: the simulator on a real

@@ -1,30 +1,36 @@
-"""Capture attention, turn it into maps in the scan's own pixels, and score the maps
-against the truth.
+"""Capture attention, turn it into maps in the scan's pixels, and test the maps.
+
+The way through:
+
+1. Look inside: `capture` runs a tower (`tower`, `place`, `tokens`) under hooks.
+2. Draw a map: `attention_map` (`maps`); each kind is an entry in `methods.TABLE`, its
+   score a direction (`targets`), the result a `map.Map`.
+3. Volumes: `volume_map`, `slice_maps` (`volumes`); `save_map` (`files`) for viewers.
+4. Is it right? `score_map` (`score`), beside maps that know nothing (`blind`,
+   `controls`) and beside people (`readers`).
+5. Does it mean anything? `sanity_check`, `faithfulness`, `head_census` (`doubt`).
 """
 
+from radwb.attend.blind import brightness_map, edge_map
 from radwb.attend.capture import capture
 from radwb.attend.controls import (
     compare_maps,
     compare_zones,
     control_maps,
     mean_mask,
-    other_patient_maps,
 )
 from radwb.attend.doubt import sanity_check
-from radwb.attend.faithful import agreement, faithfulness
+from radwb.attend.doubt.alike import agreement
+from radwb.attend.doubt.faithful import faithfulness
+from radwb.attend.doubt.heads import compare_ablation, head_census
+from radwb.attend.doubt.twins import label_twins
 from radwb.attend.files import save_map
-from radwb.attend.heads import compare_ablation, head_census
-from radwb.attend.maps import METHODS, attention_map, attention_maps, relevance, rollout
+from radwb.attend.maps import attention_map, attention_maps
+from radwb.attend.methods import METHODS
+from radwb.attend.methods.formulas import relevance, rollout
 from radwb.attend.readers import reader_agreement
-from radwb.attend.score import (
-    brightness_map,
-    edge_map,
-    rescale,
-    score_map,
-    tune_threshold,
-)
-from radwb.attend.twins import label_twins
-from radwb.attend.volumes.maps import Net3d, slice_maps, volume_map
+from radwb.attend.score import rescale, score_map, tune_threshold
+from radwb.attend.volumes import Net3d, slice_maps, volume_map
 
 __all__ = [
     "METHODS",
@@ -43,7 +49,6 @@ __all__ = [
     "head_census",
     "label_twins",
     "mean_mask",
-    "other_patient_maps",
     "reader_agreement",
     "relevance",
     "rescale",

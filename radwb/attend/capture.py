@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from radwb.attend.targets import directions
+from radwb.attend.tokens import attention_weights
 from radwb.attend.tower import (
     EXACT,
     HALF,
@@ -22,40 +23,36 @@ from radwb.attend.tower import (
     attention_blocks,
     attention_pool,
     forward,
-    has_attention,
-    last_place,
     layers_of,
+    one_at_a_time,
     read_out,
     read_queries,
     require_equal,
 )
+from radwb.models.model import Model
 
-CHUNK = (
-    2**26
-    # numbers of attention that are in memory at once where no gradient is asked (256 MiB)
-)
-_one_at_a_time = (
-    threading.RLock()
-)  # the function that is replaced belongs to the whole process
-_proven = (
-    WeakSet()
-)  # networks whose output was seen to be the same with and without capture
+# numbers of attention in memory at once where no gradient is wanted (256 MiB)
+CHUNK = 2**26
+# networks whose output was seen to be the same with and without capture
+_proven = WeakSet()
 
 
 def capture(
-    model,
-    x,
+    model: Model,
+    x: torch.Tensor,
     *,
-    target=None,
+    target: str | tuple | int | list | None = None,
     first: int = 0,
     rows: list[int] | None = None,
     heads: str = "all",
-) -> dict:
-    """Run the image tower once and keep what its attention did.
+) -> dict[str, torch.Tensor]:
+    """Run the image tower once and return what its attention did.
 
     >>> seen = capture(model, model.preprocess(scan), target="pleural effusion")
-    >>> seen["attention"].shape, seen["gradients"].shape          # 6 layers, 1 image, 3 heads, 101 tokens
-    (torch.Size([6, 1, 3, 101, 101]), torch.Size([6, 1, 3, 101, 101]))
+    >>> seen["attention"].shape              # layers, images, heads, tokens, tokens
+    torch.Size([6, 1, 3, 65, 65])
+    >>> seen["gradients"].shape == seen["attention"].shape
+    True
 
     The capture proves itself: in each block softmax(QK) V as re-derived here equals
     what the block's own attention gives (1e-5 in float32), rows sum to one, and the
@@ -69,8 +66,8 @@ def capture(
             phrases for an image-text model, a finding or class index for a classifier,
             the number of a neuron of the (unit) embedding for a model without
             `findings`, or a list with one of these an image. None = no gradients.
-        first: gradients are kept from this layer on; earlier ones cost no backward pass
-            and stay zero.
+        first: gradients are computed from this layer on; earlier ones cost no backward
+            pass and stay zero.
         rows: only what these k tokens attend to, e.g. [0], the class token. Without a
             target the memory is then k T numbers a head, never T T. None = all.
         heads: "all", or "mean" over the heads, taken layer by layer.
@@ -89,34 +86,48 @@ def capture(
     """
     if heads not in ("all", "mean"):
         raise ValueError(f"expected heads 'all' or 'mean', got {heads!r}")
-    blocks = attention_blocks(model)
-    weights = None if target is None else directions(model, target, len(x))
-    first = None if target is None else range(len(blocks))[first]
-    L = len(blocks)
-    pick = None if rows is None else lambda T: torch.eye(T, device=x.device)[rows]
+    L = len(attention_blocks(model))
+    start, weights = None, None
+    if target is not None:
+        start = range(L)[first]
+        weights = directions(model, target, len(x))
     _proven.discard(model.net)
     taps, output = watch(
-        model, x, first=first, rows=pick, mean_heads=heads == "mean", tokens=True
+        model,
+        x,
+        first=start,
+        rows=partial(_one_hot_rows, rows),
+        mean_heads=heads == "mean",
+        tokens=True,
     )
     seen = {
-        name: torch.stack(getattr(taps, name)[:L])
-        for name in ("attention", "tokens", "values")
+        "attention": torch.stack(taps.attention[:L]),
+        "tokens": torch.stack(taps.tokens[:L]),
+        "values": torch.stack(taps.values[:L]),
     }
     seen["read"] = taps.read(seen["attention"].shape[-1])
     if taps.pooled:
         seen["pool"] = taps.attention[L]
     if target is not None:
-        score = (output * weights.to(output)).sum(-1)
-        seen |= {
-            "score": score.detach(),
-            "gradients": torch.zeros_like(seen["attention"]),
-        }
-        gradients = torch.autograd.grad(score.sum(), taps.live[first:])
-        for i, grad in enumerate(gradients[: L - first], first):
-            seen["gradients"][i] = taps.reduce(grad, i)
-        if taps.pooled:
-            seen["pool_gradients"] = taps.reduce(gradients[-1], L)
+        seen |= _gradients(taps, output, weights)
     return seen | {"output": output.detach()}
+
+
+def _one_hot_rows(rows, T):
+    """(k, T) that picks k rows of an attention, None where all are wanted."""
+    return None if rows is None else torch.eye(T)[rows]
+
+
+def _gradients(taps, output, weights):
+    """What a target adds to `capture`: score, gradients and pool_gradients."""
+    score = (output * weights.to(output)).sum(-1)
+    by_layer = torch.autograd.grad(score.sum(), taps.live[taps.first :])
+    by_layer = [taps.reduce(g, i) for i, g in enumerate(by_layer, taps.first)]
+    added = {"score": score.detach()}
+    if taps.pooled:
+        added["pool_gradients"] = by_layer.pop()
+    untouched = [torch.zeros_like(by_layer[0])] * taps.first
+    return added | {"gradients": torch.stack(untouched + by_layer)}
 
 
 def watch(
@@ -125,6 +136,8 @@ def watch(
     """One forward under taps.
 
     Args:
+        model: a `rw.models.Model` whose image tower is a ViT.
+        x: (B, C, S, S).
         first: weights stay in the graph from this layer on, as `taps.live`; None = no
             graph.
         layers: the layers whose attention is kept; None = all. An attention pool is the
@@ -137,163 +150,53 @@ def watch(
         values; the output (B, E).
     """
     taps = _Taps(model, len(x), first, layers, rows, mean_heads, tokens)
-    with (
-        _one_at_a_time,
-        as_it_was(model.net),
-        torch.set_grad_enabled(first is not None),
-    ):
-        with torch.no_grad():
-            plain = None if model.net in _proven else forward(model, x[:1])
+    graph = torch.set_grad_enabled(first is not None)
+    with one_at_a_time, as_it_was(model.net), graph:
+        untapped = None
+        if model.net not in _proven:
+            with torch.no_grad():
+                untapped = forward(model, x[:1])
         with as_it_was(model.net, ROUTED), taps:
             output = forward(model, x.detach())
-    if plain is not None:
+    if untapped is not None:
         tolerance = 1e-4 if taps.precision in EXACT else HALF
-        require_equal(
-            output[:1], plain, tolerance, "the model's output changes under capture"
-        )
+        what = "the model's output changes under capture"
+        require_equal(output[:1], untapped, tolerance, what)
         _proven.add(model.net)
     return taps, output
 
 
-def features(
-    model, x, *, target=None, weights=None, layer: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What enters block `layer` of a ViT, or the last feature map of another tower; and
-    gradients.
-
-    A tower that pools by attention counts the pool as its last layer: what enters it is
-    taken by default.
-
-    Args:
-        target: as in `capture`.
-        weights: in its place, (B, K, E) directions, K for each image, of one forward.
-    Returns:
-        features (B, D, rows, columns) and the gradients of the score, the same; with
-        `weights` (B, K, D, rows, columns).
-    """
-    directed = (
-        directions(model, target, len(x))[:, None] if weights is None else weights
-    )
-    layers = layers_of(model) if has_attention(model) else []
-    kept = None
-    if layers:
-        entry = layers[-1 if layer is None else layer]
-        kept, output = _weighed(model, x, partial(_before, entry))
-        laid = partial(_patches, model)
-    elif layer is not None:
-        raise ValueError(
-            f"expected layer=None for {model.name}, which has no attention blocks; got {layer}"
-        )
-    if kept is None or not _holds_patches(model, kept, len(x)):
-        place = last_place(model, x)
-        kept, output = _weighed(model, x, partial(_behind, place.module))
-        laid = place.laid
-    grads = gradients_of(output, directed, kept)
-    grads = laid(grads.flatten(0, 1)).unflatten(0, grads.shape[:2])
-    return laid(kept.detach()), grads[:, 0] if weights is None else grads
-
-
-def _weighed(model, x, hook_on):
-    """The tensor that a hook meets, as the leaf that the output (B, E) is
-    differentiated by.
-    """
-    kept = []
-
-    def leaf(tensor):
-        kept[:] = [tensor.detach().requires_grad_()]
-        return kept[0].clone()  # a copy, since an in-place ReLU may follow
-
-    with _one_at_a_time, as_it_was(model.net), torch.enable_grad():
-        hook = hook_on(leaf)
-        try:
-            output = forward(model, x)
-        finally:
-            hook.remove()
-    return kept[0], output
-
-
-def _holds_patches(model, tokens, B):
-    """Whether a block is given (B, T, D) with a token for each patch; a TNT's takes
-    pixels first.
-    """
-    patches = model.grid[0] * model.grid[1]
-    return tokens.ndim == 3 and len(tokens) == B and tokens.shape[1] >= patches
-
-
-def _before(module, function):
-    return module.register_forward_pre_hook(
-        lambda _, args: (function(args[0]), *args[1:])
-    )
-
-
-def _behind(module, function):
-    def change(_, __, out):
-        if isinstance(out, tuple | list):
-            return type(out)((function(out[0]), *out[1:]))
-        return function(out)
-
-    return module.register_forward_hook(change)
-
-
-def _patches(model, tokens):
-    """(B, T, D) -> (B, D, rows, columns), without what stands before the patches."""
-    rows, columns = model.grid
-    return tokens[:, -rows * columns :].mT.unflatten(-1, (rows, columns))
-
-
-def gradients_of(output, weights, leaf) -> torch.Tensor:
-    """(B, K, ...) gradients of K scores an image, from one forward: K passes backward.
-
-    Args:
-        output: (B, E) that depends on `leaf` (B, ...).
-        weights: (B, K, E) directions.
-    """
-    scores = torch.einsum("be,bke->kb", output, weights.to(output)).sum(1)
-    last = len(scores) - 1
-    return torch.stack(
-        [
-            torch.autograd.grad(s, leaf, retain_graph=k < last)[0]
-            for k, s in enumerate(scores)
-        ],
-        1,
-    )
-
-
 class _Taps:
-    """Hooks on the blocks and the written-out attention, on between `with` and its end."""
+    """Hooks on the blocks and the written-out attention, on within a `with`."""
 
     def __init__(self, model, batch, first, layers, rows, mean_heads, tokens):
-        self.model, self.blocks = model, layers_of(model)
+        self.model = model
+        self.blocks = layers_of(model)
         self.pooled = attention_pool(model) is not None
-        self.last = (
-            len(self.blocks) - self.pooled
-        )  # the pool's number, where there is one
-        self.batch, self.first, self.rows, self.mean_heads = (
-            batch,
-            first,
-            rows,
-            mean_heads,
-        )
+        self.last = len(self.blocks) - self.pooled  # the pool's number, if there is one
+        self.batch = batch
+        self.first = first
         self.layers = range(self.last) if layers is None else layers
+        self.rows = rows
+        self.mean_heads = mean_heads
         self.keeps_tokens = tokens
-        self.attention, self.live, self.tokens, self.values = (
-            [None] * len(self.blocks) for _ in range(4)
-        )
-        self.given = None  # shape of what the block was given
-        self.layer, self.thread, self.fused = (
-            None,
-            threading.get_ident(),
-            F.scaled_dot_product_attention,
-        )
-        self.ran, self.precision = set(), None
+        self.attention = [None] * len(self.blocks)
+        self.live = [None] * len(self.blocks)
+        self.tokens = [None] * len(self.blocks)
+        self.values = [None] * len(self.blocks)
+        self.layer = None  # the one that runs
+        self.shape_in = None  # of what it was given
+        self.seen = set()  # layers that have run
+        self.precision = None
+        self.thread = threading.get_ident()
+        self.fused = F.scaled_dot_product_attention
 
     def __enter__(self):
         self.hooks = []
         for i, block in enumerate(self.blocks):
-            self.hooks.append(block.register_forward_pre_hook(partial(self.enter, i)))
-            self.hooks.append(
-                block.register_forward_hook(lambda _, __, out, i=i: self.leave(i, out))
-            )
+            enter, leave = partial(self.enter, i), partial(self.leave, i)
+            self.hooks.append(block.register_forward_pre_hook(enter))
+            self.hooks.append(block.register_forward_hook(leave))
         F.scaled_dot_product_attention = self.explicit
 
     def __exit__(self, *_):
@@ -301,19 +204,21 @@ class _Taps:
         for hook in self.hooks:
             hook.remove()
 
-    def enter(self, i, _, args):
+    def enter(self, i, _, inputs):
         self.layer = i
-        self.given = args[0].shape if args and torch.is_tensor(args[0]) else None
+        is_tensor = inputs and torch.is_tensor(inputs[0])
+        self.shape_in = inputs[0].shape if is_tensor else None
 
-    def leave(self, i, out):
-        if i not in self.ran:
+    def leave(self, i, _, __, output):
+        if i not in self.seen:
             name = type(self.blocks[i]).__name__
             raise RuntimeError(
                 f"expected attention that can be captured in block {i} ({name}) of "
-                f"{self.model.name}, got none: it writes its own. Try method='occlusion'."
+                f"{self.model.name}, got none: it writes its own. "
+                "Try method='occlusion'."
             )
         if self.keeps_tokens:
-            self.tokens[i] = out.detach()
+            self.tokens[i] = output.detach()
         self.layer = None
 
     def explicit(
@@ -327,6 +232,7 @@ class _Taps:
         scale=None,
         **rest,
     ):
+        """`scaled_dot_product_attention`, written out and proved while a block runs."""
         i = self.layer
         if i is None or threading.get_ident() != self.thread or is_causal:
             return self.fused(
@@ -334,104 +240,108 @@ class _Taps:
             )
         self.require_one_attention(i, query, key)
         with torch.no_grad():
-            theirs = self.fused(query, key, value, attn_mask, scale=scale)
-        graph = self.first is not None and i >= self.first
-        B, heads, T, _ = query.shape
-        step = (
-            T if graph else max(1, min(T, CHUNK // (B * heads * key.shape[-2])))
-        )  # rows of attention at a time
-        outs, kept = [], []
-        for at in (slice(t, t + step) for t in range(0, T, step)):
-            weights = _softmax(
-                query[:, :, at],
-                key,
-                attn_mask if step == T else _part(attn_mask, at),
-                scale,
-            )
-            if graph:
-                weights = self.live[i] = (
-                    weights
-                    if weights.requires_grad
-                    else weights.detach().requires_grad_()
-                )
+            fused = self.fused(query, key, value, attn_mask, scale=scale)
+        outputs, parts = [], []
+        for rows in self.portions(i, query, key):
+            part = _mask_of(attn_mask, rows)
+            q = query[:, :, rows]
+            weights = attention_weights(q, key, mask=part, scale=scale)
+            if self.in_graph(i):
+                weights = weights if weights.requires_grad else _leaf(weights)
+                self.live[i] = weights
+            outputs.append(weights.to(value.dtype) @ value)
+            near = EXACT.get(query.dtype, HALF)
+            what = f"block {i}: softmax(QK) V"
+            require_equal(outputs[-1], fused[:, :, rows], near, what)
+            sums = f"block {i}: sums of rows"
+            require_equal(weights.sum(-1), torch.ones(()), 1e-5, sums)
             if i in self.layers or i == self.last:
-                kept.append(self.reduce(weights, i, at))
-            outs.append(weights.to(value.dtype) @ value)
-            require_equal(
-                outs[-1],
-                theirs[:, :, at],
-                EXACT.get(query.dtype, HALF),
-                f"block {i}: softmax(QK) V",
-            )
-            require_equal(
-                weights.sum(-1), torch.ones(()), 1e-5, f"block {i}: sums of rows"
-            )
-        if kept:
-            whole = i == self.last or self.mixtures(T) is None
-            self.attention[i] = torch.cat(kept, 2) if whole else sum(kept)
+                parts.append(self.reduce(weights, i, rows))
+        self.keep(i, parts, query, value)
+        return torch.cat(outputs, 2)
+
+    def in_graph(self, i):
+        return self.first is not None and i >= self.first
+
+    def portions(self, i, query, key):
+        """Slices of rows that are in memory at once; in a graph all of them."""
+        B, heads, T, _ = query.shape
+        step = T
+        if not self.in_graph(i):
+            step = max(1, min(T, CHUNK // (B * heads * key.shape[-2])))
+        return [slice(start, start + step) for start in range(0, T, step)]
+
+    def keep(self, i, parts, query, value):
+        self.precision = query.dtype
         if self.keeps_tokens:
             self.values[i] = value.detach()
-        self.precision = query.dtype
-        return outs[0] if len(outs) == 1 else torch.cat(outs, 2)
+        if parts:
+            whole = i == self.last or self.mixtures(query.shape[2]) is None
+            self.attention[i] = torch.cat(parts, 2) if whole else sum(parts)
 
-    def reduce(self, weights, i, at=slice(None)):
-        """(B, heads, t, T) rows `at` of layer i's attention -> what is kept of them; of
-        a pool all rows.
+    def reduce(self, weights, i, rows=slice(None)):
+        """What is kept of layer i's attention; of a pool all rows.
+
+        Args:
+            weights: (B, heads, t, T), its rows `rows`, or their gradient.
+        Returns:
+            (B, 1 or heads, R, T).
         """
         weights = weights.detach()
-        weights = weights.mean(1, keepdim=True) if self.mean_heads else weights
-        mixtures = None if i == self.last else self.mixtures(weights.shape[-1])
-        return weights if mixtures is None else mixtures.to(weights)[:, at] @ weights
+        if self.mean_heads:
+            weights = weights.mean(1, keepdim=True)
+        mixtures = self.mixtures(weights.shape[-1])
+        if mixtures is None or i == self.last:
+            return weights
+        return mixtures.to(weights)[:, rows] @ weights
 
     def mixtures(self, T):
         return None if self.rows is None else self.rows(T)
 
     def read(self, T):
-        """(1, T), or (B, 1, T) of an attention pool: what the embedding takes from each
-        token of the last block.
+        """What the embedding takes from each token of the last block.
+
+        Returns:
+            (1, T), or (B, 1, T) of an attention pool.
         """
         if not self.pooled:
             return read_out(self.model, T)
         return self.pool_row(self.attention[self.last].mean(1), T)
 
     def pool_row(self, weights, T):
-        """(B, Q, T or the patches alone) of a pool -> (B, 1, T), the row of the queries
-        that are read.
-        """
+        """(B, Q, T or the patches alone) of a pool -> (B, 1, T), what is read of it."""
         row = read_queries(self.model, weights.shape[1]).to(weights) @ weights
-        return F.pad(
-            row, (T - row.shape[-1], 0)
-        )  # a pool may leave out the tokens before the patches
+        # a pool may leave out the tokens before the patches
+        return F.pad(row, (T - row.shape[-1], 0))
 
     def require_one_attention(self, i, query, key):
         B, heads, T, _ = query.shape
         K = key.shape[-2]
-        crossed = T != K and i != self.last
+        is_pool = i == self.last
+        shape = self.shape_in
         # XCiT's attends from channel to channel, and their number says nothing of
         # patches
-        if i != self.last and self.given is not None and T not in self.given[:2]:
+        if not is_pool and shape is not None and T not in shape[:2]:
             raise RuntimeError(
-                f"expected attention between the tokens {tuple(self.given)} of block "
+                f"expected attention between the tokens {tuple(shape)} of block "
                 f"{i}, got one between {T} others. Try method='gradcam'."
             )
-        if i in self.ran or self.batch != B or crossed:
+        crossed = T != K and not is_pool
+        if i in self.seen or self.batch != B or crossed:
             raise RuntimeError(
-                f"expected one self-attention (B={self.batch}, heads, T, T) in block {i}, got another "
-                f"{(B, heads, T, K)}: windowed or crossed attention can't be laid over the scan"
+                f"expected one self-attention (B={self.batch}, heads, T, T) in block "
+                f"{i}, got another {(B, heads, T, K)}: windowed or crossed attention "
+                "can't be laid over the scan"
             )
-        self.ran.add(i)
+        self.seen.add(i)
 
 
-def _softmax(query, key, mask, scale):
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    logits = (scale * query) @ key.mT  # (B, heads, t, T)
-    if mask is not None:
-        bias = torch.zeros_like(logits)
-        logits = logits + (
-            bias.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else mask
-        )
-    return logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+def _leaf(tensor):
+    return tensor.detach().requires_grad_()
 
 
-def _part(mask, at):
-    return mask if mask is None or mask.shape[-2] == 1 else mask[..., at, :]
+def _mask_of(mask, rows):
+    """The rows of an attention mask; one that is the same for all stays whole."""
+    if mask is None or mask.shape[-2] == 1:
+        return mask
+    return mask[..., rows, :]

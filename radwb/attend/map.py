@@ -8,8 +8,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Badge:
-    """The verdict of `sanity_check` on a method with a model: drawn beside each map
-    that carries it.
+    """The verdict of `sanity_check` on a method with a model, drawn beside its maps.
+
+    >>> print(Badge({"random weights": True, "other finding": False}, n=16))
+    sanity: fails other finding (n = 16)
 
     Args:
         tests: name of the test -> passed. A map that would look the same with other
@@ -25,32 +27,32 @@ class Badge:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all tests were passed; None where none was failed and one can't be
-        interpreted.
+        """Whether all tests were passed.
+
+        None where none was failed and one can't be interpreted.
         """
         if False in self.tests.values():
             return False
         return None if None in self.tests.values() else True
 
     def __str__(self):
+        parts = []
         failed = [name for name, passed in self.tests.items() if passed is False]
         passed = [name for name, passed in self.tests.items() if passed]
-        unclear = [
-            self._unclear(n) for n, passed in self.tests.items() if passed is None
-        ]
-        verdict = f"fails {', '.join(failed)}" if failed else ""
-        verdict = verdict or (f"passes {', '.join(passed)}" if passed else "")
-        verdict = "; ".join(part for part in (verdict, *unclear) if part)
-        return f"sanity: {verdict} (n = {self.n})"
-
-    def _unclear(self, name):
-        return f"not interpretable: {name} ({self.notes.get(name, 'no reason known')})"
+        if failed:
+            parts.append(f"fails {', '.join(failed)}")
+        elif passed:
+            parts.append(f"passes {', '.join(passed)}")
+        for name, passed in self.tests.items():
+            if passed is None:
+                reason = self.notes.get(name, "no reason known")
+                parts.append(f"not interpretable: {name} ({reason})")
+        return f"sanity: {'; '.join(parts)} (n = {self.n})"
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """One value a pixel of the scan, or a voxel of the volume: how much this place
-    counted.
+    """One value a pixel of the scan, or a voxel of the volume: how much it counted.
 
     Args:
         values: (H, W) or (D, H, W) float32 in the pixels of the scan, not of the
@@ -78,10 +80,13 @@ class Map:
     note: str = ""
 
 
+def values_of(map) -> np.ndarray:
+    """The array of a `Map`, or an array as it is."""
+    return np.asarray(getattr(map, "values", map))
+
+
 def note_of(values: np.ndarray, method: str, target) -> str:
-    """ "" or, of a map that is zero everywhere, that it says nothing; then with a
-    warning, too.
-    """
+    """Of a map that is zero everywhere, that it says nothing, and a warning."""
     if values.max() > 0:
         return ""
     note = f"no positive evidence: {method} is zero everywhere for {target!r}"

@@ -1,41 +1,64 @@
 """Long work that can be followed and stopped."""
 
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
 from tqdm.auto import tqdm
 
 _listener = ContextVar("listener", default=None)
 
 
-def steps(items, what: str):
-    """The items one by one, with a bar where they take over two seconds and nobody
-    follows.
+def steps(items, what: str) -> Iterator:
+    """The items one by one, with a bar where they take over two seconds.
 
-    >>> for few in steps(torch.arange(1000).split(16), "RISE"): ...
+    >>> sum(steps(range(4), "counting"))
+    6
+
+    Within `reported` there is no bar: its listener is told instead.
+
+    Args:
+        items: with a length.
+        what: the work's name.
     """
-    tell = _listener.get()
-    for n, item in enumerate(
-        tqdm(items, what, delay=2, leave=False, disable=tell is not None)
-    ):
-        if tell:
-            tell(f"{what}, {n} of {len(items)}")
+    listener = _listener.get()
+    bar = tqdm(items, what, delay=2, leave=False, disable=listener is not None)
+    for n, item in enumerate(bar):
+        if listener:
+            listener(f"{what}, {n} of {len(items)}")
         yield item
 
 
-@contextmanager
-def followed(net, tell):
-    """Within it this thread calls `tell(text)` at each of `steps`, and `tell()` before
-    each part of the network.
+def in_batches(items, size: int, what: str) -> Iterator:
+    """The items in `steps` of at most `size`; of one step nothing is told.
 
-    What `tell` raises ends the work: the one way to stop a computation in the midst of
-    somebody's network.
+    >>> list(in_batches([1, 2, 3], 2, "counting"))
+    [[1, 2], [3]]
+
+    Args:
+        items: a list or a tensor.
+        size: at least one is taken.
+        what: the work's name.
     """
-    me, token = threading.get_ident(), _listener.set(tell)
+    size = max(1, size)
+    batches = [items[i : i + size] for i in range(0, len(items), size)]
+    return steps(batches, what) if len(batches) > 1 else iter(batches)
+
+
+@contextmanager
+def reported(net: torch.nn.Module, tell: Callable[..., None]) -> Iterator[None]:
+    """Within it `tell(text)` is called at each of `steps`, and `tell()` in the network.
+
+    There before each of its parts, and only in this thread. What `tell` raises ends the
+    work: the one way to stop a computation in the midst of somebody's network.
+    """
+    thread = threading.get_ident()
+    token = _listener.set(tell)
 
     def hook(*_):
-        if threading.get_ident() == me:
+        if threading.get_ident() == thread:
             tell()
 
     hooks = [module.register_forward_pre_hook(hook) for module in net.modules()]

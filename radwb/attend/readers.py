@@ -1,22 +1,25 @@
-"""People as the ceiling: how far two readers agree on what is there and where, and a
-map against graded lung zones.
-"""
+"""People as the ceiling: how far two readers agree, and a map against graded zones."""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from radwb.attend.map import values_of
 from radwb.attend.score import mean_by_patient
 from radwb.stats import clustered_mean
 
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
+PAIR = ["image", "reader", "reader_2", "finding"]
 
 
 def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
-    """How far readers agree on a finding, and on its place: what a map can be expected
-    to reach at best.
+    """How far your readers agree on a finding and its place: what a map can reach.
 
-    >>> reader_agreement(boxes).loc["Pleural effusion", ["presence", "iou"]]
+    >>> boxes = pd.DataFrame([[image, reader, "Effusion", 0, 0, 4, 2 + 2 * reader]
+    ...     for image in range(5) for reader in (0, 1)],
+    ...     columns=["image", "reader", "finding", "x_min", "y_min", "x_max", "y_max"])
+    >>> reader_agreement(boxes).loc["Effusion", ["presence", "iou"]].tolist()
+    [1.0, 0.5]
 
     Each pair of readers of an image counts once. The intervals are by image, all pairs
     of an image together; an image counts as a patient does elsewhere, and under five
@@ -39,72 +42,82 @@ def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
     missing = [c for c in ("image", "reader", "finding", *CORNERS) if c not in boxes]
     if missing:
         raise ValueError(
-            f"expected columns image, reader, finding, {', '.join(CORNERS)}; {missing} are missing"
+            f"expected columns image, reader, finding, {', '.join(CORNERS)}; "
+            f"{missing} are missing"
         )
-    read = boxes[["image", "reader"]].drop_duplicates()
-    pairs = read.merge(read, on="image", suffixes=("", "_2")).query("reader < reader_2")
-    if pairs.empty:
-        raise ValueError(
-            f"expected images with two readers, got {len(read)} images with one each"
-        )
+    pairs = _pairs_of_readers(boxes)
     drawn = boxes.dropna(subset=CORNERS)
     seen = drawn[["image", "reader", "finding"]].drop_duplicates()
     by_second = pairs.merge(
         seen.rename(columns={"reader": "reader_2"}), on=["image", "reader_2"]
     )
     either = pd.concat([pairs.merge(seen, on=["image", "reader"]), by_second])
-    keys = ["image", "reader", "reader_2", "finding"]
-    count = either.groupby(keys).size().rename("readers").reset_index()
-    count = count.merge(
-        _overlap(drawn).rename("iou").reset_index(), on=keys, how="left"
-    )
-    count["presence"] = (count.pop("readers") == 2).astype(float)
-    rows = {}
-    for finding, part in count.groupby("finding"):
-        both = part.dropna(subset="iou")
-        rows[finding] = {}
-        for name, some in (("presence", part), ("iou", both)):
-            if len(some):
-                mean = clustered_mean(some[name], some["image"], share=True)
-                ends = {f"{name}_{end}": mean[end] for end in ("low", "high")}
-                rows[finding] |= {name: mean["mean"], **ends}
-        rows[finding] |= {"pairs": len(part), "images": part["image"].nunique()}
+    readers = either.groupby(PAIR).size()  # of each pair those who saw the finding
+    by_pair = pd.DataFrame({"presence": (readers == 2).astype(float)})
+    by_pair = by_pair.join(_overlap(drawn), how="left").reset_index()
+    rows = {finding: _means(part) for finding, part in by_pair.groupby("finding")}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("finding")
 
 
+def _pairs_of_readers(boxes):
+    """Columns image, reader, reader_2: each pair of readers of an image once."""
+    read = boxes[["image", "reader"]].drop_duplicates()
+    pairs = read.merge(read, on="image", suffixes=("", "_2")).query("reader < reader_2")
+    if pairs.empty:
+        raise ValueError(
+            f"expected images with two readers, got {len(read)} images with one each"
+        )
+    return pairs
+
+
+def _means(pairs):
+    """One finding's row of `reader_agreement`."""
+    row = {}
+    for name in ("presence", "iou"):
+        part = pairs.dropna(subset=name)
+        if len(part):
+            mean = clustered_mean(part[name], part["image"], share=True)
+            row |= {name: mean["mean"]}
+            row |= {f"{name}_{end}": mean[end] for end in ("low", "high")}
+    return row | {"pairs": len(pairs), "images": pairs["image"].nunique()}
+
+
 def _overlap(drawn: pd.DataFrame) -> pd.Series:
-    """Index image, reader, reader_2, finding: the mean best overlap of each pair of
-    readers who both drew.
+    """Mean best overlap of each pair of readers who both drew.
+
+    Returns:
+        named iou; index image, reader, reader_2, finding.
     """
     drawn = drawn.reset_index(drop=True).rename_axis("box").reset_index()
-    both = drawn.merge(drawn, on=["image", "finding"], suffixes=("", "_2")).query(
-        "reader != reader_2"
-    )
-    a, b = (both[[c + tail for c in CORNERS]].to_numpy(float) for tail in ("", "_2"))
-    inner = np.clip(
-        np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None
-    ).prod(1)
-    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(1) for box in (a, b))
-    both = both.assign(iou=inner / np.maximum(area_a + area_b - inner, 1e-12))
-    best = (
-        both.groupby(["image", "finding", "reader", "reader_2", "box"])["iou"]
-        .max()
-        .reset_index()
-    )
-    swap = best["reader"] > best["reader_2"]  # a pair is one pair, whoever's box it is
-    best.loc[swap, ["reader", "reader_2"]] = best.loc[
-        swap, ["reader_2", "reader"]
-    ].to_numpy()
-    return best.groupby(["image", "reader", "reader_2", "finding"])["iou"].mean()
+    both = drawn.merge(drawn, on=["image", "finding"], suffixes=("", "_2"))
+    both = both.query("reader != reader_2")
+    a = both[CORNERS].to_numpy(float)
+    b = both[[f"{corner}_2" for corner in CORNERS]].to_numpy(float)
+    upper_left = np.maximum(a[:, :2], b[:, :2])
+    lower_right = np.minimum(a[:, 2:], b[:, 2:])
+    inner = np.clip(lower_right - upper_left, 0, None).prod(1)
+    areas = [(box[:, 2:] - box[:, :2]).prod(1) for box in (a, b)]
+    both = both.assign(iou=inner / np.maximum(sum(areas) - inner, 1e-12))
+    best = both.groupby([*PAIR, "box"])["iou"].max().reset_index()
+    # a pair is one pair, whoever's box it is
+    readers = ["reader", "reader_2"]
+    swapped = best["reader"] > best["reader_2"]
+    best.loc[swapped, readers] = best.loc[swapped, readers[::-1]].to_numpy()
+    return best.groupby(PAIR)["iou"].mean()
 
 
 def lung_zones(lungs: np.ndarray) -> np.ndarray:
-    """Six zones of a frontal film, as the Brixia score has them: A, B, C the patient's
-    right lung from above, D, E, F the left.
+    """Six zones of a frontal film, as the Brixia score has them.
 
-    Borghesi & Maroldi 2020 (doi 10.1007/s11547-020-01200-3) cut at the aortic arch and
-    at the right inferior pulmonary vein. A mask of the lungs shows neither, so each
-    lung is cut into thirds of its height.
+    A, B, C are the patient's right lung from above, D, E, F the left. Borghesi &
+    Maroldi 2020 (doi 10.1007/s11547-020-01200-3) cut at the aortic arch and at the
+    right inferior pulmonary vein. A mask of the lungs shows neither, so each lung is
+    cut into thirds of its height.
+
+    >>> lungs = np.zeros((6, 8), bool)
+    >>> lungs[:, [1, 2, 5, 6]] = True
+    >>> lung_zones(lungs).sum((1, 2))
+    array([4, 4, 4, 4, 4, 4])
 
     Args:
         lungs: (H, W) bool, both lungs; the patient's right is on the left of the image.
@@ -114,37 +127,38 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
         ValueError: there is no lung on one of the sides.
     """
     lungs = np.asarray(lungs, dtype=bool)
+    right = np.arange(lungs.shape[1]) < _mediastinum(lungs)
+    row = np.arange(len(lungs)) + 0.5
+    zones = []
+    for side in (right, ~right):
+        rows = np.flatnonzero((lungs & side).any(1))
+        if not len(rows):
+            raise ValueError("expected two lungs, got a mask with one")
+        cuts = np.linspace(rows[0], rows[-1] + 1, 4)
+        for top, bottom in zip(cuts[:-1], cuts[1:], strict=True):
+            between = (row > top) & (row < bottom)
+            zones.append(lungs & side & between[:, None])
+    return np.stack(zones)
+
+
+def _mediastinum(lungs):
+    """The column in the middle half of the lungs that has least of them."""
     columns = np.flatnonzero(lungs.any(0))
     if len(columns) < 4:
         raise ValueError(
             f"expected two lungs, got a mask with {len(columns)} columns of lung"
         )
     margin = (columns[-1] - columns[0]) // 4
-    middle = np.arange(
-        columns[0] + margin, columns[-1] - margin + 1
-    )  # with the columns that no lung is in
-    fewest = lungs[:, middle].sum(0)
-    divide = int(np.median(middle[fewest == fewest.min()]))  # the mediastinum
-    zones = []
-    for side in (
-        np.arange(lungs.shape[1]) < divide,
-        np.arange(lungs.shape[1]) >= divide,
-    ):
-        rows = np.flatnonzero((lungs & side).any(1))
-        if not len(rows):
-            raise ValueError("expected two lungs, got a mask with one")
-        cuts = np.linspace(rows[0], rows[-1] + 1, 4)
-        for top, bottom in zip(cuts[:-1], cuts[1:], strict=True):
-            row = np.arange(len(lungs)) + 0.5
-            zones.append(lungs & side & ((row > top) & (row < bottom))[:, None])
-    return np.stack(zones)
+    # with the columns that no lung is in
+    middle = np.arange(columns[0] + margin, columns[-1] - margin + 1)
+    least = lungs[:, middle].sum(0)
+    return int(np.median(middle[least == least.min()]))
 
 
 def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
-    """Does a map weigh most where a radiologist graded the lung as worst? For truth
-    that comes by zone, as in Brixia.
+    """Does a map weigh most where a radiologist graded the lung as worst?
 
-    >>> score_zones(maps, [s.truth["lungs"] for s in scans], films[["brixia_A", ...]], groups=films.patient_id)
+    For truth that comes by zone, as in Brixia.
 
     Args:
         maps: `Map` or (H, W) arrays.
@@ -172,7 +186,10 @@ def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
 def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
     """What `score_zones` takes the mean of: rank, worst and chance, one row a film.
 
-    >>> score_each_zone(maps, lungs, films[grades])["rank"]
+    >>> lungs = np.zeros((12, 8), bool)
+    >>> lungs[:, [1, 2, 5, 6]] = True
+    >>> score_each_zone([np.ones((12, 8))], [lungs], [[0, 1, 2, 0, 1, 3]])["rank"][0]
+    0.0
 
     Args:
         maps, lungs, severity: as in `score_zones`.
@@ -180,13 +197,13 @@ def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
     grades = _grades(maps, lungs, severity)
     points = []
     for map, mask, grade in zip(maps, lungs, grades, strict=True):
-        values = np.asarray(getattr(map, "values", map), dtype=float)
+        values = values_of(map).astype(float)
         if values.shape != np.shape(mask):
             raise ValueError(
-                f"expected map and lungs of one shape, got {values.shape} and {np.shape(mask)}"
+                f"expected map and lungs of one shape, got {values.shape} and "
+                f"{np.shape(mask)}"
             )
-        zones = lung_zones(mask)
-        means = np.array([values[zone].mean() if zone.any() else 0.0 for zone in zones])
+        means = np.array([_mean_in(values, zone) for zone in lung_zones(mask)])
         worst = grade == grade.max()
         rank = spearmanr(means, grade).statistic if _differ(means) else 0.0
         hit = worst[means == means.max()].mean()
@@ -194,24 +211,27 @@ def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
     return pd.DataFrame(points)
 
 
+def _mean_in(values, zone):
+    return values[zone].mean() if zone.any() else 0.0
+
+
 def _grades(maps, lungs, severity):
     """(N, 6) grades of which each film has at least two."""
     grades = np.asarray(severity, dtype=float)
     if grades.shape != (len(maps), 6) or len(lungs) != len(maps):
         raise ValueError(
-            f"expected grades ({len(maps)}, 6) and {len(maps)} masks, got {grades.shape} and {len(lungs)}"
+            f"expected grades ({len(maps)}, 6) and {len(maps)} masks, got "
+            f"{grades.shape} and {len(lungs)}"
         )
     flat = ~np.isfinite(grades).all(1) | (np.ptp(grades, axis=1) == 0)
     if flat.any():
         raise ValueError(
-            f"expected six grades a film, not all the same, got others at {np.flatnonzero(flat).tolist()}. "
-            "Try leaving them out."
+            "expected six grades a film, not all the same, got others at "
+            f"{np.flatnonzero(flat).tolist()}. Try leaving them out."
         )
     return grades
 
 
 def _differ(means):
-    """Whether zones differ by more than the rounding of a mean: a constant map has no
-    rank.
-    """
+    """Whether zones differ by more than rounding: a constant map has no rank."""
     return np.ptp(means) > 1e-6 * np.abs(means).max()

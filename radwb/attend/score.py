@@ -1,32 +1,24 @@
-"""Does the map lie on the lesion? Scores against a truth mask, and the controls that
-they must beat.
-"""
+"""Does the map lie on the lesion? Scores against a truth mask, by patient."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import compress
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import (
-    distance_transform_edt,
-    gaussian_filter,
-    gaussian_gradient_magnitude,
-    label,
-)
+from scipy.ndimage import distance_transform_edt, label
 from sklearn.metrics import average_precision_score
 
-from radwb.data.geometry import to_scan
+from radwb.attend.map import Map, values_of
 from radwb.stats import clustered_mean
 
-# px: what is this smooth on a larger film is made at this size and stretched, a hundred
-# times faster
-LARGE = 256
 SCORES = ("hit", "iou", "cnr", "energy", "auprc", "area")
 SHARES = ("hit", "iou", "energy", "auprc", "area")  # those that run from 0 to 1
 
 
 def score_map(
-    map,
+    map: Map | np.ndarray,
     mask: np.ndarray,
     *,
     tolerance_px: float = 0,
@@ -38,7 +30,8 @@ def score_map(
     A constant map scores what chance gives: hit = energy = iou = auprc = area and cnr =
     0.
 
-    >>> score_map(np.array([[0, 3.0], [0, 1]]), np.array([[False, True], [False, False]]))
+    >>> half = np.array([[False, True], [False, False]])
+    >>> score_map(np.array([[0, 3.0], [0, 1]]), half)
     {'hit': 1.0, 'iou': 1.0, 'cnr': 5.6..., 'energy': 0.75, 'auprc': 1.0, 'area': 0.25}
 
     Args:
@@ -66,31 +59,32 @@ def score_map(
     Raises:
         ValueError: an empty mask, another shape, a value that isn't finite.
     """
-    values = np.asarray(getattr(map, "values", map), dtype=np.float64)
+    values = values_of(map).astype(np.float64)
     mask = np.asarray(mask, dtype=bool)
     _require_comparable(values, mask)
-    return {
-        name: float(_SCORE[name](values, mask, tolerance_px, threshold))
-        for name in scores
+    compute = _SCORE | {
+        "hit": partial(_hit, tolerance_px=tolerance_px),
+        "iou": partial(_iou, threshold=threshold),
     }
+    return {name: float(compute[name](values, mask)) for name in scores}
 
 
-def _hit(values, mask, tolerance_px, threshold):
+def _hit(values, mask, tolerance_px):
     near = mask
     if tolerance_px:
         near = distance_transform_edt(~mask) <= tolerance_px
     return near[values == values.max()].mean()
 
 
-def _iou(values, mask, tolerance_px, threshold):
-    cut = threshold
-    if cut is None:
-        cut = np.partition(values, -mask.sum(), axis=None)[-mask.sum()]
-    kept = values >= cut
-    return (kept & mask).sum() / (kept | mask).sum()
+def _iou(values, mask, threshold):
+    if threshold is None:
+        pixels = mask.sum()
+        threshold = np.partition(values, -pixels, axis=None)[-pixels]
+    marked = values >= threshold
+    return (marked & mask).sum() / (marked | mask).sum()
 
 
-def _cnr(values, mask, tolerance_px, threshold):
+def _cnr(values, mask):
     inside, outside = values[mask], values[~mask]
     if not outside.size:
         return 0.0
@@ -101,26 +95,28 @@ def _cnr(values, mask, tolerance_px, threshold):
     return np.sign(contrast) * np.inf if contrast else 0.0
 
 
-def _energy(values, mask, tolerance_px, threshold):
+def _energy(values, mask):
     positive = values.clip(min=0)
     return positive[mask].sum() / positive.sum() if positive.any() else mask.mean()
 
 
-def _auprc(values, mask, tolerance_px, threshold):
+def _auprc(values, mask):
     return average_precision_score(mask.ravel(), values.ravel())
 
 
-def _area(values, mask, tolerance_px, threshold):
+def _area(values, mask):
     return mask.mean()
 
 
-_SCORE = dict(zip(SCORES, (_hit, _iou, _cnr, _energy, _auprc, _area), strict=True))
+_SCORE = {"cnr": _cnr, "energy": _energy, "auprc": _auprc, "area": _area}
 
 
 def score_maps(maps, masks, *, groups, tolerance_px=0, threshold=None) -> pd.DataFrame:
     """Mean scores over many maps, each with its 95 % interval over patients.
 
-    >>> score_maps(maps, masks, groups=table.patient_id).loc["hit"]
+    >>> maps, masks = [np.eye(4)] * 5, [np.eye(4) > 0] * 5
+    >>> score_maps(maps, masks, groups=range(5)).loc["hit", "n"] == 5
+    True
 
     The interval is that of `rw.stats.clustered_mean`: a share stays between 0 and 1 and
     has a width at both, and under five patients there is none.
@@ -145,23 +141,26 @@ def score_each(
 ) -> pd.DataFrame:
     """`score_map` of many maps, one row a map, for comparisons that pair them.
 
-    >>> rw.stats.compare(score_each(ours, masks)["hit"], score_each(theirs, masks)["hit"], patients, names=("a", "b"))
+    >>> score_each([np.eye(4), np.ones((4, 4))], [np.eye(4) > 0] * 2)["hit"].tolist()
+    [1.0, 0.25]
 
     Args:
         maps, masks, tolerance_px, threshold: as in `score_maps`; a mask without a pixel
             is refused.
         scores: as in `score_map`.
     """
-    how = dict(tolerance_px=tolerance_px, threshold=threshold, scores=scores)
+    how = {"tolerance_px": tolerance_px, "threshold": threshold, "scores": scores}
     pairs = zip(maps, masks, strict=True)
     return pd.DataFrame([score_map(map, mask, **how) for map, mask in pairs])
 
 
 def outlined(masks) -> np.ndarray:
-    """(N,) bool, which masks have a pixel: a finding that can't be seen has no outline
-    to hit.
+    """(N,) bool, which masks have a pixel.
 
-    >>> outlined([scan.truth["Lung Lesion"] for scan in scans]).sum()
+    A finding that can't be seen has no outline to hit.
+
+    >>> outlined([np.eye(2) > 0, np.zeros((2, 2), bool)])
+    array([ True, False])
 
     Raises:
         ValueError: none has.
@@ -169,7 +168,8 @@ def outlined(masks) -> np.ndarray:
     seen = np.array([bool(np.any(mask)) for mask in masks])
     if not seen.any():
         raise ValueError(
-            f"expected a mask with at least one true pixel, got {len(seen)} empty ones: nothing to hit"
+            f"expected a mask with at least one true pixel, got {len(seen)} empty "
+            "ones: nothing to hit"
         )
     return seen
 
@@ -185,10 +185,12 @@ def score_by_lesion(
     tolerance_px=0,
     threshold=None,
 ) -> pd.DataFrame:
-    """`score_maps` for small and large, round and long lesions, each group with its
-    interval over patients.
+    """`score_maps` for small and large, round and long lesions.
 
-    >>> score_by_lesion(maps, masks, groups=table.patient_id, bins=2).query("score == 'hit' and by == 'area'")
+    >>> masks = [np.arange(64).reshape(8, 8) < n for n in (4, 8, 24, 32)]
+    >>> table = score_by_lesion(masks, masks, groups=range(4), by=["area"], bins=2)
+    >>> table.query("score == 'hit'")[["group", "least", "most"]].to_numpy().tolist()
+    [[1.0, 4.0, 8.0], [2.0, 24.0, 32.0]]
 
     Args:
         maps, masks, groups, tolerance_px, threshold: as in `score_maps`.
@@ -203,44 +205,37 @@ def score_by_lesion(
         (maps left out of all groups because their mask is empty).
     """
     spacings = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm] * len(masks)
-    spacings = [
-        spacing for spacing, mask in zip(spacings, masks, strict=True) if np.any(mask)
+    shapes = [
+        lesion_shape(mask, spacing)
+        for mask, spacing in zip(masks, spacings, strict=True)
+        if np.any(mask)
     ]
+    shapes = pd.DataFrame(shapes)
     maps, masks, groups, hidden = _shown(maps, masks, groups)
     points = score_each(maps, masks, tolerance_px=tolerance_px, threshold=threshold)
-    shapes = pd.DataFrame(
-        [lesion_shape(m, s) for m, s in zip(masks, spacings, strict=True)]
-    )
     tables = []
     for name in by:
-        group = (
-            pd.qcut(
-                shapes[name].rank(method="average"),
-                bins,
-                labels=False,
-                duplicates="drop",
-            )
-            + 1
-        )
-        for g in sorted(group.unique()):
-            rows = np.flatnonzero(group == g)
+        rank = shapes[name].rank(method="average")
+        number = pd.qcut(rank, bins, labels=False, duplicates="drop") + 1
+        for group, rows in sorted(shapes.groupby(number).indices.items()):
             part = points.iloc[rows].reset_index(drop=True)
             table = mean_by_patient(part, groups[rows], shares=SHARES)
-            span = {"least": shapes[name][rows].min(), "most": shapes[name][rows].max()}
-            tables.append(
-                table.rename_axis("score")
-                .reset_index()
-                .assign(by=name, group=g, **span)
-            )
-    whole = pd.concat(tables, ignore_index=True).assign(hidden=hidden)
-    about = ["by", "group", "least", "most", "score"]
-    return whole[[*about, "mean", "low", "high", "n", "patients", "note", "hidden"]]
+            feature = shapes[name].iloc[rows]
+            about = {"least": feature.min(), "most": feature.max(), "hidden": hidden}
+            table = table.rename_axis("score").reset_index()
+            tables.append(table.assign(by=name, group=group, **about))
+    columns = ["by", "group", "least", "most", "score"]
+    columns += ["mean", "low", "high", "n", "patients", "note", "hidden"]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
 def lesion_shape(
     mask: np.ndarray, spacing_mm: tuple[float, float] | None = None
 ) -> dict[str, float]:
     """How large and how long a lesion is.
+
+    >>> lesion_shape(np.ones((2, 2), bool), spacing_mm=(0.5, 0.5))
+    {'area': 1.0, 'elongation': 1.0}
 
     Args:
         mask: (H, W) bool with at least one true pixel.
@@ -250,76 +245,91 @@ def lesion_shape(
         the ratio of the long to the short axis of the ellipse with the same second
         moments (1 = round).
     """
-    dy, dx = spacing_mm or (1.0, 1.0)
+    spacing = np.array(spacing_mm or (1.0, 1.0))
     parts, _ = label(np.asarray(mask, dtype=bool), np.ones((3, 3)))
-    y, x = np.nonzero(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
+    largest = np.bincount(parts.ravel())[1:].argmax() + 1
+    places = np.argwhere(parts == largest) * spacing
     # a pixel is a square, not a point: its own second moment is 1/12, so that one pixel
     # is round and not undefined
-    moments = (
-        np.cov(np.stack([y * dy, x * dx]), bias=True) + np.diag([dy**2, dx**2]) / 12
-    )
+    moments = np.cov(places.T, bias=True) + np.diag(spacing**2) / 12
     short, long = np.sqrt(np.linalg.eigvalsh(moments))
     return {
-        "area": float(np.count_nonzero(mask) * dy * dx),
+        "area": float(np.count_nonzero(mask) * spacing.prod()),
         "elongation": float(long / short),
     }
 
 
-def tune_threshold(maps, masks, *, candidates: int = 200) -> float:
-    """The cut with the highest mean IoU, to be used on other scans than those it was
-    found on.
+def tune_threshold(
+    maps: Sequence[Map | np.ndarray],
+    masks: Sequence[np.ndarray],
+    *,
+    candidates: int = 200,
+) -> float:
+    """The cut of your own maps with the highest mean IoU, to use on other scans.
 
-    >>> score_maps(maps, masks, groups=who, threshold=tune_threshold(validation_maps, validation_masks))
+    >>> halves = [np.arange(16).reshape(4, 4) >= 8] * 2
+    >>> tune_threshold([np.arange(16.0).reshape(4, 4)] * 2, halves)
+    8.0
 
-    One cut for all scans needs maps on one scale: pass `scaled` maps, here and there,
+    One cut for all scans needs maps on one scale: pass `rescale`d maps, here and there,
     where the method has none.
 
     Args:
-        maps, masks: as in `score_maps`, of scans that are not scored with the result;
-            empty masks say nothing here.
+        maps: Map or (H, W) arrays of scans that are not scored with the result.
+        masks: (H, W) bool, one a map; empty masks say nothing here.
         candidates: so many quantiles of all maps' values are tried.
+    Raises:
+        ValueError: no map, or no mask with a pixel.
     """
-    maps = [np.asarray(getattr(m, "values", m), dtype=np.float64) for m in maps]
-    if not maps:
+    values = [values_of(map).astype(np.float64) for map in maps]
+    if not values:
         raise ValueError("expected at least one map to tune on, got none")
-    maps, masks, _, _ = _shown(maps, masks, range(len(maps)))
-    pooled = np.concatenate(
-        [np.quantile(m, np.linspace(0, 1, candidates)) for m in maps]
-    )
-    cuts = np.unique(
-        np.quantile(pooled, np.linspace(0, 1, candidates), method="nearest")
-    )
-    return float(
-        cuts[
-            np.mean(
-                [_ious(m, t, cuts) for m, t in zip(maps, masks, strict=True)], axis=0
-            ).argmax()
-        ]
-    )
+    values, masks, _, _ = _shown(values, masks, range(len(values)))
+    levels = np.linspace(0, 1, candidates)
+    pooled = np.concatenate([np.quantile(v, levels) for v in values])
+    cuts = np.unique(np.quantile(pooled, levels, method="nearest"))
+    ious = [_ious(v, mask, cuts) for v, mask in zip(values, masks, strict=True)]
+    return float(cuts[np.mean(ious, axis=0).argmax()])
 
 
-def rescale(map):
-    """A `Map` or array stretched to run from 0 to 1; a constant one becomes 0."""
-    values = np.asarray(getattr(map, "values", map), dtype=np.float32)
+def rescale(map: Map | np.ndarray) -> Map | np.ndarray:
+    """A map of your own stretched to run from 0 to 1; a constant one becomes 0.
+
+    >>> rescale(np.array([1.0, 2, 3]))
+    array([0. , 0.5, 1. ], dtype=float32)
+
+    Args:
+        map: a `Map` or an array of any shape.
+    Returns:
+        the same kind.
+    """
+    values = values_of(map).astype(np.float32)
     values = (values - values.min()) / (np.ptp(values) or 1)
-    return replace(map, values=values) if hasattr(map, "values") else values
+    return replace(map, values=values) if isinstance(map, Map) else values
 
 
 def mean_by_patient(
     points: pd.DataFrame, groups, *, shares=(), limits=(-np.inf, np.inf)
 ) -> pd.DataFrame:
-    """The mean of each column and its 95 % interval by patient
-    (`rw.stats.clustered_mean`).
+    """The mean of each column and its 95 % interval by patient.
+
+    The interval is that of `rw.stats.clustered_mean`.
+
+    >>> hits = pd.DataFrame({"hit": [0, 1, 1, 0, 1]})
+    >>> float(mean_by_patient(hits, groups=None).loc["hit", "mean"])
+    0.6
 
     Args:
         points: (N, K), one row a scan.
-        groups: (N,) the patient of each row.
+        groups: (N,) the patient of each row; None = each is another patient's.
         shares: the columns whose values run from 0 to 1.
         limits: beyond which no value can lie, such as (-1, 1) of correlations.
     Returns:
         index the columns of `points`; columns mean, low, high, n, patients, note (why
         there is no interval, else "").
     """
+    if groups is None:
+        groups = np.arange(len(points))
     rows = [
         clustered_mean(points[name], groups, share=name in shares, limits=limits)
         for name in points
@@ -327,87 +337,18 @@ def mean_by_patient(
     return pd.DataFrame(rows, index=points.columns)
 
 
-def random_map(
-    shape: tuple[int, int], seed: int, *, sigma: float | None = None
-) -> np.ndarray:
-    """Smooth noise, the control for a map that knows nothing.
+def next_of_another(groups, i: int) -> int:
+    """The film after `i`, round the end, of another patient; `i` where there is none.
 
-    Args:
-        shape: (H, W).
-        seed: each seed is another map.
-        sigma: smoothness in px; default a twentieth of the longer side, about half a
-            patch of a ten-patch grid.
-    Returns:
-        (H, W) float32 from 0 up.
+    >>> [next_of_another(["a", "a", "b"], i) for i in range(3)]
+    [2, 2, 0]
     """
-    if sigma is None and max(shape) > LARGE:
-        return to_scan(random_map(_reduced(shape), seed), shape, fit="squash")
-    sigma = max(shape) / 20 if sigma is None else sigma
-    noise = np.random.default_rng(seed).standard_normal(shape)
-    smooth = gaussian_filter(
-        noise, sigma, mode="wrap"
-    )  # wrapped, so that the peak is equally likely everywhere
-    return (smooth - smooth.min()).astype(np.float32)
-
-
-def centre_map(shape: tuple[int, int]) -> np.ndarray:
-    """A blob in the middle, the control for a map that only knows where things usually
-    are.
-
-    Args:
-        shape: (H, W); the blob's standard deviation is a quarter of each side.
-    """
-    y, x = (np.linspace(-2, 2, n) for n in shape)
-    return np.exp(-(y[:, None] ** 2 + x**2) / 2).astype(np.float32)
-
-
-def edge_map(scan, *, sigma: float | None = None) -> np.ndarray:
-    """The scan's own edges, smoothed: the control for a map that draws the anatomy and
-    knows nothing of the model.
-
-    Args:
-        scan: a `Scan` or its pixels (H, W).
-        sigma: smoothness in px, as in `random_map`.
-    Returns:
-        (H, W) float32, 0 or more.
-    """
-    pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
-    if sigma is None and max(pixels.shape) > LARGE:
-        small = to_scan(pixels, _reduced(pixels.shape), fit="squash")
-        return to_scan(edge_map(small), pixels.shape, fit="squash")
-    sigma = max(pixels.shape) / 20 if sigma is None else sigma
-    return gaussian_filter(
-        gaussian_gradient_magnitude(pixels, max(1, sigma / 8)), sigma
-    ).astype(np.float32)
-
-
-def brightness_map(scan, *, sigma: float | None = None) -> np.ndarray:
-    """The film itself, smoothed: the control for a map that marks whatever is white.
-
-    >>> brightness_map(scan).shape == scan.shape
-    True
-
-    Args:
-        scan: a `Scan` or its pixels (H, W).
-        sigma: smoothness in px, as in `random_map`.
-    Returns:
-        (H, W) float32.
-    """
-    pixels = np.asarray(getattr(scan, "pixels", scan), dtype=np.float32)
-    if sigma is None and max(pixels.shape) > LARGE:
-        small = to_scan(pixels, _reduced(pixels.shape), fit="squash")
-        return to_scan(brightness_map(small), pixels.shape, fit="squash")
-    return gaussian_filter(pixels, max(pixels.shape) / 20 if sigma is None else sigma)
-
-
-def _reduced(shape):
-    return tuple(max(1, round(side * LARGE / max(shape))) for side in shape)
+    later = [*range(i + 1, len(groups)), *range(i)]
+    return next((j for j in later if groups[j] != groups[i]), i)
 
 
 def _shown(maps, masks, groups):
-    """Maps, masks and (N,) groups of the films whose mask has a pixel, and how many
-    have none.
-    """
+    """Maps, masks and groups of films whose mask has a pixel; how many have none."""
     maps, masks, groups = list(maps), list(masks), list(groups)
     if not maps or not len(maps) == len(masks) == len(groups):
         sizes = f"{len(maps)} maps, {len(masks)} masks, {len(groups)} groups"
@@ -415,19 +356,17 @@ def _shown(maps, masks, groups):
             f"expected one mask and one group for each of at least one map, got {sizes}"
         )
     seen = outlined(masks)
-    maps, masks, groups = (
-        [few[i] for i in np.flatnonzero(seen)] for few in (maps, masks, groups)
-    )
-    return maps, masks, np.asarray(groups), int((~seen).sum())
+    maps, masks = list(compress(maps, seen)), list(compress(masks, seen))
+    return maps, masks, np.asarray(list(compress(groups, seen))), int((~seen).sum())
 
 
 def _ious(values, mask, cuts):
     """(K,) IoU of the mask and the map cut at each of K values."""
     mask = np.asarray(mask, dtype=bool)
     _require_comparable(values, mask)
-    kept = values.size - np.searchsorted(np.sort(values, axis=None), cuts)
+    marked = values.size - np.searchsorted(np.sort(values, axis=None), cuts)
     inside = mask.sum() - np.searchsorted(np.sort(values[mask]), cuts)
-    return inside / (kept + mask.sum() - inside)
+    return inside / (marked + mask.sum() - inside)
 
 
 def _require_comparable(values, mask):
@@ -437,9 +376,9 @@ def _require_comparable(values, mask):
         )
     if not mask.any():
         raise ValueError(
-            "expected a mask with at least one true pixel, got an empty one: a map can't hit nothing"
+            "expected a mask with at least one true pixel, got an empty one: a map "
+            "can't hit nothing"
         )
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"expected finite map values, got {int((~np.isfinite(values)).sum())} that are not"
-        )
+        wrong = int((~np.isfinite(values)).sum())
+        raise ValueError(f"expected finite map values, got {wrong} that are not")

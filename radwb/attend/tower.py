@@ -1,7 +1,9 @@
-"""What one has to know of an image tower to look inside: its blocks, its last feature
-map, what it reads out.
+"""What one has to know of an image tower to look inside.
+
+Its blocks, its last feature map, what it reads out, and how it comes back as it was.
 """
 
+import threading
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -18,37 +20,37 @@ QUIET = {
     "use_checkpoint": False,
     "dropout_rate": 0.0,
 }
-EXACT, HALF = (
-    {torch.float32: 1e-5, torch.float64: 1e-9},
-    2e-2,
-)  # how near a re-derived attention has to come
-ROUTED = {
-    "fused_attn": True,
-    "use_flash_attention": True,
-}  # timm's and MONAI's way to the one function
+# how near a re-derived attention has to come, and that of halved weights
+EXACT = {torch.float32: 1e-5, torch.float64: 1e-9}
+HALF = 2e-2
+# timm's and MONAI's way to the one function of attention
+ROUTED = {"fused_attn": True, "use_flash_attention": True}
+# hooks, and the function of attention, belong to all threads
+one_at_a_time = threading.RLock()
 
 
 def forward(model, x) -> torch.Tensor:
-    """(B, E) unit embedding of an image-text model or a headless one, (B, K) logits of
-    a classifier; float32.
+    """The output that scores are made of, in float32 whatever the caller's precision.
+
+    Returns:
+        (B, E) unit embedding of an image-text model or a headless one, (B, K) logits of
+        a classifier.
     """
     x = x.to(_precision(model.net))
-    with torch.autocast(
-        x.device.type, enabled=False
-    ):  # maps are float32, whatever the caller's precision
-        out = model.encode_image(x) if model.findings is None else model.classify(x)
-    out = (
-        out[0] if isinstance(out, tuple) else out
-    )  # MONAI's ViT gives its hidden states too
-    return out.to(torch.promote_types(out.dtype, torch.float32))
+    run = model.encode_image if model.findings is None else model.classify
+    with torch.autocast(x.device.type, enabled=False):
+        output = run(x)
+    if isinstance(output, tuple):
+        output = output[0]  # MONAI's ViT gives its hidden states too
+    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def in_float32(model):
-    """The model, or a copy of it in float32: in half precision the gradients of a
-    cosine vanish.
+    """The model, or a copy of it in float32.
+
+    In half precision the gradients of a cosine vanish.
     """
-    half = _precision(model.net) in (torch.float16, torch.bfloat16)
-    if not half:
+    if _precision(model.net) not in (torch.float16, torch.bfloat16):
         return model
     return replace(model, net=deepcopy(model.net).float())
 
@@ -61,6 +63,7 @@ def _precision(net):
 
 
 def has_attention(model) -> bool:
+    """Whether its image tower has blocks in which each patch attends to all."""
     return bool(_find_blocks(model))
 
 
@@ -70,7 +73,8 @@ def attention_blocks(model) -> list:
     if not blocks:
         tower = type(getattr(model.net, "visual", model.net)).__name__
         raise ValueError(
-            f"expected a ViT, got {model.name} ({tower}) without attention from each patch to all. Try method='gradcam'"
+            f"expected a ViT, got {model.name} ({tower}) without attention from each "
+            "patch to all. Try method='gradcam'"
         )
     return blocks
 
@@ -83,7 +87,7 @@ def _find_blocks(model):
     return list(lists[0])
 
 
-def image_tower(model):
+def image_tower(model) -> nn.Module:
     """The image tower, out of what open_clip or radwb wrap it in."""
     tower = getattr(model.net, "visual", model.net)
     return getattr(tower, "trunk", tower)
@@ -113,14 +117,10 @@ def last_place(model, x) -> Place:
         return last_map(model, forward, x[:1])
 
 
-def last_spatial(model, x) -> nn.Module:
-    """The module that gives the last feature map."""
-    return last_place(model, x).module
+def attention_pool(model) -> nn.Module | None:
+    """The module by which a tower pools its tokens with attention, else None.
 
-
-def attention_pool(model):
-    """The module by which a tower pools its tokens with attention (SigLIP's, PE's,
-    CoCa's), else None.
+    SigLIP's, PE's and CoCa's towers have one.
 
     Raises:
         ValueError: two of them, one behind the other or beside it.
@@ -138,22 +138,22 @@ def attention_pool(model):
 
 def layers_of(model) -> list:
     """The blocks, and as the last layer the attention pool where there is one."""
+    blocks = attention_blocks(model)
     pool = attention_pool(model)
-    return attention_blocks(model) + ([] if pool is None else [pool])
+    return blocks if pool is None else [*blocks, pool]
 
 
 def read_queries(model, Q: int) -> torch.Tensor:
     """(1, Q): the mixture of an attention pool's queries that becomes the embedding."""
-    tower, pool = image_tower(model), attention_pool(model)
+    pool = attention_pool(model)
     # timm's says so itself, open_clip's tower says it of its pool's queries
-    kind = getattr(pool, "pool", getattr(tower, "pool_type", "token"))
+    of_timm = hasattr(pool, "pool")
+    kind = pool.pool if of_timm else getattr(image_tower(model), "pool_type", "token")
     read = torch.zeros(1, Q, device=model.device)
     if kind in ("tok", "token") or Q == 1:
         read[0, 0] = 1
     elif kind == "avg":
-        first = (
-            0 if hasattr(pool, "pool") else 1
-        )  # open_clip leaves the first query out
+        first = 0 if of_timm else 1  # open_clip leaves the first query out
         read[0, first:] = 1 / (Q - first)
     else:
         raise ValueError(
@@ -164,11 +164,10 @@ def read_queries(model, Q: int) -> torch.Tensor:
 
 
 def read_out(model, T: int) -> torch.Tensor:
-    """(1, T): the mixture of tokens that becomes the embedding: the class token, else
-    the mean of the patches.
+    """(1, T): the mixture of tokens that becomes the embedding.
 
-    What an attention pool reads is another mixture for each image, so not known here:
-    see `capture`'s `read`.
+    It is the class token, else the mean of the patches. What an attention pool reads is
+    another mixture for each image, so not known here: see `capture`'s `read`.
     """
     tower = image_tower(model)
     patches = model.grid[0] * model.grid[1]
@@ -181,62 +180,74 @@ def read_out(model, T: int) -> torch.Tensor:
     return read
 
 
-def output_projection(model, layer: int):
-    """A block's attention, and the one linear layer behind its heads: (module with
-    num_heads, nn.Linear).
+def patches_of(model, tokens: torch.Tensor) -> torch.Tensor:
+    """(..., T) -> (..., rows, columns), without what stands before the patches."""
+    rows, columns = model.grid
+    return tokens[..., -rows * columns :].unflatten(-1, (rows, columns))
+
+
+def output_projection(model, layer: int) -> tuple[nn.Module, nn.Linear]:
+    """A block's attention, with `num_heads`, and the one linear layer behind its heads.
+
+    Raises:
+        ValueError: there is none.
     """
     for module in attention_blocks(model)[layer].modules():
         linear = getattr(module, "out_proj", getattr(module, "proj", None))
         if getattr(module, "num_heads", 0) and isinstance(linear, nn.Linear):
             return module, linear
     raise ValueError(
-        f"expected heads that end in one linear projection in block {layer} of {model.name}, found none. "
-        "Try method='attention'"
+        f"expected heads that end in one linear projection in block {layer} of "
+        f"{model.name}, found none. Try method='attention'"
     )
 
 
-def require_equal(mine, theirs, tolerance, what) -> None:
-    """RuntimeError where two tensors differ by more than `tolerance`, as a share of the
-    largest value over 1.
+def require_equal(mine, theirs, tolerance: float, what: str) -> None:
+    """RuntimeError where two tensors differ by more than `tolerance`.
+
+    That is a share of the largest value, where this is over 1.
     """
     error = float((mine - theirs).detach().abs().max())
-    if not error <= tolerance * max(
-        1.0, float(theirs.detach().abs().max())
-    ):  # also false for NaN
+    size = max(1.0, float(theirs.detach().abs().max()))
+    if not error <= tolerance * size:  # also of NaN
         raise RuntimeError(
-            f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; the map isn't trusted"
+            f"{what}: expected a difference under {tolerance:g}, got {error:.2g}; "
+            "the map isn't trusted"
         )
 
 
 @contextmanager
-def as_it_was(net, wanted=QUIET):
-    """Eval mode and no gradients of parameters, or other settings of modules; then all
-    put back.
+def as_it_was(net: nn.Module, settings: dict = QUIET):
+    """Eval mode and no gradients of parameters, or other settings; then all put back.
+
+    Args:
+        net: whose modules are set.
+        settings: name -> value, of each module that has an attribute of that name.
     """
-    settings = [
-        (m, k, v)
-        for m in net.modules()
-        for k, v in vars(m).items()
-        if k in wanted and v != wanted[k]
-    ]
-    # MONAI's flash attention would leave its relative positions out
-    settings = [
-        s
-        for s in settings
-        if not (s[1] in ROUTED and getattr(s[0], "rel_positional_embedding", None))
-    ]
-    settings += [
-        (p, "requires_grad", True) for p in net.parameters() if p.requires_grad
-    ]
-    fastpath = (
-        torch.backends.mha.get_fastpath_enabled()
-    )  # a kernel of nn.MultiheadAttention that skips the function
+    before = list(_other_settings(net, settings))
+    # a kernel of nn.MultiheadAttention that skips the function of attention
+    fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
-        for owner, name, _ in settings:
-            setattr(owner, name, wanted.get(name, False))
+        for owner, name, _ in before:
+            setattr(owner, name, settings.get(name, False))
         torch.backends.mha.set_fastpath_enabled(False)
         yield
     finally:
-        for owner, name, value in settings:
+        for owner, name, value in before:
             setattr(owner, name, value)
         torch.backends.mha.set_fastpath_enabled(fastpath)
+
+
+def _other_settings(net, settings):
+    """(owner, name, value) of all that has another value now, or wants gradients."""
+    for module in net.modules():
+        for name, value in vars(module).items():
+            if name not in settings or value == settings[name]:
+                continue
+            # MONAI's flash attention would leave its relative positions out
+            if name in ROUTED and getattr(module, "rel_positional_embedding", None):
+                continue
+            yield module, name, value
+    for parameter in net.parameters():
+        if parameter.requires_grad:
+            yield parameter, "requires_grad", True

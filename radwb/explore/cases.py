@@ -14,7 +14,8 @@ from radwb import data
 from radwb.attend.capture import capture
 from radwb.attend.doubt import sanity_check
 from radwb.attend.map import note_of
-from radwb.attend.maps import UNASKED, grids, require_sense
+from radwb.attend.maps import grids, require_sense
+from radwb.attend.methods import TABLE
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
 from radwb.attend.tower import attention_pool, has_attention, in_float32
@@ -274,7 +275,7 @@ class Cases:
         )
         words += [layer if choice.layer is None else f"layer {choice.layer}"]
         words += [head if choice.head is None else f"head {choice.head}"]
-        asked = choice.target and choice.method not in UNASKED
+        asked = choice.target and TABLE[choice.method].target
         return ", ".join(filter(None, words)) + (f": {choice.target}" if asked else "")
 
     def _badge(self, choice):

@@ -63,7 +63,8 @@ def explore(
     Raises:
         ValueError: no film, more than two models, or an unknown method.
     """
-    from radwb.attend.maps import METHODS, ONE_LAYER, OUTSIDE, UNASKED, has_attention
+    from radwb.attend.methods import METHODS, TABLE
+    from radwb.attend.tower import has_attention
     from radwb.explore.cases import Cases, Choice
 
     models = _named(model, against)
@@ -78,9 +79,12 @@ def explore(
         for i, m in zip((0, -1), wanted, strict=True)
     ]
     two = len(models) == 2 or against is not None
-    kinds = dict(
-        methods=METHODS, of_head=ONE_LAYER, no_layer=OUTSIDE, no_target=UNASKED
-    )
+    kinds = {
+        "methods": METHODS,
+        "of_head": [m for m in METHODS if TABLE[m].head],
+        "no_layer": [m for m in METHODS if not TABLE[m].layer],
+        "no_target": [m for m in METHODS if not TABLE[m].target],
+    }
     return Explorer(
         cases,
         panes[: 1 + two],
@@ -266,7 +270,7 @@ class Explorer(anywidget.AnyWidget):
         self.jobs[pane] = job, stop
 
     def _run(self, work, pane, case, choice, stop):
-        from radwb.attend.progress import followed
+        from radwb.attend.progress import reported
         from radwb.explore.cases import Cancelled, sentence
 
         began, said, what = time.monotonic(), 0.0, choice.method
@@ -282,7 +286,7 @@ class Explorer(anywidget.AnyWidget):
 
         try:
             tell()
-            with followed(self.cases.models[choice.model].net, tell):
+            with reported(self.cases.models[choice.model].net, tell):
                 work(pane, case, choice, stop)
         except Cancelled:
             return

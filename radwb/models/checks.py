@@ -1,9 +1,9 @@
-"""What a stranger's file may say: sizes within limits, numbers that are numbers, text
-that can't move a terminal.
+"""What a stranger's file may say: sizes within limits, numbers that are numbers.
+
+And text that can't move a terminal.
 """
 
 import json
-import math
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,8 @@ from radwb.data.fetch import sha256
 
 # what config.json of a finished run says of its files
 FINISHED = {"model_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
-MAX_BYTES = (
-    32 * 2**30
-)  # of a file of weights, and of the network that a file asks for; EVA02-E has 20 GB
+# of a file of weights, and of the network that a file asks for; EVA02-E has 20 GB
+MAX_BYTES = 32 * 2**30
 MAX_JSON = 64 * 2**20  # bytes; a tokenizer of 250,000 words has 17 MB
 MAX_SIDE = 8192  # px of a model's square input
 MAX_REPEATS = 1000  # of layers, and of whatever else a configuration counts in a loop
@@ -36,18 +35,23 @@ LOOPS = (
 )
 
 
+# categories of Unicode: control, format, broken, private, ends of lines and paragraphs
+HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+
+
 def printable(text: object) -> str:
-    r"""Text with control, bidirectional and broken characters as escapes, so that it
-    can't move a terminal.
+    r"""Text that can't move a terminal: hidden and broken characters as escapes.
 
     >>> printable("a\x1b[2Jb")
     'a\\x1b[2Jb'
     """
-    hidden = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in hidden else c
-        for c in str(text)
-    )
+    return "".join(map(_visible, str(text)))
+
+
+def _visible(character):
+    if unicodedata.category(character) not in HIDDEN:
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 def read_json(path: str | Path) -> dict:
@@ -70,9 +74,8 @@ def read_json(path: str | Path) -> dict:
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"expected JSON in {path.name}, got {type(error).__name__}: {str(error)[:100]}"
-        ) from None
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise ValueError(f"expected JSON in {path.name}, got {reason}") from None
     return mapping(value, path.name)
 
 
@@ -93,12 +96,13 @@ def require_whole(folder: Path, config: dict) -> None:
         ValueError: a file is missing, or its sha256 isn't that in config.json.
     """
     for key, name in FINISHED.items():
-        wanted, path = config.get(key), folder / name
-        if wanted is None:
+        checksum = config.get(key)
+        if checksum is None:
             continue
+        path = folder / name
         if not path.is_file():
             raise damaged(path, "missing")
-        if sha256(path) != wanted:
+        if sha256(path) != checksum:
             raise damaged(path, "its sha256 is not that in config.json")
 
 
@@ -106,7 +110,8 @@ def mapping(value: object, what: str) -> dict:
     """`value`, if it is a dict with names for keys."""
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ValueError(
-            f"expected names with values in {what}, got {type(value).__name__}: {str(value)[:60]!r}"
+            f"expected names with values in {what}, got {type(value).__name__}: "
+            f"{str(value)[:60]!r}"
         )
     return value
 
@@ -114,21 +119,18 @@ def mapping(value: object, what: str) -> dict:
 def part(value: dict, key: str, what: str) -> object:
     """`value[key]`, or a ValueError that says where it's missing."""
     if key not in mapping(value, what):
-        raise ValueError(
-            f"expected {key!r} in {what}, got {', '.join(map(repr, list(value)[:8])) or 'nothing'}"
-        )
+        got = ", ".join(map(repr, list(value)[:8]))
+        raise ValueError(f"expected {key!r} in {what}, got {got or 'nothing'}")
     return value[key]
 
 
 def whole(value: object, what: str, *, low: int = 1, high: int = MAX_NUMBER) -> int:
     """`value`, if it is a whole number between `low` and `high`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not low <= value <= high
-    ):
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
         raise ValueError(
-            f"expected a whole number from {low} to {high:,} for {what}, got {str(value)[:60]}"
+            f"expected a whole number from {low} to {high:,} for {what}, got "
+            f"{str(value)[:60]}"
         )
     return value
 
@@ -137,17 +139,23 @@ def scale(
     values: object, channels: int, what: str, *, positive: bool
 ) -> tuple[float, ...]:
     """A mean or a standard deviation: one finite number a channel."""
-    right = isinstance(values, list | tuple) and len(values) == channels
-    right = right and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in values
-    )
-    right = right and all(abs(v) <= MAX_NUMBER for v in values)  # NaN fails, too
-    if not right or (positive and min(values) <= 1e-6):
+    one_each = isinstance(values, list | tuple) and len(values) == channels
+    if (
+        not one_each
+        or not all(_is_finite(value) for value in values)
+        or (positive and min(values) <= 1e-6)
+    ):
         kind = "finite numbers above 0" if positive else "finite numbers"
         raise ValueError(
-            f"expected {channels} {kind} as {what}, one a channel, got {str(values)[:60]}"
+            f"expected {channels} {kind} as {what}, one a channel, got "
+            f"{str(values)[:60]}"
         )
-    return tuple(float(v) for v in values)
+    return tuple(float(value) for value in values)
+
+
+def _is_finite(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= MAX_NUMBER  # NaN fails, too
 
 
 def check_preprocessing(
@@ -164,8 +172,12 @@ def check_preprocessing(
 
 
 def check_config(config: object, what: str, key: str = "") -> None:
-    """ValueError where a configuration asks for numbers that no network has; before
-    anything is built.
+    """ValueError where a configuration asks for numbers that no network has.
+
+    Called before anything is built.
+
+    Args:
+        key: under which `config` stands in a larger one.
     """
     if isinstance(config, dict):
         for name, value in config.items():
@@ -175,25 +187,28 @@ def check_config(config: object, what: str, key: str = "") -> None:
             check_config(value, what, key)
     elif isinstance(config, int | float) and not isinstance(config, bool):
         most = MAX_REPEATS if key in LOOPS else MAX_NUMBER
-        if not (math.isfinite(config) and abs(config) <= most):
+        if not abs(config) <= most:  # NaN fails, too
             raise ValueError(
-                f"expected {key or 'a number'} of at most {most:,} in {what}, got {str(config)[:40]}"
+                f"expected {key or 'a number'} of at most {most:,} in {what}, got "
+                f"{str(config)[:40]}"
             )
 
 
 def check_bytes(shapes: dict[str, torch.Tensor], what: object) -> None:
     """ValueError where tensors would take more than MAX_BYTES."""
-    total = sum(t.numel() * t.element_size() for t in shapes.values())
+    total = sum(tensor.nbytes for tensor in shapes.values())
     if total > MAX_BYTES:
         raise ValueError(
-            f"expected at most {MAX_BYTES / 2**30:.0f} GiB of weights in {what}, got {total / 2**30:,.0f} GiB. "
+            f"expected at most {MAX_BYTES / 2**30:.0f} GiB of weights in {what}, got "
+            f"{total / 2**30:,.0f} GiB. "
             "Where that's right, raise radwb.models.checks.MAX_BYTES."
         )
 
 
 def outline(make: Callable[[], nn.Module], what: object) -> nn.Module:
-    """The network that `make` builds, without its memory: what a file asks for is
-    checked before it's allocated.
+    """The network that `make` builds, without its memory.
+
+    What a file asks for is checked before it's allocated.
     """
     with torch.device("meta"):
         net = make()
@@ -203,8 +218,10 @@ def outline(make: Callable[[], nn.Module], what: object) -> nn.Module:
 
 
 def read_tokenizer(path: str | Path) -> hf.Tokenizer:
-    """A tokenizer.json; ValueError in one sentence where it's none, or numbers its
-    words with gaps.
+    """A tokenizer.json, without its padding and truncation.
+
+    Raises:
+        ValueError: it is none, or numbers its words with gaps.
     """
     path = Path(path)
     read_json(path)
@@ -216,14 +233,15 @@ def read_tokenizer(path: str | Path) -> hf.Tokenizer:
         pieces.encode("a heart of 12 cm")  # some damage shows only now
     except KeyboardInterrupt:
         raise
-    except (
-        BaseException
-    ) as error:  # the library throws bare Exceptions, and its panics are none
+    # the library throws bare Exceptions, and its panics are none
+    except BaseException as error:
         raise ValueError(
-            f"expected a tokenizer in {path.name}, got one that can't be read ({printable(error)[:120]})"
+            f"expected a tokenizer in {path.name}, got one that can't be read "
+            f"({printable(error)[:120]})"
         ) from None
     if ids != list(range(len(ids))):
         raise ValueError(
-            f"expected the ids 0 to {len(ids) - 1} in {path.name}, each once, got others"
+            f"expected the ids 0 to {len(ids) - 1} in {path.name}, each once, got "
+            "others"
         )
     return pieces

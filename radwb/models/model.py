@@ -1,8 +1,6 @@
-"""`Model`: a thin hold on somebody's network, with what one has to know to feed it; and
-`embed`.
-"""
+"""`Model`: a network and what one has to know to feed it; and `embed`."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,13 +12,31 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from radwb import data
+from radwb.models.attention import bf16_tower, block_of_rows, runs_by_block
 from radwb.models.checks import check_preprocessing
-from radwb.models.lean import asked, lean, plain
 
 
 @dataclass(eq=False)
 class Model:
-    """A network and its preprocessing.
+    """A network and how it is fed: what `load` gives, or your own nn.Module wrapped.
+
+    A network of your own needs one method, `encode_image`; with `encode_text` and a
+    tokenizer it is an "image-text" model.
+
+    >>> class Tower(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         patches = torch.nn.Conv2d(1, 8, kernel_size=16, stride=16)
+    ...         self.layers = torch.nn.Sequential(patches, torch.nn.ReLU())
+    ...     def encode_image(self, x):
+    ...         return self.layers(x).mean((2, 3))    # (B, 1, 64, 64) -> (B, 8)
+    >>> grey = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
+    >>> own = Model(Tower(), "own", "image", size=64, **grey, fit="pad", grid=(4, 4))
+    >>> rw.models.embed(own, table).shape
+    (60, 8)
+    >>> heat = rw.attend.attention_map(own, scan, method="gradcam", target=0)
+    >>> heat.values.shape == scan.pixels.shape
+    True
 
     Args:
         net: the torch module, as its library built it.
@@ -69,14 +85,9 @@ class Model:
 
     @property
     def logit_scale(self) -> float:
-        """The factor that a cosine is multiplied by before the softmax: 1 /
-        temperature.
-        """
-        return (
-            float(self.net.logit_scale.detach().exp())
-            if hasattr(self.net, "logit_scale")
-            else 1.0
-        )
+        """What a cosine is multiplied by before the softmax: 1 / temperature."""
+        log_scale = getattr(self.net, "logit_scale", torch.zeros(()))
+        return float(log_scale.detach().exp())
 
     def preprocess(self, scans) -> torch.Tensor:
         """Scans -> what the network takes.
@@ -89,23 +100,18 @@ class Model:
         """
         if isinstance(scans, np.ndarray | torch.Tensor):
             return self.normalise(squares(scans, self.size).to(self.device))
-        scans = scans if isinstance(scans, list | tuple) else [scans]
-        x = np.stack(
-            [
-                data.to_input(s.pixels, self.size, fit=self.fit, aspect=s.aspect)
-                for s in scans
-            ]
-        )
-        return self.normalise(torch.from_numpy(x)[:, None].to(self.device))
+        films = scans if isinstance(scans, list | tuple) else [scans]
+        inputs = [
+            data.to_input(film.pixels, self.size, fit=self.fit, aspect=film.aspect)
+            for film in films
+        ]
+        x = torch.from_numpy(np.stack(inputs))[:, None]  # (B, 1, S, S)
+        return self.normalise(x.to(self.device))
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, 1, S, S) grey in [0, 1] -> (B, channels, S, S) on the network's own
-        scale.
-        """
-        mean, std = (
-            torch.tensor(v, device=x.device).view(1, -1, 1, 1)
-            for v in (self.mean, self.std)
-        )
+        """(B, 1, S, S) grey in [0, 1] -> (B, channels, S, S) on the network's scale."""
+        mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
         return (x.expand(-1, self.channels, -1, -1) - mean) / std
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:
@@ -116,20 +122,20 @@ class Model:
         """K texts -> (K, E) of unit length."""
         if self.kind != "image-text":
             raise ValueError(
-                f"expected an image-text model, got {self.name}, which has no text tower. "
-                'Try rw.models.load("open_clip:ViT-B-32/...") or a run of rw.pretrain.fit.'
+                f"expected an image-text model, got {self.name}, which has no text "
+                'tower. Try rw.models.load("open_clip:ViT-B-32/...") or a run of '
+                "rw.pretrain.fit."
             )
-        tokens = self.tokenizer([texts] if isinstance(texts, str) else list(texts)).to(
-            self.device
-        )
+        sentences = [texts] if isinstance(texts, str) else list(texts)
+        tokens = self.tokenizer(sentences).to(self.device)
         return F.normalize(text_features(self.net, tokens), dim=-1)
 
     def classify(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, size, size) -> (B, K) logits, one a finding in `findings`."""
         if self.findings is None:
             raise ValueError(
-                f"expected a model with a head for findings, got {self.name}. "
-                "Try rw.probe.zero_shot, or rw.pretrain.fit(recipe='supervised-tiny')."
+                f"expected a model with a head for findings, got {self.name}. Try "
+                "rw.probe.zero_shot, or rw.pretrain.fit(recipe='supervised-tiny')."
             )
         return self.net(x.to(self.device))
 
@@ -158,124 +164,114 @@ def image_features(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def text_features(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
-    """(K, T) -> (K, E) as `net.encode_text`, but cut to the longest caption and done in
-    batches of like length.
+    """(K, T) -> (K, E) as `net.encode_text`, without the work that changes nothing.
 
-    The same numbers: with a causal mask and pooling at the end token, nothing behind
-    that token matters.
+    Texts are cut to the longest and done in batches of like length. With a causal mask
+    and pooling at the end token, what stands behind that token doesn't matter.
     """
-    causal = (
-        getattr(net, "text_pool_type", None) == "argmax"
-        and getattr(net, "attn_mask", None) is not None
-    )
-    if not causal:
+    pools_at_end = getattr(net, "text_pool_type", None) == "argmax"
+    if not pools_at_end or getattr(net, "attn_mask", None) is None:
         return net.encode_text(tokens)
     lengths = tokens.argmax(-1) + 1  # (K,)
     order = lengths.argsort()
-    parts = [
-        _causal_text(net, tokens[rows, : lengths[rows].max()])
-        for rows in order.split(32)
-    ]
+    parts = []
+    for rows in order.split(32):
+        parts.append(_causal_text(net, tokens[rows, : lengths[rows].max()]))
     return torch.cat(parts)[order.argsort()]
 
 
 def _causal_text(net, tokens):
-    (K, T), ends = tokens.shape, tokens.argmax(-1)
-    x, mask = (
-        net.token_embedding(tokens) + net.positional_embedding[:T],
-        net.attn_mask[:T, :T],
-    )  # (K, T, W)
-
-    def end(t):
-        return t[torch.arange(K, device=t.device), ends][:, None]
-
-    if plain(net.transformer):
+    """(K, T) -> (K, E) of open_clip's text tower: only the end tokens are read."""
+    K, T = tokens.shape
+    ends = tokens.argmax(-1)  # (K,)
+    end = (torch.arange(K, device=tokens.device)[:, None], ends[:, None])
+    mask = net.attn_mask[:T, :T]
+    x = net.token_embedding(tokens) + net.positional_embedding[:T]  # (K, T, W)
+    if runs_by_block(net.transformer):
         *blocks, last = net.transformer.resblocks
         for block in blocks:
             x = block(x, attn_mask=mask)
-        x = asked(
-            last, x, end, mask[ends].repeat_interleave(last.attn.num_heads, 0)[:, None]
-        )  # nobody reads others
+        # (K heads, 1, T): each text's end token has a row of its own
+        end_mask = mask[ends].repeat_interleave(last.attn.num_heads, 0)[:, None]
+        x = block_of_rows(last, x, end, end_mask)
     else:
-        x = end(net.transformer(x, attn_mask=mask))
+        x = net.transformer(x, attn_mask=mask)[end]
     x = net.ln_final(x)[:, 0]  # (K, W)
     projection = net.text_projection
-    return (
-        x
-        if projection is None
-        else projection(x)
-        if isinstance(projection, nn.Linear)
-        else x @ projection
-    )
+    if projection is None:
+        return x
+    if isinstance(projection, nn.Linear):
+        return projection(x)
+    return x @ projection
 
 
-def squares(images, size: int) -> torch.Tensor:
+def squares(images: np.ndarray | torch.Tensor, size: int) -> torch.Tensor:
     """(N, S, S) uint8 grey squares -> (N, 1, size, size) float32 in [0, 1]."""
-    x = torch.as_tensor(
-        np.ascontiguousarray(images) if isinstance(images, np.ndarray) else images
-    )
-    if x.dtype != torch.uint8 or x.ndim != 3:
+    if isinstance(images, np.ndarray):
+        images = torch.as_tensor(np.ascontiguousarray(images))
+    if images.dtype != torch.uint8 or images.ndim != 3:
         raise ValueError(
-            f"expected uint8 squares (N, S, S), got {x.dtype} {tuple(x.shape)}. "
-            "Try rw.data.images(table, model.size, fit=model.fit), or pass Scans."
+            f"expected uint8 squares (N, S, S), got {images.dtype} "
+            f"{tuple(images.shape)}. Try rw.data.images(table, model.size, "
+            "fit=model.fit), or pass Scans."
         )
-    x = x[:, None].float() / 255
-    same = x.shape[-2:] == (size, size)
-    return (
-        x
-        if same
-        else F.interpolate(
-            x, (size, size), mode="bilinear", antialias=True, align_corners=False
-        )
-    )
+    x = images[:, None].float() / 255
+    if x.shape[-2:] == (size, size):
+        return x
+    options = {"mode": "bilinear", "antialias": True, "align_corners": False}
+    return F.interpolate(x, (size, size), **options)
 
 
 def fast_precision(device: str | torch.device = "cpu") -> str:
-    """ "bf16-mixed" where this machine multiplies bf16 faster than fp32, else "32-true"
-    (Lightning Fabric's names).
+    """The faster precision on this machine, in Lightning Fabric's names.
+
+    Returns:
+        "bf16-mixed" where bf16 is multiplied faster than fp32, else "32-true".
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        return (
-            "bf16-mixed"
-            if torch.cuda.is_bf16_supported(including_emulation=False)
-            else "32-true"
-        )
-    # avx512_bf16 alone doesn't tell: AMD doubles the rate with it, Intel needs AMX
-    # (without, 0.6 to 1.0 of fp32)
-    cpuinfo = (
-        Path("/proc/cpuinfo").read_text()
-        if kind == "cpu" and Path("/proc/cpuinfo").is_file()
-        else ""
-    )
-    fast = "amx_bf16" in cpuinfo or (
-        "avx512_bf16" in cpuinfo and "AuthenticAMD" in cpuinfo
-    )
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = kind == "cpu" and _cpu_is_fast_in_bf16()
     return "bf16-mixed" if fast else "32-true"
 
 
-def autocast(device: torch.device, precision: str | None = None):
-    """The context in which a network runs at `precision`, by default the fastest here."""
-    fast = (precision or fast_precision(device)) == "bf16-mixed"
-    return (
-        torch.autocast(torch.device(device).type, torch.bfloat16)
-        if fast
-        else nullcontext()
-    )
+def _cpu_is_fast_in_bf16():
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return False
+    cpuinfo = path.read_text()
+    # avx512_bf16 alone doesn't tell: AMD doubles the rate with it, Intel needs AMX
+    # (without, 0.6 to 1.0 of fp32)
+    amd = "avx512_bf16" in cpuinfo and "AuthenticAMD" in cpuinfo
+    return "amx_bf16" in cpuinfo or amd
+
+
+def autocast(
+    device: torch.device, precision: str | None = None
+) -> AbstractContextManager:
+    """The context in which a network runs at `precision`; None: the fastest here."""
+    if (precision or fast_precision(device)) != "bf16-mixed":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
 
 
 def embed(
-    model: Model, images, *, batch: int = 32, precision: str | None = None
+    model: Model,
+    images: pd.DataFrame | np.ndarray,
+    *,
+    batch: int = 32,
+    precision: str | None = None,
 ) -> np.ndarray:
     """Every image of a table as a point.
 
     >>> embed(model, table).shape
-    (2000, 256)
+    (60, 192)
 
     Args:
         images: a table, or (N, S, S) uint8 squares.
         batch: images at a time; 8 to 32 is fastest on a CPU. For more than one batch in
-            bf16, open_clip's plain vision transformers are copied (`lean`).
+            bf16, open_clip's plain vision transformers are copied (`bf16_tower`).
         precision: "32-true" or "bf16-mixed"; None takes bf16 where the processor has it
             (differences near 1e-3).
     Returns:
@@ -283,22 +279,29 @@ def embed(
     """
     if isinstance(images, pd.DataFrame):
         images = data.images(images, model.size, fit=model.fit)
-    steps, encode = range(0, len(images), batch), model.encode_image
+    steps = range(0, len(images), batch)
+    if not steps:
+        return np.zeros((0, 0), np.float32)
+    encode = model.encode_image
+    context = autocast(model.device, precision)
     fast = (precision or fast_precision(model.device)) == "bf16-mixed"
-    tower = (
-        lean(model.net) if fast and len(steps) > 1 else None
-    )  # a copy isn't worth its while for one batch
+    # a copy isn't worth its while for one batch
+    tower = bf16_tower(model.net) if fast and len(steps) > 1 else None
     if tower is not None:
-        encode = lambda x: tower(x.bfloat16()).float()  # noqa: E731
+        encode = _in_bf16(tower)
+        context = nullcontext()
+    parts = []
     # no_grad, not inference_mode: under the latter autocast can't keep its bf16 weights
     # and converts them each time
-    with torch.no_grad(), nullcontext() if tower else autocast(model.device, precision):
-        parts = [
-            encode(model.preprocess(images[i : i + batch])).float().cpu()
-            for i in tqdm(steps, "embedding", delay=2, leave=False)
-        ]
-    return (
-        F.normalize(torch.cat(parts), dim=-1).numpy()
-        if parts
-        else np.zeros((0, 0), np.float32)
-    )
+    with torch.no_grad(), context:
+        for i in tqdm(steps, "embedding", delay=2, leave=False):
+            x = model.preprocess(images[i : i + batch])
+            parts.append(encode(x).float().cpu())
+    return F.normalize(torch.cat(parts), dim=-1).numpy()
+
+
+def _in_bf16(tower):
+    def encode(x):
+        return tower(x.bfloat16())
+
+    return encode

@@ -1,25 +1,25 @@
-"""A byte-level BPE that is trained on the reports themselves, in the form that
-open_clip's text tower expects.
-"""
+"""A byte-level BPE trained on the reports, in the form that open_clip's tower reads."""
 
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import tokenizers as hf
 import torch
 
 from radwb.models.checks import read_tokenizer
 
-PAD, START, END = "<pad>", "<start>", "<end>"
+PAD = "<pad>"
+START = "<start>"
+END = "<end>"
 
 
 class Tokenizer:
     """Texts -> (K, context) token ids: start, words, end, then padding.
 
-    >>> Tokenizer.train(["no effusion", "small right effusion"])(["right effusion"]).shape
+    >>> tokenizer = Tokenizer.train(["no effusion", "an effusion"], min_patients=1)
+    >>> tokenizer(["effusion"]).shape
     torch.Size([1, 64])
 
     The end token has the highest id, since open_clip's text tower pools at
@@ -27,15 +27,20 @@ class Tokenizer:
     """
 
     def __init__(self, bpe: hf.Tokenizer, *, context: int = 64):
-        self.bpe, self.context = bpe, context
-        self.pad, self.start, self.end = (bpe.token_to_id(t) for t in (PAD, START, END))
-        if self.end != self.vocab_size - 1:
+        self.bpe = bpe
+        self.context = context
+        self.pad = bpe.token_to_id(PAD)
+        self.start = bpe.token_to_id(START)
+        self.end = bpe.token_to_id(END)
+        highest = self.vocab_size - 1
+        if self.end != highest:
             raise ValueError(
-                f"expected {END} to be the highest id, {self.vocab_size - 1}, got {self.end}"
+                f"expected {END} to be the highest id, {highest}, got {self.end}"
             )
         if self.pad is None or self.start is None:
             raise ValueError(
-                f"expected the marks {PAD} and {START} in the vocabulary, got a tokenizer without"
+                f"expected the marks {PAD} and {START} in the vocabulary, got a "
+                "tokenizer without"
             )
 
     @classmethod
@@ -49,8 +54,7 @@ class Tokenizer:
         vocab_size: int = 1024,
         context: int = 64,
     ) -> "Tokenizer":
-        """Learn the merges; the same texts give the same tokenizer, in whatever order
-        they come.
+        """Learn the merges; the order of the texts makes no difference.
 
         A word that fewer than `min_patients` patients share (a surname, a number) is
         not learnt: it's encoded in pieces that others' words have, byte by byte at
@@ -68,28 +72,21 @@ class Tokenizer:
             context: longest sequence, tokens, start and end included; longer texts are
                 cut before the end.
         """
-        bpe = hf.Tokenizer(hf.models.BPE())
-        bpe.normalizer = hf.normalizers.Sequence(
-            [hf.normalizers.NFKC(), hf.normalizers.Lowercase()]
-        )
-        bpe.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=True)
-        bpe.decoder = hf.decoders.ByteLevel()
-        alphabet = hf.pre_tokenizers.ByteLevel.alphabet()
+        bpe = _untrained()
         trainer = hf.trainers.BpeTrainer(
             vocab_size=vocab_size - 2,
             special_tokens=[PAD],
-            initial_alphabet=alphabet,
+            initial_alphabet=hf.pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
         texts = list(texts)
         patients = texts if patients is None else patients
         pairs = [
-            (t, str(p))
-            for t, p in zip(texts, patients, strict=True)
-            if isinstance(t, str)
+            (text, str(patient))
+            for text, patient in zip(texts, patients, strict=True)
+            if isinstance(text, str)
         ]
-        texts, patients = [t for t, _ in pairs], [p for _, p in pairs]
-        shared = shared_texts(texts, patients, min_patients, bpe)
+        shared = shared_texts(pairs, min_patients, bpe)
         bpe.train_from_iterator(sorted([*shared, *map(str, public)]), trainer)
         bpe.add_special_tokens([START, END])
         return cls(bpe, context=context)
@@ -107,12 +104,9 @@ class Tokenizer:
         return self.bpe.decode([int(i) for i in ids], skip_special_tokens=True).strip()
 
     def __call__(self, texts: str | list[str]) -> torch.Tensor:
-        texts = [texts] if isinstance(texts, str) else texts
-        out = np.full((len(texts), self.context), self.pad)
-        for row, text in zip(out, texts, strict=True):
-            ids = self.encode(text)
-            row[: len(ids)] = ids
-        return torch.from_numpy(out)  # (K, context)
+        sentences = [texts] if isinstance(texts, str) else texts
+        ids = [self.encode(text) for text in sentences]
+        return id_matrix(ids, self.context, self.pad)  # (K, context)
 
     def save(self, path: str | Path) -> None:
         self.bpe.save(str(path))
@@ -123,50 +117,62 @@ class Tokenizer:
         return cls(read_tokenizer(path), context=context)
 
 
+def id_matrix(rows: list[list[int]], width: int, pad: int) -> torch.Tensor:
+    """K lists of token ids as one (K, width) int64 matrix, padded on the right."""
+    matrix = torch.full((len(rows), width), pad)
+    for row, ids in zip(matrix, rows, strict=True):
+        row[: len(ids)] = torch.tensor(ids)
+    return matrix
+
+
+def _untrained():
+    bpe = hf.Tokenizer(hf.models.BPE())
+    to_lower = [hf.normalizers.NFKC(), hf.normalizers.Lowercase()]
+    bpe.normalizer = hf.normalizers.Sequence(to_lower)
+    bpe.pre_tokenizer = hf.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    bpe.decoder = hf.decoders.ByteLevel()
+    return bpe
+
+
 def shared_texts(
-    texts: list[str], patients: list[str], min_patients: int, bpe: hf.Tokenizer
+    pairs: list[tuple[str, str]], min_patients: int, bpe: hf.Tokenizer
 ) -> list[str]:
-    """The texts without the words that fewer than `min_patients` patients share, each
-    gap a line's end.
+    """The texts without the words that fewer than `min_patients` patients share.
 
     Args:
-        texts, patients: N each.
+        pairs: N (text, patient).
         bpe: its normaliser and pre-tokeniser say what a word is.
-    Raises:
-        ValueError: not one patient a text.
+    Returns:
+        N texts, each gap a line's end.
     """
-    cut = [_words(text, bpe) for text in texts]
-    owners = defaultdict(set)
-    for (_, words), patient in zip(cut, patients, strict=True):
+    split = [_words(text, bpe) for text, _ in pairs]
+    patients_of = defaultdict(set)
+    for (_, words), (_, patient) in zip(split, pairs, strict=True):
         for word, _ in words:
-            owners[word].add(patient)
-    if len(set(patients)) < min_patients:
+            patients_of[word].add(patient)
+    n = len({patient for _, patient in pairs})
+    if n < min_patients:
         warnings.warn(
-            f"{len(set(patients))} patients are fewer than the {min_patients} that must share a word: none is learnt, "
-            "and texts are encoded byte by byte. Try more patients, or min_patients=1 where all texts are public.",
+            f"{n} patients are fewer than the {min_patients} that must share a word: "
+            "none is learnt, and texts are encoded byte by byte. Try more patients, "
+            "or min_patients=1 where all texts are public.",
             stacklevel=3,
         )
-    return [
-        _kept(text, words, {w for w, _ in words if len(owners[w]) >= min_patients})
-        for text, words in cut
-    ]
+    shared = {w for w, patients in patients_of.items() if len(patients) >= min_patients}
+    return [_with_gaps(text, words, shared) for text, words in split]
 
 
 def _words(text, bpe):
-    """The normalised text, and (word, (start, end)) for each word in it, without the
-    space before it.
-    """
+    """The normalised text, and (word, (start, end)) of each word, without its space."""
     normal = bpe.normalizer.normalize_str(text)
-    pieces = hf.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(
-        normal
-    )
-    return normal, [(piece.removeprefix("Ġ"), place) for piece, place in pieces]
+    split = hf.pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    return normal, [(piece.removeprefix("Ġ"), place) for piece, place in split(normal)]
 
 
-def _kept(text, words, known):
+def _with_gaps(text, words, shared):
     parts = []
     for word, (start, end) in words:
-        if word in known:
+        if word in shared:
             parts.append(text[start:end])
         elif not parts or parts[-1] != "\n":
             parts.append("\n")  # so that the words beside the gap don't grow together

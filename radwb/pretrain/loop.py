@@ -17,11 +17,11 @@ from timm.optim import param_groups_weight_decay
 from radwb import models
 from radwb.data.fetch import sha256
 from radwb.data.private import private_file
+from radwb.models.attention import explicit_attention
 from radwb.models.checks import FINISHED
 from radwb.models.model import autocast
 from radwb.pretrain import cache, cost, folder, lock, stop
 from radwb.pretrain import run as runs
-from radwb.pretrain.attention import explicit
 from radwb.pretrain.average import Average
 from radwb.pretrain.checkpoint import read_checkpoint
 from radwb.pretrain.index import check_damage
@@ -249,7 +249,7 @@ class Loop:
         options = self.options
         on_cpu = self.fabric.device.type == "cpu"
         slow = on_cpu and self.precision == "bf16-mixed"
-        with explicit(self.task) if slow else nullcontext():
+        with explicit_attention(self.task) if slow else nullcontext():
             if options.chunk:
                 return cache.cached(self.fabric, self.task, x, targets, options.chunk)
             return cache.accumulated(

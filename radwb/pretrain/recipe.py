@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from radwb.models.model import Model, squares
-from radwb.models.tiny import _seeded
+from radwb.models.tiny import seeded
 from radwb.pretrain.augment import augment
 
 AT_ONCE = 32  # rows that validation passes through the network together
@@ -77,7 +77,7 @@ class Recipe(nn.Module):
         self.rank = rank
         self.world = world
         self.read(table)
-        with _seeded(0):  # the heads
+        with seeded(0):  # the heads
             self.build()
 
     def read(self, table: pd.DataFrame) -> None:

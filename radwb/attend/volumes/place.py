@@ -1,71 +1,68 @@
-"""Which module of a 3-D network gives the feature map that Grad-CAM weighs, and how
-that lies over the input.
-"""
+"""Which module's feature map Grad-CAM weighs, and how that lies over the input."""
 
 from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
 
-from radwb.attend.place import Layout, channel_axes, layout
+from radwb.attend.layout import Layout, channel_axes, layout
+from radwb.attend.tokens import outputs_of
+from radwb.attend.volumes.net import Net3d, output_of
 
 _layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
 
 @torch.no_grad()
-def map_module(net, forward, x, layer):
-    """The module named `layer`, or the last that gives a feature map of more than one
-    voxel.
-    """
-    last = []
+def map_module(net: Net3d, x: torch.Tensor, layer: str | None) -> nn.Module:
+    """The module named `layer`; None: the last with a map of more than one voxel."""
+    mapping = []
 
     def note(module, _, out):
         if torch.is_tensor(out) and out.ndim == 5 and sorted(out.shape[1:])[-2] > 1:
-            last[:] = [module]
+            mapping.append(module)
 
+    modules = net.net.modules() if layer is None else [net.net.get_submodule(layer)]
     with ExitStack() as hooks:
-        for module in (
-            net.net.modules() if layer is None else [net.net.get_submodule(layer)]
-        ):
+        for module in modules:
             hooks.callback(module.register_forward_hook(note).remove)
-        forward(x)
-    if not last:
+        output_of(net, x)
+    if not mapping:
         raise ValueError(
-            f"expected a feature map of more than one voxel in {net.name}, found none to weigh"
+            f"expected a feature map of more than one voxel in {net.name}, found none "
+            "to weigh"
         )
-    return last[0]
+    return mapping[-1]
 
 
-def layout_of(net, forward, x, module):
-    """How a module's map lies over the input: a network may turn or flip its axes in
-    `forward`. Found once.
+def layout_of(net: Net3d, x: torch.Tensor, module: nn.Module) -> Layout:
+    """How a module's map lies over the input; found once for each shape of input.
+
+    A network may turn or flip its axes in `forward`.
     """
     known = _layouts.setdefault(module, {})
-    if x.shape in known:
-        return known[x.shape]
+    if x.shape not in known:
+        known[x.shape] = _searched(net, x, module)
+    return known[x.shape]
 
+
+def _searched(net, x, module):
     def run(changed):
-        kept = []
-        hook = module.register_forward_hook(lambda *call: kept.append(call[-1].clone()))
-        try:
-            forward(changed)
-        finally:
-            hook.remove()
-        return kept[-1]
+        with outputs_of(module) as outputs:
+            output_of(net, changed)
+        return outputs[-1]
 
     try:
-        found = layout(run, x, f"the feature map of {net.name}")
+        return layout(run, x, f"the feature map of {net.name}")
     except ValueError:
-        found = _layout_of_swin(net, run(x).shape[1:], x.shape[2:])
-        if found is None:
+        lies = _layout_of_swin(net, run(x).shape[1:], x.shape[2:])
+        if lies is None:
             raise
-    known[x.shape] = found
-    return found
+        return lies
 
 
 def _layout_of_swin(net, shape, size):
-    """That of a MONAI Swin, which turns no axes; None for others, or where sizes don't
-    tell the channels.
+    """That of a MONAI Swin, which turns no axes; None where sizes don't tell it.
 
     Its windows may see all of a small map: then no place in it follows the input.
     """

@@ -1,5 +1,6 @@
-"""Three trainings that tell whether a map hangs on the labels: two with the true ones,
-one with labels dealt anew.
+"""Three trainings that tell whether a map hangs on the labels.
+
+Two learned from the true ones, one from labels dealt anew.
 """
 
 from dataclasses import dataclass, field
@@ -7,19 +8,18 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from radwb.pretrain import Run
 from radwb.pretrain.diagnose import LOSSES, SPREAD, diagnose, stuck
 
-HEALTH = (
-    LOSSES[0],
-    *SPREAD,
-)  # what a training on wrong labels must pass, too; that it generalises it need not
-ALIKE = ("recipe", "epochs", "batch", "lr", "precision", "start")  # of all three
+# what a training on wrong labels must pass, too; that it generalises it need not
+HEALTH = (LOSSES[0], *SPREAD)
+# what all three have in common
+ALIKE = ("recipe", "epochs", "batch", "lr", "precision", "start")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTwins:
-    """Two models that learned from the true labels and one, the second's twin, that
-    learned from shuffled ones.
+    """Two models of the true labels and one, the second's twin, of shuffled ones.
 
     Attributes:
         true, again: of the true labels; `again` starts from other weights.
@@ -43,20 +43,16 @@ class LabelTwins:
 
 
 def label_twins(
-    true,
-    again,
-    shuffled,
+    true: Run,
+    again: Run,
+    shuffled: Run,
     table: pd.DataFrame,
     *,
-    target=None,
+    target: str | tuple | None = None,
     n: int = 256,
     seed: int = 0,
 ) -> LabelTwins:
-    """Make sure that three runs may be compared: alike but for what is asked, and
-    healthy.
-
-    >>> twins = label_twins(runs["true"], runs["again"], runs["shuffled"], table, target="Pleural Effusion")
-    >>> sanity_check(model, scans, target=("pleural effusion", "no pleural effusion"), twins=twins).badge
+    """Three runs of your own that a map's `sanity_check` compares, checked and healthy.
 
     `true` and `again` differ in their seed, `again` and `shuffled` in their labels. So
     `true` differs from either in its seed, and whatever its maps have less in common
@@ -73,82 +69,83 @@ def label_twins(
         table: the true table, for the diagnosis.
         target: a finding, phrase or pair, as in `attention_map`.
         n, seed: of the diagnosis.
+    Returns:
+        the three models, for `sanity_check(..., twins=)`.
     Raises:
         ValueError: the runs differ in more than that.
     """
-    _require_alike({"true": true, "again": again, "shuffled": shuffled})
+    _require_alike(true, again, shuffled)
     named = {
         "the first model": true,
         "the second model": again,
         "the model of shuffled labels": shuffled,
     }
-    found = {name: illness(run, table, n=n, seed=seed) for name, run in named.items()}
-    ills = {name: ill for name, ill in found.items() if ill}
+    ills = {name: illness(run, table, n=n, seed=seed) for name, run in named.items()}
+    ills = {name: why for name, why in ills.items() if why}
     return LabelTwins(true.model, again.model, shuffled.model, target, ills)
 
 
-def illness(run, table: pd.DataFrame, *, n: int = 256, seed: int = 0) -> str:
-    """Why a run can't be interpreted, in the words of `rw.pretrain.diagnose`; "" when
-    it is healthy.
+def illness(run: Run, table: pd.DataFrame, *, n: int = 256, seed: int = 0) -> str:
+    """Why a run can't be interpreted, in the diagnosis' words; "" if it is healthy.
 
-    >>> illness(run, table)
-    ''
+    >>> isinstance(illness(run, table), str)
+    True
 
     Args:
         run: a finished `Run`.
-        table: what `diagnose` takes.
+        table: what `rw.pretrain.diagnose` takes.
         n, seed: of the diagnosis.
     """
-    found = diagnose(run, table, n=n, seed=seed)
-    sick = found["name"].str.startswith(HEALTH) & (found["verdict"] == "warning")
-    reasons = found.loc[sick, "says"].tolist()
+    checks = diagnose(run, table, n=n, seed=seed)
+    sick = checks["name"].str.startswith(HEALTH) & (checks["verdict"] == "warning")
+    reasons = checks.loc[sick, "says"].tolist()
     if run.model.findings:
-        log = run.log
-        loss = log.loc[log["epoch"] == log["epoch"].max(), "loss"].mean()
+        last = run.log[run.log["epoch"] == run.log["epoch"].max()]
+        loss = last["loss"].mean()
         guess = _loss_of_frequencies(table, run.model.findings)
         if stuck(loss, guess):
-            reasons.insert(
-                0,
-                f"loss {loss:.2f} in the last epoch, that of the frequencies is {guess:.2f}",
-            )
+            stays = f"loss {loss:.2f} in the last epoch"
+            reasons.insert(0, f"{stays}, that of the frequencies is {guess:.2f}")
     return "; ".join(reasons)
 
 
 def _loss_of_frequencies(table, findings):
-    """Binary cross-entropy of a model that says each finding's frequency of every
-    training film.
+    """Binary cross-entropy of a model that says each finding's frequency of all films.
+
+    Those of training are meant.
     """
     rows = table[table["split"] == "train"] if "split" in table else table
     labels = rows[list(findings)].apply(pd.to_numeric)
-    known = labels.where(labels.isin([0, 1]))
-    share = known.mean().clip(1e-6, 1 - 1e-6)
+    certain = labels.where(labels.isin([0, 1]))
+    share = certain.mean().clip(1e-6, 1 - 1e-6)
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    return float((entropy * known.count()).sum() / known.count().sum())
+    return float((entropy * certain.count()).sum() / certain.count().sum())
 
 
-def _require_alike(runs):
-    known = {name: run.config["identity"] for name, run in runs.items()}
+def _require_alike(*runs):
+    names = ("true", "again", "shuffled")
+    true, again, shuffled = (run.config["identity"] for run in runs)
     for setting in ALIKE:
-        values = {name: identity[setting] for name, identity in known.items()}
-        if len(set(values.values())) > 1:
+        settings = (true[setting], again[setting], shuffled[setting])
+        if len(set(settings)) > 1:
+            values = dict(zip(names, settings, strict=True))
             raise ValueError(
                 f"expected three runs with the same {setting}, got {values}"
             )
-    true, again, shuffled = known.values()
-    same_start = (
-        again["weights"] == shuffled["weights"] and again["seed"] == shuffled["seed"]
-    )
+    same_weights = again["weights"] == shuffled["weights"]
+    same_start = same_weights and again["seed"] == shuffled["seed"]
     if not same_start or again["data"] == shuffled["data"]:
         raise ValueError(
-            "expected again and shuffled to differ in their labels and in nothing else, got "
-            f"seeds {again['seed']} and {shuffled['seed']}, {_same(again, shuffled)} data"
+            "expected again and shuffled to differ in their labels and in nothing "
+            f"else, got {_difference(again, shuffled)}"
         )
     if true["data"] != again["data"] or true["seed"] == again["seed"]:
         raise ValueError(
             "expected true and again to differ in their seed and in nothing else, got "
-            f"seeds {true['seed']} and {again['seed']}, {_same(true, again)} data"
+            f"{_difference(true, again)}"
         )
 
 
-def _same(a, b):
-    return "the same" if a["data"] == b["data"] else "different"
+def _difference(a, b):
+    same = "the same" if a["data"] == b["data"] else "different"
+    return f"seeds {a['seed']} and {b['seed']}, {same} data"

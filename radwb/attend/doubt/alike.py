@@ -1,0 +1,171 @@
+"""How alike are two maps? Rank correlations, between methods and under small shifts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from scipy.stats import rankdata
+
+from radwb.attend.map import values_of
+from radwb.attend.maps import attention_maps
+from radwb.attend.progress import steps
+from radwb.attend.score import mean_by_patient
+
+SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
+
+
+def agreement(maps: dict[str, list], *, groups: Sequence | None = None) -> pd.DataFrame:
+    """How alike the maps of several methods are.
+
+    >>> ramp = np.arange(64.0).reshape(8, 8)
+    >>> table = agreement({"relevance": [ramp] * 5, "gradcam": [ramp.T] * 5})
+    >>> table["mean"].unstack().shape
+    (2, 2)
+
+    Args:
+        maps: name -> maps, for all names of the same scans in the same order.
+        groups: the patient of each scan; None = each scan is another patient's.
+    Returns:
+        index first, second (every ordered pair, so that `["mean"].unstack()` is the
+        square matrix); columns mean (rank correlation over scans), low, high, n,
+        patients, note.
+    Raises:
+        ValueError: the names have different numbers of maps.
+    """
+    counts = {name: len(of_name) for name, of_name in maps.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"expected maps of the same scans, got {counts}")
+    ranked = {name: ranks(of_name) for name, of_name in maps.items()}
+    pairs = {(a, b): similarity(ranked[a], ranked[b]) for a in ranked for b in ranked}
+    points = pd.DataFrame(pairs).rename_axis(columns=["first", "second"])
+    return mean_by_patient(points, groups, limits=(-1, 1))
+
+
+def ranks(maps) -> np.ndarray:
+    """Maps of any shapes as ranks on a common grid, centred and of unit length.
+
+    Returns:
+        (N, cells); a constant map is zeros.
+    """
+    grids = np.stack([_grid(m) for m in maps])
+    lowest = grids.min(1, keepdims=True)
+    spread = np.ptp(grids, axis=1, keepdims=True)
+    flat = spread <= 1e-6 * np.abs(grids).max(1, keepdims=True)
+    # rounded, so that what was equal before the interpolation ties again
+    grids = np.round((grids - lowest) / np.where(flat, 1, spread), 6)
+    ranked = rankdata(np.where(flat, 0, grids), axis=1)
+    ranked -= ranked.mean(1, keepdims=True)
+    return ranked / np.maximum(np.linalg.norm(ranked, axis=1, keepdims=True), 1e-12)
+
+
+def _grid(map):
+    values = torch.as_tensor(values_of(map).astype(np.float32))
+    pool = F.adaptive_avg_pool2d if values.ndim == 2 else F.adaptive_avg_pool3d
+    cells = pool(values[None, None], SIDE[values.ndim])
+    return cells.flatten().numpy().astype(np.float64)
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) Spearman correlations of maps given as `ranks`.
+
+    It is 1 where both are constant, 0 where one is.
+    """
+    return np.where(~a.any(1) & ~b.any(1), 1.0, (a * b).sum(1))
+
+
+def maps_by(model, scans, target, *, method, layer, head) -> list:
+    """A Map or array of each scan.
+
+    Args:
+        method: a name in `METHODS`, or a function (model, scan, target) -> Map or
+            array.
+    """
+    if callable(method):
+        return [method(model, scan, target) for scan in scans]
+    return attention_maps(
+        model, scans, method=method, targets=target, layer=layer, head=head
+    )
+
+
+def stability(
+    model,
+    scans,
+    *,
+    method="relevance",
+    target=None,
+    layer=None,
+    head=None,
+    shifts=((0, 0.05), (0.05, 0), (0, -0.05), (-0.05, 0)),
+    groups=None,
+) -> pd.DataFrame:
+    """Shift the scan a little, move its map back, and compare it with the unshifted.
+
+    >>> table = stability(model, scans, target="pleural effusion", shifts=[(0, 0.05)])
+    >>> float(table.loc["moved back", "mean"]) > 0
+    True
+
+    Args:
+        model: a `rw.models.Model`.
+        scans: list of Scan.
+        method: a name in `METHODS`, or a function (model, scan, target) -> (H, W)
+            array.
+        target, layer, head: as in `attention_map`.
+        shifts: (down, right) as shares of the scan's height and width, to the whole
+            pixel; the rim that comes in repeats the last one.
+        groups: the patient of each scan; None = each scan is another patient's.
+    Returns:
+        index "moved back", and the control "left in place", in which a map that ignores
+        the scan is the better one; columns mean (rank correlation where both maps show
+        the same tissue), low, high, n, patients, note.
+    """
+    scans = list(scans)
+    if not (np.abs(shifts) < 1).all():
+        raise ValueError(
+            "expected shifts as shares of the scan's sides, under 1, got "
+            f"{tuple(shifts)}"
+        )
+    how = {"target": target, "method": method, "layer": layer, "head": head}
+    unshifted = maps_by(model, scans, **how)
+    points = []
+    for shift in steps(shifts, "shifting"):
+        offsets = [np.round(np.multiply(shift, s.shape)).astype(int) for s in scans]
+        moved = [
+            replace(scan, pixels=_shift(scan.pixels, *offset), truth={})
+            for scan, offset in zip(scans, offsets, strict=True)
+        ]
+        maps = maps_by(model, moved, **how)
+        points.append(_same_tissue(maps, unshifted, offsets))
+    columns = ["moved back", "left in place"]
+    points = pd.DataFrame(np.mean(points, axis=0), columns=columns)
+    return mean_by_patient(points, groups, limits=(-1, 1))
+
+
+def _same_tissue(maps, unshifted, offsets):
+    """(N, 2) similarity of shifted scans' maps, moved back and left in place."""
+    there, back, place = [], [], []
+    for map, before, (down, right) in zip(maps, unshifted, offsets, strict=True):
+        there.append(_window(values_of(map), down, right))
+        back.append(_window(values_of(before), -down, -right))
+        place.append(_window(values_of(before), down, right))
+    moved = ranks(there)
+    columns = [similarity(moved, ranks(other)) for other in (back, place)]
+    return np.stack(columns, 1)
+
+
+def _shift(pixels, down, right):
+    """What was at (y, x) is at (y + down, x + right)."""
+    H, W = pixels.shape
+    rows = np.clip(np.arange(H) - down, 0, H - 1)
+    columns = np.clip(np.arange(W) - right, 0, W - 1)
+    return pixels[np.ix_(rows, columns)]
+
+
+def _window(values, down, right):
+    """The part of a map that still shows tissue after a shift."""
+    H, W = values.shape
+    rows = slice(max(0, down), H + min(0, down))
+    columns = slice(max(0, right), W + min(0, right))
+    return values[rows, columns]

@@ -1,0 +1,105 @@
+"""Maps that follow attention through a ViT's layers, back from what it reads out."""
+
+from functools import partial
+
+import torch
+
+from radwb.attend.capture import watch
+from radwb.attend.methods import formulas
+from radwb.attend.tower import attention_pool, layers_of, patches_of, read_out
+
+
+def attention(model, x, *, layer: int, head: int | None) -> torch.Tensor:
+    """(B, 1, rows, columns): what the read-out got from each patch in one layer.
+
+    Args:
+        model: a `rw.models.Model` whose image tower is a ViT.
+        x: (B, C, S, S) as `model.preprocess` gives it.
+        layer: its number; an attention pool is the last.
+        head: None = mean over heads.
+    """
+    pooled = attention_pool(model) is not None
+    # a pool's row isn't known before it ran
+    rows = None if pooled else partial(read_out, model)
+    averaged = head is None
+    taps, _ = watch(model, x, layers=(layer,), rows=rows, mean_heads=averaged)
+    row = taps.attention[layer][:, head or 0]  # (B, R, T)
+    T = row.shape[-1]
+    if pooled and layer == taps.last:
+        row = taps.pool_row(row, T)
+    elif pooled:
+        row = taps.read(T) @ row
+    return patches_of(model, row)
+
+
+def rollout(model, x, *, layer: int) -> torch.Tensor:
+    """(B, 1, rows, columns): `formulas.rollout` from `layer` on."""
+    read, attentions = _averaged(model, x, layer)
+    if attentions is not None:
+        read = formulas.rollout(attentions, rows=read)
+    return patches_of(model, read)
+
+
+def flow(model, x, *, layer: int) -> torch.Tensor:
+    """(B, 1, rows, columns): `formulas.flow` from `layer` on."""
+    read, attentions = _averaged(model, x, layer)
+    if attentions is not None:
+        rows = read.expand(len(x), 1, -1)
+        images = zip(attentions[:, :, 0].unbind(1), rows, strict=True)
+        read = torch.stack([formulas.flow(one, rows=row)[None] for one, row in images])
+    return patches_of(model, read)
+
+
+def _averaged(model, x, layer):
+    """What is read of the tokens, and each layer's mean over heads from `layer` on.
+
+    Returns:
+        (1, T) or of an attention pool (B, 1, T); and (N, B, 1, T, T), or None where
+        `layer` is the pool.
+    """
+    layers = range(layer, len(layers_of(model)))
+    taps, _ = watch(model, x, layers=layers, mean_heads=True)
+    if taps.pooled and layer == taps.last:
+        return taps.read(taps.attention[layer].shape[-1]), None
+    attentions = torch.stack(taps.attention[layer : taps.last])
+    return taps.read(attentions.shape[-1]), attentions
+
+
+def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
+    """(B, K, rows, columns) from one forward and K passes backward.
+
+    Each layer's gradient is reduced when it comes by. The identity that R starts from
+    is left out, since it says the same of every patch that is read; an attention pool
+    takes its place, and says how much each is read.
+
+    Args:
+        model: a `rw.models.Model` whose image tower is a ViT.
+        x: (B, C, S, S) as `model.preprocess` gives it.
+        weights: (B, K, E) directions of K scores for each image.
+        layer: the first that counts.
+    """
+    taps, output = watch(model, x, first=layer, layers=())
+    live = taps.live[layer:]
+    T = live[0].shape[-1]
+    start = torch.zeros(1, T).to(output) if taps.pooled else read_out(model, T)
+    gained = []  # a (B, 1, T) for each score so far
+
+    def add_block(attention, gradient):
+        gained[-1] = formulas.relevance_step(start, gained[-1], attention, gradient)
+
+    def start_at_pool(attention, gradient):
+        rises = (attention * gradient).clamp(min=0).mean(1)  # (B, Q, T)
+        gained[-1] = taps.pool_row(rises, T)
+
+    scores = torch.einsum("be,bke->kb", output, weights.to(output)).sum(1)
+    hooks = []
+    for i, weights_of_layer in enumerate(live, layer):
+        reduce = start_at_pool if i == taps.last else add_block
+        hook = partial(reduce, weights_of_layer.detach())
+        hooks.append(weights_of_layer.register_hook(hook))
+    for k, score in enumerate(scores):
+        gained.append(torch.zeros_like(start))
+        torch.autograd.grad(score, live[0], retain_graph=k + 1 < len(scores))
+    for hook in hooks:
+        hook.remove()
+    return patches_of(model, torch.cat(gained, 1))

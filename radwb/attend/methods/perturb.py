@@ -1,0 +1,98 @@
+"""Hide parts of the film and see what the score does: occlusion and RISE."""
+
+import torch
+import torch.nn.functional as F
+
+from radwb.attend.progress import in_batches, steps
+from radwb.attend.tower import as_it_was, forward
+
+
+def occlusion(model, x, weights, *, batch: int = 16) -> torch.Tensor:
+    """How far the score drops when one patch is hidden (arXiv:1311.2901).
+
+    One forward for each cell of `model.grid`.
+
+    Args:
+        model: a `rw.models.Model`.
+        x: (B, C, S, S) as `model.preprocess` gives it; a hidden patch takes the image's
+            mean.
+        weights: (B, K, E) directions of K scores for each image.
+        batch: images in one pass.
+    Returns:
+        (B, K, rows, cols), signed: positive where the score needed the patch.
+    """
+    rows, columns = model.grid
+    side = torch.arange(x.shape[-1], device=x.device)
+    row = side * rows // len(side)
+    column = side * columns // len(side)
+    cell_of = row[:, None] * columns + column  # (S, S)
+    cells = torch.arange(rows * columns, device=x.device)
+    jobs = [(i, part) for i in range(len(x)) for part in cells.split(batch)]
+    outputs = torch.zeros(len(x), len(cells), weights.shape[-1], device=x.device)
+    with as_it_was(model.net), torch.no_grad():
+        intact = forward(model, x)
+        for i, part in steps(jobs, "occlusion"):
+            keep = cell_of != part[:, None, None]
+            outputs[i, part] = _seen_through(model, x[i], keep)
+    drops = torch.einsum("bne,bke->bkn", intact[:, None] - outputs, weights.to(x))
+    return drops.unflatten(-1, (rows, columns))
+
+
+def rise(
+    model, x, weights, *, n: int = 1000, cells: int = 7, seed: int = 0, batch: int = 16
+) -> torch.Tensor:
+    """The mean of `n` random soft masks, each weighted by the score seen through it.
+
+    After arXiv:1806.07421, eq. 6. A mask is a coarse grid of zeros and ones, one half
+    each, drawn out smoothly and shifted. Each score is taken less the mean score, which
+    changes a map by nearly a constant: a cosine may be negative, where the paper has
+    shares.
+
+    Args:
+        model, x, weights, batch: as in `occlusion`; what is masked fades to the image's
+            mean.
+        n: masks.
+        cells: of the coarse grid, on a side.
+        seed: of the masks, which are the same for each film and call.
+    Returns:
+        (B, K, S, S), signed.
+    """
+    masks = _Masks(n, cells, x.shape[-1], seed)
+    sums, scores, area = 0, 0, 0
+    with as_it_was(model.net), torch.no_grad():
+        for numbers in in_batches(torch.arange(n), batch, "RISE"):
+            keep = masks(numbers).to(x)  # (m, S, S)
+            outputs = torch.stack([_seen_through(model, image, keep) for image in x])
+            score = torch.einsum("bme,bke->bkm", outputs, weights.to(x))
+            # in double, since most of it cancels out
+            sums = sums + torch.einsum("bkm,mhw->bkhw", score, keep).double()
+            scores = scores + score.double().sum(-1)
+            area = area + keep.double().sum(0)
+    mean_score = (scores / n)[..., None, None]
+    return ((sums - mean_score * area) / (0.5 * n)).to(x)
+
+
+class _Masks:
+    """RISE's masks by number: (m,) -> (m, S, S) from 0, hidden, to 1, seen."""
+
+    def __init__(self, n, cells, side, seed):
+        draw = torch.Generator().manual_seed(seed)
+        self.side = side
+        self.step = -(-side // cells)
+        self.coarse = (torch.rand(n, 1, cells, cells, generator=draw) < 0.5).float()
+        self.shift = torch.randint(self.step, (n, 2), generator=draw).tolist()
+
+    def __call__(self, numbers):
+        wide = (self.coarse.shape[-1] + 1) * self.step
+        smooth = F.interpolate(self.coarse[numbers], (wide, wide), mode="bilinear")
+        masks = []
+        for mask, number in zip(smooth[:, 0], numbers, strict=True):
+            top, left = self.shift[number]
+            masks.append(mask[top : top + self.side, left : left + self.side])
+        return torch.stack(masks)
+
+
+def _seen_through(model, image, keep):
+    """(C, S, S) and (m, S, S), 1 = seen, 0 = the image's mean -> (m, E)."""
+    fill = image.mean((-2, -1), keepdim=True)
+    return forward(model, fill + keep[:, None].to(image) * (image - fill))
