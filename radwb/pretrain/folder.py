@@ -51,13 +51,16 @@ def prepare(out: Path, identity: dict, *, resume: bool) -> str:
         ValueError: the folder isn't a run's, or, to be resumed, its config.json is
             damaged.
     """
-    before = _identity_before(out, resume)
+    config = _config_before(out, resume)
+    before = config.get("identity")
+    if not isinstance(before, dict):
+        before = {}
     if before == identity and resume:
         return "resumed" if (out / CHECKPOINT).is_file() else "started"
     happened = "started"
     if out.exists() and any(out.iterdir()):
         if not before:
-            require_ours(out)
+            require_ours(out, config)
         previous = next_previous(out)
         out.rename(previous)
         happened = (
@@ -68,15 +71,14 @@ def prepare(out: Path, identity: dict, *, resume: bool) -> str:
     return happened
 
 
-def _identity_before(out: Path, resume: bool) -> dict:
+def _config_before(out: Path, resume: bool) -> dict:
     """Of the run in a folder; {} where none can be read and none has to be."""
     try:
-        identity = read_config(out).get("identity")
+        return read_config(out)
     except ValueError:
         if resume:
             raise
         return {}
-    return identity if isinstance(identity, dict) else {}
 
 
 def differences(before: dict, after: dict) -> str:
@@ -110,28 +112,23 @@ def _flat(identity: dict) -> dict:
     return flat
 
 
-def require_ours(out: Path) -> None:
+def require_ours(out: Path, config: dict) -> None:
     """Refuse a folder that holds anything that a run doesn't write.
 
+    Args:
+        config: what stands in its config.json.
     Raises:
-        ValueError: it does, or holds nothing by which a run is known.
+        ValueError: it does, or holds nothing by which a run is known, or config.json is
+            another library's: Hugging Face's folders have the same names.
     """
     names = {path.name for path in out.iterdir()}
     ours = all(any(fnmatchcase(n, pattern) for pattern in WRITTEN) for n in names)
-    if not ours or names.isdisjoint(KNOWN) or _of_another_library(out):
+    foreign = config and "identity" not in config
+    if not ours or foreign or names.isdisjoint(KNOWN):
         raise ValueError(
             f"expected an empty folder or a run in {out}, got other files. "
             "Try another out"
         )
-
-
-def _of_another_library(out: Path) -> bool:
-    """Whether a config.json is no run's: Hugging Face's folders have the same names."""
-    try:
-        config = read_config(out)
-    except ValueError:
-        return False
-    return bool(config) and "identity" not in config
 
 
 def next_previous(out: Path) -> Path:

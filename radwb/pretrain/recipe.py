@@ -17,6 +17,8 @@ from radwb.models.tiny import seeded
 from radwb.pretrain.augment import augment
 
 AT_ONCE = 32  # rows that validation passes through the network together
+Points = tuple[torch.Tensor, ...]  # each (B, ...), a row a sample
+Views = torch.Tensor | Points | None  # what a network is shown, by Recipe.views
 
 
 class Recipe(nn.Module):
@@ -86,26 +88,26 @@ class Recipe(nn.Module):
     def build(self) -> None:
         """Make the heads, and freeze what of the model the loss doesn't reach."""
 
-    def targets(self, rows: np.ndarray, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    def targets(self, rows: np.ndarray, seed: int = 0) -> Points:
         """What the rows (B,) are compared with: tensors (B, ...) on the CPU.
 
         Whatever is drawn for them follows `seed`, which is another one at each step.
         """
         return ()
 
-    def forward(self, x, *targets) -> torch.Tensor:
+    def forward(self, x: Views, *targets: torch.Tensor) -> torch.Tensor:
         """The loss of this process's share of a batch, a scalar."""
         return self.loss_of(self.represent(x, *targets), *targets)
 
-    def represent(self, x, *targets) -> tuple[torch.Tensor, ...]:
+    def represent(self, x: Views, *targets: torch.Tensor) -> Points:
         """What `loss_of` compares, each (B, ...) and by one row of the batch alone."""
         raise NotImplementedError
 
-    def loss_of(self, points, *targets) -> torch.Tensor:
+    def loss_of(self, points: Points, *targets: torch.Tensor) -> torch.Tensor:
         """The loss of what `represent` gave for all of a batch, a scalar."""
         raise NotImplementedError
 
-    def terms(self, *targets) -> torch.Tensor | None:
+    def terms(self, *targets: torch.Tensor) -> torch.Tensor | None:
         """How many terms the loss is the mean of; None if each sample has as many."""
         return None
 
@@ -125,7 +127,9 @@ class Recipe(nn.Module):
         return held_out
 
     def validate(self, images: torch.Tensor, *, batch: int) -> dict[str, float]:
-        """What the log says of held-out rows; the mean loss, unless a recipe says more.
+        """What the log says of held-out rows; here the mean of `forward`.
+
+        A recipe that compares a whole batch, or whose views aren't 1, has its own.
 
         Args:
             images: (N, S, S) uint8 of the rows that were read; None where views is 0.
@@ -152,13 +156,17 @@ class Recipe(nn.Module):
             x = augment(x, seed=seed, first=first, crop=self.crop)
         return self.model.normalise(x)
 
-    def two_views(self, images, rows, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    def two_views(
+        self, images: torch.Tensor, rows: np.ndarray, seed: int = 0
+    ) -> Points:
         """Two augmented views (B, C, S, S) of these rows of (N, S, S) images."""
         first = int(rows[0])
         seeds = (seed + 1, seed + 2)
         return tuple(self.view(images[rows], seed=s, first=first) for s in seeds)
 
-    def loss_without_pairs(self, images, n: int, *, batch: int = AT_ONCE) -> float:
+    def loss_without_pairs(
+        self, images: torch.Tensor | None, n: int, *, batch: int = AT_ONCE
+    ) -> float:
         """The mean of `forward` over n rows, of a loss that is a mean over samples."""
         targets = [t.to(self.model.device) for t in self.targets(np.arange(n))]
 
