@@ -6,6 +6,7 @@ intervals know the same patients.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,7 +17,7 @@ MISSING = ("", "nan", "none", "null", "<na>", "nat", "na", "n/a", "#n/a")
 ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d+")  # 1.23457E+11, by a spreadsheet
 
 
-def identifiers(values) -> np.ndarray:
+def identifiers(values: Iterable) -> np.ndarray:
     """Each value as text in one spelling, None where it is missing.
 
     >>> identifiers([7, 7.0, "7 ", "7.0", "0007", float("nan"), ""]).tolist()
@@ -33,13 +34,11 @@ def identifiers(values) -> np.ndarray:
         ValueError: a number is so large, or so rounded, that two patients may have
             become one.
     """
-    values = np.asarray(values, dtype=object).ravel()
-    out = np.empty(len(values), dtype=object)
-    out[:] = [_spelt(value) for value in values]
-    return out
+    spelt = [_spelt(value) for value in np.asarray(values, dtype=object).ravel()]
+    return np.array(spelt, dtype=object)
 
 
-def numbered(values) -> tuple[np.ndarray, int]:
+def numbered(values: Iterable) -> tuple[np.ndarray, int]:
     """The patient's number of each row, and how many patients there are.
 
     >>> numbered(["b", "a", None, "b "])
@@ -55,41 +54,33 @@ def numbered(values) -> tuple[np.ndarray, int]:
     return row, len(different)
 
 
-def two_spellings(values) -> dict[str, list[int]]:
-    """Places of identifiers that differ by leading zeros, case or blanks alone: perhaps
-    one patient, perhaps two.
+def spelling_doubt(values: Iterable, column: str = "patient_id") -> str:
+    """A sentence on identifiers that are perhaps one, with rows and no identifier.
 
-    >>> two_spellings(["7", "0007", "8"])
-    {'7': [0, 1]}
+    They differ by leading zeros, case or blanks alone. "" where every patient has one
+    spelling.
 
-    Returns:
-        what they have in common -> the first place of each spelling.
+    >>> spelling_doubt(["7", "0007", "8"])[:50]
+    'expected one spelling of each patient_id, got 1 in'
     """
-    first: dict[str, dict[str, int]] = {}
-    for place, name in enumerate(identifiers(values)):
+    first: dict[str, dict[str, int]] = {}  # in common -> spelling -> its first row
+    for row, name in enumerate(identifiers(values)):
         if name is not None:
-            first.setdefault(_alike(name), {}).setdefault(name, place)
-    return {key: list(of.values()) for key, of in first.items() if len(of) > 1}
-
-
-def doubtful(values, column="patient_id") -> str:
-    """A sentence on `two_spellings` that gives rows and no identifier; "" where every
-    patient has one spelling.
-    """
-    groups = list(two_spellings(values).values())
+            first.setdefault(_alike(name), {}).setdefault(name, row)
+    groups = [rows.values() for rows in first.values() if len(rows) > 1]
     if not groups:
         return ""
-    rows = "; ".join(" and ".join(map(str, places)) for places in groups[:3])
+    places = "; ".join(" and ".join(map(str, rows)) for rows in groups[:3])
     return (
-        f"expected one spelling of each {column}, got {len(groups)} in two that differ by "
-        f"leading zeros, case or blanks alone (rows {rows}, counted from 0). "
-        "Try to spell them alike where they are one patient, or apart (a prefix) where they are two"
+        f"expected one spelling of each {column}, got {len(groups)} in two that differ "
+        f"by leading zeros, case or blanks alone (rows {places}, counted from 0). "
+        "Try to spell them alike where they are one patient, or apart (a prefix) where "
+        "they are two"
     )
 
 
 def without_zeros(name: str) -> str:
-    """An identifier of digits alone as the number it is: what is left of it once a CSV
-    was read as numbers.
+    """What is left of an identifier of digits once a CSV was read as numbers.
 
     >>> without_zeros("0007"), without_zeros("P07")
     ('7', 'P07')
@@ -105,8 +96,6 @@ def _alike(name):
 def _spelt(value):
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return str(int(value))
     if isinstance(value, Real) and not isinstance(value, bool):
         return _of_number(value)
     if not isinstance(value, str) and pd.api.types.is_scalar(value) and pd.isna(value):
@@ -115,13 +104,16 @@ def _spelt(value):
 
 
 def _of_number(value):
+    if isinstance(value, Integral):
+        return str(int(value))
     if np.isnan(value):
         return None
     bits = np.finfo(np.asarray(value).dtype).nmant + 1
     if abs(value) > 2**bits:
         raise ValueError(
-            f"expected identifiers as text, got a number above {2**bits}, which has lost digits. "
-            "Try rw.data.read_table(file), or pd.read_csv(file, dtype={'patient_id': str})"
+            f"expected identifiers as text, got a number above {2**bits}, which has "
+            "lost digits. Try rw.data.read_table(file), or pd.read_csv(file, "
+            "dtype={'patient_id': str})"
         )
     return str(int(value)) if value == int(value) else str(value)
 
@@ -129,17 +121,17 @@ def _of_number(value):
 def _of_text(text):
     text = unicodedata.normalize("NFKC", text)
     if not text.isprintable():
-        text = "".join(c for c in text if c.isspace() or _seen(c))
+        text = "".join(c for c in text if c.isspace() or _is_visible(c))
     text = " ".join(text.split())
     if text.lower() in MISSING:
         return None
     if ROUNDED.fullmatch(text):
         raise ValueError(
-            "expected identifiers as text, got a rounded number such as 1.2E+11, as spreadsheets write long ones. "
-            "Try the file from before it was saved there"
+            "expected identifiers as text, got a rounded number such as 1.2E+11, as "
+            "spreadsheets write long ones. Try the file from before it was saved there"
         )
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", text, flags=re.ASCII)
 
 
-def _seen(character):
+def _is_visible(character):
     return unicodedata.category(character) not in ("Cc", "Cf")

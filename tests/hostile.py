@@ -21,7 +21,8 @@ OURS = re.compile(
     r"<br>|</?b>|</?extra>|<span style=\"color:#[0-9A-Fa-f]{6}\">|</span>"
 )
 OURS_IN_WIDGETS = re.compile(
-    r"<br>|</?b( style='[\w:;#-]+')?>|</?div( style='[^<>]+')?>|<span style=\"color:#\w{6}\">|</span>"
+    r"<br>|</?b( style='[\w:;#-]+')?>|</?div( style='[^<>]+')?>"
+    r"|<span style=\"color:#\w{6}\">|</span>"
 )
 
 
@@ -57,25 +58,22 @@ def hostile_dicom(folder, n=6):
         meta.MediaStorageSOPInstanceUID = generate_uid()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-        ds.SOPClassUID, ds.SOPInstanceUID = (
-            meta.MediaStorageSOPClassUID,
-            meta.MediaStorageSOPInstanceUID,
-        )
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
-        ds.Modality, ds.PatientID, ds.SeriesDescription = PAYLOAD, PAYLOAD, PAYLOAD
-        ds.ImagePositionPatient, ds.ImageOrientationPatient = (
-            [0, 0, 2.0 * i],
-            [1, 0, 0, 0, 1, 0],
-        )
-        ds.PixelSpacing, ds.SliceThickness = [1, 1], 2
+        ds.SOPClassUID = meta.MediaStorageSOPClassUID
+        ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        ds.StudyInstanceUID = study
+        ds.SeriesInstanceUID = series
+        ds.Modality = ds.PatientID = ds.SeriesDescription = PAYLOAD
+        ds.ImagePositionPatient = [0, 0, 2.0 * i]
+        ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing = [1, 1]
+        ds.SliceThickness = 2
         ds.Rows = ds.Columns = 32
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = (
-            16,
-            12,
-            11,
-            0,
-        )
+        ds.SamplesPerPixel = 1
+        ds.PhotometricInterpretation = "MONOCHROME2"
+        ds.BitsAllocated = 16
+        ds.BitsStored = 12
+        ds.HighBit = 11
+        ds.PixelRepresentation = 0
         pixels = np.random.default_rng(i).integers(0, 4000, (32, 32), np.uint16)
         ds.PixelData = pixels.tobytes()
         ds.save_as(folder / f"{i}.dcm", enforce_file_format=True)

@@ -33,8 +33,11 @@ def box(tmp_path, monkeypatch):
         for name, content in FILES.items():
             out.writestr(f"tiny_box/data/{name}", content)
         out.writestr("tiny_box/__init__.py", "raise SystemExit('this must never run')")
-        about = "Metadata-Version: 2.1\nName: tiny-box\nVersion: 1.0\nRequires-Dist: something-that-is-not-there\n"
-        out.writestr("tiny_box-1.0.dist-info/METADATA", about)
+        metadata = (
+            "Metadata-Version: 2.1\nName: tiny-box\nVersion: 1.0\n"
+            "Requires-Dist: something-that-is-not-there\n"
+        )
+        out.writestr("tiny_box-1.0.dist-info/METADATA", metadata)
         out.writestr(
             "tiny_box-1.0.dist-info/WHEEL",
             "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -158,7 +161,7 @@ def test_https_comes_last_and_unpacks_an_archive(box, monkeypatch):
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways_to_get_it(
+def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways(
     box, monkeypatch, offline
 ):
     root, _, _ = box
@@ -205,11 +208,9 @@ def malicious_tar(path, name, kind=tarfile.REGTYPE):
         good.size = 2
         out.addfile(good, io.BytesIO(b"ok"))
         bad = tarfile.TarInfo(name)
-        bad.type, bad.linkname, bad.size = (
-            kind,
-            "/etc/passwd",
-            3 if kind == tarfile.REGTYPE else 0,
-        )
+        bad.type = kind
+        bad.linkname = "/etc/passwd"
+        bad.size = 3 if kind == tarfile.REGTYPE else 0
         out.addfile(bad, io.BytesIO(b"bad"))
 
 

@@ -100,7 +100,10 @@ def test_the_usable_rows_pass_the_schema(inbox):
 
 
 def test_sections_by_heading():
-    report = "CHEST 2 VIEWS\nINDICATION: Cough. Technique: PA and lateral.\nFINDINGS: No\n  effusion. IMPRESSION: Normal."
+    report = (
+        "CHEST 2 VIEWS\nINDICATION: Cough. Technique: PA and lateral.\n"
+        "FINDINGS: No\n  effusion. IMPRESSION: Normal."
+    )
     assert {name: text for name, text in sections(report).items() if text} == {
         "findings": "No effusion.",
         "impression": "Normal.",
@@ -131,7 +134,8 @@ def test_sections_of_the_real_reports_equal_the_xmls():
         folder = rw.data.fetch("openi-reports", offline=True)
     except rw.data.FetchError:
         pytest.skip(
-            "sections aren't checked on the real reports: openi-reports isn't in the cache"
+            "sections aren't checked on the real reports: openi-reports isn't in the "
+            "cache"
         )
     table = rw.data.reports(folder)
     assert len(table) == 3955

@@ -43,7 +43,8 @@ def test_a_reader_that_dies_is_counted_and_the_next_file_read(tmp_path, monkeypa
         "    open(f'{kept}/now', 'w').write('x')\n"
         "    print(json.dumps({'n': n, 'begins': True}), flush=True)\n"
         "    if n == 2: os.abort()\n"
-        "    print(json.dumps({'n': n, 'error': '', 'read': True, 'mb': 1, 'seconds': 1}), flush=True)\n"
+        "    about = {'n': n, 'error': '', 'read': True, 'mb': 1, 'seconds': 1}\n"
+        "    print(json.dumps(about), flush=True)\n"
     )
     monkeypatch.setattr(damaged, "__file__", str(script))
     counts, cases = damaged.run(5, kept=tmp_path)

@@ -1,4 +1,4 @@
-"""Reading: equal to independent readers on good files, one clear sentence on bad ones."""
+"""Reading: equal to independent readers, and one clear sentence on bad files."""
 
 import itertools
 import os
@@ -33,7 +33,8 @@ def mirror(folder):
     root = os.environ.get("RADWB_MIRROR")
     if not root or not (Path(root) / folder).is_dir():
         pytest.skip(
-            f"the files of {folder} aren't checked: RADWB_MIRROR names no folder that holds them"
+            f"the files of {folder} aren't checked: RADWB_MIRROR names no folder that "
+            "holds them"
         )
     return Path(root) / folder
 
@@ -43,7 +44,8 @@ def fetched(name):
         return rw.data.fetch(name, offline=True)
     except rw.data.FetchError:
         pytest.skip(
-            f"{name} isn't checked: it isn't in the cache yet (rw.data.fetch({name!r}) gets it)"
+            f"{name} isn't checked: it isn't in the cache yet (rw.data.fetch({name!r}) "
+            "gets it)"
         )
 
 

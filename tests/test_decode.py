@@ -1,4 +1,4 @@
-"""The process that GDCM runs in: whatever ends it, no file gets another file's pixels."""
+"""GDCM's process: whatever ends it, no file gets another file's pixels."""
 
 import os
 import signal
@@ -73,7 +73,7 @@ def test_a_helper_that_hangs_is_ended_and_the_next_file_reads(files, monkeypatch
 def test_an_answer_to_another_question_is_no_answer(files, monkeypatch):
     one, two = files
     read(one)
-    decode.send(helper().stdin, b'{"number": 1, "path": "%s"}\n' % str(two).encode())
+    helper().stdin.write(b'{"number": 1, "path": "%s"}\n' % str(two).encode())
     with pytest.raises(ReadError, match="crashed on this file"):
         read(one)
     assert np.array_equal(read(one).pixels, files[one])

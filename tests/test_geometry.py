@@ -56,9 +56,9 @@ def test_a_blob_returns_to_its_place(fit, shape):
     ).astype(np.float32)
     tokens = to_input(blob, 160, fit=fit).reshape(20, 8, 20, 8).mean((1, 3))
     back = to_scan(tokens, shape, fit=fit)
-    found = np.array([(y * back).sum(), (x * back).sum()]) / back.sum()
+    returned = np.array([(y * back).sum(), (x * back).sum()]) / back.sum()
     assert back.shape == shape
-    assert np.abs(found - centre).max() < max(shape) / 160  # a fraction of a token
+    assert np.abs(returned - centre).max() < max(shape) / 160  # a fraction of a token
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "squash"])

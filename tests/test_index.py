@@ -180,9 +180,9 @@ def test_ctrl_c_keeps_what_was_read_and_a_second_call_goes_on(
         with pytest.raises(KeyboardInterrupt) as stop:
             index(inbox)
         assert "4 of 6 files are kept" in stop.value.__notes__[0]
-    kept = next(cache.rglob("*.jsonl"))
-    assert kept.stat().st_mode & 0o777 == 0o600
-    with kept.open("ab") as file:
+    journal = next(cache.rglob("*.jsonl"))
+    assert journal.stat().st_mode & 0o777 == 0o600
+    with journal.open("ab") as file:
         file.write(b'\n["cut short by a kill -9')
     make_dicom(inbox / "1.dcm", PIXELS[:9])  # changed meanwhile
     with monkeypatch.context() as patch:
@@ -244,9 +244,9 @@ def test_a_name_that_stands_in_another_field_is_not_repeated(tmp_path, field):
         ds.RescaleSlope = 1
     ds.save_as(path)
     row = index(tmp_path).iloc[0]
-    told = row.notes + row.refused
-    assert "[identifier]" in told
-    assert not re.search("mueller|998877", told, re.IGNORECASE)
+    text = row.notes + row.refused
+    assert "[identifier]" in text
+    assert not re.search("mueller|998877", text, re.IGNORECASE)
 
 
 def test_a_file_address_is_the_film_that_its_path_is(tmp_path):

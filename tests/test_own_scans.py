@@ -92,12 +92,12 @@ def test_the_readme_leads_from_a_folder_to_scores_and_maps(fill, tmp_path, monke
     fill(tmp_path / "inbox")
     monkeypatch.chdir(tmp_path)
     names = {}
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         exec(FOLDER_TO_MAPS, names)
-    told = [str(w.message) for w in told if "left out" in str(w.message)]
-    assert len(told) == bool(LEFT_OUT[fill])
-    assert all(LEFT_OUT[fill] in text for text in told)
+    texts = [str(w.message) for w in caught if "left out" in str(w.message)]
+    assert len(texts) == bool(LEFT_OUT[fill])
+    assert all(LEFT_OUT[fill] in text for text in texts)
     assert len(names["scores"].values) == FILMS
     assert names["m"].values.shape == (48, 40)
     row = names["scores"].auroc().iloc[0]
@@ -143,8 +143,8 @@ def test_without_patients_an_auroc_has_no_interval_until_one_asks_for_it(known):
     for split in (rw.curate.split_by_patient, rw.data.check_table):
         with pytest.raises(ValueError, match="one_patient_per_image"):
             split(table)
-    asked = rw.curate.one_patient_per_image(table)
-    row = rw.probe.Scores.of(s[:, None], asked, ["Edema"]).auroc().iloc[0]
+    named = rw.curate.one_patient_per_image(table)
+    row = rw.probe.Scores.of(s[:, None], named, ["Edema"]).auroc().iloc[0]
     assert (row["patients"], row["note"]) == (60, "")
     assert row["low"] < row["auroc"] < row["high"]
 

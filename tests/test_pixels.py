@@ -249,7 +249,7 @@ def compress(path):
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_bits_above_the_pixel_are_left_out_whatever_the_decoder_did(signed):
-    from radwb.data.dicom import without_overlay
+    from radwb.data.pixels import without_overlay
 
     clean = np.array([[-2048 if signed else 0, -1 if signed else 4095, 7]], np.int16)
     stored = (clean & 0x0FFF | np.int16(5 << 12)).view(
@@ -851,7 +851,7 @@ def enhanced(path, places):
         PixelMeasuresSequence=dict(PixelSpacing=[1, 2]),
         PlaneOrientationSequence=dict(ImageOrientationPatient=AXIAL),
     )
-    own = [
+    places_of_frames = [
         group(PlanePositionSequence=dict(ImagePositionPatient=[0, 0, z]))
         for z in places
     ]
@@ -865,7 +865,7 @@ def enhanced(path, places):
         PixelSpacing=None,
         SeriesInstanceUID="1.2.3",
         SharedFunctionalGroupsSequence=[shared],
-        PerFrameFunctionalGroupsSequence=own,
+        PerFrameFunctionalGroupsSequence=places_of_frames,
     )
 
 
@@ -902,9 +902,9 @@ def test_two_patients_are_no_series_and_are_not_named(tmp_path):
         ImagePositionPatient=[-10, 20, 7.5],
         ImageOrientationPatient=AXIAL,
     )
-    with pytest.raises(ReadError, match="PatientID, got 2 different") as told:
+    with pytest.raises(ReadError, match="PatientID, got 2 different") as refused:
         read(tmp_path)
-    assert "SECRET" not in str(told.value)
+    assert "SECRET" not in str(refused.value)
 
 
 def test_a_nifti_in_metres_of_a_wrong_size_says_so_and_is_still_cut(tmp_path):

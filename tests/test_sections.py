@@ -15,7 +15,7 @@ from radwb.curate.sections import NAMES
 CLEAR = {"findings": "Clear.", "impression": "Normal."}
 
 
-def said(report):
+def not_empty(report):
     return {name: text for name, text in sections(report).items() if text}
 
 
@@ -52,12 +52,15 @@ def said(report):
     ],
 )
 def test_a_heading_is_known_however_it_is_written(report):
-    assert said(report) == CLEAR
+    assert not_empty(report) == CLEAR
 
 
 def test_headings_of_one_line_in_title_case():
-    report = "Indication: Cough Comparison: None Technique: PA Findings: Clear. Impression: Normal."
-    assert said(report) == CLEAR | {
+    report = (
+        "Indication: Cough Comparison: None Technique: PA Findings: Clear. "
+        "Impression: Normal."
+    )
+    assert not_empty(report) == CLEAR | {
         "indication": "Cough",
         "comparison": "None",
         "technique": "PA",
@@ -84,7 +87,7 @@ def test_headings_of_one_line_in_title_case():
 )
 def test_what_follows_the_impression_is_no_part_of_it_nor_of_the_caption(report, name):
     report = f"FINDINGS: Clear.\nIMPRESSION: Normal.\n{report}"
-    assert said(report) == CLEAR | {name: "CT."}
+    assert not_empty(report) == CLEAR | {name: "CT."}
     assert rw.pretrain.caption_of(report) == "Normal."
 
 
@@ -97,7 +100,8 @@ def test_a_report_that_says_nothing_of_the_film_has_no_caption():
 @pytest.mark.parametrize(
     "report",
     [
-        "The findings are stable. No comparison available. Comparison with CT is limited.",
+        "The findings are stable. No comparison available. Comparison with CT is "
+        "limited.",
         "The impression: none. In comparison: stable.",
         "A patient with a long\nHistory\nof asthma.",
         "THERE IS NO CHANGE\nIN TECHNIQUE AND NO COMPARISON.",
@@ -107,11 +111,14 @@ def test_a_report_that_says_nothing_of_the_film_has_no_caption():
     ],
 )
 def test_words_of_a_sentence_are_no_headings(report):
-    assert said(report) == {"other": " ".join(report.split())}
+    assert not_empty(report) == {"other": " ".join(report.split())}
 
 
 def test_what_stands_in_brackets_beside_a_heading_is_kept():
-    assert said("COMPARISON (CT of 2019): None.")["comparison"] == "(CT of 2019): None."
+    assert (
+        not_empty("COMPARISON (CT of 2019): None.")["comparison"]
+        == "(CT of 2019): None."
+    )
 
 
 def test_no_word_of_a_real_report_is_lost_but_its_headings():
@@ -173,7 +180,7 @@ def test_a_long_text_of_half_headings_takes_no_longer_than_its_length(junk):
     ],
 )
 def test_marks_and_brackets_of_a_heading_are_not_left_in_the_text(report):
-    assert said(report) == CLEAR
+    assert not_empty(report) == CLEAR
 
 
 @pytest.mark.parametrize(
@@ -187,6 +194,6 @@ def test_marks_and_brackets_of_a_heading_are_not_left_in_the_text(report):
     ],
 )
 def test_what_follows_an_impression_is_no_part_of_it(after, section):
-    parts = said(f"IMPRESSION: Normal.\n{after}")
+    parts = not_empty(f"IMPRESSION: Normal.\n{after}")
     assert parts["impression"] == "Normal."
     assert parts[section].endswith("Told.")

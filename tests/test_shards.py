@@ -1,4 +1,4 @@
-"""Shards: what webdataset reads back is what went in; damage is reported, never silent."""
+"""Shards: webdataset reads back what went in; damage is reported, never silent."""
 
 import io
 import json
@@ -167,11 +167,11 @@ def test_wherever_a_shard_is_cut_the_loss_is_reported(table, tmp_path):
         paths[0].write_bytes(whole[:cut])
         bad = []
         back = [row["key"] for row in read_shards(paths, on_bad=bad.append)]
-        kept = back[: len(back) - 3]
-        assert kept == keys[: len(kept)]
-        assert back[len(kept) :] == keys[4:]  # the next shard is whole
+        first = back[: len(back) - 3]
+        assert first == keys[: len(first)]
+        assert back[len(first) :] == keys[4:]  # the next shard is whole
         assert bad, cut
-        assert bad[0]["position"] == ("shard-000000.tar", len(kept))
+        assert bad[0]["position"] == ("shard-000000.tar", len(first))
 
 
 def test_a_damaged_sample_is_skipped_and_named(table, tmp_path):

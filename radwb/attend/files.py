@@ -12,7 +12,8 @@ import numpy as np
 from radwb.attend.map import Map
 from radwb.data.header import lookup, parts, spacing_of
 from radwb.data.scan import Volume
-from radwb.data.series import series_headers, stack
+from radwb.data.place import stack
+from radwb.data.series import series_headers
 from radwb.data.volumes import nifti_bytes
 
 

@@ -1,6 +1,4 @@
-"""A folder becomes a table; reports become sections; patients are kept on one side of a
-split.
-"""
+"""A folder becomes a table, reports become sections, patients stay on one side."""
 
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index

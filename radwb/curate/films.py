@@ -1,22 +1,22 @@
-"""From the index of a folder to the films that a 2-D model can take, and the labels
-that lie beside them.
-"""
+"""From the index of a folder to films for a 2-D model, and to their labels."""
 
 import os
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from radwb.data.table import film_keys, read_table
 
 
 def films(index: pd.DataFrame) -> pd.DataFrame:
-    """The rows of an index that are one picture each; a warning counts what is left
-    out, and why.
+    """The rows of an index that are one picture each.
 
-    >>> table = rw.curate.films(rw.curate.index("inbox/"))
+    A warning counts what is left out, and why.
+
+    >>> path = rw.data.write_png(scan, "inbox/a.png")
+    >>> len(films(rw.curate.index("inbox")))
+    1
 
     Args:
         index: as `rw.curate.index` gives it.
@@ -29,36 +29,39 @@ def films(index: pd.DataFrame) -> pd.DataFrame:
     absent = [c for c in ("refused", "frames") if c not in index.columns]
     if absent:
         raise ValueError(
-            f"expected an index, got a table without {absent}. Try rw.curate.index(folder)."
+            f"expected an index, got a table without {absent}. Try "
+            "rw.curate.index(folder)."
         )
     refused = index["refused"].fillna("") != ""
     frames = pd.to_numeric(index["frames"], errors="coerce")
     unknown = ~refused & frames.isna()
-    several = ~refused & ~unknown & (frames != 1)
-    table = index[~refused & ~unknown & ~several].reset_index(drop=True)
+    table = index[~refused & (frames == 1)].reset_index(drop=True)
     reasons = {
         "refused (column refused says why)": refused,
-        "of several frames": several,
+        "of several frames": ~refused & ~unknown & (frames != 1),
         "whose frames aren't known": unknown,
     }
-    counted = [f"{rows.sum()} {why}" for why, rows in reasons.items() if rows.any()]
+    counts = [f"{rows.sum()} {why}" for why, rows in reasons.items() if rows.any()]
+    text = ", ".join(counts)
     if table.empty:
         raise ValueError(
-            f"expected films, got none in {len(index)} files: {', '.join(counted) or 'no file'}."
+            f"expected films, got none in {len(index)} files: {text or 'no file'}."
         )
-    if counted:
+    if counts:
         left_out = len(index) - len(table)
         warnings.warn(
-            f"{left_out} of {len(index)} files are left out: {', '.join(counted)}.",
-            stacklevel=2,
+            f"{left_out} of {len(index)} files are left out: {text}.", stacklevel=2
         )
     return table
 
 
 def join_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
-    """Put the columns of a CSV beside the films that its `path` names.
+    """Put your own labels, the columns of a CSV, beside the films that it names.
 
-    >>> table = rw.curate.join_labels(table, "inbox/labels.csv")
+    >>> films = table.head(2)[["path", "patient_id"]]
+    >>> films[["path"]].assign(Edema=[1, 0]).to_csv("labels.csv", index=False)
+    >>> join_labels(films, "labels.csv")["Edema"].tolist()
+    [1, 0]
 
     A path is taken from the working folder or from that of the CSV; a bare file name
     will do where no two films share it. Where the CSV and the films both know
@@ -77,49 +80,45 @@ def join_labels(table: pd.DataFrame, labels: str | Path) -> pd.DataFrame:
     rows = read_table(labels)
     if "path" not in rows.columns:
         raise ValueError(
-            f"expected a column path, got {list(rows.columns)}. Try to name the column of files so."
+            f"expected a column path, got {list(rows.columns)}. Try to name the column "
+            "of files so."
         )
-    places = _places(table["path"], rows["path"])
-    known = [place for place in places if place >= 0]
-    if len(set(known)) < len(known):
+    places = pd.Series(_places(table["path"], rows["path"]))
+    known = places[places >= 0]
+    twice = known.duplicated().sum()
+    if twice:
         raise ValueError(
-            f"expected one row a film, got {len(known) - len(set(known))} rows more. Try drop_duplicates."
+            f"expected one row a film, got {twice} rows more. Try drop_duplicates."
         )
-    named = rows.iloc[[n for n, place in enumerate(places) if place >= 0]].drop(
-        columns="path"
-    )
-    named.index = table.index[known]
-    unlabelled, unused = len(table) - len(known), len(rows) - len(known)
+    unlabelled = len(table) - len(known)
+    unused = len(rows) - len(known)
     if unlabelled or unused:
         warnings.warn(
             f"{unlabelled} of {len(table)} films have no row in {Path(labels).name}, "
             f"and {unused} of its {len(rows)} rows no film.",
             stacklevel=2,
         )
+    named = rows.drop(columns="path").loc[known.index].set_axis(table.index[known])
     out = table.copy()
-    for column in named.columns:
-        values = named[column].reindex(table.index)
-        before = (
-            table[column] if column in table.columns else pd.Series(np.nan, table.index)
-        )
-        out[column] = (
-            values if before.isna().all() else values.where(values.notna(), before)
-        )
+    for column, values in named.reindex(table.index).items():
+        if column in table.columns and table[column].notna().any():
+            values = values.where(values.notna(), table[column])
+        out[column] = values
     return out
 
 
-def _places(films, paths) -> list[int]:
+def _places(films, paths):
     """For each path of a CSV the place of its film, -1 where there is none."""
     by_file = {key: n for n, key in enumerate(film_keys(films))}
-    by_name: dict[str, int | None] = {}
+    by_name = {}
     for n, film in enumerate(films):
         name = os.path.basename(str(film))
-        by_name[name] = None if name in by_name else n
+        by_name[name] = -1 if name in by_name else n  # two films share it
     places = []
     for path, key in zip(paths, film_keys(paths), strict=True):
-        place = by_file.get(key)
-        bare = isinstance(path, str) and os.path.basename(path) == path
-        if place is None and bare:
-            place = by_name.get(path)
-        places.append(-1 if place is None else place)
+        place = by_file.get(key, -1)
+        if place < 0 and isinstance(path, str):
+            # a path with a folder is no key of it
+            place = by_name.get(path, -1)
+        places.append(place)
     return places

@@ -15,9 +15,10 @@ from radwb.data.dicom import view_of
 from radwb.data.header import lookup, parts, tag
 from radwb.data.names import local_path, path_text, printable
 from radwb.data.read import read_with_header
-from radwb.data.scan import ReadError, Scan, Volume
+from radwb.data.scan import ReadError, Scan
 from radwb.data.table import COLUMNS
 
+# column <- DICOM keyword
 HEADER = {
     "patient_id": "PatientID",
     "study_id": "StudyInstanceUID",
@@ -30,9 +31,7 @@ HEADER = {
     "manufacturer": "Manufacturer",
     "photometric": "PhotometricInterpretation",
     "bits_stored": "BitsStored",
-}  # column <- DICOM keyword
-
-
+}
 SHAPE = ["rows", "columns", "frames", "row_mm", "column_mm"]
 NAMING = (
     "PatientName",
@@ -44,18 +43,19 @@ NAMING = (
 )
 SHORTEST = 3  # letters: a shorter one is a word or a number of the note itself
 NOTES = 20  # of one file; damaged ones can give thousands
+PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 
 
 def index(folder: str | Path) -> pd.DataFrame:
-    """Read every file below a folder and give one row a file; it never stops at a bad
-    one.
+    """Read every file below a folder and give one row a file, whatever it holds.
 
-    >>> table = rw.curate.index("inbox")
-    >>> table[table.refused == ""]                       # what can be used
-    >>> table.loc[table.refused != "", ["path", "refused"]]
+    It never stops at a bad file. Stopped by Ctrl-C or killed, it keeps the rows so far
+    in the cache ($RADWB_CACHE), and the next call goes on.
 
-    Stopped by Ctrl-C or killed, it keeps the rows so far in the cache ($RADWB_CACHE),
-    and the next call goes on.
+    >>> path = rw.data.write_png(rw.data.Scan(scan.pixels), "inbox/a.png")
+    >>> _ = Path("inbox/notes.txt").write_text("hello")
+    >>> index("inbox")["refused"].str[:40].tolist()  # "" is what can be used
+    ['', 'notes.txt: expected DICOM, NIfTI, PNG or']
 
     Args:
         folder: searched with its subfolders; hidden files are left out. A folder that
@@ -75,41 +75,33 @@ def index(folder: str | Path) -> pd.DataFrame:
         )
     others = [c for c in HEADER if c not in COLUMNS]
     columns = [*COLUMNS, *others, *SHAPE, "transfer_syntax", "refused", "notes"]
-    paths, unread = walk(folder)
-    rows = [*_rows(folder, paths), *unread]
+    paths, not_entered = _walk(folder)
+    rows = [*_rows(folder, paths), *not_entered]
     rows.sort(key=lambda row: row["path"])
     return pd.DataFrame(rows, columns=columns)
 
 
-def walk(folder: Path) -> tuple[list[Path], list[dict]]:
-    """Files below a folder in order, and a row for each folder that isn't looked into."""
+def _walk(folder):
+    """Files below a folder in order, and a row for each folder that isn't entered."""
     paths = []
-    unread = []
+    not_entered = []
 
-    def refuse(error: OSError) -> None:
+    def refuse(error):
+        why = error.strerror or type(error).__name__
         path = Path(error.filename or folder)
-        unread.append(
-            _refused(
-                path,
-                f"the folder can't be entered ({error.strerror or type(error).__name__})",
-            )
-        )
+        not_entered.append(_refused(path, f"the folder can't be entered ({why})"))
 
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        links = [name for name in folders if Path(parent, name).is_symlink()]
-        unread += [
-            _refused(
-                Path(parent, n),
-                "a linked folder, not followed. Try index on the folder",
-            )
-            for n in links
-        ]
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink():
+                why = "a linked folder, not followed. Try index on the folder"
+                not_entered.append(_refused(path, why))
         paths += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(paths), unread
+    return sorted(paths), not_entered
 
 
-def _rows(folder: Path, paths: list[Path]) -> list[dict]:
+def _rows(folder, paths):
     """A row a file, those of an index that was stopped taken from its journal."""
     journal = Journal(folder)
     rows = []
@@ -117,15 +109,14 @@ def _rows(folder: Path, paths: list[Path]) -> list[dict]:
     try:
         for path in tqdm(paths, "indexing", delay=2, leave=False):
             key = state_of(path)
-            row = journal.get(key)
-            if row is None:
-                row = _guarded_row(path)
-                journal.add(key, row)
-            rows.append(row)
+            if key not in journal.rows:
+                journal.add(key, _guarded_row(path))
+            rows.append(journal.rows[key])
         whole = True
     except KeyboardInterrupt as stop:
         stop.add_note(
-            f"{len(rows)} of {len(paths)} files are kept; index of the same folder goes on from there."
+            f"{len(rows)} of {len(paths)} files are kept; index of the same folder "
+            "goes on from there."
         )
         raise
     finally:
@@ -133,167 +124,158 @@ def _rows(folder: Path, paths: list[Path]) -> list[dict]:
     return rows
 
 
-def _refused(path: Path, why: str) -> dict:
+def _refused(path, why):
     blank = {"path": path_text(path), "report": None, "split": None, "notes": ""}
     return {**blank, "refused": printable(f"{path.name}: {why}")}
 
 
-def _guarded_row(path: Path) -> dict:
+def _guarded_row(path):
     """Whatever a file does to the code below, it becomes a row."""
     try:
         row = _row(path)
     except Exception as error:
-        row = _refused(
-            path,
-            f"damaged or not supported ({type(error).__name__}: {str(error)[:300]})",
-        )
-    return {
-        k: " ".join(printable(v).split()) if isinstance(v, str) and k != "path" else v
-        for k, v in row.items()
-    }
+        text = f"{type(error).__name__}: {str(error)[:300]}"
+        row = _refused(path, f"damaged or not supported ({text})")
+    for column, value in row.items():
+        if isinstance(value, str) and column != "path":
+            row[column] = " ".join(printable(value).split())
+    return row
 
 
-def _row(path: Path) -> dict:
+def _row(path):
     if path.name.endswith(".truth.png"):
         return _refused(path, "truth masks that belong to another image")
     row = {**_refused(path, ""), "refused": ""}
-    image, header, names = None, None, []
-    with warnings.catch_warnings(record=True) as odd:
+    notes = []
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             image, header = read_with_header(path)
         except ReadError as error:
-            row["refused"], header = str(error), getattr(error, "header", None)
-        notes = []
+            image, header = None, getattr(error, "header", None)
+            row["refused"] = str(error)
+        names = []
         if header is not None:
             row |= _header(header, notes)
             names = _identifiers(header)
-            if (
-                image is not None
-                and image.spacing_mm is None
-                and getattr(image, "pixel_mm", None) is None
-            ):
-                note = (
-                    _field(_no_spacing, header, "PixelSpacing", notes)
-                    or "the spacing is unknown"
-                )
-                if any(
-                    tag("PixelSpacing") in str(w.message) for w in odd
-                ):  # reading it said so already
-                    note = note.partition("; ")[2]
-                notes.append(note)
-        notes = [
-            _without(names, note) for note in [*map(_warning_text, odd), *notes] if note
-        ]
-        row["refused"] = _without(names, row["refused"])
-    return {
-        **row,
-        **_shape(image),
-        "notes": "; ".join(list(dict.fromkeys(n for n in notes if n))[:NOTES]),
-    }
+            if image is not None and _spacing(image) is None:
+                notes.append(_no_spacing(header, caught, notes))
+    notes = [_without(names, note) for note in [*map(_warning_text, caught), *notes]]
+    row["refused"] = _without(names, row["refused"])
+    if image is not None:
+        row |= _shape(image)
+    different = list(dict.fromkeys(filter(None, notes)))
+    row["notes"] = "; ".join(different[:NOTES])
+    return row
 
 
-def _identifiers(ds: pydicom.Dataset) -> list[str]:
-    """What names the patient in a header, the longest first, also the parts of a name."""
-    texts = [
-        str(_field(ds.get, keyword, keyword, []) or "") for keyword in NAMING
-    ]  # ds.get takes the keyword
-    words = {
-        word.strip() for text in texts for word in (text, *re.split(r"[\\^=\s]", text))
-    }
-    return sorted(
-        (word for word in words if len(word) >= SHORTEST), key=len, reverse=True
-    )
+def _identifiers(ds):
+    """What names the patient in a header, the longest first, also parts of a name."""
+    words = set()
+    for keyword in NAMING:
+        text = str(_field(ds.get, keyword, keyword, []) or "")
+        words |= {text, *re.split(r"[\\^=\s]", text)}
+    words = {word.strip() for word in words}
+    long = (word for word in words if len(word) >= SHORTEST)
+    return sorted(long, key=len, reverse=True)
 
 
-def _without(names: list[str], text: str) -> str:
-    """A text in which nothing of those stands: notes and refusals go into logs, and
-    some quote the header.
+def _without(names, text):
+    """A text in which nothing of those stands.
+
+    Notes and refusals go into logs, and some quote the header.
     """
     for name in names:
-        text = re.sub(
-            rf"(?<!\w){re.escape(name)}(?!\w)",
-            "[identifier]",
-            text,
-            flags=re.IGNORECASE,
-        )
+        whole_word = rf"(?<!\w){re.escape(name)}(?!\w)"
+        text = re.sub(whole_word, "[identifier]", text, flags=re.IGNORECASE)
     return text
 
 
-def _warning_text(warning) -> str:
-    """One line, without the value: pydicom quotes those that it finds odd, and they may
-    name a patient.
+def _warning_text(warning):
+    """One line, without the value.
+
+    pydicom quotes those that it finds odd, and they may name a patient.
     """
     text = " ".join(str(warning.message).split())
     return re.sub(r"(Invalid value for VR \w+): .*", r"\1", text)[:300]
 
 
-def _field(reader, ds: pydicom.Dataset, keyword: str, notes: list[str]):
-    """A field by its reader; one that can't be read is empty and noted, and the image
-    may still be good.
-    """
+def _field(reader, argument, keyword, notes):
+    """A field by its reader; one that can't be read is empty and noted."""
     try:
-        return reader(ds)
+        return reader(argument)
     except Exception as error:
         notes.append(f"{tag(keyword)} can't be read ({type(error).__name__})")
         return None
 
 
-def _header(ds: pydicom.Dataset, notes: list[str]) -> dict:
+def _header(ds, notes):
     """The header's part of a row; a field that can't be read is empty and noted."""
+
+    def text(keyword):
+        value = ds.get(keyword)
+        return None if value is None else str(value).strip() or None
+
     row = {}
     for column, keyword in HEADER.items():
-        row[column] = _field(lambda ds, k=keyword: _text(ds, k), ds, keyword, notes)
+        row[column] = _field(text, keyword, keyword, notes)
     row["view"] = _field(view_of, ds, "ViewPosition", notes)
-    age = _field(lambda ds: _text(ds, "PatientAge"), ds, "PatientAge", notes)
+    age = _field(text, "PatientAge", "PatientAge", notes)
     row["age_years"] = _age_years(age or "", notes)
     row["transfer_syntax"] = _field(_syntax_name, ds, "TransferSyntaxUID", notes)
     return row
 
 
-def _text(ds: pydicom.Dataset, keyword: str) -> str | None:
-    value = ds.get(keyword)
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
-def _syntax_name(ds: pydicom.Dataset) -> str:
+def _syntax_name(ds):
     return pydicom.uid.UID(str(ds.file_meta.TransferSyntaxUID)).name
 
 
-def _no_spacing(ds: pydicom.Dataset) -> str:
+def _no_spacing(ds, caught, notes):
+    """A note that says why no spacing is known."""
+    note = _field(_spacing_note, ds, "PixelSpacing", notes)
+    if note is None:
+        note = "the spacing is unknown"
+    if any(tag("PixelSpacing") in str(warning.message) for warning in caught):
+        return note.partition("; ")[2]  # reading it said the rest already
+    return note
+
+
+def _spacing_note(ds):
     stated, imager = (
-        [str(p) for p in parts(lookup(ds, k))]
-        for k in ("PixelSpacing", "ImagerPixelSpacing")
+        [str(part) for part in parts(lookup(ds, keyword))]
+        for keyword in ("PixelSpacing", "ImagerPixelSpacing")
     )
     why = f"is {stated}" if stated else "is missing"
-    at_detector = (
-        f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector"
-        if imager
-        else ""
-    )
-    return f"{tag('PixelSpacing')} {why}, so that the spacing is unknown{at_detector}"
+    note = f"{tag('PixelSpacing')} {why}, so that the spacing is unknown"
+    if imager:
+        note += f"; {imager} mm in {tag('ImagerPixelSpacing')} is at the detector"
+    return note
 
 
-def _age_years(text: str, notes: list[str]) -> float:
-    """>>> _age_years("006M", [])
+def _age_years(text, notes):
+    """Of a DICOM age string.
+
+    >>> _age_years("006M", [])
     0.5
     """
     match = re.fullmatch(r"(\d{1,3})([DWMY])", text.strip().upper())
     if match:
-        return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
+        return int(match[1]) / PER_YEAR[match[2]]
     if text.strip():
         notes.append(f"{tag('PatientAge')} is {text!r}, not an age string such as 045Y")
     return np.nan
 
 
-def _shape(image: Scan | Volume | None) -> dict:
-    if image is None:
-        return {}
-    spacing = image.spacing_mm or getattr(image, "pixel_mm", None) or (None, None)
-    shape = dict(zip(("rows", "columns"), image.shape[-2:], strict=True))
-    row = {**shape, "frames": 1 if isinstance(image, Scan) else image.shape[0]}
-    row |= {"row_mm": spacing[-2], "column_mm": spacing[-1]}
+def _spacing(image):
+    """Steps in mm, the last two along rows and columns; None = not known."""
+    return image.spacing_mm or getattr(image, "pixel_mm", None)
+
+
+def _shape(image):
+    *frames, rows, columns = image.shape
+    row_mm, column_mm = (_spacing(image) or (None, None))[-2:]
+    values = (rows, columns, *(frames or [1]), row_mm, column_mm)
+    row = dict(zip(SHAPE, values, strict=True))
     if isinstance(image, Scan) and image.view:
         row["view"] = image.view
     return row

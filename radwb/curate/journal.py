@@ -1,4 +1,4 @@
-"""The rows that an index has read so far, in the cache, so that a stopped one goes on."""
+"""The rows that an index has read so far, so that a stopped one goes on."""
 
 import contextlib
 import hashlib
@@ -26,18 +26,18 @@ class Journal:
     """
 
     def __init__(self, folder: Path):
-        about = [os.fsencode(folder.absolute()), os.fsencode(folder)]
-        about += [version("radwb").encode(), str(max_bytes()).encode()]
-        name = hashlib.sha256(b"\0".join(about)).hexdigest()[:24]
+        facts = [os.fsencode(folder.absolute()), os.fsencode(folder)]
+        facts += [version("radwb").encode(), str(max_bytes()).encode()]
+        name = hashlib.sha256(b"\0".join(facts)).hexdigest()[:24]
         self.path = cache_folder() / "index" / f"{name}.jsonl"
-        self.rows = self._kept()
+        self.rows = self._rows_before()
         self.file = None
         with contextlib.suppress(OSError):
             private_folder(private_folder(cache_folder()) / "index")
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             self.file = os.fdopen(os.open(self.path, flags, 0o600), "wb", buffering=0)
 
-    def _kept(self) -> dict[str, dict]:
+    def _rows_before(self):
         rows = {}
         with contextlib.suppress(OSError):
             for line in self.path.read_bytes().splitlines():
@@ -46,11 +46,8 @@ class Journal:
                     rows[key] = row
         return rows
 
-    def get(self, key: str) -> dict | None:
-        return self.rows.get(key)
-
     def add(self, key: str, row: dict) -> None:
-        """One write a row, begun on a new line: what was cut before it is left behind."""
+        """One write a row, begun on a new line: what was cut before is left behind."""
         self.rows[key] = row
         if self.file is not None:
             line = json.dumps([key, row], default=_plain)
@@ -70,9 +67,9 @@ def _plain(value):
 
 
 def state_of(path: Path) -> str:
-    """What a kept row is known by; the address of a file that has changed is another."""
+    """What a row is known by; a file that has changed is known by another."""
     try:
-        about = path.stat()
+        facts = path.stat()
     except OSError:
         return f"{path!r} can't be seen"
-    return f"{path!r} {about.st_size} {about.st_mtime_ns}"
+    return f"{path!r} {facts.st_size} {facts.st_mtime_ns}"

@@ -19,48 +19,79 @@ NAMES = (
 # One heading between bars; English, then German, Spanish and French. Accents may be
 # missing in a report.
 HEADINGS = {
-    "findings": "findings|finding|report|observations|narrative|imaging findings|imaging notes"
-    "|befund|befunde|hallazgos|hallazgo|descripción|résultats|résultat|constatations",
-    "impression": "impression|impressions|conclusion|conclusions|opinion|interpretation|diagnosis|assessment|imp"
-    "|beurteilung|zusammenfassung|zusammenfassende beurteilung|impresión|impresión diagnóstica|conclusión|conclusiones"
-    "|interpretación|synthèse|interprétation",
-    "indication": "indication|indications|indication for exam|history|clinical history|patient history"
-    "|clinical information|clinical indication|clinical data|clinical details|clinical question|clinical impression"
-    "|history of present illness|past medical history|reason for exam|reason for examination|reason for study"
-    "|reason for this examination|reason for the exam|presentation"
-    "|indikation|rechtfertigende indikation|klinische angaben|klinische informationen|fragestellung|anamnese"
-    "|indicación|indicaciones|motivo|motivo del estudio|datos clínicos|historia clínica"
-    "|renseignements cliniques|contexte clinique|motif|antécédents",
-    "comparison": "comparison|comparisons|comparison study|comparison studies|comparison exam|prior studies"
-    "|previous studies|vergleich|voruntersuchung|voruntersuchungen|voraufnahmen|comparación|estudios previos"
-    "|comparaison|examens antérieurs",
-    "technique": "technique|procedure|exam|examination|exam type|study|views|protocol"
-    "|technik|methode|untersuchung|untersuchungstechnik|técnica|examen|estudio|protocole",
-    "recommendation": "recommendation|recommendations|recommend|recommended|recommended follow-up|recommended action"
-    "|follow-up|follow up"
-    "|follow-up recommendation|follow-up recommendations|follow up recommendation|follow up recommendations|plan"
-    "|empfehlung|empfehlungen|procedere|recomendación|recomendaciones|recommandation|recommandations"
-    "|conduite à tenir",
-    "notification": "notification|notifications|communication|communications|critical result|critical results"
-    "|critical finding|critical findings|communication of critical results|communication of critical findings"
-    "|communication of results|critical results communication|critical result notification"
-    "|critical results notification|mitteilung|benachrichtigung|notificación|comunicación|communication des résultats",
-    "addendum": "addendum|addenda|addendum begins|begin addendum|beginning of addendum|nachtrag|adenda|complément",
-    "other": "final report|preliminary report|wet read|preliminary read|end of impression|end of report"
-    "|addendum ends|end addendum|end of addendum"
-    "|discussion|dictated by|signed by|electronically signed by|transcribed by|attestation",
+    "findings": (
+        "findings|finding|report|observations|narrative|imaging findings"
+        "|imaging notes|befund|befunde|hallazgos|hallazgo|descripción|résultats"
+        "|résultat|constatations"
+    ),
+    "impression": (
+        "impression|impressions|conclusion|conclusions|opinion|interpretation"
+        "|diagnosis|assessment|imp|beurteilung|zusammenfassung"
+        "|zusammenfassende beurteilung|impresión|impresión diagnóstica|conclusión"
+        "|conclusiones|interpretación|synthèse|interprétation"
+    ),
+    "indication": (
+        "indication|indications|indication for exam|history|clinical history"
+        "|patient history|clinical information|clinical indication|clinical data"
+        "|clinical details|clinical question|clinical impression"
+        "|history of present illness|past medical history|reason for exam"
+        "|reason for examination|reason for study|reason for this examination"
+        "|reason for the exam|presentation|indikation|rechtfertigende indikation"
+        "|klinische angaben|klinische informationen|fragestellung|anamnese"
+        "|indicación|indicaciones|motivo|motivo del estudio|datos clínicos"
+        "|historia clínica|renseignements cliniques|contexte clinique|motif"
+        "|antécédents"
+    ),
+    "comparison": (
+        "comparison|comparisons|comparison study|comparison studies|comparison exam"
+        "|prior studies|previous studies|vergleich|voruntersuchung"
+        "|voruntersuchungen|voraufnahmen|comparación|estudios previos|comparaison"
+        "|examens antérieurs"
+    ),
+    "technique": (
+        "technique|procedure|exam|examination|exam type|study|views|protocol"
+        "|technik|methode|untersuchung|untersuchungstechnik|técnica|examen|estudio"
+        "|protocole"
+    ),
+    "recommendation": (
+        "recommendation|recommendations|recommend|recommended|recommended follow-up"
+        "|recommended action|follow-up|follow up|follow-up recommendation"
+        "|follow-up recommendations|follow up recommendation"
+        "|follow up recommendations|plan|empfehlung|empfehlungen|procedere"
+        "|recomendación|recomendaciones|recommandation|recommandations"
+        "|conduite à tenir"
+    ),
+    "notification": (
+        "notification|notifications|communication|communications|critical result"
+        "|critical results|critical finding|critical findings"
+        "|communication of critical results|communication of critical findings"
+        "|communication of results|critical results communication"
+        "|critical result notification|critical results notification|mitteilung"
+        "|benachrichtigung|notificación|comunicación|communication des résultats"
+    ),
+    "addendum": (
+        "addendum|addenda|addendum begins|begin addendum|beginning of addendum"
+        "|nachtrag|adenda|complément"
+    ),
+    "other": (
+        "final report|preliminary report|wet read|preliminary read"
+        "|end of impression|end of report|addendum ends|end addendum"
+        "|end of addendum|discussion|dictated by|signed by|electronically signed by"
+        "|transcribed by|attestation"
+    ),
 }
 NEAR = 200  # letters before and after a line that may be a heading
 BEFORE = "final|preliminary|overall|radiographic|radiological|diagnostic|additional"
 # these may stand within a line in Title Case; German nouns are all in it, wherever they
 # stand
 WITHIN_A_LINE = (
-    "findings|impression|impressions|conclusion|conclusions|indication|comparison|technique|history|clinical history"
-    "|recommendation|recommendations|notification|addendum"
+    "findings|impression|impressions|conclusion|conclusions|indication|comparison"
+    "|technique|history|clinical history|recommendation|recommendations"
+    "|notification|addendum"
 )
 
 
-def _plain(heading: str) -> str:
+def _plain(heading):
     """In small letters, without accents, blanks single."""
     letters = unicodedata.normalize("NFD", heading.lower().replace("(s)", ""))
     return " ".join("".join(c for c in letters if not unicodedata.combining(c)).split())
@@ -73,9 +104,10 @@ SECTION_OF = {
 }
 
 
-def _any_of(headings: str, spelt=str) -> str:
-    """A pattern for one of them, or several as in FINDINGS AND IMPRESSION, with or
-    without accents.
+def _any_of(headings, spelt=str):
+    """A pattern for one of them, or several as in FINDINGS AND IMPRESSION.
+
+    With or without accents.
 
     Args:
         headings: with bars between.
@@ -105,7 +137,10 @@ BEGINS = (
 CAPITAL = r"(?=[A-ZÀ-Þ])"
 # words in brackets before the colon, as in IMPRESSION (PRELIM):, are of the heading; a
 # date there goes to the text
-COLON = r"(?:[ \t*_]*(?:\([^()\n\d]{1,40}\)[ \t*_]*)?[:：][*_]*|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
+COLON = (
+    r"(?:[ \t*_]*(?:\([^()\n\d]{1,40}\)[ \t*_]*)?[:：][*_]*"
+    r"|(?=[ \t]*\([^()\n]{1,40}\)[ \t]*[:：]))"
+)
 DASH = r"[ \t*_]*[-–—]{1,3}(?=\s|$)"
 # perhaps with a line of dashes below
 LINE_ENDS = r"[ \t*_#=-]*+$(?:\n[ \t]*+[-=_*]{3,}+[ \t]*+$)?"
@@ -123,12 +158,14 @@ HEADING = re.compile(
 )
 # - FINDINGS: or 1. FINDINGS:, of which the mark isn't text; [FINDINGS]
 MARK = re.compile(
-    rf"^[ \t]*+(?:[-•·>]|\d{{1,2}}[.)])[ \t]+(?=[*_]{{0,3}}{CAPITAL}{ANY_LETTERS}{COLON})",
+    r"^[ \t]*+(?:[-•·>]|\d{1,2}[.)])[ \t]+"
+    rf"(?=[*_]{{0,3}}{CAPITAL}{ANY_LETTERS}{COLON})",
     re.MULTILINE,
 )
 BRACKETS = re.compile(
     rf"^[ \t]*+\[({CAPITAL}{ANY_LETTERS})\][ \t]*[:：]?", re.MULTILINE
 )
+LINE_BREAK = r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>"
 
 
 def sections(report: str) -> dict[str, str]:
@@ -161,45 +198,44 @@ def sections(report: str) -> dict[str, str]:
 
 
 def _in_lines(report):
-    """Every kind of line end as one: Windows', old Macs' and HL7's, those that went
-    through JSON, HTML or Excel.
+    """Every kind of line end as one.
+
+    Windows', old Macs' and HL7's, and those that went through JSON, HTML or Excel.
     """
-    report = (
-        unicodedata.normalize("NFC", report)
-        .replace("\\.br\\", "\n")
-        .replace("\xa0", " ")
-    )
-    report = re.sub(
-        r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>", "\n", report
-    )
+    report = unicodedata.normalize("NFC", report)
+    report = report.replace("\\.br\\", "\n").replace("\xa0", " ")
+    report = re.sub(LINE_BREAK, "\n", report)
     report = re.sub(r"_x000[dD]_|[\u200b\u2060\ufeff]", "", report)
     report = BRACKETS.sub(r"\1:", report)
     return MARK.sub("", report)
 
 
 def _section(heading):
-    """The section of a heading; of several in one, such as IMPRESSION/RECOMMENDATION,
-    that which says most.
+    """The section of a heading; of several in one that which says most.
+
+    IMPRESSION/RECOMMENDATION is an impression.
     """
     plain = _plain(heading)
     if plain in SECTION_OF:
         return SECTION_OF[plain]
-    parts = [
-        re.sub(rf"^(?:{BEFORE}) |\s*#?\d+$", "", part) for part in re.split(AND, plain)
-    ]
-    return min((SECTION_OF.get(part, "other") for part in parts), key=NAMES.index)
+    names = []
+    for part in re.split(AND, plain):
+        word = re.sub(rf"^(?:{BEFORE}) |\s*#?\d+$", "", part)
+        names.append(SECTION_OF.get(word, "other"))
+    return min(names, key=NAMES.index)
 
 
 def _stands_alone(report, match):
-    """Whether a word on a line of its own is a heading: not where a sentence only
-    happens to break around it.
+    """Whether a word on a line of its own is a heading.
+
+    Not where a sentence only happens to break around it.
     """
     word = match["alone"]
     if word is None or word.isupper():
         return True
     before = report[max(0, match.start() - NEAR) : match.start()].rstrip(" \t")
     after = report[match.end() : match.end() + NEAR].lstrip()
-    ended = (
-        not before.strip() or before.endswith("\n\n") or before.rstrip()[-1] in ".:!?"
-    )
-    return ended or not after[:1].islower()
+    new_paragraph = not before.strip() or before.endswith("\n\n")
+    if new_paragraph or before.rstrip().endswith((".", ":", "!", "?")):
+        return True
+    return not after[:1].islower()

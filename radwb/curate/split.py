@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from radwb.data.table import film_keys
-from radwb.identifiers import doubtful, identifiers, numbered, without_zeros
+from radwb.identifiers import identifiers, spelling_doubt, without_zeros
 
 PARTS = ("train", "val", "test")
 ON_REQUEST = "Try rw.curate.one_patient_per_image(table) if no patient has two films"
@@ -18,14 +18,14 @@ def split_by_patient(
     fractions: tuple[float, ...] = (0.7, 0.1, 0.2),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Give each row `split`, train, val or test, so that all images of a patient go the
-    same way.
+    """Give each row `split`, train, val or test, one for all images of a patient.
 
     A patient's side depends on patient_id and seed alone: new patients move nobody, and
     the fractions hold on average. 7, 7.0 and "7" are one patient; "0007" is on the same
     side, so that zeros that a CSV has lost move nobody either.
 
-    >>> split_by_patient(table)["split"].value_counts()
+    >>> split_by_patient(table)["split"].value_counts().index.tolist()
+    ['train', 'test', 'val']
 
     Args:
         table: needs patient_id; `one_patient_per_image` gives one to films that have
@@ -43,35 +43,37 @@ def split_by_patient(
     patients = need_patients(table)
     place = {name: _uniform(f"{seed}:{without_zeros(name)}") for name in set(patients)}
     ends = (fractions[0], fractions[0] + fractions[1])
-    part = {name: PARTS[(u >= ends[0]) + (u >= ends[1])] for name, u in place.items()}
-    split = np.array([part[name] for name in patients], dtype=object)
-    empty = [
-        name
-        for name, f in zip(PARTS, fractions, strict=True)
-        if f > 0 and name not in split
-    ]
+    number = np.searchsorted(ends, [place[name] for name in patients], side="right")
+    split = np.array(PARTS, dtype=object)[number]
+    shares = zip(PARTS, fractions, strict=True)
+    empty = [name for name, share in shares if share > 0 and name not in split]
     if empty:
         raise ValueError(
-            f"expected patients in every part, got none in {empty} ({len(place)} patients). Try another seed."
+            f"expected patients in every part, got none in {empty} ({len(place)} "
+            "patients). Try another seed."
         )
     return table.assign(patient_id=patients, split=split)
 
 
 def check_split(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the table unchanged when no patient, and no film, is in two parts and
-    every row has one.
+    """Return the table unchanged when no patient, and no film, is in two parts.
 
+    >>> check_split(table) is table
+    True
+
+    Args:
+        table: needs patient_id and split, one of train, val and test in every row.
     Raises:
-        ValueError: with the number of such patients or films and a few of their rows.
+        ValueError: with the number of such patients or films and some of their rows.
     """
-    if "split" not in table.columns or not table["split"].isin(PARTS).all():
-        got = sorted(
-            map(str, set(table.get("split", pd.Series(dtype=str))) - set(PARTS))
-        )
+    split = table.get("split", pd.Series(dtype=object))
+    if "split" not in table.columns or not split.isin(PARTS).all():
+        got = sorted(map(str, set(split) - set(PARTS)))
         raise ValueError(
-            f"expected split to be one of {PARTS} in every row, got {got}. Try split_by_patient(table)."
+            f"expected split to be one of {PARTS} in every row, got {got}. Try "
+            "split_by_patient(table)."
         )
-    keep_apart(table, table["split"])
+    keep_apart(table, split)
     return table
 
 
@@ -84,12 +86,10 @@ def keep_apart(table: pd.DataFrame, parts) -> None:
     Raises:
         ValueError: as `check_split`.
     """
-    patients = need_patients(table)
-    parts = pd.Series(np.asarray(parts, dtype=object))
-    _in_one(pd.Series(patients), parts, "patient")
+    parts = np.asarray(parts, dtype=object)
+    _in_one(need_patients(table), parts, "patient")
     if "path" in table.columns:
-        films = pd.Series(film_keys(table["path"]), dtype=object)
-        _in_one(films, parts, "film")
+        _in_one(film_keys(table["path"]), parts, "film")
 
 
 def need_patients(table: pd.DataFrame) -> np.ndarray:
@@ -102,24 +102,28 @@ def need_patients(table: pd.DataFrame) -> np.ndarray:
         raise ValueError(
             f"expected a column patient_id, got {list(table.columns)}. {ON_REQUEST}"
         )
-    unknown = int((numbered(table["patient_id"])[0] < 0).sum())
+    patients = identifiers(table["patient_id"])
+    unknown = sum(name is None for name in patients)
     if unknown or not len(table):
         raise ValueError(
-            f"expected a patient_id in every row, got {unknown} of {len(table)} rows without. {ON_REQUEST}"
+            f"expected a patient_id in every row, got {unknown} of {len(table)} rows "
+            f"without. {ON_REQUEST}"
         )
-    if doubt := doubtful(table["patient_id"]):
+    doubt = spelling_doubt(patients)
+    if doubt:
         raise ValueError(doubt)
-    return identifiers(table["patient_id"])
+    return patients
 
 
 def one_patient_per_image(table: pd.DataFrame) -> pd.DataFrame:
-    """Take every image without a patient_id for another patient's: nobody knows it, so
-    somebody has to say it.
+    """Say that each film of yours without a patient_id is another patient's.
 
-    >>> table = rw.curate.one_patient_per_image(rw.curate.films(index))
+    >>> films = table[["path"]].head(2)
+    >>> one_patient_per_image(films)["patient_id"].str[:6].tolist()
+    ['image-', 'image-']
 
-    Two films of one patient would then be on two sides of a split, and count as two in
-    an interval.
+    Nobody knows it, so somebody has to say it: two films of one patient would then be
+    on two sides of a split, and count as two in an interval.
 
     Args:
         table: needs path; a patient_id that is known stays.
@@ -127,10 +131,7 @@ def one_patient_per_image(table: pd.DataFrame) -> pd.DataFrame:
         A copy of the table with a patient_id in every row: "image-" and a digest of the
         path.
     """
-    known = (
-        table["patient_id"] if "patient_id" in table.columns else [None] * len(table)
-    )
-    names = identifiers(known)
+    names = identifiers(table.get("patient_id", [None] * len(table)))
     for row, path in enumerate(table["path"]):
         if names[row] is None:
             digest = hashlib.sha256(str(path).encode("utf-8", "backslashreplace"))
@@ -138,21 +139,23 @@ def one_patient_per_image(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(patient_id=names)
 
 
-def _in_one(names: pd.Series, parts: pd.Series, what: str) -> None:
-    """Refuse a name in two parts; rows are told, names are not: an error goes into
-    logs.
+def _in_one(names, parts, what):
+    """Refuse a name in two parts.
+
+    Rows are told, names are not: an error goes into logs.
     """
-    known = names.notna() & parts.notna()
-    count = parts[known].groupby(names[known]).nunique()
+    rows = pd.DataFrame({"name": names, "part": parts}).dropna()
+    count = rows.groupby("name")["part"].nunique()
     both = count.index[count > 1]
     if not len(both):
         return
-    rows = [np.flatnonzero((names == name) & known)[:4].tolist() for name in both[:3]]
+    places = [str(rows.index[rows["name"] == name][:4].tolist()) for name in both[:3]]
     raise ValueError(
-        f"expected each {what} in one part, got {len(both)} of {len(count)} {what}s in two or more "
-        f"(rows {'; '.join(map(str, rows))}, counted from 0). Try split_by_patient(table)."
+        f"expected each {what} in one part, got {len(both)} of {len(count)} {what}s in "
+        f"two or more (rows {'; '.join(places)}, counted from 0). Try "
+        "split_by_patient(table)."
     )
 
 
-def _uniform(text: str) -> float:
+def _uniform(text):
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2**56

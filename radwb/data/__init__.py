@@ -1,6 +1,4 @@
-"""Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch and verify what
-the catalog names.
-"""
+"""Read DICOM, NIfTI, PNG and JPEG into a `Scan` or a `Volume`; fetch real sets."""
 
 from radwb.data.fetch import FetchError, cache_folder, catalog, fetch
 from radwb.data.geometry import to_input, to_scan

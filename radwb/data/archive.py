@@ -1,16 +1,13 @@
-"""Unpack zip, wheel and tar files without ever writing outside the folder they're
-unpacked into.
-"""
+"""Unpack zip, wheel and tar files without ever writing outside of a folder."""
 
 import contextlib
-import fnmatch
 import gzip
 import shutil
+import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 
 class ArchiveError(ValueError):
@@ -24,14 +21,21 @@ def unpack(
     *,
     max_bytes: int = 2 << 30,
 ) -> list[Path]:
-    """Write the regular files of an archive that match a pattern, by their last name,
-    into one flat folder.
-
-    >>> unpack("box.whl", "out", ("package/data/*.csv",))
+    """Write the regular files of an archive by their last name into one flat folder.
 
     Every name is looked at before anything is written, so that a bad archive leaves
     nothing behind.
 
+    >>> with zipfile.ZipFile("box.whl", "w") as box:
+    ...     box.writestr("package/data/a.csv", "1")
+    >>> unpack(Path("box.whl"), Path("out"), ("package/data/*.csv",))[0].as_posix()
+    'out/a.csv'
+
+    Args:
+        archive: zip, wheel, tar or tar.gz.
+        folder: is made.
+        patterns: which members, by their whole name.
+        max_bytes: of all of them.
     Raises:
         ArchiveError: a member is absolute, climbs out with .., is a link or a device,
             shares its last name with another, all of them are larger than `max_bytes`,
@@ -40,31 +44,32 @@ def unpack(
     with _one_sentence(archive), _open(archive, max_bytes) as box:
         chosen = [
             (name, size)
-            for name, size in _list(box, archive)
-            if any(fnmatch.fnmatch(name, p) for p in patterns)
+            for name, size in _plain_files(box, archive.name)
+            if any(fnmatch(name, pattern) for pattern in patterns)
         ]
-        last = [PurePosixPath(name).name for name, _ in chosen]
         _check_size(archive, sum(size for _, size in chosen), max_bytes)
-        if len(set(last)) < len(last):
+        paths = [folder / PurePosixPath(name).name for name, _ in chosen]
+        if len(set(paths)) < len(paths):
             raise ArchiveError(
-                f"{archive.name}: two members share a file name, so that one would overwrite the other"
+                f"{archive.name}: two members share a file name, so that one would "
+                "overwrite the other"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        for (name, size), short in zip(chosen, last, strict=True):
-            with _member(box, name) as source, (folder / short).open("xb") as target:
+        open_member = getattr(box, "extractfile", box.open)
+        for (name, size), path in zip(chosen, paths, strict=True):
+            with open_member(name) as source, path.open("xb") as target:
                 shutil.copyfileobj(source, target)
                 if target.tell() > size:
                     raise ArchiveError(
-                        f"{archive.name}: {name} unpacks to more than the {size:,} bytes it claims"
+                        f"{archive.name}: {name} unpacks to more than the {size:,} "
+                        "bytes it claims"
                     )
-    return [folder / short for short in last]
+    return paths
 
 
 @contextlib.contextmanager
-def _one_sentence(archive: Path) -> Iterator[None]:
-    """Whatever zipfile, tarfile and zlib raise on a damaged archive becomes an
-    ArchiveError; a full disk doesn't.
-    """
+def _one_sentence(archive):
+    """What a damaged archive raises becomes an ArchiveError; a full disk doesn't."""
     try:
         yield
     except ArchiveError:
@@ -78,28 +83,31 @@ def _one_sentence(archive: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_size(archive: Path, total: int, max_bytes: int) -> None:
+def _check_size(archive, total, max_bytes):
     if total > max_bytes:
         raise ArchiveError(
-            f"{archive.name}: unpacks to {total:,} bytes, more than the {max_bytes:,} allowed"
+            f"{archive.name}: unpacks to {total:,} bytes, more than the {max_bytes:,} "
+            "allowed"
         )
 
 
-def _open(archive: Path, max_bytes: int) -> zipfile.ZipFile | tarfile.TarFile:
+def _open(archive, max_bytes):
     if zipfile.is_zipfile(archive):
         return zipfile.ZipFile(archive)
     with archive.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     if packed:
         _check_inflated(archive, max_bytes)
-    elif not tarfile.is_tarfile(archive):
-        raise ArchiveError(
-            f"{archive.name}: expected a zip, wheel or tar file, got something else or a damaged one"
-        )
-    return tarfile.open(archive, "r:gz" if packed else "r:")
+        return tarfile.open(archive, "r:gz")
+    if tarfile.is_tarfile(archive):
+        return tarfile.open(archive, "r:")
+    raise ArchiveError(
+        f"{archive.name}: expected a zip, wheel or tar file, got something else or a "
+        "damaged one"
+    )
 
 
-def _check_inflated(archive: Path, max_bytes: int) -> None:
+def _check_inflated(archive, max_bytes):
     """Count first: tarfile takes a header as long as it claims into memory."""
     total = 0
     with gzip.open(archive) as file:
@@ -108,40 +116,32 @@ def _check_inflated(archive: Path, max_bytes: int) -> None:
             _check_size(archive, total, max_bytes)
 
 
-def _list(
-    box: zipfile.ZipFile | tarfile.TarFile, archive: Path
-) -> Iterator[tuple[str, int]]:
-    """Name and size of each regular file; raises for whatever isn't a plain file or
-    folder inside of the archive.
+def _plain_files(box, archive):
+    """Name and size of each regular file but hidden ones.
+
+    Raises for whatever isn't a plain file or folder inside of the archive.
     """
-    if isinstance(box, zipfile.ZipFile):
-        if any(info.flag_bits & 1 for info in box.infolist()):
+    for name, size, is_folder, is_plain in _entries(box, archive):
+        path = PurePosixPath(name.replace("\\", "/"))
+        outside = path.is_absolute() or ".." in path.parts or ":" in name
+        if outside or not is_plain:
             raise ArchiveError(
-                f"{archive.name}: it's encrypted, and no password is known"
+                f"{archive}: {name!r} is a link or points outside of the folder; "
+                "nothing unpacked"
             )
-        links = {
-            i.filename
-            for i in box.infolist()
-            if (i.external_attr >> 16) & 0o170000 == 0o120000
-        }
-        entries = [
-            (i.filename, i.file_size, i.is_dir(), i.filename not in links)
-            for i in box.infolist()
-        ]
-    else:
-        entries = [
-            (m.name, m.size, m.isdir(), m.isdir() or m.isreg())
-            for m in box.getmembers()
-        ]
-    for name, size, is_folder, plain in entries:
-        parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in name or not plain:
-            raise ArchiveError(
-                f"{archive.name}: {name!r} is a link or points outside of the folder; nothing unpacked"
-            )
-        if not is_folder and not parts.name.startswith("."):
+        if not is_folder and not path.name.startswith("."):
             yield name, size
 
 
-def _member(box: zipfile.ZipFile | tarfile.TarFile, name: str) -> IO[bytes]:
-    return box.open(name) if isinstance(box, zipfile.ZipFile) else box.extractfile(name)
+def _entries(box, archive):
+    """(name, size, whether a folder, whether a plain file or folder) of each member."""
+    if isinstance(box, tarfile.TarFile):
+        for member in box.getmembers():
+            plain = member.isdir() or member.isreg()
+            yield member.name, member.size, member.isdir(), plain
+        return
+    if any(info.flag_bits & 1 for info in box.infolist()):
+        raise ArchiveError(f"{archive}: it's encrypted, and no password is known")
+    for info in box.infolist():
+        linked = stat.S_ISLNK(info.external_attr >> 16)
+        yield info.filename, info.file_size, info.is_dir(), not linked

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.encaps import generate_frames
 from pydicom.uid import RLELossless
 
+from radwb.data.header import count, tag
 from radwb.data.limits import check_bytes
 
 J2K_START = b"\xff\x4f\xff\x51"  # start of codestream, then its size segment
@@ -25,53 +26,55 @@ def check_frames(ds: pydicom.Dataset, name: str) -> None:
     Raises:
         ValueError: a frame has no header that can be read, or one of another size.
     """
-    expected = (int(ds.Rows), int(ds.Columns), int(ds.get("SamplesPerPixel") or 1))
-    claimed = int(ds.get("NumberOfFrames") or 1)
-    rle = ds.file_meta.TransferSyntaxUID == RLELossless
-    count = 0
+    expected = (int(ds.Rows), int(ds.Columns), count(ds, "SamplesPerPixel"))
+    claimed = count(ds, "NumberOfFrames")
     offsets = None
     if "ExtendedOffsetTable" in ds and "ExtendedOffsetTableLengths" in ds:
         offsets = (ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths)
-    for frame in generate_frames(
+    frames = generate_frames(
         ds.PixelData, number_of_frames=claimed, extended_offsets=offsets
-    ):
-        count += 1
-        if count > claimed:
+    )
+    n = 0
+    for n, frame in enumerate(frames, start=1):
+        if n > claimed:
             warnings.warn(
-                f"{name}: has more frames than the {claimed} of (0028,0008) "
-                "NumberOfFrames; the others are left out",
+                f"{name}: has more frames than the {claimed} of "
+                f"{tag('NumberOfFrames')}; the others are left out",
                 stacklevel=2,
             )
             return
-        if rle:
+        if ds.file_meta.TransferSyntaxUID == RLELossless:
             check_rle(frame, expected, int(ds.BitsAllocated), name)
             continue
         size = frame_size(frame, name)
         if size != expected:
-            wanted, got = (" x ".join(map(str, s)) for s in (expected, size))
             raise ValueError(
-                f"expected {wanted} (Rows x Columns x SamplesPerPixel), but frame "
-                f"{count} is compressed as {got}"
+                f"expected {_times(expected)} (Rows x Columns x SamplesPerPixel), but "
+                f"frame {n} is compressed as {_times(size)}"
             )
-    if count < claimed:
-        raise ValueError(f"expected {claimed} frames, got {count}: cut short")
+    if n < claimed:
+        raise ValueError(f"expected {claimed} frames, got {n}: cut short")
+
+
+def _times(shape):
+    return " x ".join(map(str, shape))
 
 
 def frame_size(frame: bytes, name: str) -> tuple[int, int, int]:
     """(rows, columns, components) in the header of a JPEG, JPEG-LS or JPEG 2000."""
     try:
         if frame[:2] == b"\xff\xd8":
-            return jpeg_size(frame)
+            return _jpeg_size(frame)
         if frame[4:8] == b"jP  ":
-            frame = jp2_content(frame)
+            frame = _jp2_content(frame)
         if frame[:4] == J2K_START:
-            return j2k_size(frame, name)
+            return _j2k_size(frame, name)
     except (struct.error, IndexError):
         pass
     raise ValueError("a compressed frame begins with no header that can be read")
 
 
-def jpeg_size(frame: bytes) -> tuple[int, int, int]:
+def _jpeg_size(frame):
     """Of the first start-of-frame segment."""
     at = 2
     while True:
@@ -89,7 +92,7 @@ def jpeg_size(frame: bytes) -> tuple[int, int, int]:
             at += 2 + struct.unpack_from(">H", frame, at + 2)[0]
 
 
-def jp2_content(frame: bytes) -> bytes:
+def _jp2_content(frame):
     """The code stream in the boxes of a JP2 file."""
     at = 0
     while True:
@@ -105,16 +108,18 @@ def jp2_content(frame: bytes) -> bytes:
         at += length
 
 
-def j2k_size(frame: bytes, name: str) -> tuple[int, int, int]:
+def _j2k_size(frame, name):
     """Of the SIZ segment; its tiles and components are counted against the limit."""
-    fields = struct.unpack_from(">8IH", frame, 8)
-    right, bottom, left, top, tile_w, tile_h, tile_left, tile_top, components = fields
-    rows, columns = bottom - top, right - left
-    if not tile_w or not tile_h:
+    # right, bottom, left, top of the image; width, height, left, top of the tiles
+    *fields, components = struct.unpack_from(">8IH", frame, 8)
+    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top = fields
+    if not tile_width or not tile_height:
         raise IndexError("tiles of no size")
-    tiles = -(-(right - tile_left) // tile_w) * -(-(bottom - tile_top) // tile_h)
+    across = -(-(right - tile_left) // tile_width)
+    down = -(-(bottom - tile_top) // tile_height)
+    tiles = across * down
     check_bytes(name, tiles * J2K_TILE * max(1, components), f"{tiles:,} tiles")
-    return rows, columns, components
+    return bottom - top, right - left, components
 
 
 def check_rle(frame: bytes, expected: tuple, bits: int, name: str) -> None:

@@ -1,6 +1,4 @@
-"""How a film is made square: the word that every stage passes on, and what libraries
-add to it.
-"""
+"""How a film is made square: a word, and the filter and margin of a library."""
 
 import math
 
@@ -19,8 +17,7 @@ FILTERS = {
 
 
 class Fit(str):
-    """ "pad", "crop" or "squash", and the filter and margin that a library uses with
-    it.
+    """The word pad, crop or squash, with the filter and margin of a library.
 
     A word among words, so that tables, maps and widgets hand it on unread.
 
@@ -66,30 +63,27 @@ class Fit(str):
             two boxes (top, left, bottom, right): in the film's pixels, which may be
             fractions, and in the square's.
         """
-        resized = self._resized(shape, size)
         if self == "crop" and self.filter == "gaussian":
             return _xrv_crop(shape), (0, 0, size, size)
+        resized = self._resized(shape, math.floor(size / self.share))
         spans = [_span(n, r, size) for n, r in zip(shape, resized, strict=True)]
-        (top, bottom, y0, y1), (left, right, x0, x1) = spans
-        return (top, left, bottom, right), (y0, x0, y1, x1)
+        top_left, bottom_right, square_start, square_end = zip(*spans, strict=True)
+        return (*top_left, *bottom_right), (*square_start, *square_end)
 
-    def _resized(self, shape, size):
-        """(h, w) that the library resizes the film to, before it cuts or pads it to the
-        square.
-        """
-        side = math.floor(size / self.share)
+    def _resized(self, shape, side):
+        """(h, w) that the library resizes the film to, before it cuts or pads it."""
         if self == "squash":
             return side, side
-        if (
-            self == "crop"
-        ):  # torchvision's Resize: the longer side is cut to whole pixels, not rounded
-            return tuple(int(side * n / min(shape)) for n in shape)
-        return tuple(max(1, round(side * n / max(shape))) for n in shape)
+        if self == "crop":
+            # torchvision's Resize: the longer side is cut to whole pixels, not rounded
+            return [int(side * n / min(shape)) for n in shape]
+        return [max(1, round(side * n / max(shape))) for n in shape]
 
 
-def _span(n: int, resized: int, size: int) -> tuple[float, float, int, int]:
-    """Along one axis: from and to in the film's n pixels, from and to in the square's,
-    as CenterCrop cuts or pads.
+def _span(n, resized, size):
+    """From and to in the film's n pixels, from and to in the square's; along one axis.
+
+    As torchvision's CenterCrop cuts or pads.
     """
     if resized <= size:
         start = (size - resized) // 2

@@ -1,6 +1,4 @@
-"""Values of a DICOM header as what they mean: numbers that are finite, lengths,
-directions; or None and a warning.
-"""
+"""Values of a DICOM header as what they mean, or None and a warning."""
 
 import math
 import re
@@ -10,37 +8,63 @@ import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
+from pydicom.uid import UID
 
-from radwb.data.scan import lengths
+from radwb.data.scan import ReadError, lengths
 
-DIRECTIONS = {
-    "L": 0,
-    "R": 0,
-    "A": 1,
-    "P": 1,
-    "H": 2,
-    "F": 2,
-}  # letter of PatientOrientation -> the axis it's along
+# letter of PatientOrientation -> the axis of LPS that it's along, and which way
+TOWARDS = {
+    "L": (0, 1),
+    "R": (0, -1),
+    "P": (1, 1),
+    "A": (1, -1),
+    "H": (2, 1),
+    "F": (2, -1),
+}
 AT_DETECTOR = ("ImagerPixelSpacing", "NominalScannedPixelSpacing")
 
 
-def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
-    """A header value, at the top or in the functional groups of an enhanced object;
-    None when absent or empty.
+def tag(keyword: str) -> str:
+    """A keyword with its number, as errors and warnings name it.
+
+    >>> tag("PixelSpacing")
+    '(0028,0030) PixelSpacing'
     """
-    groups = [ds]
-    for name, n in (
+    number = Tag(tag_for_keyword(keyword))
+    return f"({number.group:04X},{number.element:04X}) {keyword}"
+
+
+def refusal(name: str, keyword: str, reason: str) -> ReadError:
+    """What to raise for a file because of one of its fields."""
+    return ReadError(f"{name}: {tag(keyword)} {reason}")
+
+
+def warn(keyword: str, text: str) -> None:
+    """A warning that begins with the field that it's about."""
+    warnings.warn(f"{tag(keyword)} {text}", stacklevel=4)
+
+
+def lookup(ds: pydicom.Dataset, keyword: str, frame: int = 0):
+    """A header value, of the file or of a frame; None when absent or empty."""
+    for group in _groups(ds, frame):
+        value = _value(group, keyword)
+        if value not in (None, ""):
+            return value
+    return None
+
+
+def _groups(ds, frame):
+    """The data set itself, then what an enhanced object says of a frame and of all."""
+    yield ds
+    for name, number in (
         ("PerFrameFunctionalGroupsSequence", frame),
         ("SharedFunctionalGroupsSequence", 0),
     ):
         items = ds.get(name) or []
-        if n < len(items):
-            groups += [
-                macro.value[0] for macro in items[n] if macro.VR == "SQ" and macro.value
-            ]
-    return next(
-        (v for v in (_value(g, keyword) for g in groups) if v not in (None, "")), None
-    )
+        if number < len(items):
+            for macro in items[number]:
+                if macro.VR == "SQ" and macro.value:
+                    yield macro.value[0]
 
 
 def _value(ds, keyword):
@@ -49,94 +73,104 @@ def _value(ds, keyword):
         return ds.get(keyword)
     except (ValueError, TypeError, OverflowError):
         raw = ds.get_item(keyword).value
-        return (
-            raw.decode("ascii", "replace").strip("\0 ")
-            if isinstance(raw, bytes)
-            else raw
-        )
+    if isinstance(raw, bytes):
+        return raw.decode("ascii", "replace").strip("\0 ")
+    return raw
 
 
 def parts(value) -> list:
-    """The values of a field one by one, also where it came as one text 'a\\b' or as a
-    single number; none of None.
+    """The values of a field one by one; none of None.
+
+    >>> parts(r"0.1 \\ 0.2"), parts(7)
+    (['0.1', '0.2'], [7])
     """
     if isinstance(value, str):
-        return [p.strip() for p in value.split("\\")]
+        return [part.strip() for part in value.split("\\")]
     if value is None:
         return []
-    return list(value) if isinstance(value, list | tuple | MultiValue) else [value]
+    if isinstance(value, list | tuple | MultiValue):
+        return list(value)
+    return [value]
+
+
+def joined(value, most: int = 60) -> str:
+    """A field's values as DICOM writes them, cut to a length that a sentence bears."""
+    return "\\".join(map(str, parts(value)))[:most]
+
+
+def count(ds: pydicom.Dataset, keyword: str) -> int:
+    """NumberOfFrames or SamplesPerPixel, which are 1 where the header lacks them."""
+    return int(ds.get(keyword) or 1)
+
+
+def kind_of(ds: pydicom.Dataset) -> UID:
+    """The SOP class; its `name` is text such as "CT Image Storage"."""
+    stored = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID")
+    return UID(str(stored or ""))
 
 
 def finite(ds: pydicom.Dataset, keyword: str, frame: int = 0) -> float | None:
     """The first number of a field, or None where it's absent or not finite."""
-    first = next(iter(parts(lookup(ds, keyword, frame))), None)
+    values = parts(lookup(ds, keyword, frame))
     try:
-        number = float(first)
-    except (TypeError, ValueError):
+        number = float(values[0])
+    except (IndexError, TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
 
 
-def spacing_of(ds: pydicom.Dataset, frame: int = 0) -> tuple[float, float] | None:
-    """(row, column) mm in the patient from (0028,0030) PixelSpacing, or None; a warning
-    where it's no two lengths.
+def spacing_of(ds: pydicom.Dataset) -> tuple[float, float] | None:
+    """(row, column) mm in the patient from (0028,0030) PixelSpacing, or None.
 
-    (0018,1164) ImagerPixelSpacing is at the detector, larger than in the patient, so
-    it's never used for it.
+    A warning says where it's no two lengths. (0018,1164) ImagerPixelSpacing is at the
+    detector, larger than in the patient, so it's never used for it.
     """
-    value = lookup(ds, "PixelSpacing", frame)
-    if value is None:
-        return None
-    return pair("PixelSpacing", value, "not two positive lengths: spacing unknown")
+    otherwise = "not two positive lengths: spacing unknown"
+    return _two_lengths(ds, "PixelSpacing", otherwise)
 
 
 def aspect_of(ds: pydicom.Dataset) -> float | None:
-    """A pixel's height over its width where no spacing in the patient tells it, or
-    None.
+    """A pixel's height over its width where no spacing tells it, or None.
 
     From (0028,0034) PixelAspectRatio, else from the pixels at the detector or scanner:
     their size differs from that in the patient, their shape doesn't.
     """
-    value = lookup(ds, "PixelAspectRatio")
-    if value is None:
-        sizes = (lengths(parts(lookup(ds, keyword))) for keyword in AT_DETECTOR)
-        return next((size[0] / size[1] for size in sizes if size), None)
     otherwise = "not a ratio: pixels are taken as square"
-    ratio = pair("PixelAspectRatio", value, otherwise)
-    return ratio and ratio[0] / ratio[1]
+    sizes = [_two_lengths(ds, "PixelAspectRatio", otherwise)]
+    if lookup(ds, "PixelAspectRatio") is None:
+        sizes = [lengths(parts(lookup(ds, keyword))) for keyword in AT_DETECTOR]
+    for size in sizes:
+        if size:
+            return size[0] / size[1]
+    return None
 
 
-def pair(keyword: str, value, otherwise: str) -> tuple[float, float] | None:
-    """Two positive numbers of a header's field; else None and a warning that ends in
-    `otherwise`.
-    """
+def _two_lengths(ds, keyword, otherwise):
+    """Two positive numbers of a field; else None and a warning."""
+    value = lookup(ds, keyword)
+    if value is None:
+        return None
     both = lengths(parts(value))
     if both is None:
-        text = "\\".join(map(str, parts(value)))[:60]
-        warnings.warn(f"{tag(keyword)} is {text!r}, {otherwise}", stacklevel=3)
+        warn(keyword, f"is {joined(value)!r}, {otherwise}")
     return both
 
 
 def orientation_of(ds: pydicom.Dataset) -> tuple[str, str] | None:
-    """Where rows and columns run from (0020,0020) PatientOrientation, ("L", "F") for a
-    film as it's hung; or None.
+    """Where rows and columns run from (0020,0020) PatientOrientation, or None.
+
+    ("L", "F"), to the patient's left and to the feet, is a film as it's hung.
     """
     value = ds.get("PatientOrientation")
     if value in (None, "", []):
         return None
-    directions = tuple(str(p).strip().upper() for p in parts(value))
+    directions = tuple(str(part).strip().upper() for part in parts(value))
     if str(ds.get("AnatomicalOrientationType") or "").strip().upper() == "QUADRUPED":
-        warnings.warn(
-            f"{tag('AnatomicalOrientationType')} is QUADRUPED: left and right unknown",
-            stacklevel=2,
-        )
+        warn("AnatomicalOrientationType", "is QUADRUPED: left and right unknown")
         return None
     if not are_directions(directions):
-        text = "\\".join(directions)[:60]
-        warnings.warn(
-            f"{tag('PatientOrientation')} is {text!r}, not two directions: sides unknown",
-            stacklevel=2,
-        )
+        text = joined(directions)
+        warn("PatientOrientation", f"is {text!r}, not two directions: sides unknown")
         return None
     return directions
 
@@ -147,16 +181,7 @@ def are_directions(texts: tuple[str, ...]) -> bool:
     >>> are_directions(("L", "F")), are_directions(("L", "R"))
     (True, False)
     """
-    if len(texts) != 2 or not all(
-        re.fullmatch("[LRAPHF]{1,3}", text) for text in texts
-    ):
+    if len(texts) != 2 or not all(re.fullmatch("[LRAPHF]{1,3}", t) for t in texts):
         return False
-    return DIRECTIONS[texts[0][0]] != DIRECTIONS[texts[1][0]]
-
-
-def tag(keyword: str) -> str:
-    """>>> tag("PixelSpacing")
-    '(0028,0030) PixelSpacing'
-    """
-    number = Tag(tag_for_keyword(keyword))
-    return f"({number.group:04X},{number.element:04X}) {keyword}"
+    across, down = (TOWARDS[text[0]][0] for text in texts)
+    return across != down

@@ -13,20 +13,14 @@ from pydicom.datadict import dictionary_VR
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from radwb.data.header import count
 from radwb.data.scan import ReadError
 
 DEFAULT = 2 << 30
 FRAMES = 100_000  # an hour at 25 a second; each costs a look into the header
 ELEMENT = 512  # bytes that pydicom needs for an element, however short it is
-BULK = (
-    "OB",
-    "OD",
-    "OF",
-    "OL",
-    "OV",
-    "OW",
-    "UN",
-)  # kept as bytes; others become objects
+BULK = ("OB", "OD", "OF", "OL", "OV", "OW", "UN")  # as bytes; others become objects
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue
 PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 GZIP_RATIO = 1032  # deflate can't pack more bytes than that into one
 
@@ -71,10 +65,10 @@ def check_picture(name: str, rows: int, columns: int, channels: int = 1) -> None
 # DICOM
 
 
-class Metered(io.BufferedReader):
+class _Metered(io.BufferedReader):
     """A file that stops pydicom when it has read more elements than fit into memory."""
 
-    def __init__(self, raw, name: str):
+    def __init__(self, raw, name):
         super().__init__(raw)
         self.short_name = name
         self.reads_left = max_bytes() // ELEMENT  # one an element, two with a value
@@ -84,7 +78,8 @@ class Metered(io.BufferedReader):
         if self.reads_left < 0:
             raise ReadError(
                 f"{self.short_name}: has more elements than fit into the limit of "
-                f"{max_bytes():,} bytes. If the file can be trusted, set RADWB_MAX_BYTES"
+                f"{max_bytes():,} bytes. If the file can be trusted, set "
+                "RADWB_MAX_BYTES"
             )
         return super().read(size)
 
@@ -97,7 +92,7 @@ def load_dataset(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
     """
     if pixels:
         check_bytes(path.name, 2 * path.stat().st_size, "the file")
-    with Metered(path.open("rb", buffering=0), path.name) as file:
+    with _Metered(path.open("rb", buffering=0), path.name) as file:
         preamble = read_preamble(file, True)
         meta = read_dataset(file, False, True, stop_when=_after_meta)
         if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
@@ -109,18 +104,18 @@ def load_dataset(path: Path, *, pixels: bool = True) -> pydicom.Dataset:
     return ds
 
 
-def _after_meta(tag, vr, length) -> bool:
+def _after_meta(tag, vr, length):
     return tag >> 16 != 2
 
 
-def _at_pixels(tag, vr, length) -> bool:
+def _at_pixels(tag, vr, length):
     return tag in PIXEL_TAGS
 
 
-def _inflated(file, path: Path, preamble, meta, pixels: bool) -> pydicom.FileDataset:
+def _inflated(file, path, preamble, meta, pixels):
     """A deflated data set, of which no more is inflated than may be."""
-    body = io.BytesIO(inflate(file.read(), path.name))
-    metered = Metered(body, path.name)
+    body = io.BytesIO(_inflate(file.read(), path.name))
+    metered = _Metered(body, path.name)
     stop = None if pixels else _at_pixels
     ds = read_dataset(metered, False, True, stop_when=stop)
     meta = pydicom.dataset.FileMetaDataset(meta)
@@ -129,7 +124,7 @@ def _inflated(file, path: Path, preamble, meta, pixels: bool) -> pydicom.FileDat
     return whole
 
 
-def inflate(packed: bytes, name: str) -> bytes:
+def _inflate(packed, name):
     """Raw deflate, up to a quarter of the limit: the data set is copied from it."""
     most = max_bytes() // 4
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -141,7 +136,7 @@ def inflate(packed: bytes, name: str) -> bytes:
     return plain
 
 
-def _check_elements(ds: pydicom.Dataset, name: str) -> None:
+def _check_elements(ds, name):
     """Long texts, numbers and sequences become far larger as Python objects."""
     for tag in ds.keys():  # noqa: SIM118  iterating over ds itself would convert each
         element = ds.get_item(tag)
@@ -153,7 +148,7 @@ def _check_elements(ds: pydicom.Dataset, name: str) -> None:
             check_bytes(name, 64 * length, f"the {vr} in {tag}")
 
 
-def _dictionary_vr(tag) -> str:
+def _dictionary_vr(tag):
     try:
         return dictionary_VR(tag)[:2]
     except KeyError:
@@ -167,8 +162,8 @@ def check_claim(ds: pydicom.Dataset, name: str) -> None:
     frame at a time the decoder's and the window's copies.
     """
     rows, columns = int(ds.Rows), int(ds.Columns)
-    frames = int(ds.get("NumberOfFrames") or 1)
-    samples = int(ds.get("SamplesPerPixel") or 1)
+    frames = count(ds, "NumberOfFrames")
+    samples = count(ds, "SamplesPerPixel")
     value_bytes = -(-int(ds.BitsAllocated) // 8)
     claim = f"{frames} x {rows} x {columns} pixels"
     if min(frames, rows, columns, samples, value_bytes) < 1:
@@ -189,11 +184,11 @@ def check_claim(ds: pydicom.Dataset, name: str) -> None:
 
 
 def luminance(raw: np.ndarray, top: float) -> np.ndarray:
-    """(F?, H, W, 3) stored colours -> (F?, H, W) float32 in [0, 1], a frame at a time."""
+    """(F?, H, W, 3) stored colours -> (F?, H, W) float32 in [0, 1]; frame by frame."""
     frames = raw.reshape(-1, *raw.shape[-3:])  # (F, H, W, 3)
     grey = np.empty(frames.shape[:3], np.float32)
     for n, frame in enumerate(frames):
-        grey[n] = frame @ np.array([0.299, 0.587, 0.114]) / top
+        grey[n] = frame @ np.array(LUMINANCE) / top
     return grey.reshape(raw.shape[:-1])
 
 
@@ -206,7 +201,7 @@ def is_gzip(path: Path) -> bool:
 
 
 def check_nifti(path: Path) -> None:
-    """Refuse a NIfTI whose header claims more than the limit, or than the file holds."""
+    """Refuse a NIfTI that claims more than the limit, or than the file holds."""
     size = path.stat().st_size
     packed = is_gzip(path)
     with gzip.open(path) if packed else path.open("rb") as file:
@@ -228,13 +223,14 @@ def check_nifti(path: Path) -> None:
         )
 
 
-def _nifti_header(head: bytes, name: str):
+def _nifti_header(head, name):
     """Of NIfTI-1 or -2, told apart by the size that stands first, in either order."""
     if len(head) < 348:
         raise ReadError(f"{name}: ends within its NIfTI header")
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
         raise ReadError(
-            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and .img)"
+            f"{name}: expected a NIfTI in one file, got the header of a pair (.hdr and "
+            ".img)"
         )
     sizes = {int.from_bytes(head[:4], order) for order in ("little", "big")}
     if 540 in sizes and len(head) == 540:

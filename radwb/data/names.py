@@ -1,4 +1,4 @@
-"""Text of a file, shown so that it can do nothing; and paths whose names aren't text."""
+"""Text of a file made harmless to show, and paths whose names aren't text."""
 
 import os
 import unicodedata
@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 URI = "file://"
+UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories
 
 
 def printable(text: str) -> str:
@@ -14,20 +15,21 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[31m\udcff")
     'a\\x1b[31m\\udcff'
     """
-    return "".join(_escaped(c) if _is_unseen(c) else c for c in text)
+    return "".join(map(_shown, text))
 
 
-def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+def _shown(character):
+    if _is_unseen(character):
+        return character.encode("unicode_escape").decode("ascii")
+    return character
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
+def _is_unseen(character):
+    return unicodedata.category(character) in UNSEEN
 
 
 def path_text(path: Path) -> str:
-    r"""A path for a table: itself, or a file:// address where its name isn't plain
-    text.
+    r"""A path for a table; a file:// address where its name isn't plain text.
 
     Such an address (RFC 8089) survives CSV and JSON, and `local_path` gives the path
     back.

@@ -1,17 +1,18 @@
-"""What holds patients' pixels and texts is readable by its owner alone: runs, caches
-and executed notebooks.
+"""Runs, caches and executed notebooks are readable by their owner alone.
+
+They hold patients' pixels and texts.
 """
 
 from pathlib import Path
 
-FOLDER, FILE = 0o700, 0o600
+FOLDER = 0o700
+FILE = 0o600
 
 
 def private_folder(path: str | Path) -> Path:
-    """Make a folder that only its owner may enter; one that is there stays as its owner
-    set it.
+    """Make a folder that only its owner may enter; one that is there stays as it is.
 
-    >>> private_folder("../runs/a").stat().st_mode & 0o077
+    >>> private_folder("runs/a").stat().st_mode & 0o077
     0
     """
     path = Path(path)

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from radwb.data.header import are_directions
 from radwb.data.limits import check_bytes, check_picture
 from radwb.data.names import local_path, printable
 from radwb.data.scan import ReadError, Scan, Volume, lengths
+from radwb.data.sniff import sniff
 
 MOST_FINDINGS = 16  # bits of a pixel
 EXIF_TURN = 0x0112  # 1 upright, 2 to 8 mirrored or turned, 5 to 8 by a quarter
@@ -28,8 +30,8 @@ def read(
 ) -> Scan | Volume:
     """Read a DICOM, NIfTI, PNG or JPEG file, or a folder that holds one DICOM series.
 
-    >>> rw.data.read("chest.dcm")
-    Scan(2500 x 2048, 0.139 x 0.139 mm, DX, PA, chest.dcm)
+    >>> read(table["path"][0])
+    Scan(160 x 160, 1.83 x 1.83 mm, DX, AP, ...)
 
     Args:
         path: a file (known by its content, not by its suffix) or a folder with one
@@ -47,159 +49,119 @@ def read(
             before anything is inflated or decoded, or when GDCM takes longer than
             $RADWB_DECODE_SECONDS (20, and one more for each 10 million values).
     """
-    return read_with_header(path, window=window, truth=truth)[0]
+    image, _ = read_with_header(path, window=window, truth=truth)
+    return image
 
 
 def read_with_header(
     path: str | os.PathLike, *, window: tuple | None = None, truth: bool = True
-) -> tuple:
-    """As `read`, and the DICOM data set of a single file, else None; a ReadError
-    carries it as `header`, too.
+) -> tuple[Scan | Volume, pydicom.Dataset | None]:
+    """As `read`, and the DICOM data set of a single file, else None.
+
+    A ReadError carries it as `header`, too.
     """
-    path, header = local_path(path), None
+    path = local_path(path)
+    header = None
     try:
         kind = sniff(path)
         if kind == "dicom":
-            from radwb.data.dicom import decode, load
+            from radwb.data.dicom import decode, load  # with all decoders
 
             header = load(path)
-            return decode(header, path, window=window), header
-        if kind == "folder":
+            image = decode(header, path, window=window)
+        elif kind == "folder":
             from radwb.data.series import read_series
 
-            return read_series(path), None
-        if kind == "nifti":
-            from radwb.data.nifti import read_nifti
+            image = read_series(path)
+        elif kind == "nifti":
+            from radwb.data.nifti import read_nifti  # nibabel takes a tenth of a second
 
-            return read_nifti(path), None
-        return read_image(path, truth=truth), None
+            image = read_nifti(path)
+        else:
+            image = _read_image(path, truth)
+        return image, header
     # a damaged file can break a decoder anywhere; the reader gets one sentence
     except Exception as error:
-        text = printable(" ".join(str(error).split())[:500]) or type(error).__name__
+        kind = type(error).__name__
+        text = printable(" ".join(str(error).split())[:500]) or kind
         if not isinstance(error, ReadError):
-            text = f"{printable(path.name)}: damaged or not supported ({type(error).__name__}: {text[:300]})"
+            name = printable(path.name)
+            text = f"{name}: damaged or not supported ({kind}: {text[:300]})"
         refused = ReadError(text)
         refused.header = header
         raise refused from error
 
 
-def sniff(path: Path) -> str:
-    """What a path holds, from its first bytes: "folder", "image", "nifti" or "dicom"."""
-    if path.is_dir():
-        return "folder"
-    if not path.exists():
-        raise ReadError(f"{path.name}: no such file in {path.parent}")
-    if not path.is_file():
-        raise ReadError(
-            f"{path.name}: expected a file or a folder, got a device, pipe or socket"
-        )
-    with path.open("rb") as file:
-        head = file.read(352)
-    if not head:
-        raise ReadError(f"{path.name}: the file is empty (0 bytes)")
-    if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
-        return "image"
-    if (
-        head[:2] == b"\x1f\x8b"
-        or head[344:347] in (b"n+1", b"ni1")
-        or head[4:7] in (b"n+2", b"ni2")
-    ):
-        return "nifti"
-    if head[128:132] == b"DICM" or looks_like_data_set(head):
-        return "dicom"
-    raise ReadError(
-        f"{path.name}: expected DICOM, NIfTI, PNG or JPEG, got a file that starts with {head[:8]!r}"
-    )
-
-
-def looks_like_data_set(head: bytes) -> bool:
-    """Whether the bytes start as a DICOM data set without preamble: a low group (2 to
-    8) in either byte order.
-    """
-    return len(head) >= 8 and (
-        head[0:2] in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")
-    )
-
-
-def read_image(path: Path, *, truth: bool = True) -> Scan:
-    """PNG or JPEG -> Scan; colours become luminance, the range is the format's (255 or
-    65535), not the image's.
-    """
-    with open_image(path) as image:
+def _read_image(path, truth):
+    """PNG or JPEG -> Scan, its range the format's (255 or 65535), not the image's."""
+    with open_picture(path, path.name) as image:
         scan = picture(image, str(path))
     sidecar = path.with_suffix(".truth.png")
-    masks = read_truth(sidecar) if truth and sidecar.is_file() else {}
-    return replace(scan, truth=masks)
+    if truth and sidecar.is_file():
+        return replace(scan, truth=read_truth(sidecar))
+    return scan
 
 
 def picture(image: Image.Image, source: str = "") -> Scan:
-    """An open PNG or JPEG, from a file or a shard, upright as its EXIF says and with
-    what its radwb text says of it.
-    """
-    about = about_of(image, source)
-    spacing = about.get("spacing_mm")
-    known = lengths(spacing) if spacing is not None else None
-    if spacing is not None and known is None:
+    """An open PNG or JPEG, upright as its EXIF says, with what radwb wrote into it."""
+    stated = _radwb_text(image, source)
+    spacing = lengths(stated.get("spacing_mm"))
+    if spacing is None and stated.get("spacing_mm") is not None:
+        text = str(stated["spacing_mm"])[:60]
         warnings.warn(
-            f"{source}: spacing_mm is {str(spacing)[:60]}, not two positive lengths: unknown",
+            f"{source}: spacing_mm is {text}, not two positive lengths: unknown",
             stacklevel=2,
         )
-    upright = ImageOps.exif_transpose(image)
-    names = (about.get(key) for key in ("view", "modality"))
-    view, modality = (name if isinstance(name, str) else None for name in names)
-    ratio = lengths([about.get("aspect"), 1.0])
-    orientation = sides_of(about)
+    ratio = lengths([stated.get("aspect"), 1.0])
+    orientation = _sides(stated.get("orientation"))
     turn = image.getexif().get(EXIF_TURN, 1)
     if turn in range(2, 9):
         orientation = None  # what the text says is of the pixels as they're stored
     if turn in range(5, 9):
-        known, ratio = known and known[::-1], ratio and ratio[::-1]
-    scan = Scan(grey(upright), known, view, modality, source, orientation=orientation)
-    return (
-        replace(scan, aspect=ratio[0] / ratio[1]) if ratio and known is None else scan
-    )
+        spacing = spacing and spacing[::-1]
+        ratio = ratio and ratio[::-1]
+    aspect = ratio and ratio[0] / ratio[1]
+    names = {}
+    for key in ("view", "modality"):
+        if isinstance(stated.get(key), str):
+            names[key] = stated[key]
+    place = {"orientation": orientation, "aspect": aspect}
+    pixels = _grey(ImageOps.exif_transpose(image))
+    return Scan(pixels, spacing, source=source, **names, **place)
 
 
-def about_of(image: Image.Image, source: str) -> dict:
-    """What write_png put into the text "radwb"; empty, with a warning, where that is
-    damaged.
-    """
+def _radwb_text(image, source):
+    """What write_png put into the text "radwb"; a warning where it's damaged."""
     try:
-        about = json.loads(image.info.get("radwb", "{}"))
+        stated = json.loads(image.info.get("radwb", "{}"))
     except (TypeError, ValueError, RecursionError):
-        about = None
-    if not isinstance(about, dict):
-        warnings.warn(
-            f"{source}: its radwb text can't be read: spacing and view unknown",
-            stacklevel=3,
-        )
-        return {}
-    return about
+        stated = None
+    if isinstance(stated, dict):
+        return stated
+    text = f"{source}: its radwb text can't be read: spacing and view unknown"
+    warnings.warn(text, stacklevel=3)
+    return {}
 
 
-def sides_of(about: dict) -> tuple[str, str] | None:
+def _sides(stated):
     """Where rows and columns run, if the text says it in DICOM's letters."""
-    stated = about.get("orientation")
     if not isinstance(stated, list) or len(stated) != 2:
         return None
-    if not all(isinstance(s, str) and re.fullmatch("[LRAPHF]{0,3}", s) for s in stated):
-        return None
+    for letters in stated:
+        if not isinstance(letters, str) or not re.fullmatch("[LRAPHF]{0,3}", letters):
+            return None
     oblique = "" in stated  # neither left nor right
-    return tuple(stated) if oblique or are_directions(tuple(stated)) else None
-
-
-def open_image(path: Path) -> Image.Image:
-    return open_picture(path, path.name)
+    return tuple(stated) if oblique or are_directions(stated) else None
 
 
 def open_picture(source: Path | io.BytesIO, name: str) -> Image.Image:
+    """An image that is not decoded yet, and not larger than may be."""
     try:
         image = Image.open(source, formats=["PNG", "JPEG"])
     except UnidentifiedImageError:
         raise ReadError(f"{name}: starts like a PNG or JPEG, but isn't one") from None
-    columns, rows = image.size
     try:
-        check_picture(name, rows, columns, len(image.getbands()))
+        check_picture(name, image.height, image.width, len(image.getbands()))
     except ReadError:
         image.close()
         raise
@@ -210,8 +172,8 @@ def decode_picture(data: bytes, name: str) -> Scan:
     """A PNG or JPEG in memory as `read` gives it.
 
     Raises:
-        ReadError: it's neither, or larger than the limit; OSError, SyntaxError: it's
-            damaged.
+        ReadError: it's neither, or larger than the limit.
+        OSError, SyntaxError: it's damaged.
     """
     check_picture_bytes(data, name)
     with open_picture(io.BytesIO(data), name) as image:
@@ -219,88 +181,105 @@ def decode_picture(data: bytes, name: str) -> Scan:
 
 
 def check_picture_bytes(data: bytes, name: str) -> None:
-    """Raise as `decode_picture` does, without the cost of decoding: by its size and, in
-    a PNG, its checksums.
+    """Raise as `decode_picture` does, without the cost of decoding.
+
+    By its size and, in a PNG, its checksums.
     """
     with open_picture(io.BytesIO(data), name) as image:
         image.verify()
 
 
-def grey(image: Image.Image) -> np.ndarray:
-    """(H, W) float32 in [0, 1]."""
+def _grey(image):
+    """(H, W) float32 in [0, 1]; of colours the luminance."""
     if image.mode.startswith("I"):
         return np.asarray(image).astype(np.float32) / 65535
-    return (
-        np.asarray(
-            image.convert("RGB").convert("L") if image.mode != "L" else image
-        ).astype(np.float32)
-        / 255
-    )
+    if image.mode != "L":
+        image = image.convert("RGB").convert("L")
+    return np.asarray(image).astype(np.float32) / 255
 
 
 def read_truth(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Masks of a bitmask PNG: bit k of a pixel is the k-th finding named in its "radwb"
-    text.
+    """Masks of a bitmask PNG, (H, W) bool each.
+
+    Bit k of a pixel is the k-th finding named in its "radwb" text.
     """
     path = local_path(path)
-    with open_image(path) as image:
-        findings = about_of(image, path.name).get("findings")
+    with open_picture(path, path.name) as image:
+        findings = _radwb_text(image, path.name).get("findings")
         if not isinstance(findings, list) or not 0 < len(findings) <= MOST_FINDINGS:
             raise ReadError(
-                f"{path.name}: expected a PNG with a radwb text that names 1 to {MOST_FINDINGS} findings, got none"
+                f"{path.name}: expected a PNG with a radwb text that names 1 to "
+                f"{MOST_FINDINGS} findings, got none"
             )
-        check_bytes(
-            path.name, image.width * image.height * (len(findings) + 4), "its masks"
-        )
+        needed = image.width * image.height * (len(findings) + 4)
+        check_bytes(path.name, needed, "its masks")
         bits = np.asarray(image)
     if bits.ndim != 2:
         raise ReadError(f"{path.name}: expected a grey bitmask, got {image.mode}")
-    return {
-        str(finding): (bits >> k & 1).astype(bool) for k, finding in enumerate(findings)
-    }
+    return {str(f): (bits >> k & 1).astype(bool) for k, f in enumerate(findings)}
 
 
 def write_png(scan: Scan, path: str | os.PathLike) -> Path:
-    """Write a scan as 8-bit grey PNG, and its truth masks beside it as
-    `NAME.truth.png`; `read` gives both back.
+    """Keep a scan that you made or changed as a file that `read` gives back.
 
-    >>> write_png(scan, "cohort/0001.png")
+    An 8-bit grey PNG, and its truth masks beside it as `NAME.truth.png`.
+
+    >>> read(write_png(scan, "cohort/0001.png")).spacing_mm == scan.spacing_mm
+    True
+
+    Args:
+        scan: spacing, view, modality and sides go into the PNG's text "radwb".
+        path: ends in .png; its folder is made.
+    Returns:
+        the path.
     """
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"expected a path that ends in .png, got {path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    spacing = None if scan.spacing_mm is None else [float(s) for s in scan.spacing_mm]
-    about = {"spacing_mm": spacing, "view": scan.view, "modality": scan.modality}
-    if scan.orientation is not None:
-        about["orientation"] = list(scan.orientation)
-    if spacing is None and scan.aspect != 1:
-        about["aspect"] = scan.aspect
     if scan.truth:
         write_truth(scan.truth, path.with_suffix(".truth.png"))
-    save_png(np.round(np.clip(scan.pixels, 0, 1) * 255).astype(np.uint8), about, path)
+    _write(path, png_bytes(scan))
     return path
 
 
+def png_bytes(scan: Scan) -> bytes:
+    """A scan as the PNG that `write_png` writes."""
+    stated = {"spacing_mm": None, "view": scan.view, "modality": scan.modality}
+    if scan.spacing_mm is not None:
+        stated["spacing_mm"] = [float(step) for step in scan.spacing_mm]
+    elif scan.aspect != 1:
+        stated["aspect"] = scan.aspect
+    if scan.orientation is not None:
+        stated["orientation"] = list(scan.orientation)
+    levels = np.round(np.clip(scan.pixels, 0, 1) * 255).astype(np.uint8)
+    return _png(levels, stated)
+
+
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
+    """Write (H, W) bool masks as one PNG that `read_truth` gives back."""
     if len(truth) > MOST_FINDINGS:
         raise ValueError(
-            f"expected at most {MOST_FINDINGS} findings in one truth PNG, got {len(truth)}"
+            f"expected at most {MOST_FINDINGS} findings in one truth PNG, got "
+            f"{len(truth)}"
         )
     kind = np.uint8 if len(truth) <= 8 else np.uint16
-    bits = sum(
-        (
-            np.asarray(mask).astype(kind) << kind(k)
-            for k, mask in enumerate(truth.values())
-        ),
-        kind(0),
-    )
-    save_png(bits, {"findings": list(truth)}, path)
+    bits = kind(0)
+    for k, mask in enumerate(truth.values()):
+        bits = bits | np.asarray(mask).astype(kind) << kind(k)
+    _write(path, _png(bits, {"findings": list(truth)}))
 
 
-def save_png(values: np.ndarray, about: dict, path: Path) -> None:
+def _png(values, stated):
     text = PngImagePlugin.PngInfo()
-    text.add_text("radwb", json.dumps(about))
+    text.add_text("radwb", json.dumps(stated))
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG", pnginfo=text, compress_level=4)
+    return out.getvalue()
+
+
+def _write(path, data):
+    """In one step: a stopped run leaves no half picture."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    Image.fromarray(values).save(part, format="PNG", pnginfo=text, compress_level=4)
+    part.write_bytes(data)
     os.replace(part, path)

@@ -1,6 +1,5 @@
 """The two things that a file can be read into: a 2-D `Scan` and a 3-D `Volume`."""
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,12 +9,13 @@ NEAR = 0.7
 
 
 class ReadError(ValueError):
-    """A file is refused; the message says which file and why in one sentence."""
+    """To catch when a file of yours is refused; says which and why in one sentence."""
 
 
 class Pixels(np.ndarray):
-    """(H, W) pixels that know their `aspect`, a pixel's height over its width; what is
-    computed from them does not.
+    """(H, W) pixels that know their `aspect`, a pixel's height over its width.
+
+    What is computed from them does not.
 
     >>> Pixels.of(np.zeros((80, 256), np.float32), 2.5 / 0.7).aspect
     3.57...
@@ -69,20 +69,22 @@ class Scan:
     def __post_init__(self):
         if self.pixels.ndim != 2:
             raise ValueError(
-                f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice or one channel."
+                f"expected pixels (H, W), got shape {self.pixels.shape}. Try one slice "
+                "or one channel."
             )
         for finding, mask in self.truth.items():
             if mask.shape != self.pixels.shape:
                 raise ValueError(
-                    f"expected a truth mask {self.pixels.shape} for {finding}, got {mask.shape}"
+                    f"expected a truth mask {self.pixels.shape} for {finding}, got "
+                    f"{mask.shape}"
                 )
-        if self.spacing_mm is not None and lengths(self.spacing_mm) is None:
-            raise ValueError(
-                f"expected two positive lengths in mm, got {self.spacing_mm}. "
-                "Try spacing_mm=None where they aren't known."
-            )
         aspect = self.aspect or getattr(self.pixels, "aspect", None) or 1.0
         if self.spacing_mm is not None:
+            if lengths(self.spacing_mm) is None:
+                raise ValueError(
+                    f"expected two positive lengths in mm, got {self.spacing_mm}. "
+                    "Try spacing_mm=None where they aren't known."
+                )
             aspect = self.spacing_mm[0] / self.spacing_mm[1]
         if lengths([aspect, 1]) is None:
             raise ValueError(f"expected a positive aspect, got {aspect}")
@@ -95,29 +97,26 @@ class Scan:
 
     @property
     def right(self) -> str | None:
-        """The edge of the picture at which the patient's right lies: "left", "right",
-        "top", "bottom"; None unknown.
+        """The edge of the picture at which the patient's right lies, or None.
+
+        "left", "right", "top" or "bottom".
         """
         if self.orientation is None:
             return None
-        along, down = (direction[:1] for direction in self.orientation)
-        edges = {"L": "left", "R": "right"}, {"L": "top", "R": "bottom"}
-        return edges[0].get(along) or edges[1].get(down)
+        across, down = (letters[:1] for letters in self.orientation)
+        side = {"L": "left", "R": "right"}.get(across)
+        return side or {"L": "top", "R": "bottom"}.get(down)
 
     def __repr__(self):
-        spacing = (
-            "spacing unknown"
-            if self.spacing_mm is None
-            else "{:.3g} x {:.3g} mm".format(*self.spacing_mm)
-        )
-        parts = [
-            f"{self.shape[0]} x {self.shape[1]}",
-            spacing,
-            self.modality,
-            self.view,
-            self.source,
-        ]
-        return f"Scan({', '.join(p for p in parts if p)})"
+        size = " x ".join(map(str, self.shape))
+        known = (self.modality, self.view, self.source)
+        return ", ".join([f"Scan({size}", _mm(self), *filter(None, known)]) + ")"
+
+
+def _mm(image):
+    if image.spacing_mm is None:
+        return "spacing unknown"
+    return " x ".join(f"{step:.3g}" for step in image.spacing_mm) + " mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +167,9 @@ class Volume:
 
     @property
     def world(self) -> np.ndarray | None:
-        """(3, 2): the world axis (0 L, 1 P, 2 S) that each index axis follows, one to
-        one, and its sign.
+        """(3, 2): the world axis that each index axis follows, and its sign.
+
+        0 is L, 1 is P, 2 is S; they go one to one.
         """
         if self.affine is None:
             return None
@@ -180,11 +180,12 @@ class Volume:
     def slice(
         self, axis: int, index: int, window_hu: tuple[float, float] | None = None
     ) -> Scan:
-        """One slice as a radiologist looks at it: head up, else anterior up; the
-        patient's left on the right.
+        """One slice as a radiologist looks at it: head up, else anterior up.
 
-        >>> volume.slice(1, 256, window_hu=(-160, 240))      # coronal
-        Scan(133 x 512, 2.5 x 0.703 mm, CT, ...)
+        The patient's left is on the right.
+
+        >>> ct.slice(1, 10, window_hu=(-160, 240))  # coronal
+        Scan(20 x 12, 3 x 1.5 mm, CT,  axis 1 #10)
 
         Args:
             axis: 0, 1 or 2 of `voxels`, the axis that is cut.
@@ -192,96 +193,95 @@ class Volume:
             window_hu: (low, high) shown black and white. None = as the file asks for it
                 (`voi`), else the whole volume's range without padding.
         """
-        plane = self._display(
-            np.take(self.voxels, index, axis=axis), axis, index, window_hu
-        )
-        source = f"{self.source} axis {axis} #{index}"
-        kept = [a for a in range(3) if a != axis]
+        plane = self._display(axis, index, window_hu)
+        names = {
+            "modality": self.modality,
+            "source": f"{self.source} axis {axis} #{index}",
+        }
+        rows, columns = (a for a in range(3) if a != axis)
         if self.affine is None:
-            spacing = self.steps_mm and tuple(self.steps_mm[a] for a in kept)
-            aspect = None
-            if axis == 0:
-                spacing = spacing or self.pixel_mm
-                aspect = self.aspect
-            return Scan(plane, spacing, None, self.modality, source, aspect=aspect)
+            steps = self.steps_mm
+            spacing = steps and (steps[rows], steps[columns])
+            if axis != 0:
+                return Scan(plane, spacing, **names)
+            return Scan(plane, spacing or self.pixel_mm, aspect=self.aspect, **names)
         world = self.world
-        if world[kept[0], 0] < world[kept[1], 0]:
-            plane, kept = plane.T, kept[::-1]
-        for position, a in enumerate(kept):
-            if (world[a, 1] > 0) == (
-                world[a, 0] == 2
-            ):  # L and P grow along the picture, S shrinks from the head down
+        if world[rows, 0] < world[columns, 0]:
+            plane = plane.T
+            rows, columns = columns, rows
+        for position, a in enumerate((rows, columns)):
+            # L and P grow along the picture, S shrinks from the head down
+            if (world[a, 1] > 0) == (world[a, 0] == 2):
                 plane = np.flip(plane, position)
-        steps = [self.spacing_mm[a] for a in kept]
-        spacing = lengths(steps)  # None beyond a metre
-        orientation = self._towards(kept[1]), self._towards(kept[0])
+        steps = (self.spacing_mm[rows], self.spacing_mm[columns])
         return Scan(
             plane,
-            spacing,
-            None,
-            self.modality,
-            source,
-            orientation=orientation,
+            lengths(steps),  # None beyond a metre
+            orientation=(self._towards(columns), self._towards(rows)),
             aspect=steps[0] / steps[1],
+            **names,
         )
 
-    def _towards(self, axis: int) -> str:
-        """The letter of where an index axis runs once it's shown; small where it's too
-        oblique to say left or right.
+    def _towards(self, axis):
+        """The letter of where an index axis runs once it's shown.
+
+        "" where it's too oblique to say left or right.
         """
-        world = int(self.world[axis, 0])
+        world = self.world[axis, 0]
         cosine = abs(self.affine[world, axis]) / self.spacing_mm[axis]
-        letter = ("L", "P", "F")[world]
+        letter = "LPF"[world]
         return letter if cosine > NEAR or letter != "L" else ""
 
-    def _display(self, plane, axis, index, window):
-        """(H, W) values of one plane -> display values in [0, 1]."""
-        voi = None if window else self._voi(axis, index)
-        if voi:
+    def _display(self, axis, index, window):
+        """(H, W) display values in [0, 1] of one plane."""
+        plane = np.take(self.voxels, index, axis=axis)
+        voi = self._voi(axis, index)
+        if window:
+            shown = to_display(plane, *window)
+        elif voi:
             shown = voi(plane)
         else:
-            low, high = window or self._range()
-            shown = to_display(plane, low, high)
+            shown = to_display(plane, *self._range())
         if self.inverted:
             shown = 1 - shown
-        background = ~np.isfinite(plane) | self._is_padding(plane)
-        return np.where(background, np.float32(0), shown)
+        return np.where(self._is_image(plane), shown, np.float32(0))
 
     def _voi(self, axis, index):
         """What the file asks for one slice; None across slices that differ in it."""
         if len(self.voi) > 1 and axis == 0:
             return self.voi[index]
-        return self.voi[0] if self.voi and len(set(self.voi)) == 1 else None
+        return self.voi[0] if len(set(self.voi)) == 1 else None
 
-    def _is_padding(self, values):
+    def _is_image(self, values):
+        finite = np.isfinite(values)
         if self.padding is None:
-            return np.zeros(np.shape(values), bool)
-        return (values >= self.padding[0]) & (values <= self.padding[1])
+            return finite
+        low, high = self.padding
+        return finite & ~((values >= low) & (values <= high))
 
     def _range(self):
-        """Lowest and highest value that is one; plane by plane, since a mask of a CT
-        takes its memory again.
+        """Lowest and highest value of the image.
+
+        Plane by plane, since a mask of a whole CT takes its memory again.
         """
         ends = []
         for plane in self.voxels:
-            real = plane[np.isfinite(plane) & ~self._is_padding(plane)]
-            ends += [(real.min(), real.max())] if real.size else []
-        low, high = np.transpose(ends) if ends else ([0], [0])
-        return float(min(low)), float(max(high))
+            image = plane[self._is_image(plane)]
+            if image.size:
+                ends.append((image.min(), image.max()))
+        if not ends:
+            return 0.0, 0.0
+        return float(np.min(ends)), float(np.max(ends))
 
     def __repr__(self):
-        size, spacing = " x ".join(map(str, self.shape)), self.spacing_mm
-        step = (
-            " x ".join(f"{s:.3g}" for s in spacing) + " mm"
-            if spacing
-            else "spacing unknown"
-        )
-        return f"Volume({size}, {step}, {self.modality}, {self.source})"
+        size = " x ".join(map(str, self.shape))
+        return f"Volume({size}, {_mm(self)}, {self.modality}, {self.source})"
 
 
 def to_display(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Map [low, high] linearly to float32 [0, 1] and clip; a range of zero width
-    becomes a step at `high`; NaN is 0.
+    """Map [low, high] linearly to float32 [0, 1] and clip; NaN is 0.
+
+    A range of zero width becomes a step at `high`.
     """
     width = high - low
     if width <= 0:
@@ -290,19 +290,15 @@ def to_display(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.nan_to_num(shown, copy=False)
 
 
-def lengths(values) -> tuple[float, ...] | None:
-    """Two numbers as lengths in mm, or None where one of them is no positive length
-    below a metre.
+def lengths(values) -> tuple[float, float] | None:
+    """Two numbers as lengths in mm, each above 0 and below a metre; else None.
 
     >>> lengths(["0.139", "0.139"]), lengths([0.1]), lengths([0, "x"])
     ((0.139, 0.139), None, None)
     """
     try:
-        numbers = tuple(float(v) for v in values)
+        first, second = (float(value) for value in values)
     except (TypeError, ValueError):
         return None
-    return (
-        numbers
-        if len(numbers) == 2 and all(0 < n < 1000 and math.isfinite(n) for n in numbers)
-        else None
-    )
+    # False for NaN, too
+    return (first, second) if 0 < first < 1000 and 0 < second < 1000 else None

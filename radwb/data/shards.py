@@ -1,238 +1,268 @@
-"""A table as webdataset shards (plain tar files), and shards as a stream of rows that
-can be resumed.
-"""
+"""A table as webdataset shards (plain tar files), and shards as a stream of rows."""
 
-import hashlib
 import io
 import json
 import os
 import re
 import tarfile
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from radwb.data.fetch import sha256
 from radwb.data.limits import max_bytes
 from radwb.data.names import local_path, printable
-from radwb.data.read import decode_picture, read, write_png
+from radwb.data.read import decode_picture, png_bytes, read
 from radwb.data.scan import ReadError
 from radwb.data.table import check_table
 
 PICTURES = ("png", "jpg", "jpeg")
-MOST_TEXT = (
-    1 << 24
-)  # bytes of a report or of its JSON, which grows as it becomes objects
+# bytes of a report or of its JSON, which grows as it becomes objects
+MOST_TEXT = 1 << 24
 
 
 def sample_keys(table: pd.DataFrame) -> list[str]:
-    """A name a row, unique and without dots: the file's, with patient, study or number
-    where two files share theirs.
+    """A name a row, unique and without dots: the file's where no two share theirs.
+
+    Else with patient and study, else with the row's number.
     """
-    parts = table.assign(
-        file=[local_path(p).stem for p in table["path"]], n=range(len(table))
-    ).astype(str)
-    for columns in (
-        ["file"],
-        [c for c in ("patient_id", "study_id", "file") if c in parts],
-        ["n", "file"],
-    ):
-        keys = [
-            re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(k))
-            for k in parts[columns].itertuples(index=False)
-        ]
-        if len({k.lower() for k in keys}) == len(
-            keys
-        ):  # some file systems take a.png and A.png for one
+    stems = [local_path(path).stem for path in table["path"]]
+    texts = table.assign(file=stems, n=range(len(table))).astype(str)
+    known = [c for c in ("patient_id", "study_id", "file") if c in texts]
+    for columns in (["file"], known, ["n", "file"]):
+        names = texts[columns].itertuples(index=False)
+        keys = [re.sub("[^A-Za-z0-9_-]", "_", "-".join(name)) for name in names]
+        # some file systems take a.png and A.png for one
+        if len({key.lower() for key in keys}) == len(keys):
             break
     return keys
 
 
 def write_shards(
-    table: pd.DataFrame, out: str | os.PathLike, *, per_shard: int = 1000, columns=None
+    table: pd.DataFrame,
+    out: str | os.PathLike,
+    *,
+    per_shard: int = 1000,
+    columns: list[str] | None = None,
 ) -> list[Path]:
-    """Write `out`/shard-000000.tar ... with KEY.json, KEY.txt (report), KEY.truth.png
-    and KEY.png for each row.
+    """Pack a table of yours that is too large for memory, for `rw.pretrain.fit`.
 
-    >>> paths = write_shards(table, "shards")            # the same table gives the same bytes
+    `out`/shard-000000.tar ... hold KEY.json, KEY.txt (report), KEY.truth.png and
+    KEY.png for each row, as webdataset reads them.
+
+    >>> paths = write_shards(table.head(3), "shards", per_shard=2)
+    >>> [path.name for path in paths]  # the same table gives the same bytes
+    ['shard-000000.tar', 'shard-000001.tar']
 
     Args:
         table: needs path and patient_id. A PNG goes in as it is, anything else as 8-bit
             PNG.
+        out: a folder without other shards.
+        per_shard: rows of a shard.
         columns: which go into the JSON, beside patient_id; None = all but paths and
             report.
     Returns:
         the shards in order; shards.json beside them, written last, has the rows and
         SHA-256 of each.
     """
-    out, keys, about = Path(out), sample_keys(check_table(table)), []
-    columns = (
-        [c for c in table if c not in ("path", "truth_path", "report")]
-        if columns is None
-        else columns
-    )
+    out = Path(out)
+    keys = sample_keys(check_table(table))
+    if columns is None:
+        columns = [c for c in table if c not in ("path", "truth_path", "report")]
+    columns = list(dict.fromkeys(["patient_id", *columns]))
     paths = [out / f"shard-{n:06d}.tar" for n in range(-(-len(table) // per_shard))]
-    if other := sorted(set(out.glob("shard-*.tar")) - set(paths)):
+    others = sorted(set(out.glob("shard-*.tar")) - set(paths))
+    if others:
         raise ValueError(
-            f"expected a folder without other shards, got {other[0]}. Try an empty folder."
+            f"expected a folder without other shards, got {others[0]}. Try an empty "
+            "folder."
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / "shards.json").unlink(missing_ok=True)
-    bar = tqdm(total=len(table), desc="writing shards", delay=2, leave=False)
-    for n, path in enumerate(paths):
-        part, rows = (
-            out / f".{os.getpid()}.part",
-            range(len(table))[n * per_shard :][:per_shard],
-        )
-        try:
-            with tarfile.open(part, "w") as tar:
-                for r in rows:
-                    for suffix, data in _files(
-                        table.iloc[r], ["patient_id", *columns], part
-                    ).items():
-                        member = tarfile.TarInfo(
-                            f"{keys[r]}.{suffix}"
-                        )  # time, user and group stay 0
-                        member.size = len(data)
-                        tar.addfile(member, io.BytesIO(data))
-                    bar.update()
-            with part.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            about.append({"name": path.name, "rows": len(rows), "sha256": digest})
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    bar.close()
-    (out / "shards.json").write_text(json.dumps(about, indent=1))
+    rows = ((key, table.iloc[n]) for n, key in enumerate(keys))
+    listed = []
+    with tqdm(rows, "writing shards", len(table), delay=2, leave=False) as bar:
+        samples = iter(bar)
+        for path in paths:
+            listed.append(_write_shard(path, islice(samples, per_shard), columns))
+    (out / "shards.json").write_text(json.dumps(listed, indent=1))
     return paths
 
 
-def _files(row, columns, part):
-    """suffix -> bytes; the image comes last, so that a sample cut short never looks
-    whole.
+def _write_shard(path, samples, columns):
+    """What shards.json says of the shard, which is there only when it's whole."""
+    part = path.with_name(f".{os.getpid()}.part")
+    count = 0
+    try:
+        with tarfile.open(part, "w") as tar:
+            for key, row in samples:
+                count += 1
+                for suffix, data in _files(row, columns):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(data)  # time, user and group stay 0
+                    tar.addfile(member, io.BytesIO(data))
+        digest = sha256(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return {"name": path.name, "rows": count, "sha256": digest}
+
+
+def _files(row, columns):
+    """(suffix, bytes) of a row's files.
+
+    The image comes last, so that a sample cut short never looks whole.
     """
-    path, given, report = (
-        local_path(row["path"]),
-        row.get("truth_path"),
-        row.get("report"),
-    )
-    named = isinstance(given, str) and given
-    truth = local_path(given) if named else path.with_suffix(".truth.png")
-    files = {
-        "json": row[list(dict.fromkeys(columns))]
-        .to_json(double_precision=15, date_format="iso")
-        .encode()
-    }
-    files |= {"txt": report.encode()} if isinstance(report, str) else {}
-    files |= {"truth.png": truth.read_bytes()} if named or truth.is_file() else {}
-    if path.read_bytes()[:4] != b"\x89PNG":
-        path = write_png(read(path, truth=False), part.with_suffix(".png"))
-    files["png"] = path.read_bytes()
-    part.with_suffix(".png").unlink(missing_ok=True)
-    return files
+    values = row[columns].to_json(double_precision=15, date_format="iso")
+    yield "json", values.encode()
+    report = row.get("report")
+    if isinstance(report, str):
+        yield "txt", report.encode()
+    path = local_path(row["path"])
+    truth = path.with_suffix(".truth.png")
+    stated = row.get("truth_path")
+    named = isinstance(stated, str) and stated != ""
+    if named:
+        truth = local_path(stated)
+    if named or truth.is_file():
+        yield "truth.png", truth.read_bytes()
+    data = path.read_bytes()
+    is_png = data.startswith(b"\x89PNG")
+    yield "png", data if is_png else png_bytes(read(path, truth=False))
 
 
-def read_shards(paths, *, after: tuple[str, int] | None = None, on_bad=None):
-    """Yield the rows of shards: {"key", "position", "pixels" (H, W) uint8, "report",
-    and the table's columns}.
+def read_shards(
+    paths: str | os.PathLike | Iterable[str | os.PathLike],
+    *,
+    after: tuple[str, int] | None = None,
+    on_bad: Callable[[dict], Any] | None = None,
+) -> Iterator[dict]:
+    """Yield the rows of shards, for a training loop of your own.
 
-    >>> bad = []
-    >>> rows = read_shards(paths, on_bad=bad.append)         # damaged samples are skipped, and stand in `bad`
-    >>> rest = read_shards(paths, after=row["position"])     # goes on where a killed run stopped
+    A row is {"key", "position", "pixels" (H, W) uint8, "report", and the table's
+    columns}. A sample is read as webdataset does (`samples_of`), its picture (png, jpg
+    or jpeg) as `read` does.
 
-    A sample is read as webdataset does (`samples_of`), its picture (png, jpg or jpeg)
-    as `read` does.
+    >>> paths = write_shards(table.head(3), "shards", per_shard=2)
+    >>> bad = []  # damaged samples are skipped, and stand in it
+    >>> rows = list(read_shards(paths, on_bad=bad.append))
+    >>> rest = read_shards(paths, after=rows[0]["position"])  # after the first
+    >>> len(rows), len(list(rest)), bad
+    (3, 2, [])
 
     Args:
         paths: tar files of one folder in the order in which they are read.
         after: a row's position, (name of the shard, number in it).
         on_bad: gets {"position", "key", "error"} of a damaged sample or of a shard
             whose rest is lost; None = raise.
+    Raises:
+        ReadError: a damaged sample or shard, without `on_bad`.
+        ValueError: two shards of one name, or `after` is in none.
     """
-    paths = [
-        Path(p) for p in ([paths] if isinstance(paths, str | os.PathLike) else paths)
-    ]
-    names = [p.name for p in paths]
-    if len(set(names)) < len(names) or (after and after[0] not in names):
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    shards = {Path(path).name: Path(path) for path in paths}
+    if len(shards) < len(paths) or (after and after[0] not in shards):
         raise ValueError(
-            f"expected shards of different names, {after or 'none'} among them, got {names[:3]} ..."
+            f"expected shards of different names, {after or 'none'} among them, got "
+            f"{list(shards)[:3]} ..."
         )
-    start, skip = (names.index(after[0]), after[1] + 1) if after else (0, 0)
-    for place, (name, path) in enumerate(
-        zip(names[start:], paths[start:], strict=True)
-    ):
-        for n, key, row in _rows(path, 0 if place else skip):
+    skip = 0
+    names = list(shards)
+    if after:
+        skip = after[1] + 1
+        names = names[names.index(after[0]) :]
+    for name in names:
+        for n, key, row in outcomes(shards[name], _row, skip):
+            place = {"key": key, "position": (name, n)}
             if not isinstance(row, Exception):
-                yield row | {"key": key, "position": (name, n)}
-            elif on_bad is None:
-                raise ReadError(
-                    f"{name}: sample {n} ({key}) is damaged: {reason(row)}"
-                ) from row
+                yield row | place
+            elif on_bad is not None:
+                on_bad({**place, "error": reason(row)})
             else:
-                on_bad({"position": (name, n), "key": key, "error": reason(row)})
+                text = f"{name}: sample {n} ({key}) is damaged: {reason(row)}"
+                raise ReadError(text) from row
+        skip = 0
 
 
-def _rows(path: Path, skip: int):
-    """(number, key, row or error) of each sample; a shard that ends early gives a last
-    one with the error.
+def _row(tar, members):
+    row, picture = read_sample(tar, members)
+    scan = decode_picture(read_member(tar, picture), picture.name)
+    pixels = np.round(np.asarray(scan.pixels) * 255).astype(np.uint8)
+    return row | {"pixels": pixels}
+
+
+# what a shard holds, read as webdataset reads it
+
+
+def outcomes(
+    path: Path, read_one: Callable, skip: int = 0
+) -> Iterator[tuple[int, str | None, Any]]:
+    """(number, key, what comes of it or the error) of each sample of a shard.
+
+    A shard that isn't there or ends early gives a last one, (number, None, error).
+
+    Args:
+        path: of the shard.
+        read_one: (tar, members) of a sample -> what is wanted of it.
+        skip: how many samples at the beginning are passed over.
     """
     n = 0
     try:
         for n, key, members, tar in samples_of(path):
             if n >= skip:
-                yield n, key, _row(tar, members)
+                yield n, key, _or_error(read_one, tar, members)
             n += 1
     except Exception as error:
         yield n, None, error
 
 
-def _row(tar: tarfile.TarFile, members: list) -> dict | Exception:
+def _or_error(read_one, tar, members):
     try:
-        about, picture = read_sample(tar, members)
-        scan = decode_picture(read_member(tar, picture), picture.name)
-    except Exception as error:  # what a damaged sample breaks can't be foreseen
+        return read_one(tar, members)
+    # what a damaged sample breaks can't be foreseen
+    except Exception as error:
         return error
-    return about | {"pixels": np.round(np.asarray(scan.pixels) * 255).astype(np.uint8)}
-
-
-# what a shard holds, read as webdataset reads it
 
 
 def reason(error: Exception) -> str:
     return printable(f"{type(error).__name__}: {error}"[:200])
 
 
-def samples_of(path: Path):
-    """(number, key, [(suffix, member), ...], tar) of each sample, by the rules of
-    webdataset 1.0.
+def samples_of(path: Path) -> Iterator[tuple[int, str, list, tarfile.TarFile]]:
+    """(number, key, [(suffix, member), ...], tar) of each sample.
 
-    Neighbours with one key are a sample: the name up to the first dot after its last
-    slash. Folders, links, names without a dot and names like __this__ are passed over;
-    a name with .. is a key and nothing else.
+    By the rules of webdataset 1.0, neighbours with one key are a sample: the name up to
+    the first dot after its last slash. Folders, links, names without a dot and names
+    like __this__ are passed over; a name with .. is a key and nothing else.
 
     Raises:
         tarfile.TarError, OSError: the shard isn't there, or its rest is lost.
     """
     with tarfile.open(path, "r:") as tar:
-        named = ((match, member) for member in tar if (match := _name(member)))
-        for n, (key, group) in enumerate(groupby(named, lambda item: item[0][1])):
-            yield n, key, [(match[2].lower(), member) for match, member in group], tar
+        samples = groupby(_members(tar), lambda member: member[0])
+        for n, (key, group) in enumerate(samples):
+            yield n, key, [(suffix, member) for _, suffix, member in group], tar
         tar.fileobj.seek(tar.offset)
-        if tar.fileobj.read(1024) != bytes(
-            1024
-        ):  # tarfile ends in silence at a cut or an unreadable header
+        # tarfile ends in silence at a cut or an unreadable header
+        if tar.fileobj.read(1024) != bytes(1024):
             raise tarfile.ReadError(
                 "no end mark: the shard is cut short or broken here, the rest is lost"
             )
 
 
-def _name(member: tarfile.TarInfo) -> re.Match | None:
-    """Key and suffix of a member, as webdataset's base_plus_ext splits them."""
-    if not member.isreg() or re.match(r"__[^/]*__($|/)", member.name):
-        return None
-    return re.match(r"^((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
+def _members(tar):
+    """(key, suffix, member), split as webdataset's base_plus_ext does."""
+    for member in tar:
+        name = re.match(r"((?:.*/|)[^.]+)[.]([^/]*)$", member.name)
+        passed_over = re.match("__[^/]*__($|/)", member.name)
+        if name and not passed_over and member.isreg():
+            yield name[1], name[2].lower(), member
 
 
 def read_sample(tar: tarfile.TarFile, members: list) -> tuple[dict, tarfile.TarInfo]:
@@ -244,29 +274,22 @@ def read_sample(tar: tarfile.TarFile, members: list) -> tuple[dict, tarfile.TarI
     """
     files = dict(members)
     if len(files) < len(members):
-        raise ValueError(
-            f"expected each suffix once, got {', '.join(suffix for suffix, _ in members)}"
-        )
-    picture = next((files[suffix] for suffix in PICTURES if suffix in files), None)
-    if picture is None:
-        raise ValueError(
-            f"expected one of {', '.join(PICTURES)}, got {', '.join(files)}"
-        )
-    columns = (
-        json.loads(read_member(tar, files["json"], MOST_TEXT))
-        if "json" in files
-        else {}
-    )
-    if not isinstance(columns, dict):
-        raise ValueError(
-            f"expected a JSON object of columns, got a {type(columns).__name__}"
-        )
-    report = (
-        read_member(tar, files["txt"], MOST_TEXT).decode("utf-8-sig")
-        if "txt" in files
-        else None
-    )
-    return columns | {"report": report}, picture
+        suffixes = ", ".join(suffix for suffix, _ in members)
+        raise ValueError(f"expected each suffix once, got {suffixes}")
+    pictures = [files[suffix] for suffix in PICTURES if suffix in files]
+    if not pictures:
+        expected = ", ".join(PICTURES)
+        raise ValueError(f"expected one of {expected}, got {', '.join(files)}")
+    row = {}
+    if "json" in files:
+        row = json.loads(read_member(tar, files["json"], MOST_TEXT))
+    if not isinstance(row, dict):
+        kind = type(row).__name__
+        raise ValueError(f"expected a JSON object of columns, got a {kind}")
+    row["report"] = None
+    if "txt" in files:
+        row["report"] = read_member(tar, files["txt"], MOST_TEXT).decode("utf-8-sig")
+    return row, pictures[0]
 
 
 def read_member(

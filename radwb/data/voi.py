@@ -1,25 +1,25 @@
-"""What a DICOM file asks to be shown: a window or a table of values, at the top or in
-the functional groups.
-"""
+"""What a DICOM file asks to be shown: a window or a table of values."""
 
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRBigEndian as BIG
+from pydicom.uid import ExplicitVRBigEndian
 
 from radwb.data.header import finite, lookup, parts, tag
 from radwb.data.scan import to_display
 
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+WINDOW = ("WindowCenter", "WindowWidth")
 HUGE = 1e30  # beyond it float32 overflows
 
 
 @dataclass(frozen=True)
 class Window:
-    """One of the three VOI functions of DICOM PS3.3 C.11.2.1.2 and C.11.2.1.3, scaled
-    to [0, 1].
+    """One of the three VOI functions of DICOM, scaled to [0, 1].
+
+    PS3.3 C.11.2.1.2 and C.11.2.1.3 define them.
 
     >>> Window(40, 400)(np.array([-160.5, 240]))
     array([0., 1.], dtype=float32)
@@ -32,16 +32,14 @@ class Window:
     def __call__(self, values: np.ndarray) -> np.ndarray:
         values = np.asarray(values, dtype=np.float32)
         if self.function == "SIGMOID":
-            steps = np.clip(
-                4 * (values - self.center) / self.width, -80, 80
-            )  # exp stays finite
-            return np.nan_to_num(1 / (1 + np.exp(-steps)))
-        if self.function == "LINEAR_EXACT":
-            return to_display(
-                values, self.center - self.width / 2, self.center + self.width / 2
-            )
-        middle, half = self.center - 0.5, (self.width - 1) / 2
-        return to_display(values, middle - half, middle + half)
+            steps = 4 * (values - self.center) / self.width
+            exponent = np.clip(steps, -80, 80)  # exp stays finite
+            return np.nan_to_num(1 / (1 + np.exp(-exponent)))
+        middle, width = self.center, self.width
+        if self.function == "LINEAR":
+            middle -= 0.5
+            width -= 1
+        return to_display(values, middle - width / 2, middle + width / 2)
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Table:
         return shown[place].clip(0, 1)
 
 
-def table_of(item: Dataset, ds: Dataset) -> Table:
+def _table_of(item, ds):
     """The table of one item of (0028,3010) VOILUTSequence.
 
     Raises:
@@ -81,15 +79,15 @@ def table_of(item: Dataset, ds: Dataset) -> Table:
         raise ValueError(f"{tag('LUTDescriptor')} or {tag('LUTData')} is missing")
     count, first, bits = map(int, descriptor)
     count = count % (1 << 16) or 1 << 16  # also where it came as a signed word
-    signed = int(ds.get("PixelRepresentation") or 0)
-    if signed and first >= 1 << 15:
+    if int(ds.get("PixelRepresentation") or 0) and first >= 1 << 15:
         first -= 1 << 16
     if not 1 <= bits <= 16:
         raise ValueError(f"its entries have {bits} bits")
     if isinstance(data, bytes):
-        kind = "u1" if bits <= 8 and len(data) < 2 * count else "u2"
-        order = ">" if ds.file_meta.TransferSyntaxUID == BIG else "<"
-        data = np.frombuffer(data[: len(data) // 2 * 2], order + kind)
+        in_bytes = bits <= 8 and len(data) < 2 * count
+        order = ">" if ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian else "<"
+        whole = data[: len(data) // 2 * 2]
+        data = np.frombuffer(whole, "u1" if in_bytes else f"{order}u2")
     entries = np.atleast_1d(data).astype(np.int64)
     if bits <= 8 and len(entries) == -(-count // 2) < count:  # two entries in a word
         entries = np.stack([entries & 255, entries >> 8], 1).ravel()
@@ -99,22 +97,22 @@ def table_of(item: Dataset, ds: Dataset) -> Table:
 
 
 def voi_of(ds: Dataset, frame: int = 0) -> Window | Table | None:
-    """The first VOI of a frame, a table that can be used before a window; None where
-    there is none.
-    """
+    """The first VOI of a frame, or None; a table that can be used before a window."""
     tables = lookup(ds, "VOILUTSequence", frame)
     if tables:
         try:
-            return table_of(tables[0], ds)
+            return _table_of(tables[0], ds)
         except (ValueError, TypeError) as error:
             _warn(f"{tag('VOILUTSequence')} is no table ({error}): left out")
-    if all(lookup(ds, k, frame) is None for k in ("WindowCenter", "WindowWidth")):
+    stated = [lookup(ds, keyword, frame) for keyword in WINDOW]
+    if stated == [None, None]:
         return None
-    center, width = finite(ds, "WindowCenter", frame), finite(ds, "WindowWidth", frame)
-    if center is None or width is None or not 0 < width < HUGE or abs(center) > HUGE:
-        got = [str(lookup(ds, k, frame)) for k in ("WindowCenter", "WindowWidth")]
+    center, width = (finite(ds, keyword, frame) for keyword in WINDOW)
+    usable = None not in (center, width) and 0 < width < HUGE and abs(center) <= HUGE
+    if not usable:
         _warn(
-            f"{tag('WindowCenter')} {got[0]} and {tag('WindowWidth')} {got[1]} are no window: left out"
+            f"{tag('WindowCenter')} {stated[0]} and {tag('WindowWidth')} {stated[1]} "
+            "are no window: left out"
         )
         return None
     return Window(center, width, _function(ds, frame, width))
@@ -124,12 +122,14 @@ def _function(ds, frame, width):
     name = str(lookup(ds, "VOILUTFunction", frame) or "LINEAR").strip().upper()
     if name not in FUNCTIONS:
         _warn(
-            f"{tag('VOILUTFunction')} {name} is not one of {', '.join(FUNCTIONS)}: shown as LINEAR"
+            f"{tag('VOILUTFunction')} {name} is not one of {', '.join(FUNCTIONS)}: "
+            "shown as LINEAR"
         )
         name = "LINEAR"
     if name == "LINEAR" and width < 1:
         _warn(
-            f"{tag('WindowWidth')} {width:g} is below 1, which LINEAR doesn't have: shown as LINEAR_EXACT"
+            f"{tag('WindowWidth')} {width:g} is below 1, which LINEAR doesn't have: "
+            "shown as LINEAR_EXACT"
         )
         name = "LINEAR_EXACT"
     return name

@@ -1,6 +1,4 @@
-"""What a volume needs on its way out: a window where its values have no unit, and the
-bytes of a NIfTI file.
-"""
+"""What a volume needs on its way out: a window, and the bytes of a NIfTI file."""
 
 import gzip
 
@@ -13,14 +11,11 @@ from radwb.data.nifti import RAS_TO_LPS
 SAMPLE = 1_000_000
 
 
-def robust_window(
-    voxels: np.ndarray, percentiles: tuple[float, float] = (1, 99)
-) -> tuple[float, float]:
-    """Two percentiles of the voxels above the lowest one, which is the air around an
-    MR.
+def robust_window(voxels: np.ndarray) -> tuple[float, float]:
+    """1st and 99th percentile of the voxels above the lowest, an MR's air.
 
-    >>> robust_window(np.r_[np.zeros(1000), np.arange(101.0)].reshape(1, 1, -1))
-    (2.0, 99.0)
+    >>> robust_window(np.r_[np.zeros(1000), np.arange(102.0)].reshape(1, 1, -1))
+    (2.0, 100.0)
 
     Args:
         voxels: (D, H, W); of a large one a regular sample is looked at. What is no
@@ -32,19 +27,22 @@ def robust_window(
     if not sample.size:
         return 0.0, 1.0
     body = sample[sample > sample.min()]
-    low, high = (
-        np.percentile(body, percentiles) if body.size else (sample.min(), sample.max())
-    )
+    low, high = sample.min(), sample.max()
+    if body.size:
+        low, high = np.percentile(body, (1, 99))
     return float(low), float(high)
 
 
 def nifti_bytes(
     values: np.ndarray, affine: np.ndarray, note: str = "", *, packed: bool = True
 ) -> bytes:
-    """A NIfTI file in memory, with the affine turned from LPS to the format's RAS and
-    no voxel moved in the patient.
+    """A NIfTI file in memory, with the affine turned from LPS to the format's RAS.
 
-    >>> nib.Nifti1Image.from_bytes(nifti_bytes(ct.voxels, ct.affine, packed=False)).affine
+    No voxel moves in the patient.
+
+    >>> plain = nifti_bytes(ct.voxels, ct.affine, packed=False)
+    >>> ct.shape, nib.Nifti1Image.from_bytes(plain).shape
+    ((12, 20, 20), (20, 20, 12))
 
     Args:
         values: (D, H, W) of a type that NIfTI has.
@@ -52,9 +50,8 @@ def nifti_bytes(
         note: up to 79 characters for the header.
         packed: gzip, as in .nii.gz.
     """
-    image = nib.Nifti1Image(
-        values.transpose(2, 1, 0), RAS_TO_LPS @ affine[:, [2, 1, 0, 3]]
-    )
+    to_ras = RAS_TO_LPS @ affine[:, [2, 1, 0, 3]]
+    image = nib.Nifti1Image(values.transpose(2, 1, 0), to_ras)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = note.encode("ascii", "replace")[:79]
     plain = image.to_bytes()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from radwb.identifiers import doubtful, identifiers, numbered
+from radwb.identifiers import spelling_doubt, identifiers, numbered
 from radwb.stats import (
     auroc,
     clustered_auroc,
@@ -66,7 +66,7 @@ class Scores:
             if "patient_id" in table.columns
             else [None] * len(table)
         )
-        if doubt := doubtful(known):
+        if doubt := spelling_doubt(known):
             warnings.warn(doubt, stacklevel=3)
         return cls(pd.DataFrame(np.asarray(values), columns=findings), truth, known)
 
