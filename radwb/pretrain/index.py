@@ -3,14 +3,14 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from radwb.data.fetch import sha256
 from radwb.data.read import check_picture_bytes
-from radwb.data.shards import read_member, read_sample, reason, samples_of
+from radwb.data.shards import outcomes, read_member, read_sample, reason
 
 
 def shard_paths(shards: str | Path | Sequence[str | Path]) -> dict[str, Path]:
@@ -66,33 +66,26 @@ def index(paths: dict[str, Path]) -> tuple[list[dict], list[dict]]:
     listed = _listed(path.parent for path in paths.values())
     samples, skipped = [], []
     for name, path in tqdm(paths.items(), "reading shards", delay=2, leave=False):
-        before = len(samples) + len(skipped)
-        try:
-            for sample in _samples(name, path):
-                if "error" in sample:
-                    skipped.append(sample)
-                else:
-                    samples.append(sample)
-        except Exception as error:
-            n = len(samples) + len(skipped) - before
-            if name in listed:
-                rows = listed[name]["rows"]
-            else:  # as many as the others have
+        for n, key, outcome in outcomes(path, _row_and_picture):
+            if not isinstance(outcome, Exception):
+                row, picture = outcome
+                place = [name, n, picture.offset_data, picture.size]
+                samples.append({"key": key, "row": row, "place": place})
+            elif key is not None:
+                skipped.append(skip(name, n, key, outcome))
+            else:  # the rest of the shard; as many as in the others, if nobody says
                 rows = len(samples) // max(1, len(paths) - 1)
-            skipped.append(skip(name, n, None, error, samples=max(1, rows - n)))
+                if name in listed:
+                    rows = listed[name]["rows"]
+                lost = max(1, rows - n)
+                skipped.append(skip(name, n, None, outcome, samples=lost))
     return samples, skipped
 
 
-def _samples(name: str, path: Path) -> Iterator[dict]:
-    for n, key, members, tar in samples_of(path):
-        try:
-            row, picture = read_sample(tar, members)
-            check_picture_bytes(read_member(tar, picture), picture.name)
-        except Exception as error:  # what a damaged sample breaks can't be foreseen
-            yield skip(name, n, key, error)
-        else:
-            place = [name, n, picture.offset_data, picture.size]
-            yield {"key": key, "row": row, "place": place}
+def _row_and_picture(tar, members):
+    row, picture = read_sample(tar, members)
+    check_picture_bytes(read_member(tar, picture), picture.name)
+    return row, picture
 
 
 def skip(
