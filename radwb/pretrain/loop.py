@@ -259,10 +259,16 @@ class Loop:
     def _give_up(self, loss, step, images, rows):
         about = self.source.rows.iloc[rows]
         names = about.get("path", about.get("key", about.index))
-        names = [str(name) for name in names]
-        path = stop.save_bad_batch(self.job.out, self.rank, images, rows, names)
-        where = f"step {step} (epoch {self.queue.epoch(step)})"
-        raise stop.not_a_number(loss, where, path, rows, self.job.identity["lr"])
+        raise stop.not_a_number(
+            loss,
+            f"step {step} (epoch {self.queue.epoch(step)})",
+            out=self.job.out,
+            rank=self.rank,
+            images=images,
+            rows=rows,
+            names=[str(name) for name in names],
+            lr=self.job.identity["lr"],
+        )
 
     def validate(self, row: dict) -> dict:
         """What an epoch's end adds to its last row; only the first process looks."""

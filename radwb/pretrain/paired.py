@@ -14,7 +14,6 @@ from radwb.pretrain import objectives
 from radwb.pretrain.captions import Captions, caption_of, sentences
 from radwb.pretrain.losses import (
     SameCaptionLoss,
-    gather,
     known,
     masked_bce,
     retrieval,
@@ -120,7 +119,7 @@ class Sigmoid(Contrastive):
         return None
 
     def loss(self, images, texts, ids):
-        images, texts, ids = (gather(t, self.world) for t in (images, texts, ids))
+        images, texts, ids = self.gather(images, texts, ids)
         same = ids[:, None] == ids[None]
         scale = self.net.logit_scale.exp()
         return objectives.siglip(images, texts, scale, self.bias, same=same)
@@ -162,9 +161,7 @@ class Local(Contrastive):
         images, texts, patches, words = points
         tokenizer = self.model.tokenizer
         mask = (tokens != tokenizer.pad) & (tokens != tokenizer.start)  # (B, W)
-        patches, words, mask, all_ids = (
-            gather(t, self.world) for t in (patches, words, mask, ids)
-        )
+        patches, words, mask, all_ids = self.gather(patches, words, mask, ids)
         right = same_captions(all_ids)
         local = objectives.local(patches, words, mask, targets=right)
         return self.loss(images, texts, ids) + self.weight * local
@@ -219,9 +216,7 @@ class Sentences(Contrastive):
         return self.image_points(x), texts[again]
 
     def loss_of(self, points, tokens, drawn, right):
-        images, texts, drawn, right = (
-            gather(t, self.world) for t in (*points, drawn, right)
-        )
+        images, texts, drawn, right = self.gather(*points, drawn, right)
         fits = (right[:, :, None] == drawn.flatten()).any(1).float()  # (B, B * each)
         with torch.autocast(images.device.type, enabled=False):
             scale = self.net.logit_scale.exp()

@@ -15,6 +15,7 @@ from torch import nn
 from radwb.models.model import Model, squares
 from radwb.models.tiny import seeded
 from radwb.pretrain.augment import augment
+from radwb.pretrain.losses import gather
 
 AT_ONCE = 32  # rows that validation passes through the network together
 Points = tuple[torch.Tensor, ...]  # each (B, ...), a row a sample
@@ -140,6 +141,10 @@ class Recipe(nn.Module):
         return {"val_loss": self.loss_without_pairs(images, len(images))}
 
     # what recipes are made with
+
+    def gather(self, *tensors: torch.Tensor) -> list[torch.Tensor]:
+        """(B, ...) of each process -> (world * B, ...) in all, with gradient."""
+        return [gather(tensor, self.world) for tensor in tensors]
 
     def view(
         self, images: torch.Tensor, *, seed: int | None = None, first: int = 0

@@ -36,27 +36,27 @@ class Interrupt:
         self.handlers = {}
 
 
-def save_bad_batch(
-    out: Path, rank: int, images, rows: np.ndarray, names: list[str]
-) -> Path:
-    """Keep the images (B, S, S) and rows (B,) of a batch.
+def not_a_number(
+    loss: float, where: str, *, out: Path, rank: int, images, rows, names, lr: float
+) -> FloatingPointError:
+    """The error of a loss that is none; its batch is kept in a file.
 
-    The names of the rows are in its metadata.
+    It numbers the rows, since file names may name patients and errors end in logs.
+
+    Args:
+        loss, where: of the step.
+        out: folder of the run; rank: number of the process.
+        images: (B, S, S) uint8, or None; rows: (B,) of them.
+        names: of the rows, for the file's metadata.
+        lr: of the run.
     """
-    name = f"bad_batch-{rank}.safetensors" if rank else "bad_batch.safetensors"
-    path = out / name
+    suffix = f"-{rank}" if rank else ""
+    path = out / f"bad_batch{suffix}.safetensors"
     tensors = {"rows": torch.as_tensor(np.asarray(rows, np.int64))}
     if images is not None:
         tensors["images"] = images.contiguous()
     save_file(tensors, path, metadata={"names": json.dumps(names)})
-    return private_file(path)
-
-
-def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: float):
-    """The error of a loss that is none.
-
-    It numbers the rows, since file names may name patients and errors end in logs.
-    """
+    private_file(path)
     numbers = ", ".join(str(row) for row in rows[:16])
     more = " ..." if len(rows) > 16 else ""
     return FloatingPointError(

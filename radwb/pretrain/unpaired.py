@@ -12,7 +12,7 @@ from torch import nn
 
 from radwb.pretrain import objectives
 from radwb.pretrain.captions import Captions, whole
-from radwb.pretrain.losses import gather, retrieval
+from radwb.pretrain.losses import retrieval
 from radwb.pretrain.recipe import Recipe, mixed, patch_tokens, train_only
 
 
@@ -69,8 +69,7 @@ class Views(Recipe):
         return z.chunk(2)
 
     def loss_of(self, views):
-        a, b = (gather(z, self.world) for z in views)
-        return objectives.simclr(a, b, self.temperature)
+        return objectives.simclr(*self.gather(*views), self.temperature)
 
     def validate(self, images, *, batch):
         """The loss, and how often the other view is the most similar one."""
