@@ -6,11 +6,17 @@ how it does in words
 
 Needs nothing but the package: 14,400 virtual radiographs (ten minutes), then 40 minutes
 on two cores with bf16. `rw.models.save(rw.models.load("runs/radwb-tiny"),
-"radwb/models/weights/radwb-tiny", half=True)` puts it in its place, and `python
+"radwb/models/weights/radwb-tiny", half=True)` puts it in its place,
+`thinned(rw.pretrain.Run("runs/radwb-tiny").log).to_csv(".../log.csv", index=False,
+float_format="%.6g")` its log beside it, and `python
 benchmarks/card.py` measures it beside its controls and writes its card.
 """
 
+import math
 import sys
+
+import numpy as np
+import pandas as pd
 
 import radwb as rw
 
@@ -38,6 +44,29 @@ def unseen():
     that choices were made on (0).
     """
     return rw.simulate.cohort(n=2400, seed=HEADLINE_SEED)
+
+
+def thinned(log: pd.DataFrame, most: int = 400) -> pd.DataFrame:
+    """A log short enough to ship: each epoch's last row, and of the others some.
+
+    Args:
+        log: as `Run.log` has it.
+        most: rows that are left, at most.
+    Returns:
+        those rows as they were: a loss is still that of its step.
+    Raises:
+        ValueError: the log has as many epochs as rows may be left, or more.
+    """
+    ends = ~log["epoch"].duplicated(keep="last").to_numpy()
+    epochs = int(ends.sum())
+    if epochs >= most:
+        raise ValueError(
+            f"expected fewer than {most} epochs, got {epochs}. Try most={2 * epochs}."
+        )
+    others = np.flatnonzero(~ends)
+    every = max(1, math.ceil(len(others) / (most - epochs)))
+    ends[others[::every]] = True
+    return log[ends].reset_index(drop=True)
 
 
 def main(which="sentences"):

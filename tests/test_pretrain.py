@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,11 +20,14 @@ from PIL import Image
 from processes import on_one_and_two
 
 import radwb as rw
-from radwb.pretrain.captions import Captions, order
-from radwb.pretrain.loop import STUCK, rate
+from radwb.pretrain.captions import Captions
+from radwb.pretrain.loop import STUCK, schedule
 from radwb.pretrain.losses import masked_bce
 from radwb.pretrain.recipes import Contrastive
-from radwb.pretrain.run import thinned
+from radwb.pretrain.stream import InMemory
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from radwb_tiny import thinned
 
 SMALL = {
     "width": 32,
@@ -52,15 +56,14 @@ def squares_table(folder, n=80, size=32):
         side = ("left", "right", "")[i % 3]
         pixels = rng.integers(0, 80, (size, size)).astype(np.uint8)
         if side:  # the patient's left is on the right of the picture
-            y, x = (
-                int(rng.integers(0, size // 2)),
-                3 + (size // 2) * (side == "left") + int(rng.integers(0, 3)),
-            )
+            y = int(rng.integers(0, size // 2))
+            x = 3 + (size // 2) * (side == "left") + int(rng.integers(0, 3))
             pixels[y : y + 9, x : x + 9] = 220
         path = folder / f"{i:03d}.png"
         Image.fromarray(pixels).save(path)
         impression = f"Bright square on the {side}." if side else "No square."
-        report = f"FINDINGS: {'There is a square ' + side if side else 'Nothing'}. IMPRESSION: {impression}"
+        finding = f"There is a square {side}" if side else "Nothing"
+        report = f"FINDINGS: {finding}. IMPRESSION: {impression}"
         rows.append(
             {
                 "path": str(path),
@@ -92,9 +95,8 @@ def table(tmp_path_factory):
 
 
 def unit(n, e, seed):
-    return F.normalize(
-        torch.randn(n, e, generator=torch.Generator().manual_seed(seed)), dim=-1
-    )
+    generator = torch.Generator().manual_seed(seed)
+    return F.normalize(torch.randn(n, e, generator=generator), dim=-1)
 
 
 def weights_of(run):
@@ -105,7 +107,9 @@ def weights_of(run):
 
 
 def test_loss_equals_open_clip_when_all_captions_differ():
-    images, texts, scale = unit(24, 16, 0), unit(24, 16, 1), torch.tensor(14.3)
+    images = unit(24, 16, 0)
+    texts = unit(24, 16, 1)
+    scale = torch.tensor(14.3)
     got = rw.pretrain.SameCaptionLoss()(images, texts, scale, torch.randperm(24))
     torch.testing.assert_close(got, ClipLoss()(images, texts, scale), rtol=1e-6, atol=0)
 
@@ -179,10 +183,12 @@ def test_the_caption_is_the_impression_and_equal_captions_share_a_number():
 
 
 def test_each_epoch_visits_each_row_once_in_another_order():
-    a, b = order(50, seed=0, epoch=0), order(50, seed=0, epoch=1)
+    rows = InMemory(pd.DataFrame(index=range(50)))
+    a = rows.order(seed=0, epoch=0)
+    b = rows.order(seed=0, epoch=1)
     assert sorted(a) == sorted(b) == list(range(50))
     assert (a != b).any()
-    assert (a == order(50, seed=0, epoch=0)).all()
+    assert (a == rows.order(seed=0, epoch=0)).all()
 
 
 def test_augmentation_never_swaps_left_and_right():
@@ -205,7 +211,10 @@ def test_augmentation_of_a_share_is_the_share_of_the_augmentation():
 
 
 def test_the_rate_warms_up_and_falls_to_nothing():
-    rates = [rate(s, 200, 1.0) for s in range(200)]
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.0)
+    set_rate = schedule(optimizer, 1.0, 200)
+    rates = [set_rate(step) for step in range(200)]
+    assert optimizer.param_groups[0]["lr"] == rates[-1]
     assert max(rates) == rates[9] == 1
     assert rates[0] == 0.1
     assert all(np.diff(rates[10:]) < 0)
@@ -262,8 +271,8 @@ def test_a_finished_run_is_reused_until_settings_or_data_change(learnt, table, c
     other = table.assign(report=table["report"].str.replace("Nothing", "Nil"))
     again = rw.pretrain.fit(other, out=learnt.out, **(same | {"epochs": 1}))
     assert not again.reused
-    kept = rw.pretrain.Run(learnt.out.with_name("a.previous-1")).model.net.state_dict()
-    assert all(torch.equal(kept[k], v) for k, v in before.items())
+    moved = rw.pretrain.Run(learnt.out.with_name("a.previous-1")).model.net.state_dict()
+    assert all(torch.equal(moved[k], v) for k, v in before.items())
 
 
 class StopAt(Exception):
@@ -404,7 +413,7 @@ def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "settings", "says"),
+    ("change", "settings", "message"),
     [
         ({}, {"recipe": "mae"}, "expected a recipe of clip-tiny, .*got 'mae'"),
         ({}, {"batch": 500}, "expected at least 500 rows .* got 64"),
@@ -416,8 +425,8 @@ def test_a_loss_stuck_at_chance_is_flagged(table, tmp_path):
         ),
     ],
 )
-def test_bad_input_says_what_was_expected(table, tmp_path, change, settings, says):
-    with pytest.raises(ValueError, match=says):
+def test_bad_input_says_what_was_expected(table, tmp_path, change, settings, message):
+    with pytest.raises(ValueError, match=message):
         rw.pretrain.fit(
             table.assign(**change), out=tmp_path / "a", **({"size": 32} | settings)
         )
@@ -440,13 +449,13 @@ def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
     )
     log["epoch"] = log["step"] * 16 // (steps + 1)
     log["val_loss"] = log["loss"].where(~log["epoch"].duplicated(keep="last"))
-    few = thinned(log)
-    assert min(steps, 200) <= len(few) <= 400
-    assert few["val_loss"].notna().sum() == 16
+    short = thinned(log)
+    assert min(steps, 200) <= len(short) <= 400
+    assert short["val_loss"].notna().sum() == 16
     pd.testing.assert_frame_equal(
-        few, log[log["step"].isin(few["step"])].reset_index(drop=True)
+        short, log[log["step"].isin(short["step"])].reset_index(drop=True)
     )
-    assert few["step"].diff().max() <= max(1, 2 * steps / 200)
+    assert short["step"].diff().max() <= max(1, 2 * steps / 200)
     with pytest.raises(ValueError, match="fewer than 16 epochs, got 16. Try most=32"):
         thinned(log, 16)
 
@@ -455,7 +464,7 @@ def test_a_thinned_log_keeps_the_ends_of_its_epochs_and_a_row_in_so_many(steps):
 
 
 def gradients(fabric, table, out):
-    """Each process: the gradient of one global batch of 16, of which it has its share."""
+    """Each process: the gradient of its share of one global batch of 16."""
     tokenizer = rw.models.Tokenizer.train(table["report"])
     model = rw.models.clip_tiny(tokenizer, shape=WITHIN | {"size": 32})
     task = Contrastive(model, table, rank=fabric.global_rank, world=fabric.world_size)

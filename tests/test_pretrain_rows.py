@@ -96,9 +96,9 @@ def test_validation_asks_the_model_as_it_is_used_afterwards(table, tmp_path):
     """The last val_loss is open_clip's loss of the saved model, which is not in
     training, on the films of "val".
     """
-    said = changed(table, "val", report="IMPRESSION: Number " + table["patient_id"])
-    run = rw.pretrain.fit(said, out=tmp_path / "a", **EXACT)
-    val = said[said["split"] == "val"]
+    reports = changed(table, "val", report="IMPRESSION: Number " + table["patient_id"])
+    run = rw.pretrain.fit(reports, out=tmp_path / "a", **EXACT)
+    val = reports[reports["split"] == "val"]
     net = run.model.net.eval()
     assert not any(layer.training for layer in net.modules())
     with torch.no_grad():
@@ -150,8 +150,8 @@ def test_shards_are_seen_as_their_table_is(table, tmp_path):
     ):
         folder = tmp_path / f"{name} shards"
         rw.data.write_shards(rows, folder, per_shard=200)
-        told = pytest.warns(UserWarning, match="have no report")
-        with told if name == "all" else nullcontext():
+        warning = pytest.warns(UserWarning, match="have no report")
+        with warning if name == "all" else nullcontext():
             runs.append(rw.pretrain.fit(shards=folder, out=tmp_path / name, **EXACT))
     assert same_words(*runs)
     assert same_weights(*runs)
@@ -169,13 +169,13 @@ def test_patients_on_two_sides_are_refused_and_counted(table, tmp_path, sides):
     first, second = (table.index[table["split"] == side][:3] for side in sides)
     leaking = table.copy()
     leaking.loc[second, "patient_id"] = table.loc[first, "patient_id"].to_numpy()
-    says = "expected each patient in one part, got 3 of 97 patients in two or more"
-    with pytest.raises(ValueError, match=says):
+    message = "expected each patient in one part, got 3 of 97 patients in two or more"
+    with pytest.raises(ValueError, match=message):
         rw.pretrain.fit(leaking, out=tmp_path / "a", **QUICK)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         export_open_clip(leaking, tmp_path / "b", size=32, shape=SMALL)
     rw.data.write_shards(leaking, tmp_path / "shards")
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         rw.pretrain.fit(shards=tmp_path / "shards", out=tmp_path / "c", **QUICK)
     assert not (tmp_path / "a").exists()
 
@@ -204,7 +204,7 @@ def test_labels_that_only_test_rows_have_are_no_labels(table, tmp_path):
 
 
 def test_what_counts_as_a_missing_report():
-    said = ["No effusion.", "IMPRESSION: None of the above.", "FINDINGS: Clear."]
+    reports = ["No effusion.", "IMPRESSION: None of the above.", "FINDINGS: Clear."]
     missing = [
         None,
         float("nan"),
@@ -216,8 +216,8 @@ def test_what_counts_as_a_missing_report():
         "IMPRESSION: nan",
         "FINDINGS: IMPRESSION:",
     ]
-    found = without_report(pd.Series([*said, *missing], dtype=object))
-    assert found.tolist() == [False] * len(said) + [True] * len(missing)
+    silent = without_report(pd.Series([*reports, *missing], dtype=object))
+    assert silent.tolist() == [False] * len(reports) + [True] * len(missing)
 
 
 @pytest.mark.parametrize("recipe", [*PAIRS, "mlm-tiny", "lm-tiny"])
@@ -257,10 +257,10 @@ def test_exported_pairs_have_a_report_and_no_test_rows(table, tmp_path):
     gaps = table.assign(report=table["report"].mask(table["patient_id"] == "p3", "nan"))
     with pytest.warns(UserWarning, match="1 of 100 rows have no report"):
         out = export_open_clip(gaps, tmp_path / "a", size=32, shape=SMALL, shards=1)
-    said = b"".join(path.read_bytes() for path in out.rglob("*.tar"))
-    assert b"Bright square" in said
-    assert b"Xylophone" not in said
-    assert b"nan" not in said
+    written = b"".join(path.read_bytes() for path in out.rglob("*.tar"))
+    assert b"Bright square" in written
+    assert b"Xylophone" not in written
+    assert b"nan" not in written
     assert "--train-num-samples 63 " in (out / "train.sh").read_text()
 
 
@@ -318,12 +318,12 @@ def test_decay_shrinks_matrices_and_leaves_norms_biases_and_the_temperature(
     )
     task = RECIPES[recipe](model, table)
     norms = {
-        f"{name}.{own}"
+        f"{name}.{parameter}"
         for name, layer in task.named_modules()
         if isinstance(
             layer, torch.nn.LayerNorm | torch.nn.BatchNorm2d | torch.nn.GroupNorm
         )
-        for own, _ in layer.named_parameters(recurse=False)
+        for parameter, _ in layer.named_parameters(recurse=False)
     }
     trained = {n: p for n, p in task.named_parameters() if p.requires_grad}
     exempt = {
@@ -337,7 +337,7 @@ def test_decay_shrinks_matrices_and_leaves_norms_biases_and_the_temperature(
     adamw(task, lr=0.5).step()
     assert norms & set(trained)
     for name, p in trained.items():
-        kept = 1 if name in exempt else 1 - 0.5 * WEIGHT_DECAY
+        factor = 1 if name in exempt else 1 - 0.5 * WEIGHT_DECAY
         torch.testing.assert_close(
-            p.detach(), kept * before[name], msg=lambda m, name=name: f"{name}: {m}"
+            p.detach(), factor * before[name], msg=lambda m, name=name: f"{name}: {m}"
         )

@@ -20,9 +20,9 @@ from safetensors import safe_open
 from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, squares_table, weights_of
 
 import radwb as rw
-from radwb.pretrain import cache, cost, stream
+from radwb.pretrain import cache, cost, index, stream
 from radwb.pretrain.average import Average
-from radwb.pretrain.export import export_open_clip, import_open_clip
+from radwb.pretrain.export import export_open_clip
 from radwb.pretrain.recipes import RECIPES
 
 
@@ -48,8 +48,9 @@ def equal(a, b):
 
 
 def index_of(folder):
-    paths = stream.shard_paths(folder)
-    return stream.source(*(lambda s, k: (s, paths, k))(*stream.index(paths)), "")
+    paths = index.shard_paths(folder)
+    samples, skipped = index.index(paths)
+    return stream.indexed(samples, paths, skipped, "")
 
 
 class StopAt(Exception):
@@ -72,7 +73,7 @@ def halt():
 
 
 def test_shards_hold_the_rows_and_squares_of_their_table(table, shards):
-    source = index_of(shards).part("train", 32, "pad")
+    source = index_of(shards).part("train", None, size=32, fit="pad", films=True)
     want = table[table["split"] == "train"].reset_index(drop=True)
     assert list(source.rows["report"]) == list(want["report"])
     rows = np.random.default_rng(0).permutation(len(want))
@@ -87,7 +88,7 @@ def test_each_sample_comes_once_an_epoch_over_all_processes(shards, world):
     """64 samples in batches of 18: a batch may hold the end of one epoch and the start
     of the next.
     """
-    source = index_of(shards).part("train", 32, "pad")
+    source = index_of(shards).part("train", None, size=32, fit="pad", films=True)
     queue = stream.Queue(source, batch=18, seed=0)
     taken = [
         stream.share(queue.rows(s), rank, world)
@@ -166,10 +167,8 @@ def test_damage_is_skipped_and_named_and_too_much_of_it_stops(copied, tmp_path):
     first = skipped[skipped["shard"] == "shard-000001.tar"].iloc[0]
     assert (first["key"], first["number"]) == (victim, 2)
     assert skipped["error"].str.contains("FileNotFound").sum() == 1
-    with pytest.raises(
-        ValueError,
-        match=r"at most 5.0% damaged samples, got 16 of about 100 \(16.0%\); .*skipped.csv",
-    ):
+    message = r"5.0% damaged samples, got 16 of about 100 \(16.0%\); .*skipped.csv"
+    with pytest.raises(ValueError, match=f"at most {message}"):
         rw.pretrain.fit(shards=copied, out=tmp_path / "b", **QUICK)
     assert len(pd.read_csv(tmp_path / "b" / "skipped.csv")) == len(skipped)
 
@@ -179,8 +178,8 @@ def test_a_shard_lost_during_a_run_gives_its_places_to_others(copied, tmp_path):
     resumed; and the damage is named.
     """
     how = QUICK | {"shards": copied, "save_every": 1, "max_bad": 0.2}
-    lose = lambda: (copied / "shard-000002.tar").unlink()  # noqa: E731
-    whole = rw.pretrain.fit(out=tmp_path / "a", callback=at(2, lose), **how)
+    lost = copied / "shard-000002.tar"
+    whole = rw.pretrain.fit(out=tmp_path / "a", callback=at(2, lost.unlink), **how)
     skipped = pd.read_csv(whole.out / "skipped.csv")
     assert set(skipped["shard"]) == {"shard-000002.tar"}
     assert 2 <= len(skipped) <= 9
@@ -245,10 +244,8 @@ WHOLE = [name for name, recipe in RECIPES.items() if recipe.whole_batch]
 
 @pytest.mark.parametrize("recipe", WHOLE)
 def test_a_cached_batch_has_the_gradient_of_the_batch_at_once(table, recipe):
-    fabric, rows = (
-        Fabric(accelerator="cpu", devices=1, precision="32-true"),
-        table.head(24),
-    )
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    rows = table.head(24)
     task = task_of(recipe, rows)
     x, targets = batch_of(task, rows)
     want = task(x, *targets)
@@ -261,23 +258,26 @@ def test_a_cached_batch_has_the_gradient_of_the_batch_at_once(table, recipe):
         assert relative(gradient(task), once) < 1e-5
     # the control: a mean over chunks is another loss, with fewer negatives
     task.zero_grad()
-    for piece, some in cache.pieces(x, targets, 8):
-        (task(piece, *some) / 3).backward()
+    for piece, part in cache.pieces(x, targets, 8):
+        (task(piece, *part) / 3).backward()
     assert relative(gradient(task), once) > 1e-3
 
 
 def test_a_cached_batch_draws_the_same_random_numbers_twice_and_counts_statistics_once(
     table,
 ):
-    fabric, rows = (
-        Fabric(accelerator="cpu", devices=1, precision="32-true"),
-        table.head(16),
-    )
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    rows = table.head(16)
     task, seen = task_of("clip-tiny", rows, SMALL), []
     norm = next(m for m in task.modules() if isinstance(m, torch.nn.BatchNorm2d))
     task.train()
     represent = task.represent
-    task.represent = lambda *a: (seen.append(torch.rand(())), represent(*a))[1]
+
+    def drawing(*arguments):
+        seen.append(torch.rand(()))
+        return represent(*arguments)
+
+    task.represent = drawing
     cache.cached(fabric, task, *batch_of(task, rows), 4)
     assert seen[:4] == seen[4:]
     assert len(set(map(float, seen))) == 4
@@ -295,10 +295,8 @@ def uneven(table, n):
     "recipe", ["supervised-tiny", "mae-tiny", "lm-tiny", "mlm-tiny"]
 )
 def test_an_accumulated_batch_has_the_gradient_of_the_batch_at_once(table, recipe):
-    fabric, rows = (
-        Fabric(accelerator="cpu", devices=1, precision="32-true"),
-        uneven(table, 24),
-    )
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    rows = uneven(table, 24)
     task = task_of(recipe, rows)
     wrapped = fabric.setup(task)
     x, targets = batch_of(task, rows)
@@ -358,7 +356,7 @@ def test_fit_in_parts_is_fit_at_once(table, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "parts", "says"),
+    ("recipe", "parts", "message"),
     [
         ("clip-tiny", {"accumulate": 4}, "Try chunk=4"),
         ("supervised-tiny", {"chunk": 4}, "Try accumulate=4"),
@@ -367,10 +365,10 @@ def test_fit_in_parts_is_fit_at_once(table, tmp_path):
     ],
 )
 def test_parts_that_would_change_the_loss_are_refused(
-    table, tmp_path, recipe, parts, says
+    table, tmp_path, recipe, parts, message
 ):
     shape = SMALL if recipe == "clip-tiny" else VISUAL
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         rw.pretrain.fit(
             table,
             out=tmp_path / "a",
@@ -505,9 +503,12 @@ def test_the_cost_line_counts_a_linear_layer_by_hand():
     """Forward 2 * 30 * 20 a sample; backward as much for the weights, and again for the
     input where it is asked.
     """
-    task = torch.nn.Sequential(torch.nn.Linear(30, 20, bias=False))
-    loss = lambda x: task[0](x).sum()  # noqa: E731
-    task.forward = loss
+
+    class Linear(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x).sum()
+
+    task = Linear(30, 20, bias=False)
     assert cost.step_flops(task, torch.ones(4, 30), (), "32-true") == 2 * (2 * 30 * 20)
     spent = cost.estimates(
         kind="cpu",
@@ -569,9 +570,9 @@ def test_exported_pairs_are_what_fit_trains_on(table, tmp_path):
         .split("open_clip_train.main")[1]
         .replace("\\\n", " ")
     )
-    given = dict(zip(words[:-3:2], words[1:-3:2], strict=True))
-    assert given["--train-num-samples"] == "64"
-    assert len(tars) >= int(given["--workers"])
+    options = dict(zip(words[:-3:2], words[1:-3:2], strict=True))
+    assert options["--train-num-samples"] == "64"
+    assert len(tars) >= int(options["--workers"])
 
 
 def test_the_exported_command_is_one_that_open_clip_train_knows(
@@ -603,12 +604,9 @@ def test_a_checkpoint_of_open_clip_train_loads_back(table, tmp_path):
     net, _, _ = open_clip.create_model_and_transforms(f"local-dir:{out / 'model'}")
     state = {f"module.{k}": v for k, v in net.state_dict().items()}
     optimizer = torch.optim.AdamW(net.parameters()).state_dict()
-    file = tmp_path / "epoch_10.pt"
-    torch.save(
-        {"epoch": 10, "name": "radwb", "state_dict": state, "optimizer": optimizer},
-        file,
-    )
-    model = import_open_clip(file, out, tmp_path / "large")
+    checkpoint = {"epoch": 10, "name": "radwb", "state_dict": state}
+    torch.save(checkpoint | {"optimizer": optimizer}, out / "model" / "model.pt")
+    model = rw.models.load(out / "model")
     assert equal(net.state_dict(), model.net.state_dict())
     ours = rw.models.clip_tiny(
         rw.models.Tokenizer.train(table["report"]), shape=SMALL | {"size": 32}

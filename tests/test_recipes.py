@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from processes import on_one_and_two
 
@@ -15,7 +16,8 @@ import radwb as rw
 from radwb.pretrain.augment import crop_keeping
 from radwb.pretrain.captions import sentences
 from radwb.pretrain.objectives import patchify
-from radwb.pretrain.recipes import RECIPES, inputs, needs
+from radwb.pretrain.recipe import Recipe
+from radwb.pretrain.recipes import RECIPES, needs
 
 SHAPE = {"size": 32, "patch": 8, "width": 48, "heads": 2, "layers": 1, "embed": 32}
 TEXT = {"text_width": 32, "text_heads": 2, "text_layers": 1}
@@ -70,20 +72,16 @@ def views_of(task, images, seed):
     if task.views == 0:
         return None
     rows = torch.arange(len(images))
-    return (
-        task.two_views(images, rows, seed)
-        if task.views == 2
-        else inputs(task.model, images)
-    )
+    return task.two_views(images, rows, seed) if task.views == 2 else task.view(images)
 
 
 def train(task, images, steps, lr=3e-3):
     """The loop in short; returns the losses."""
     task.net.train()
-    optimizer, losses = (
-        torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=lr),
-        [],
+    optimizer = torch.optim.AdamW(
+        [p for p in task.parameters() if p.requires_grad], lr=lr
     )
+    losses = []
     for step in range(steps):
         loss = task(
             views_of(task, images, seed=10 * step),
@@ -125,6 +123,78 @@ def test_the_loss_falls_and_the_model_is_saved_and_loaded(recipe, table, tmp_pat
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_what_the_contract_says(recipe, table):
+    """Its attributes, and the shapes of what its methods give."""
+    task = task_for(recipe, table)
+    assert isinstance(task, Recipe)
+    assert task.views in (0, 1, 2)
+    assert task.builds in ("image-text", "findings", "image")
+    targets = task.targets(np.arange(8), seed=3)
+    assert all(isinstance(t, torch.Tensor) and len(t) == 8 for t in targets)
+    assert all(t.device.type == "cpu" for t in targets)
+    x = views_of(task, squares(8), seed=0)
+    loss = task(x, *targets)
+    assert loss.shape == ()
+    terms = task.terms(*targets)
+    assert terms is None or terms.shape == ()
+    assert task.guess(8) is None or task.guess(8) > 0
+    if task.whole_batch:
+        points = task.represent(x, *targets)
+        assert all(len(p) == 8 for p in points)
+    task.after_step(0.5)
+    held_out = task.on(table.head(6)).eval()
+    with torch.no_grad():
+        columns = held_out.validate(squares(6), batch=4)
+    assert isinstance(columns["val_loss"], float)
+    again = task.targets(np.arange(8), seed=3)  # the task keeps its own rows
+    assert all(torch.equal(a, b) for a, b in zip(targets, again, strict=True))
+
+
+class Bright(Recipe):
+    """What a learner writes: which films are brighter than the middle one?"""
+
+    def read(self, table):
+        films = rw.data.images(table, self.model.size)
+        bright = torch.tensor(films.mean((1, 2)))
+        self.bright = (bright > bright.median()).float()  # (N,)
+
+    def build(self):
+        self.head = torch.nn.Linear(self.net.visual.output_dim, 1)
+
+    def targets(self, rows, seed=0):
+        return (self.bright[rows],)
+
+    def forward(self, x, bright):
+        logits = self.head(self.net.visual(x))[:, 0]
+        return F.binary_cross_entropy_with_logits(logits.float(), bright)
+
+
+def test_a_recipe_of_a_learner_trains_stops_and_goes_on(tmp_path, monkeypatch):
+    rows = []
+    for i, square in enumerate(squares(20)):
+        grey = square.numpy() // (1 + i % 2)
+        Image.fromarray(grey).save(tmp_path / f"{i}.png")
+        split = "val" if i > 15 else "train"
+        rows.append({"path": tmp_path / f"{i}.png", "patient_id": i, "split": split})
+    films = pd.DataFrame(rows).astype({"path": str, "patient_id": str})
+    monkeypatch.setitem(RECIPES, "bright", Bright)
+    how = {"recipe": "bright", "epochs": 12, "batch": 16, "lr": 3e-3, "shape": SHAPE}
+    whole = rw.pretrain.fit(films, out=tmp_path / "whole", **how)
+    losses = whole.log["loss"]
+    assert losses.iloc[-3:].mean() < 0.7 * losses.iloc[:3].mean()
+    assert whole.log["val_loss"].notna().sum() == 12
+
+    def stop(row):
+        if row["step"] == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rw.pretrain.fit(films, out=tmp_path / "cut", callback=stop, **how)
+    cut = rw.pretrain.fit(films, out=tmp_path / "cut", **how)
+    assert cut.log["loss"].tolist() == whole.log["loss"].tolist()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_all_that_asks_for_a_gradient_gets_one_and_the_rest_stays(recipe, table):
     task = task_for(recipe, table)
     before = copy.deepcopy(task.state_dict())
@@ -153,13 +223,13 @@ def test_all_that_asks_for_a_gradient_gets_one_and_the_rest_stays(recipe, table)
     "recipe", ["clip-tiny", "sentences-tiny", "local-tiny", "simclr-tiny"]
 )
 def test_a_model_to_which_all_look_alike_has_the_loss_of_a_guess(recipe, table):
-    said = table.assign(
+    reports = table.assign(
         report=[
             f"IMPRESSION: Image {i}. It is {i} of many. One {i}. Two {i}."
             for i in range(16)
         ]
     )
-    task = task_for(recipe, said)
+    task = task_for(recipe, reports)
     points = [
         torch.ones_like(p)
         for p in task.represent(views_of(task, squares(), 0), *task.targets(range(16)))
@@ -173,10 +243,8 @@ def test_a_model_to_which_all_look_alike_has_the_loss_of_a_guess(recipe, table):
 def test_reports_alone_need_no_images_and_are_read_to_the_given_length(
     recipe, table, tmp_path
 ):
-    reports, settings = (
-        table.drop(columns="path"),
-        {"epochs": 1, "batch": 8, "recipe": recipe, "shape": SHAPE | TEXT},
-    )
+    reports = table.drop(columns="path")
+    settings = {"epochs": 1, "batch": 8, "recipe": recipe, "shape": SHAPE | TEXT}
     run = rw.pretrain.fit(reports, out=tmp_path / recipe, context=12, **settings)
     assert (
         run.model.tokenizer.context
@@ -237,31 +305,40 @@ def test_a_sentence_is_right_for_each_report_that_has_it(table):
     """Against a loop over pairs; what is drawn belongs to its report, and a report's
     own sentences all turn up.
     """
-    said = [
+    reports = [
         "1. Small effusion. 2. No nodule.",
         "No nodule.",
         "Large effusion. Edema. Small mass. No air. A tube. No nodule.",
     ]
     task = task_for(
         "sentences-tiny",
-        table.head(3).assign(report=[f"IMPRESSION: {t}" for t in said]),
+        table.head(3).assign(report=[f"IMPRESSION: {t}" for t in reports]),
     )
     texts = {
         t: i
         for i, t in enumerate(
-            sorted({*said, "Small effusion.", *said[2].replace(". ", ".|").split("|")})
+            sorted(
+                {
+                    *reports,
+                    "Small effusion.",
+                    *reports[2].replace(". ", ".|").split("|"),
+                }
+            )
         )
     }
-    owns = [
-        {texts[said[0]], texts["Small effusion."], texts["No nodule."]},
+    sentences_of = [
+        {texts[reports[0]], texts["Small effusion."], texts["No nodule."]},
         {texts["No nodule."]},
-        {texts[said[2]], *(texts[t] for t in said[2].replace(". ", ".|").split("|"))},
+        {
+            texts[reports[2]],
+            *(texts[t] for t in reports[2].replace(". ", ".|").split("|")),
+        },
     ]
     seen = [task.targets([2, 0, 1], seed=s)[1] for s in range(20)]
     assert [set(torch.stack(seen)[:, k].flatten().tolist()) for k in range(3)] == [
-        owns[2],
-        owns[0],
-        owns[1],
+        sentences_of[2],
+        sentences_of[0],
+        sentences_of[1],
     ]
     assert all(len(set(row.tolist())) == 4 for row in torch.stack(seen)[:, 0])
     shared = texts["No nodule."]
@@ -270,7 +347,7 @@ def test_a_sentence_is_right_for_each_report_that_has_it(table):
         for s in range(20)
         if shared not in task.targets([2], seed=s)[1] and shared in task.targets([1])[1]
     )
-    tokens, drawn, own = task.targets(
+    tokens, drawn, right = task.targets(
         [0, 1, 2], seed=seed
     )  # right for the third report, though it didn't draw it
     assert torch.equal(task.targets([1], seed=seed)[1], drawn[1:2])
@@ -279,11 +356,9 @@ def test_a_sentence_is_right_for_each_report_that_has_it(table):
     images, lines = (torch.randn(n, 32, generator=generator) for n in (3, 12))
     with torch.no_grad():
         logits = (task.net.logit_scale.exp() * images @ lines.T).double()
-        loss, flat = (
-            task.loss_of((images, lines.view(3, 4, 32)), tokens, drawn, own),
-            drawn.flatten().tolist(),
-        )
-    right = [[j in owns[i] for j in flat] for i in range(3)]
+        loss = task.loss_of((images, lines.view(3, 4, 32)), tokens, drawn, right)
+        flat = drawn.flatten().tolist()
+    right = [[j in sentences_of[i] for j in flat] for i in range(3)]
     rows = [
         -sum(logits[i].log_softmax(0)[j] for j in range(12) if right[i][j])
         / sum(right[i])
@@ -313,7 +388,7 @@ def test_what_stands_behind_the_mask_is_not_seen(table):
     passed them on.
     """
     task = task_for("mae-tiny", table).eval()
-    x, (mask,) = inputs(task.model, squares()), task.targets(range(16))
+    x, (mask,) = task.view(squares()), task.targets(range(16))
     pixels = mask.view(16, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
     seen = []
     task.head.register_forward_hook(lambda module, tokens, out: seen.append(out))
@@ -402,7 +477,7 @@ def alike(recipe, table):
     """The loss where all captions are equal, and all images and texts too."""
     task = task_for(recipe, table.assign(report="IMPRESSION: Normal.")).eval()
     targets = task.targets(np.arange(16))
-    points = task.represent(inputs(task.model, squares()), *targets)
+    points = task.represent(task.view(squares()), *targets)
     return task, task.loss_of(
         tuple(p[:1].expand_as(p).contiguous() for p in points), *targets
     )
@@ -478,15 +553,15 @@ def share_of_a_batch(fabric, recipe, table, out):
     x = (
         task.two_views(squares(), torch.arange(8))
         if task.views == 2
-        else [inputs(task.model, squares()[:8])]
+        else [task.view(squares()[:8])]
     )
     x = [v[rows] for v in x]
     fabric.backward(wrapped(x if task.views == 2 else x[0], *task.targets(rows)))
     task.after_step(0.0)
     if fabric.is_global_zero:
-        kept = {k: p.grad for k, p in task.named_parameters() if p.requires_grad}
+        state = {k: p.grad for k, p in task.named_parameters() if p.requires_grad}
         torch.save(
-            kept | ({"centre": task.centre} if recipe == "dino-tiny" else {}), out
+            state | ({"centre": task.centre} if recipe == "dino-tiny" else {}), out
         )
     fabric.barrier()
 
@@ -540,15 +615,15 @@ def test_a_crop_keeps_the_finding():
         i, j = rng.integers(0, 40, 2)
         mask[i : i + 8, j : j + 8] = True
     marked = torch.where(truth[:, None], 5.0, x)
-    y, kept = crop_keeping(marked, truth, seed=0, keep=0.9, least=0.5)
+    y, state = crop_keeping(marked, truth, seed=0, keep=0.9, least=0.5)
     assert y.shape == marked.shape
-    scale = kept.sum((1, 2)) / truth.sum(
+    scale = state.sum((1, 2)) / truth.sum(
         (1, 2)
     )  # a crop of half a side shows it four times as large
     assert (scale > 0.85).all()
     assert scale.max() > 2
     assert (
-        (y[:, 0] > 4) & ~kept
+        (y[:, 0] > 4) & ~state
     ).float().mean() < 0.005  # image and mask are cut alike
     again, _ = crop_keeping(marked, truth, seed=0, keep=0.9, least=0.5)
     assert torch.equal(y, again)
@@ -558,9 +633,9 @@ def test_a_crop_keeps_the_finding():
 
 def test_a_finding_as_large_as_the_image_leaves_it_whole():
     x, truth = torch.rand(2, 1, 32, 32), torch.ones(2, 32, 32, dtype=torch.bool)
-    y, kept = crop_keeping(x, truth, seed=0, keep=1.0, tries=1)
+    y, state = crop_keeping(x, truth, seed=0, keep=1.0, tries=1)
     torch.testing.assert_close(y, x)
-    assert kept.all()
+    assert state.all()
 
 
 class TellsSides(torch.nn.Module):
@@ -613,19 +688,19 @@ def test_a_mirror_image_has_the_other_side(tmp_path):
         (4, 4),
         tokenizer=words,
     )
-    told = rw.probe.laterality_check(model, table)
-    assert told["right"].tolist() == [1, 0]
-    assert told["n"].tolist() == [8, 8]
+    check = rw.probe.laterality_check(model, table)
+    assert check["right"].tolist() == [1, 0]
+    assert check["n"].tolist() == [8, 8]
     assert {"small left pleural effusion", "large right pleural effusion"} <= set(
         heard
     )  # as reports have it
     half = table.assign(
         **{"Pleural Effusion side": ["left", "left", "both"] * 4}
     )  # wrong for four of eight
-    told = rw.probe.laterality_check(model, half)
-    assert told["right"].tolist() == [0.5, 0.5]
-    assert (told["low"] < 0.4).all()
-    assert (told["high"] > 0.6).all()
+    check = rw.probe.laterality_check(model, half)
+    assert check["right"].tolist() == [0.5, 0.5]
+    assert (check["low"] < 0.4).all()
+    assert (check["high"] > 0.6).all()
     with pytest.raises(
         ValueError, match="expected rows with 'left' or 'right' in 'Edema side'"
     ):

@@ -203,26 +203,28 @@ def test_no_run_is_ever_deleted(table, tmp_path):
             table, out=tmp_path / "a", **(HOW | {"lr": lr, "epochs": 1})
         )
         lost.append(weights(run))
-    kept = [
+    runs_there = [
         rw.pretrain.Run(tmp_path / name)
         for name in ("a.previous-1", "a.previous-2", "a")
     ]
-    for before, run in zip(lost, kept, strict=True):
+    for before, run in zip(lost, runs_there, strict=True):
         assert all(torch.equal(v, before[k]) for k, v in weights(run).items())
 
 
 @pytest.mark.parametrize("link", [False, True])
 def test_a_folder_of_ones_own_called_previous_is_passed_over(table, tmp_path, link):
-    mine = tmp_path / "a.previous-1"
+    folder = tmp_path / "a.previous-1"
     if link:
-        mine.symlink_to(tmp_path / "gone")
+        folder.symlink_to(tmp_path / "gone")
     else:
-        mine.mkdir()
-        (mine / "thesis.txt").write_text("mine")
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("mine")
     for lr in (1e-3, 2e-3):
         rw.pretrain.fit(table, out=tmp_path / "a", **(HOW | {"lr": lr, "epochs": 1}))
     assert (tmp_path / "a.previous-2" / "model.safetensors").is_file()
-    assert mine.is_symlink() if link else (mine / "thesis.txt").read_text() == "mine"
+    assert (
+        folder.is_symlink() if link else (folder / "thesis.txt").read_text() == "mine"
+    )
 
 
 @pytest.mark.parametrize("resume", [True, False])
@@ -402,6 +404,6 @@ def test_a_full_disk_leaves_the_file_before_and_no_half_one(tmp_path):
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        runs._replace(tmp_path / "config.json", fails)
+        runs.replace(tmp_path / "config.json", fails)
     assert runs.read_config(tmp_path) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]

@@ -14,7 +14,7 @@ from PIL import Image
 from radwb.data import ReadError, Scan, read
 from radwb.data.read import read_truth, write_png
 from radwb.data.shards import read_shards, sample_keys, write_shards
-from radwb.pretrain import stream
+from radwb.pretrain.index import index, shard_paths
 
 
 @pytest.fixture
@@ -319,7 +319,7 @@ def test_members_are_grouped_as_webdataset_groups_them(layout, tmp_path):
     )
     for row, sample in zip(rows, shown, strict=True):
         assert ("patient_id" in row) == ("json" in sample)
-    samples, skipped = stream.index({"a.tar": path})
+    samples, skipped = index({"a.tar": path})
     assert [s["key"] for s in samples] == pictures
     assert [s["number"] for s in skipped] == [b["position"][1] for b in bad]
     assert {p.name for p in tmp_path.iterdir()} == {"a.tar"}
@@ -373,7 +373,7 @@ def test_a_sample_whose_json_is_no_object_is_skipped_with_its_row(kind, tmp_path
     path, bad = write_tar(tmp_path / "a.tar", members), []
     assert [row["key"] for row in read_shards([path], on_bad=bad.append)] == ["a", "z"]
     assert [(b["key"], b["position"]) for b in bad] == [("m", ("a.tar", 1))]
-    samples, skipped = stream.index({"a.tar": path})
+    samples, skipped = index({"a.tar": path})
     assert [s["key"] for s in samples] == ["a", "z"]
     assert [(s["key"], s["number"]) for s in skipped] == [("m", 1)]
 
@@ -396,7 +396,7 @@ def test_a_list_of_shards_that_is_damaged_says_so(listed, tmp_path):
     with pytest.raises(
         ValueError, match="expected a list of name, rows and sha256 in .*shards.json"
     ):
-        stream.shard_paths(tmp_path)
+        shard_paths(tmp_path)
 
 
 def test_a_byte_order_mark_is_no_letter_of_a_report(tmp_path):

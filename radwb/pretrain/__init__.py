@@ -1,5 +1,6 @@
-"""The loop around a model and a loss: captions, augmentation, schedule, precision,
-resume, log, many devices.
+"""The loop around a model and a loss.
+
+Captions, augmentation, schedule, precision, resume, log, many devices.
 """
 
 from radwb.pretrain import objectives
@@ -8,11 +9,13 @@ from radwb.pretrain.captions import caption_of
 from radwb.pretrain.diagnose import diagnose, if_healthy
 from radwb.pretrain.fit import fit
 from radwb.pretrain.losses import SameCaptionLoss, retrieval, same_captions
+from radwb.pretrain.recipe import Recipe
 from radwb.pretrain.recipes import RECIPES
 from radwb.pretrain.run import Run
 
 __all__ = [
     "RECIPES",
+    "Recipe",
     "Run",
     "SameCaptionLoss",
     "augment",

@@ -1,5 +1,6 @@
-"""Small changes that leave a radiograph's report true: no flip, since left and right
-are findings.
+"""Small changes that leave a radiograph's report true.
+
+No flip is among them, since left and right are findings.
 """
 
 import math
@@ -17,10 +18,13 @@ def augment(
     strength: float = 1.0,
     crop: float = 1.0,
 ) -> torch.Tensor:
-    """Shift, scale and turn a little; change brightness, contrast and gamma; add noise.
+    """Shift, turn and brighten films of your own as `fit` does at each step.
 
     >>> augment(torch.rand(8, 1, 160, 160), seed=0).shape
     torch.Size([8, 1, 160, 160])
+
+    It shifts, scales and turns a little, changes brightness, contrast and gamma, and
+    adds noise.
 
     Args:
         x: (B, 1, S, S) in [0, 1].
@@ -34,33 +38,41 @@ def augment(
     Returns:
         (B, 1, S, S) in [0, 1].
     """
-    (B, _, S, _), device = x.shape, x.device
+    B, _, S, _ = x.shape
+    device = x.device
     rng = torch.Generator().manual_seed(seed)
-    field = torch.randn(2 * S, 2 * S, generator=rng).to(
-        device
-    )  # one field of noise, cut elsewhere for each image
+    # one field of noise, cut elsewhere for each image
+    field = torch.randn(2 * S, 2 * S, generator=rng).to(device)
     draw = torch.rand(first + B, 10, generator=rng)[first:]  # (B, 10)
     u = (draw[:, :8] * 2 - 1).T * strength  # (8, B) in [-1, 1]
-    angle, zoom = u[0] * math.radians(7), 1 + 0.1 * u[1]
-    cos, sin = angle.cos() * zoom, angle.sin() * zoom
-    theta = torch.stack([cos, -sin, 0.1 * u[2], sin, cos, 0.1 * u[3]], -1).view(B, 2, 3)
+    theta = _placements(u)  # (B, 2, 3)
     if crop < 1:
-        part, *at = torch.rand(first + B, 3, generator=rng)[first:].T  # (B,) in [0, 1]
-        part = crop + (1 - crop) * part
-        theta[:, :, :2] *= part[:, None, None]
-        theta[:, :, 2] += (torch.stack(at, -1) * 2 - 1) * (1 - part)[:, None]
-    grid = F.affine_grid(
-        theta.to(device), x.shape, align_corners=False
-    )  # (B, S, S, 2), [-1, 1]: 0.1 is 5 % of S
+        theta = _cropped(theta, torch.rand(first + B, 3, generator=rng)[first:], crop)
+    grid = F.affine_grid(theta.to(device), x.shape, align_corners=False)
     x = F.grid_sample(x, grid, align_corners=False)
     contrast, brightness, gamma, grain = (v.view(B, 1, 1, 1).to(device) for v in u[4:])
     x = (x - 0.5) * (1 + 0.2 * contrast) + 0.5 + 0.1 * brightness
     x = x.clamp(1e-4, 1) ** torch.exp(0.2 * gamma)
-    cuts = (draw[:, 8:] * S).long().tolist()
-    noise = torch.stack([field[i : i + S, j : j + S] for i, j in cuts])[
-        :, None
-    ]  # (B, 1, S, S)
-    return (x + 0.02 * grain.abs() * noise).clamp(0, 1)
+    corners = (draw[:, 8:] * S).long().tolist()
+    noise = torch.stack([field[i : i + S, j : j + S] for i, j in corners])  # (B, S, S)
+    return (x + 0.02 * grain.abs() * noise[:, None]).clamp(0, 1)
+
+
+def _placements(u):
+    """(8, B) in [-1, 1] -> (B, 2, 3) of `affine_grid`, whose 0.1 is 5 % of a side."""
+    angle = u[0] * math.radians(7)
+    zoom = 1 + 0.1 * u[1]
+    cos = angle.cos() * zoom
+    sin = angle.sin() * zoom
+    rows = [cos, -sin, 0.1 * u[2], sin, cos, 0.1 * u[3]]
+    return torch.stack(rows, -1).view(-1, 2, 3)
+
+
+def _cropped(theta, draw, least):
+    """Placements (B, 2, 3) that show `least` of a side or more, anywhere."""
+    share = least + (1 - least) * draw[:, :1, None]  # (B, 1, 1)
+    shift = (draw[:, 1:, None] * 2 - 1) * (1 - share)  # (B, 2, 1)
+    return torch.cat([theta[..., :2] * share, theta[..., 2:] + shift], -1)
 
 
 def crop_keeping(
@@ -72,40 +84,44 @@ def crop_keeping(
     least: float = 0.5,
     tries: int = 20,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random square crops, drawn again until the finding is in; an image that no try
-    suits stays whole.
+    """Crops of your own films that keep a finding in view: the label stays true.
 
-    >>> x, truth = crop_keeping(x, scan.truth["Lung Lesion"][None], seed=0)
+    >>> x = torch.from_numpy(scan.pixels)[None, None]
+    >>> crops, masks = crop_keeping(x, torch.from_numpy(mask)[None], seed=0)
+
+    Random squares, drawn again until the finding is in; an image that no try suits
+    stays whole.
 
     Args:
         x: (B, 1, S, S); truth: (B, S, S) bool, the finding's pixels. An empty mask asks
             for nothing.
+        seed: of the draw.
         keep: the least share of the finding's pixels that a crop must hold.
         least: the least share of a side that a crop shows.
+        tries: draws for an image before it stays whole.
     Returns:
         (B, 1, S, S) and (B, S, S), crops brought back to S by bilinear and nearest
         neighbours.
     """
-    S, rng = x.shape[-1], np.random.default_rng(seed)
+    S = x.shape[-1]
+    rng = np.random.default_rng(seed)
     images, masks = [], []
     for image, mask in zip(x, truth, strict=True):
+        box = slice(S), slice(S)
         for _ in range(tries):
-            side = int(rng.integers(math.ceil(least * S), S + 1))
-            i, j = (int(v) for v in rng.integers(0, S - side + 1, 2))
-            box = slice(i, i + side), slice(j, j + side)
-            if mask[box].sum() >= keep * mask.sum():
+            drawn = _square(rng, S, least)
+            if mask[drawn].sum() >= keep * mask.sum():
+                box = drawn
                 break
-        else:
-            box = slice(S), slice(S)
-        images.append(
-            F.interpolate(
-                image[None, :, *box], (S, S), mode="bilinear", antialias=True
-            )[0]
-        )
-        masks.append(
-            F.interpolate(mask[None, None, *box].float(), (S, S), mode="nearest-exact")[
-                0, 0
-            ]
-            > 0
-        )
-    return torch.stack(images), torch.stack(masks)
+        image = image[None, :, *box]
+        mask = mask[None, None, *box].float()
+        images.append(F.interpolate(image, (S, S), mode="bilinear", antialias=True))
+        masks.append(F.interpolate(mask, (S, S), mode="nearest-exact")[0] > 0)
+    return torch.cat(images), torch.cat(masks)
+
+
+def _square(rng, S, least):
+    """A random square of at least this share of a side of S pixels, as two slices."""
+    side = int(rng.integers(math.ceil(least * S), S + 1))
+    i, j = (int(v) for v in rng.integers(0, S - side + 1, 2))
+    return slice(i, i + side), slice(j, j + side)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -12,10 +11,10 @@ from radwb.identifiers import MISSING
 
 
 def caption_of(report: str) -> str:
-    """The text that stands for an image: the impression (as in CheXzero), else the
-    findings, else what has no heading.
+    """The text that an image is trained against: the impression of its report.
 
-    "" where nothing is said of the image: no report (None, NaN, or a text such as "nan"
+    As in CheXzero; where there is none the findings, and else what has no heading. ""
+    where nothing is said of the image: no report (None, NaN, or a text such as "nan"
     that a missing one has left), or nothing but why it was made, what was recommended
     and who was told.
 
@@ -25,33 +24,30 @@ def caption_of(report: str) -> str:
     if is_missing(report):
         return ""
     parts = sections(report)
-    for name in ("impression", "findings", "other"):
-        if not is_missing(parts[name]):
-            return parts[name]
-    return ""
+    texts = (parts[name] for name in ("impression", "findings", "other"))
+    return next((text for text in texts if not is_missing(text)), "")
 
 
 def sentences(report: str) -> list[str]:
-    """The sentences of the impression (else of the findings), without the numbers of a
-    list.
+    """The sentences of the impression (else of the findings), without a list's numbers.
 
     >>> sentences("IMPRESSION: 1. Small right pleural effusion. 2. No 1.2 cm nodule.")
     ['Small right pleural effusion.', 'No 1.2 cm nodule.']
     """
     text = re.sub(r"(^|(?<=[.?!])\s+)\d+[.)]\s+", " ", caption_of(report))
-    return [s for s in (part.strip() for part in re.split(r"(?<=[.?!])\s+", text)) if s]
+    parts = [part.strip() for part in re.split(r"(?<=[.?!])\s+", text)]
+    return [part for part in parts if part]
 
 
 def whole(report: str) -> str:
-    """All of a report on one line: what a language model reads; "" where there is none."""
+    """All of a report on one line: what a language model reads; "" without one."""
     return "" if is_missing(report) else " ".join(str(report).split())
 
 
 def is_missing(report) -> bool:
-    """Whether there is no report: None, NaN, pd.NA, NaT, or a text that one of these
-    has left, such as "nan".
+    """Whether there is no report: None, NaN, pd.NA, NaT, or a text that one has left.
 
-    >>> [is_missing(report) for report in (float("nan"), "None", " ", "No effusion.")]
+    >>> [is_missing(text) for text in (float("nan"), "None", " ", "No effusion.")]
     [True, True, True, False]
     """
     if not isinstance(report, str):
@@ -68,7 +64,7 @@ class Captions:
     Args:
         reports: N texts.
         tokenizer: texts -> (K, context) ids.
-        say: report -> what is kept of it.
+        say: report -> what is taken of it.
     """
 
     def __init__(
@@ -78,12 +74,13 @@ class Captions:
         *,
         say: Callable[[str], str] = caption_of,
     ):
-        chosen = ["" if is_missing(r) else say(r) for r in reports]
-        chosen = ["" if is_missing(text) else text for text in chosen]
-        self.texts = sorted(set(chosen) - {""})
-        number = {text: i for i, text in enumerate(self.texts)} | {"": -1}
+        captions = [say(report) for report in reports]
+        texts = {text for text in captions if not is_missing(text)}
+        self.texts = sorted(texts)
         self.tokens = tokenizer(self.texts)  # (U, context)
-        self.rows = torch.tensor([number[text] for text in chosen])  # (N,)
+        number = {text: i for i, text in enumerate(self.texts)}
+        # (N,), -1 without a caption
+        self.rows = torch.tensor([number.get(text, -1) for text in captions])
 
     def ids(self, rows: Sequence[int]) -> torch.Tensor:
         """(B,) identities: equal numbers are equal captions."""
@@ -91,12 +88,8 @@ class Captions:
         silent = int((ids < 0).sum())
         if silent:
             raise ValueError(
-                f"expected rows with a report, got {silent} of {len(ids)} without: nothing is taught in its place. "
+                f"expected rows with a report, got {silent} of {len(ids)} without: "
+                "nothing is taught in its place. "
                 "Try table[~rw.pretrain.rows.without_report(table['report'])]"
             )
         return ids
-
-
-def order(n: int, *, seed: int, epoch: int) -> np.ndarray:
-    """The order of the rows in an epoch."""
-    return np.random.default_rng((seed, epoch, 0)).permutation(n)

@@ -1,5 +1,6 @@
-"""What a run costs: images a second, share of the machine's peak, energy. All of it
-estimates.
+"""What a run costs: images a second, share of the machine's peak, energy.
+
+All of it estimates.
 """
 
 import time
@@ -14,22 +15,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from radwb.models.model import autocast
 from radwb.pretrain.cache import size
 
-WATTS = {
-    "cpu": 10.0,
-    "cuda": 400.0,
-}  # a server core under load with its memory; a training GPU, its host left out
+# a server core under load with its memory; a training GPU, its host left out
+WATTS = {"cpu": 10.0, "cuda": 400.0}
+LARGEST = 8192  # side of the matrices whose product is timed
 
 
 @lru_cache
 def peak_flops(kind: str, precision: str, seconds: float = 0.2) -> float:
-    """Floating-point operations a second in the fastest matrix product that was seen,
-    of sides that fit the time.
+    """Floating-point operations a second in the fastest matrix product that was seen.
+
+    Its sides grow as long as they fit the time.
     """
-    dtype, n, best = (
-        torch.bfloat16 if precision == "bf16-mixed" else torch.float32,
-        256,
-        0.0,
-    )
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    n, best = 256, 0.0
     end = time.perf_counter() + seconds
     with torch.no_grad():
         while True:
@@ -39,24 +37,22 @@ def peak_flops(kind: str, precision: str, seconds: float = 0.2) -> float:
                 float(F.linear(a, a)[0, 0])  # waits for a GPU
                 spent = time.perf_counter() - began
                 best = max(best, 2 * n**3 / spent)
-            if (
-                time.perf_counter() + 24 * spent > end or n == 8192
-            ):  # three of twice the side
+            # three of twice the side take 24 times as long
+            if time.perf_counter() + 24 * spent > end or n == LARGEST:
                 return best
             n *= 2
 
 
 def step_flops(task: nn.Module, x, targets: tuple, precision: str) -> float:
-    """Operations of one forward and backward a sample, counted by torch; element-wise
-    ones are left out.
+    """Operations of one forward and backward a sample, counted by torch.
+
+    Element-wise ones are left out.
     """
     device = next(task.parameters()).device
     # explicit attention, whose products are counted
-    with (
-        FlopCounterMode(display=False) as counter,
-        sdpa_kernel(SDPBackend.MATH),
-        autocast(device, precision),
-    ):
+    explicit = sdpa_kernel(SDPBackend.MATH)
+    counter = FlopCounterMode(display=False)
+    with counter, explicit, autocast(device, precision):
         task(x, *targets).backward()
     task.zero_grad()
     return counter.get_total_flops() / size(x, targets)
@@ -75,15 +71,18 @@ def estimates(
     """The numbers of the cost line.
 
     Args:
+        kind, precision, world: of the devices, "cpu" or "cuda", and how many processes.
         flops: of one sample's step.
+        images_per_s: over all processes.
         seconds: that the run took, all told.
         watts: of one core or GPU; None = WATTS, an assumption.
     """
-    units, unit = (
-        world * (torch.get_num_threads() if kind == "cpu" else 1),
-        "core" if kind == "cpu" else "GPU",
-    )
-    watts = WATTS.get(kind, WATTS["cuda"]) if watts is None else watts
+    if watts is None:
+        watts = WATTS.get(kind, WATTS["cuda"])
+    if kind == "cpu":
+        unit, units = "core", world * torch.get_num_threads()
+    else:
+        unit, units = "GPU", world
     peak = peak_flops(kind, precision) * world
     return {
         "images_per_s": images_per_s,
@@ -97,7 +96,8 @@ def estimates(
 
 def line(cost: dict) -> str:
     return (
-        f"{cost['images_per_s']:.0f} images/s; estimates: {cost['share_of_peak_estimate']:.0%} of this machine's "
-        f"peak (a matrix product, {cost['peak_tflop_per_s_measured']:.2g} TFLOP/s), "
+        f"{cost['images_per_s']:.0f} images/s; estimates: "
+        f"{cost['share_of_peak_estimate']:.0%} of this machine's peak (a matrix "
+        f"product, {cost['peak_tflop_per_s_measured']:.2g} TFLOP/s), "
         f"{cost['energy_wh_estimate']:.2g} Wh ({cost['energy_assumes']})"
     )

@@ -1,7 +1,5 @@
 """`fit`: pretrain on a table, on one device or many, killed and resumed at will."""
 
-import hashlib
-import json
 import logging
 import os
 import sys
@@ -12,15 +10,22 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from radwb import data, models
+from radwb import models
 from radwb.models.checks import require_whole
-from radwb.models.tiny import SHAPE
+from radwb.pretrain import index
 from radwb.pretrain import run as runs
-from radwb.pretrain import stream
-from radwb.pretrain.loop import Job, train
+from radwb.pretrain.folder import require_place
+from radwb.pretrain.identity import learnt_from, where_unusual
+from radwb.pretrain.loop import Job, Options, train
 from radwb.pretrain.recipes import RECIPES, needs
 from radwb.pretrain.rows import seen_by_a_run
+from radwb.pretrain.start import starting_model
+from radwb.pretrain.stream import InMemory, Shards, indexed
 
+# the defaults of `fit`, of the command line and of `export_open_clip`
+EPOCHS = 10
+BATCH = 64
+LR = 1e-3
 VAL_ROWS = 512  # of the live validation, at most
 
 
@@ -30,9 +35,9 @@ def fit(
     out: str | Path,
     shards: str | Path | Sequence[str | Path] | None = None,
     recipe: str = "clip-tiny",
-    epochs: int = 10,
-    batch: int = 64,
-    lr: float = 1e-3,
+    epochs: int = EPOCHS,
+    batch: int = BATCH,
+    lr: float = LR,
     seed: int = 0,
     size: int | None = None,
     shape: dict | None = None,
@@ -52,12 +57,17 @@ def fit(
     save_every: int = 50,
     callback: Callable[[dict], None] | None = None,
 ) -> runs.Run:
-    """Train a model on the rows of a table with split "train"; follow it on those with
-    split "val"; see no others.
+    """Train on a table's rows with split "train", follow it on "val", see no others.
 
-    >>> run = fit(table, recipe="clip-tiny", out="../runs/clip-tiny")
-    >>> run = fit(table, out="../runs/a", devices=8, batch=1024)      # the same call on eight GPUs
-    >>> run = fit(shards="shards", out="../runs/b", batch=4096, chunk=256)   # more than memory holds, of both
+    >>> small = {"size": 32, "batch": 16, "epochs": 1}
+    >>> run = fit(table, recipe="clip-tiny", out="runs/a", **small)
+    >>> len(run.log), run.config["finished"]
+    (3, True)
+    >>> _ = rw.data.write_shards(table, "shards")
+    >>> run = fit(shards="shards", out="runs/b", chunk=8, **small)
+
+    The same call with devices=8 trains on eight GPUs, and with shards= and chunk= on
+    more than memory holds.
 
     A finished run with the same settings and data is taken as it is; a stopped one goes
     on from its checkpoint, to the weights that it would have had, on as many devices as
@@ -117,250 +127,107 @@ def fit(
         KeyboardInterrupt: asked to stop; the checkpoint is of the last whole step.
     """
     out = Path(out)
-    runs.require_place(out)
-    config = runs.read_config(out) if resume else {}
-    if (table is None) == (shards is None):
-        raise ValueError(
-            f"expected a table or shards=, got {'neither' if table is None else 'both'}"
-        )
-    source = None if shards is None else _shards(shards, out, config)
-    table = table if source is None else source.rows
-    asked = needs(recipe, table)
-    places, left_out = seen_by_a_run(
-        table, columns=asked, images=RECIPES[recipe].views > 0
-    )
+    require_place(out)
+    before = runs.read_config(out) if resume else {}
+    source = _source(table, shards, out, before)
+    columns = needs(recipe, source.rows)
+    films = RECIPES[recipe].views > 0
+    places, left_out = seen_by_a_run(source.rows, columns=columns, images=films)
     # from here on there are no other rows: nothing can learn from them by mistake
-    table = table.iloc[places]
-    source = source and source.take(places)
-    model = _model(table, recipe, seed, size, shape, context, start, extra_texts)
-    learn, val = (
-        _part(source, table, split, model, recipe) for split in ("train", "val")
+    source = source.take(places)
+    model = starting_model(
+        source.rows, recipe, seed, size, shape, context, start, extra_texts
     )
+    learn, val = _parts(source, model, batch, films)
+    settings = dict(recipe=recipe, epochs=epochs, batch=batch, lr=lr, seed=seed)
+    settings |= dict(precision=precision, start=str(start or ""))
+    identity = {
+        **settings,
+        **learnt_from(model, source, (learn, val), columns),
+        **where_unusual(accumulate=accumulate, chunk=chunk, ema=ema),
+    }
+    if before.get("identity") != identity:
+        before = {}
+    if before.get("finished"):
+        return _taken_as_it_is(out, before)
+    about = {"model": model.spec, "n_train": len(learn.rows), "n_val": len(val.rows)}
+    about |= {"left_out": left_out, "versions": runs.versions()}
+    options = Options(
+        accumulate, chunk, ema, max_bad, watts, resume, save_every, callback
+    )
+    fabric = _fabric(devices, num_nodes, strategy, precision, before)
+    fabric.launch(train, Job(model, learn, val, out, identity, about, options))
+    return _finished(out)
+
+
+def _source(table, shards, out, before) -> InMemory | Shards:
+    """All rows; a stopped run's index of shards as it was, so that its order stays."""
+    if (table is None) == (shards is None):
+        number = "neither" if table is None else "both"
+        raise ValueError(f"expected a table or shards=, got {number}")
+    if shards is None:
+        return InMemory(table)
+    paths = index.shard_paths(shards)
+    digest = index.digest(paths)
+    same = before.get("identity", {}).get("data") == digest
+    if same and (out / runs.SAMPLES).is_file():
+        samples, skipped = runs.read_index(out)
+    else:
+        samples, skipped = index.index(paths)
+    if not samples:
+        raise ValueError(
+            f"expected samples in {len(paths)} shards, got none; "
+            f"the first: {skipped[0]['error']}"
+        )
+    return indexed(samples, paths, skipped, digest)
+
+
+def _parts(source, model, batch, films) -> tuple:
+    """The rows for training and, with their pixels in memory, those for validation."""
+    how = {"size": model.size, "fit": model.fit, "films": films}
+    learn = source.part("train", None, **how)
     n = len(learn.rows)
     if n < batch:
         raise ValueError(
             f"expected at least {batch} rows (one batch) with split 'train', got {n}. "
             f"Try batch={max(2, n // 8)}, or rw.curate.split_by_patient(table)."
         )
-    identity = {
-        "recipe": recipe,
-        "epochs": epochs,
-        "batch": batch,
-        "lr": lr,
-        "seed": seed,
-        "precision": precision,
-        "start": str(start or ""),
-        "weights": _digest(model.net.state_dict().values()),
-    }
-    identity |= _tokenizer(model)
-    identity |= {"data": source.digest} if source else _contents((learn, val), asked)
-    # named only when they differ from the default, so that a run made before they
-    # existed is still known
-    identity |= {
-        k: v
-        for k, v in {"accumulate": accumulate, "chunk": chunk, "ema": ema}.items()
-        if v not in (1, None)
-    }
-    if config.get("finished") and config.get("identity") == identity:
-        require_whole(out, config)
-        print(
-            f"{out} is a finished run with these settings and data: taken as it is (resume=False trains anew)"
-        )
-        return runs.Run(out, reused=True)
-    fabric = _fabric(devices, num_nodes, strategy, precision, config, identity)
-    about = {
-        "model": model.spec,
-        "n_train": n,
-        "n_val": len(val.rows),
-        "left_out": left_out,
-        "versions": runs.versions(),
-    }
-    job = Job(
-        model,
-        recipe,
-        learn,
-        val,
-        out,
-        identity,
-        about,
-        resume,
-        save_every,
-        callback,
-        accumulate,
-        chunk,
-        ema,
-        max_bad,
-        watts,
-        source and source.samples,
+    return learn, source.part("val", VAL_ROWS, **how)
+
+
+def _taken_as_it_is(out, config) -> runs.Run:
+    require_whole(out, config)
+    print(
+        f"{out} is a finished run with these settings and data: "
+        "taken as it is (resume=False trains anew)"
     )
-    fabric.launch(train, job)
-    if not runs.read_config(out).get(
-        "finished"
-    ):  # spawned processes end in silence when they are interrupted
+    return runs.Run(out, reused=True)
+
+
+def _finished(out) -> runs.Run:
+    # spawned processes end in silence when they are interrupted
+    if not runs.read_config(out).get("finished"):
         raise KeyboardInterrupt(
             f"{out} was stopped. Call fit again with the same arguments to go on."
         )
     return runs.Run(out)
 
 
-def _shards(shards, out, config):
-    """The index of a run's shards: that of a stopped run as it was, so that its order
-    stays.
+def _fabric(devices, num_nodes, strategy, precision, before) -> Fabric:
+    """Lightning's engine for these devices.
+
+    Args:
+        before: the config.json of the run that goes on, {} of a new one.
     """
-    paths = stream.shard_paths(shards)
-    found = stream.digest(paths)
-    known = (
-        config.get("identity", {}).get("data") == found
-        and (out / runs.SAMPLES).is_file()
-    )
-    samples, skipped = runs.read_index(out) if known else stream.index(paths)
-    if not samples:
-        raise ValueError(
-            f"expected samples in {len(paths)} shards, got none; the first: {skipped[0]['error']}"
-        )
-    return stream.source(samples, paths, skipped, found)
-
-
-def _model(table, recipe, seed, size, shape, context, start, extra_texts):
-    shape = {**(shape or {}), **({"size": size} if size else {})}
-    builds = RECIPES[recipe].builds  # "image-text", "findings" or "image"
-    findings = data.findings_of(table) if builds == "findings" else []
-    if context and builds != "image-text":
-        raise ValueError(
-            f"expected no context, since {recipe} reads no text; got {context}"
-        )
-    if start is None and builds != "image-text":
-        return models.supervised_tiny(findings, seed=seed, shape=shape)
-    if start is None:
-        learn = table[table["split"] == "train"]
-        patients = learn[
-            "patient_id"
-        ]  # a word that few of them share isn't learnt: it may be a name
-        tokenizer = models.Tokenizer.train(
-            learn["report"],
-            patients=patients,
-            public=extra_texts,
-            context=context or 64,
-        )
-        return models.clip_tiny(tokenizer, seed=seed, shape=shape)
-    model = models.load(start)
-    if context not in (None, model.spec.get("context")):
-        raise ValueError(
-            f"expected no context beside start, got {context}; {start} has its own"
-        )
-    if shape and shape != {"size": model.size}:
-        raise ValueError(
-            f"expected no shape or size beside start, got {shape}; {start} has its own ({model.size} px)"
-        )
-    if builds != "image-text":
-        return _classifier(model, findings, seed)
-    if model.kind != "image-text":
-        raise ValueError(
-            f"expected an image-text model to start from, got {start}. Try recipe='supervised-tiny'."
-        )
-    return model
-
-
-def _classifier(model, findings, seed):
-    if model.spec.get("builder") not in ("clip-tiny", "supervised-tiny"):
-        raise ValueError(
-            f"expected a clip-tiny run to start from, got {model.name}. Try rw.probe.linear_probe."
-        )
-    fresh = models.supervised_tiny(
-        findings, seed=seed, shape={k: model.spec["shape"][k] for k in SHAPE}
-    )
-    fresh.net.visual = model.net.visual
-    return fresh
-
-
-def _part(source, table, split, model, recipe):
-    """The rows of a split; those for validation, and those of a table, with their
-    pixels in memory.
-    """
-    if source is not None:
-        part = source.part(split, model.size, model.fit)
-        return part if split == "train" else part.in_memory(VAL_ROWS)
-    rows = table[table["split"] == split].reset_index(drop=True)
-    rows = rows.head(VAL_ROWS) if split == "val" else rows
-    seen = RECIPES[recipe].views > 0
-    return stream.InMemory(
-        rows,
-        torch.from_numpy(data.images(rows, model.size, fit=model.fit))
-        if seen
-        else None,
-    )
-
-
-def _contents(parts, columns) -> dict[str, str]:
-    """What a run learns from, so that what differs can be named: its films, each
-    column, and the order of the rows.
-    """
-    films = [_film_digests(part) for part in parts]
-    digests = {"films": _digest_of(sorted(split) for split in films)}
-    order = [films]
-    for column in columns:
-        texts = [list(map(str, part.rows[column])) for part in parts]
-        digests[column] = _digest_of(sorted(split) for split in texts)
-        order.append(texts)
-    return {"data": digests, "order of rows": _digest_of(order)}
-
-
-def _film_digests(part) -> list[str]:
-    if part.pixels is None:
-        return []
-    return [hashlib.sha256(film.numpy().tobytes()).hexdigest() for film in part.pixels]
-
-
-def _digest_of(value) -> str:
-    text = json.dumps(list(value))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _tokenizer(model) -> dict[str, str]:
-    """The digest of a tokenizer that was learnt from reports; {} without one."""
-    bpe = getattr(model.tokenizer, "bpe", None)
-    if bpe is None:
-        return {}
-    return {"tokenizer": _digest_of([bpe.to_str(), model.tokenizer.context])}
-
-
-def _digest(tensors) -> str:
-    sha = hashlib.sha256()
-    for t in tensors:
-        sha.update(t.detach().contiguous().numpy().tobytes())
-    return sha.hexdigest()[:16]
-
-
-def _fabric(devices, num_nodes, strategy, precision, config, identity):
     several = devices != 1 or num_nodes > 1
     if strategy == "auto" and several:
-        launched = num_nodes > 1 or any(
-            k in os.environ for k in ("LOCAL_RANK", "SLURM_PROCID")
-        )
-        strategy = (
-            "ddp"
-            if launched
-            else "ddp_notebook"
-            if "ipykernel" in sys.modules
-            else "ddp_spawn"
-        )
+        strategy = _several_processes(num_nodes)
     if precision == "auto":
-        known = (
-            config.get("precision_used") if config.get("identity") == identity else None
-        )
-        gpu = torch.cuda.is_available()
-        # asking CUDA about bf16 opens it, and then a notebook could not fork
-        precision = known or (
-            "bf16-mixed"
-            if gpu and several
-            else models.fast_precision("cuda" if gpu else "cpu")
-        )
-    said = logging.getLogger("lightning_fabric.utilities.rank_zero")
-    level = said.level
-    said.setLevel(
-        logging.WARNING
-        # its word on the precision looks like a warning in a notebook; config.json has it
-    )
+        precision = before.get("precision_used") or _fast_precision(several)
+    # its word on the precision looks like a warning in a notebook; config.json has it
+    logger = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
     try:
         return Fabric(
             accelerator="auto",
@@ -370,4 +237,19 @@ def _fabric(devices, num_nodes, strategy, precision, config, identity):
             precision=precision,
         )
     finally:
-        said.setLevel(level)
+        logger.setLevel(level)
+
+
+def _several_processes(num_nodes: int) -> str:
+    """How several processes begin: launched from outside, forked, or spawned."""
+    if num_nodes > 1 or not {"LOCAL_RANK", "SLURM_PROCID"}.isdisjoint(os.environ):
+        return "ddp"
+    return "ddp_notebook" if "ipykernel" in sys.modules else "ddp_spawn"
+
+
+def _fast_precision(several: bool) -> str:
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind == "cuda" and several:
+        # asking CUDA about bf16 opens it, and then a notebook could not fork
+        return "bf16-mixed"
+    return models.fast_precision(kind)

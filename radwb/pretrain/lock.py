@@ -18,11 +18,11 @@ CLOCK_S = 60.0
 
 @contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep a run's folder for this process; the lock of a dead one on this machine is
-    taken over, and said.
+    """Keep a run's folder for this process.
 
-    The file lies beside the folder, since the folder may move to OUT.previous-N.
-    Of a run on many devices the first process holds it, for all.
+    The lock of a dead one on this machine is taken over, and said. The file lies beside
+    the folder, since the folder may move to OUT.previous-N. Of a run on many devices
+    the first process holds it, for all.
 
     Raises:
         ValueError: another process trains into the folder, or may do so.
@@ -30,15 +30,15 @@ def held(out: Path) -> Iterator[None]:
     real = out.resolve()  # a link to a folder is that folder
     path = real.with_name(real.name + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    me = _this_process()
-    if not _written(path, me):
+    ours = json.dumps(_this_process())
+    if not _written(path, ours):
         _take_over(path, out)
-        if not _written(path, me):
+        if not _written(path, ours):
             raise _in_use(path, out, "another process, which was quicker")
     try:
         yield
     finally:
-        if _holder(path) == me:
+        if _text(path) == ours:
             path.unlink(missing_ok=True)
 
 
@@ -48,24 +48,32 @@ def _this_process() -> dict:
     return {"pid": os.getpid(), "host": host, "began": began}
 
 
-def _written(path: Path, holder: dict) -> bool:
-    """Whether the lock is now ours; only one process can make a file that isn't there."""
+def _written(path: Path, holder: str) -> bool:
+    """Whether the lock is now ours: only one process can make a new file."""
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         return False
     with os.fdopen(file, "w") as text:
-        json.dump(holder, text)
+        text.write(holder)
     return True
 
 
-def _holder(path: Path) -> dict | None:
-    """Who holds a lock; None where the file doesn't say."""
+def _text(path: Path) -> str | None:
+    """What stands in a lock; None where there is none, or it can't be read."""
     try:
-        holder = json.loads(path.read_text())
+        return path.read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def _holder(text: str | None) -> dict | None:
+    """Who holds a lock; None where the text doesn't say."""
+    try:
+        holder = json.loads(text)
         pid, began = int(holder["pid"]), float(holder["began"])
         host = printable(holder["host"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     if pid < 1 or not math.isfinite(began):
         return None
@@ -73,16 +81,18 @@ def _holder(path: Path) -> dict | None:
 
 
 def _take_over(path: Path, out: Path) -> None:
-    """Remove the lock of a process that has ended; raise where it lives, or where that
-    can't be known.
+    """Remove the lock of a process that has ended.
+
+    Raises:
+        ValueError: it lives, or that can't be known.
     """
-    holder = _holder(path)
-    if holder is None and not path.exists():
+    text = _text(path)
+    if text is None and not path.exists():
         return
+    holder = _holder(text)
     if holder is None:
-        raise _in_use(
-            path, out, "a process that can't be known, since its lock is damaged"
-        )
+        unknown = "a process that can't be known, since its lock is damaged"
+        raise _in_use(path, out, unknown)
     who = f"process {holder['pid']} on {holder['host']}"
     if holder["host"] != _this_process()["host"]:
         raise _in_use(path, out, f"{who}, another machine than this")
@@ -93,7 +103,7 @@ def _take_over(path: Path, out: Path) -> None:
         path.rename(aside)
     except FileNotFoundError:
         return  # another process took it over
-    if _holder(aside) != holder:  # it was quicker, and this is its lock
+    if _text(aside) != text:  # it was quicker, and this is its lock
         aside.rename(path)
         raise _in_use(path, out, "another process, which was quicker")
     aside.unlink()

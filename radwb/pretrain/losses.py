@@ -1,6 +1,4 @@
-"""The CLIP objective by open_clip, with equal captions as positives; masked BCE; and
-retrieval.
-"""
+"""The CLIP objective by open_clip, with equal captions as positives; and retrieval."""
 
 from collections.abc import Sequence
 
@@ -13,25 +11,34 @@ from open_clip.loss import ClipLoss
 
 
 def same_captions(ids: torch.Tensor) -> torch.Tensor:
-    """(B,) caption identities -> (B, B) targets: each row shares its weight among all
-    equal captions.
+    """Targets for a contrastive loss of your own, whose texts repeat.
 
     >>> same_captions(torch.tensor([7, 3, 7]))
     tensor([[0.5000, 0.0000, 0.5000],
             [0.0000, 1.0000, 0.0000],
             [0.5000, 0.0000, 0.5000]])
+
+    Args:
+        ids: (B,) identities of captions.
+    Returns:
+        (B, B), where each row shares its weight among all equal captions.
     """
     same = (ids[:, None] == ids[None, :]).float()
     return same / same.sum(1, keepdim=True)
 
 
 class SameCaptionLoss(ClipLoss):
-    """open_clip's ClipLoss, but a report that several images of the batch share is
-    right for all of them.
+    """open_clip's ClipLoss for your own loop, where reports of different films repeat.
 
     Reports repeat ("No acute abnormality."), and one-hot targets would push equal texts
-    apart. When all captions differ, this is ClipLoss. Gathers with gradient, so that W
+    apart; here a report that several images of the batch share is right for all of
+    them. When all captions differ, this is ClipLoss. Gathers with gradient, so that W
     processes give the gradient of one.
+
+    >>> points = torch.nn.functional.normalize(torch.ones(4, 8), dim=-1)
+    >>> scale, ids = torch.tensor(10.0), torch.tensor([0, 1, 1, 2])
+    >>> SameCaptionLoss()(points, points, scale, ids)  # ln(4): nothing is told apart
+    tensor(1.3863)
     """
 
     def __init__(self, *, rank: int = 0, world_size: int = 1):
@@ -39,35 +46,41 @@ class SameCaptionLoss(ClipLoss):
             local_loss=False, gather_with_grad=True, rank=rank, world_size=world_size
         )
 
-    def forward(self, image_features, text_features, logit_scale, ids) -> torch.Tensor:
-        """Args: (B, E), (B, E) of unit length, a scalar, (B,) caption identities; B is
-        this process's share.
+    def forward(
+        self,
+        image_features: torch.Tensor,
+        text_features: torch.Tensor,
+        logit_scale: torch.Tensor,
+        ids: torch.Tensor,
+    ) -> torch.Tensor:
+        """The mean cross-entropy over rows and over columns.
+
+        Args:
+            image_features, text_features: (B, E) of unit length, this process's share.
+            logit_scale: 1 / temperature, a scalar.
+            ids: (B,) identities of the captions.
         """
         per_image, per_text = self.get_logits(
             image_features, text_features, logit_scale
         )  # (W*B, W*B)
-        if self.world_size > 1:
-            gathered = [torch.zeros_like(ids) for _ in range(self.world_size)]
-            dist.all_gather(gathered, ids)
-            ids = torch.cat(gathered)
-        target = same_captions(ids)
+        right = same_captions(gather(ids, self.world_size))
         return (
-            F.cross_entropy(per_image, target) + F.cross_entropy(per_text, target)
+            F.cross_entropy(per_image, right) + F.cross_entropy(per_text, right)
         ) / 2
 
 
 def gather(x: torch.Tensor, world: int) -> torch.Tensor:
-    """(B, ...) of each process -> (world * B, ...) in all, with gradient: the mean over
-    processes is that of one.
+    """(B, ...) of each process -> (world * B, ...) in all, with gradient.
+
+    The mean of the gradients over the processes is that of one process.
     """
     if world == 1:
         return x
     if x.requires_grad:
-        out = torch.cat(torch.distributed.nn.functional.all_gather(x))
-        out.register_hook(
-            torch.Tensor.contiguous
-        )  # gloo sends the gradient's memory back as it lies
-        return out
+        joined = torch.cat(torch.distributed.nn.functional.all_gather(x))
+        # gloo sends the gradient's memory back as it lies
+        joined.register_hook(torch.Tensor.contiguous)
+        return joined
     parts = [torch.empty_like(x) for _ in range(world)]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
@@ -79,33 +92,31 @@ def known(labels: torch.Tensor) -> torch.Tensor:
 
 
 def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The mean binary cross-entropy over the `known` of (B, K) labels; 0 where there
-    are none.
-    """
+    """The mean binary cross-entropy over the `known` of (B, K) labels, or 0."""
     losses = F.binary_cross_entropy_with_logits(
         logits, labels.nan_to_num().clamp(0, 1), reduction="none"
     )
-    some = known(labels)
-    return (losses * some).sum() / some.sum().clamp(min=1)
+    counted = known(labels)
+    return (losses * counted).sum() / counted.sum().clamp(min=1)
 
 
 def retrieval(
-    images: np.ndarray,
-    texts: np.ndarray,
+    images: np.ndarray | torch.Tensor,
+    texts: np.ndarray | torch.Tensor,
     captions: Sequence,
     *,
     k: tuple[int, ...] = (1, 5),
 ) -> dict[str, float]:
-    """How often the right partner is among the k most similar; equal captions count as
-    one.
+    """How often your own model's embeddings have their partner among the k nearest.
 
-    >>> retrieval(image_embeddings, text_embeddings, captions)
-    {'image_to_text_recall_1': 0.31, 'image_to_text_recall_5': 0.7,
-    'text_to_image_recall_1': ...}
+    >>> texts = np.eye(4)[[0, 0, 1, 2]]
+    >>> retrieval(np.eye(4)[[0, 0, 1, 1]], texts, ["a", "a", "b", "c"], k=(1,))
+    {'image_to_text_recall_1': 0.75, 'text_to_image_recall_1': 0.6666666666666666}
 
     Args:
         images, texts: (N, E) of unit length; row i belongs together.
-        captions: N hashable identities of the texts.
+        captions: N hashable identities of the texts; equal captions count as one.
+        k: how many of the most similar are looked at.
     Returns:
         image_to_text_recall_k: share of the N images whose caption is among the k best
             of the U distinct captions.
@@ -115,17 +126,16 @@ def retrieval(
     _, first, group = np.unique(
         np.asarray(captions), return_index=True, return_inverse=True
     )
-    similarity = (
-        np.asarray(images, np.float32) @ np.asarray(texts, np.float32)[first].T
-    )  # (N, U)
+    images, texts = (np.asarray(points, np.float32) for points in (images, texts))
+    similarity = images @ texts[first].T  # (N, U)
     right = group[:, None] == np.arange(len(first))  # (N, U)
-    out = {}
-    for name, s, r in (
-        ("image_to_text", similarity, right),
-        ("text_to_image", similarity.T, right.T),
-    ):
-        best = np.take_along_axis(
-            r, np.argsort(-s, axis=1, kind="stable")[:, : max(k)], axis=1
-        )
-        out |= {f"{name}_recall_{n}": float(best[:, :n].any(1).mean()) for n in k}
-    return out
+    return {
+        **_recall("image_to_text", similarity, right, k),
+        **_recall("text_to_image", similarity.T, right.T, k),
+    }
+
+
+def _recall(name, similarity, right, k) -> dict[str, float]:
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    right = np.take_along_axis(right, order[:, : max(k)], axis=1)
+    return {f"{name}_recall_{n}": float(right[:, :n].any(1).mean()) for n in k}

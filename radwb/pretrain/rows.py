@@ -1,5 +1,6 @@
-"""Which rows of a table a run may see: those for training and validation, with a report
-where reports are read.
+"""Which rows of a table a run may see: those for training and validation.
+
+Where reports are read, a row needs one.
 """
 
 import warnings
@@ -15,21 +16,19 @@ SPLITS = ("train", "val")  # what a run sees; rows for the test are not even han
 
 
 def without_report(reports: pd.Series) -> pd.Series:
-    """Which of N reports say nothing: missing ones, bare headings, and those whose
-    caption is "nan" or "None".
+    """Which of N reports say nothing: missing, bare headings, or with a caption "nan".
 
     >>> without_report(pd.Series(["No effusion.", None, "IMPRESSION: nan"])).tolist()
     [False, True, True]
     """
-    nothing = [caption_of(report) == "" for report in reports]
-    return pd.Series(nothing, index=reports.index, dtype=bool)
+    silent = [caption_of(report) == "" for report in reports]
+    return pd.Series(silent, index=reports.index, dtype=bool)
 
 
 def seen_by_a_run(
     table: pd.DataFrame, *, columns: tuple[str, ...], images: bool = True
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The places of the rows that a run may see, and how many it does not see, by
-    reason.
+    """The places of the rows that a run may see, and how many it does not, by reason.
 
     >>> places, left_out = seen_by_a_run(table, columns=("report", "split"))
 
@@ -51,16 +50,14 @@ def seen_by_a_run(
     left_out = {"for the test": int((~seen).sum())}
     data.check_table(table[seen], needs=columns, images=images)
     if "report" in columns:
-        empty = seen & without_report(table["report"].where(seen, "for the test"))
-        left_out["without a report"] = int(empty.sum())
-        seen &= ~empty
-        _say(left_out["without a report"], len(empty))
+        silent = seen & without_report(table["report"].where(seen, "for the test"))
+        n = int(silent.sum())
+        left_out["without a report"] = n
+        seen &= ~silent
+        if n:
+            warnings.warn(
+                f"{n} of {len(table)} rows have no report and are left out: "
+                "nothing is taught in its place.",
+                stacklevel=3,
+            )
     return np.flatnonzero(seen), {why: n for why, n in left_out.items() if n}
-
-
-def _say(empty: int, n: int) -> None:
-    if empty:
-        warnings.warn(
-            f"{empty} of {n} rows have no report and are left out: nothing is taught in its place.",
-            stacklevel=4,
-        )

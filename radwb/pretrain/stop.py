@@ -1,4 +1,4 @@
-"""Stopping: on request between two steps, and at once on a loss that is not a number."""
+"""Stopping: on request between two steps, and on a loss that is not a number."""
 
 import json
 import signal
@@ -13,52 +13,54 @@ from radwb.data.private import private_file
 
 
 class Interrupt:
-    """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole;
-    a second one acts at once.
+    """Holds SIGINT (Ctrl-C, a notebook's stop) and SIGTERM back until a step is whole.
+
+    A second one acts at once.
     """
 
     def __enter__(self):
-        self.asked, self.before = False, {}
+        self.requested = False
+        self.handlers = {}
         if threading.current_thread() is threading.main_thread():
-            self.before = {
-                s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)
-            }
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.handlers[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, number, frame):
-        self.asked = True
+        self.requested = True
         self.__exit__()
 
     def __exit__(self, *_):
-        for number, handler in self.before.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler or signal.SIG_DFL)
-        self.before = {}
+        self.handlers = {}
 
 
-def save_bad_batch(
-    out: Path, rank: int, images, rows: np.ndarray, names: list[str]
-) -> Path:
-    """Keep the images (B, S, S) and rows (B,) of a batch; the names of the rows are in
-    its metadata.
+def not_a_number(
+    loss: float, where: str, *, out: Path, rank: int, images, rows, names, lr: float
+) -> FloatingPointError:
+    """The error of a loss that is none; its batch is kept in a file.
+
+    It numbers the rows, since file names may name patients and errors end in logs.
+
+    Args:
+        loss, where: of the step.
+        out: folder of the run; rank: number of the process.
+        images: (B, S, S) uint8, or None; rows: (B,) of them.
+        names: of the rows, for the file's metadata.
+        lr: of the run.
     """
-    path = out / (
-        "bad_batch.safetensors" if rank == 0 else f"bad_batch-{rank}.safetensors"
-    )
+    suffix = f"-{rank}" if rank else ""
+    path = out / f"bad_batch{suffix}.safetensors"
     tensors = {"rows": torch.as_tensor(np.asarray(rows, np.int64))}
     if images is not None:
         tensors["images"] = images.contiguous()
     save_file(tensors, path, metadata={"names": json.dumps(names)})
-    return private_file(path)
-
-
-def not_a_number(loss: float, where: str, path: Path, rows: np.ndarray, lr: float):
-    """The error; it numbers the rows, since file names may name patients and errors end
-    in logs.
-    """
-    shown = ", ".join(str(r) for r in rows[:16]) + (" ..." if len(rows) > 16 else "")
+    private_file(path)
+    numbers = ", ".join(str(row) for row in rows[:16])
+    more = " ..." if len(rows) > 16 else ""
     return FloatingPointError(
-        f"the loss is {loss} at {where}. Its batch is in {path}: rows {shown} of the training "
-        "split; the file has their names. "
-        f"Try lr={lr / 3:.0e}, precision='32-true', or look at these "
-        "images."
+        f"the loss is {loss} at {where}. Its batch is in {path}: rows {numbers}{more} "
+        "of the training split; the file has their names. "
+        f"Try lr={lr / 3:.0e}, precision='32-true', or look at these images."
     )
