@@ -11,15 +11,10 @@ import pytest
 
 import radwb as rw
 from radwb.data.table import FINDINGS
-from radwb.findings import (
-    PARENT,
-    TIPS,
-    device_phrase,
-    device_phrases,
-    with_children,
-    with_parent_masks,
-    with_parents,
-)
+from radwb.findings.devices import TIPS, device_name, device_phrase, device_phrases
+from radwb.findings.parents import with_children, with_parent_masks, with_parents
+from radwb.findings.rows import PARENT, synonyms
+from radwb.simulate.mechanisms import MECHANISMS
 
 NAN = np.nan
 
@@ -114,17 +109,25 @@ def test_every_device_is_named_with_every_tip_and_a_bad_one_is_called_so():
     assert device_phrase("ECG leads") == "overlying ECG leads"
 
 
+def test_devices_are_asked_for_by_the_names_that_reports_have():
+    assert synonyms("Support Devices") == tuple(map(device_name, TIPS))
+
+
+def test_every_planted_finding_has_a_mechanism_words_and_a_parent_that_is_there():
+    planted = [row for row in rw.findings.FINDINGS.values() if row.planting]
+    by_their_own_way = {"heart", "device"}
+    mechanisms = {row.planting.mechanism for row in planted}
+    assert mechanisms == {*MECHANISMS, *by_their_own_way}
+    assert all(row.report for row in planted)
+    assert {row.parent for row in planted} <= {"", *rw.findings.FINDINGS}
+
+
 def test_nothing_of_radwb_is_imported_to_the_left_of_all_rooms():
-    code = ast.parse(Path(rw.findings.__file__).read_text())
-    imported = {
-        getattr(node, "module", None)
-        for node in ast.walk(code)
-        if isinstance(node, ast.ImportFrom)
-    }
-    imported |= {
-        name.name
-        for node in ast.walk(code)
-        if isinstance(node, ast.Import)
-        for name in node.names
-    }
-    assert not any(str(name).startswith("radwb") for name in imported)
+    for path in Path(rw.findings.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.module.startswith("radwb") or node.module.startswith(
+                    "radwb.findings"
+                )
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("radwb") for alias in node.names)

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import radwb as rw
-from radwb.findings import TIPS
-from radwb.simulate import draw, words
+from radwb.findings.devices import TIPS
+from radwb.findings.rows import synonyms
+from radwb.simulate import draw
 from radwb.simulate.devices import course, smooth, to_film
 from radwb.simulate.findings import MISPLACED
 from radwb.simulate.patient import draw_patient
 from radwb.simulate.project import sample
+from radwb.simulate.sentences import size_word
 from radwb.simulate.statistics import report_statistics
-from radwb.simulate.words import ORDER, STYLES, report, report_and_key
+from radwb.simulate.words import ORDER, STYLES, report_and_key
 
 AIRSPACE = {"Lung Opacity", "Consolidation", "Edema", "Atelectasis", "Lung Lesion"}
 DEVICES = ("chest tube", "central line", "endotracheal tube", "pacemaker", "ECG leads")
@@ -268,7 +270,7 @@ def size_agrees(said, f):
         return all(
             re.search(r"mass\b" if f.radius_mm > 15 else "nodule", s) for s in said
         )
-    word = SIZES[words.size_word(f.severity)]
+    word = SIZES[size_word(f.severity)]
     return all(re.search(rf"\b(?:{word})\b", s) for s in said)
 
 
@@ -452,7 +454,7 @@ def test_the_prompts_words_are_in_the_reports():
     rng = np.random.default_rng(11)
     said = " ".join(report(one(n, rng), rng).lower() for n in ORDER for _ in range(200))
     for name in ORDER:
-        for word in rw.probe.prompts.WORDS.get(name, (name.lower(),)):
+        for word in synonyms(name):
             assert word.lower() in said
             if word in ("lung nodule", "pneumothorax", "pleural thickening"):
                 assert all(

@@ -17,6 +17,7 @@ from radwb.attend.maps import attention_maps
 from radwb.attend.score import mean_by_patient
 from radwb.attend.tower import forward
 from radwb.attend.twins import LabelTwins
+from radwb.findings.rows import FINDINGS, synonyms
 from radwb.identifiers import identifiers, numbered
 from radwb.stats import compare
 from radwb.stats.comparison import Comparison
@@ -30,11 +31,10 @@ NONSENSE = (
     "the invoice was paid in march",
     "seven quiet wooden spoons",
 )
-OTHERS = {  # what is asked instead, unless the target speaks of it
-    "pleural effusion": ("effusion", "fluid"),
-    "pneumothorax": ("pneumothorax",),
-    "cardiomegaly": ("cardiomegaly", "heart", "cardiac"),
-    "lung nodule": ("nodule", "mass", "lesion"),
+# what is asked instead: {phrase: the target speaks of it with one of these}
+OTHERS = {
+    synonyms(name)[0]: FINDINGS[name].cues
+    for name in ("Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Lung Lesion")
 }
 SHUFFLED = ("shuffled labels", "as the second model, but for the labels")
 TRUE_PAIR = ("reference", "true labels, another start")

@@ -10,27 +10,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from radwb import findings
 from radwb.data.geometry import to_input
 from radwb.data.names import URI, local_path
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.identifiers import doubtful, identifiers, numbered
 
-FINDINGS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)  # the 14 names of CheXpert (Irvin et al. 2019)
+FINDINGS = tuple(findings.FINDINGS)  # names: CheXpert's 14, in its order
 COLUMNS = (
     "path",
     "patient_id",

@@ -19,7 +19,7 @@ from radwb.attend.progress import steps
 from radwb.attend.score import score_map
 from radwb.attend.tower import attention_pool, has_attention, in_float32
 from radwb.data.geometry import boxes
-from radwb.probe.prompts import WORDS
+from radwb.findings.rows import synonyms
 
 CHECKED = 16  # films that a sanity check takes at most
 
@@ -117,7 +117,7 @@ class Cases:
         )
         if any(model.kind != "image-text" for model in self.models.values()):
             return names
-        return ["{0} vs no {0}".format(WORDS.get(f, (f.lower(),))[0]) for f in names]
+        return ["{0} vs no {0}".format(synonyms(f)[0]) for f in names]
 
     def values(self, case: int, choice: Choice) -> np.ndarray:
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
@@ -350,7 +350,7 @@ def named(target: str | None, findings) -> str | None:
         (
             f
             for f in findings
-            if any(w in words for w in (f.casefold(), *WORDS.get(f, ())))
+            if any(w in words for w in (f.casefold(), *synonyms(f)))
         ),
         None,
     )

@@ -16,7 +16,7 @@ import traitlets
 from PIL import Image, ImageDraw, ImageFont
 
 from radwb.show.images import LUT, MAX_SIDE, blend, extent, outline, shrink
-from radwb.show.theme import FAINT, INK, LONGEST, PLANTED, TRUTH
+from radwb.show.theme import COLOUR_OF, FAINT, INK, LONGEST, TRUTH
 
 LOOK = {"window": 1.0, "level": 0.5, "alpha": 0.75, "truth": True}
 SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
@@ -362,7 +362,7 @@ def _pieces(mask) -> np.ndarray:
 
 
 def _colour(finding: str) -> str:
-    return TRUTH[PLANTED.index(finding) % len(TRUTH) if finding in PLANTED else 0]
+    return COLOUR_OF.get(finding, TRUTH[0])
 
 
 def _panel(scan, values, view, look) -> Image.Image:

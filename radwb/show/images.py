@@ -14,7 +14,7 @@ from plotly.colors import get_colorscale, sample_colorscale
 from plotly.subplots import make_subplots
 
 from radwb.data.scan import Scan, Volume
-from radwb.show.theme import COLOURS, FAINT, PLANTED, TRUTH, broken, finish, plain
+from radwb.show.theme import COLOUR_OF, COLOURS, FAINT, TRUTH, broken, finish, plain
 
 # px embedded; a radiograph of 3000 px would weigh megabytes and show no more on a slide
 MAX_SIDE = 640
@@ -465,7 +465,7 @@ def colour_bar(
 def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
     masks = truth_masks(scan, truth)
     used = {t.name: t.line.color for t in figure.data if t.type == "scatter" and t.name}
-    kept = [TRUTH[PLANTED.index(f)] for f in masks if f in PLANTED]
+    kept = [COLOUR_OF[f] for f in masks if f in COLOUR_OF]
     for n, (finding, mask) in enumerate(masks.items()):
         x, y = outline(mask)
         dy, dx = steps(scan)
@@ -475,9 +475,7 @@ def draw_outlines(figure, scan: Scan, truth, *, row=None, column=None) -> None:
             free = [c for c in TRUTH[::-1] if c not in (*used.values(), *kept)] or [
                 TRUTH[n % len(TRUTH)]
             ]
-            used[name] = (
-                TRUTH[PLANTED.index(finding)] if finding in PLANTED else free[0]
-            )
+            used[name] = COLOUR_OF.get(finding, free[0])
         hover = dict(
             hovertemplate=f"{name}<extra></extra>", name=name, showlegend=first
         )

@@ -7,6 +7,8 @@ import html
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from radwb.findings import FINDINGS
+
 # Okabe & Ito 2008, "Color universal design": blue, vermillion, green, purple, orange,
 # sky, yellow, black
 COLOURS = (
@@ -26,12 +28,8 @@ TRUTH = (
     "#CC79A7",
     "#0072B2",
 )  # outlines: apart from grey and from every colour of a map
-PLANTED = (
-    "Pleural Effusion",
-    "Lung Lesion",
-    "Pneumothorax",
-    "Cardiomegaly",
-)  # each has its colour in every figure
+# a finding with a colour of its own has it in every figure
+COLOUR_OF = {name: row.colour for name, row in FINDINGS.items() if row.colour}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', Arial, sans-serif"
 
 AXIS = dict(

@@ -21,7 +21,8 @@ from tqdm.auto import tqdm
 from radwb.data.fetch import cache_folder
 from radwb.data.private import private_folder
 from radwb.data.read import write_png
-from radwb.findings import with_children, with_parents
+from radwb.findings import FINDINGS
+from radwb.findings.parents import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, default_anatomy
 from radwb.simulate.display import SITES
@@ -151,7 +152,7 @@ def _labels(findings, planted, rng, dials):
     """Columns of labels, severities, sides and contrasts; `planted` keeps the truth
     when a label is flipped.
 
-    Lung Opacity is CheXpert's parent label (`radwb.findings.PARENT`): 1 where a hazy
+    Lung Opacity is CheXpert's parent label (`radwb.findings.FINDINGS`): 1 where a hazy
     patch or any of its children is. Its severity, side and contrast are the patch's
     own. Noise flips each label by itself, parent or child.
     """
@@ -176,7 +177,7 @@ def _labels(findings, planted, rng, dials):
         **{
             f"{n} side": "both" if len(sides[n]) == 2 else "".join(sides[n])
             for n in PLANTED
-            if n not in ("Cardiomegaly", "Edema")
+            if FINDINGS[n].place != "middle"
         },
         **{
             f"{n} cnr": round(planted.cnr[n], 3) if n in planted.cnr else np.nan
@@ -305,7 +306,7 @@ def cohort(
         severity, side and contrast to noise of each finding, all of it as JSON in
         `planted`; cardiothoracic ratio and lung area of the patient. The label and the
         truth mask of Lung Opacity are CheXpert's parent's: a hazy patch, or a lesion,
-        edema, consolidation or atelectasis (`radwb.findings.PARENT`); its severity,
+        edema, consolidation or atelectasis (`radwb.findings.FINDINGS`); its severity,
         side and contrast are the patch's, NaN where there is none.
     Raises:
         ValueError: n is below 1.

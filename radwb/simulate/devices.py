@@ -7,7 +7,7 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch.nn import functional as F
 
-from radwb.findings import TIPS
+from radwb.findings.devices import TIPS
 from radwb.simulate.project import Rays
 
 # radius in mm; metal in a cm of length, g (barium stripe, wire); plastic in a cm of

@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from radwb.data import Scan, Volume
-from radwb.findings import with_parent_masks
+from radwb.findings.parents import with_parent_masks
 from radwb.simulate import display, physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, default_anatomy
 from radwb.simulate.findings import shaped
-from radwb.simulate.mechanisms import MECHANISM, Lungs
+from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.plant import Planted, plant
 from radwb.simulate.project import AXIS, Body, Rays, sample, to_ct
 
@@ -48,7 +48,7 @@ def render(
         organs: add the outlines "Lungs" and "Heart" to the truth.
     Returns:
         Scan with truth masks, that of Lung Opacity the union of the hazy patch's and
-        its children's masks (`radwb.findings.PARENT`); spacing in mm at the middle of
+        its children's masks (`radwb.findings.FINDINGS`); spacing in mm at the middle of
         the patient.
     Raises:
         ValueError: no such view or site.
@@ -151,9 +151,8 @@ def render_ct(
         for n, s in zip(counts, spacing_mm, strict=True)
     )
     soft, bone, lungs = _tissue(z, y, x, anatomy, body)
-    for name, mechanism in MECHANISM.items():
-        for finding in (f for f in findings if f.name == name):
-            lungs.density = mechanism(lungs, finding, lungs.density)
+    for finding, mechanism in in_order(findings):
+        lungs.density = mechanism(lungs, finding, lungs.density)
     soft.view(-1)[lungs.index] = lungs.density
     out = _to_hu(soft, bone, body) + np.random.default_rng(seed).normal(
         0, 15, counts

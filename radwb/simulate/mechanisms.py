@@ -5,6 +5,7 @@ density of the lungs.
 import numpy as np
 import torch
 
+from radwb.findings import FINDINGS
 from radwb.simulate.anatomy import LOBES
 from radwb.simulate.findings import Finding
 from radwb.simulate.project import Rays
@@ -236,16 +237,16 @@ def consolidation(lungs: Lungs, f: Finding, density):
     )
 
 
-def opacity(lungs: Lungs, f: Finding, density):
+def haze(lungs: Lungs, f: Finding, density):
     """A hazy, ill-defined patch through which the vessels show."""
     reach = 30 + 30 * f.severity
     near = torch.sigmoid((reach - lungs.distance(f.centre)) / 10) * lungs.on(f.side)
-    haze = (
+    added = (
         (0.30 + 0.20 * f.severity)
         * near
         * (1 + 0.7 * lungs.texture(f, 22)).clamp(min=0.1)
     )
-    return (density + haze).clamp(max=TISSUE).maximum(density)
+    return (density + added).clamp(max=TISSUE).maximum(density)
 
 
 def edema(lungs: Lungs, f: Finding, density):
@@ -336,13 +337,25 @@ def thickening(lungs: Lungs, f: Finding, density):
     return density + share * (TISSUE - density)
 
 
-MECHANISM = {
-    "Pneumothorax": pneumothorax,
-    "Edema": edema,
-    "Lung Opacity": opacity,
-    "Consolidation": consolidation,
-    "Atelectasis": atelectasis,
-    "Lung Lesion": lesion,
-    "Pleural Other": thickening,
-    "Pleural Effusion": effusion,
-}  # planted in this order: fluid covers what lies in it
+# what `radwb.findings` names as a finding's mechanism; planted in this order, as fluid
+# covers what lies in it
+MECHANISMS = {
+    "pneumothorax": pneumothorax,
+    "edema": edema,
+    "haze": haze,
+    "consolidation": consolidation,
+    "atelectasis": atelectasis,
+    "lesion": lesion,
+    "thickening": thickening,
+    "effusion": effusion,
+}
+
+
+def in_order(findings):
+    """(finding, mechanism) of those that change the lungs' density, as they're planted."""
+    pairs = []
+    for name, mechanism in MECHANISMS.items():
+        for finding in findings:
+            if FINDINGS[finding.name].planting.mechanism == name:
+                pairs.append((finding, mechanism))
+    return pairs

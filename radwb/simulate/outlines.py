@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from radwb.findings import FINDINGS
 from radwb.simulate import physics
 from radwb.simulate.project import Rays, heart_outline, midline
 
@@ -22,20 +23,6 @@ LUNG_MM = 25.0
 # `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding,
 # hearts are drawn from 0.88 to 1.12
 AVERAGE_HEART = 1.0
-# of the finding's own greatest change
-SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}
-OTHERS_SHARE = 0.15
-SMOOTH_MM = {
-    "Edema": 6.0,
-    "Lung Opacity": 4.0,
-    "Pleural Other": 3.0,
-    "Pleural Effusion": 3.0,
-    "Cardiomegaly": 3.0,
-    "Pneumothorax": 2.5,
-}
-OTHERS_SMOOTH_MM = 1.5
-# may run along the whole lung
-LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")
 
 
 class Outlines:
@@ -45,14 +32,14 @@ class Outlines:
     it, by one rule for all:
 
     - **Seen**: the change of the detector's log signal, scatter included, smoothed over
-      `SMOOTH_MM`, exceeds `SEEN`, and a share (`SHARE`) of the finding's own greatest
+      `Planting.smooth_mm`, exceeds `SEEN`, and a share (`Planting.share`) of the finding's own greatest
       change. What fluid, heart or diaphragm hide is thereby left out. A finding that
       nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty
       mask; every other has at least one pixel.
     - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are
         filled.
     - **Side**: on a frontal film a finding of one side ends at the midline
-      (`project.midline`), and one that spreads along the lung (`LAYERS`) at the lung's
+      (`project.midline`), and one that spreads along the lung (`Planting.is_layer`) at the lung's
       medial border, so that it doesn't run round the mediastinum; unless nothing of it
       lies elsewhere.
 
@@ -95,7 +82,7 @@ class Outlines:
             lies = self._beyond_the_line(finding, density)
         else:
             change = self._smooth(finding.name, self.seen(signal))
-            share = SHARE.get(finding.name, OTHERS_SHARE)
+            share = FINDINGS[finding.name].planting.share
             lies = change > share * change.max().clamp(min=1e-6)
         placed = lies & self._place(finding)
         return placed if placed.any() else lies
@@ -121,7 +108,7 @@ class Outlines:
         return whole(smooth if smooth.any() else grown, self.rays.pixel_mm)
 
     def _smooth(self, name, change):
-        sigma = SMOOTH_MM.get(name, OTHERS_SMOOTH_MM) / self.rays.pixel_mm
+        sigma = FINDINGS[name].planting.smooth_mm / self.rays.pixel_mm
         return torch.from_numpy(physics.blur(change.numpy(), sigma))
 
     def _beyond_the_line(self, finding, density):
@@ -147,7 +134,7 @@ class Outlines:
         if finding.side:
             to_the_left = midline(self.rays) > 0
             allowed = to_the_left if finding.side == "left" else ~to_the_left
-        if finding.name in LAYERS:
+        if FINDINGS[finding.name].planting.is_layer:
             sides = (finding.side,) if finding.side else ("right", "left")
             beside = [self._lateral_of_border(side) for side in sides]
             allowed = allowed & torch.stack(beside).any(0)

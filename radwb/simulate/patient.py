@@ -6,23 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from radwb.findings import FINDINGS
 from radwb.simulate.display import SITES
 from radwb.simulate.findings import PLANTED, Finding, draw
 from radwb.simulate.project import Body
 
-PREVALENCE = {
-    "Cardiomegaly": 0.25,
-    "Lung Opacity": 0.14,
-    "Lung Lesion": 0.25,
-    "Edema": 0.15,
-    "Consolidation": 0.16,
-    "Atelectasis": 0.18,
-    "Pneumothorax": 0.20,
-    "Pleural Effusion": 0.30,
-    "Pleural Other": 0.14,
-    "Support Devices": 0.20,
-}
-LASTING = ("Cardiomegaly", "Lung Lesion", "Pleural Other")
+PREVALENCE = {name: FINDINGS[name].planting.prevalence for name in PLANTED}
+LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
 SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
 
 
@@ -32,7 +22,7 @@ class Dials:
 
     Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy
     patch; of labels, words and markers it is CheXpert's parent
-    (`radwb.findings.PARENT`): the patch or any of its children.
+    (`radwb.findings.FINDINGS`): the patch or any of its children.
 
     >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
 
@@ -54,7 +44,7 @@ class Dials:
         cnr: contrast to noise that each finding is scaled to (`plant`); None leaves it
             as planted.
         label_noise: chance that a label is flipped, each by itself, so that a parent
-            may disagree with its children (`radwb.findings.PARENT`); the truth stays in
+            may disagree with its children (`radwb.findings.FINDINGS`); the truth stays in
             the column `planted`.
         report_error: chance of a planted error in a report, listed in the column
             `report_errors`.
