@@ -27,7 +27,7 @@ from radwb.simulate.anatomy import (
     SOFT,
     Anatomy,
 )
-from radwb.simulate.cohort import _simulate
+from radwb.simulate.cohort import Settings, _simulate
 from radwb.simulate.devices import stroke, to_film
 from radwb.simulate.findings import DEVICES, shaped
 from radwb.simulate.mechanisms import Lungs, in_order
@@ -726,16 +726,8 @@ def test_a_lobes_pull_follows_either_dial():
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_threads(tmp_path, anatomy):
     for workers in (1, 3):
-        _simulate(
-            tmp_path / str(workers),
-            10,
-            5,
-            SIZE,
-            1.0,
-            workers,
-            anatomy,
-            Dials(near_duplicates=0.3),
-        )
+        settings = Settings(5, SIZE, 1.0, Dials(near_duplicates=0.3), anatomy)
+        _simulate(tmp_path / str(workers), 10, settings, workers)
     files = sorted(p.name for p in (tmp_path / "1").iterdir())
     assert files == sorted(p.name for p in (tmp_path / "3").iterdir())
     assert len(files) > 12

@@ -89,6 +89,10 @@ BADLY = (
 )  # and a line or lead in the atrium
 
 
+def report(*args, **how):
+    return report_and_key(*args, **how)[0]
+
+
 def finding(name, severity, side="", lobe="", kind="", tip="", tip_cm=0.0):
     """A `Finding`; a name or kind that the simulator can't plant yet has the same
     attributes.
