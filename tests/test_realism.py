@@ -9,16 +9,9 @@ from PIL import Image
 from scipy import stats
 
 from radwb.data.read import write_truth
-from radwb.simulate.realism import (
-    RATIOS,
-    add_ratios,
-    anatomy_ratios,
-    equalise,
-    nearest,
-    realism,
-    slope,
-    spectrum,
-)
+from radwb.simulate.measures import equalise, nearest, slope, spectrum
+from radwb.simulate.ratios import RATIOS, add_ratios, anatomy_ratios
+from radwb.simulate.realism import realism
 
 SIDE = 32
 

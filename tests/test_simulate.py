@@ -34,7 +34,7 @@ from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.patient import PREVALENCE, draw_lasting, draw_patient, draw_study
 from radwb.simulate.plant import plant
 from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, Body, line_integral, sample
-from radwb.simulate.realism import anatomy_ratios
+from radwb.simulate.ratios import anatomy_ratios
 
 SIZE = 64
 GRID = (100, 60, 100)  # of a phantom: slabs of 2 mm

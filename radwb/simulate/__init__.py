@@ -8,7 +8,8 @@ from radwb.simulate.film import render
 from radwb.simulate.findings import PLANTED, Finding, draw
 from radwb.simulate.identifiers import plant_identifiers
 from radwb.simulate.patient import Dials
-from radwb.simulate.realism import add_ratios, realism
+from radwb.simulate.ratios import add_ratios
+from radwb.simulate.realism import realism
 from radwb.simulate.repair import blob_response
 from radwb.simulate.scanned import ct_findings
 from radwb.simulate.statistics import report_statistics

@@ -37,7 +37,7 @@ from radwb.simulate.patient import (
 )
 from radwb.simulate.plant import plant
 from radwb.simulate.project import sample
-from radwb.simulate.realism import anatomy_ratios
+from radwb.simulate.ratios import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
 VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
@@ -237,17 +237,15 @@ def _make_patient(settings, number):
         rays, lungs = _sampled(sampled, patient, findings, view, settings)
         lungs.supine = is_supine
         planted = _planted(rays, findings, settings, lungs)
-        has_marker = _has_marker(filing, findings, dials)
-        expose = partial(film, rays, planted, patient.site, marker=has_marker)
+        marker = _has_marker(filing, findings, dials)
+        expose = partial(film, rays, planted, patient.site, marker=marker)
         scan = expose(noise)
         text, errors = _report(findings, before, words, dials)
         row = {
             **_identity(settings, number, study),
             "view": view,
             "position": "supine" if is_supine else "erect",
-            "site": patient.site,
-            "sex": patient.sex,
-            "age_years": patient.age_years,
+            **_person(patient),
             "report": text,
             "split": patient.split,
             **_labels(findings, planted, filing, dials),
@@ -270,6 +268,14 @@ def _identity(settings, number, study):
         "path": f"{number:06d}_{study}",
         "patient_id": patient_id,
         "study_id": f"{patient_id}-{study}",
+    }
+
+
+def _person(patient):
+    return {
+        "site": patient.site,
+        "sex": patient.sex,
+        "age_years": patient.age_years,
     }
 
 
