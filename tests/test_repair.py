@@ -8,7 +8,8 @@ from scipy import ndimage
 
 import radwb as rw
 from radwb.simulate import physics, repair
-from radwb.simulate.anatomy import BONES, FIELD_MM
+from radwb.simulate.anatomy import FIELD_MM
+from radwb.simulate.organs import BONES
 from radwb.simulate.plant import _contrast
 from radwb.simulate.project import Body, sample
 

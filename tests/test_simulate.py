@@ -17,21 +17,13 @@ from scipy import ndimage
 
 import radwb as rw
 from radwb.simulate import PLANTED, Dials, Finding, draw, physics
-from radwb.simulate.anatomy import (
-    BONE,
-    BONES,
-    DEPTH,
-    FIELD_MM,
-    HEART,
-    LOBES,
-    SOFT,
-    Anatomy,
-)
+from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, Anatomy
 from radwb.simulate.cohort import Settings, _simulate
 from radwb.simulate.devices import stroke, to_film
 from radwb.simulate.findings import DEVICES, shaped
 from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.patient import PREVALENCE, draw_lasting, draw_patient, draw_study
+from radwb.simulate.organs import BONES, HEART, LOBES
 from radwb.simulate.plant import plant
 from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, Body, line_integral, sample
 from radwb.simulate.ratios import anatomy_ratios

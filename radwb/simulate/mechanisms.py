@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from radwb.findings import FINDINGS
-from radwb.simulate.anatomy import LOBES
 from radwb.simulate.findings import Finding
+from radwb.simulate.organs import LOBES
 from radwb.simulate.project import Rays
 
 FLUID, TISSUE = 1.03, 1.06  # g/cm3
