@@ -9,9 +9,10 @@ from scipy import ndimage
 import radwb as rw
 from radwb.simulate import physics, repair
 from radwb.simulate.anatomy import FIELD_MM
+from radwb.simulate.body import Body
 from radwb.simulate.organs import BONES
 from radwb.simulate.plant import _contrast
-from radwb.simulate.project import Body, sample
+from radwb.simulate.project import sample
 
 VOXEL_MM = (0.703125, 0.703125, 2.5)
 

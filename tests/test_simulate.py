@@ -18,14 +18,15 @@ from scipy import ndimage
 import radwb as rw
 from radwb.simulate import PLANTED, Dials, Finding, draw, physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, Anatomy
+from radwb.simulate.body import Body
 from radwb.simulate.cohort import Settings, _simulate
 from radwb.simulate.devices import stroke, to_film
 from radwb.simulate.findings import DEVICES, shaped
 from radwb.simulate.mechanisms import Lungs, in_order
-from radwb.simulate.patient import PREVALENCE, draw_lasting, draw_patient, draw_study
 from radwb.simulate.organs import BONES, HEART, LOBES
+from radwb.simulate.patient import PREVALENCE, draw_lasting, draw_patient, draw_study
 from radwb.simulate.plant import plant
-from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, Body, line_integral, sample
+from radwb.simulate.project import BEAM_Z_MM, SOURCE_MM, sample
 from radwb.simulate.ratios import anatomy_ratios
 
 SIZE = 64
@@ -106,6 +107,10 @@ INSIDE = (slice(14, 50), slice(14, 50))  # rays that stay within the phantom
 
 
 # physics
+
+
+def line_integral(rays, kev=60):
+    return physics.line_integral(rays.paths, kev)
 
 
 def test_water_slab_attenuates_by_beer_lambert_along_the_slant():

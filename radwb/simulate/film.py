@@ -10,10 +10,11 @@ from radwb.data import Scan, Volume
 from radwb.findings.parents import with_parent_masks
 from radwb.simulate import display, physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, SOFT, default_anatomy
+from radwb.simulate.body import Body, to_ct
 from radwb.simulate.findings import shaped
 from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.plant import Planted, plant
-from radwb.simulate.project import AXIS, Body, Rays, sample, to_ct
+from radwb.simulate.project import AXIS, Rays, sample
 
 
 def render(

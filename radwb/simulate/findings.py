@@ -7,8 +7,8 @@ import numpy as np
 from radwb.findings import FINDINGS
 from radwb.findings.devices import HIGH_CM, TIPS, TUBE_CM, UNSIDED
 from radwb.simulate.anatomy import Anatomy
+from radwb.simulate.body import Body
 from radwb.simulate.organs import LOBES
-from radwb.simulate.project import Body
 
 PLANTED = tuple(name for name, row in FINDINGS.items() if row.planting)
 DEVICES = tuple(TIPS)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from radwb.findings import FINDINGS
+from radwb.simulate.body import Body
 from radwb.simulate.display import SITES
 from radwb.simulate.findings import PLANTED, Finding, draw, edema_kind
-from radwb.simulate.project import Body
 
 PREVALENCE = {name: FINDINGS[name].planting.prevalence for name in PLANTED}
 LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
