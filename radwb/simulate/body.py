@@ -1,4 +1,4 @@
-"""How a virtual patient differs from the CT, and where in the CT its points come from."""
+"""How a virtual patient differs from the CT, and where its points come from."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""One virtual radiograph or CT: a patient is sampled, findings are planted, exposed."""
+"""One virtual radiograph or CT: a patient sampled, planted with findings, exposed."""
 
 import numpy as np
 import torch

@@ -126,7 +126,7 @@ def _draw_kind(name, rng):
 
 
 def edema_kind(severity):
-    """How an edema of a severity looks: water in the septa, later in the alveoli, too."""
+    """How an edema looks: water in the septa, later in the alveoli, too."""
     return "alveolar" if severity > 0.5 else "interstitial"
 
 

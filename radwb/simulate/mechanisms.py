@@ -318,7 +318,7 @@ def _collapsed(lungs, f):
 
 
 def thickening(lungs: Lungs, f: Finding, density):
-    """A rind of soft tissue under the chest wall: a cap on the apex, or along the side."""
+    """A rind of soft tissue under the chest wall: an apical cap, or along the side."""
     thick = (4 + 10 * f.severity) * (1 + 0.35 * lungs.texture(f, 30))
     height = lungs.height(f.side)
     here = lungs.on(f.side)
@@ -351,7 +351,7 @@ MECHANISMS = {
 
 
 def in_order(findings):
-    """(finding, mechanism) of those that change the lungs' density, as they're planted."""
+    """(finding, mechanism) of all that change the lungs' density, as they're planted."""
     pairs = []
     for name, mechanism in MECHANISMS.items():
         for finding in findings:

@@ -1,4 +1,4 @@
-"""Plant findings along a patient's rays: what they change, and how much they stand out."""
+"""Plant findings along a patient's rays: what they change, how much they stand out."""
 
 from dataclasses import dataclass, replace
 
@@ -125,7 +125,7 @@ def _most(lungs, mass):
 
 
 def _contrast(signal, mask, ground):
-    """Mean change within a mask over the spread of what lies in the rectangle round it."""
+    """Mean change within a mask over the spread of the rectangle around it."""
     if not mask.any():
         return 0.0
     margin = max(3, len(mask) // 40)

@@ -1,4 +1,4 @@
-"""Ratios of a chest that a film's masks give: how wide the heart, how large the lungs."""
+"""Ratios of a chest from a film's masks: how wide the heart, how large the lungs."""
 
 from pathlib import Path
 

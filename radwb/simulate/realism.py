@@ -1,4 +1,4 @@
-"""How far virtual images are from real ones: grey values, spectrum, anatomy, likeness."""
+"""How far virtual images are from real ones in grey, spectrum, anatomy, likeness."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +94,7 @@ def realism(
     seed: int = 0,
     n_boot: int = 200,
 ) -> Realism:
-    """How far virtual films are from real ones, before a model of the one meets the other.
+    """How far virtual films are from your real ones, before a model meets both.
 
     >>> virtual = rw.simulate.cohort(n=120, seed=0)
     >>> half = virtual["patient_id"].isin(virtual["patient_id"].unique()[::2])
@@ -177,7 +177,7 @@ def _means(name, values, sides, measured):
 
 
 def _draws(who, n_boot, seed):
-    """`n_boot` pairs of (virtual rows, real rows): patients drawn with all their images."""
+    """`n_boot` pairs of (virtual rows, real rows): patients drawn with their images."""
     draws = []
     for k, patients in enumerate(who):
         rows = [np.flatnonzero(patients == p) for p in np.unique(patients)]

@@ -1,4 +1,4 @@
-"""Errors planted in reports: a wrong side or size, a finding left out, denied, invented."""
+"""Errors planted in reports: a wrong side or size; left out, denied, invented."""
 
 from radwb.findings import FINDINGS
 from radwb.simulate.device_words import pick

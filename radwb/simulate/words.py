@@ -1,4 +1,4 @@
-"""The report of a virtual study: its words agree with what was planted, or err with a key.
+"""The report of a virtual study: its words agree with the truth, or err with a key.
 
 The grammar is the simulator's own; `radwb.findings` has the words.
 """
@@ -220,7 +220,7 @@ def _sorted(names):
 
 
 def _impression(mentions, rng, style, *, closed, wrongly_denied):
-    """Sentences of IMPRESSION: what is present, that all is normal, else usual denials."""
+    """Sentences of IMPRESSION: what is present, that all is normal, or usual denials."""
     sentences = [sentence(f, rng) for f in arranged(mentions)]
     normal = [text for text, denied in NORMAL.items() if not denied & closed]
     free = [name for name in ORDER[:-1] if not COVERS[name] & closed]
