@@ -62,15 +62,16 @@ def device_name(kind, side=""):
 
 
 def tip_words(kind, side="", tip="", cm=0.0):
-    """(the tip with what it belongs to, where it lies); both empty where the tip isn't
-    known.
+    """(the tip with what it belongs to, where it lies); both empty if it isn't known.
 
     >>> tip_words("endotracheal tube", tip="trachea", cm=4.2)
     ('tip', '4 cm above the carina')
     """
     if not tip:
         return "", ""
-    part = {"pacemaker": "lead tips" if tip == "both" else "lead tip"}.get(kind, "tip")
+    part = "tip"
+    if kind == "pacemaker":
+        part = "lead tips" if tip == "both" else "lead tip"
     return part, TIPS[kind][tip].where.format(side=side, cm=cm)
 
 

@@ -6,8 +6,7 @@ from radwb.findings.rows import PARENT
 
 
 def with_parents(labels):
-    """Labels of which a parent is 1 where any of its children is: an edema is a lung
-    opacity.
+    """Labels of which a parent is 1 where any child is: an edema is a lung opacity.
 
     A parent is never set to 0 here. Where no child is there it keeps its own label,
     since a hazy patch that is none of the children makes it 1, too. Where a child is
@@ -25,21 +24,19 @@ def with_parents(labels):
     """
     filled = labels.copy()
     for parent, children in PARENT.items():
-        known = [labels[child] for child in children if child in labels]
-        if not known:
-            continue
-        own = np.asarray(labels.get(parent, np.nan))
-        present = np.any([np.equal(child, 1) for child in known], axis=0)
-        unsure = np.any([np.equal(child, -1) for child in known], axis=0)
-        value = np.where(unsure & (own == 0), -1, own)
-        value = np.where(present, 1, value)
-        filled[parent] = value if value.ndim else value.item()
+        present = [labels[child] for child in children if child in labels]
+        if present:
+            label = np.asarray(labels.get(parent, np.nan))
+            is_unsure = np.any([np.equal(child, -1) for child in present], axis=0)
+            is_there = np.any([np.equal(child, 1) for child in present], axis=0)
+            value = np.where(is_unsure & (label == 0), -1, label)
+            value = np.where(is_there, 1, value)
+            filled[parent] = value if value.ndim else value.item()
     return filled
 
 
 def with_parent_masks(truth):
-    """Truth masks of which a parent's is the union of its own patch and its children's
-    masks.
+    """Truth masks of which a parent's is the union of its own and its children's.
 
     >>> sorted(with_parent_masks({"Edema": np.ones((2, 2), bool)}))
     ['Edema', 'Lung Opacity']
@@ -58,8 +55,9 @@ def with_parent_masks(truth):
 
 
 def with_children(names):
-    """Names with all that lies under them: who never names a lung opacity names no
-    edema either.
+    """Names with all that lies under them.
+
+    Who never names a lung opacity names no edema either.
 
     >>> sorted(with_children({"Lung Opacity", "Fracture"}))[:3]
     ['Atelectasis', 'Consolidation', 'Edema']
@@ -69,8 +67,7 @@ def with_children(names):
 
 
 def kin(name):
-    """A finding with its parents and its children: each says something of the others'
-    labels.
+    """A finding with its parents and children: each tells of the others' labels.
 
     >>> sorted(kin("Edema"))
     ['Edema', 'Lung Opacity']

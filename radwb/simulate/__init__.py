@@ -1,6 +1,4 @@
-"""A simulator: virtual radiographs of one real chest CT whose findings, masks and words
-are known by construction.
-"""
+"""A simulator: virtual radiographs of one real chest CT whose findings are known."""
 
 from radwb.simulate.anatomy import default_anatomy, from_arrays
 from radwb.simulate.cohort import cohort, stream

@@ -225,18 +225,17 @@ def _make_patient(settings, number):
     patient = draw_patient(rng, dials)
     lasting = draw_lasting(rng, patient, dials, settings.anatomy)
     frailty = float(rng.random())  # drawn once, so that a patient's views agree
-    if dials.scanner:
-        patient = _scanned(filing, patient, lasting, dials)
+    patient = _scanned(filing, patient, lasting, dials)
     splits = {kind: draw_split(filing) for kind in COPIES}
     films = []
-    before = None
     sampled = {}
-    for study in range(1, 1 + int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
+    before = None
+    studies = int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))
+    for study in range(1, 1 + studies):
         findings = draw_study(rng, patient, lasting, before, dials, settings.anatomy)
         view, is_supine = _view(frailty, patient, findings, dials)
         rays, lungs = _sampled(sampled, patient, findings, view, settings)
-        lungs.supine = is_supine
-        planted = _planted(rays, findings, settings, lungs)
+        planted = _planted(rays, findings, settings, lungs, is_supine)
         marker = _has_marker(filing, findings, dials)
         expose = partial(film, rays, planted, patient.site, marker=marker)
         scan = expose(noise)
@@ -253,7 +252,7 @@ def _make_patient(settings, number):
             "report_errors": errors,
             "copy_of": "",
         }
-        films += [(scan, row), *_copies(scan, row, expose, filing, dials, splits)]
+        films += _copies(scan, row, expose, filing, dials, splits)
         before = findings
     return films
 
@@ -291,13 +290,16 @@ def _sampled(sampled, patient, findings, view, settings):
     return sampled[key]
 
 
-def _planted(rays, findings, settings, lungs):
+def _planted(rays, findings, settings, lungs, is_supine):
+    lungs.supine = is_supine
     how = dict(visibility=settings.visibility, cnr=settings.dials.cnr)
     return plant(rays, findings, lungs=lungs, **how)
 
 
 def _scanned(rng, patient, lasting, dials):
     """The patient at the site that the dial `scanner` ties to a finding."""
+    if not dials.scanner:
+        return patient
     name, site, strength = dials.scanner
     if rng.random() >= strength:
         return patient
@@ -364,11 +366,11 @@ def _labels(findings, planted, rng, dials):
 
 
 def _copies(scan, row, expose, rng, dials, splits):
-    """[(scan, row)] of films that are filed a second time, under another patient.
+    """[(scan, row)] of a film, and of its copies that are filed under another patient.
 
     They may lie in another part of the split.
     """
-    copies = []
+    films = [(scan, row)]
     chances = (dials.duplicates, dials.near_duplicates)
     for kind, chance in zip(COPIES, chances, strict=True):
         if chance and rng.random() < chance:
@@ -380,5 +382,5 @@ def _copies(scan, row, expose, rng, dials, splits):
                 "split": splits[kind],
             }
             film_again = scan if kind == "duplicate" else expose(rng)
-            copies.append((film_again, row | copied))
-    return copies
+            films.append((film_again, row | copied))
+    return films

@@ -188,7 +188,7 @@ def _numbered(studies):
 
 
 def _identifying(row, name, person, burned, seed):
-    """(data set, scan, [(where, place, kind, value)]); the row gets its report and age."""
+    """(data set, scan, [(where, place, kind, value)]); the row gets report and age."""
     rng = np.random.default_rng(number_of(seed, name))
     scan = scan_of(row)
     boxes = []
@@ -203,7 +203,7 @@ def _identifying(row, name, person, burned, seed):
 
 
 def _person(row, visit, seed):
-    """slot -> words that identify an invented person on the day of a visit.
+    """{slot: words} that identify an invented person on the day of a visit.
 
     It is the same person for the same patient.
     """
@@ -285,7 +285,7 @@ def _plant_header(ds, person):
 
 
 def _set_at(ds, place, text):
-    """Write to "Keyword", "Sequence[0].Keyword", "file_meta.Keyword" or "(0011,1001)"."""
+    """Write to "Keyword", "Sequence[0].Keyword", "file_meta.Keyword", "(0011,1001)"."""
     above, _, last = place.rpartition(".")
     if above == "file_meta":
         ds = ds.file_meta

@@ -351,7 +351,7 @@ MECHANISMS = {
 
 
 def in_order(findings):
-    """(finding, mechanism) of all that change the lungs' density, as they're planted."""
+    """(finding, mechanism) of all that change the lungs' density, in order."""
     pairs = []
     for name, mechanism in MECHANISMS.items():
         for finding in findings:

@@ -139,14 +139,12 @@ def blur(image, sigma):
     how = dict(mode="nearest", truncate=3)
     if factor == 1:
         return ndimage.gaussian_filter(image, sigma, **how)
-    image = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
-    small = F.avg_pool2d(image, factor, ceil_mode=True, count_include_pad=False)
-    small = ndimage.gaussian_filter(small[0, 0].numpy(), sigma / factor, **how)
-    small = torch.from_numpy(small)[None, None]
-    wide = F.interpolate(
-        small, scale_factor=factor, mode="bilinear", align_corners=False
-    )
-    rows, columns = image.shape[2:]
+    fine = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+    coarse = F.avg_pool2d(fine, factor, ceil_mode=True, count_include_pad=False)
+    blurred = ndimage.gaussian_filter(coarse[0, 0].numpy(), sigma / factor, **how)
+    again = dict(scale_factor=factor, mode="bilinear", align_corners=False)
+    wide = F.interpolate(torch.from_numpy(blurred)[None, None], **again)
+    rows, columns = image.shape
     return wide[0, 0, :rows, :columns].numpy()
 
 

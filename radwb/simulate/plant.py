@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 
 from radwb.simulate import physics
 from radwb.simulate.devices import draw_device
 from radwb.simulate.findings import PLANTED
 from radwb.simulate.mechanisms import Lungs, in_order, wetness
-from radwb.simulate.outlines import SEEN, Outlines
+from radwb.simulate.outlines import Outlines
 from radwb.simulate.project import Rays
+
+KEV = 60  # at which a contrast to noise is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,44 +56,44 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
     metal = rays.paths.metal
     truth = {}
     ratios = {}
-
-    def scale(signal, shape, most=np.inf):
-        """The factor on a finding, and the contrast to noise that it reaches."""
-        ratio = _contrast(signal, shape, outlines.ground)
-        factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
-        factor = min(factor, most)
-        return factor, ratio * factor
-
-    def note(name, mask, ratio):
-        truth[name] = truth[name] | mask if name in truth else mask
-        ratios[name] = max(ratios.get(name, 0.0), ratio)
-
     if any(f.name == "Cardiomegaly" for f in findings):
         truth["Cardiomegaly"] = outlines.heart()
-    for finding, mass, density in _shares(lungs, findings):
-        signal = mass * physics.attenuation("water", 60)
+    for finding, water, iron, density in _changes(rays, lungs, findings):
+        signal = water * physics.attenuation("water", KEV)
+        signal = signal + iron * physics.attenuation("metal", KEV)
         shape = outlines.shape(finding, signal, density)
-        most = _most(lungs, mass) if finding.name == "Pneumothorax" else np.inf
-        factor, ratio = scale(signal, shape, most)
-        note(finding.name, outlines.mask(finding, shape, signal * factor), ratio)
-        soft = soft + mass * factor
-    for device in (f for f in findings if f.name == "Support Devices"):
-        metal_mass, plastic_mass = draw_device(rays, device)
-        signal = metal_mass * physics.attenuation("metal", 60)
-        signal = signal + plastic_mass * physics.attenuation("water", 60)
-        factor, ratio = scale(signal, outlines.seen(signal) > SEEN)
-        note(device.name, outlines.seen(signal * factor) > SEEN, ratio)
-        soft = soft + plastic_mass * factor
-        metal = metal + metal_mass * factor
+        ratio = _contrast(signal, shape, outlines.ground)
+        factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
+        if finding.name == "Pneumothorax":
+            factor = min(factor, _most(lungs, water))
+        name = finding.name
+        mask = outlines.mask(finding, shape, signal * factor)
+        truth[name] = truth[name] | mask if name in truth else mask
+        ratios[name] = max(ratios.get(name, 0.0), ratio * factor)
+        soft = soft + water * factor
+        metal = metal + iron * factor
     paths = replace(rays.paths, soft=soft, metal=metal)
     masks = {name: truth[name].numpy() for name in PLANTED if name in truth}
     return Planted(paths, masks, ratios)
 
 
-def _shares(lungs, findings):
-    """(finding, what it adds along each ray in g/cm2, the lungs' density with it).
+def _changes(rays, lungs, findings):
+    """(finding, water and metal that it adds along each ray in g/cm2, lungs' density).
 
-    They come in the order of planting. Fluid drowns what lies in it: a finding's own
+    First come those of the lungs, in the order of planting, then the devices.
+    """
+    for finding, water, density in _shares(lungs, findings):
+        yield finding, water, 0.0, density
+    for device in findings:
+        if device.name == "Support Devices":
+            metal, plastic = draw_device(rays, device)
+            yield device, plastic, metal, None
+
+
+def _shares(lungs, findings):
+    """[(finding, water that it adds along each ray, the lungs' density with it)].
+
+    Fluid drowns what lies in it: a finding's own
     share is what is left of its change where the lung is dry, and the rest goes to the
     fluid. Fluid fills linearly, so that this is what the film would lose without the
     finding.
@@ -116,12 +117,12 @@ def _shares(lungs, findings):
     return steps
 
 
-def _most(lungs, mass):
+def _most(lungs, water):
     """The largest factor on air that leaves no ray with less than no lung."""
-    emptied = -mass > 1e-3
+    emptied = -water > 1e-3
     if not emptied.any():
         return 0.0
-    return float((lungs.project(lungs.density)[emptied] / -mass[emptied]).min())
+    return float((lungs.project(lungs.density)[emptied] / -water[emptied]).min())
 
 
 def _contrast(signal, mask, ground):

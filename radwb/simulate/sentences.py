@@ -130,7 +130,7 @@ def _are_twins(a, b):
 
 
 def sentence(f, rng, style=None, hedges=HEDGES):
-    """A sentence that states a finding: for FINDINGS with a `style`, else IMPRESSION."""
+    """A sentence that states a finding: for FINDINGS with a style, else IMPRESSION."""
     if f.name == "Support Devices":
         text = in_findings(f, rng) if style else in_impression(f, rng)
         return _capital(text)

@@ -220,7 +220,7 @@ def _sorted(names):
 
 
 def _impression(mentions, rng, style, *, closed, wrongly_denied):
-    """Sentences of IMPRESSION: what is present, that all is normal, or usual denials."""
+    """Sentences of IMPRESSION: what is present, that all is normal, usual denials."""
     sentences = [sentence(f, rng) for f in arranged(mentions)]
     normal = [text for text, denied in NORMAL.items() if not denied & closed]
     free = [name for name in ORDER[:-1] if not COVERS[name] & closed]
