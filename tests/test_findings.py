@@ -20,7 +20,7 @@ NAN = np.nan
 
 
 @pytest.mark.parametrize(
-    ("own", "child", "other", "expected"),
+    ("parent", "child", "other", "expected"),
     [
         (0, 1, 0, 1),
         (0, 0, 0, 0),
@@ -35,9 +35,9 @@ NAN = np.nan
     ],
 )
 def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(
-    own, child, other, expected
+    parent, child, other, expected
 ):
-    labels = {"Lung Opacity": own, "Edema": child, "Pneumonia": other, "Fracture": 1}
+    labels = {"Lung Opacity": parent, "Edema": child, "Pneumonia": other, "Fracture": 1}
     got = with_parents(labels)
     np.testing.assert_equal(float(got["Lung Opacity"]), float(expected))
     table = with_parents(pd.DataFrame([labels, labels]))
@@ -47,7 +47,7 @@ def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(
         "Pneumonia",
         "Fracture",
     }
-    assert labels["Lung Opacity"] is own  # what was given stays as it was
+    assert labels["Lung Opacity"] is parent  # what was given stays as it was
 
 
 def test_a_table_without_children_gets_no_parent():
@@ -103,7 +103,8 @@ def test_every_device_is_named_with_every_tip_and_a_bad_one_is_called_so():
     for kind in TIPS:
         assert any(kind in phrase for phrase in phrases)
     assert device_phrase("central line", "left", "brachiocephalic vein") == (
-        "malpositioned left subclavian central line, tip in the left brachiocephalic vein"
+        "malpositioned left subclavian central line, "
+        "tip in the left brachiocephalic vein"
     )
     assert device_phrase("endotracheal tube", tip="trachea", cm=4.0) in phrases
     assert device_phrase("ECG leads") == "overlying ECG leads"

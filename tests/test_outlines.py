@@ -37,7 +37,8 @@ def patients(anatomy, names, n, view="PA"):
     for name in names:
         for _ in range(n):
             finding = draw(name, anatomy, rng)
-            yaw, aorta = float(rng.normal(0, 4)), float(rng.uniform(0, 12))
+            yaw = float(rng.normal(0, 4))
+            aorta = float(rng.uniform(0, 12))
             body = shaped(Body(yaw_deg=yaw, aorta_mm=aorta), [finding])
             yield finding, sample(anatomy, body, view)
 

@@ -70,7 +70,7 @@ def stream(
     >>> for scan, row in rw.simulate.stream(2, seed=1, size=64):
     ...     print(scan.pixels.shape, row["path"])
     (64, 64) 000000_1
-    (64, 64) 000001_1
+    (64, 64) 000000_2
 
     Args:
         n: films, any number in the same memory.

@@ -156,7 +156,7 @@ def write_ct(
 ) -> list[Path]:
     """Write a CT as one CT Image file a slice, in whole Hounsfield units.
 
-    >>> paths = write_ct(ct, "ct", {"patient_id": "V0"})
+    >>> paths = write_ct(ct, "ct", {"patient_id": "V0", "study_id": "V0-1"})
     >>> rw.data.read("ct").voxels.shape == ct.voxels.shape
     True
 

@@ -84,7 +84,7 @@ def transplant(hu, lungs, voxel_mm, lesion):
     is the place's own; vessels and noise are the donor's. Towards the rim both textures
     are mixed with weights whose squares add up to 1, which keeps their variance.
 
-    >>> hu = np.full((80, 80, 80), -800.0)
+    >>> hu = np.full((80, 80, 100), -800.0)
     >>> hu[40, 40, 40] = 40
     >>> nodule = Lesion((40, 40, 40), 4.0, (0, 0, 15))
     >>> float(transplant(hu, hu < 100, (1, 1, 1), nodule)[40, 40, 40]) < -700

@@ -98,7 +98,7 @@ def report_and_key(
     >>> air = Finding("Pneumothorax", 0.9, "left")
     >>> _, (slip,) = report_and_key([air], np.random.default_rng(0), error=1.0)
     >>> slip["kind"], slip["finding"]
-    ('false positive', 'Atelectasis')
+    ('denied', 'Pneumothorax')
 
     Args:
         findings: planted `Finding`s, the truth.
