@@ -27,7 +27,7 @@ class Report(NamedTuple):
         by_kind: {kind: `Wording`} of a kind that is stated otherwise.
     """
 
-    rank: int
+    rank: float
     denied: float
     nouns: tuple[str, ...] = ()
     phrases: tuple[str, ...] = ()
