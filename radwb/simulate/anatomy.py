@@ -132,8 +132,14 @@ def default_anatomy(
         hu, labels, voxel_mm = _read_ct(fetch("lidc-ct"))
         if not as_scanned:
             hu, labels = repair.healthy(hu, labels, voxel_mm)
-        how = dict(axis=axis, slab_mm=slab_mm)
-        anatomy = from_arrays(hu, labels, voxel_mm, spacing_mm, **how)
+        anatomy = from_arrays(
+            hu,
+            labels,
+            voxel_mm,
+            spacing_mm,
+            axis=axis,
+            slab_mm=slab_mm,
+        )
         private_folder(path.parent)
         part = path.with_name(f"{path.stem}.{os.getpid()}-{get_ident()}.part.npz")
         text = json.dumps([anatomy.marks, anatomy.lung_range])
@@ -197,8 +203,9 @@ def from_arrays(
     check_version(hu, labels, version)
     body = body_mask(hu, voxel_mm)
     front, back = np.flatnonzero(body.any((0, 2)))[[0, -1]]
-    hu, labels, body = (a[:, front : back + 1] for a in (hu, labels, body))
-    hu, labels, bones = _extended(hu, labels, body, round(ENDS_MM / voxel_mm[2]))
+    inside = np.s_[:, front : back + 1]
+    more = round(ENDS_MM / voxel_mm[2])
+    hu, labels, bones = _extended(hu[inside], labels[inside], body[inside], more)
     half = np.array(labels.shape) * voxel_mm / 2
     lobes, depth, heart = _regions(labels, half)
     sides = np.full(3, float(spacing_mm))

@@ -65,9 +65,27 @@ class Body:
 def rotation(body: Body):
     """(3, 3) from yaw, tilt and roll."""
     a, b, c = np.deg2rad([body.yaw_deg, body.tilt_deg, body.roll_deg])
-    yaw = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    tilt = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    roll = np.array([[np.cos(c), 0, np.sin(c)], [0, 1, 0], [-np.sin(c), 0, np.cos(c)]])
+    yaw = np.array(
+        [
+            [np.cos(a), -np.sin(a), 0],
+            [np.sin(a), np.cos(a), 0],
+            [0, 0, 1],
+        ]
+    )
+    tilt = np.array(
+        [
+            [1, 0, 0],
+            [0, np.cos(b), -np.sin(b)],
+            [0, np.sin(b), np.cos(b)],
+        ]
+    )
+    roll = np.array(
+        [
+            [np.cos(c), 0, np.sin(c)],
+            [0, 1, 0],
+            [-np.sin(c), 0, np.cos(c)],
+        ]
+    )
     return torch.from_numpy(yaw @ tilt @ roll).float()
 
 
@@ -95,8 +113,13 @@ def _wobble(p, body):
     """Displacements (..., 3) in mm at points of -1 to 1."""
     lattice = torch.from_numpy(body.wobble)[None]
     at = p[None].flatten(1, -2)[:, None, None]
-    how = dict(padding_mode="border", align_corners=True)
-    return F.grid_sample(lattice, at, **how)[0, :, 0, 0].T.reshape(p.shape)
+    displacement = F.grid_sample(
+        lattice,
+        at,
+        padding_mode="border",
+        align_corners=True,
+    )
+    return displacement[0, :, 0, 0].T.reshape(p.shape)
 
 
 def _with_spine_and_breath(p, anatomy, body):

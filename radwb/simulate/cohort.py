@@ -292,8 +292,13 @@ def _sampled(sampled, patient, findings, view, settings):
 
 def _planted(rays, findings, settings, lungs, is_supine):
     lungs.supine = is_supine
-    how = dict(visibility=settings.visibility, cnr=settings.dials.cnr)
-    return plant(rays, findings, lungs=lungs, **how)
+    return plant(
+        rays,
+        findings,
+        lungs=lungs,
+        visibility=settings.visibility,
+        cnr=settings.dials.cnr,
+    )
 
 
 def _scanned(rng, patient, lasting, dials):
@@ -331,8 +336,14 @@ def _has_marker(rng, findings, dials):
 
 def _report(findings, before, rng, dials):
     style = str(rng.choice(list(STYLES)))
-    how = dict(style=style, withhold=dials.withhold, error=dials.report_error)
-    text, errors = report_and_key(findings, rng, before=before, **how)
+    text, errors = report_and_key(
+        findings,
+        rng,
+        before=before,
+        style=style,
+        withhold=dials.withhold,
+        error=dials.report_error,
+    )
     return text, json.dumps(errors) if errors else ""
 
 

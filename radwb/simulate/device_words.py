@@ -34,8 +34,10 @@ def in_findings(device, rng):
     lies = "project" if where.startswith("over") else "lie"
     if part != "lead tips":
         lies += "s"
-    template = pick(rng, MISPLACED if fault else PLACED)
-    text = template.format(name=name, part=part, where=where, fault=fault, lies=lies)
+    templates = MISPLACED if fault else PLACED
+    text = pick(rng, templates).format(
+        name=name, part=part, where=where, fault=fault, lies=lies
+    )
     return with_article(text)
 
 

@@ -82,7 +82,11 @@ def smooth(points, step):
     if at[-1] < step:
         return points[:1]
     is_new = np.concatenate(([True], np.diff(at) > 1e-6))
-    curve = make_interp_spline(at[is_new], points[is_new], k=min(3, is_new.sum() - 1))
+    curve = make_interp_spline(
+        at[is_new],
+        points[is_new],
+        k=min(3, is_new.sum() - 1),
+    )
     return curve(np.linspace(0, at[-1], max(2, int(at[-1] / step))))
 
 
@@ -114,8 +118,12 @@ def to_film(rays: Rays, points):
     at = torch.zeros(len(points), 2)
     for _ in range(8):
         where = torch.stack((at[:, 0], at[:, 1], slab), 1)[None, None, None]
-        how = dict(padding_mode="border", align_corners=True)
-        there = F.grid_sample(field, where, **how)[0, :, 0, 0].T  # (N, 2)
+        there = F.grid_sample(
+            field,
+            where,
+            padding_mode="border",
+            align_corners=True,
+        )[0, :, 0, 0].T  # (N, 2)
         at = (at + (target - there) @ correction).clamp(-1.5, 1.5)
     size = rays.lung_mm.shape[-1]
     return ((at.flip(1) + 1) / 2 * (size - 1)).numpy()
@@ -165,12 +173,24 @@ def _chest_tube(marks, finding, tip, scale, rng):
     inside = [p - (sign * (8 + 3 * k), -6, 0) for k, p in enumerate(at)]
     jitter = rng.normal(0, 4, 3)
     if tip == "base":
-        return [[*outside, inside[0], at[4] + (-sign * 18, -15, 0) + jitter]]
+        return [
+            [
+                *outside,
+                inside[0],
+                at[4] + (-sign * 18, -15, 0) + jitter,
+            ]
+        ]
     if tip == "mid lung":
         back = inside[1] + (-sign * 26, 0, -4) + jitter
         return [[*outside, *inside[:3], back]]
     through = inside[: 3 + (rng.random() < 0.7)]
-    return [[*outside, *through, at[3] + (-sign * 28, 5, 18) + jitter]]
+    return [
+        [
+            *outside,
+            *through,
+            at[3] + (-sign * 28, 5, 18) + jitter,
+        ]
+    ]
 
 
 def _central_line(marks, finding, tip, scale, rng):
@@ -189,10 +209,22 @@ def _central_line(marks, finding, tip, scale, rng):
         end = (vein[0] + cava[0]) / 2
         return [[start, (start + end) / 2, end]]
     if tip == "brachiocephalic vein":
-        return [[start, vein[0], (vein[0] + vein[1]) / 2]]
+        return [
+            [
+                start,
+                vein[0],
+                (vein[0] + vein[1]) / 2,
+            ]
+        ]
     top = cava[0][2]
     depth = {"mid SVC": 0.5, "lower SVC": 0.8}.get(tip, 1.0)
-    whole = [start, *vein, cava[0], *cava[len(cava) // 3 :: 2], cava[-1]]
+    whole = [
+        start,
+        *vein,
+        cava[0],
+        *cava[len(cava) // 3 :: 2],
+        cava[-1],
+    ]
     line = _until(whole, top + depth * (cava[-1][2] - top))
     if tip == "right atrium":
         line.append(marks["heart"] + (-42, 0, -25))
@@ -207,7 +239,8 @@ def _endotracheal_tube(marks, finding, tip, scale, rng):
     if tip == "right main bronchus":
         # a main bronchus goes down more than aside
         steep = (0.55, 0.6, 0.9) * (marks["right hilum"] - carina)
-        return [[*_until(down, carina[2] + 22), carina + 0.2 * steep, carina + steep]]
+        tube = _until(down, carina[2] + 22)
+        return [[*tube, carina + 0.2 * steep, carina + steep]]
     above_mm = 10 * finding.tip_cm if finding.tip else rng.uniform(20, 50)
     above_mm = above_mm / scale + rng.uniform(-2, 2)
     return [_until([*down, trachea[-1], carina], carina[2] + above_mm)]
@@ -222,10 +255,24 @@ def _pacemaker(marks, finding, tip, scale, rng):
     box = carina + (sign * 76, 0, 66) + rng.normal(0, 4, 3)
     box[1] = marks["front"]
     shoulder = carina + (sign * 60, 40, 72)
-    way = [box, shoulder, carina + (-8 + sign * 8, 32, 46), cava[1], cava[-1]]
-    ventricle = [*way, heart + (-28, 5, -18), heart + (12, 25, -38)]
+    way = [
+        box,
+        shoulder,
+        carina + (-8 + sign * 8, 32, 46),
+        cava[1],
+        cava[-1],
+    ]
+    ventricle = [
+        *way,
+        heart + (-28, 5, -18),
+        heart + (12, 25, -38),
+    ]
     # a J, into the appendage
-    atrium = [*way, heart + (-44, 8, -20), heart + (-28, 26, -4)]
+    atrium = [
+        *way,
+        heart + (-44, 8, -20),
+        heart + (-28, 26, -4),
+    ]
     leads = {"right ventricle": [ventricle], "right atrium": [atrium]}
     return leads.get(tip, [ventricle, atrium])
 

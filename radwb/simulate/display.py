@@ -89,11 +89,22 @@ def burned_in(site: Site, size, marker=True):
     picture = np.zeros((size, size), np.uint8)
     if marker:
         text, column, row = site.marker
-        how = dict(shape=picture.shape, at=(column * size, row * size), grey=235)
-        picture = letters(text, max(8, size // 14), **how)
+        picture = letters(
+            text,
+            max(8, size // 14),
+            shape=picture.shape,
+            at=(column * size, row * size),
+            grey=235,
+        )
     if site.text:
-        how = dict(shape=picture.shape, at=(0.04 * size, 0.93 * size), grey=200)
-        picture = np.maximum(picture, letters(site.text, max(7, size // 22), **how))
+        below = letters(
+            site.text,
+            max(7, size // 22),
+            shape=picture.shape,
+            at=(0.04 * size, 0.93 * size),
+            grey=200,
+        )
+        picture = np.maximum(picture, below)
     return picture.astype(np.float32) / 255
 
 
@@ -108,8 +119,13 @@ def shift(images, degrees, zoom, offset):
     c = np.cos(angle) / zoom
     s = np.sin(angle) / zoom
     row, column = 2 * np.asarray(offset) / size
-    theta = [[c, s, -(c * column + s * row)], [-s, c, -(-s * column + c * row)]]
-    theta = torch.tensor(theta, dtype=torch.float32)
-    grid = F.affine_grid(theta[None], (1, 1, size, size), align_corners=False)
-    how = dict(padding_mode="reflection", align_corners=False)
-    return F.grid_sample(images[None], grid, **how)[0]
+    across = [c, s, -(c * column + s * row)]
+    down = [-s, c, -(-s * column + c * row)]
+    theta = torch.tensor([[across, down]], dtype=torch.float32)
+    grid = F.affine_grid(theta, (1, 1, size, size), align_corners=False)
+    return F.grid_sample(
+        images[None],
+        grid,
+        padding_mode="reflection",
+        align_corners=False,
+    )[0]

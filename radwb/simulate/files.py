@@ -220,6 +220,8 @@ def _common(row, kind, modality, series, name, seed):
     """What DX and CT share: patient, study, equipment, and that nobody was imaged."""
     patient = str(row["patient_id"])
     study = str(row["study_id"]) if pd.notna(row.get("study_id")) else name
+    sex = row["sex"] if row.get("sex") in ("F", "M") else ""
+    short_study = study if len(study) <= 16 else ""
     ds = _set(
         Dataset(),
         **COMMON,
@@ -227,8 +229,8 @@ def _common(row, kind, modality, series, name, seed):
         Modality=modality,
         PatientID=patient,
         PatientName=f"{patient}^Virtual",
-        PatientSex=row["sex"] if row.get("sex") in ("F", "M") else "",
-        StudyID=study if len(study) <= 16 else "",
+        PatientSex=sex,
+        StudyID=short_study,
         StudyInstanceUID=f"2.25.{number_of(seed, patient, study)}",
         SeriesInstanceUID=f"2.25.{number_of(seed, patient, study, series)}",
         SOPInstanceUID=f"2.25.{number_of(seed, patient, study, series, name)}",
@@ -248,8 +250,14 @@ def _set(ds, **fields):
 
 
 def _code(value, meaning, **more):
-    code = dict(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
-    return [_set(Dataset(), **code, **more)]
+    code = _set(
+        Dataset(),
+        CodeValue=value,
+        CodingSchemeDesignator="SCT",
+        CodeMeaning=meaning,
+        **more,
+    )
+    return [code]
 
 
 def _decimals(values):

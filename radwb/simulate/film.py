@@ -99,6 +99,7 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
     pixels = np.maximum(pixels, display.burned_in(how, size, marker))
     seen = display.collimate(np.ones_like(pixels), borders) > 0
     masks = [(mask > 0.5) & seen for mask in masks]
+    facing = "P" if rays.view == "LATERAL" else "L"
     return Scan(
         pixels,
         spacing_mm=(spacing, spacing),
@@ -106,7 +107,7 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
         modality="DX",
         source="radwb simulator",
         truth=with_parent_masks(dict(zip(truth, masks, strict=True))),
-        orientation=("P" if rays.view == "LATERAL" else "L", "F"),
+        orientation=(facing, "F"),
     )
 
 
@@ -178,11 +179,20 @@ def _tissue(axes, anatomy, body):
     bone = torch.empty_like(soft)
     parts = []
     for k in range(0, len(z), SLICES):
-        grid = torch.meshgrid(z[k : k + SLICES], -y, x, indexing="ij")
+        grid = torch.meshgrid(
+            z[k : k + SLICES],
+            -y,
+            x,
+            indexing="ij",
+        )
         points = torch.stack(grid[::-1], dim=-1)  # (d, H, W, 3) x, y, z
         there = to_ct(points, anatomy, body)
-        how = dict(padding_mode="zeros", align_corners=False)
-        tissue = F.grid_sample(slabs, (there / half)[None], **how)[0]
+        tissue = F.grid_sample(
+            slabs,
+            (there / half)[None],
+            padding_mode="zeros",
+            align_corners=False,
+        )[0]
         soft[k : k + SLICES] = tissue[SOFT]
         bone[k : k + SLICES] = tissue[BONE]
         within = tissue[DEPTH].abs() > 0.5

@@ -163,10 +163,12 @@ def _trachea_cm(anatomy):
 def _in_a_lobe(finding, anatomy, rng):
     lobes = [i for i, words in LOBES.items() if words.startswith(finding.side)]
     lobe = int(rng.choice(lobes))
-    low, high = 0.36, 0.95
+    low = 0.36
+    high = 0.95
     if finding.kind == "plate":
         lobe = {"right": 14, "left": 11}[finding.side]
-        low, high = 0.34, 0.55
+        low = 0.34
+        high = 0.55
     points = anatomy.lobe_points[lobe]
     if finding.name != "Lung Lesion" or rng.random() > HIDDEN:
         bottom, top = anatomy.lung_range[finding.side]
@@ -185,7 +187,9 @@ def shaped(body: Body, findings, visibility=1.0, cnr=None):
     visibility, or a contrast to noise asked for, below 1 weakens that pull; the heart's
     size is its sign and stays.
     """
-    strength = min(1.0, visibility if cnr is None else cnr)
+    strength = min(1.0, visibility)
+    if cnr is not None:
+        strength = min(1.0, cnr)
     for f in findings:
         if f.name == "Cardiomegaly":
             body = replace(body, heart=max(body.heart, 1.3 + 0.35 * f.severity))

@@ -210,7 +210,7 @@ def _person(row, visit, seed):
     rng = np.random.default_rng(number_of(seed, row["patient_id"], "person"))
     sex = row["sex"] if row.get("sex") in GIVEN else "FM"[rng.integers(2)]
     age = _age(row.get("age_years"), rng)
-    given = str(rng.choice(GIVEN[sex]))
+    first_name = str(rng.choice(GIVEN[sex]))
     surname = str(rng.choice(SURNAMES))
     slots = _days(age, visit, rng)
     hospital, address = HOSPITALS[sum(map(ord, str(row.get("site")))) % 3]
@@ -222,9 +222,9 @@ def _person(row, visit, seed):
         "doctor": doctor,
         "reader": reader,
         "operator": operator,
-        "name": f"{given} {surname}",
-        "name_dicom": f"{surname}^{given}",
-        "name_film": f"{surname}, {given}",
+        "name": f"{first_name} {surname}",
+        "name_dicom": f"{surname}^{first_name}",
+        "name_film": f"{surname}, {first_name}",
         "mrn": str(rng.integers(10**9, 10**10)),
         "phone": f"555-01{rng.integers(100):02d}",
         "age": str(age),
@@ -237,7 +237,9 @@ def _age(known, rng):
     """In years; one in six is above 89."""
     if rng.random() < 1 / 6:
         return int(rng.integers(91, 100))
-    return int(known if pd.notna(known) else rng.integers(20, 90))
+    if pd.notna(known):
+        return int(known)
+    return int(rng.integers(20, 90))
 
 
 def _days(age, visit, rng):

@@ -94,8 +94,14 @@ def scores(x, y, patients, seed):
     model = LogisticRegression(C=0.1, class_weight="balanced", solver="liblinear")
     # a patient of one name on both sides: in one fold
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
-    how = dict(groups=patients, cv=folds, method="decision_function")
-    score = cross_val_predict(model, x, y, **how)
+    score = cross_val_predict(
+        model,
+        x,
+        y,
+        groups=patients,
+        cv=folds,
+        method="decision_function",
+    )
     return score[y == 1], score[y == 0]
 
 

@@ -15,7 +15,11 @@ PLEURA = 0.85
 BRONCHUS = 0.05
 # from the hilum to a lobe's root, mm: an upper lobe collapses above it, a lower one
 # behind the heart
-ROOT = {"upper": (0, 10, 45), "middle": (0, 25, -20), "lower": (0, -30, -55)}
+ROOT = {
+    "upper": (0, 10, 45),
+    "middle": (0, 25, -20),
+    "lower": (0, -30, -55),
+}
 
 
 class Lungs:

@@ -13,7 +13,10 @@ LOBES = {
 }
 LUNGS = {"right": (12, 13, 14), "left": (10, 11)}
 SIGN = {"right": -1, "left": 1}  # of X on a side
-HEART, TRACHEA, AORTA, CAVA = 51, 16, 52, 62
+TRACHEA = 16
+HEART = 51
+AORTA = 52
+CAVA = 62
 # vertebrae, limb girdles, ribs, sternum
 BONES = (*range(25, 51), *range(69, 79), *range(92, 117))
 LOBES_V1 = range(13, 18)  # of TotalSegmentator 1
@@ -100,7 +103,11 @@ def landmarks(labels, lobes, half, heart, ranges):
     marks["cava"] = _line(labels == CAVA, half) or guess
     marks["knob"] = _knob(labels, half, carina)
     for side, sign in SIGN.items():
-        hilum = [carina[0] + sign * 38, carina[1] + 5, carina[2] - 28]
+        hilum = [
+            carina[0] + sign * 38,
+            carina[1] + 5,
+            carina[2] - 28,
+        ]
         marks[f"{side} hilum"] = hilum
     return marks
 
@@ -112,7 +119,8 @@ def _line(mask, half):
     for k in np.flatnonzero(mask.any((0, 1)))[:: max(1, int(8 / voxel[2]))]:
         row_column = np.argwhere(mask[:, :, k]).mean(0)
         x, y = (row_column + 0.5) * voxel[:2] - half[:2]
-        points.append([float(x), float(y), float((k + 0.5) * voxel[2] - half[2])])
+        z = (k + 0.5) * voxel[2] - half[2]
+        points.append([float(x), float(y), float(z)])
     is_long = len(points) > 3 and points[-1][2] - points[0][2] >= LINE_MM
     return points if is_long else []
 
@@ -123,7 +131,11 @@ def _knob(labels, half, carina):
     aorta = (np.argwhere(labels == AORTA) + 0.5) * voxel - half
     arch = aorta[aorta[:, 2] > carina[2] + 5]
     if not len(arch):
-        return [carina[0] + 35, carina[1] - 10, carina[2] + 15]
+        return [
+            carina[0] + 35,
+            carina[1] - 10,
+            carina[2] + 15,
+        ]
     return arch[arch[:, 0].argmax()].tolist()
 
 

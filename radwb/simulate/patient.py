@@ -262,8 +262,14 @@ def _drains(findings, rng, dials, anatomy):
         if air.name == "Pneumothorax":
             is_chosen = rng.random() < dials.drain
             if is_chosen and air.side not in drained:
-                how = dict(kind="chest tube", side=air.side)
-                drains.append(draw("Support Devices", anatomy, rng, **how))
+                drain = draw(
+                    "Support Devices",
+                    anatomy,
+                    rng,
+                    kind="chest tube",
+                    side=air.side,
+                )
+                drains.append(drain)
                 drained.add(air.side)
     return drains
 

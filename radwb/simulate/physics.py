@@ -75,7 +75,11 @@ def in_water_and_bone(material):
     [1.06, -0.07]
     """
     basis = np.array([MASS_ATTENUATION["water"], MASS_ATTENUATION["bone"]]).T  # (E, 2)
-    shares = np.linalg.lstsq(basis, np.array(MASS_ATTENUATION[material]), rcond=None)
+    shares = np.linalg.lstsq(
+        basis,
+        np.array(MASS_ATTENUATION[material]),
+        rcond=None,
+    )
     return tuple(shares[0].tolist())
 
 
@@ -141,9 +145,17 @@ def blur(image, sigma):
         return ndimage.gaussian_filter(image, sigma, **how)
     fine = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
     coarse = F.avg_pool2d(fine, factor, ceil_mode=True, count_include_pad=False)
-    blurred = ndimage.gaussian_filter(coarse[0, 0].numpy(), sigma / factor, **how)
-    again = dict(scale_factor=factor, mode="bilinear", align_corners=False)
-    wide = F.interpolate(torch.from_numpy(blurred)[None, None], **again)
+    blurred = ndimage.gaussian_filter(
+        coarse[0, 0].numpy(),
+        sigma / factor,
+        **how,
+    )
+    wide = F.interpolate(
+        torch.from_numpy(blurred)[None, None],
+        scale_factor=factor,
+        mode="bilinear",
+        align_corners=False,
+    )
     rows, columns = image.shape
     return wide[0, 0, :rows, :columns].numpy()
 

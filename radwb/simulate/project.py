@@ -92,8 +92,13 @@ def _outlined(heart_mm, rays):
         for side in ((wide, 1), (1, wide)):
             margin = (side[0] // 2, side[1] // 2)
             outline = sign * F.max_pool2d(sign * outline, side, 1, margin)
-    how = dict(size=rays.lung_mm.shape, mode="bilinear", align_corners=False)
-    return F.interpolate(outline, **how)[0, 0] > 0.5
+    outline = F.interpolate(
+        outline,
+        size=rays.lung_mm.shape,
+        mode="bilinear",
+        align_corners=False,
+    )
+    return outline[0, 0] > 0.5
 
 
 def heart_outline(rays: Rays, heart):
@@ -112,8 +117,12 @@ def heart_outline(rays: Rays, heart):
 
 
 def _heart_share(slabs, grid):
-    how = dict(padding_mode="border", align_corners=False)
-    return F.grid_sample(slabs[:, HEARTS:], grid, **how)[:, 0]
+    return F.grid_sample(
+        slabs[:, HEARTS:],
+        grid,
+        padding_mode="border",
+        align_corners=False,
+    )[:, 0]
 
 
 def midline(rays: Rays):
@@ -254,8 +263,12 @@ def _cross(slabs, coarse, size):
         pairs = rows[:, :2].movedim(1, 2).reshape(-1, size, 2 * n)
         grid = (pairs @ _woven(n, size)).reshape(-1, size, size, 2)  # across, up
         path = rows[:, 2] @ between.T  # (step, H, W)
-        how = dict(padding_mode="reflection", align_corners=False)
-        tissue = F.grid_sample(here[:, :HEARTS], grid, **how)
+        tissue = F.grid_sample(
+            here[:, :HEARTS],
+            grid,
+            padding_mode="reflection",
+            align_corners=False,
+        )
         # what is mirrored beyond the CT's ends is no second lung
         depth = tissue[:, DEPTH] * (grid[..., 1].abs() <= 1)
         within = depth.abs() > 0.5

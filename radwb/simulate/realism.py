@@ -159,10 +159,11 @@ def _check(sides, size):
                 f"more, got {n} of {people}. Try rw.simulate.cohort(n=200) or a larger "
                 "set."
             )
-    virtual, real = (set(side["path"].astype(str)) for side in sides.values())
-    if virtual & real:
+    paths = [set(side["path"].astype(str)) for side in sides.values()]
+    shared = paths[0] & paths[1]
+    if shared:
         raise ValueError(
-            f"expected different images, got {len(virtual & real)} on both sides. "
+            f"expected different images, got {len(shared)} on both sides. "
             "Try two halves, by patient."
         )
     if size % THUMB or size < 2 * THUMB:

@@ -245,5 +245,10 @@ def _usual(names, rng):
     """One or two of these names, those oftener that are usually denied."""
     weights = [REPORTED[name].denied for name in names]
     p = [weight / sum(weights) for weight in weights]
-    chosen = rng.choice(len(names), min(len(names), 2), replace=False, p=p)
+    chosen = rng.choice(
+        len(names),
+        min(len(names), 2),
+        replace=False,
+        p=p,
+    )
     return {names[i] for i in chosen}
