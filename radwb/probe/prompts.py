@@ -96,8 +96,8 @@ class Prompts:
         """Each finding in every way a report may state it: size or degree, side or
         lobe, kind. For `pool="any"`.
 
-        Devices come in every place of their tip (`radwb.findings.device_phrases`). A
-        Lung Opacity, CheXpert's parent label, is stated by its own words and by any of
+        Devices come in every place of their tip (`radwb.findings.devices`). A Lung
+        Opacity, CheXpert's parent label, is stated by its own words and by any of
         its children's: who reports an edema reports an opacity.
 
         >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]

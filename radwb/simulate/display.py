@@ -44,12 +44,44 @@ class Site:
 # a curve whose toe lies lower shows more of the lungs, and the mediastinum as a white
 # bar without trachea or heart
 SITES = {
-    "A": Site(400000, 0.2, 0.5, 0.50, 4.4, 0.43, 0.9, ("R", 0.06, 0.06), "", 0.0, 0.2),
+    "A": Site(
+        photons=400000,
+        scatter=0.2,
+        unsharp_mm=0.5,
+        flatten=0.5,
+        contrast=4.4,
+        toe=0.43,
+        edge=0.9,
+        marker=("R", 0.06, 0.06),
+        text="",
+        shutter=0.0,
+        portable=0.2,
+    ),
     "B": Site(
-        150000, 0.5, 0.8, 0.40, 4.0, 0.40, 0.5, ("R", 0.05, 0.45), "WARD 7", 0.0, 0.4
+        photons=150000,
+        scatter=0.5,
+        unsharp_mm=0.8,
+        flatten=0.4,
+        contrast=4.0,
+        toe=0.4,
+        edge=0.5,
+        marker=("R", 0.05, 0.45),
+        text="WARD 7",
+        shutter=0.0,
+        portable=0.4,
     ),
     "C": Site(
-        250000, 0.35, 0.6, 0.55, 4.8, 0.46, 1.2, ("L", 0.90, 0.05), "", 0.06, 0.6
+        photons=250000,
+        scatter=0.35,
+        unsharp_mm=0.6,
+        flatten=0.55,
+        contrast=4.8,
+        toe=0.46,
+        edge=1.2,
+        marker=("L", 0.9, 0.05),
+        text="",
+        shutter=0.06,
+        portable=0.6,
     ),
 }
 

@@ -33,9 +33,30 @@ class View(NamedTuple):
 
 
 VIEWS = {
-    "PA": View("PA", "272479007", "postero-anterior", ["L", "F"], 1830, 1670),
-    "AP": View("AP", "399348003", "antero-posterior", ["L", "F"], 1150, 970),
-    "LATERAL": View("LL", "399173006", "left lateral", ["P", "F"], 1830, 1610),
+    "PA": View(
+        position="PA",
+        code="272479007",
+        meaning="postero-anterior",
+        orientation=["L", "F"],
+        detector_mm=1830,
+        middle_mm=1670,
+    ),
+    "AP": View(
+        position="AP",
+        code="399348003",
+        meaning="antero-posterior",
+        orientation=["L", "F"],
+        detector_mm=1150,
+        middle_mm=970,
+    ),
+    "LATERAL": View(
+        position="LL",
+        code="399173006",
+        meaning="left lateral",
+        orientation=["P", "F"],
+        detector_mm=1830,
+        middle_mm=1610,
+    ),
 }
 # GEOMETRY tells PixelSpacing, in the patient, from the larger ImagerPixelSpacing, at
 # the detector

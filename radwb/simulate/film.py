@@ -1,5 +1,7 @@
 """One virtual radiograph or CT: a patient sampled, planted with findings, exposed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -16,7 +18,7 @@ from radwb.simulate.anatomy import (
     default_anatomy,
 )
 from radwb.simulate.body import Body, to_ct
-from radwb.simulate.findings import shaped
+from radwb.simulate.findings import Finding, shaped
 from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.plant import Planted, plant
 from radwb.simulate.project import AXIS, Rays, sample
@@ -26,7 +28,7 @@ SLICES = 16  # of a virtual CT, bent at a time
 
 
 def render(
-    findings: tuple = (),
+    findings: Sequence[Finding] = (),
     *,
     body: Body | None = None,
     view: str = "PA",

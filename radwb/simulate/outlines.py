@@ -111,7 +111,9 @@ class Outlines:
         grown = self.rays.heart & ~average
         beside = grown & (self.rays.lung_mm > LUNG_MM)
         smooth = self._smooth("Cardiomegaly", beside.float()) > 0.5
-        return whole(smooth if smooth.any() else grown, self.rays.pixel_mm)
+        if not smooth.any():
+            smooth = grown
+        return whole(smooth, self.rays.pixel_mm)
 
     def _smooth(self, name, change):
         sigma = FINDINGS[name].planting.smooth_mm / self.rays.pixel_mm

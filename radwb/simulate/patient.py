@@ -193,9 +193,13 @@ def _draw_body(rng, sex, age_years):
         bone=float(1.2 - 0.35 * old + rng.normal(0, 0.06)),
         lung=float(rng.uniform(0.85, 1.25)),
         fat_mm=float(max(0, rng.normal(6, 9) + 60 * build)),
-        breast_mm=float(rng.uniform(38, 72)) if sex == "F" else 0.0,
+        breast_mm=_draw_breast(rng, sex),
         wobble=rng.normal(0, 6, (3, 4, 4, 4)).astype(np.float32),
     )
+
+
+def _draw_breast(rng, sex):
+    return float(rng.uniform(38, 72)) if sex == "F" else 0.0
 
 
 def _chance(name, patient, dials):

@@ -37,9 +37,18 @@ class Lesion(NamedTuple):
 # lesion's place has, and in which no branching of vessels looks like a ball
 # (`blob_response` below its 99th percentile in the lungs).
 # spiculated, 23 mm, left lower lobe, superior segment
-MASS = Lesion((317, 145, 90), 20.0, (8, 14, -21), mirror_x=467)
+MASS = Lesion(
+    centre=(317, 145, 90),
+    radius_mm=20.0,
+    shift=(8, 14, -21),
+    mirror_x=467,
+)
 # 25 mm long, lingula, beside the heart's apex: scar or atelectasis
-BAND = Lesion((402, 303, 61), 13.0, (-8, -46, 6))
+BAND = Lesion(
+    centre=(402, 303, 61),
+    radius_mm=13.0,
+    shift=(-8, -46, 6),
+)
 
 
 def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
