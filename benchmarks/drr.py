@@ -19,15 +19,9 @@ from torch.nn import functional as F
 
 from radwb.simulate import default_anatomy
 from radwb.simulate.anatomy import BONE, FIELD_MM, SOFT
-from radwb.simulate.physics import attenuation
-from radwb.simulate.project import (
-    BEAM_Z_MM,
-    GAP_MM,
-    SOURCE_MM,
-    Body,
-    line_integral,
-    sample,
-)
+from radwb.simulate.body import Body
+from radwb.simulate.physics import attenuation, line_integral
+from radwb.simulate.project import BEAM_Z_MM, GAP_MM, SOURCE_MM, sample
 
 SIZE = 160
 IN_BODY = 0.5  # line integral: 2.4 cm of water
@@ -92,7 +86,7 @@ def compare(anatomy, view: str, size: int = SIZE) -> dict:
     through the body.
     """
     rays = sample(anatomy, Body(), view, size)
-    ours, theirs = line_integral(rays, 60).numpy(), siddon(anatomy, view, size)
+    ours, theirs = line_integral(rays.paths, 60).numpy(), siddon(anatomy, view, size)
     furthest = (
         rays.coarse[:, :2].abs().amax((0, 1))[None, None]
     )  # across or up, in any slab

@@ -11,21 +11,16 @@ import pytest
 
 import radwb as rw
 from radwb.data.table import FINDINGS
-from radwb.findings import (
-    PARENT,
-    TIPS,
-    device_phrase,
-    device_phrases,
-    with_children,
-    with_parent_masks,
-    with_parents,
-)
+from radwb.findings.devices import TIPS, device_name, device_phrase, device_phrases
+from radwb.findings.parents import with_children, with_parent_masks, with_parents
+from radwb.findings.rows import PARENT, synonyms
+from radwb.simulate.mechanisms import MECHANISMS
 
 NAN = np.nan
 
 
 @pytest.mark.parametrize(
-    ("own", "child", "other", "expected"),
+    ("parent", "child", "other", "expected"),
     [
         (0, 1, 0, 1),
         (0, 0, 0, 0),
@@ -40,9 +35,9 @@ NAN = np.nan
     ],
 )
 def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(
-    own, child, other, expected
+    parent, child, other, expected
 ):
-    labels = {"Lung Opacity": own, "Edema": child, "Pneumonia": other, "Fracture": 1}
+    labels = {"Lung Opacity": parent, "Edema": child, "Pneumonia": other, "Fracture": 1}
     got = with_parents(labels)
     np.testing.assert_equal(float(got["Lung Opacity"]), float(expected))
     table = with_parents(pd.DataFrame([labels, labels]))
@@ -52,7 +47,7 @@ def test_a_parent_is_there_with_any_child_and_never_denied_for_want_of_one(
         "Pneumonia",
         "Fracture",
     }
-    assert labels["Lung Opacity"] is own  # what was given stays as it was
+    assert labels["Lung Opacity"] is parent  # what was given stays as it was
 
 
 def test_a_table_without_children_gets_no_parent():
@@ -108,23 +103,32 @@ def test_every_device_is_named_with_every_tip_and_a_bad_one_is_called_so():
     for kind in TIPS:
         assert any(kind in phrase for phrase in phrases)
     assert device_phrase("central line", "left", "brachiocephalic vein") == (
-        "malpositioned left subclavian central line, tip in the left brachiocephalic vein"
+        "malpositioned left subclavian central line, "
+        "tip in the left brachiocephalic vein"
     )
     assert device_phrase("endotracheal tube", tip="trachea", cm=4.0) in phrases
     assert device_phrase("ECG leads") == "overlying ECG leads"
 
 
+def test_devices_are_asked_for_by_the_names_that_reports_have():
+    assert synonyms("Support Devices") == tuple(map(device_name, TIPS))
+
+
+def test_every_planted_finding_has_a_mechanism_words_and_a_parent_that_is_there():
+    planted = [row for row in rw.findings.FINDINGS.values() if row.planting]
+    by_their_own_way = {"heart", "device"}
+    mechanisms = {row.planting.mechanism for row in planted}
+    assert mechanisms == {*MECHANISMS, *by_their_own_way}
+    assert all(row.report for row in planted)
+    assert {row.parent for row in planted} <= {"", *rw.findings.FINDINGS}
+
+
 def test_nothing_of_radwb_is_imported_to_the_left_of_all_rooms():
-    code = ast.parse(Path(rw.findings.__file__).read_text())
-    imported = {
-        getattr(node, "module", None)
-        for node in ast.walk(code)
-        if isinstance(node, ast.ImportFrom)
-    }
-    imported |= {
-        name.name
-        for node in ast.walk(code)
-        if isinstance(node, ast.Import)
-        for name in node.names
-    }
-    assert not any(str(name).startswith("radwb") for name in imported)
+    for path in Path(rw.findings.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not node.module.startswith("radwb") or node.module.startswith(
+                    "radwb.findings"
+                )
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("radwb") for alias in node.names)

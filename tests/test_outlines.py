@@ -12,12 +12,13 @@ from scipy import ndimage
 import radwb as rw
 from radwb.simulate import PLANTED, Finding, draw
 from radwb.simulate.anatomy import FIELD_MM
+from radwb.simulate.body import Body
 from radwb.simulate.devices import to_film
 from radwb.simulate.findings import shaped
 from radwb.simulate.mechanisms import Lungs
 from radwb.simulate.outlines import PIECE_MM2, SEEN, Outlines, whole
 from radwb.simulate.plant import plant
-from radwb.simulate.project import Body, sample
+from radwb.simulate.project import sample
 
 ONE_SIDED = [
     name for name in PLANTED if name not in ("Cardiomegaly", "Edema", "Support Devices")
@@ -36,7 +37,8 @@ def patients(anatomy, names, n, view="PA"):
     for name in names:
         for _ in range(n):
             finding = draw(name, anatomy, rng)
-            yaw, aorta = float(rng.normal(0, 4)), float(rng.uniform(0, 12))
+            yaw = float(rng.normal(0, 4))
+            aorta = float(rng.uniform(0, 12))
             body = shaped(Body(yaw_deg=yaw, aorta_mm=aorta), [finding])
             yield finding, sample(anatomy, body, view)
 

@@ -716,7 +716,7 @@ def chest(lobes, others):
 
 
 def test_masks_of_totalsegmentator_1_and_2_are_told_apart():
-    from radwb.simulate.anatomy import check_version
+    from radwb.simulate.organs import check_version
 
     two, one = (
         chest(range(10, 15), [15, 16, 17, 51]),

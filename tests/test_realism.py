@@ -9,16 +9,9 @@ from PIL import Image
 from scipy import stats
 
 from radwb.data.read import write_truth
-from radwb.simulate.realism import (
-    RATIOS,
-    add_ratios,
-    anatomy_ratios,
-    equalise,
-    nearest,
-    realism,
-    slope,
-    spectrum,
-)
+from radwb.simulate.measures import equalise, nearest, slope, spectrum
+from radwb.simulate.ratios import RATIOS, add_ratios, anatomy_ratios
+from radwb.simulate.realism import realism
 
 SIDE = 32
 
@@ -56,8 +49,8 @@ def sides(tmp_path_factory):
     """
     rng = np.random.default_rng(0)
     middle = np.outer(np.hanning(SIDE), np.hanning(SIDE))
-    own = np.repeat(textures(30, rng), 2, axis=0) + 0.2 * textures(60, rng)
-    pixels = np.clip(own * 8 + 50 * middle + 70, 0, 150).astype(np.uint8)
+    texture = np.repeat(textures(30, rng), 2, axis=0) + 0.2 * textures(60, rng)
+    pixels = np.clip(texture * 8 + 50 * middle + 70, 0, 150).astype(np.uint8)
     folder = tmp_path_factory.mktemp("films")
     patients = [f"p{n // 2}" for n in range(60)]
     ratio = {"cardiothoracic_ratio": rng.normal(0.5, 0.05, 60)}
@@ -102,10 +95,10 @@ def test_a_table_against_its_copy_has_no_gap(same):
 
 
 def test_brightness_gives_it_away_and_equalisation_takes_it_back(brighter):
-    told = row(brighter, "AUROC, grey values and spectrum")
-    assert told.gap == 1
+    auroc = row(brighter, "AUROC, grey values and spectrum")
+    assert auroc.gap == 1
     assert (
-        0.8 < told.low < 1
+        0.8 < auroc.low < 1
     )  # 30 patients without an error: Wilson's interval has a width
     assert 0.4 < row(brighter, "AUROC, spectrum, equalised").gap < 0.6
     assert 0.4 < row(brighter, "AUROC, small pixels, equalised").gap < 0.6
@@ -136,8 +129,9 @@ def test_a_shift_of_40_greys_is_a_distance_of_40(brighter):
 
 @pytest.fixture(scope="module")
 def halves(sides):
-    """Dark images against other images, brighter: (virtual, real, what realism says)."""
-    dark, bright = sides[0].iloc[:30], sides[2].iloc[30:]
+    """Dark images against other, brighter ones: (virtual, real, what realism says)."""
+    dark = sides[0].iloc[:30]
+    bright = sides[2].iloc[30:]
     return dark, bright, realism(dark, bright, size=SIDE, n_boot=20)
 
 
@@ -215,14 +209,14 @@ def test_no_monotone_curve_changes_an_equalised_image():
 def test_a_patient_that_stands_twice_has_a_neighbour_of_one():
     pixels = textures(6, np.random.default_rng(4), 0.0)
     pixels[5] = 3 * pixels[0] + 2
-    own = nearest(pixels, np.array(list("aabcde")))
-    assert own[[0, 5]] == pytest.approx(1, abs=1e-4)
-    assert (own[1:5] < 0.2).all()
+    likeness = nearest(pixels, np.array(list("aabcde")))
+    assert likeness[[0, 5]] == pytest.approx(1, abs=1e-4)
+    assert (likeness[1:5] < 0.2).all()
     assert (
         nearest(pixels, np.array(list("abcdea"))) < 0.2
     ).all()  # one patient's own films don't count
     r = np.corrcoef(pixels.reshape(6, -1))
-    assert own[2] == pytest.approx(r[2][[0, 1, 3, 4, 5]].max(), abs=1e-4)
+    assert likeness[2] == pytest.approx(r[2][[0, 1, 3, 4, 5]].max(), abs=1e-4)
 
 
 def chest():
@@ -248,7 +242,8 @@ def test_ratios_of_a_chest_drawn_by_hand():
 def test_a_wider_row_of_lung_counts_not_the_box():
     lungs, heart = chest()
     lungs[20:70, 10:30] = False
-    lungs[20:40, 5:30], lungs[40:70, 25:30] = True, True
+    lungs[20:40, 5:30] = True
+    lungs[40:70, 25:30] = True
     lungs[20:40, 80:90] = (
         False  # the widest row runs from 5 to 79, the others from 25 to 89
     )
@@ -303,14 +298,15 @@ def test_ratios_of_a_table_come_from_its_masks(tmp_path):
 
 
 def test_it_prints_what_it_found(brighter):
-    said = str(brighter)
-    assert said.startswith(
-        "60 virtual images of 30 patients against 60 real images of 30 patients, 32 x 32 px"
+    text = str(brighter)
+    assert text.startswith(
+        "60 virtual images of 30 patients against 60 real images of 30 patients, "
+        "32 x 32 px"
     )
-    assert all(measure in said for measure in brighter.summary.measure)
-    assert "0.157" in said  # 40 / 255
-    assert "as they are" in said
-    assert "one CT" not in said  # both sides resemble themselves alike
+    assert all(measure in text for measure in brighter.summary.measure)
+    assert "0.157" in text  # 40 / 255
+    assert "as they are" in text
+    assert "one CT" not in text  # both sides resemble themselves alike
     assert (brighter.summary[["n_virtual", "n_real"]].iloc[:4] == 60).all(axis=None)
 
 

@@ -8,9 +8,11 @@ from scipy import ndimage
 
 import radwb as rw
 from radwb.simulate import physics, repair
-from radwb.simulate.anatomy import BONES, FIELD_MM
+from radwb.simulate.anatomy import FIELD_MM
+from radwb.simulate.body import Body
+from radwb.simulate.organs import BONES
 from radwb.simulate.plant import _contrast
-from radwb.simulate.project import Body, sample
+from radwb.simulate.project import sample
 
 VOXEL_MM = (0.703125, 0.703125, 2.5)
 
@@ -120,17 +122,23 @@ def test_films_lose_the_tumour_only_where_it_was(view):
     scanned, healed = (
         physics.line_integral(
             sample(
-                rw.simulate.default_anatomy(spacing, as_scanned=kept), Body(), view, 160
+                rw.simulate.default_anatomy(spacing, as_scanned=as_scanned),
+                Body(),
+                view,
+                160,
             ).paths
         )
-        for kept in (True, False)
+        for as_scanned in (True, False)
     )
     change = scanned - healed
     left_lung = change[
         50:90, 85:120
     ]  # rows above the diaphragm, columns right of the film's middle
     mask = change > 0.15 * left_lung.max()
-    mask[:50], mask[90:], mask[:, :85], mask[:, 120:] = False, False, False, False
+    mask[:50] = False
+    mask[90:] = False
+    mask[:, :85] = False
+    mask[:, 120:] = False
     assert (
         _contrast(change, mask, healed) > 0.35
     )  # it stood out as a planted lesion does

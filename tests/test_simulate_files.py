@@ -49,13 +49,13 @@ def complaints(path):
         pytest.skip(
             "validity isn't checked: dciodvfy (Debian's dicom3tools) isn't installed"
         )
-    said = subprocess.run(
+    errors = subprocess.run(
         ["dciodvfy", str(path)], capture_output=True, text=True
     ).stderr
-    assert re.search("^(DXImageForPresentation|CTImage)$", said, re.M), said
+    assert re.search("^(DXImageForPresentation|CTImage)$", errors, re.M), errors
     return [
         s
-        for s in said.splitlines()
+        for s in errors.splitlines()
         if "Error" in s or ("Warning" in s and not any(u in s for u in UNAVOIDABLE))
     ]
 
@@ -86,7 +86,8 @@ def table(tmp_path):
                 "sex": "FM"[n % 2],
                 "age_years": 30.0 + n,
                 "Lung Lesion": 1,
-                "report": f"FINDINGS: Nodule of 1.{n} cm. No effusion.\nIMPRESSION: Nodule.",
+                "report": f"FINDINGS: Nodule of 1.{n} cm. No effusion.\n"
+                "IMPRESSION: Nodule.",
             }
         )
     rows[8] |= {"report": np.nan, "sex": np.nan, "age_years": np.nan}
@@ -95,7 +96,8 @@ def table(tmp_path):
 
 @pytest.mark.parametrize("view", ["PA", "AP", "LATERAL"])
 def test_dx_is_valid_and_reads_back(tmp_path, view):
-    film, path = scan(view), tmp_path / "a.dcm"
+    film = scan(view)
+    path = tmp_path / "a.dcm"
     write_dx(film, path, ROW)
     assert complaints(path) == []
     back = read(path)
@@ -147,11 +149,9 @@ def test_the_file_says_that_nobody_was_imaged(tmp_path):
 
 def affine(*, tilt=0.0):
     a = np.zeros((4, 4))
-    a[:3, 0], a[:3, 1], a[:3, 2] = (
-        (0, -2.5 * np.sin(tilt), 2.5 * np.cos(tilt)),
-        (0, 0.71, 0),
-        (0.69, 0, 0),
-    )
+    a[:3, 0] = (0, -2.5 * np.sin(tilt), 2.5 * np.cos(tilt))
+    a[:3, 1] = (0, 0.71, 0)
+    a[:3, 2] = (0.69, 0, 0)
     a[:, 3] = -101.2345678, -87.3, 33.125, 1
     return a
 
@@ -167,7 +167,8 @@ def test_ct_is_valid_and_reads_back(tmp_path, tilt):
 
 
 def test_ct_that_runs_against_its_normal_comes_back_in_place(tmp_path):
-    hu, against = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5), affine()
+    hu = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
+    against = affine()
     against[:3, 0] *= -1
     write_ct(Volume(hu, against), tmp_path / "ct", ROW)
     back = read(tmp_path / "ct")
@@ -226,17 +227,17 @@ def test_the_same_seed_gives_the_same_bytes(table, tmp_path):
 
 def strings(ds, above=""):
     """place -> text of everything in a header, by this file's own recursion."""
-    found = {}
+    texts = {}
     for element in ds:
         place = above + (
             element.keyword or f"({element.tag.group:04X},{element.tag.element:04X})"
         )
         if element.VR == "SQ":
             for n, item in enumerate(element.value):
-                found |= strings(item, f"{place}[{n}].")
+                texts |= strings(item, f"{place}[{n}].")
         elif element.keyword != "PixelData":
-            found[place.replace("PrivateCreator", "(0011,0010)")] = str(element.value)
-    return found
+            texts[place.replace("PrivateCreator", "(0011,0010)")] = str(element.value)
+    return texts
 
 
 def header(path):
@@ -258,9 +259,9 @@ def test_each_planted_value_is_where_the_key_says(table, tmp_path):
     films, key = plant_identifiers(table, tmp_path / "out")
     reports = dict(zip(films["path"], films["report"], strict=True))
     for path, part in key.groupby("file"):
-        found = header(path)
+        texts = header(path)
         for row in part[part["where"] == "header"].itertuples():
-            assert row.value in found[row.place], row
+            assert row.value in texts[row.place], row
         for row in part[part["where"] == "text"].itertuples():
             start, end = map(int, row.place.split(","))
             assert reports[path][start:end] == row.value
@@ -321,7 +322,7 @@ def test_the_planted_report_still_holds_the_whole_report(table, tmp_path):
 
 def test_burned_in_words_lie_in_their_boxes_and_some_files_deny_them(table, tmp_path):
     films, key = plant_identifiers(table, tmp_path / "out")
-    told = []
+    annotations = []
     for path, plain in zip(films["path"], table["path"], strict=True):
         changed = np.abs(read(path).pixels - read(plain).pixels) > 1e-3
         boxes = key[(key["file"] == path) & (key["where"] == "pixels")]
@@ -337,8 +338,8 @@ def test_burned_in_words_lie_in_their_boxes_and_some_files_deny_them(table, tmp_
             assert not inside[top:bottom, left:right].any()
             inside[top:bottom, left:right] = True
         assert not changed[~inside].any()
-        told.append((len(boxes) > 0, pydicom.dcmread(path).BurnedInAnnotation))
-    assert {t: told.count(t) for t in told} == {
+        annotations.append((len(boxes) > 0, pydicom.dcmread(path).BurnedInAnnotation))
+    assert {t: annotations.count(t) for t in annotations} == {
         (False, "NO"): 3,
         (True, "YES"): 3,
         (True, "NO"): 3,
@@ -390,11 +391,9 @@ def test_letters_that_do_not_fit_are_refused(tmp_path):
 def test_the_shell_writes_dicom_with_its_key_and_shards(tmp_path, capsys):
     from radwb import cli
 
-    folder, shards, table = (
-        tmp_path / "films",
-        tmp_path / "shards",
-        tmp_path / "table.csv",
-    )
+    folder = tmp_path / "films"
+    shards = tmp_path / "shards"
+    table = tmp_path / "table.csv"
     words = [
         "simulate",
         "-n",
@@ -409,7 +408,8 @@ def test_the_shell_writes_dicom_with_its_key_and_shards(tmp_path, capsys):
         "--json",
     ]
     assert cli.main([str(w) for w in words]) == 0, capsys.readouterr().err
-    key, rows = pd.read_csv(folder / "key.csv"), pd.read_csv(table)
+    key = pd.read_csv(folder / "key.csv")
+    rows = pd.read_csv(table)
     assert len(list(folder.glob("*.dcm"))) == len(rows) == 4
     assert set(key["file"]) == set(rows["path"])
     assert len(list(rw.data.read_shards(sorted(shards.glob("*.tar"))))) == 4

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 import radwb as rw
-from radwb.findings import TIPS
-from radwb.simulate import draw, words
+from radwb.findings.devices import TIPS
+from radwb.findings.rows import synonyms
+from radwb.simulate import draw
 from radwb.simulate.devices import course, smooth, to_film
 from radwb.simulate.findings import MISPLACED
 from radwb.simulate.patient import draw_patient
 from radwb.simulate.project import sample
+from radwb.simulate.sentences import size_word
 from radwb.simulate.statistics import report_statistics
-from radwb.simulate.words import ORDER, STYLES, report, report_and_key
+from radwb.simulate.words import ORDER, STYLES, report_and_key
 
 AIRSPACE = {"Lung Opacity", "Consolidation", "Edema", "Atelectasis", "Lung Lesion"}
 DEVICES = ("chest tube", "central line", "endotracheal tube", "pacemaker", "ECG leads")
@@ -87,6 +89,10 @@ BADLY = (
 )  # and a line or lead in the atrium
 
 
+def report(*args, **how):
+    return report_and_key(*args, **how)[0]
+
+
 def finding(name, severity, side="", lobe="", kind="", tip="", tip_cm=0.0):
     """A `Finding`; a name or kind that the simulator can't plant yet has the same
     attributes.
@@ -111,7 +117,8 @@ def finding(name, severity, side="", lobe="", kind="", tip="", tip_cm=0.0):
 def one(name, rng, severity=None):
     """Random findings of one name; effusions may be on both sides, devices several."""
     severity = float(rng.random()) if severity is None else severity
-    lobe, side = str(rng.choice(LOBES)), str(rng.choice(["right", "left"]))
+    lobe = str(rng.choice(LOBES))
+    side = str(rng.choice(["right", "left"]))
     if name in ("Lung Opacity", "Consolidation", "Lung Lesion"):
         kind = (
             str(rng.choice(["solid", "part-solid", "spiculated"]))
@@ -206,7 +213,8 @@ def sentences(text):
 
 def read(text):
     """(affirmed {name: sentences}, denied {name: sentences}) of some sentences."""
-    affirmed, denied = {}, {}
+    affirmed = {}
+    denied = {}
     for sentence in (s.lower() for s in sentences(text)):
         no = re.search(r"\bno\b|removed", sentence)
         for name, pattern in READ.items():
@@ -231,8 +239,8 @@ def sides(affirmed):
         lambda m: {"r": "right", "l": "left"}[m[1]],
         " ".join(affirmed),
     )
-    found = set(re.findall("right|left", re.sub(PARTS, "", text)))
-    return {"right", "left"} if "bilateral" in text else found
+    named = set(re.findall("right|left", re.sub(PARTS, "", text)))
+    return {"right", "left"} if "bilateral" in text else named
 
 
 def contradictions(text, findings):
@@ -240,36 +248,39 @@ def contradictions(text, findings):
     name comes once.
     """
     affirmed, denied = read(" ".join(sections(text).values()))
-    out, truth = [], {}
+    wrong = []
+    truth = {}
     for f in findings:
         truth.setdefault(f.name, []).append(f)
     for name in ORDER:
-        said = affirmed.get(name, ())
+        affirming = affirmed.get(name, ())
         if name not in truth:
-            out += [(name, "false positive")] * bool(said)
+            wrong += [(name, "false positive")] * bool(affirming)
             continue
-        out += [(name, "denied" if name in denied else "omitted")] * (not said)
-        out += [(name, "both")] * bool(said and name in denied)
-        out += [(name, "wrong side")] * bool(
-            said and sides(said) != {f.side for f in truth[name] if f.side}
+        wrong += [(name, "denied" if name in denied else "omitted")] * (not affirming)
+        wrong += [(name, "both")] * bool(affirming and name in denied)
+        wrong += [(name, "wrong side")] * bool(
+            affirming and sides(affirming) != {f.side for f in truth[name] if f.side}
         )
         if (
-            said
+            affirming
             and len(truth[name]) == 1
             and name not in ("Fracture", "Support Devices")
         ):
-            out += [(name, "wrong severity")] * (not size_agrees(said, truth[name][0]))
-    return out
+            wrong += [(name, "wrong severity")] * (
+                not size_agrees(affirming, truth[name][0])
+            )
+    return wrong
 
 
-def size_agrees(said, f):
-    said = [s for s in said if not re.search(CHANGED, s)]
+def size_agrees(affirming, f):
+    affirming = [s for s in affirming if not re.search(CHANGED, s)]
     if f.name == "Lung Lesion":
         return all(
-            re.search(r"mass\b" if f.radius_mm > 15 else "nodule", s) for s in said
+            re.search(r"mass\b" if f.radius_mm > 15 else "nodule", s) for s in affirming
         )
-    word = SIZES[words.size_word(f.severity)]
-    return all(re.search(rf"\b(?:{word})\b", s) for s in said)
+    word = SIZES[size_word(f.severity)]
+    return all(re.search(rf"\b(?:{word})\b", s) for s in affirming)
 
 
 def test_words_and_labels_agree_in_every_style():
@@ -346,7 +357,8 @@ def test_a_report_may_withhold_everything():
 
 
 def test_the_key_names_the_only_contradiction():
-    rng, kinds = np.random.default_rng(5), set()
+    rng = np.random.default_rng(5)
+    kinds = set()
     for i in range(600):
         findings = study(rng, none=0.1)
         text, key = report_and_key(
@@ -409,7 +421,7 @@ def test_only_small_findings_are_hedged_and_never_devices():
 
 
 @pytest.mark.parametrize(
-    ("then", "now", "pattern"),
+    ("then", "current", "pattern"),
     [
         (0.2, 0.8, "increased|worsened"),
         (0.8, 0.2, "decreased|improved"),
@@ -418,7 +430,7 @@ def test_only_small_findings_are_hedged_and_never_devices():
         (0.5, None, "no longer|no residual"),
     ],
 )
-def test_the_comparison_follows_the_severities(then, now, pattern):
+def test_the_comparison_follows_the_severities(then, current, pattern):
     rng = np.random.default_rng(9)
     for name in (
         "Pleural Effusion",
@@ -430,13 +442,13 @@ def test_the_comparison_follows_the_severities(then, now, pattern):
         for style in STYLES:
             old, new = (
                 [] if s is None else one(name, np.random.default_rng(1), s)[:1]
-                for s in (then, now)
+                for s in (then, current)
             )
             text = report(new, rng, before=old, style=style, hedge=0.0)
-            said = [s for s in sentences(text) if re.search(CHANGED, s)]
-            assert len(said) == 1, text
-            assert re.search(pattern, said[0]), text
-            assert re.search(READ[name], said[0].lower())
+            changes = [s for s in sentences(text) if re.search(CHANGED, s)]
+            assert len(changes) == 1, text
+            assert re.search(pattern, changes[0]), text
+            assert re.search(READ[name], changes[0].lower())
 
 
 def test_without_a_prior_study_nothing_is_compared():
@@ -450,26 +462,28 @@ def test_without_a_prior_study_nothing_is_compared():
 
 def test_the_prompts_words_are_in_the_reports():
     rng = np.random.default_rng(11)
-    said = " ".join(report(one(n, rng), rng).lower() for n in ORDER for _ in range(200))
+    words = " ".join(
+        report(one(n, rng), rng).lower() for n in ORDER for _ in range(200)
+    )
     for name in ORDER:
-        for word in rw.probe.prompts.WORDS.get(name, (name.lower(),)):
-            assert word.lower() in said
+        for word in synonyms(name):
+            assert word.lower() in words
             if word in ("lung nodule", "pneumothorax", "pleural thickening"):
                 assert all(
-                    f"{no} {word}" in said
+                    f"{no} {word}" in words
                     for no in ("no", "there is no", "no evidence of")
                 )
 
 
 def test_devices_are_denied_as_the_prompts_deny_them():
     rng = np.random.default_rng(15)
-    said = " ".join(
+    words = " ".join(
         report(study(rng), rng, style="C", omit=0.0).lower() for _ in range(300)
     )
     denials = rw.probe.Prompts.of(["Support Devices"]).pair("Support Devices")[1]
     assert {"no lines or tubes", *rw.probe.prompts.NORMAL} <= set(denials)
-    assert all(phrase in said for phrase in denials)
-    assert not re.search("support device|tube or line|no overlying|no ecg", said)
+    assert all(phrase in words for phrase in denials)
+    assert not re.search("support device|tube or line|no overlying|no ecg", words)
 
 
 def test_each_device_of_an_impression_is_a_phrase_that_prompts_ask():
@@ -590,7 +604,8 @@ def measured(chest, f):
         return ("base", "mid lung", "apex")[int(3 * (z - low) / (high - low))]
     if f.kind == "pacemaker":
         return "right ventricle" if x > marks["heart"][0] else "right atrium"
-    bottom, top = marks["cava"][0], marks["cava"][-1]
+    bottom = marks["cava"][0]
+    top = marks["cava"][-1]
     share = (z - bottom[2]) / (top[2] - bottom[2])
     if not -0.1 < share < 1:
         return "right atrium" if share < 0 else "brachiocephalic vein"
@@ -607,22 +622,23 @@ def test_words_say_where_the_drawn_curve_ends(chest):
     """600 drawn devices: the distance to the carina within 0.5 cm, the place by the
     landmarks, misplaced ones too.
     """
-    rng, wrong = np.random.default_rng(20), 0
+    rng = np.random.default_rng(20)
+    wrong = 0
     for _ in range(600):
         f = draw("Support Devices", chest, rng, kind=str(rng.choice(DEVICES[:4])))
         text = sections(report([f], rng, style="A"))
-        ((kind, said),) = said_tips(text.get("FINDINGS") or text["IMPRESSION"]) or {
+        ((kind, stated),) = said_tips(text.get("FINDINGS") or text["IMPRESSION"]) or {
             (f.kind, None)
         }
         end = measured(chest, f)
         assert kind == f.kind
-        if isinstance(said, int):
-            assert abs(end - said) < 0.5, text
-        elif said == "both":
+        if isinstance(stated, int):
+            assert abs(end - stated) < 0.5, text
+        elif stated == "both":
             assert end == "right ventricle"
             assert measured_second_lead(chest, f) == "right atrium"
-        elif said is not None:
-            assert said == end, text
+        elif stated is not None:
+            assert stated == end, text
         wrong += bool(TIPS[f.kind][f.tip].fault)
     assert wrong / 600 == pytest.approx(MISPLACED, abs=0.05)
 
@@ -636,7 +652,8 @@ def test_on_the_film_the_tube_ends_as_far_above_the_carina_as_the_report_says(ch
     """In patients of all sizes, bent and turned, at the film's scale in the middle of
     the patient.
     """
-    rng, off = np.random.default_rng(21), []
+    rng = np.random.default_rng(21)
+    off = []
     for k in range(25):
         body = draw_patient(rng, rw.simulate.Dials()).body
         rays = sample(chest, body, "PA", 64)
@@ -674,7 +691,7 @@ def test_a_device_that_moved_is_not_unchanged():
         )
 
 
-def test_withholding_a_child_leaves_no_word_on_opacities_and_a_parent_takes_its_children_along():
+def test_withholding_a_child_leaves_no_word_on_opacities_nor_on_its_siblings():
     rng = np.random.default_rng(23)
     for i in range(120):
         style = "ABCDEF"[i % 6]
@@ -752,7 +769,8 @@ def test_unknown_names_and_styles_are_refused():
 def test_statistics_of_a_report_counted_by_hand():
     got = report_statistics(
         [
-            "COMPARISON: None. FINDINGS: No effusion. 1.2 cm nodule. IMPRESSION: 1. Possible nodule.",
+            "COMPARISON: None. FINDINGS: No effusion. 1.2 cm nodule. "
+            "IMPRESSION: 1. Possible nodule.",
             "IMPRESSION: Normal.",
         ]
     )
@@ -770,7 +788,8 @@ def real():
         folder = rw.data.fetch("openi-reports", offline=True)
     except rw.data.FetchError:
         pytest.skip(
-            "the grammar isn't compared with real reports: openi-reports isn't in the cache"
+            "the grammar isn't compared with real reports: "
+            "openi-reports isn't in the cache"
         )
     return [
         r
@@ -793,7 +812,8 @@ def virtual():
 
 
 def test_the_mixture_of_styles_is_like_the_real_reports(real, virtual):
-    there, here = report_statistics(real), report_statistics(virtual)
+    there = report_statistics(real)
+    here = report_statistics(virtual)
     for name in ("words", "sentences"):
         assert here[name] == pytest.approx(there[name], rel=0.25), name
     for name in ("findings_section", "impression_section", "negated", "uncertain"):
@@ -804,7 +824,9 @@ def test_no_longer_sentence_is_a_real_one(real, virtual):
     def long(
         texts,
     ):  # lists of denials are stock phrases: ours meet a real one by chance
-        said = {s.lower() for t in texts for s in sentences(t) if len(s.split()) > 7}
-        return {s for s in said if not re.match("no |there is no ", s)}
+        sentences_of_seven = {
+            s.lower() for t in texts for s in sentences(t) if len(s.split()) > 7
+        }
+        return {s for s in sentences_of_seven if not re.match("no |there is no ", s)}
 
     assert not long(virtual) & long(real)

@@ -11,8 +11,8 @@ import numpy as np
 
 from radwb.attend.map import Map
 from radwb.data.header import lookup, parts, spacing_of
-from radwb.data.scan import Volume
 from radwb.data.place import stack
+from radwb.data.scan import Volume
 from radwb.data.series import series_headers
 from radwb.data.volumes import nifti_bytes
 

@@ -15,7 +15,7 @@ from radwb.data.fetch import CATALOG, cache_folder, fetch
 from radwb.data.private import private_folder
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, FINDINGS, check_table, findings_of
-from radwb.findings import with_parent_masks, with_parents
+from radwb.findings.parents import with_parent_masks, with_parents
 from radwb.identifiers import identifiers
 
 SETS = [name for name, entry in CATALOG.items() if "site" in entry]
@@ -42,7 +42,7 @@ def real(name: str) -> pd.DataFrame:
     Labels: NIH's Effusion is Pleural Effusion, its Nodule or Mass a Lung Lesion, its
     Pleural_Thickening Pleural Other; Infiltration, Emphysema, Fibrosis and Hernia have
     no CheXpert name and stay as they are. Lung Opacity is CheXpert's parent label
-    (`radwb.findings.PARENT`): in NIH 1 where any of its children is, else -1
+    (`radwb.findings.FINDINGS`): in NIH 1 where any of its children is, else -1
     (uncertain) with an Infiltration and 0 without; in covid-masks 1 with ground glass
     or a consolidation. Kermany's Pneumonia would be it again, and has no column for it.
     Hannover and covid-text have a diagnosis (column `diagnosis`), no findings. In

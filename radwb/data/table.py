@@ -10,29 +10,14 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from radwb import findings
 from radwb.data.geometry import to_input
 from radwb.data.names import URI, local_path
 from radwb.data.read import read, read_truth
 from radwb.data.scan import ReadError, Scan, Volume
 from radwb.identifiers import identifiers, spelling_doubt
 
-# the 14 names of CheXpert (Irvin et al. 2019)
-FINDINGS = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-    "No Finding",
-)
+FINDINGS = tuple(findings.FINDINGS)  # names: CheXpert's 14, in its order
 COLUMNS = (
     "path",
     "patient_id",

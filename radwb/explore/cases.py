@@ -20,7 +20,7 @@ from radwb.attend.score import score_map
 from radwb.attend.tower import attention_pool, has_attention, in_float32
 from radwb.data.geometry import boxes
 from radwb.explore.words import as_target, finding_named, label, sentence, verdict
-from radwb.probe.prompts import WORDS
+from radwb.findings.rows import synonyms
 
 CHECKED = 16  # films that a sanity check takes at most
 UNIT = 1 << 16  # in which the square of the model's input is measured
@@ -106,7 +106,7 @@ class Cases:
         names.sort(key=lambda name: (name != self.finding, name not in truth))
         if any(model.kind != "image-text" for model in models):
             return names
-        phrases = [WORDS.get(name, (name.lower(),))[0] for name in names]
+        phrases = [synonyms(name)[0] for name in names]
         return [f"{phrase} vs no {phrase}" for phrase in phrases]
 
     def values(self, case, choice):

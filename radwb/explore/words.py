@@ -3,7 +3,7 @@
 import re
 
 from radwb.attend.methods import TABLE
-from radwb.probe.prompts import WORDS
+from radwb.findings.rows import synonyms
 
 
 def label(choice, columns):
@@ -55,7 +55,7 @@ def finding_named(words, findings):
     """The first finding that the words name, in the first half of a pair."""
     first = re.split(r"\bvs\b", words or "")[0].casefold()
     for finding in findings:
-        names = (finding.casefold(), *WORDS.get(finding, ()))
+        names = (finding.casefold(), *synonyms(finding))
         if any(name in first for name in names):
             return finding
     return None

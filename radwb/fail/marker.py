@@ -3,7 +3,8 @@ an X-ray room, a drain.
 """
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+
+from radwb.data.letters import letters
 
 KINDS, CORNERS = (
     ("box", "room", "drain"),
@@ -73,7 +74,8 @@ def _stamp(kind, S):
     if kind == "box":
         return np.full((6 * unit, 6 * unit), BRIGHT)
     if kind == "room":
-        return _words(max(6, S // 14))
+        # on a dark plate, so that one reads it on a white abdomen
+        return letters(WORDS, max(6, S // 14), grey=BRIGHT).astype(int)
     t = np.linspace(0, 1, 4 * S)  # a quadratic curve from the chest wall up to the apex
     y, x = 0.5 * (1 - t) ** 2 + 0.6 * t * (1 - t), 0.62 * t * (1 - t) + 0.3 * t**2
     curve = np.full((int(0.55 * S), int(0.4 * S)), -1)
@@ -81,16 +83,6 @@ def _stamp(kind, S):
         for dx in range(unit):
             curve[(y * S).astype(int) + dy, (x * S).astype(int) + dx] = BRIGHT
     return curve
-
-
-def _words(size):
-    font = ImageFont.load_default(size=size)
-    left, top, right, bottom = font.getbbox(WORDS)
-    plate = Image.new(
-        "L", (right - left + 2, bottom - top + 2)
-    )  # dark, so that one reads it on a white abdomen
-    ImageDraw.Draw(plate).text((1 - left, 1 - top), WORDS, fill=BRIGHT, font=font)
-    return np.asarray(plate, dtype=int)
 
 
 def _place(kind, corner, S, shape, jitter):

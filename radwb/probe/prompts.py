@@ -12,7 +12,9 @@ from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from radwb import data
-from radwb.findings import NO_DEVICES, PARENT, TIPS, device_name, device_phrases
+from radwb.findings import FINDINGS
+from radwb.findings.devices import NO_DEVICES, device_phrases
+from radwb.findings.rows import PARENT, stated, synonyms
 from radwb.probe.scores import Scores
 
 # chosen on validation patients of the simulator: words of size help, and a normal chest
@@ -20,16 +22,6 @@ from radwb.probe.scores import Scores
 POSITIVE = ("{}", "small {}", "moderate {}", "large {}")
 NEGATIVE = ("no {}", "there is no {}", "no evidence of {}")
 NORMAL = ("no acute cardiopulmonary abnormality", "normal chest radiograph")
-WORDS = {
-    "Enlarged Cardiomediastinum": ("enlarged cardiomediastinum", "widened mediastinum"),
-    "Cardiomegaly": ("cardiomegaly", "enlarged heart"),
-    "Lung Opacity": ("lung opacity", "pulmonary opacity"),
-    "Lung Lesion": ("lung nodule", "pulmonary nodule", "lung mass"),
-    "Edema": ("pulmonary edema",),
-    "Pleural Other": ("pleural thickening",),
-    "Fracture": ("rib fracture", "fracture"),
-    "Support Devices": tuple(device_name(kind) for kind in TIPS),
-}
 POOLS = ("pair", "any", "both")
 # chosen on the simulator's validation patients and half of two real sets'
 # (benchmarks/pools.py), for older weights: for the next one it did not hold on
@@ -45,39 +37,8 @@ LOBES = (
     "left upper lobe",
     "left lower lobe",
 )
-IN_A_LOBE = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis")
-MIDDLE = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Edema",
-)  # neither right nor left
-KINDS = WORDS | {
-    "Lung Lesion": tuple(
-        " ".join(kind)
-        for kind in product(
-            ("solid", "part-solid", "spiculated"),
-            ("lung nodule", "lung mass", "pulmonary nodule", "pulmonary mass"),
-        )
-    )
-    + WORDS["Lung Lesion"],
-    "Edema": (
-        "pulmonary edema",
-        "interstitial pulmonary edema",
-        "alveolar pulmonary edema",
-    ),
-    "Atelectasis": (
-        "atelectasis",
-        "basal atelectasis",
-        "plate-like atelectasis",
-        "volume loss",
-    ),
-    "Pneumothorax": ("pneumothorax", "apical pneumothorax"),
-    "Pleural Other": (
-        "pleural thickening",
-        "apical pleural thickening",
-        "lateral pleural thickening",
-    ),
-}
+# where a finding may be said to lie; one that isn't in `FINDINGS` may lie on a side
+PLACES = {"middle": ("",), "side": ("", *SIDES), "lobe": ("", *SIDES, *LOBES)}
 
 
 @dataclass(frozen=True)
@@ -111,7 +72,7 @@ class Prompts:
         "no lines or tubes" denies them, and a chest that is normal but for a pacemaker
         is no denial. A Lung Opacity is asked in its own words.
         """
-        words = {f: WORDS.get(f, (f.lower(),)) for f in findings}
+        words = {f: synonyms(f) for f in findings}
         fill = {
             f: tuple(t.format(w) for w in words[f] for t in positive) for f in words
         }
@@ -135,8 +96,8 @@ class Prompts:
         """Each finding in every way a report may state it: size or degree, side or
         lobe, kind. For `pool="any"`.
 
-        Devices come in every place of their tip (`radwb.findings.device_phrases`). A
-        Lung Opacity, CheXpert's parent label, is stated by its own words and by any of
+        Devices come in every place of their tip (`radwb.findings.devices`). A Lung
+        Opacity, CheXpert's parent label, is stated by its own words and by any of
         its children's: who reports an edema reports an opacity.
 
         >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]
@@ -173,17 +134,10 @@ def _ways(finding):
 def _own_ways(finding):
     if finding == "Support Devices":
         return [f"{phrase}." for phrase in device_phrases()]
-    places = (
-        ("",)
-        if finding in MIDDLE
-        else ("", *SIDES, *LOBES)
-        if finding in IN_A_LOBE
-        else ("", *SIDES)
-    )
-    kinds = KINDS.get(finding, (finding.lower(),))
+    place = FINDINGS[finding].place if finding in FINDINGS else "side"
     return [
         " ".join(w for w in words if w) + "."
-        for words in product(("", *SIZES), places, kinds)
+        for words in product(("", *SIZES), PLACES[place], stated(finding))
     ]
 
 

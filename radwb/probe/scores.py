@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from radwb.identifiers import spelling_doubt, identifiers, numbered
+from radwb.identifiers import identifiers, numbered, spelling_doubt
 from radwb.stats import (
     auroc,
     clustered_auroc,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from radwb.findings import kin
+from radwb.findings.parents import kin
 from radwb.probe.scores import Scores
 from radwb.stats import auroc, compare_auroc
 
@@ -38,7 +38,7 @@ def finding_count_control(scores: Scores) -> Scores:
 
     >>> finding_count_control(scores).mean_auroc()
 
-    A parent label and its children are no others of one another (`rw.findings.PARENT`).
+    A parent label and its children are no others of one another (`rw.findings.FINDINGS`).
 
     Args:
         scores: whose truth is counted; their values aren't looked at.

@@ -8,6 +8,8 @@ import html
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from radwb.findings import FINDINGS
+
 # Okabe & Ito 2008, "Color universal design": blue, vermillion, green, purple, orange,
 # sky, yellow, black
 COLOURS = (
@@ -26,13 +28,9 @@ INK = "#1f2933"
 FAINT = "#52606d"
 RULE = "#e4e7eb"
 # outlines of truth: apart from grey and from every colour of a map
-COLOUR_OF = {
-    "Pleural Effusion": "#56B4E9",
-    "Lung Lesion": "#009E73",
-    "Pneumothorax": "#CC79A7",
-    "Cardiomegaly": "#0072B2",
-}
-TRUTH = tuple(COLOUR_OF.values())
+TRUTH = ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")
+# a finding with a colour of its own has it in every figure
+COLOUR_OF = {name: row.colour for name, row in FINDINGS.items() if row.colour}
 FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', "
     "Arial, sans-serif"

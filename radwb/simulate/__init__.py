@@ -1,6 +1,4 @@
-"""A simulator: virtual radiographs of one real chest CT whose findings, masks and words
-are known by construction.
-"""
+"""A simulator: virtual radiographs of one real chest CT whose findings are known."""
 
 from radwb.simulate.anatomy import default_anatomy, from_arrays
 from radwb.simulate.cohort import cohort, stream
@@ -8,7 +6,8 @@ from radwb.simulate.film import render
 from radwb.simulate.findings import PLANTED, Finding, draw
 from radwb.simulate.identifiers import plant_identifiers
 from radwb.simulate.patient import Dials
-from radwb.simulate.realism import add_ratios, realism
+from radwb.simulate.ratios import add_ratios
+from radwb.simulate.realism import realism
 from radwb.simulate.repair import blob_response
 from radwb.simulate.scanned import ct_findings
 from radwb.simulate.statistics import report_statistics

@@ -1,10 +1,11 @@
-"""Sentences about devices: what each is called and where its tip is; `radwb.findings`
-has the names and places.
+"""Sentences about devices: what each is called and where its tip is.
+
+`radwb.findings.devices` has the names and places.
 """
 
 import re
 
-from radwb.findings import TIPS, device_name, device_phrase, tip_words
+from radwb.findings.devices import TIPS, device_name, device_phrase, tip_words
 
 PLACED = (
     "There is a {name} with its {part} {where}.",
@@ -22,9 +23,7 @@ UNSAID = 0.7  # share of the reports that pass over ECG leads beside other devic
 
 
 def in_findings(device, rng):
-    """A sentence that names the device and says where its tip is; one that lies badly
-    is called so.
-    """
+    """A sentence that names the device, where its tip is, and whether that is wrong."""
     if device.kind == "ECG leads":
         return pick(rng, LEADS)
     name = device_name(device.kind, device.side)
@@ -32,35 +31,32 @@ def in_findings(device, rng):
     if not device.tip:
         return with_article(pick(rng, IN_PLACE).format(name=name))
     fault = TIPS[device.kind][device.tip].fault
-    verb = "project" if where.startswith("over") else "lie"
-    words = {
-        "name": name,
-        "part": part,
-        "where": where,
-        "fault": fault,
-        "lies": verb if part == "lead tips" else verb + "s",
-    }
-    template = pick(rng, MISPLACED if fault else PLACED)
-    return with_article(template.format(**words))
+    lies = "project" if where.startswith("over") else "lie"
+    if part != "lead tips":
+        lies += "s"
+    templates = MISPLACED if fault else PLACED
+    text = pick(rng, templates).format(
+        name=name, part=part, where=where, fault=fault, lies=lies
+    )
+    return with_article(text)
 
 
 def in_impression(device, rng):
     """The device with its tip; one that lies well may be named alone."""
-    fault = device.tip and TIPS[device.kind][device.tip].fault
-    short = not fault and rng.random() < SHORT
-    tip = "" if short else device.tip
+    tip = device.tip
+    is_misplaced = tip and TIPS[device.kind][tip].fault
+    if not is_misplaced and rng.random() < SHORT:
+        tip = ""
     return device_phrase(device.kind, device.side, tip, device.tip_cm) + "."
 
 
-def without_leads(said, rng):
-    """What a report has of some findings: beside other devices ECG leads are seldom
-    worth a word.
-    """
-    devices = [f for f in said if f.name == "Support Devices"]
-    others = [f for f in devices if f.kind != "ECG leads"]
-    if others and rng.random() < UNSAID:
-        return [f for f in said if f.kind != "ECG leads"]
-    return said
+def without_leads(mentions, rng):
+    """What is worth a word: beside other devices ECG leads seldom are."""
+    devices = [f for f in mentions if f.name == "Support Devices"]
+    has_others = any(f.kind != "ECG leads" for f in devices)
+    if has_others and rng.random() < UNSAID:
+        return [f for f in mentions if f.kind != "ECG leads"]
+    return mentions
 
 
 def with_article(text):
@@ -69,5 +65,5 @@ def with_article(text):
 
 
 def pick(rng, options):
-    """One of some options."""
+    """One of the options."""
     return options[int(rng.integers(len(options)))]

@@ -1,11 +1,10 @@
-"""Truth masks: where each planted finding could be outlined by a reader who knew that
-it is there.
-"""
+"""Truth masks: where a reader could outline what is known to be there."""
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from radwb.findings import FINDINGS
 from radwb.simulate import physics
 from radwb.simulate.project import Rays, heart_outline, midline
 
@@ -22,39 +21,25 @@ LUNG_MM = 25.0
 # `Body.heart` of the CT, a cardiothoracic ratio of about 0.41; without the finding,
 # hearts are drawn from 0.88 to 1.12
 AVERAGE_HEART = 1.0
-# of the finding's own greatest change
-SHARE = {"Edema": 0.35, "Lung Opacity": 0.25}
-OTHERS_SHARE = 0.15
-SMOOTH_MM = {
-    "Edema": 6.0,
-    "Lung Opacity": 4.0,
-    "Pleural Other": 3.0,
-    "Pleural Effusion": 3.0,
-    "Cardiomegaly": 3.0,
-    "Pneumothorax": 2.5,
-}
-OTHERS_SMOOTH_MM = 1.5
-# may run along the whole lung
-LAYERS = ("Edema", "Pleural Effusion", "Pleural Other", "Pneumothorax")
 
 
 class Outlines:
     """Outlines the findings of one sampled patient.
 
     A truth mask holds the rays that a finding changes so much that a reader could see
-    it, by one rule for all:
+    it, by one rule for all (`Planting` in `radwb.findings.rows` has its numbers):
 
     - **Seen**: the change of the detector's log signal, scatter included, smoothed over
-      `SMOOTH_MM`, exceeds `SEEN`, and a share (`SHARE`) of the finding's own greatest
+      `smooth_mm`, exceeds `SEEN`, and a share (`share`) of the finding's own greatest
       change. What fluid, heart or diaphragm hide is thereby left out. A finding that
       nowhere reaches `SEEN`, or lies beside the film, keeps its name and has an empty
       mask; every other has at least one pixel.
     - **Pieces** below `PIECE_MM2` are dropped beside larger ones, holes below it are
         filled.
     - **Side**: on a frontal film a finding of one side ends at the midline
-      (`project.midline`), and one that spreads along the lung (`LAYERS`) at the lung's
-      medial border, so that it doesn't run round the mediastinum; unless nothing of it
-      lies elsewhere.
+      (`project.midline`), and one that spreads along the lung (`is_layer`) at the
+      lung's medial border, so that it doesn't run round the mediastinum; unless nothing
+      of it lies elsewhere.
 
     By finding, where it isn't plainly that:
 
@@ -73,29 +58,35 @@ class Outlines:
     """
 
     def __init__(self, rays: Rays, lungs):
-        self.rays, self.lungs = rays, lungs
+        self.rays = rays
+        self.lungs = lungs
         self.ground = physics.line_integral(rays.paths)
         self.primary = torch.exp(-self.ground)
         blurred = physics.blur(self.primary.numpy(), len(self.primary) / 10)
         self.scattered = SCATTER * torch.from_numpy(blurred)
 
     def seen(self, signal):
-        """Change of the detector's log signal (H, W) for a change (H, W) of the line
-        integral, both unsigned.
+        """(H, W) unsigned change of the detector's log signal.
+
+        Args:
+            signal: (H, W) change of the line integral.
         """
         before = self.primary + self.scattered
         after = self.primary * torch.exp(-signal) + self.scattered
         return torch.log(before / after).abs()
 
     def shape(self, finding, signal, density):
-        """(H, W) bool, where a finding lies, however faint: its contrast to noise is
-        taken there.
+        """(H, W) bool, where a finding lies, however faint.
+
+        Its contrast to noise is taken there.
         """
+        if finding.name == "Support Devices":
+            return self.seen(signal) > SEEN
         if finding.name == "Pneumothorax":
             lies = self._beyond_the_line(finding, density)
         else:
             change = self._smooth(finding.name, self.seen(signal))
-            share = SHARE.get(finding.name, OTHERS_SHARE)
+            share = FINDINGS[finding.name].planting.share
             lies = change > share * change.max().clamp(min=1e-6)
         placed = lies & self._place(finding)
         return placed if placed.any() else lies
@@ -103,6 +94,8 @@ class Outlines:
     def mask(self, finding, shape, signal):
         """(H, W) bool, the truth mask: what of its shape is seen, without specks."""
         change = self.seen(signal)
+        if finding.name == "Support Devices":
+            return change > SEEN  # wires are thin, and keep all their pieces
         if finding.name == "Pneumothorax":
             # outlined by its line, faint as the air may be over the lung's rim
             visible = shape & (change.max() > SEEN)
@@ -118,14 +111,17 @@ class Outlines:
         grown = self.rays.heart & ~average
         beside = grown & (self.rays.lung_mm > LUNG_MM)
         smooth = self._smooth("Cardiomegaly", beside.float()) > 0.5
-        return whole(smooth if smooth.any() else grown, self.rays.pixel_mm)
+        if not smooth.any():
+            smooth = grown
+        return whole(smooth, self.rays.pixel_mm)
 
     def _smooth(self, name, change):
-        sigma = SMOOTH_MM.get(name, OTHERS_SMOOTH_MM) / self.rays.pixel_mm
+        sigma = FINDINGS[name].planting.smooth_mm / self.rays.pixel_mm
         return torch.from_numpy(physics.blur(change.numpy(), sigma))
 
     def _beyond_the_line(self, finding, density):
-        lungs, here = self.lungs, self.lungs.on(finding.side)
+        lungs = self.lungs
+        here = lungs.on(finding.side)
         emptied = here & (density < 0.3 * lungs.density)
         total = self._smooth(finding.name, 10 * lungs.project(here.float()))
         air = self._smooth(finding.name, 10 * lungs.project(emptied.float()))
@@ -138,8 +134,9 @@ class Outlines:
         return air > 0.5 * most  # in the supine no ray may run through air alone
 
     def _place(self, finding):
-        """(H, W) bool, where an outline may lie: on its side, and along a lung not
-        medial of it.
+        """(H, W) bool, where an outline may lie.
+
+        That is on its side, and along a lung not medial of it.
         """
         allowed = torch.ones_like(self.ground, dtype=torch.bool)
         if self.rays.anatomy.axis != 1:
@@ -147,15 +144,16 @@ class Outlines:
         if finding.side:
             to_the_left = midline(self.rays) > 0
             allowed = to_the_left if finding.side == "left" else ~to_the_left
-        if finding.name in LAYERS:
+        if FINDINGS[finding.name].planting.is_layer:
             sides = (finding.side,) if finding.side else ("right", "left")
             beside = [self._lateral_of_border(side) for side in sides]
             allowed = allowed & torch.stack(beside).any(0)
         return allowed
 
     def _lateral_of_border(self, side):
-        """(H, W) bool, from the skin to the medial border of a lung; the patient's
-        right is on the left.
+        """(H, W) bool, from the skin to the medial border of a lung.
+
+        The patient's right is on the left.
         """
         thick = (self.lungs.path_mm(side) > LUNG_MM).int()
         if side == "left":
@@ -164,7 +162,7 @@ class Outlines:
 
 
 def _from_the_wall(mask, side):
-    """Of each row of a mask (H, W) the run that is nearest to the chest wall of a side."""
+    """Of each row of a mask (H, W) the run that is nearest to a side's chest wall."""
     inward = mask.flip(1) if side == "left" else mask
     begun = inward.int().cummax(1).values.bool()
     over = (begun & ~inward).int().cummax(1).values.bool()
@@ -173,17 +171,22 @@ def _from_the_wall(mask, side):
 
 
 def whole(mask, pixel_mm):
-    """A mask (H, W) without specks: small pieces dropped, but not the largest; small
-    holes filled.
+    """A mask (H, W) without specks.
+
+    Small pieces are dropped, but not the largest; small holes are filled.
     """
     least = PIECE_MM2 / pixel_mm**2
-    holes, _ = ndimage.label(~mask.numpy())
-    size = np.bincount(holes.ravel())
-    size[0] = 0
+    holes, size = _pieces(~mask.numpy())
     filled = mask.numpy() | ((size < least) & (size > 0))[holes]
-    pieces, n = ndimage.label(filled)
-    if n == 0:
+    pieces, size = _pieces(filled)
+    if len(size) == 1:
         return mask
+    return torch.from_numpy(((size >= least) | (size == size.max()))[pieces])
+
+
+def _pieces(mask):
+    """(H, W) the number of each pixel's piece, and the pieces' sizes; 0 is none."""
+    pieces, _ = ndimage.label(mask)
     size = np.bincount(pieces.ravel())
     size[0] = 0
-    return torch.from_numpy(((size >= least) | (size == size.max()))[pieces])
+    return pieces, size

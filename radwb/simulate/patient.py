@@ -1,29 +1,22 @@
-"""One virtual patient: site, sex, age and body, what comes and goes from study to
-study, and the dials of it all.
+"""One virtual patient, and the dials of a cohort.
+
+Site, sex, age and body stay; findings come and go from study to study.
 """
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from radwb.findings import FINDINGS
+from radwb.simulate.body import Body
 from radwb.simulate.display import SITES
-from radwb.simulate.findings import PLANTED, Finding, draw
-from radwb.simulate.project import Body
+from radwb.simulate.findings import PLANTED, Finding, draw, edema_kind
 
-PREVALENCE = {
-    "Cardiomegaly": 0.25,
-    "Lung Opacity": 0.14,
-    "Lung Lesion": 0.25,
-    "Edema": 0.15,
-    "Consolidation": 0.16,
-    "Atelectasis": 0.18,
-    "Pneumothorax": 0.20,
-    "Pleural Effusion": 0.30,
-    "Pleural Other": 0.14,
-    "Support Devices": 0.20,
-}
-LASTING = ("Cardiomegaly", "Lung Lesion", "Pleural Other")
+PREVALENCE = {name: FINDINGS[name].planting.prevalence for name in PLANTED}
+LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
 SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
+STAYS = 0.6  # chance that what comes and goes is still there in the next study
+NEW = 0.4  # factor on the chance of a new finding in a later study
 
 
 @dataclass(frozen=True)
@@ -32,9 +25,10 @@ class Dials:
 
     Lung Opacity as a dial of what is planted (`prevalence` to `portable`) is the hazy
     patch; of labels, words and markers it is CheXpert's parent
-    (`radwb.findings.PARENT`): the patch or any of its children.
+    (`radwb.findings.FINDINGS`): the patch or any of its children.
 
-    >>> rw.simulate.cohort(n=200, dials=rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",)))
+    >>> dials = rw.simulate.Dials(drain=0.9, withhold=("Lung Lesion",))
+    >>> table = rw.simulate.cohort(n=12, dials=dials)
 
     Attributes:
         prevalence: share of the first studies with each finding, before `together` and
@@ -54,8 +48,7 @@ class Dials:
         cnr: contrast to noise that each finding is scaled to (`plant`); None leaves it
             as planted.
         label_noise: chance that a label is flipped, each by itself, so that a parent
-            may disagree with its children (`radwb.findings.PARENT`); the truth stays in
-            the column `planted`.
+            may disagree with its children; the truth stays in the column `planted`.
         report_error: chance of a planted error in a report, listed in the column
             `report_errors`.
         withhold: findings that no report mentions.
@@ -95,50 +88,55 @@ class Dials:
     near_duplicates: float = 0.0
 
     def __post_init__(self):
-        named = {name for pair in self.together for name in pair} | {
-            n for n, _ in (*self.by_site, *self.by_sex)
-        }
-        named |= {
-            *self.prevalence,
-            *self.withhold,
-            *self.marker[:1],
-            *self.by_age,
-            *self.portable,
-        }
-        unknown = named - set(PLANTED)
-        if unknown:
-            raise ValueError(
-                f"expected findings of {', '.join(PLANTED)}, got {', '.join(sorted(unknown))}"
-            )
-        if self.scanner and not (
-            self.scanner[0] in LASTING and self.scanner[1] in SITES
-        ):
-            raise ValueError(
-                f"expected a scanner's finding of {', '.join(LASTING)} and a site of {', '.join(SITES)}; "
-                f"got {self.scanner[:2]}"
-            )
-        chances = {
-            **self.prevalence,
-            **self.portable,
-            **self.together,
-            "healthy": self.healthy,
-            "drain": self.drain,
-            "label_noise": self.label_noise,
-            "report_error": self.report_error,
-            "duplicates": self.duplicates,
-            "near_duplicates": self.near_duplicates,
-            "marker": sum(self.marker[1:]),
-            "scanner": sum(self.scanner[2:]),
-        }
-        wrong = {k: v for k, v in chances.items() if not 0 <= v <= 1}
-        if wrong:
-            raise ValueError(f"expected chances from 0 to 1, got {wrong}")
-        most = max((PREVALENCE | self.prevalence).values())
-        if most > 1 - self.healthy:
-            raise ValueError(
-                f"expected healthy of at most {1 - most:.2f} beside a prevalence of {most}, "
-                f"got {self.healthy}"
-            )
+        _check_names(self)
+        _check_scanner(self.scanner)
+        _check_chances(self)
+
+
+def _check_names(dials):
+    names = {*dials.prevalence, *dials.withhold, *dials.by_age, *dials.portable}
+    names |= {name for name, _ in (*dials.by_site, *dials.by_sex)}
+    names = names.union(dials.marker[:1], *dials.together)
+    unknown = names - set(PLANTED)
+    if unknown:
+        raise ValueError(
+            f"expected findings of {', '.join(PLANTED)}, "
+            f"got {', '.join(sorted(unknown))}"
+        )
+
+
+def _check_scanner(scanner):
+    if not scanner:
+        return
+    finding, site = scanner[:2]
+    if finding not in LASTING or site not in SITES:
+        raise ValueError(
+            f"expected a scanner's finding of {', '.join(LASTING)} and a site of "
+            f"{', '.join(SITES)}; got {scanner[:2]}"
+        )
+
+
+def _check_chances(dials):
+    single = (
+        "healthy",
+        "drain",
+        "label_noise",
+        "report_error",
+        "duplicates",
+        "near_duplicates",
+    )
+    chances = dials.prevalence | dials.portable | dials.together
+    chances |= {name: getattr(dials, name) for name in single}
+    chances |= {"marker": sum(dials.marker[1:]), "scanner": sum(dials.scanner[2:])}
+    wrong = {name: chance for name, chance in chances.items() if not 0 <= chance <= 1}
+    if wrong:
+        raise ValueError(f"expected chances from 0 to 1, got {wrong}")
+    most = max((PREVALENCE | dials.prevalence).values())
+    if most > 1 - dials.healthy:
+        raise ValueError(
+            f"expected healthy of at most {1 - most:.2f} beside a prevalence of "
+            f"{most}, got {dials.healthy}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,28 +152,37 @@ class Patient:
 
 
 def draw_patient(rng, dials: Dials) -> Patient:
-    """Draw one virtual patient. Reports never mention sex or age; the film shows both."""
-    site, sex, age = (
-        str(rng.choice(list(SITES))),
-        str(rng.choice(["F", "M"])),
-        int(rng.integers(20, 90)),
-    )
+    """Draw one virtual patient.
+
+    Reports never mention sex or age; the film shows both.
+    """
+    site = str(rng.choice(list(SITES)))
+    sex = str(rng.choice(["F", "M"]))
+    age_years = int(rng.integers(20, 90))
+    body = _draw_body(rng, sex, age_years)
+    split = draw_split(rng)
+    is_healthy = bool(rng.random() < dials.healthy)
+    return Patient(site, sex, age_years, body, is_healthy, split)
+
+
+def draw_split(rng):
+    """The part of the split that a patient falls into."""
+    return str(rng.choice(list(SPLIT), p=list(SPLIT.values())))
+
+
+def _draw_body(rng, sex, age_years):
     small = 0.93 if sex == "F" else 1.01
     build = rng.normal(0, 0.055)
-    scale = (
-        small * (1 + build) * rng.normal(1, 0.03),
-        small * (1 + 1.6 * build) * rng.normal(1, 0.04),
-        small * rng.normal(1, 0.05),
-    )
-    old = max(0, age - 50) / 40
+    width = small * (1 + build) * rng.normal(1, 0.03)
+    depth = small * (1 + 1.6 * build) * rng.normal(1, 0.04)
+    height = small * rng.normal(1, 0.05)
+    old = max(0, age_years - 50) / 40  # 0 up to 50 years, 1 at 90
     breath = rng.normal(0, 13)
-    body = Body(
-        scale=tuple(float(s) for s in np.clip(scale, 0.80, 1.18)),
+    # the arguments are drawn in the order they stand in
+    return Body(
+        scale=tuple(np.clip((width, depth, height), 0.80, 1.18).tolist()),
         heart=float(rng.uniform(0.88, 1.12)),
-        inspiration_mm=(
-            float(breath + rng.normal(0, 5)),
-            float(breath + rng.normal(0, 5)),
-        ),
+        inspiration_mm=tuple((breath + rng.normal(0, 5, 2)).tolist()),
         yaw_deg=float(rng.normal(0, 3.5)),
         tilt_deg=float(rng.normal(0, 4)),
         roll_deg=float(rng.normal(0, 1.5)),
@@ -186,24 +193,25 @@ def draw_patient(rng, dials: Dials) -> Patient:
         bone=float(1.2 - 0.35 * old + rng.normal(0, 0.06)),
         lung=float(rng.uniform(0.85, 1.25)),
         fat_mm=float(max(0, rng.normal(6, 9) + 60 * build)),
-        breast_mm=float(rng.uniform(38, 72)) if sex == "F" else 0.0,
+        breast_mm=_draw_breast(rng, sex),
         wobble=rng.normal(0, 6, (3, 4, 4, 4)).astype(np.float32),
     )
-    split = str(rng.choice(list(SPLIT), p=list(SPLIT.values())))
-    return Patient(site, sex, age, body, bool(rng.random() < dials.healthy), split)
+
+
+def _draw_breast(rng, sex):
+    return float(rng.uniform(38, 72)) if sex == "F" else 0.0
 
 
 def _chance(name, patient, dials):
-    """Chance of a finding in a patient who isn't healthy, shifted by site, sex and age
-    on the scale of odds.
+    """Chance of a finding in a patient who isn't healthy.
+
+    Site, sex and age shift it on the scale of odds.
     """
-    p = min(0.98, (PREVALENCE | dials.prevalence)[name] / max(1e-9, 1 - dials.healthy))
-    odds = (
-        p
-        / (1 - p)
-        * dials.by_site.get((name, patient.site), 1)
-        * dials.by_sex.get((name, patient.sex), 1)
-    )
+    share = (PREVALENCE | dials.prevalence)[name]
+    p = min(0.98, share / max(1e-9, 1 - dials.healthy))
+    odds = p / (1 - p)
+    odds = odds * dials.by_site.get((name, patient.site), 1)
+    odds = odds * dials.by_sex.get((name, patient.sex), 1)
     odds *= np.exp(dials.by_age.get(name, 0) * (patient.age_years - 55))
     return odds / (1 + odds)
 
@@ -212,70 +220,77 @@ def draw_lasting(rng, patient, dials, anatomy):
     """What a patient keeps from study to study: heart, mass, scar, pacemaker."""
     if patient.healthy:
         return []
-    found = [
-        draw(name, anatomy, rng)
-        for name in LASTING
-        if rng.random() < _chance(name, patient, dials)
-    ]
+    findings = []
+    for name in LASTING:
+        if rng.random() < _chance(name, patient, dials):
+            findings.append(draw(name, anatomy, rng))
     if rng.random() < 0.3 * _chance("Support Devices", patient, dials):
-        found.append(draw("Support Devices", anatomy, rng, kind="pacemaker"))
-    return found
+        findings.append(draw("Support Devices", anatomy, rng, kind="pacemaker"))
+    return findings
 
 
 def draw_study(rng, patient, lasting, before, dials, anatomy):
-    """The findings of one study: what lasts, what the prior study left, and what is
-    new.
+    """The findings of one study: what lasts, what the prior study left, what is new.
 
     A finding that comes and goes is still there in the next study in three of five,
     larger or smaller.
     """
     if patient.healthy:
         return []
-    found = list(lasting)
-    for f in before or ():
-        if f.name in LASTING and f not in found:
-            found.append(f)
-        elif f.name not in (*LASTING, "Support Devices") and rng.random() < 0.6:
-            found.append(
-                replace(
-                    f, severity=float(np.clip(f.severity + rng.normal(0, 0.3), 0, 1))
-                )
-            )
+    findings = list(lasting)
+    for finding in before or ():
+        if finding.name in LASTING:
+            if finding not in findings:
+                findings.append(finding)
+        elif finding.name != "Support Devices" and rng.random() < STAYS:
+            severity = np.clip(finding.severity + rng.normal(0, 0.3), 0, 1)
+            findings.append(replace(finding, severity=float(severity)))
+    factor = 1 if before is None else NEW
     for name in PLANTED:
-        known = any(f.name == name for f in found)
-        new = 1 if before is None else 0.4
-        if (
-            name not in LASTING
-            and not known
-            and rng.random() < _chance(name, patient, dials) * new
-        ):
-            found += _several(name, rng, anatomy)
+        is_known = name in LASTING or any(f.name == name for f in findings)
+        if not is_known and rng.random() < _chance(name, patient, dials) * factor:
+            findings += _several(name, rng, anatomy)
     for (first, second), chance in dials.together.items():
-        names = [f.name for f in found]
+        names = {f.name for f in findings}
         if first in names and second not in names and rng.random() < chance:
-            found += _several(second, rng, anatomy)
-    for f in [f for f in found if f.name == "Pneumothorax"]:
-        drained = any(d.kind == "chest tube" and d.side == f.side for d in found)
-        if rng.random() < dials.drain and not drained:
-            found.append(
-                draw("Support Devices", anatomy, rng, kind="chest tube", side=f.side)
-            )
-    return [
-        replace(f, kind="alveolar" if f.severity > 0.5 else "interstitial")
-        if f.name == "Edema"
-        else f
-        for f in found
-    ]
+            findings += _several(second, rng, anatomy)
+    findings += _drains(findings, rng, dials, anatomy)
+    return [_as_severe(finding) for finding in findings]
+
+
+def _drains(findings, rng, dials, anatomy):
+    """Chest tubes for pneumothoraces that have none."""
+    drained = {f.side for f in findings if f.kind == "chest tube"}
+    drains = []
+    for air in findings:
+        if air.name == "Pneumothorax":
+            is_chosen = rng.random() < dials.drain
+            if is_chosen and air.side not in drained:
+                drain = draw(
+                    "Support Devices",
+                    anatomy,
+                    rng,
+                    kind="chest tube",
+                    side=air.side,
+                )
+                drains.append(drain)
+                drained.add(air.side)
+    return drains
+
+
+def _as_severe(finding):
+    """An edema that grew or shrank looks like its new severity."""
+    if finding.name == "Edema":
+        return replace(finding, kind=edema_kind(finding.severity))
+    return finding
 
 
 def _several(name, rng, anatomy) -> list[Finding]:
-    """One finding, or fluid on both sides, or up to three devices of different kinds."""
+    """One finding, or fluid on both sides, or up to three different devices."""
     if name == "Pleural Effusion" and rng.random() < 0.25:
         return [draw(name, anatomy, rng, side=side) for side in ("right", "left")]
     if name == "Support Devices":
-        made = [
-            draw(name, anatomy, rng)
-            for _ in range(int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])))
-        ]
-        return list({f.kind: f for f in made}.values())
+        n = int(rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15]))
+        devices = [draw(name, anatomy, rng) for _ in range(n)]
+        return list({device.kind: device for device in devices}.values())
     return [draw(name, anatomy, rng)]

@@ -1,6 +1,4 @@
-"""What X-rays do: attenuation by material and energy, the beam, scatter, noise and the
-detector's blur.
-"""
+"""What X-rays do: attenuation by material and energy, scatter, noise and blur."""
 
 from dataclasses import dataclass
 
@@ -19,6 +17,7 @@ MASS_ATTENUATION = {
     "bone": (0.6655, 0.3148, 0.2229, 0.1855),
     "metal": (3.629, 1.205, 0.5952, 0.3717),  # iron
 }
+BASIS = ("water", "bone", "metal")  # what lies along a ray is written in these
 DENSITY = {"water": 1.0, "fat": 0.95, "soft": 1.06, "bone": 1.92}  # g/cm3
 CT_KEV = 70  # effective energy at which a CT's Hounsfield units are read
 # share of the photons in bins about KEV: tungsten, 12 degrees, by SpekPy 2
@@ -58,12 +57,11 @@ def attenuation(material: str, kev: float) -> float:
     """
     if material not in MASS_ATTENUATION or not KEV[0] <= kev <= KEV[-1]:
         raise ValueError(
-            f"expected a material of {', '.join(MASS_ATTENUATION)} and {KEV[0]} to {KEV[-1]} keV, "
-            f"got {material!r} at {kev} keV"
+            f"expected a material of {', '.join(MASS_ATTENUATION)} and {KEV[0]} to "
+            f"{KEV[-1]} keV, got {material!r} at {kev} keV"
         )
-    return float(
-        np.exp(np.interp(np.log(kev), np.log(KEV), np.log(MASS_ATTENUATION[material])))
-    )
+    table = np.log(MASS_ATTENUATION[material])
+    return float(np.exp(np.interp(np.log(kev), np.log(KEV), table)))
 
 
 def in_water_and_bone(material):
@@ -73,21 +71,20 @@ def in_water_and_bone(material):
     materials span all others (Alvarez and Macovski 1976, doi
     10.1088/0031-9155/21/5/002); fat is water and a little less than no bone.
 
-    >>> in_water_and_bone("fat")
-    (1.06, -0.07)
+    >>> [round(share, 2) for share in in_water_and_bone("fat")]
+    [1.06, -0.07]
     """
     basis = np.array([MASS_ATTENUATION["water"], MASS_ATTENUATION["bone"]]).T  # (E, 2)
-    return tuple(
-        float(x)
-        for x in np.linalg.lstsq(
-            basis, np.array(MASS_ATTENUATION[material]), rcond=None
-        )[0]
+    shares = np.linalg.lstsq(
+        basis,
+        np.array(MASS_ATTENUATION[material]),
+        rcond=None,
     )
+    return tuple(shares[0].tolist())
 
 
 def materials(hu, bones):
-    """Split Hounsfield units into densities of water and bone that give the same
-    attenuation at `CT_KEV`.
+    """Split Hounsfield units into water and bone that attenuate alike at `CT_KEV`.
 
     Args:
         hu: array of Hounsfield units.
@@ -96,77 +93,71 @@ def materials(hu, bones):
     Returns:
         water, bone in g/cm3, arrays like `hu`.
     """
-    water = attenuation("water", CT_KEV)
-    bone_weight = attenuation("bone", CT_KEV) / water
+    bone_weight = attenuation("bone", CT_KEV) / attenuation("water", CT_KEV)
     a, b = in_water_and_bone("fat")
     relative = np.maximum(hu / 1000 + 1, 0).astype(np.float32)
     is_fat = (hu > -150) & (hu < -20) & ~bones
-    share = (relative - DENSITY["soft"]) / (
-        DENSITY["bone"] * bone_weight - DENSITY["soft"]
-    )  # of the voxel's volume
-    share = np.where(bones, np.clip(share, 0, 1.3), 0)
     fat = relative / (a + b * bone_weight)  # g/cm3
-    soft = np.where(
-        share > 0,
-        DENSITY["soft"] * np.clip(1 - share, 0, 1),
-        np.where(is_fat, a * fat, relative),
-    )
-    return soft.astype(np.float32), np.where(
-        is_fat, b * fat, DENSITY["bone"] * share
-    ).astype(np.float32)
+    excess = relative - DENSITY["soft"]
+    share = excess / (DENSITY["bone"] * bone_weight - DENSITY["soft"])
+    share = np.where(bones, np.clip(share, 0, 1.3), 0)  # of the voxel's volume
+    beside_bone = DENSITY["soft"] * np.clip(1 - share, 0, 1)
+    water = np.where(is_fat, a * fat, relative)
+    water = np.where(share > 0, beside_bone, water)
+    bone = np.where(is_fat, b * fat, DENSITY["bone"] * share)
+    return water.astype(np.float32), bone.astype(np.float32)
 
 
 def line_integral(paths: Paths, kev: float = 60):
-    """(H, W) attenuation along each ray at one energy: minus the logarithm of the
-    transmitted share (Beer-Lambert).
+    """(H, W) attenuation along each ray at one energy (Beer-Lambert).
+
+    It is minus the logarithm of the transmitted share.
     """
-    of = ("water", "bone", "metal")
-    return sum(
-        attenuation(m, kev) * path for m, path in zip(of, paths.stack(), strict=True)
-    )
+    weights = [attenuation(material, kev) for material in BASIS]
+    return sum(w * path for w, path in zip(weights, paths.stack(), strict=True))
 
 
 def transmit(paths: Paths, beam: str):
-    """(H, W) share of the beam's energy that reaches the detector: Beer-Lambert at each
-    energy of the spectrum.
+    """(H, W) share of the beam's energy that reaches the detector.
+
+    It is Beer-Lambert's law at each energy of the spectrum.
     """
     weights = np.array(BEAMS[beam]) * KEV
-    mu = np.array(
-        [MASS_ATTENUATION[m] for m in ("water", "bone", "metal")], np.float32
-    )  # (3, E)
+    mu = np.array([MASS_ATTENUATION[m] for m in BASIS], np.float32)  # (3, E)
     paths = paths.stack()
     total = 0
     for k, weight in enumerate(weights / weights.sum()):
         if weight:
-            total = total + float(weight) * torch.exp(
-                -torch.tensordot(torch.from_numpy(mu[:, k].copy()), paths, 1)
-            )
+            at_energy = torch.from_numpy(mu[:, k].copy())
+            transmitted = torch.exp(-torch.tensordot(at_energy, paths, 1))
+            total = total + float(weight) * transmitted
     return total
 
 
 def blur(image, sigma):
-    """Gaussian blur of (H, W), borders repeated; a wide one on a coarser grid, where it
-    costs a tenth.
+    """Gaussian blur of (H, W), borders repeated.
+
+    A wide one works on a coarser grid, where it costs a tenth.
     """
     factor = max(1, int(sigma / 3))
+    how = dict(mode="nearest", truncate=3)
     if factor == 1:
-        return ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=3)
-    small = F.avg_pool2d(
-        torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None],
-        factor,
-        ceil_mode=True,
-        count_include_pad=False,
-    )
-    small = ndimage.gaussian_filter(
-        small[0, 0].numpy(), sigma / factor, mode="nearest", truncate=3
+        return ndimage.gaussian_filter(image, sigma, **how)
+    fine = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None]
+    coarse = F.avg_pool2d(fine, factor, ceil_mode=True, count_include_pad=False)
+    blurred = ndimage.gaussian_filter(
+        coarse[0, 0].numpy(),
+        sigma / factor,
+        **how,
     )
     wide = F.interpolate(
-        torch.from_numpy(small)[None, None],
+        torch.from_numpy(blurred)[None, None],
         scale_factor=factor,
         mode="bilinear",
         align_corners=False,
     )
-    return wide[0, 0, : image.shape[0], : image.shape[1]].numpy()
+    rows, columns = image.shape
+    return wide[0, 0, :rows, :columns].numpy()
 
 
 def expose(primary, *, photons, scatter, unsharp_px, rng):
@@ -183,7 +174,6 @@ def expose(primary, *, photons, scatter, unsharp_px, rng):
     """
     scattered = scatter * blur(primary, primary.shape[0] / 10)
     mean = photons * np.maximum(blur(primary, unsharp_px) + scattered, 0)
-    counts = mean + np.sqrt(mean) * rng.standard_normal(
-        mean.shape, dtype=np.float32
-    )  # Poisson's, where it is normal
+    noise = rng.standard_normal(mean.shape, dtype=np.float32)
+    counts = mean + np.sqrt(mean) * noise  # Poisson's, where it is normal
     return -np.log(np.maximum(counts, 1) / photons)

@@ -1,6 +1,4 @@
-"""Plant findings along a patient's rays: what they change, their outlines, and how much
-they stand out.
-"""
+"""Plant findings along a patient's rays: what they change, how much they stand out."""
 
 from dataclasses import dataclass, replace
 
@@ -9,9 +7,11 @@ import torch
 from radwb.simulate import physics
 from radwb.simulate.devices import draw_device
 from radwb.simulate.findings import PLANTED
-from radwb.simulate.mechanisms import MECHANISM, Lungs, wetness
-from radwb.simulate.outlines import SEEN, Outlines
+from radwb.simulate.mechanisms import Lungs, in_order, wetness
+from radwb.simulate.outlines import Outlines
 from radwb.simulate.project import Rays
+
+KEV = 60  # at which a contrast to noise is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,102 +51,87 @@ def plant(rays: Rays, findings, *, visibility=1.0, cnr=None, lungs=None) -> Plan
         lungs: `Lungs(rays)` when it is at hand from another study of the patient.
     """
     lungs = lungs or Lungs(rays)
-    soft, metal, truth, ratios = rays.paths.soft, rays.paths.metal, {}, {}
     outlines = Outlines(rays, lungs)
-    ground = outlines.ground
+    soft = rays.paths.soft
+    metal = rays.paths.metal
+    truth = {}
+    ratios = {}
     if any(f.name == "Cardiomegaly" for f in findings):
         truth["Cardiomegaly"] = outlines.heart()
-    for finding, own, after in _shares(lungs, findings):
-        signal = own * physics.attenuation("water", 60)
-        shape = outlines.shape(finding, signal, after)
-        ratio = _contrast(signal, shape, ground)
+    for finding, water, iron, density in _changes(rays, lungs, findings):
+        signal = water * physics.attenuation("water", KEV)
+        signal = signal + iron * physics.attenuation("metal", KEV)
+        shape = outlines.shape(finding, signal, density)
+        ratio = _contrast(signal, shape, outlines.ground)
         factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
         if finding.name == "Pneumothorax":
-            factor = min(factor, _most(lungs, own))
+            factor = min(factor, _most(lungs, water))
+        name = finding.name
         mask = outlines.mask(finding, shape, signal * factor)
-        _note(truth, ratios, finding.name, mask, ratio * factor)
-        soft = soft + own * factor
-    for finding in (f for f in findings if f.name == "Support Devices"):
-        more_metal, plastic = draw_device(rays, finding)
-        signal = more_metal * physics.attenuation(
-            "metal", 60
-        ) + plastic * physics.attenuation("water", 60)
-        mask = outlines.seen(signal) > SEEN
-        ratio = _contrast(signal, mask, ground)
-        factor = visibility if cnr is None else cnr / max(ratio, 1e-3)
-        _note(
-            truth,
-            ratios,
-            finding.name,
-            outlines.seen(signal * factor) > SEEN,
-            ratio * factor,
-        )
-        soft, metal = soft + plastic * factor, metal + more_metal * factor
+        truth[name] = truth[name] | mask if name in truth else mask
+        ratios[name] = max(ratios.get(name, 0.0), ratio * factor)
+        soft = soft + water * factor
+        metal = metal + iron * factor
     paths = replace(rays.paths, soft=soft, metal=metal)
-    return Planted(
-        paths, {name: truth[name].numpy() for name in PLANTED if name in truth}, ratios
-    )
+    masks = {name: truth[name].numpy() for name in PLANTED if name in truth}
+    return Planted(paths, masks, ratios)
+
+
+def _changes(rays, lungs, findings):
+    """(finding, water and metal that it adds along each ray in g/cm2, lungs' density).
+
+    First come those of the lungs, in the order of planting, then the devices.
+    """
+    for finding, water, density in _shares(lungs, findings):
+        yield finding, water, 0.0, density
+    for device in findings:
+        if device.name == "Support Devices":
+            metal, plastic = draw_device(rays, device)
+            yield device, plastic, metal, None
 
 
 def _shares(lungs, findings):
-    """Finding, what it adds along each ray in g/cm2, the lungs' density with it; in
-    order of planting.
+    """[(finding, water that it adds along each ray, the lungs' density with it)].
 
-    Fluid drowns what lies in it: a finding's own share is what is left of its change
-    where the lung is dry, and the rest goes to the fluid. Fluid fills linearly, so that
-    this is what the film would lose without the finding.
+    Fluid drowns what lies in it: a finding's own
+    share is what is left of its change where the lung is dry, and the rest goes to the
+    fluid. Fluid fills linearly, so that this is what the film would lose without the
+    finding.
     """
-    fluid = [f for f in findings if f.name == "Pleural Effusion"]
-    wet = [wetness(lungs, f) for f in fluid]
-    density, drowned, steps = lungs.density, [0] * len(fluid), []
-    for name, mechanism in MECHANISM.items():
-        for finding in (f for f in findings if f.name == name):
-            before, density = density, mechanism(lungs, finding, density)
-            change = density - before
-            if name == "Pleural Effusion":
-                change = change + drowned[fluid.index(finding)]
-            for k, share in enumerate(wet if name != "Pleural Effusion" else ()):
-                drowned[k] = drowned[k] + change * share
-            dry = (
-                change
-                if name == "Pleural Effusion"
-                else change * (1 - sum(wet))
-                if wet
-                else change
-            )
-            steps.append((finding, lungs.project(dry), density))
+    fluids = [f for f in findings if f.name == "Pleural Effusion"]
+    wet = [wetness(lungs, f) for f in fluids]
+    dry = 1 - sum(wet)
+    drowned = [0] * len(fluids)
+    density = lungs.density
+    steps = []
+    for finding, mechanism in in_order(findings):
+        before = density
+        density = mechanism(lungs, finding, before)
+        change = density - before
+        if finding.name == "Pleural Effusion":
+            change = change + drowned[fluids.index(finding)]
+        elif wet:
+            drowned = [d + change * w for d, w in zip(drowned, wet, strict=True)]
+            change = change * dry
+        steps.append((finding, lungs.project(change), density))
     return steps
 
 
-def _most(lungs, own):
+def _most(lungs, water):
     """The largest factor on air that leaves no ray with less than no lung."""
-    lost = -own
-    gone = lost > 1e-3
-    return (
-        float((lungs.project(lungs.density)[gone] / lost[gone]).min())
-        if gone.any()
-        else 0.0
-    )
-
-
-def _note(truth, ratios, name, mask, ratio):
-    truth[name] = truth[name] | mask if name in truth else mask
-    ratios[name] = max(ratios.get(name, 0.0), ratio)
+    emptied = -water > 1e-3
+    if not emptied.any():
+        return 0.0
+    return float((lungs.project(lungs.density)[emptied] / -water[emptied]).min())
 
 
 def _contrast(signal, mask, ground):
-    """Mean change within the mask over the spread of what lies in the rectangle around
-    it.
-    """
+    """Mean change within a mask over the spread of the rectangle around it."""
     if not mask.any():
         return 0.0
-    rows, cols = (
-        torch.nonzero(mask.any(1)).flatten(),
-        torch.nonzero(mask.any(0)).flatten(),
-    )
     margin = max(3, len(mask) // 40)
-    window = ground[
-        max(0, int(rows[0]) - margin) : int(rows[-1]) + margin,
-        max(0, int(cols[0]) - margin) : int(cols[-1]) + margin,
-    ]
-    return float(signal[mask].abs().mean() / window.std().clamp(min=1e-3))
+    rows = torch.nonzero(mask.any(1)).flatten().tolist()
+    columns = torch.nonzero(mask.any(0)).flatten().tolist()
+    down = slice(max(0, rows[0] - margin), rows[-1] + margin)
+    across = slice(max(0, columns[0] - margin), columns[-1] + margin)
+    return float(signal[mask].abs().mean() / ground[down, across].std().clamp(min=1e-3))

@@ -1,6 +1,4 @@
-"""What the CT's patient brought along, and how it leaves the virtual patients: a
-tumour, and contrast like metal.
-"""
+"""What the CT's patient brought along, tumour and contrast, and how it is taken out."""
 
 from typing import NamedTuple
 
@@ -14,9 +12,8 @@ FEATHER_MM = 6.0
 # what is coarser than this stays the place's own, what is finer comes from the donor
 SMOOTH_MM = 10.0
 WALL_MM = 2.5
-MISSING = (
-    0.005  # share of a place's voxels, at the chest wall, that may get the lung's mean
-)
+# share of a place's voxels, at the chest wall, that may get the lung's mean
+MISSING = 0.005
 
 
 class Lesion(NamedTuple):
@@ -37,19 +34,27 @@ class Lesion(NamedTuple):
 
 
 # In LIDC-IDRI-0001. The donors are the nearest places that have lung wherever the
-# lesion's place has, and in which no branching of vessels looks like a ball (`blob_response`
-# below its 99th percentile in the lungs).
+# lesion's place has, and in which no branching of vessels looks like a ball
+# (`blob_response` below its 99th percentile in the lungs).
+# spiculated, 23 mm, left lower lobe, superior segment
 MASS = Lesion(
-    (317, 145, 90), 20.0, (8, 14, -21), mirror_x=467
-)  # spiculated, 23 mm, left lower lobe, superior segment
+    centre=(317, 145, 90),
+    radius_mm=20.0,
+    shift=(8, 14, -21),
+    mirror_x=467,
+)
+# 25 mm long, lingula, beside the heart's apex: scar or atelectasis
 BAND = Lesion(
-    (402, 303, 61), 13.0, (-8, -46, 6)
-)  # 25 mm long, lingula, beside the heart's apex: scar or atelectasis
+    centre=(402, 303, 61),
+    radius_mm=13.0,
+    shift=(-8, -46, 6),
+)
 
 
 def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
-    """LIDC-IDRI-0001 without what passes for a planted finding: its tumour, a band, and
-    contrast taken for ribs.
+    """LIDC-IDRI-0001 without what passes for a planted finding.
+
+    That is its tumour, a band, and contrast taken for ribs.
 
     Args:
         hu: (X, Y, Z) Hounsfield units, axes to the patient's left, anterior, superior.
@@ -67,29 +72,32 @@ def healthy(hu, labels, voxel_mm, lesions=(MASS, BAND)):
 
 
 def bolus(hu, voxel_mm):
-    """True where contrast fills a vein undiluted, with its blurred rim: (X, Y, Z) bool."""
-    found = ndimage.binary_opening(hu > BOLUS_HU)
-    if not found.any():
-        return found
-    margin = [int(BOLUS_REACH_MM / side) + 1 for side in voxel_mm]
-    box = tuple(
-        slice(max(0, axis.min() - more), axis.max() + more + 1)
-        for axis, more in zip(np.nonzero(found), margin, strict=True)
-    )
-    away_mm = ndimage.distance_transform_edt(~found[box], sampling=voxel_mm)
-    found[box] = (away_mm < BOLUS_REACH_MM) & (hu[box] > 400)
-    return found
+    """(X, Y, Z) bool, where contrast fills a vein undiluted, with its blurred rim."""
+    contrast = ndimage.binary_opening(hu > BOLUS_HU)
+    if not contrast.any():
+        return contrast
+    box = []
+    for axis, side in zip(np.nonzero(contrast), voxel_mm, strict=True):
+        margin = int(BOLUS_REACH_MM / side) + 1
+        box.append(slice(max(0, axis.min() - margin), axis.max() + margin + 1))
+    box = tuple(box)
+    away_mm = ndimage.distance_transform_edt(~contrast[box], sampling=voxel_mm)
+    contrast[box] = (away_mm < BOLUS_REACH_MM) & (hu[box] > 400)
+    return contrast
 
 
 def transplant(hu, lungs, voxel_mm, lesion):
-    """Replace a lesion by lung from elsewhere in the same CT, so that texture and
-    vessels stay a lung's.
+    """Replace a lesion by lung from elsewhere in the same CT.
 
-    Density that varies over more than a centimetre is the place's own; vessels and
-    noise are the donor's. Towards the rim both textures are mixed with weights whose
-    squares add up to 1, which keeps their variance.
+    Texture and vessels stay a lung's. Density that varies over more than a centimetre
+    is the place's own; vessels and noise are the donor's. Towards the rim both textures
+    are mixed with weights whose squares add up to 1, which keeps their variance.
 
-    >>> clean = transplant(hu, lungs, (0.7, 0.7, 2.5), MASS)
+    >>> hu = np.full((80, 80, 100), -800.0)
+    >>> hu[40, 40, 40] = 40
+    >>> nodule = Lesion((40, 40, 40), 4.0, (0, 0, 15))
+    >>> float(transplant(hu, hu < 100, (1, 1, 1), nodule)[40, 40, 40]) < -700
+    True
 
     Args:
         hu: (X, Y, Z) Hounsfield units.
@@ -153,9 +161,7 @@ def _weight(distance, radius_mm):
 
 
 def _coarse(hu, lungs, voxel_mm):
-    """Slowly varying density of the lungs, vessels left out, carried on to where
-    `lungs` is False.
-    """
+    """Slowly varying density of the lungs without vessels, carried on beyond them."""
     sigma = [SMOOTH_MM / side for side in voxel_mm]
     inside = lungs.astype(np.float32)
     total = ndimage.gaussian_filter(np.clip(hu, -1000, -600) * inside, sigma)
@@ -163,24 +169,32 @@ def _coarse(hu, lungs, voxel_mm):
 
 
 def _wall(hu, lungs, voxel_mm):
-    """The chest wall's blurred edge within the lungs' mask: it stays, or the wall would
-    show steps.
+    """The chest wall's blurred edge within the lungs' mask.
+
+    It stays, or the wall would show steps.
     """
     near = ndimage.distance_transform_edt(lungs, sampling=voxel_mm) < WALL_MM
     return near & (hu > -750)
 
 
 def blob_response(
-    hu, lungs, voxel_mm, diameters_mm=(5, 8, 12, 16, 20, 25, 30), grid_mm=1.4
-):
-    """How much each place of the lungs looks like a ball: the largest of several
-    scales.
+    hu: np.ndarray,
+    lungs: np.ndarray,
+    voxel_mm: tuple[float, float, float],
+    diameters_mm: tuple = (5, 8, 12, 16, 20, 25, 30),
+    grid_mm: float = 1.4,
+) -> np.ndarray:
+    """Look for nodules in a CT of your own before it makes films: what is like a ball?
 
-    The scale-normalised Laplacian of a Gaussian (Lindeberg 1998, doi
-    10.1023/A:1008045108935); what isn't lung is filled with the lungs' median first, so
-    that no wall answers.
+    It is the largest answer of several scales of the scale-normalised Laplacian of a
+    Gaussian (Lindeberg 1998, doi 10.1023/A:1008045108935); what isn't lung is filled
+    with the lungs' median first, so that no wall answers.
 
-    >>> response = blob_response(hu, lungs, (0.7, 0.7, 2.5))
+    >>> hu = np.full((30, 30, 30), -800.0)
+    >>> hu[13:18, 13:18, 13:18] = 40
+    >>> response = rw.simulate.blob_response(hu, hu < 100, (1, 1, 1), grid_mm=1.0)
+    >>> [int(i) for i in np.unravel_index(response.argmax(), response.shape)]
+    [15, 15, 15]
 
     Args:
         hu: (X, Y, Z) Hounsfield units.

@@ -1,6 +1,4 @@
-"""What isn't normal in the CT behind the simulator, read slice by slice: where, how
-visible on a film, what is done.
-"""
+"""What isn't normal in the CT behind the simulator, and what is done about it."""
 
 import pandas as pd
 
@@ -14,8 +12,8 @@ COLUMNS = (
 )
 
 # Read once by the makers in a lung and a soft-tissue window, all 133 slices, with
-# `repair.blobs` as a second reader of the lungs; no radiologist signed it. Contrast to
-# noise as `plant` computes it, at 320 px; n/a: nothing to see on a film.
+# `repair.blob_response` as a second reader of the lungs; no radiologist signed it.
+# Contrast to noise as `plant` computes it, at 320 px; n/a: nothing to see on a film.
 READ = (
     (
         "lungs",
@@ -52,7 +50,8 @@ READ = (
     ),
     (
         "vessels",
-        "undiluted contrast, up to 3,071 HU, in the right subclavian vein; the mask calls 1,515 voxels rib 1 or 2",
+        "undiluted contrast, up to 3,071 HU, in the right subclavian vein; the mask "
+        "calls 1,515 voxels rib 1 or 2",
         "159, 298, 115",
         "-54, -22, -53",
         "0.58, 0.66",
@@ -95,10 +94,10 @@ READ = (
 
 
 def ct_findings() -> pd.DataFrame:
-    """The CT's own findings, one a row: what a film of this patient shows whatever its
-    label says.
+    """What a film of the simulator may show that you didn't plant: its CT's findings.
 
-    >>> rw.simulate.ct_findings()
+    >>> rw.simulate.ct_findings()["structure"][0]
+    'lungs'
 
     Returns:
         `COLUMNS`, all words; places in voxels of `cxr.nii.gz` and in mm to the left,

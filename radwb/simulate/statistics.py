@@ -1,49 +1,31 @@
-"""Numbers about the style of reports, the same for virtual and for real ones: length,
-sections, negation, hedging.
-"""
+"""Numbers about the style of reports: length, sections, negation, hedging."""
 
 import re
 
 import numpy as np
 
 TERMS = (
-    r"cardiomegaly|enlarged|edema|opacit(?:y|ies)|airspace disease|consolidations?|atelecta\w+|nodules?|"
-    r"mass(?:es)?|lesions?|pneumothora\w+|effusions?|thickening|fractures?|pacemaker|catheter|tubes?|central line"
+    r"cardiomegaly|enlarged|edema|opacit(?:y|ies)|airspace disease|consolidations?|"
+    r"atelecta\w+|nodules?|mass(?:es)?|lesions?|pneumothora\w+|effusions?|thickening|"
+    r"fractures?|pacemaker|catheter|tubes?|central line"
 )
 NEGATED = re.compile(
     r"\b(?:no|not|without|negative for|free of|absence of|clear of|resolved)\b"
 )
 UNCERTAIN = re.compile(
-    r"\b(?:possibl[ey]|probabl[ey]|questionable|likely|may|might|could|suspected|suspicious|"
-    r"suggest\w*|concerning for|cannot (?:be )?exclude\w*|cannot rule out|versus|borderline)\b"
+    r"\b(?:possibl[ey]|probabl[ey]|questionable|likely|may|might|could|suspected|"
+    r"suspicious|suggest\w*|concerning for|cannot (?:be )?exclude\w*|"
+    r"cannot rule out|versus|borderline)\b"
 )
 HEADING = re.compile(r"\b(FINDINGS|IMPRESSION|INDICATION|COMPARISON|TECHNIQUE):")
-
-
-def _sections(report):
-    """{heading: text}, of the headings in capitals; a report without one is {"": text}."""
-    parts = HEADING.split(report)
-    return {
-        "": parts[0].strip(),
-        **{k: v.strip() for k, v in zip(parts[1::2], parts[2::2], strict=True)},
-    }
-
-
-def _sentences(text):
-    """Sentences with a letter in them; "1." of a list and the point in "2.4 cm" end
-    none.
-    """
-    return [
-        s
-        for s in re.split(r"(?<=[.?!])\s+|(?<=[a-z]\.)(?=[A-Z])", text)
-        if re.search(r"[A-Za-z]", s)
-    ]
+PIECE = 1000  # words, of which different ones are counted
 
 
 def report_statistics(reports: list[str], terms: str = TERMS) -> dict[str, float]:
-    """Describe the style of reports by counts that need no labels.
+    """Compare your own reports' style with virtual ones: counts that need no labels.
 
-    >>> report_statistics(["FINDINGS: No effusion. IMPRESSION: Possible nodule."])["negated"]
+    >>> text = "FINDINGS: No effusion. IMPRESSION: Possible nodule."
+    >>> rw.simulate.report_statistics([text])["negated"]
     0.5
 
     Only FINDINGS and IMPRESSION are counted (all of a report that has neither). A
@@ -62,43 +44,66 @@ def report_statistics(reports: list[str], terms: str = TERMS) -> dict[str, float
     """
     if not reports:
         raise ValueError("expected at least 1 report, got 0")
-    split = [_sections(r) for r in reports]
-    bodies = [
-        f"{s.get('FINDINGS', '')} {s.get('IMPRESSION', '')}".strip() or s[""]
-        for s in split
-    ]
-    words = [re.findall(r"[a-z]+", b.lower()) for b in bodies]
-    negated, uncertain = _mentions(bodies, terms)
+    sections = [_sections(report) for report in reports]
+    bodies = [_body(parts) for parts in sections]
+    words = [re.findall(r"[a-z]+", body.lower()) for body in bodies]
+    sentences = [_sentences(body) for body in bodies]
+    negated, uncertain = _mentions(sentences, terms)
     return {
         "words": float(np.median([len(w) for w in words])),
-        "sentences": float(np.median([len(_sentences(b)) for b in bodies])),
-        "findings_section": float(np.mean([bool(s.get("FINDINGS")) for s in split])),
-        "impression_section": float(
-            np.mean([bool(s.get("IMPRESSION")) for s in split])
-        ),
+        "sentences": float(np.median([len(s) for s in sentences])),
+        "findings_section": _share(sections, "FINDINGS"),
+        "impression_section": _share(sections, "IMPRESSION"),
         "negated": negated,
         "uncertain": uncertain,
         "vocabulary": _vocabulary(sum(words, [])),
     }
 
 
-def _mentions(bodies, terms):
-    """Shares of the mentions that are negated and that are uncertain; nan without any
-    mention.
+def _sections(report):
+    """{heading: text}, of the headings in capitals; a report without is {"": text}."""
+    first, *rest = HEADING.split(report)
+    texts = [text.strip() for text in rest[1::2]]
+    return {"": first.strip(), **dict(zip(rest[::2], texts, strict=True))}
+
+
+def _body(parts):
+    body = f"{parts.get('FINDINGS', '')} {parts.get('IMPRESSION', '')}".strip()
+    return body or parts[""]
+
+
+def _share(sections, heading):
+    return float(np.mean([bool(parts.get(heading)) for parts in sections]))
+
+
+def _sentences(text):
+    """Sentences with a letter in them.
+
+    "1." of a list and the point in "2.4 cm" end none.
     """
-    count = np.zeros(3)
-    for sentence in (s.lower() for b in bodies for s in _sentences(b)):
+    pieces = re.split(r"(?<=[.?!])\s+|(?<=[a-z]\.)(?=[A-Z])", text)
+    return [piece for piece in pieces if re.search(r"[A-Za-z]", piece)]
+
+
+def _mentions(sentences, terms):
+    """Shares of the mentions that are negated and uncertain; nan without any."""
+    mentions = 0
+    negated = 0
+    uncertain = 0
+    for sentence in sum(sentences, []):
+        sentence = sentence.lower()
         n = len(re.findall(rf"\b(?:{terms})\b", sentence))
-        no = bool(NEGATED.search(sentence))
-        count += n * np.array([1, no, not no and bool(UNCERTAIN.search(sentence))])
-    return tuple((count[1:] / count[0]).tolist()) if count[0] else (float("nan"),) * 2
+        mentions += n
+        if NEGATED.search(sentence):
+            negated += n
+        elif UNCERTAIN.search(sentence):
+            uncertain += n
+    if not mentions:
+        return float("nan"), float("nan")
+    return negated / mentions, uncertain / mentions
 
 
-def _vocabulary(words, piece=1000):
-    """Different words in a piece of 1,000 words, averaged over the whole pieces (or the
-    one short piece).
-    """
-    pieces = [
-        words[i : i + piece] for i in range(0, max(1, len(words) - piece + 1), piece)
-    ]
-    return float(np.mean([len(set(p)) for p in pieces]))
+def _vocabulary(words):
+    """Different words in a piece, averaged over the whole pieces (or the one short)."""
+    starts = range(0, max(1, len(words) - PIECE + 1), PIECE)
+    return float(np.mean([len(set(words[i : i + PIECE])) for i in starts]))

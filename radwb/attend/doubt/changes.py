@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from radwb.attend.tower import forward
+from radwb.findings.rows import FINDINGS, synonyms
 
 NONSENSE = (
     "purple bicycle on tuesday",
@@ -19,10 +20,8 @@ NONSENSE = (
 )
 # other findings, and the words by which a target speaks of them itself
 OTHERS = {
-    "pleural effusion": ("effusion", "fluid"),
-    "pneumothorax": ("pneumothorax",),
-    "cardiomegaly": ("cardiomegaly", "heart", "cardiac"),
-    "lung nodule": ("nodule", "mass", "lesion"),
+    synonyms(name)[0]: FINDINGS[name].cues
+    for name in ("Pleural Effusion", "Pneumothorax", "Cardiomegaly", "Lung Lesion")
 }
 WEIGHTS, CASCADE = "random weights", "share of weights"
 WORDS, OTHER = "nonsense phrase", "other finding"
