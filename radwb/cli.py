@@ -382,6 +382,7 @@ def fetch(options) -> None:
 def simulate(options) -> None:
     from radwb import data
     from radwb import simulate as room
+    from radwb.simulate.identifiers import write_dicom
 
     if options.identifiers and not options.dicom:
         raise ValueError(
@@ -394,7 +395,7 @@ def simulate(options) -> None:
         table, key = room.plant_identifiers(table, options.dicom, seed=options.seed)
         write(key, options.dicom / "key.csv")
     elif options.dicom:
-        table = room.write_dicom(table, options.dicom, seed=options.seed)
+        table = write_dicom(table, options.dicom, seed=options.seed)
     write(table, options.out)
     counts = {f: int((table[f] == 1).sum()) for f in data.findings_of(table)}
     show(
