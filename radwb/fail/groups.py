@@ -5,8 +5,9 @@ import pandas as pd
 
 from radwb.identifiers import numbered
 from radwb.probe import Scores
-from radwb.stats.comparison import Comparison, gap_interval
+from radwb.stats.comparison import gap_interval
 from radwb.stats.pull import Pull
+from radwb.stats.sentence import Comparison
 
 
 def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:

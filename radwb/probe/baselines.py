@@ -12,7 +12,8 @@ from radwb.probe.crossed import cross_probe
 from radwb.probe.linear import linear_probe
 from radwb.probe.prompts import embeddings_of
 from radwb.probe.scores import Scores
-from radwb.stats import clustered_auroc, compare_auroc, mean_clustered_auroc
+from radwb.stats import clustered_auroc, compare_auroc
+from radwb.stats.clustered import mean_clustered_auroc
 
 SIZES = (16, 32)
 SEEDS = (0, 1, 2)

@@ -10,7 +10,7 @@ from radwb.identifiers import identifiers, numbered
 from radwb.probe.crossed import apart, chosen_penalty, fitted
 from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
-from radwb.stats import clustered_auroc, mean_clustered_auroc
+from radwb.stats.clustered import clustered_auroc, mean_clustered_auroc
 
 
 def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:

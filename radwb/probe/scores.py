@@ -10,12 +10,11 @@ from radwb.identifiers import doubtful, identifiers, numbered
 from radwb.stats import (
     auroc,
     clustered_auroc,
+    bootstrap,
     compare_auroc,
-    mean_clustered_auroc,
-    resample_patients,
 )
-from radwb.stats.comparison import Comparison
-from radwb.stats.resample import labelled, weighted_auroc
+from radwb.stats.clustered import mean_clustered_auroc
+from radwb.stats.sentence import Comparison
 
 __all__ = ["Scores"]
 
@@ -74,11 +73,12 @@ class Scores:
         """(n_boot, K) AUROCs; a row is one draw of the patients, the same for every
         finding.
         """
-        row, counts = resample_patients(self.patient_id, n_boot=n_boot, seed=seed)
         columns = {}
         for finding in self.values:
-            y, s, keep = labelled(self.truth[finding], self.values[finding])
-            columns[finding] = weighted_auroc(y, s, row[keep], counts)
+            pair = self.truth[finding], self.values[finding]
+            columns[finding] = bootstrap(
+                *pair, self.patient_id, n_boot=n_boot, seed=seed
+            )
         return pd.DataFrame(columns)
 
     def auroc(self, *, n_boot=None) -> pd.DataFrame:
