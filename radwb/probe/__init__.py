@@ -1,6 +1,4 @@
-"""Ask the model without training it: zero-shot, linear probes, retrieval, with
-intervals over patients.
-"""
+"""Ask the model without training it: zero-shot, probes, retrieval, by patient."""
 
 from radwb.probe.baselines import (
     baselines,

@@ -1,19 +1,25 @@
-"""Zero-shot by words: nearer to "there is X" than to "there is no X", or near to any of
-the ways to report an X?
+"""Zero-shot by words: is a film nearer to "there is X" or to "there is no X"?
+
+Or, with another pool of the phrases: is it near to any of the ways to report an X?
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import pandas as pd
 from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
 from radwb import data
 from radwb.findings import NO_DEVICES, PARENT, TIPS, device_name, device_phrases
 from radwb.probe.scores import Scores
+
+if TYPE_CHECKING:  # radwb.models loads torch, which numbers alone don't need
+    from radwb.models import Model
 
 # chosen on validation patients of the simulator: words of size help, and a normal chest
 # denies better than "no X"
@@ -46,20 +52,15 @@ LOBES = (
     "left lower lobe",
 )
 IN_A_LOBE = ("Lung Opacity", "Lung Lesion", "Consolidation", "Pneumonia", "Atelectasis")
-MIDDLE = (
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Edema",
-)  # neither right nor left
+# neither right nor left
+MIDDLE = ("Enlarged Cardiomediastinum", "Cardiomegaly", "Edema")
+TEXTURES = ("solid", "part-solid", "spiculated")
+LESIONS = ("lung nodule", "lung mass", "pulmonary nodule", "pulmonary mass")
 KINDS = WORDS | {
-    "Lung Lesion": tuple(
-        " ".join(kind)
-        for kind in product(
-            ("solid", "part-solid", "spiculated"),
-            ("lung nodule", "lung mass", "pulmonary nodule", "pulmonary mass"),
-        )
-    )
-    + WORDS["Lung Lesion"],
+    "Lung Lesion": (
+        *(f"{texture} {lesion}" for texture in TEXTURES for lesion in LESIONS),
+        *WORDS["Lung Lesion"],
+    ),
     "Edema": (
         "pulmonary edema",
         "interstitial pulmonary edema",
@@ -82,7 +83,7 @@ KINDS = WORDS | {
 
 @dataclass(frozen=True)
 class Prompts:
-    """Phrases that affirm and phrases that deny each finding.
+    """Your phrases that affirm and that deny each finding, for `zero_shot`.
 
     >>> Prompts.of(["Pneumothorax"]).pair("Pneumothorax")[1][:2]
     ('no pneumothorax', 'there is no pneumothorax')
@@ -100,51 +101,49 @@ class Prompts:
         cls,
         findings: Iterable[str],
         *,
-        positive=POSITIVE,
-        negative=NEGATIVE,
-        normal=NORMAL,
+        positive: tuple[str, ...] = POSITIVE,
+        negative: tuple[str, ...] = NEGATIVE,
+        normal: tuple[str, ...] = NORMAL,
     ) -> "Prompts":
-        """Fill templates with each finding's words; `normal` denies every finding at
-        once.
+        """Fill templates with each finding's words; `normal` denies all of them.
 
         Devices are named as reports name them (`radwb.findings`): they have no size,
         "no lines or tubes" denies them, and a chest that is normal but for a pacemaker
         is no denial. A Lung Opacity is asked in its own words.
         """
-        words = {f: WORDS.get(f, (f.lower(),)) for f in findings}
-        fill = {
-            f: tuple(t.format(w) for w in words[f] for t in positive) for f in words
-        }
-        deny = {
-            f: tuple(t.format(w) for w in words[f] for t in negative) + tuple(normal)
-            for f in words
-        }
-        if "Support Devices" in words and positive is POSITIVE:
-            fill["Support Devices"] = words["Support Devices"]
-        if "Support Devices" in words and negative is NEGATIVE:
+        affirm = {}
+        deny = {}
+        for finding in findings:
+            words = WORDS.get(finding, (finding.lower(),))
+            affirm[finding] = _filled(positive, words)
+            deny[finding] = _filled(negative, words) + tuple(normal)
+        if "Support Devices" in affirm and positive is POSITIVE:
+            affirm["Support Devices"] = WORDS["Support Devices"]
+        if "Support Devices" in deny and negative is NEGATIVE:
             deny["Support Devices"] = NO_DEVICES + tuple(normal)
-        if "No Finding" in words:
-            fill["No Finding"], deny["No Finding"] = (
-                tuple(normal),
-                ("abnormal chest radiograph",),
-            )
-        return cls(fill, deny)
+        if "No Finding" in affirm:
+            affirm["No Finding"] = tuple(normal)
+            deny["No Finding"] = ("abnormal chest radiograph",)
+        return cls(affirm, deny)
 
     @classmethod
     def spoken(cls, findings: Iterable[str]) -> "Prompts":
-        """Each finding in every way a report may state it: size or degree, side or
-        lobe, kind. For `pool="any"`.
+        """Each finding in every way a report may state it, for `pool="any"`.
 
-        Devices come in every place of their tip (`radwb.findings.device_phrases`). A
-        Lung Opacity, CheXpert's parent label, is stated by its own words and by any of
-        its children's: who reports an edema reports an opacity.
+        A way has a size or degree, a side or lobe, and a kind. Devices come in every
+        place of their tip (`radwb.findings.device_phrases`). A Lung Opacity, CheXpert's
+        parent label, is stated by its own words and by any of its children's: who
+        reports an edema reports an opacity.
 
         >>> Prompts.spoken(["Pleural Effusion"]).positive["Pleural Effusion"][7]
         'moderate right pleural effusion.'
         """
         pair = cls.of(findings)
-        ways = {f: _ways(f) for f in pair.positive if f != "No Finding"}
-        return cls(pair.positive | ways, pair.negative)
+        affirm = dict(pair.positive)
+        for finding in affirm:
+            if finding != "No Finding":
+                affirm[finding] = _ways(finding)
+        return cls(affirm, pair.negative)
 
     def pair(self, finding: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The phrases for and against one finding.
@@ -152,82 +151,96 @@ class Prompts:
         Raises:
             ValueError: one side has no phrase.
         """
-        sides = (
-            tuple(self.positive.get(finding, ())),
-            tuple(self.negative.get(finding, ())),
-        )
-        if not all(sides):
+        affirm = tuple(self.positive.get(finding, ()))
+        deny = tuple(self.negative.get(finding, ()))
+        if not affirm or not deny:
+            phrases = f"{{{finding!r}: [...]}}"
             raise ValueError(
-                f"expected phrases for and against {finding!r}, got {len(sides[0])} and {len(sides[1])}. "
-                f"Try Prompts(positive={{{finding!r}: [...]}}, negative={{{finding!r}: [...]}})"
+                f"expected phrases for and against {finding!r}, "
+                f"got {len(affirm)} and {len(deny)}. "
+                f"Try Prompts(positive={phrases}, negative={phrases})"
             )
-        return sides
+        return affirm, deny
+
+
+def _filled(templates, words):
+    return tuple(t.format(w) for w in words for t in templates)
 
 
 def _ways(finding):
     """The phrases that state a finding, or any of its children; none of them twice."""
-    family = (finding, *PARENT.get(finding, ()))
-    return tuple(dict.fromkeys(phrase for name in family for phrase in _own_ways(name)))
+    phrases = []
+    for name in (finding, *PARENT.get(finding, ())):
+        phrases += _ways_of_one(name)
+    return tuple(dict.fromkeys(phrases))
 
 
-def _own_ways(finding):
+def _ways_of_one(finding):
     if finding == "Support Devices":
         return [f"{phrase}." for phrase in device_phrases()]
-    places = (
-        ("",)
-        if finding in MIDDLE
-        else ("", *SIDES, *LOBES)
-        if finding in IN_A_LOBE
-        else ("", *SIDES)
-    )
+    places = [""]
+    if finding not in MIDDLE:
+        places += SIDES
+    if finding in IN_A_LOBE:
+        places += LOBES
     kinds = KINDS.get(finding, (finding.lower(),))
-    return [
-        " ".join(w for w in words if w) + "."
-        for words in product(("", *SIZES), places, kinds)
-    ]
+    ways = product(("", *SIZES), places, kinds)
+    return [" ".join(word for word in words if word) + "." for words in ways]
 
 
 _cache: WeakKeyDictionary = WeakKeyDictionary()
 
 
-def text_embeddings(model, texts) -> np.ndarray:
-    """(K, E) unit vectors of the texts, each encoded once as long as the model's
-    weights stay as they are.
+def text_embeddings(model: "Model", texts: Sequence[str]) -> np.ndarray:
+    """(K, E) unit vectors of your texts, to compare with those of images.
+
+    >>> text_embeddings(model, ["edema", "no edema"]).shape
+    (2, 192)
+
+    Each is encoded once, as long as the model's weights stay as they are.
+
+    Args:
+        model: an image-text Model.
+        texts: K of them.
     """
     import torch
 
-    version = tuple(
-        p._version for p in model.net.parameters()
-    )  # goes up with every step of an optimiser
-    known_version, known = _cache.get(model, (None, {}))
-    if known_version != version:
-        known = {}
-        _cache[model] = version, known
-    new = [t for t in dict.fromkeys(texts) if t not in known]
+    # goes up with every step of an optimiser
+    version = tuple(weights._version for weights in model.net.parameters())
+    encoded_version, encoded = _cache.get(model, (None, {}))
+    if encoded_version != version:
+        encoded = {}
+        _cache[model] = version, encoded
+    new = [text for text in dict.fromkeys(texts) if text not in encoded]
     if new:
         with torch.no_grad():
-            known.update(
-                zip(new, model.encode_text(new).float().cpu().numpy(), strict=True)
-            )
-    return np.stack([known[t] for t in texts])
+            vectors = model.encode_text(new).float().cpu().numpy()
+        encoded.update(zip(new, vectors, strict=True))
+    return np.stack([encoded[text] for text in texts])
 
 
-def class_embedding(model, texts) -> np.ndarray:
-    """(E,) the unit vector of a class: the mean of its phrases' unit vectors, made unit
-    again.
+def class_embedding(model: "Model", texts: Sequence[str]) -> np.ndarray:
+    """(E,) your phrases as one unit vector: the mean of theirs, made unit again.
+
+    >>> class_embedding(model, ["edema", "pulmonary edema"]).shape
+    (192,)
+
+    Args:
+        model: an image-text Model.
+        texts: the phrases of one class.
     """
     mean = text_embeddings(model, texts).mean(axis=0)
     return mean / np.linalg.norm(mean)
 
 
 def zero_shot(
-    model,
-    table,
-    findings=None,
+    model: "Model",
+    table: pd.DataFrame,
+    findings: Iterable[str] | None = None,
     *,
     prompts: Prompts | None = None,
-    pool="pair",
-    embeddings=None,
+    pool: str = "pair",
+    embeddings: np.ndarray | None = None,
 ) -> Scores:
     """Score each finding from text alone.
 
@@ -268,14 +281,16 @@ def zero_shot(
     """
     if model.kind != "image-text":
         raise ValueError(
-            f"expected an image-text model, got {model.name!r} of kind {model.kind!r}. Try linear_probe"
+            f"expected an image-text model, got {model.name!r} of kind {model.kind!r}. "
+            "Try linear_probe"
         )
     if pool not in POOLS:
         raise ValueError(f"expected pool {', '.join(map(repr, POOLS))}, got {pool!r}")
-    findings = list(findings) if findings is not None else data.findings_of(table)
+    findings = data.findings_of(table) if findings is None else list(findings)
     if not findings:
         raise ValueError(
-            'expected findings to ask for, got none: the table has no label columns. Try ["Pneumothorax"]'
+            "expected findings to ask for, got none: the table has no label columns. "
+            'Try ["Pneumothorax"]'
         )
     Z = embeddings_of(model, table, embeddings)
     if pool == "pair":
@@ -289,9 +304,7 @@ def zero_shot(
 
 
 def _pair_odds(model, Z, prompts, findings):
-    """(N, K) log odds of the phrases for against those against, each side's mean made
-    unit.
-    """
+    """(N, K) log odds of the phrases for against those against, by their means."""
     toward = []
     for finding in findings:
         yes, no = prompts.pair(finding)
@@ -313,13 +326,20 @@ def logmeanexp(logits) -> np.ndarray:
     return logsumexp(logits, axis=1) - np.log(logits.shape[1])
 
 
-def classify(model, table, *, batch=32) -> Scores:
-    """Probability of each finding from the model's own supervised head.
+def classify(model: "Model", table: pd.DataFrame, *, batch: int = 32) -> Scores:
+    """Probability of each finding from your model's own supervised head.
+
+    >>> supervised = rw.models.supervised_tiny(["Edema", "Pneumothorax"])
+    >>> list(classify(supervised, table).values)
+    ['Edema', 'Pneumothorax']
 
     Args:
         model: a Model with a head; `model.findings` names its outputs.
         table: rows to score; findings it has no label column for are left out, unless
             it has none at all.
+        batch: images at a time.
+    Raises:
+        ValueError: the model has no head.
     """
     import torch
 
@@ -327,33 +347,32 @@ def classify(model, table, *, batch=32) -> Scores:
 
     if not model.findings:
         raise ValueError(
-            f"expected a model with a classifier head, got {model.name!r} without. Try linear_probe"
+            f"expected a model with a classifier head, got {model.name!r} without. "
+            "Try linear_probe"
         )
     images = data.images(table, model.size, fit=model.fit)
+    starts = tqdm(range(0, len(images), batch), "classifying", delay=2, leave=False)
+    parts = []
     with torch.no_grad(), autocast(model.device):
-        parts = [
-            model.classify(model.preprocess(images[i : i + batch])).float().cpu()
-            for i in tqdm(
-                range(0, len(images), batch), "classifying", delay=2, leave=False
-            )
-        ]
-    there = [k for k, f in enumerate(model.findings) if f in table.columns]
-    there = there or list(range(len(model.findings)))
-    return Scores.of(
-        _sigmoid(torch.cat(parts).numpy())[:, there],
-        table,
-        [model.findings[k] for k in there],
-    )
+        for start in starts:
+            x = model.preprocess(images[start : start + batch])
+            parts.append(model.classify(x).float().cpu())
+    probabilities = _sigmoid(torch.cat(parts).numpy())
+    values = pd.DataFrame(probabilities, columns=list(model.findings))
+    labelled = [finding for finding in model.findings if finding in table.columns]
+    findings = labelled or list(model.findings)
+    return Scores.of(values[findings], table, findings)
 
 
 def embeddings_of(model, table, embeddings=None) -> np.ndarray:
-    """(N, E) image embeddings: those given (in the place of the model, too), if they
-    fit the table, else computed.
+    """(N, E) image embeddings: those given, if they fit the table, else computed.
+
+    An array in the place of the model counts as given.
     """
     if isinstance(model, np.ndarray):
         embeddings = model
     if embeddings is None:
-        from radwb import models  # loads torch, which numbers alone don't need
+        from radwb import models
 
         embeddings = models.embed(model, table)
     Z = np.asarray(embeddings)
@@ -365,8 +384,5 @@ def embeddings_of(model, table, embeddings=None) -> np.ndarray:
 
 
 def _sigmoid(x):
-    return np.where(
-        x >= 0,
-        1 / (1 + np.exp(-np.abs(x))),
-        np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))),
-    )
+    small = np.exp(-np.abs(x))  # no overflow on either side
+    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))

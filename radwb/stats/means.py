@@ -30,7 +30,7 @@ def clustered_mean(
 
     >>> mean = clustered_mean([1, 1, 0, 1, 1, 1], list("aabcde"), share=True)
     >>> rw.stats.format_interval(mean, "mean")
-    '0.83 (0.26 to 0.99)'
+    '0.83 (0.34 to 0.98)'
     >>> three = clustered_mean([1, 1, 0], ["a", "b", "c"], share=True)
     >>> rw.stats.format_interval(three, "mean")
     '0.67 (no interval: 3 patients)'
