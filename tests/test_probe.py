@@ -378,7 +378,7 @@ def test_a_shift_towards_all_sentences_alike_moves_any_but_not_the_pair(model, t
 
 
 def test_a_likelihood_that_overflows_alone_is_still_a_number():
-    got = probe.prompts.logmeanexp(
+    got = probe.text.logmeanexp(
         np.array([[2000.0, 2000.0], [-2000.0, -2000.0], [0.0, np.log(3.0)]])
     )
     np.testing.assert_allclose(got, [2000.0, -2000.0, np.log(2.0)])

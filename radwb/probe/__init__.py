@@ -15,13 +15,7 @@ from radwb.probe.linear import (
     recall_of_commonest,
     retrieve,
 )
-from radwb.probe.prompts import (
-    Prompts,
-    class_embedding,
-    classify,
-    text_embeddings,
-    zero_shot,
-)
+from radwb.probe.prompts import Prompts
 from radwb.probe.scores import Scores
 from radwb.probe.sides import laterality_check
 from radwb.probe.specific import (
@@ -32,6 +26,7 @@ from radwb.probe.specific import (
     prompt_label_matrix,
     specificity,
 )
+from radwb.probe.text import class_embedding, classify, text_embeddings, zero_shot
 
 __all__ = [
     "Prompts",

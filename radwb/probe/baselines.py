@@ -9,8 +9,8 @@ import pandas as pd
 from radwb import data
 from radwb.probe.crossed import cross_probe
 from radwb.probe.linear import linear_probe
-from radwb.probe.prompts import embeddings_of
 from radwb.probe.scores import Scores
+from radwb.probe.text import embeddings_of
 from radwb.stats import clustered_auroc, compare_auroc
 from radwb.stats.clustered import mean_clustered_auroc
 

@@ -8,8 +8,8 @@ import pandas as pd
 
 from radwb.curate.split import keep_apart, need_patients
 from radwb.identifiers import numbered
-from radwb.probe.prompts import embeddings_of
 from radwb.probe.scores import Scores
+from radwb.probe.text import embeddings_of
 from radwb.stats import auroc
 
 if TYPE_CHECKING:  # radwb.models loads torch, which numbers alone don't need

@@ -9,8 +9,8 @@ import pandas as pd
 from radwb.data import Scan
 from radwb.identifiers import identifiers
 from radwb.probe.crossed import apart, chosen_penalty, fitted
-from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
+from radwb.probe.text import embeddings_of, text_embeddings
 from radwb.stats.clustered import clustered_auroc, mean_clustered_auroc
 
 if TYPE_CHECKING:  # radwb.models loads torch, which numbers alone don't need

@@ -99,8 +99,8 @@ class Scores:
     def mean_auroc(self) -> pd.DataFrame:
         """The mean over findings in one row; note names what is left out, and why.
 
-        >>> print(rw.stats.format_interval(scores.mean_auroc().iloc[0]))
-        0.... (0.... to 0....)
+        >>> rw.stats.format_interval(scores.mean_auroc().iloc[0])
+        '0.96 (0.83 to 0.99)'
 
         Returns:
             finding ("mean of K") and the columns of `auroc`.
@@ -117,9 +117,11 @@ class Scores:
         finding: str | None = None,
         family: int = 1,
     ) -> Comparison:
-        """Whether these AUROCs are higher than those of other scores of the same images.
+        """Whether these scores are ahead of others of the same images.
 
-        >>> print(scores.against(scores.shuffled(), ("words", "their shuffle")).n)
+        >>> grey = rw.probe.brightness(table, list(scores.values))
+        >>> print(scores.against(grey, ("words", "grey values")))
+        words is ahead of grey values by ... (... patients)
 
         Args:
             other: Scores of the same rows, in the same order.
@@ -153,8 +155,8 @@ class Scores:
     def null(self, n: int = 20, *, seed: int = 0) -> pd.DataFrame:
         """What labels of other patients would have given: `n` shuffles and their range.
 
-        >>> print(rw.stats.format_interval(scores.null().iloc[-1]))
-        0.... (0.... to 0....; range of 20 shuffles)
+        >>> rw.stats.format_interval(scores.null().iloc[-1])
+        '0.49 (0.34 to 0.63; range of 20 shuffles)'
 
         Args:
             n: draws of `shuffled`.
@@ -166,10 +168,10 @@ class Scores:
         draws = []
         for draw in range(n):
             truth = self.shuffled(seed + draw).truth
-            pairs = {
-                finding: (truth[finding], self.values[finding]) for finding in truth
-            }
-            draws.append({finding: auroc(*pair) for finding, pair in pairs.items()})
+            row = {}
+            for finding in truth:
+                row[finding] = auroc(truth[finding], self.values[finding])
+            draws.append(row)
         drawn = pd.DataFrame(draws)  # (n, K)
         drawn[f"mean of {len(drawn.columns)}"] = drawn.mean(axis=1)
         ends = {"auroc": drawn.mean(), "low": drawn.min(), "high": drawn.max()}
@@ -177,7 +179,7 @@ class Scores:
         return table.rename_axis("finding").reset_index()
 
     def shuffled(self, seed: int = 0) -> "Scores":
-        """The control: the same scores against labels of other patients, block by block.
+        """The control: the same scores against labels of other patients, in blocks.
 
         A block, all labels of a patient, goes to another patient's rows; where sizes
         differ it spills into the next patient's.

@@ -23,9 +23,9 @@ def laterality_check(
     >>> laterality_check(model, table).index.tolist()
     ['film', 'mirror']
 
-    The report stays as it is. Where it tells sides, it's right on films and wrong on mirrors: a flip would have
-    made the report false. It is asked as reports are written, with each size in turn,
-    and the mean of these answers counts.
+    The report stays as it is. Where the model tells sides, it's right on films and
+    wrong on mirrors: a flip would have made the report false. It is asked as reports
+    are written, with each size in turn, and the mean of these answers counts.
 
     Args:
         model: a Model of kind "image-text".

@@ -58,9 +58,9 @@ def specificity(scores: Scores, *, name: str = "the model") -> pd.DataFrame:
     >>> specificity(scores)[["finding", "auroc", "blind", "abnormal", "sentence"]]
 
     Each AUROC against all films and against abnormal ones alone stands beside that of
-    the blind count of other findings (`finding_count_control`). The blind count is held against the scores on all films. Among abnormal ones it is
-    no control: there each film without the finding has another, and those with it
-    needn't.
+    the blind count of other findings (`finding_count_control`). The blind count is held
+    against the scores on all films. Among abnormal ones it is no control: there each
+    film without the finding has another, and those with it needn't.
 
     Args:
         scores: of several findings.
