@@ -5,6 +5,7 @@ blind counts, prompts of others.
 import numpy as np
 import pandas as pd
 import pytest
+from tables import patients_table
 from sklearn.metrics import roc_auc_score
 
 import radwb as rw
@@ -17,13 +18,7 @@ FINDINGS = ["Edema", "Pneumonia", "Lung Lesion"]
 
 @pytest.fixture
 def table():
-    """80 patients of one to three images; labels by patient, each with its own share."""
-    rng = np.random.default_rng(0)
-    patient = np.repeat(np.arange(80), rng.integers(1, 4, 80))
-    table = pd.DataFrame({"patient_id": [f"p{p}" for p in patient]})
-    for finding, share in zip(FINDINGS, (0.5, 0.3, 0.4), strict=True):
-        table[finding] = (rng.random(80) < share)[patient].astype(int)
-    return table
+    return patients_table(80, dict(zip(FINDINGS, (0.5, 0.3, 0.4), strict=True)))
 
 
 @pytest.fixture
@@ -96,15 +91,15 @@ def test_a_cross_probe_equals_scikit_learn_fold_by_fold(table):
 
 
 def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
-    few = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
+    one_patient = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
     with pytest.raises(
         ValueError, match="expected 5 patients with Edema and 5 without"
     ):
-        probe.crossed.cross_probe(noise(table), few, label="Edema")
+        probe.crossed.cross_probe(noise(table), one_patient, label="Edema")
     with pytest.raises(ValueError, match="expected a finding to probe"):
-        probe.crossed.cross_probe(noise(table), few, label=[])
-    kept, left_out = probe.enough_patients(few, ["Edema", "Pneumonia"])
-    assert kept == ["Pneumonia"]
+        probe.crossed.cross_probe(noise(table), one_patient, label=[])
+    enough, left_out = probe.enough_patients(one_patient, ["Edema", "Pneumonia"])
+    assert enough == ["Pneumonia"]
     assert left_out == {"Edema": 1}
 
 

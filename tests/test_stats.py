@@ -41,7 +41,7 @@ def clustered(rng, patients=30, *, shift=1.0, digits=9):
     return y.astype(int), np.round(s, digits), row
 
 
-# --- the variance -----------------------------------------------------------------------------------------------
+# --- the variance ---
 
 
 def placed(cases, controls):
@@ -64,7 +64,7 @@ def test_with_one_image_a_patient_the_variance_is_delongs(digits):
     assert (Pull.of(y, s, np.arange(50)).pulls ** 2).sum() == pytest.approx(by_hand)
 
 
-def test_with_several_images_a_patient_the_variance_is_obuchowskis_with_the_jackknifes_weights():
+def test_with_several_images_a_patient_the_variance_is_obuchowskis():
     y, s, row = clustered(np.random.default_rng(1))
     cases, controls = y == 1, y == 0
     psi, m, n = placed(s[cases], s[controls]), cases.sum(), controls.sum()
@@ -107,7 +107,7 @@ def test_likeness_finds_the_planted_correlation():
     assert alone == (1.0, 0.0)  # no patient has two: nothing is known
 
 
-# --- the interval -----------------------------------------------------------------------------------------------
+# --- the interval ---
 
 
 @pytest.mark.parametrize("clusters", [False, True])
@@ -229,7 +229,7 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "sentence"),
     [
         (dict(auroc=0.84, low=0.8, high=0.88), "0.84 (0.80 to 0.88)"),
         (dict(auroc=0.84, low=0.8, high=0.88, note=np.nan), "0.84 (0.80 to 0.88)"),
@@ -253,12 +253,12 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
         ),
     ],
 )
-def test_stated_never_drops_a_note(row, said):
-    assert rw.stats.format_interval(row) == said
-    assert rw.stats.format_interval(pd.Series(row)) == said
+def test_the_sentence_never_drops_a_note(row, sentence):
+    assert rw.stats.format_interval(row) == sentence
+    assert rw.stats.format_interval(pd.Series(row)) == sentence
 
 
-# --- comparisons ------------------------------------------------------------------------------------------------
+# --- comparisons ---
 
 
 def comparison(low, high, difference=0.1, **more):
@@ -268,7 +268,7 @@ def comparison(low, high, difference=0.1, **more):
 
 
 @pytest.mark.parametrize(
-    ("one", "verdict", "said"),
+    ("one", "verdict", "sentence"),
     [
         (
             comparison(0.05, 0.19, 0.12),
@@ -293,23 +293,26 @@ def comparison(low, high, difference=0.1, **more):
         (
             comparison(0.05, 0.19, 0.12, family=6),
             "ahead",
-            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; one of 6 comparisons)",
+            "relevance is ahead of centre by 0.12 "
+            "(0.05 to 0.19; 214 patients; one of 6 comparisons)",
         ),
         (
             comparison(0.05, 0.19, 0.12, note="without Edema"),
             "ahead",
-            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; without Edema)",
+            "relevance is ahead of centre by 0.12 "
+            "(0.05 to 0.19; 214 patients; without Edema)",
         ),
         (
             comparison(np.nan, np.nan, note="no interval: too few"),
             "can't tell",
-            "can't tell relevance from centre: 0.10 (no interval: too few; 214 patients)",
+            "can't tell relevance from centre: 0.10 "
+            "(no interval: too few; 214 patients)",
         ),
     ],
 )
-def test_the_sentence_follows_from_the_interval(one, verdict, said):
+def test_the_sentence_follows_from_the_interval(one, verdict, sentence):
     assert one.verdict == verdict
-    assert str(one) == said
+    assert str(one) == sentence
     assert one.row()["verdict"] == verdict
 
 
