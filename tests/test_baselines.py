@@ -5,11 +5,12 @@ blind counts, prompts of others.
 import numpy as np
 import pandas as pd
 import pytest
-from tables import patients_table
 from sklearn.metrics import roc_auc_score
+from tables import patients_table
 
 import radwb as rw
 from radwb import probe, stats
+from radwb.probe.baselines import untrained
 from radwb.data import Scan
 from radwb.data.read import write_png
 
@@ -105,10 +106,10 @@ def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
 
 def test_untrained_towers_share_the_shape_and_differ_by_seed():
     model = rw.models.load("radwb-tiny")
-    twins = probe.baselines.untrained(model, seeds=(0, 1))
+    twins = untrained(model, seeds=(0, 1))
     images = np.random.default_rng(0).integers(0, 255, (4, 128, 128), dtype=np.uint8)
     first, second = (rw.models.embed(twin, images) for twin in twins)
-    again = rw.models.embed(probe.baselines.untrained(model, seeds=(0,))[0], images)
+    again = rw.models.embed(untrained(model, seeds=(0,))[0], images)
     assert first.shape == rw.models.embed(model, images).shape
     assert not np.allclose(first, second)
     np.testing.assert_array_equal(first, again)
@@ -116,7 +117,7 @@ def test_untrained_towers_share_the_shape_and_differ_by_seed():
 
 def test_another_librarys_tower_is_not_drawn_anew(vit):
     with pytest.raises(ValueError, match="expected a model that radwb builds itself"):
-        probe.baselines.untrained(vit)
+        untrained(vit)
 
 
 def test_representations_put_pixels_and_untrained_towers_beside_the_model(films):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
-from tables import patients_table
 import torch
+from tables import patients_table
 
 from radwb import attend, data, fail, models, probe, stats
 
@@ -158,7 +158,7 @@ def test_an_image_gets_the_same_marker_whoever_else_has_one():
 )
 def test_marker_says_what_is_wrong(settings, message):
     with pytest.raises(ValueError, match=message):
-        fail.add_marker(**given)
+        fail.add_marker(**settings)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ retrieval.
 import numpy as np
 import pandas as pd
 import pytest
-from tables import patients_table
 import torch
 from sklearn.metrics import roc_auc_score
+from tables import patients_table
 
 import radwb as rw
 from radwb import probe, stats
@@ -171,7 +171,7 @@ def test_one_class_gives_nan_and_its_reason():
     assert each.note["Fracture"] == "no interval: cases in 1 patient"
     sentence = rw.stats.format_interval(scores.mean_auroc().iloc[0])
     assert (
-        said == "no number (without Edema (no case among 2 labelled images), "
+        sentence == "no number (without Edema (no case among 2 labelled images), "
         "Fracture (cases in 1 patient))"
     )
 
@@ -436,11 +436,11 @@ def test_devices_have_no_size_and_are_denied_in_words_of_their_own():
     assert {"chest tube", "endotracheal tube", "pacemaker"} <= set(yes)
     assert not any(size in phrase for phrase in yes for size in probe.prompts.SIZES)
     assert "no lines or tubes" in no
-    asked = probe.Prompts.of(
+    prompts = probe.Prompts.of(
         ["Support Devices"], positive=("a {}",), negative=("without {}",), normal=()
     )
-    assert asked.pair("Support Devices")[0][0] == "a chest tube"
-    assert asked.pair("Support Devices")[1][0] == "without chest tube"
+    assert prompts.pair("Support Devices")[0][0] == "a chest tube"
+    assert prompts.pair("Support Devices")[1][0] == "without chest tube"
 
 
 def test_a_finding_without_phrases_is_refused_with_a_way_out():
@@ -485,7 +485,7 @@ def test_probes_refuse_a_patient_on_both_sides_of_the_split(table):
         with pytest.raises(
             ValueError, match="got 1 of .* patients in two or more"
         ) as refused:
-            asked(unit(len(table)), leaky, label="Lung Lesion")
+            ask(unit(len(table)), leaky, label="Lung Lesion")
         assert "p0" not in str(refused.value)
 
 

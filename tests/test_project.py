@@ -1,4 +1,4 @@
-"""The project as a whole: ranges, thin files, quick imports, nothing of this machine."""
+"""The project as a whole: ranges, thin files, quick imports, nothing of this place."""
 
 import ast
 import inspect
