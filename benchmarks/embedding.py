@@ -7,7 +7,7 @@ import torch
 from rows import row, timed
 
 import radwb as rw
-from radwb.probe import prompts
+from radwb.probe import text
 
 
 def _vit_small():
@@ -95,7 +95,7 @@ def many_prompts() -> dict:
         )
 
     def ours():
-        prompts._cache.pop(model, None)  # else they would be known
+        text._cache.pop(model, None)  # else they would be known
         return np.stack([rw.probe.class_embedding(model, some) for some in phrases], 1)
 
     assert np.abs(ours() - peer().numpy()).max() < 1e-5

@@ -23,7 +23,7 @@ import pandas as pd
 from real_films import SETS, findings_in
 
 import radwb as rw
-from radwb.probe.prompts import logmeanexp
+from radwb.probe.text import logmeanexp
 
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 

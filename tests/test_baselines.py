@@ -6,24 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from tables import patients_table
 
 import radwb as rw
 from radwb import probe, stats
 from radwb.data import Scan
 from radwb.data.read import write_png
+from radwb.probe.baselines import untrained
 
 FINDINGS = ["Edema", "Pneumonia", "Lung Lesion"]
 
 
 @pytest.fixture
 def table():
-    """80 patients of one to three images; labels by patient, each with its own share."""
-    rng = np.random.default_rng(0)
-    patient = np.repeat(np.arange(80), rng.integers(1, 4, 80))
-    table = pd.DataFrame({"patient_id": [f"p{p}" for p in patient]})
-    for finding, share in zip(FINDINGS, (0.5, 0.3, 0.4), strict=True):
-        table[finding] = (rng.random(80) < share)[patient].astype(int)
-    return table
+    return patients_table(80, dict(zip(FINDINGS, (0.5, 0.3, 0.4), strict=True)))
 
 
 @pytest.fixture
@@ -96,24 +92,24 @@ def test_a_cross_probe_equals_scikit_learn_fold_by_fold(table):
 
 
 def test_a_cross_probe_refuses_fewer_patients_than_folds(table):
-    few = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
+    one_patient = table.assign(Edema=(table["patient_id"] == "p0").astype(int))
     with pytest.raises(
         ValueError, match="expected 5 patients with Edema and 5 without"
     ):
-        probe.crossed.cross_probe(noise(table), few, label="Edema")
+        probe.crossed.cross_probe(noise(table), one_patient, label="Edema")
     with pytest.raises(ValueError, match="expected a finding to probe"):
-        probe.crossed.cross_probe(noise(table), few, label=[])
-    kept, left_out = probe.enough_patients(few, ["Edema", "Pneumonia"])
-    assert kept == ["Pneumonia"]
+        probe.crossed.cross_probe(noise(table), one_patient, label=[])
+    enough, left_out = probe.enough_patients(one_patient, ["Edema", "Pneumonia"])
+    assert enough == ["Pneumonia"]
     assert left_out == {"Edema": 1}
 
 
 def test_untrained_towers_share_the_shape_and_differ_by_seed():
     model = rw.models.load("radwb-tiny")
-    twins = probe.baselines.untrained(model, seeds=(0, 1))
+    twins = untrained(model, seeds=(0, 1))
     images = np.random.default_rng(0).integers(0, 255, (4, 128, 128), dtype=np.uint8)
     first, second = (rw.models.embed(twin, images) for twin in twins)
-    again = rw.models.embed(probe.baselines.untrained(model, seeds=(0,))[0], images)
+    again = rw.models.embed(untrained(model, seeds=(0,))[0], images)
     assert first.shape == rw.models.embed(model, images).shape
     assert not np.allclose(first, second)
     np.testing.assert_array_equal(first, again)
@@ -121,7 +117,7 @@ def test_untrained_towers_share_the_shape_and_differ_by_seed():
 
 def test_another_librarys_tower_is_not_drawn_anew(vit):
     with pytest.raises(ValueError, match="expected a model that radwb builds itself"):
-        probe.baselines.untrained(vit)
+        untrained(vit)
 
 
 def test_representations_put_pixels_and_untrained_towers_beside_the_model(films):

@@ -19,11 +19,11 @@ def stub(x):
 
 def test_equal_functions_pass_and_say_how_equal(capsys):
     rw.check.matches(double, lambda x: x + x + 1e-7, np.ones(3))
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    assert "ok" in said
-    assert "double" in said
-    assert "1e-07" in said
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert "ok" in printed
+    assert "double" in printed
+    assert "1e-07" in printed
 
 
 def test_a_stub_is_not_attempted_rather_than_wrong(capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tables import patients_table
 
 from radwb import attend, data, fail, models, probe, stats
 
@@ -45,15 +46,7 @@ def model():
 
 @pytest.fixture
 def table():
-    n = 120
-    return pd.DataFrame(
-        {
-            "path": [f"{i}.png" for i in range(n)],
-            "patient_id": [f"p{i // 2}" for i in range(n)],
-            "split": np.where(np.arange(n) < 80, "train", "test"),
-            "Pneumothorax": np.random.default_rng(3).integers(0, 2, n),
-        }
-    )
+    return patients_table(60, {"Pneumothorax": 0.5}, images=(2, 2), train=40, seed=3)
 
 
 @pytest.fixture
@@ -149,7 +142,7 @@ def test_an_image_gets_the_same_marker_whoever_else_has_one():
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("settings", "message"),
     [
         (dict(images=np.zeros((2, 8, 8))), "expected uint8 images"),
         (
@@ -163,9 +156,9 @@ def test_an_image_gets_the_same_marker_whoever_else_has_one():
         ),
     ],
 )
-def test_marker_says_what_is_wrong(given, message):
+def test_marker_says_what_is_wrong(settings, message):
     with pytest.raises(ValueError, match=message):
-        fail.add_marker(**given)
+        fail.add_marker(**settings)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +174,7 @@ def test_marker_alone_scores_its_strength(strength, auroc):
     assert stats.auroc(y, marked) == pytest.approx(auroc)
 
 
-def test_reader_of_the_marker_is_perfect_where_the_tie_holds_and_wrong_where_it_is_broken(
+def test_reader_of_the_marker_is_right_where_the_tie_holds_and_wrong_elsewhere(
     table,
 ):
     test = table[table.split == "test"]

@@ -198,18 +198,6 @@ def test_a_row_without_a_report_has_no_caption_and_teaches_no_word(missing):
     assert rw.pretrain.caption_of(missing) == ""
 
 
-def test_a_missing_report_is_not_right_for_another_that_is_missing():
-    """Two films without a report would else be each other's partner."""
-    points = np.eye(4)[[0, 1, 1, 0]]
-    recall = rw.probe.linear.recall_at_k(
-        points, points[::-1], same=["a", "b", None, np.nan], k=(1,)
-    )
-    apart = rw.probe.linear.recall_at_k(
-        points, points[::-1], same=["a", "b", "c", "d"], k=(1,)
-    )
-    pd.testing.assert_frame_equal(recall, apart)
-
-
 def test_a_forest_of_unknown_patients_says_so():
     scores = rw.probe.Scores.of(
         np.linspace(0, 1, 20)[:, None],

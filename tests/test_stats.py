@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import norm, ttest_1samp, ttest_rel
 
 import radwb as rw
-from radwb.stats import means, pull, resample
-from radwb.stats.comparison import unpaired
+from radwb.stats import means, pull
+from radwb.stats.comparison import half_means, unpaired
 from radwb.stats.pull import Pull
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +41,7 @@ def clustered(rng, patients=30, *, shift=1.0, digits=9):
     return y.astype(int), np.round(s, digits), row
 
 
-# --- the variance -----------------------------------------------------------------------------------------------
+# --- the variance ---
 
 
 def placed(cases, controls):
@@ -64,7 +64,7 @@ def test_with_one_image_a_patient_the_variance_is_delongs(digits):
     assert (Pull.of(y, s, np.arange(50)).pulls ** 2).sum() == pytest.approx(by_hand)
 
 
-def test_with_several_images_a_patient_the_variance_is_obuchowskis_with_the_jackknifes_weights():
+def test_with_several_images_a_patient_the_variance_is_obuchowskis():
     y, s, row = clustered(np.random.default_rng(1))
     cases, controls = y == 1, y == 0
     psi, m, n = placed(s[cases], s[controls]), cases.sum(), controls.sum()
@@ -107,7 +107,7 @@ def test_likeness_finds_the_planted_correlation():
     assert alone == (1.0, 0.0)  # no patient has two: nothing is known
 
 
-# --- the interval -----------------------------------------------------------------------------------------------
+# --- the interval ---
 
 
 @pytest.mark.parametrize("clusters", [False, True])
@@ -140,7 +140,7 @@ def test_the_interval_of_the_mean_holds_the_truth_about_95_times_in_100():
         truth = {k: (rng.random(60) < 0.3)[row].astype(int) for k in "abc"}
         alike = rng.normal(size=60)[row]
         scores = {k: alike + rng.normal(size=120) + 2 * y for k, y in truth.items()}
-        got = rw.stats.mean_clustered_auroc(
+        got = rw.stats.clustered.mean_clustered_auroc(
             pd.DataFrame(truth), pd.DataFrame(scores), row
         )
         held.append(
@@ -221,7 +221,7 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
     values = pd.DataFrame({k: s + 2 * k * rng.normal(size=len(s)) for k in range(4)})
     truth = pd.DataFrame(dict.fromkeys(values, y))
     fixed, sample = (
-        rw.stats.mean_clustered_auroc(truth, values, row, sampled=x)
+        rw.stats.clustered.mean_clustered_auroc(truth, values, row, sampled=x)
         for x in (False, True)
     )
     assert sample["auroc"] == fixed["auroc"]
@@ -229,7 +229,7 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "sentence"),
     [
         (dict(auroc=0.84, low=0.8, high=0.88), "0.84 (0.80 to 0.88)"),
         (dict(auroc=0.84, low=0.8, high=0.88, note=np.nan), "0.84 (0.80 to 0.88)"),
@@ -253,12 +253,12 @@ def test_a_sample_of_trainings_has_their_spread_in_its_interval():
         ),
     ],
 )
-def test_stated_never_drops_a_note(row, said):
-    assert rw.stats.format_interval(row) == said
-    assert rw.stats.format_interval(pd.Series(row)) == said
+def test_the_sentence_never_drops_a_note(row, sentence):
+    assert rw.stats.format_interval(row) == sentence
+    assert rw.stats.format_interval(pd.Series(row)) == sentence
 
 
-# --- comparisons ------------------------------------------------------------------------------------------------
+# --- comparisons ---
 
 
 def comparison(low, high, difference=0.1, **more):
@@ -268,7 +268,7 @@ def comparison(low, high, difference=0.1, **more):
 
 
 @pytest.mark.parametrize(
-    ("one", "verdict", "said"),
+    ("one", "verdict", "sentence"),
     [
         (
             comparison(0.05, 0.19, 0.12),
@@ -293,23 +293,26 @@ def comparison(low, high, difference=0.1, **more):
         (
             comparison(0.05, 0.19, 0.12, family=6),
             "ahead",
-            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; one of 6 comparisons)",
+            "relevance is ahead of centre by 0.12 "
+            "(0.05 to 0.19; 214 patients; one of 6 comparisons)",
         ),
         (
             comparison(0.05, 0.19, 0.12, note="without Edema"),
             "ahead",
-            "relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients; without Edema)",
+            "relevance is ahead of centre by 0.12 "
+            "(0.05 to 0.19; 214 patients; without Edema)",
         ),
         (
             comparison(np.nan, np.nan, note="no interval: too few"),
             "can't tell",
-            "can't tell relevance from centre: 0.10 (no interval: too few; 214 patients)",
+            "can't tell relevance from centre: 0.10 "
+            "(no interval: too few; 214 patients)",
         ),
     ],
 )
-def test_the_sentence_follows_from_the_interval(one, verdict, said):
+def test_the_sentence_follows_from_the_interval(one, verdict, sentence):
     assert one.verdict == verdict
-    assert str(one) == said
+    assert str(one) == sentence
     assert one.row()["verdict"] == verdict
 
 
@@ -320,7 +323,7 @@ def test_the_halves_are_hartigans_typical_values():
     )
     inside = np.array([kept for kept in product([0, 1], repeat=7) if any(kept)])
     every = (inside @ totals) / (inside @ sizes)
-    drawn = resample.half_means(totals, sizes, draws=40_000)
+    drawn = half_means(totals, sizes, draws=40_000)
     at = [0.05, 0.25, 0.5, 0.75, 0.95]
     np.testing.assert_allclose(
         np.nanquantile(drawn, at), np.quantile(every, at), atol=0.06
@@ -591,47 +594,6 @@ def test_means_that_cannot_be_are_refused():
 def test_the_ends_stay_within_limits():
     got = rw.stats.clustered_mean([1, 1, 1, 1, 1, 0.5], range(6), limits=(-1, 1))
     assert got["low"] < got["mean"] < got["high"] == 1
-
-
-def test_a_ratio_has_an_interval_above_0_and_no_unit():
-    rng = np.random.default_rng(17)
-    row = np.repeat(np.arange(12), [1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 5, 40])
-    over, under = rng.exponential(size=len(row)) ** 3, rng.exponential(size=len(row))
-    got, scaled = (
-        rw.stats.ratio(over, under, row),
-        rw.stats.ratio(1000 * over, under, row),
-    )
-    assert got["ratio"] == pytest.approx(over.mean() / under.mean())
-    assert 0 < got["low"] < got["ratio"] < got["high"]
-    assert scaled["low"] == pytest.approx(1000 * got["low"])
-    turned = rw.stats.ratio(under, over, row)
-    assert (turned["low"], turned["high"]) == pytest.approx(
-        (1 / got["high"], 1 / got["low"]), rel=0.02
-    )
-
-
-def test_a_ratio_of_few_patients_has_no_interval_and_of_negative_values_no_meaning():
-    assert (
-        rw.stats.format_interval(
-            rw.stats.ratio([2.0] * 4, [1.0] * 4, range(4)), "ratio"
-        )
-        == "2.00 (no interval: 4 patients)"
-    )
-    with pytest.raises(ValueError, match="got 1 rows negative or missing"):
-        rw.stats.ratio([1, -1], [1, 1], range(2))
-    with pytest.raises(ValueError, match="mean of 0"):
-        rw.stats.ratio([1, 1], [0, 0], range(2))
-
-
-def test_the_interval_of_a_ratio_holds_the_truth_about_95_times_in_100():
-    held = []
-    for trial in range(200):
-        rng = np.random.default_rng(trial)
-        under = rng.gamma(4, size=15)
-        over = 2 * under * rng.gamma(4, 1 / 4, size=15)
-        got = rw.stats.ratio(over, under, range(15), n_boot=800)
-        held.append(got["low"] <= 2 <= got["high"])
-    assert 0.90 <= np.mean(held) <= 0.99
 
 
 def scores(y, s, row):

@@ -1,19 +1,25 @@
 """The same score in parts of the cohort: by site, sex, view, severity."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from radwb.identifiers import numbered
 from radwb.probe import Scores
-from radwb.stats.comparison import Comparison, gap_interval
+from radwb.stats.comparison import gap_interval
 from radwb.stats.pull import Pull
+from radwb.stats.sentence import Comparison
 
 
-def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
-    """AUROC with its interval in each group.
+def subgroups(scores: Scores, groups: Sequence, *, of: str = "images") -> pd.DataFrame:
+    """AUROC with its interval in each group of your patients.
 
-    >>> subgroups(scores, test["site"])
-    >>> subgroups(scores, severity_words, of="cases")        # small, moderate, large against all without
+    >>> subgroups(scores, table["sex"])["group"].unique().tolist()
+    ['F', 'M']
+    >>> sides = subgroups(scores, table["Pleural Effusion side"], of="cases")
+
+    The second takes cases of each side, and against them all films without.
 
     Args:
         scores: of N images.
@@ -25,31 +31,36 @@ def subgroups(scores: Scores, groups, *, of="images") -> pd.DataFrame:
     """
     if of not in ("images", "cases"):
         raise ValueError(f'expected of="images" or of="cases", got {of!r}')
-    groups = pd.Series(np.asarray(groups, dtype=object))
+    groups = _groups(groups)
     if len(groups) != len(scores.values):
         raise ValueError(
-            f"expected one group an image, got {len(groups)} for {len(scores.values)} images"
+            f"expected one group an image, got {len(groups)} "
+            f"for {len(scores.values)} images"
         )
     rows = []
     for finding in scores.values:
-        for group in sorted(g for g in groups.dropna().unique() if g != ""):
-            keep = (groups == group).to_numpy()
+        for group in _names(groups):
+            inside = (groups == group).to_numpy()
             if of == "cases":
-                keep = np.where(scores.truth[finding] == 1, keep, True)
-            values, truth = (
-                t.loc[keep, [finding]] for t in (scores.values, scores.truth)
-            )
-            part = Scores(values, truth, scores.patient_id[keep])
-            rows.append(part.auroc().assign(group=group))
-    whole = pd.concat(rows, ignore_index=True)
-    return whole[["group", *whole.columns.drop("group")]]
+                inside = np.where(scores.truth[finding] == 1, inside, True)
+            values = scores.values.loc[inside, [finding]]
+            truth = scores.truth.loc[inside, [finding]]
+            part = Scores(values, truth, scores.patient_id[inside]).auroc()
+            part.insert(0, "group", group)
+            rows.append(part)
+    return pd.concat(rows, ignore_index=True)
 
 
-def group_gaps(scores: Scores, groups, *, family=None) -> list[Comparison]:
-    """Each group's AUROC against that of all other groups together.
+def group_gaps(
+    scores: Scores, groups: Sequence, *, family: int | None = None
+) -> list[Comparison]:
+    """Each group of your patients against all others: its AUROC less theirs.
 
-    >>> for gap in group_gaps(scores, test["site"]):
+    >>> among_one = rw.probe.zero_shot(model, table, ["Pleural Effusion"])
+    >>> for gap in group_gaps(among_one, table["sex"]):
     ...     print(gap)
+    can't tell F from the others: ...
+    can't tell M from the others: ...
 
     A patient with images on both sides moves both AUROCs (`rw.stats.compare_auroc` has
     the same error).
@@ -68,38 +79,47 @@ def group_gaps(scores: Scores, groups, *, family=None) -> list[Comparison]:
     (finding,) = scores.values
     y = scores.truth[finding].to_numpy(float)
     s = scores.values[finding].to_numpy(float)
-    groups = pd.Series(np.asarray(groups, dtype=object)).fillna("")
-    names = sorted(set(groups) - {""})
+    groups = _groups(groups)
+    names = _names(groups)
     family = family or len(names)
     gaps = []
     for name in names:
-        sides = (_sided(y, groups, part) for part in ([name], set(names) - {name}))
-        gap = _gap(*sides, s, scores.patient_id, family)
-        about = {"names": (str(name), "the others"), "what": f"AUROC for {finding}"}
-        gaps.append(Comparison(**about, **gap, family=family))
+        others = [other for other in names if other != name]
+        sides = _labels_in(y, groups, [name]), _labels_in(y, groups, others)
+        _, patients = numbered(scores.patient_id[~np.isnan(sides[0])])
+        pair = [Pull.of(side, s, scores.patient_id) for side in sides]
+        notes = [pull.missing() for pull in pair if pull.missing()]
+        difference = pair[0].auroc - pair[1].auroc
+        low = high = p = np.nan
+        if not notes:
+            low, high, p = gap_interval(difference, [pair], family)
+        gap = Comparison(
+            (str(name), "the others"),
+            f"AUROC for {finding}",
+            difference,
+            low,
+            high,
+            p,
+            patients,
+            family=family,
+            note="; ".join(notes),
+        )
+        gaps.append(gap)
     return gaps
 
 
-def _gap(here, there, s, patients, family):
-    """The difference of two AUROCs by patient; without an interval where either has
-    none.
-    """
-    pair = [Pull.of(side, s, patients) for side in (here, there)]
-    notes = [pull.missing() for pull in pair if pull.missing()]
-    difference = pair[0].auroc - pair[1].auroc
-    low, high, p = np.nan, np.nan, np.nan
-    if not notes:
-        low, high, p = gap_interval(difference, [pair], family)
-    ends = {"difference": difference, "low": low, "high": high, "p": p}
-    _, n = numbered(np.asarray(patients)[~np.isnan(here)])
-    return {**ends, "n": n, "note": "; ".join(notes)}
+def _groups(names):
+    """(N,) as a series of objects, "" where there is none."""
+    return pd.Series(np.asarray(names, dtype=object)).fillna("")
 
 
-def _sided(y, groups, part):
-    """Labels of the groups in `part`, NaN elsewhere; all controls where these groups
-    have none.
-    """
-    inside = groups.isin(part).to_numpy()
+def _names(groups):
+    return sorted(set(groups) - {""})
+
+
+def _labels_in(y, groups, names):
+    """Labels of these groups, NaN elsewhere; all controls where they have none."""
+    inside = groups.isin(names).to_numpy()
     if not (y[inside] == 0).any():
         inside = inside | (y == 0)
     return np.where(inside, y, np.nan)

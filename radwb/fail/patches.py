@@ -1,8 +1,6 @@
-"""Linear heads on a frozen image tower: on its pooled embedding, or on every patch by
-itself.
-"""
+"""Linear heads on a frozen image tower: on its embedding, or on every patch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -19,7 +17,7 @@ from radwb.models.model import Model, image_features
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """Logits that are linear in what a frozen tower gives.
+    """Logits that are linear in what your frozen tower gives, for maps and for edits.
 
     Attributes:
         start: the Model; it stays as it is.
@@ -37,22 +35,30 @@ class Head:
         """(N, D) features, as `patch_features` or `embed` gives them -> (N,) logits."""
         return features @ self.weights + self.bias
 
-    def logits(self, images, *, batch=64) -> np.ndarray:
+    def logits(self, images: np.ndarray, *, batch: int = 64) -> np.ndarray:
         """(N, S, S) uint8 -> (N,) logits."""
         features = patch_features(self.start, images, whole=self.whole, batch=batch)
         return self.of(features)
 
     def classifier(self, finding: str) -> Model:
-        """The same as a `Model` with one finding, for `rw.attend.attention_map(...,
-        target=finding)`.
-        """
+        """The same as a `Model` with one finding, for `rw.attend.attention_map`."""
         return classifier({finding: self})
 
 
-def fit_head(start, features, y, *, C=100.0, whole=False) -> Head:
-    """A logistic regression on frozen features.
+def fit_head(
+    start: Model,
+    features: np.ndarray,
+    y: Sequence[int],
+    *,
+    C: float = 100.0,
+    whole: bool = False,
+) -> Head:
+    """A logistic regression on frozen features of your model.
 
-    >>> fit_head(model, rw.fail.patch_features(model, images), y)
+    >>> images = rw.data.images(table, model.size)
+    >>> head = fit_head(model, rw.fail.patch_features(model, images), y)
+    >>> head.logits(images).shape
+    (60,)
 
     Args:
         start: the Model that the features are of.
@@ -65,12 +71,17 @@ def fit_head(start, features, y, *, C=100.0, whole=False) -> Head:
     middle = features.mean(axis=0)
     fitted = LogisticRegression(C=C, max_iter=1000).fit(features - middle, y)
     weights = fitted.coef_[0]
-    return Head(start, weights, float(fitted.intercept_[0] - middle @ weights), whole)
+    bias = float(fitted.intercept_[0] - middle @ weights)
+    return Head(start, weights, bias, whole)
 
 
-def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
-    """What the tower's last block says of each patch, all patches of an image in one
-    row.
+def patch_features(
+    model: Model, images: np.ndarray, *, whole: bool = False, batch: int = 64
+) -> np.ndarray:
+    """What the tower's last block says of each patch, an image a row.
+
+    >>> patch_features(model, rw.data.images(table.head(2), model.size)).shape
+    (2, 12288)
 
     Each patch has mean 0 and variance 1 over its channels; the row of an image has
     length 1.
@@ -79,6 +90,7 @@ def patch_features(model, images, *, whole=False, batch=64) -> np.ndarray:
         model: a ViT or a CNN.
         images: (N, S, S) uint8.
         whole: the pooled embedding instead, (N, E) of length 1.
+        batch: images at a time.
     Returns:
         (N, patches * channels) float32.
     """
@@ -112,8 +124,9 @@ class Reader:
 
 
 def last_part(model) -> tuple[nn.Module, Callable]:
-    """The last block of a ViT, or the module that gives the last feature map; and what
-    turns its output for `flat`.
+    """The last block of a ViT or last feature map's module, and its output for `flat`.
+
+    That is a function which turns the output into tokens or features.
     """
     if has_attention(model):
         return attention_blocks(model)[-1], lambda tokens: tokens
@@ -123,9 +136,7 @@ def last_part(model) -> tuple[nn.Module, Callable]:
 
 
 def flat(seen, grid) -> torch.Tensor:
-    """(B, T, D) tokens or (B, D, h, w) features -> (B, patches * D), as
-    `patch_features` says.
-    """
+    """(B, T, D) tokens or (B, D, h, w) features -> (B, patches * D) of length 1."""
     patches = grid[0] * grid[1]
     tokens = seen.flatten(2).mT if seen.ndim == 4 else seen[:, -patches:]  # (B, P, D)
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
@@ -133,17 +144,26 @@ def flat(seen, grid) -> torch.Tensor:
 
 
 def classifier(heads: Mapping[str, Head]) -> Model:
-    """Several heads on one tower as a `Model` with a finding a head, so that maps for
-    all share a forward pass.
+    """Several of your heads on one tower as a `Model`, for maps of all in one pass.
 
-    >>> rw.attend.attention_maps(rw.fail.classifier(heads), scan, targets=list(heads))
+    >>> images = rw.data.images(table, model.size)
+    >>> head = fit_head(model, rw.fail.patch_features(model, images), y)
+    >>> classifier({"Pleural Effusion": head}).findings
+    ['Pleural Effusion']
+
+    Args:
+        heads: finding -> Head; all read the same of one tower.
+    Raises:
+        ValueError: they don't.
     """
     first = next(iter(heads.values()))
     start = first.start
-    same = [h.start is start and h.whole == first.whole for h in heads.values()]
-    if not all(same):
+    others = 0
+    for head in heads.values():
+        others += head.start is not start or head.whole != first.whole
+    if others:
         raise ValueError(
-            f"expected heads that read the same of one tower, got {same.count(False)} "
+            f"expected heads that read the same of one tower, got {others} "
             "that read another. Try a classifier for each tower"
         )
     net = _Headed(start, list(heads.values()))
@@ -159,7 +179,8 @@ class _Headed(nn.Module):
         super().__init__()
         copy = deepcopy(start)
         self.visual = getattr(copy.net, "visual", copy.net)
-        self.grid, self.whole = start.grid, heads[0].whole
+        self.grid = start.grid
+        self.whole = heads[0].whole
         weights = np.stack([head.weights for head in heads])  # (K, D)
         biases = [head.bias for head in heads]
         self.weights = nn.Parameter(torch.tensor(weights, dtype=torch.float32))

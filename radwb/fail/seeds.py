@@ -15,10 +15,12 @@ def over_seeds(
     by: Sequence[str] = ("strength", "arm"),
     within: tuple[float, float] = (-np.inf, np.inf),
 ) -> pd.DataFrame:
-    """The mean over training seeds in each group of rows, with its 95 % interval over
-    seeds.
+    """The mean over your training seeds in each group of rows, with its 95 % interval.
 
-    >>> over_seeds(rw.fail.shortcut(table, start=model).table)
+    >>> trained = pd.DataFrame({"arm": ["tied", "tied"], "auroc": [0.8, 0.9]})
+    >>> over_seeds(trained, by=["arm"], within=(0, 1)).round(2)
+        arm  auroc  low  high  seeds
+    0  tied   0.85  0.21   1.0      2
 
     Args:
         table: a row a group and seed.
@@ -32,10 +34,13 @@ def over_seeds(
     Raises:
         ValueError: a group has fewer than two seeds.
     """
-    by, rows = list(by), []
+    by = list(by)
+    rows = []
     for names, part in table.groupby(by, sort=False):
         mean = compare_seeds(part[value], names=("mean", "0"), what=value)
-        ends = {value: mean.difference, "low": mean.low, "high": mean.high}
-        ends = {name: np.clip(end, *within) for name, end in ends.items()}
-        rows.append({**dict(zip(by, names, strict=True)), **ends, "seeds": mean.n})
+        row = dict(zip(by, names, strict=True))
+        row[value] = np.clip(mean.difference, *within)
+        row["low"] = np.clip(mean.low, *within)
+        row["high"] = np.clip(mean.high, *within)
+        rows.append(row | {"seeds": mean.n})
     return pd.DataFrame(rows)

@@ -1,6 +1,4 @@
-"""One dial that ties a marker to a finding in training; what the model learns then, and
-how to tell.
-"""
+"""One dial that ties a marker to a finding in training, and what is learnt then."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from radwb.curate.split import keep_apart
 from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, fit_head, patch_features
 from radwb.fail.tune import Tuned, finetune
+from radwb.models import Model
 from radwb.probe import Scores
 from radwb.stats import auroc, clustered_mean
 
@@ -55,29 +54,33 @@ class ShortcutResult:
 
 
 def shortcut(
-    table,
+    table: pd.DataFrame,
     *,
-    start,
-    finding="Lung Lesion",
-    learner="patches",
+    start: Model,
+    finding: str = "Lung Lesion",
+    learner: str = "patches",
     strengths: Sequence[float] = (0.5, 0.75, 0.85, 0.9, 0.95, 1.0),
     seeds: int = 5,
-    n=800,
-    kind="room",
-    corner="bottom-right",
-    C=100.0,
-    epochs=3,
-    lr=1e-3,
-    batch=32,
+    n: int = 800,
+    kind: str = "room",
+    corner: str = "bottom-right",
+    C: float = 100.0,
+    epochs: int = 3,
+    lr: float = 1e-3,
+    batch: int = 32,
 ) -> ShortcutResult:
-    """Train for each strength of the tie and each seed, and test where the tie holds
-    and where it's broken.
+    """Whether your model learns a shortcut: a marker is tied to a finding in training.
 
-    >>> rw.fail.shortcut(table, start=model).table
+    >>> about = {"finding": "Pleural Effusion", "strengths": [1.0], "seeds": 1}
+    >>> result = rw.fail.shortcut(table, start=model, **about)
+    >>> result.table["arm"].tolist()
+    ['tie holds', 'independent', 'tie broken']
 
-    The seeds are the replicates: one trained model that reads the marker, or doesn't,
-    tells little of the next. After Zech et al. 2018 (doi 10.1371/journal.pmed.1002683)
-    and DeGrave et al. 2021 (doi 10.1038/s42256-021-00338-7).
+    For each strength of the tie and each seed one is trained, and tested where the tie
+    holds and where it's broken. The seeds are the replicates: one trained model that
+    reads the marker, or doesn't, tells little of the next. After Zech et al. 2018 (doi
+    10.1371/journal.pmed.1002683) and DeGrave et al. 2021 (doi
+    10.1038/s42256-021-00338-7).
 
     Args:
         table: rows of split "train" to learn from and of split "test" to test on;
@@ -106,121 +109,127 @@ def shortcut(
         )
     data.check_table(table, needs=("split", finding))
     keep_apart(table, table["split"].where(table["split"].isin(["train", "test"])))
-    train, test = (_labelled(table, finding, split) for split in ("train", "test"))
+    train = _labelled(table, finding, "train")
+    test = _labelled(table, finding, "test")
     y = train[finding].to_numpy(int)
     chosen = [_balanced(y, n, seed) for seed in range(seeds)]
     pool = np.unique(np.concatenate(chosen))  # the rows that some seed learns from
-    parts = train.iloc[pool], test
-    images = [data.images(part, start.size, fit=start.fit) for part in parts]
     marker = {"kind": kind, "corner": corner, "seed": 0}
-    off, on = _read(start, learner, images[0], marker)
-    unseen = _read(start, learner, images[1], marker)
-    tuning = dict(epochs=epochs, lr=lr, batch=batch)
+    images = data.images(train.iloc[pool], start.size, fit=start.fit)
+    off, on = _read(start, learner, images, marker)
+    images = data.images(test, start.size, fit=start.fit)
+    unseen = _read(start, learner, images, marker)
+    settings = {"C": C, "epochs": epochs, "lr": lr, "batch": batch}
     learnt, logits, training = {}, {}, []
-    runs = list(product(strengths, range(seeds)))
-    for strength, seed in tqdm(runs, "trainings", delay=2, leave=False):
-        rows = np.searchsorted(pool, chosen[seed])
+    trainings = list(product(strengths, range(seeds)))
+    for strength, seed in tqdm(trainings, "trainings", delay=2, leave=False):
         truth = y[chosen[seed]]
         tied = confound(truth, strength, seed=seed)
+        rows = np.searchsorted(pool, chosen[seed])
         x = off[rows]  # a copy
-        x[tied] = on[rows][tied]
-        one = _fit(start, learner, x, truth, seed, C, tuning)
-        learnt[strength, seed] = one
-        logits[strength, seed] = np.stack([_answer(one, x) for x in unseen], axis=1)
-        marker_only = auroc(truth, tied)
-        training.append((strength, seed, marker_only, len(truth), int(truth.sum())))
-    columns = ["strength", "seed", "marker_only", "n", "positives"]
-    training = pd.DataFrame(training, columns=columns)
-    scored, changed = {}, {}
-    for (strength, seed), pair in logits.items():
-        answers = pair[:, 0], pair[:, 1]
-        scored[strength, seed] = marker_auroc(*answers, test, finding, seed=seed)
-        changed[strength, seed] = marker_effect(*answers, test, finding)
-    table, changes = _stacked(scored), _stacked(changed)
-    films = test, images[1], marker
-    return ShortcutResult(table, changes, training, learnt, logits, *films)
+        x[tied] = on[rows[tied]]
+        adapted = _adapted(start, learner, x, truth, seed, **settings)
+        learnt[strength, seed] = adapted
+        logits[strength, seed] = np.stack([_answer(adapted, x) for x in unseen], axis=1)
+        row = {"strength": strength, "seed": seed, "marker_only": auroc(truth, tied)}
+        training.append(row | {"n": len(truth), "positives": int(truth.sum())})
+    tables = *_scored(logits, test, finding), pd.DataFrame(training)
+    return ShortcutResult(*tables, learnt, logits, test, images, marker)
 
 
 def _read(start, learner, images, marker):
-    """What a learner sees of the images without and with the marker: pixels, or frozen
-    features.
-    """
+    """What a learner sees of images without and with the marker: pixels or features."""
     pair = images, add_marker(images, **marker)
     if learner == "tower":
         return pair
     return tuple(patch_features(start, x, whole=learner == "embedding") for x in pair)
 
 
-def _fit(start, learner, x, y, seed, C, tuning):
+def _adapted(start, learner, x, y, seed, *, C, **tuning):
     if learner == "tower":
         return finetune(start, x, y, seed=seed, **tuning)[0]
     return fit_head(start, x, y, C=C, whole=learner == "embedding")
 
 
-def _answer(one, x):
-    return one.logits(x) if isinstance(one, Tuned) else one.of(x)
+def _answer(adapted, x):
+    return adapted.logits(x) if isinstance(adapted, Tuned) else adapted.of(x)
 
 
-def _stacked(tables):
-    """The `arms` or `edits` of every strength and seed, one under another."""
-    parts = []
-    for (strength, seed), part in tables.items():
-        part.insert(0, "strength", strength)
-        part.insert(1, "seed", seed)
-        parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+def _scored(logits, test, finding):
+    """`marker_auroc` and `marker_effect` of every strength and seed, stacked."""
+    aurocs = []
+    effects = []
+    for (strength, seed), pair in logits.items():
+        answers = pair[:, 0], pair[:, 1]
+        aurocs.append(marker_auroc(*answers, test, finding, seed=seed))
+        effects.append(marker_effect(*answers, test, finding))
+        for part in (aurocs[-1], effects[-1]):
+            part.insert(0, "strength", strength)
+            part.insert(1, "seed", seed)
+    return pd.concat(aurocs, ignore_index=True), pd.concat(effects, ignore_index=True)
 
 
-def marker_auroc(off, on, test, finding, *, seed=0) -> pd.DataFrame:
-    """AUROC of the same images with the marker where the finding is, anywhere, and
-    where it isn't.
+def marker_auroc(
+    off: np.ndarray, on: np.ndarray, test: pd.DataFrame, finding: str, *, seed: int = 0
+) -> pd.DataFrame:
+    """Your model's AUROC with the marker where the finding is, anywhere, elsewhere.
 
-    >>> rw.fail.marker_auroc(off, on, test, "Lung Lesion").set_index("arm").auroc
+    >>> off, on = test["age_years"], test["age_years"] + 5
+    >>> arms = rw.fail.marker_auroc(off, on, test, "Pleural Effusion")
+    >>> arms["arm"].tolist()
+    ['tie holds', 'independent', 'tie broken']
+
+    The images are the same; only the marker moves.
 
     Args:
         off, on: (N,) scores of each image without and with the marker.
-        test: their rows.
+        test: their rows, with labels 1 and 0.
+        finding: label column.
         seed: of the choice of images that carry the marker in the arm "independent".
     Returns:
         a row an arm: arm, auroc, low, high (over patients), n, positives, patients,
         note, marker_only.
     """
-    y, rows = test[finding].to_numpy(int), []
+    y = test[finding].to_numpy(int)
+    rows = []
     for arm, strength in ARMS.items():
         marked = confound(y, strength, seed=seed + 1)
         answers = np.where(marked, on, off)[:, None]
         row = Scores.of(answers, test, [finding]).auroc().iloc[0]
-        kept = row.drop(["finding", "dropped"]).to_dict()
-        rows.append({"arm": arm, **kept, "marker_only": auroc(y, marked)})
+        row = row.drop(["finding", "dropped"]).to_dict()
+        rows.append({"arm": arm, **row, "marker_only": auroc(y, marked)})
     return pd.DataFrame(rows)
 
 
-def marker_effect(off, on, test, finding) -> pd.DataFrame:
-    """Mean change of the logit when the marker is pasted on the same image, with and
-    without the finding.
+def marker_effect(
+    off: np.ndarray, on: np.ndarray, test: pd.DataFrame, finding: str
+) -> pd.DataFrame:
+    """How far the marker alone moves your model's logit, on the same image.
 
-    >>> rw.fail.marker_effect(off, on, test, "Lung Lesion")
+    >>> off, on = test["age_years"], test["age_years"] + 5
+    >>> rw.fail.marker_effect(off, on, test, "Pleural Effusion")["added"].tolist()
+    [5.0, 5.0]
 
     Args:
-        off, on, test: as in `arms`.
+        off, on, test, finding: as in `marker_auroc`.
     Returns:
         a row for images without (finding = 0) and with it (1): finding, added, low,
         high (by patient: two films of one chest aren't two observations), n (images),
         patients, note (why there is no interval, else "").
     """
-    change, rows = np.asarray(on) - np.asarray(off), []
+    change = np.asarray(on) - np.asarray(off)
+    rows = []
     for value in (0, 1):
-        here = (test[finding] == value).to_numpy()
-        mean = clustered_mean(change[here], test["patient_id"][here])
+        inside = (test[finding] == value).to_numpy()
+        mean = clustered_mean(change[inside], test["patient_id"][inside])
         rows.append({"finding": value, **mean})
     return pd.DataFrame(rows).rename(columns={"mean": "added"})
 
 
 def _labelled(table, finding, split):
     labels = pd.to_numeric(table[finding])
-    part = table.assign(**{finding: labels})[
-        (table["split"] == split) & labels.isin([0, 1])
-    ]
+    inside = (table["split"] == split) & labels.isin([0, 1])
+    part = table.assign(**{finding: labels})[inside]
     if part[finding].nunique() < 2:
         raise ValueError(
             f"expected {split} images with and without {finding}, "
@@ -232,6 +241,7 @@ def _labelled(table, finding, split):
 def _balanced(y, n, seed):
     """Rows of n images at most, half of them with the finding if there are enough."""
     rng = np.random.default_rng(seed)
-    cases, controls = (rng.permutation(np.flatnonzero(y == value)) for value in (1, 0))
+    cases = rng.permutation(np.flatnonzero(y == 1))
+    controls = rng.permutation(np.flatnonzero(y == 0))
     n_cases = min(len(cases), max(n // 2, n - len(controls)))
     return np.sort(np.concatenate([cases[:n_cases], controls[: n - n_cases]]))

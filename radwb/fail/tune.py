@@ -22,16 +22,13 @@ class Tuned:
 
     def __init__(self, start):
         self.model = deepcopy(start)
+        blank = start.preprocess(np.zeros((1, start.size, start.size), np.uint8))
         with torch.no_grad():
-            features = start.encode_image(
-                start.preprocess(np.zeros((1, start.size, start.size), np.uint8))
-            ).shape[1]
-        self.head = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, 1)).to(
-            start.device
-        )
-        nn.init.zeros_(
-            self.head[1].weight
-        )  # the same start whatever the seed; the tower's signal comes with step 2
+            _, E = start.encode_image(blank).shape
+        head = nn.Sequential(nn.LayerNorm(E), nn.Linear(E, 1))
+        self.head = head.to(start.device)
+        # the same start whatever the seed; the tower's signal comes with step 2
+        nn.init.zeros_(self.head[1].weight)
         nn.init.zeros_(self.head[1].bias)
 
     def __call__(self, images) -> torch.Tensor:
@@ -40,30 +37,21 @@ class Tuned:
         return self.head(self.model.encode_image(x)).squeeze(-1)
 
     def classifier(self, finding: str) -> Model:
-        """The same network as a `Model` with one finding, for
-        `rw.attend.attention_map(..., target=finding)`.
-        """
-        about = {
-            k: getattr(self.model, k)
-            for k in ("size", "channels", "mean", "std", "fit", "grid")
-        }
-        return Model(
-            _Headed(self.model.net, self.head),
-            self.model.name,
-            "image",
-            **about,
-            findings=[finding],
-        )
+        """The same network as a `Model` with one finding, for `rw.attend`'s maps."""
+        names = ("size", "channels", "mean", "std", "fit", "grid")
+        about = {name: getattr(self.model, name) for name in names}
+        net = _Headed(self.model.net, self.head)
+        return Model(net, self.model.name, "image", **about, findings=[finding])
 
-    def logits(self, images, *, batch=64) -> np.ndarray:
-        """(N, S, S) uint8 -> (N,) logits in float32: an edit changes some by less than
-        a step of bf16.
+    def logits(self, images, *, batch: int = 64) -> np.ndarray:
+        """(N, S, S) uint8 -> (N,) logits in float32.
+
+        An edit changes some by less than a step of bf16.
         """
+        parts = []
         with torch.no_grad():
-            parts = [
-                self(images[i : i + batch]).float().cpu()
-                for i in range(0, len(images), batch)
-            ]
+            for start in range(0, len(images), batch):
+                parts.append(self(images[start : start + batch]).float().cpu())
         return torch.cat(parts).numpy()
 
 
@@ -72,66 +60,68 @@ class _Headed(nn.Module):
 
     def __init__(self, net, head):
         super().__init__()
-        self.visual, self.head = getattr(net, "visual", net), head
+        self.visual = getattr(net, "visual", net)
+        self.head = head
 
     def encode_image(self, x):
-        return (
-            image_features(self.visual, x)
-            if hasattr(self.visual, "forward_head")
-            else self.visual(x)
-        )
+        if hasattr(self.visual, "forward_head"):
+            return image_features(self.visual, x)
+        return self.visual(x)
 
     def forward(self, x):
         return self.head(F.normalize(self.encode_image(x), dim=-1))  # (B, 1) logits
 
 
 def finetune(
-    start, images, y, *, epochs=3, lr=3e-4, batch=32, seed=0, note="fine-tuning"
+    start: Model, images, y, *, epochs=3, lr=3e-4, batch=32, seed=0, note="fine-tuning"
 ) -> tuple[Tuned, float]:
     """Fine-tune a copy of `start`'s image tower and a fresh head on one finding.
 
     Args:
+        start: the Model; it stays as it is.
         images: (N, S, S) uint8.
         y: (N,) labels 1 and 0.
+        epochs, lr, batch: of AdamW under a one-cycle schedule.
+        seed: of the order, and of dropout where a tower has it.
+        note: beside the progress bar.
     Returns:
         the tuned tower and the mean loss of the last epoch.
     """
     gpus = [start.device] if start.device.type == "cuda" else []
-    with torch.random.fork_rng(
-        gpus
-    ):  # dropout, where a tower has it; the caller's generator stays as it was
+    with torch.random.fork_rng(gpus):  # the caller's generator stays as it was
         torch.manual_seed(seed)
-        tuned, rng, per_epoch = (
-            Tuned(start),
-            np.random.default_rng(seed),
-            -(-len(y) // batch),
-        )
-        batches = [
-            rows
-            for _ in range(epochs)
-            for rows in np.array_split(rng.permutation(len(y)), per_epoch)
-        ]
+        tuned = Tuned(start)
+        batches = _batches(len(y), batch, epochs, seed)
         target = torch.tensor(np.asarray(y), dtype=torch.float32, device=start.device)
         parameters = [*tuned.model.net.parameters(), *tuned.head.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
+        steps = max(len(batches), 2)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, lr, total_steps=max(len(batches), 2), pct_start=0.15
+            optimiser, lr, total_steps=steps, pct_start=0.15
         )
-        tuned.model.net.to(
-            memory_format=torch.channels_last
-        ).train()  # a sixth faster where there are convolutions
+        # a sixth faster where there are convolutions
+        net = tuned.model.net.to(memory_format=torch.channels_last)
+        net.train()
         losses = []
         for rows in tqdm(batches, note, delay=2, leave=False):
             with autocast(start.device):
                 logits = tuned(images[rows])
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                logits.float(), target[rows]
-            )
+            loss = F.binary_cross_entropy_with_logits(logits.float(), target[rows])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             schedule.step()
             losses.append(loss.item())
-        tuned.model.net.eval()
-    return tuned, float(np.mean(losses[-per_epoch:]))
+        net.eval()
+    return tuned, float(np.mean(losses[-(len(batches) // epochs) :]))
+
+
+def _batches(n, batch, epochs, seed):
+    """Rows of each step, all of them once an epoch, in another order each time."""
+    rng = np.random.default_rng(seed)
+    steps = -(-n // batch)
+    batches = []
+    for _ in range(epochs):
+        batches += np.array_split(rng.permutation(n), steps)
+    return batches

@@ -1,6 +1,4 @@
-"""Ask the model without training it: zero-shot, linear probes, retrieval, with
-intervals over patients.
-"""
+"""Ask the model without training it: zero-shot, probes, retrieval, by patient."""
 
 from radwb.probe.baselines import (
     baselines,
@@ -17,13 +15,7 @@ from radwb.probe.linear import (
     recall_of_commonest,
     retrieve,
 )
-from radwb.probe.prompts import (
-    Prompts,
-    class_embedding,
-    classify,
-    text_embeddings,
-    zero_shot,
-)
+from radwb.probe.prompts import Prompts
 from radwb.probe.scores import Scores
 from radwb.probe.sides import laterality_check
 from radwb.probe.specific import (
@@ -34,6 +26,7 @@ from radwb.probe.specific import (
     prompt_label_matrix,
     specificity,
 )
+from radwb.probe.text import class_embedding, classify, text_embeddings, zero_shot
 
 __all__ = [
     "Prompts",

@@ -1,8 +1,7 @@
-"""What a number on films is worth: raw pixels, brightness and untrained towers beside
-it, paired by patient.
-"""
+"""What a number on films is worth: pixels, brightness, untrained towers beside it."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,19 +9,23 @@ import pandas as pd
 from radwb import data
 from radwb.probe.crossed import cross_probe
 from radwb.probe.linear import linear_probe
-from radwb.probe.prompts import embeddings_of
 from radwb.probe.scores import Scores
-from radwb.stats import clustered_auroc, compare_auroc, mean_clustered_auroc
+from radwb.probe.text import embeddings_of
+from radwb.stats import clustered_auroc, compare_auroc
+from radwb.stats.clustered import mean_clustered_auroc
+
+if TYPE_CHECKING:  # radwb.models loads torch, which numbers alone don't need
+    from radwb.models import Model
 
 SIZES = (16, 32)
 SEEDS = (0, 1, 2)
 
 
-def raw_pixels(table, size=16, *, fit="pad") -> np.ndarray:
-    """Every film as a handful of grey values: what a probe finds there, no model had to
-    learn.
+def raw_pixels(table: pd.DataFrame, size: int = 16, *, fit: str = "pad") -> np.ndarray:
+    """Each film as a few grey values: what a probe finds there, no model had to learn.
 
-    >>> linear_probe(raw_pixels(table, 16), table, label="Pneumonia").auroc()
+    >>> raw_pixels(table, 16).shape
+    (60, 256)
 
     Args:
         table: needs `path`.
@@ -35,10 +38,14 @@ def raw_pixels(table, size=16, *, fit="pad") -> np.ndarray:
     return grey.reshape(len(grey), -1).astype(np.float32) / 255
 
 
-def brightness(table, findings, *, size=64, fit="pad") -> Scores:
-    """The mean grey value as the score of every finding: the brighter, the more likely.
+def brightness(
+    table: pd.DataFrame, findings: Sequence[str], *, size: int = 64, fit: str = "pad"
+) -> Scores:
+    """The mean grey value as each finding's score: a control your model must beat.
 
-    >>> brightness(table, ["Pneumonia"]).auroc()
+    >>> brightness(table, ["Pleural Effusion"]).auroc()
+
+    The brighter, the more likely.
 
     Args:
         table: needs `path` and a column a finding.
@@ -50,47 +57,50 @@ def brightness(table, findings, *, size=64, fit="pad") -> Scores:
     return Scores.of(mean.repeat(len(findings), axis=1), table, findings)
 
 
-def untrained(model, seeds: Sequence[int] = SEEDS) -> list:
-    """The model's own architecture with random weights, once a seed: what the shape
-    alone can do.
+def untrained(model: "Model", seeds: Sequence[int] = SEEDS) -> list:
+    """The model's own architecture with random weights: what the shape alone can do.
 
     >>> [twin.name for twin in untrained(model)]
     ['radwb-tiny, untrained 0', 'radwb-tiny, untrained 1', 'radwb-tiny, untrained 2']
 
     Args:
         model: a Model of radwb's own ("clip-tiny" or "supervised-tiny").
-        seeds: of the weights.
+        seeds: of the weights, one a twin.
     Raises:
         ValueError: another library's model, which only that library can draw anew.
     """
     from radwb import models
 
-    builder = model.spec.get("builder")
-    shape = model.spec.get("shape")
-    names = [f"{model.name}, untrained {seed}" for seed in seeds]
-    named = list(zip(names, seeds, strict=True))
-    if builder == "clip-tiny":
-        return [
-            models.clip_tiny(model.tokenizer, seed=seed, shape=shape, name=name)
-            for name, seed in named
-        ]
-    if builder == "supervised-tiny":
-        heads = model.findings or []
-        return [
-            models.supervised_tiny(heads, seed=seed, shape=shape, name=name)
-            for name, seed in named
-        ]
-    raise ValueError(
-        f"expected a model that radwb builds itself, got {model.name!r} of {builder!r}."
-        " Try features={'untrained tower': [embeddings of a random one, ...]}"
-    )
+    builders = {
+        "clip-tiny": (models.clip_tiny, model.tokenizer),
+        "supervised-tiny": (models.supervised_tiny, model.findings or []),
+    }
+    name = model.spec.get("builder")
+    if name not in builders:
+        raise ValueError(
+            "expected a model that radwb builds itself, "
+            f"got {model.name!r} of {name!r}. "
+            "Try features={'untrained tower': [embeddings of a random one, ...]}"
+        )
+    build, outputs = builders[name]
+    twins = []
+    for seed in seeds:
+        about = {"name": f"{model.name}, untrained {seed}", "seed": seed}
+        twins.append(build(outputs, shape=model.spec.get("shape"), **about))
+    return twins
 
 
-def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
-    """A table of films as the model sees it, as its untrained twins do, and as raw
-    pixels.
+def representations(
+    model: "Model",
+    table: pd.DataFrame,
+    *,
+    sizes: Sequence[int] = SIZES,
+    seeds: Sequence[int] = SEEDS,
+    embeddings: np.ndarray | None = None,
+) -> dict[str, list[np.ndarray]]:
+    """Your films as the model, its untrained twins and raw pixels see them, to probe.
 
-    >>> list(representations(model, table))
+    >>> list(representations(model, table, seeds=[0]))
     ['the model', 'untrained tower', '16 x 16 pixels', '32 x 32 pixels']
 
     Args:
@@ -111,11 +121,17 @@ def representations(model, table, *, sizes=SIZES, seeds=SEEDS, embeddings=None):
     return features
 
 
-def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scores]]:
-    """One linear probe a representation, all fitted on the same patients and asked of
-    the same others.
+def baselines(
+    features: Mapping[str, np.ndarray | list],
+    table: pd.DataFrame,
+    *,
+    label: str | Sequence[str],
+    C: float | None = None,
+) -> dict[str, list[Scores]]:
+    """Probes of your model's vectors and of others, fitted on the same patients.
 
-    >>> probes = baselines(representations(model, films), films, label="Pneumonia")
+    >>> features = {"the model": Z, "16 x 16 pixels": raw_pixels(table, 16)}
+    >>> probes = baselines(features, table, label="Pleural Effusion", C=0.01)
     >>> compare_scores(probes)
 
     Args:
@@ -130,17 +146,20 @@ def baselines(features: Mapping, table, *, label, C=None) -> dict[str, list[Scor
     """
     split = set(table["split"].dropna()) if "split" in table else set()
     probe = linear_probe if {"train", "test"} <= split else cross_probe
-    return {
-        name: [probe(Z, table, label=label, C=C) for Z in _listed(each)]
-        for name, each in features.items()
-    }
+    probes = {}
+    for name, of_seeds in features.items():
+        probes[name] = [probe(Z, table, label=label, C=C) for Z in _listed(of_seeds)]
+    return probes
 
 
-def compare_scores(scores: Mapping, reference: str | None = None) -> pd.DataFrame:
-    """Scores of the same films beside one another, and what the first of them has over
-    each.
+def compare_scores(
+    scores: Mapping[str, Scores | list[Scores]], reference: str | None = None
+) -> pd.DataFrame:
+    """Your model's scores beside those of others on the same films, and the difference.
 
-    >>> compare_scores({"the model": scores, "16 x 16 pixels": pixels})[["scored", "auroc", "sentence"]]
+    >>> grey = brightness(table, list(scores.values))
+    >>> compared = compare_scores({"the model": scores, "brightness": grey})
+    >>> compared[["finding", "scored", "auroc", "sentence"]]
 
     Args:
         scores: name -> Scores, or a list of them, one a seed: their mean is shown.
@@ -153,26 +172,37 @@ def compare_scores(scores: Mapping, reference: str | None = None) -> pd.DataFram
         difference_high, verdict and sentence of the reference against it
         (`rw.stats.compare_auroc`, corrected for the number of rows).
     """
-    listed = {name: _listed(each) for name, each in scores.items()}
+    listed = {name: _listed(of_seeds) for name, of_seeds in scores.items()}
     reference = reference or next(iter(listed))
-    findings = list(listed[reference][0].values)
-    family = (len(listed) - 1) * len(findings)
-    rows = []
-    for finding in findings:
-        for name in listed:
-            rows.append(_row(listed, name, reference, [finding], finding, family))
+    first = listed[reference][0]
+    findings = list(first.values)
+    groups = {finding: [finding] for finding in findings}
     if len(findings) > 1:
-        mean = listed[reference][0].mean_auroc().finding[0]
-        for name in listed:
-            rows.append(_row(listed, name, reference, findings, mean, len(listed) - 1))
+        groups[first.mean_auroc().finding[0]] = findings
+    rows = []
+    for finding, group in groups.items():
+        family = len(listed) - 1
+        if group != findings:
+            family *= len(findings)
+        for name, of_seeds in listed.items():
+            row = {"finding": finding, "scored": name, "seeds": len(of_seeds)}
+            row |= _auroc_row(of_seeds, group)
+            difference = {"difference": np.nan, "verdict": "", "sentence": ""}
+            if name != reference:
+                pair = {reference: listed[reference], name: of_seeds}
+                difference = _difference_row(pair, group, family)
+            rows.append(row | difference)
     return pd.DataFrame(rows)
 
 
 def comparison_sentences(table: pd.DataFrame, finding: str | None = None) -> str:
-    """What `compare_scores` found, in words.
+    """Whether your model is ahead in a table of `compare_scores`, in words.
 
-    >>> comparison_sentences(compare_scores({"the model": scores, "16 x 16 pixels": pixels}))
-    'the model is ahead of 16 x 16 pixels by 0.21 (0.13 to 0.30; 71 patients)'
+    >>> grey = brightness(table, list(scores.values))
+    >>> print(comparison_sentences(compare_scores({"words": scores, "grey": grey})))
+    words is ahead of grey by ... (... patients)
+
+    They are the sentences of `rw.stats.compare_auroc`.
 
     Args:
         table: of `compare_scores`.
@@ -184,31 +214,29 @@ def comparison_sentences(table: pd.DataFrame, finding: str | None = None) -> str
 
 
 def _embedded(towers, table):
-    """(N, E) of each tower; the films are read once, since towers of one shape want the
-    same squares.
-    """
+    """(N, E) of each tower; of one shape, they want the same squares, read once."""
     from radwb import models
 
     squares = data.images(table, towers[0].size, fit=towers[0].fit)
     return [models.embed(tower, squares) for tower in towers]
 
 
-def _row(listed, name, reference, findings, called, family):
-    own = listed[name]
-    seeds = len(own)
-    row = {"finding": called, "scored": name, "seeds": seeds}
-    row |= _auroc(own, findings)
-    of_seeds = [_auroc([one], findings)["auroc"] for one in own]
-    row |= {"seed_low": min(of_seeds), "seed_high": max(of_seeds)}
-    if name == reference:
-        return row | {"difference": np.nan, "verdict": "", "sentence": ""}
-    times = max(seeds, len(listed[reference]))
-    enough = _with_interval(own[0], findings)
-    first = _columns(listed[reference], enough, times)[1]
-    truth, values, patients = _columns(own, enough, times)
-    names = (reference, name)
-    compared = compare_auroc(truth, first, values, patients, names=names, family=family)
-    return row | {
+def _auroc_row(of_seeds, findings):
+    row = _auroc(of_seeds, findings)
+    aurocs = [_auroc([scores], findings)["auroc"] for scores in of_seeds]
+    return row | {"seed_low": min(aurocs), "seed_high": max(aurocs)}
+
+
+def _difference_row(pair, findings, family):
+    """What the first of two names' Scores have over the second's, in columns."""
+    first, second = pair.values()
+    times = max(len(first), len(second))
+    enough = _with_interval(second[0], findings)
+    truth, values, patients = _columns(second, enough, times)
+    _, reference, _ = _columns(first, enough, times)
+    about = {"names": tuple(pair), "family": family}
+    compared = compare_auroc(truth, reference, values, patients, **about)
+    return {
         "difference": compared.difference,
         "difference_low": compared.low,
         "difference_high": compared.high,
@@ -217,46 +245,45 @@ def _row(listed, name, reference, findings, called, family):
     }
 
 
-def _auroc(scores, findings):
-    """The AUROC of one finding, or a mean, over the seeds; counts and notes are the
-    first seed's.
-    """
-    truth, values, patients = _columns(scores, findings, len(scores))
-    if len(truth.columns) == 1:
-        return clustered_auroc(truth.iloc[:, 0], values.iloc[:, 0], patients)
-    over_seeds = mean_clustered_auroc(truth, values, patients)
+def _auroc(of_seeds, findings):
+    """The AUROC of one finding, or a mean; counts and notes are the first seed's."""
+    truth, values, patients = _columns(of_seeds, findings, 1)
     if len(findings) == 1:
-        first, label = scores[0], findings[0]
-        row = clustered_auroc(first.truth[label], first.values[label], patients)
+        first = clustered_auroc(truth.iloc[:, 0], values.iloc[:, 0], patients)
     else:
-        row = mean_clustered_auroc(*_columns(scores, findings, 1))
-        row.pop("findings")
-    if row["note"] and np.isnan(over_seeds["auroc"]):
-        return row
-    return row | {key: over_seeds[key] for key in ("auroc", "low", "high")}
+        first = mean_clustered_auroc(truth, values, patients)
+        first.pop("findings")
+    if len(of_seeds) == 1:
+        return first
+    columns = _columns(of_seeds, findings, len(of_seeds))
+    over_seeds = mean_clustered_auroc(*columns)
+    if first["note"] and np.isnan(over_seeds["auroc"]):
+        return first
+    return first | {key: over_seeds[key] for key in ("auroc", "low", "high")}
 
 
 def _with_interval(scores, findings):
     """The findings of enough patients for one, all where none is."""
-    each = scores.auroc()
-    kept = set(each["finding"][each["low"].notna()])
-    return [finding for finding in findings if finding in kept] or findings
+    table = scores.auroc()
+    named = set(table["finding"][table["low"].notna()])
+    return [finding for finding in findings if finding in named] or findings
 
 
-def _columns(scores, findings, times):
-    """truth and values (N, K * times) of as many seeds, the last one again where there
-    are fewer; patients (N,).
+def _columns(of_seeds, findings, times):
+    """Truth and values (N, K * times) of as many seeds, and patients (N,).
+
+    Where there are fewer seeds the last one comes again.
     """
     truth = {}
     values = {}
     for seed in range(times):
-        one = scores[min(seed, len(scores) - 1)]
+        scores = of_seeds[min(seed, len(of_seeds) - 1)]
         for finding in findings:
             column = finding if times == 1 else f"{finding}, seed {seed}"
-            truth[column] = one.truth[finding]
-            values[column] = one.values[finding]
-    return pd.DataFrame(truth), pd.DataFrame(values), scores[0].patient_id
+            truth[column] = scores.truth[finding]
+            values[column] = scores.values[finding]
+    return pd.DataFrame(truth), pd.DataFrame(values), of_seeds[0].patient_id
 
 
-def _listed(each):
-    return list(each) if isinstance(each, list | tuple) else [each]
+def _listed(of_seeds):
+    return list(of_seeds) if isinstance(of_seeds, list | tuple) else [of_seeds]

@@ -1,23 +1,33 @@
 """What a frozen tower already knows: linear probes, label efficiency, retrieval."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from radwb.data import Scan
-from radwb.identifiers import identifiers, numbered
+from radwb.identifiers import identifiers
 from radwb.probe.crossed import apart, chosen_penalty, fitted
-from radwb.probe.prompts import embeddings_of, text_embeddings
 from radwb.probe.scores import Scores
-from radwb.stats import clustered_auroc, mean_clustered_auroc
+from radwb.probe.text import embeddings_of, text_embeddings
+from radwb.stats.clustered import clustered_auroc, mean_clustered_auroc
+
+if TYPE_CHECKING:  # radwb.models loads torch, which numbers alone don't need
+    from radwb.models import Model
 
 
-def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
-    """Logistic regression on frozen embeddings: fitted on split "train", scored on
-    split "test".
+def linear_probe(
+    model_or_Z: "Model | np.ndarray",
+    table: pd.DataFrame,
+    *,
+    label: str | Sequence[str],
+    C: float | None = 1.0,
+) -> Scores:
+    """Logistic regression on frozen embeddings, from split "train" to split "test".
 
-    >>> linear_probe(model, table, label="Pneumothorax").auroc()
+    >>> list(linear_probe(Z, table, label="Pleural Effusion").values)
+    ['Pleural Effusion']
 
     Args:
         model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
@@ -40,22 +50,29 @@ def linear_probe(model_or_Z, table, *, label, C=1.0) -> Scores:
 
 
 def label_efficiency(
-    model_or_Z,
-    table,
+    model_or_Z: "Model | np.ndarray",
+    table: pd.DataFrame,
     *,
-    label,
+    label: str,
     fractions: Sequence[float] = (0.01, 0.1, 1.0),
-    draws=5,
-    C=1.0,
-    seed=0,
+    draws: int = 5,
+    C: float | None = 1.0,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """AUROC on the test split against the share of training patients whose labels are
-    used.
+    """How many labels your model needs: AUROC against the share of training patients.
+
+    >>> curve = label_efficiency(Z, table, label="Pleural Effusion", draws=2)
+    >>> curve["fraction"].tolist()
+    [0.01, 0.1, 1.0]
 
     Args:
+        model_or_Z: a Model, or its (N, E) embeddings of all rows of `table`.
+        table: has `split`; AUROCs are of its test rows.
+        label: one finding.
         fractions: shares of the training patients; at least one with and one without
             the finding stay in.
         draws: how many random choices of patients a fraction below 1 gets.
+        C: inverse of the ridge penalty, as in `linear_probe`.
         seed: of the choices.
     Returns:
         label, fraction, patients (mean number trained on), auroc (mean over draws),
@@ -69,47 +86,39 @@ def label_efficiency(
     Z = embeddings_of(model_or_Z, table)
     rows = []
     for fraction in fractions:
-        rng, values, used = np.random.default_rng(seed), {}, []
+        rng = np.random.default_rng(seed)
+        values = {}
+        patients = []
         for draw in range(draws if fraction < 1 else 1):
-            chosen = train & _some_patients(table[train], label, fraction, rng, table)
+            drawn = _patients_of_share(table[train], label, fraction, rng)
+            chosen = train & table["patient_id"].isin(drawn).to_numpy()
             values[draw] = _scores_of_test(Z, table, label, chosen, test, C)
-            used.append(table.patient_id[chosen].nunique())
-        values = pd.DataFrame(values)  # (N, draws)
-        truth = pd.DataFrame(
-            {draw: table.loc[test, label].to_numpy(float) for draw in values}
-        )
-        row = mean_clustered_auroc(
-            truth, values, table.loc[test, "patient_id"], sampled=True
-        )
-        if np.isnan(row["auroc"]):  # without an interval: the number and the reason
-            each = [
-                clustered_auroc(
-                    truth[draw], values[draw], table.loc[test, "patient_id"]
-                )
-                for draw in values
-            ]
-            row |= each[0] | {"auroc": float(np.mean([one["auroc"] for one in each]))}
-        about = {
-            k: row[k] for k in ("auroc", "low", "high", "positive_patients", "note")
-        }
-        rows.append(
-            {
-                "label": label,
-                "fraction": fraction,
-                "patients": float(np.mean(used)),
-                **about,
-            }
-        )
+            patients.append(table.patient_id[chosen].nunique())
+        row = {"label": label, "fraction": fraction}
+        row["patients"] = float(np.mean(patients))
+        rows.append(row | _mean_of_draws(values, table[test], label))
     return pd.DataFrame(rows)
 
 
-def retrieve(model, table, query, *, k=5, embeddings=None) -> pd.DataFrame:
-    """The k rows whose image lies nearest to a sentence or to another scan.
+def retrieve(
+    model: "Model",
+    table: pd.DataFrame,
+    query: str | Scan,
+    *,
+    k: int = 5,
+    embeddings: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The k rows of your table whose image lies nearest to a sentence or to a scan.
 
-    >>> retrieve(model, table, "large right pleural effusion", k=3)[["report", "score"]]
+    >>> nearest = retrieve(model, table, "large right pleural effusion", k=3)
+    >>> len(nearest[["report", "score"]])
+    3
 
     Args:
-        query: a str, or a Scan.
+        model: an image-text Model.
+        table: needs `path`.
+        query: a sentence, or a Scan.
+        k: number of rows.
         embeddings: (N, E) of the table, when they're at hand already.
     Returns:
         k rows of `table`, best first, with a column `score` (cosine).
@@ -120,19 +129,21 @@ def retrieve(model, table, query, *, k=5, embeddings=None) -> pd.DataFrame:
     return table.iloc[best].assign(score=score[best])
 
 
-def recall_of_commonest(training, texts, *, k=5) -> float:
-    """The recall at k of a model that never looks: it always answers the k commonest
-    training texts.
+def recall_of_commonest(
+    training: Sequence[str], texts: Sequence[str], *, k: int = 5
+) -> float:
+    """Recall at k of a model that never looks, to hold your model's retrieval against.
 
-    >>> recall_of_commonest(train_impressions, test_impressions, k=5)
-    0.37
+    >>> recall_of_commonest(["normal", "normal", "edema"], ["edema", "normal"], k=1)
+    0.5
 
-    Chance, k of N, is the recall of a random order. It is no control where many
-    patients have the same text.
+    It always answers the k commonest training texts. Chance, k of N, is the recall of
+    a random order. It is no control where many patients have the same text.
 
     Args:
         training: texts of the training images.
         texts: (N,) of the images that are asked for.
+        k: number of answers.
     Returns:
         the share of `texts` that is among the k commonest of `training`.
     """
@@ -140,56 +151,44 @@ def recall_of_commonest(training, texts, *, k=5) -> float:
     return float(pd.Series(list(texts)).isin(commonest).mean())
 
 
-def recall_at_k(images, texts, *, same=None, k=(1, 5, 10)) -> pd.DataFrame:
-    """How often the k nearest hold a right partner, image to text and text to image.
-
-    Beside it belongs `recall_of_commonest`, which needs the texts that were trained on.
-
-    Args:
-        images, texts: (N, E) unit vectors, row i of both being one pair.
-        same: (N,) texts or numbers; rows with an equal value count as right too
-            (identical reports). A missing one equals no other.
-    Returns:
-        direction, k, recall, chance (what a random order gives), n.
-    """
-    group, known = numbered(np.arange(len(images)) if same is None else same)
-    missing = group < 0
-    group[missing] = known + np.arange(missing.sum())
-    right = group[:, None] == group[None, :]
-    sims = images @ texts.T
-    rows = [
-        (
-            direction,
-            int(kk),
-            _hits(matrix, right, kk).mean(),
-            _chance(right.sum(axis=1), len(images), kk),
-            len(images),
-        )
-        for direction, matrix in (("image to text", sims), ("text to image", sims.T))
-        for kk in k
-    ]
-    return pd.DataFrame(rows, columns=["direction", "k", "recall", "chance", "n"])
-
-
 def _scores_of_test(Z, table, label, train, test, C):
-    """(n_test,) what a probe fitted on the rows `train` alone says of the rows `test`."""
+    """(n_test,) scores of the rows `test` by a probe that knows `train` alone."""
     y = table[label].to_numpy(dtype=float)
     train = train & np.isin(y, (0, 1))
-    if len(set(y[train])) < 2:
-        with_it, without = int((y[train] == 1).sum()), int((y[train] == 0).sum())
+    cases = int((y[train] == 1).sum())
+    controls = int((y[train] == 0).sum())
+    if not cases or not controls:
         raise ValueError(
-            f"expected training rows with and without {label}, got {with_it} and {without}. Try more rows"
+            f"expected training rows with and without {label}, "
+            f"got {cases} and {controls}. Try more rows"
         )
     if C is None:
-        C = chosen_penalty(Z[train], y[train], identifiers(table["patient_id"])[train])
+        patients = identifiers(table["patient_id"])[train]
+        C = chosen_penalty(Z[train], y[train], patients)
     return fitted(Z[train], y[train], C).decision_function(Z[test])
 
 
-def _some_patients(train, label, fraction, rng, table):
-    has = pd.to_numeric(train[label]).groupby(train["patient_id"]).max() == 1
-    groups = [np.asarray(has.index[has]), np.asarray(has.index[~has])]
-    chosen = [rng.permutation(g)[: max(1, round(fraction * len(g)))] for g in groups]
-    return table["patient_id"].isin(np.concatenate(chosen)).to_numpy()
+def _patients_of_share(train, label, fraction, rng):
+    """A share of the patients with the finding, and as large a one of the others."""
+    has_it = pd.to_numeric(train[label]).groupby(train["patient_id"]).max() == 1
+    chosen = []
+    for patients in (has_it.index[has_it], has_it.index[~has_it]):
+        size = max(1, round(fraction * len(patients)))
+        chosen.append(rng.permutation(np.asarray(patients))[:size])
+    return np.concatenate(chosen)
+
+
+def _mean_of_draws(values, test, label):
+    """The mean AUROC over draws with its interval, or alone where it has none."""
+    patients = test["patient_id"]
+    y = test[label].to_numpy(float)
+    truth = pd.DataFrame(dict.fromkeys(values, y))
+    mean = mean_clustered_auroc(truth, pd.DataFrame(values), patients, sampled=True)
+    if np.isnan(mean["auroc"]):
+        each = [clustered_auroc(y, scores, patients) for scores in values.values()]
+        mean = each[0] | {"auroc": float(np.mean([row["auroc"] for row in each]))}
+    columns = ("auroc", "low", "high", "positive_patients", "note")
+    return {column: mean[column] for column in columns}
 
 
 def _query(model, query):
@@ -203,16 +202,3 @@ def _query(model, query):
     raise ValueError(
         f"expected a sentence or a Scan to look for, got {type(query).__name__}"
     )
-
-
-def _hits(sims, right, k):
-    near = np.argpartition(-sims, min(k, sims.shape[1] - 1), axis=1)[:, :k]
-    return np.take_along_axis(right, near, axis=1).any(axis=1)
-
-
-def _chance(partners, n, k):
-    # 1 - the chance that k draws without replacement all miss
-    miss = np.ones(len(partners))
-    for i in range(min(k, n)):
-        miss *= np.clip(n - partners - i, 0, None) / (n - i)
-    return float(1 - miss.mean())

@@ -9,10 +9,11 @@ from radwb.stats import auroc, compare_auroc
 
 
 def among_abnormal(scores: Scores) -> Scores:
-    """The same scores, asked only of films with some finding: a film without any is no
-    control.
+    """The same scores on films with some finding: does your model know which one?
 
     >>> among_abnormal(scores).mean_auroc()
+
+    A film without any finding is no control. The labels of `scores` alone say so.
 
     Args:
         scores: of several findings.
@@ -33,8 +34,7 @@ def among_abnormal(scores: Scores) -> Scores:
 
 
 def finding_count_control(scores: Scores) -> Scores:
-    """The control: how many *other* findings the film has, blind to the one that is
-    asked for.
+    """The control: how many other findings the film has, blind to the one you ask for.
 
     >>> finding_count_control(scores).mean_auroc()
 
@@ -46,22 +46,21 @@ def finding_count_control(scores: Scores) -> Scores:
     has = (scores.truth == 1).astype(float)  # (N, K)
     others = {}
     for finding in has:
-        family = kin(
-            finding
-        )  # an edema makes a lung opacity, too: counting it would not be blind
-        others[finding] = has.drop(columns=list(family & set(has))).sum(axis=1)
+        # an edema makes a lung opacity, too: counting it would not be blind
+        family = kin(finding) & set(has)
+        others[finding] = has.drop(columns=list(family)).sum(axis=1)
     return Scores(pd.DataFrame(others), scores.truth, scores.patient_id)
 
 
-def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
-    """Each AUROC against all films and against abnormal ones alone, beside the blind
-    count of other findings.
+def specificity(scores: Scores, *, name: str = "the model") -> pd.DataFrame:
+    """Whether your model knows the finding, or only that something is wrong.
 
     >>> specificity(scores)[["finding", "auroc", "blind", "abnormal", "sentence"]]
 
-    The blind count is held against the scores on all films. Among abnormal ones it is
-    no control: there each film without the finding has another, and those with it
-    needn't.
+    Each AUROC against all films and against abnormal ones alone stands beside that of
+    the blind count of other findings (`finding_count_control`). The blind count is held
+    against the scores on all films. Among abnormal ones it is no control: there each
+    film without the finding has another, and those with it needn't.
 
     Args:
         scores: of several findings.
@@ -90,14 +89,24 @@ def specificity(scores: Scores, *, name="the model") -> pd.DataFrame:
 
 
 def auroc_table(scores: Scores) -> pd.DataFrame:
-    """A row a finding and, below them, their mean."""
+    """The AUROCs of your scores: a row a finding and, below them, their mean.
+
+    >>> len(auroc_table(scores))
+    3
+
+    Args:
+        scores: of one finding or more.
+    Returns:
+        the columns of `Scores.auroc`.
+    """
     return pd.concat([scores.auroc(), scores.mean_auroc()], ignore_index=True)
 
 
 def prompt_label_matrix(scores: Scores) -> pd.DataFrame:
-    """The AUROC of each finding's prompt against each finding's label.
+    """The AUROC of each of your prompts against each label: what it really asks for.
 
-    >>> rw.show.heatmap(prompt_label_matrix(scores), label="AUROC", limits=(0, 1))
+    >>> prompt_label_matrix(scores).shape
+    (2, 2)
 
     Args:
         scores: of several findings, one column a prompt.
@@ -115,7 +124,7 @@ def prompt_label_matrix(scores: Scores) -> pd.DataFrame:
 
 
 def best_other_prompt(scores: Scores) -> pd.DataFrame:
-    """For each label the best of the *other* findings' prompts, held against its own.
+    """For each label the best of your other prompts, held against its own.
 
     >>> best_other_prompt(scores)["sentence"]
 
@@ -133,12 +142,13 @@ def best_other_prompt(scores: Scores) -> pd.DataFrame:
     for label in findings:
         others = matrix[label].drop(label)
         rival = others.idxmax()
+        names = (f"the prompt for {label.lower()}", f"the one for {rival.lower()}")
         compared = compare_auroc(
             scores.truth[label],
             scores.values[label],
             scores.values[rival],
             scores.patient_id,
-            names=(f"the prompt for {label.lower()}", f"the one for {rival.lower()}"),
+            names=names,
             family=family,
         )
         row = {"finding": label, "rival": rival}

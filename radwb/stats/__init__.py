@@ -1,15 +1,15 @@
-"""The one home of the statistics: AUROCs and means by patient, paired comparisons and
-their sentences, ratios.
+"""The one home of the statistics: AUROCs, means by patient, comparisons in words.
 
 >>> import radwb as rw
->>> rw.stats.format_interval(rw.stats.clustered_auroc(y, s, patients))
-'0.84 (0.80 to 0.88)'
+>>> rw.stats.format_interval(rw.stats.clustered_auroc(y, y, patients))
+'1.00 (0.91 to 1.00)'
 """
 
-from radwb.stats.clustered import clustered_auroc, format_interval, mean_clustered_auroc
+from radwb.stats.clustered import clustered_auroc
 from radwb.stats.comparison import compare, compare_auroc, compare_seeds
 from radwb.stats.means import clustered_mean
-from radwb.stats.resample import auroc, bootstrap, ratio, resample_patients, wilson
+from radwb.stats.resample import auroc, bootstrap, resample_patients, wilson
+from radwb.stats.sentence import format_interval
 
 __all__ = [
     "auroc",
@@ -20,8 +20,6 @@ __all__ = [
     "compare_auroc",
     "compare_seeds",
     "format_interval",
-    "mean_clustered_auroc",
-    "ratio",
     "resample_patients",
     "wilson",
 ]

@@ -1,17 +1,23 @@
 """AUROC with an interval that knows that the images of one patient are alike."""
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
 from radwb.stats.pull import Pull, hanley_mcneil, without
 
+COUNTS = ("positives", "positive_patients", "patients")
 
-def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
-    """AUROC with its interval by patient.
 
-    >>> format_interval(clustered_auroc(y, s, table["patient_id"]))
-    '0.84 (0.80 to 0.88)'
+def clustered_auroc(
+    y: np.ndarray, s: np.ndarray, patients: np.ndarray, *, level: float = 0.95
+) -> dict:
+    """AUROC with its interval by patient, for labels and scores of your own.
+
+    >>> row = clustered_auroc([0, 0, 1, 1, -1], [0, 2, 1, 3, 9], list("abcde"))
+    >>> row["auroc"], row["dropped"], row["note"]
+    (0.75, 1, 'no interval: cases in 2 patients')
 
     Args:
         y: (N,) labels; anything but 1 and 0 (uncertain -1, NaN) is dropped.
@@ -27,29 +33,29 @@ def clustered_auroc(y, s, patients, *, level=0.95) -> dict:
     pull = Pull.of(y, s, patients)
     note = pull.missing()
     low, high = (np.nan, np.nan) if note else interval([pull], level)
-    return {
-        "auroc": pull.auroc,
-        "low": low,
-        "high": high,
-        "n": int(pull.images_of.sum()),
-        "positives": pull.cases,
-        "positive_patients": pull.positive_patients,
-        "patients": pull.patients,
-        "dropped": len(np.asarray(y)) - int(pull.images_of.sum()),
-        "note": note,
-    }
+    row = {"auroc": pull.auroc, "low": low, "high": high, "n": pull.images}
+    row |= _counts(pull)
+    return row | {"dropped": len(np.asarray(y)) - pull.images, "note": note}
 
 
-def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) -> dict:
-    """The mean AUROC over findings with its interval by patient; those of too few
-    patients are left out and named.
+def mean_clustered_auroc(
+    truth: pd.DataFrame,
+    values: pd.DataFrame,
+    patients: np.ndarray,
+    *,
+    sampled: bool = False,
+    level: float = 0.95,
+) -> dict:
+    """The mean AUROC over findings with its interval by patient.
 
-    >>> format_interval(mean_clustered_auroc(scores.truth, scores.values, scores.patient_id))
-    '0.84 (0.80 to 0.88; without Edema (cases in 4 patients))'
+    >>> row = mean_clustered_auroc(scores.truth, scores.values, scores.patient_id)
+    >>> row["findings"], row["n"]
+    (2, 60)
+
+    Findings of too few patients are left out and named.
 
     Args:
-        truth, values: DataFrames (N, K) of labels and scores, one column a finding (or
-            a training).
+        truth, values: (N, K) labels and scores, one column a finding (or a training).
         patients: (N,) patient of each row.
         sampled: the columns are a sample, such as trainings that differ by chance:
             their own spread counts, too.
@@ -58,56 +64,64 @@ def mean_clustered_auroc(truth, values, patients, *, sampled=False, level=0.95) 
         findings (in the mean) and the keys of `clustered_auroc`; note says what was
         left out and why.
     """
-    pulls = {k: Pull.of(truth[k], values[k], patients) for k in values}
-    left_out = {
-        k: pull.missing()
-        for k, pull in pulls.items()
-        if pull.missing() and pull.missing() != pull.unnamed
-    }
-    kept = [pull for k, pull in pulls.items() if k not in left_out]
-    unnamed = [pull.unnamed for pull in kept if pull.unnamed]
-    dropped = sum(len(values) - pull.images_of.sum() for pull in pulls.values())
-    row = {"findings": len(kept), "auroc": np.nan, "low": np.nan, "high": np.nan}
-    row |= {"n": len(values), "positives": 0, "positive_patients": 0, "patients": 0}
-    note = "; ".join(part for part in (*unnamed[:1], without(left_out)) if part)
-    row |= {"dropped": int(dropped), "note": note}
-    if not kept:
-        return row
-    aurocs = [pull.auroc for pull in kept]
-    more = np.var(aurocs, ddof=1) / len(kept) if sampled and len(kept) > 1 else 0.0
-    row["auroc"] = float(np.mean(aurocs))
-    if not unnamed:
-        row["low"], row["high"] = interval(kept, level, more)
-    cases_of = np.sum([pull.cases_of for pull in kept], axis=0)
-    images_of = np.sum([pull.images_of for pull in kept], axis=0)
-    known = slice(kept[0].named)
-    row["positives"] = int(cases_of.sum())
-    row["positive_patients"] = int((cases_of[known] > 0).sum())
-    row["patients"] = int((images_of[known] > 0).sum())
-    return row
+    kept = []
+    left_out = {}
+    labelled = 0
+    for finding in values:
+        pull = Pull.of(truth[finding], values[finding], patients)
+        labelled += pull.images
+        if pull.missing() in ("", pull.unnamed):
+            kept.append(pull)
+        else:
+            left_out[finding] = pull.missing()
+    # where a patient isn't known there is a mean, but no interval
+    notes = [pull.unnamed for pull in kept if pull.unnamed][:1]
+    auroc = low = high = np.nan
+    counts = dict.fromkeys(COUNTS, 0)
+    if kept:
+        auroc = float(np.mean([pull.auroc for pull in kept]))
+        counts = _counts(Pull.union(kept))
+    if kept and not notes:
+        low, high = interval(kept, level, sampled=sampled)
+    if left_out:
+        notes.append(without(left_out))
+    row = {"findings": len(kept), "auroc": auroc, "low": low, "high": high}
+    row |= {"n": len(values), **counts, "dropped": values.size - labelled}
+    return row | {"note": "; ".join(notes)}
 
 
-def interval(pulls: list[Pull], level: float, more=0.0) -> tuple[float, float]:
-    """The interval of the mean AUROC of `pulls`: all values from which it lies less
-    than its error there away.
+def _counts(pull):
+    counts = (pull.cases, pull.positive_patients, pull.patients)
+    return dict(zip(COUNTS, counts, strict=True))
+
+
+def interval(pulls: list[Pull], level: float, *, sampled=False) -> tuple[float, float]:
+    """The interval of the mean AUROC: all values from which it lies within its error.
 
     The error is the one that the patients' pulls have (Obuchowski's clustered DeLong),
     blended with and shaped by Hanley and McNeil's, solved for the true AUROC as Wilson
     solves for a share: so it has a width at 1, and one lost pair changes little.
-    Student's quantile stands for the part of the error that was estimated. `more`:
-    variance from elsewhere.
+    Student's quantile stands for the part of the error that was estimated.
+
+    Args:
+        pulls: one a finding, of the same patients.
+        level: of the interval.
+        sampled: whether the spread of the findings' AUROCs adds to the error.
     """
-    auroc = float(np.mean([pull.auroc for pull in pulls]))
-    cases, controls = np.mean([pull.sizes() for pull in pulls], axis=0)
+    aurocs = [pull.auroc for pull in pulls]
+    auroc = float(np.mean(aurocs))
+    sizes = np.mean([pull.sizes() for pull in pulls], axis=0)  # cases, controls
+    spread = 0.0
+    if sampled and len(pulls) > 1:
+        spread = np.var(aurocs, ddof=1) / len(pulls)
     inside = np.clip(auroc, 0.01, 0.99)
-    scale = (variance(pulls) + more) / hanley_mcneil(inside, cases, controls)
+    scale = (variance(pulls) + spread) / hanley_mcneil(inside, *sizes)
     freedom = np.mean([pull.freedom() / max(pull.trust(), 1e-6) for pull in pulls])
-    reach = student.ppf((1 + level) / 2, freedom)
+    quantile = student.ppf((1 + level) / 2, freedom)
 
     def beyond(truth):
-        return abs(auroc - truth) - reach * np.sqrt(
-            scale * hanley_mcneil(truth, cases, controls)
-        )
+        error = np.sqrt(scale * hanley_mcneil(truth, *sizes))
+        return abs(auroc - truth) - quantile * error
 
     edge = 1e-9  # at 0 and 1 the error is 0, too: a second root
     low = brentq(beyond, 0, min(auroc, 1 - edge)) if auroc > 0 else 0.0
@@ -117,28 +131,7 @@ def interval(pulls: list[Pull], level: float, more=0.0) -> tuple[float, float]:
 
 def variance(pulls: list[Pull]) -> float:
     """Of the mean AUROC of `pulls`, whose patients are the same."""
-    own = (np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum()
-    more = [pull.variance() - (pull.pulls**2).sum() for pull in pulls]
-    return float(max(own + np.sum(more) / len(pulls) ** 2, own / 2))
-
-
-def format_interval(row, value="auroc") -> str:
-    """A number with its interval and its note, for a sentence.
-
-    >>> format_interval(scores.mean_auroc().iloc[0])
-    '0.84 (0.80 to 0.88)'
-    >>> format_interval({"auroc": 0.8, "low": np.nan, "high": np.nan, "note": "no interval: cases in 4 patients"})
-    '0.80 (no interval: cases in 4 patients)'
-
-    Args:
-        row: a dict or a row of a table with `value`, low, high and, where it has one,
-            note.
-        value: name of the number.
-    """
-    note = row["note"] if "note" in row and isinstance(row["note"], str) else ""
-    if np.isnan(row[value]):
-        return f"no number ({note})" if note else "no number"
-    if np.isnan(row["low"]) or np.isnan(row["high"]):
-        return f"{row[value]:.2f} ({note or 'no interval'})"
-    about = f"; {note}" if note else ""
-    return f"{row[value]:.2f} ({row['low']:.2f} to {row['high']:.2f}{about})"
+    together = (np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum()
+    lacking = np.sum([pull.lacking() for pull in pulls])
+    blended = together + lacking / len(pulls) ** 2
+    return float(max(blended, together / 2))

@@ -1,7 +1,6 @@
-"""Paired comparisons and the sentence that follows from each."""
+"""Paired comparisons by patient or by seed; each returns a `Comparison`."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -9,94 +8,26 @@ from scipy.stats import t as student
 from scipy.stats import ttest_1samp
 
 from radwb.identifiers import numbered
-from radwb.stats.pull import NO_INTERVAL, Pull, without, without_patient
-from radwb.stats.resample import half_means, typical, unequal
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What was compared, by how much it differs, and what may be said of it.
-
-    >>> print(compare(hits_a, hits_b, table["patient_id"], names=("relevance", "centre"), what="hits"))
-    relevance is ahead of centre by 0.12 (0.05 to 0.19; 214 patients)
-
-    Attributes:
-        names: of a and b.
-        what: is compared, such as "AUROC".
-        difference: a minus b.
-        low, high: its interval at 1 - 0.05 / family; NaN where there are too few to
-            give one.
-        p: two-sided, not corrected: hold it against 0.05 / family.
-        n: how many units the interval stands on.
-        unit: "patients" or "seeds".
-        family: number of comparisons that were made together.
-        note: why there is no interval, or which findings are left out and why; else "".
-    """
-
-    names: tuple[str, str]
-    what: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
-    unit: str = "patients"
-    family: int = 1
-    note: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """ "ahead" or "behind" where the interval lies clear of 0, else "can't tell"."""
-        if self.low > 0:
-            return "ahead"
-        if self.high < 0:
-            return "behind"
-        return "can't tell"
-
-    def __str__(self):
-        a, b = self.names
-        if self.verdict == "can't tell":
-            return f"can't tell {a} from {b}: {self.difference:.2f} {self._interval(1)}"
-        side = (
-            f"{a} is ahead of {b}" if self.verdict == "ahead" else f"{a} is behind {b}"
-        )
-        return f"{side} by {abs(self.difference):.2f} {self._interval(np.sign(self.difference))}"
-
-    def _interval(self, sign):
-        unit = self.unit.removesuffix("s") if self.n == 1 else self.unit
-        about = [f"{self.n} {unit}"]
-        if np.isnan(self.low):
-            return f"({self.note or 'no interval'}; {about[0]})"
-        low, high = sorted((sign * self.low, sign * self.high))
-        if self.family > 1:
-            about.append(f"one of {self.family} comparisons")
-        if self.note:
-            about.append(self.note)
-        return f"({low:.2f} to {high:.2f}; {'; '.join(about)})"
-
-    def row(self) -> dict:
-        """For a table: a, b, what, difference, low, high, p, n, unit, family, verdict,
-        note.
-        """
-        a, b = self.names
-        about = {
-            "a": a,
-            "b": b,
-            "what": self.what,
-            "difference": self.difference,
-            "low": self.low,
-            "high": self.high,
-        }
-        about |= {"p": self.p, "n": self.n, "unit": self.unit, "family": self.family}
-        return about | {"verdict": self.verdict, "note": self.note}
+from radwb.stats.pull import NO_INTERVAL, Pull, effective, without, without_patient
+from radwb.stats.sentence import Comparison
 
 
 def compare(
-    a, b, patients, *, names, what="mean", family=1, n_boot=2000, seed=0
+    a: np.ndarray,
+    b: np.ndarray | float,
+    patients: np.ndarray,
+    *,
+    names: tuple[str, str],
+    what: str = "mean",
+    family: int = 1,
+    n_boot: int = 2000,
+    seed: int = 0,
 ) -> Comparison:
     """The paired difference of two means over the same rows, by patient.
 
-    >>> print(compare(hits_a, hits_b, table["patient_id"], names=("relevance", "centre"), what="hits", family=6))
+    >>> b = np.arange(20) % 4
+    >>> print(compare(b + 0.5, b, range(20), names=("relevance", "centre")))
+    relevance is ahead of centre by 0.50 (0.50 to 0.50; 20 patients)
 
     The interval is made of the means of random halves of the patients (Hartigan 1969,
     doi 10.1080/01621459.1969.10501057): exact, however few they are, where a patient's
@@ -115,35 +46,41 @@ def compare(
     Raises:
         ValueError: the rows don't pair, or a value is missing.
     """
-    gap = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)  # (N,)
+    gaps = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)  # (N,)
     row, named = numbered(patients)
-    if gap.shape != row.shape or np.isnan(gap).any():
+    if gaps.shape != row.shape or np.isnan(gaps).any():
+        missing = int(np.isnan(gaps).sum())
         raise ValueError(
-            f"expected one number of each for {len(row)} rows, got {gap.shape} with {int(np.isnan(gap).sum())} missing"
+            f"expected one number of each for {len(row)} rows, "
+            f"got {gaps.shape} with {missing} missing"
         )
-    names = tuple(names)
-    if note := without_patient(int((row < 0).sum()), len(row)):
-        nothing = (np.nan, np.nan, np.nan)
-        return Comparison(
-            names, what, float(gap.mean()), *nothing, named, family=family, note=note
-        )
-    images = np.bincount(row)  # (P,)
-    draws = max(n_boot, 400 * family)
-    mean = float(gap.mean())
-    halves = half_means(np.bincount(row, gap), images, draws=draws, seed=seed)
-    means = mean + unequal(images) * (halves - mean)
-    low, high, p = typical(means, 0.05 / family)
-    if not np.isfinite([low, high]).all():
-        low = high = np.nan
-    note = f"{NO_INTERVAL}too few" if np.isnan(low) else ""
-    n = len(images)
-    return Comparison(names, what, mean, low, high, p, n, "patients", family, note)
+    gap = float(gaps.mean())
+    note = without_patient(int((row < 0).sum()), len(row))
+    low = high = p = np.nan
+    if not note:
+        draws = max(n_boot, 400 * family)
+        low, high, p = _mean_interval(gaps, row, family, draws, seed)
+        note = f"{NO_INTERVAL}too few" if np.isnan(low) else ""
+    about = {"family": family, "note": note}
+    return Comparison(tuple(names), what, gap, low, high, p, named, **about)
 
 
-def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Comparison:
-    """The paired difference of two AUROCs of the same images, by patient.
+def compare_auroc(
+    y: np.ndarray | pd.DataFrame,
+    a: np.ndarray | pd.DataFrame,
+    b: np.ndarray | pd.DataFrame,
+    patients: np.ndarray,
+    *,
+    names: tuple[str, str],
+    what: str = "AUROC",
+    family: int = 1,
+) -> Comparison:
+    """Paired difference of two AUROCs by patient, for scores of two models of yours.
 
-    >>> print(compare_auroc(y, ours, pixels, table["patient_id"], names=("the model", "raw pixels")))
+    >>> y = np.arange(40) % 2
+    >>> a, b = y + np.arange(40) / 60, np.arange(40) % 3
+    >>> print(compare_auroc(y, a, b, range(40), names=("ours", "theirs")))
+    ours is ahead of theirs by 0.52 (0.33 to 0.71; 40 patients)
 
     DeLong's test with Obuchowski's clusters: both scores' pulls are taken patient by
     patient.
@@ -154,63 +91,48 @@ def compare_auroc(y, a, b, patients, *, names, what="AUROC", family=1) -> Compar
         a, b: (N,) scores, or DataFrames (N, K) with the columns of `y`.
         patients: (N,) patient of each row.
         names, what, family: as in `compare`.
+    Raises:
+        ValueError: y, a and b have different columns, or a labelled row has no score.
     """
-    y, a, b = (by_finding(values) for values in (y, a, b))
+    y, a, b = (_by_finding(values) for values in (y, a, b))
     if not list(y) == list(a) == list(b):
         raise ValueError(
             f"expected the same findings, got {list(y)}, {list(a)} and {list(b)}"
         )
-    ours = {k: Pull.of(y[k], a[k], patients) for k in y}
-    theirs = {k: Pull.of(y[k], b[k], patients) for k in y}
-    left_out = {k: pull.missing() for k, pull in ours.items() if pull.missing()}
-    kept = [k for k in y if k not in left_out]
-    gaps = [ours[k].auroc - theirs[k].auroc for k in kept or y]
-    gap = float(np.mean(gaps))
-    seen = np.sum([ours[k].images_of for k in kept or y], axis=0) > 0
-    n = int(seen[: next(iter(ours.values())).named].sum())
-    common = (tuple(names), what, gap)
-    if not kept:
-        why = without(left_out) if len(left_out) > 1 else left_out[list(y)[0]]
-        return Comparison(*common, np.nan, np.nan, np.nan, n, family=family, note=why)
-    pairs = [(ours[k], theirs[k]) for k in kept]
-    ends = gap_interval(gap, pairs, family)
-    return Comparison(*common, *ends, n, family=family, note=without(left_out))
+    pairs = {}
+    left_out = {}
+    for finding in y:
+        ours = Pull.of(y[finding], a[finding], patients)
+        pairs[finding] = ours, Pull.of(y[finding], b[finding], patients)
+        if ours.missing():
+            left_out[finding] = ours.missing()
+    kept = [pairs[finding] for finding in y if finding not in left_out]
+    shown = kept or list(pairs.values())
+    gap = float(np.mean([ours.auroc - theirs.auroc for ours, theirs in shown]))
+    n = Pull.union([ours for ours, _ in shown]).patients
+    note = without(left_out)
+    if not kept and len(left_out) == 1:
+        (note,) = left_out.values()
+    low = high = p = np.nan
+    if kept:
+        low, high, p = gap_interval(gap, kept, family)
+    about = {"family": family, "note": note}
+    return Comparison(tuple(names), what, gap, low, high, p, n, **about)
 
 
-def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
-    """Ends at 1 - 0.05 / family and two-sided p of the mean difference of pairs of
-    AUROCs of the same patients.
-    """
-    pulls = np.mean([one.pulls - other.pulls for one, other in pairs], axis=0)  # (P,)
-    own = [unpaired(one, other) for one, other in pairs]
-    error = np.sqrt((pulls**2).sum() + np.sum(own) / len(pairs) ** 2)
-    freedom = np.mean([min(one.freedom(), other.freedom()) for one, other in pairs])
-    reach = student.ppf(1 - 0.025 / family, freedom) * error
-    p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
-    return gap - reach, gap + reach, float(p)
-
-
-def unpaired(ours: Pull, theirs: Pull) -> float:
-    """Variance that the pulls of an AUROC near 0 or 1 lack, as far as the two scores
-    don't move together.
-    """
-    lacking = sum(
-        max(one.variance() - (one.pulls**2).sum(), 0) for one in (ours, theirs)
-    )
-    size = np.sqrt((ours.pulls**2).sum() * (theirs.pulls**2).sum())
-    together = (ours.pulls * theirs.pulls).sum() / size if size > 0 else 0.0
-    return lacking * (1 - max(together, 0))
-
-
-def by_finding(values) -> pd.DataFrame:
-    """(N,) or (N, K) as a table with one column a finding."""
-    return pd.DataFrame(np.asarray(values), columns=getattr(values, "columns", None))
-
-
-def compare_seeds(a, b=None, *, names, what="mean", family=1) -> Comparison:
+def compare_seeds(
+    a: np.ndarray,
+    b: np.ndarray | None = None,
+    *,
+    names: tuple[str, str],
+    what: str = "mean",
+    family: int = 1,
+) -> Comparison:
     """The paired difference over training seeds, with Student's interval.
 
-    >>> print(compare_seeds(drop_tied, drop_free, names=("tied", "not tied"), what="drop"))
+    >>> a, b = [0.81, 0.84, 0.82], [0.71, 0.73, 0.70]
+    >>> print(compare_seeds(a, b, names=("tied", "not tied")))
+    tied is ahead of not tied by 0.11 (0.09 to 0.13; 3 seeds)
 
     Args:
         a, b: (seeds,) one value a training, in the same order of seeds; b None holds a
@@ -221,24 +143,107 @@ def compare_seeds(a, b=None, *, names, what="mean", family=1) -> Comparison:
     """
     a = np.asarray(a, dtype=float)
     b = np.zeros_like(a) if b is None else np.asarray(b, dtype=float)
-    if a.shape != b.shape or a.ndim != 1 or len(a) < 2 or np.isnan(a - b).any():
+    paired = a.shape == b.shape and a.ndim == 1 and len(a) > 1
+    if not paired or np.isnan(a - b).any():
         raise ValueError(
-            f"expected a value a seed for two or more seeds, got shapes {a.shape} and {b.shape}"
+            "expected a value a seed for two or more seeds, "
+            f"got shapes {a.shape} and {b.shape}"
         )
     with warnings.catch_warnings():  # seeds that agree to the last digit are no error
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
         test = ttest_1samp(a - b, 0)
     ends = test.confidence_interval(1 - 0.05 / family)
+    low, high = float(ends.low), float(ends.high)
     p = float(np.nan_to_num(test.pvalue, nan=1.0))
     gap = float((a - b).mean())
-    return Comparison(
-        tuple(names),
-        what,
-        gap,
-        float(ends.low),
-        float(ends.high),
-        p,
-        len(a),
-        "seeds",
-        family,
-    )
+    about = {"unit": "seeds", "family": family}
+    return Comparison(tuple(names), what, gap, low, high, p, len(a), **about)
+
+
+def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
+    """Interval and p of the mean difference of pairs of AUROCs of the same patients.
+
+    Args:
+        gap: the mean difference.
+        pairs: of `Pull`, one a finding.
+        family: number of comparisons made.
+    Returns:
+        low and high at 1 - 0.05 / family, two-sided p.
+    """
+    pulls = np.mean([ours.pulls - theirs.pulls for ours, theirs in pairs], axis=0)
+    lacking = np.sum([unpaired(*pair) for pair in pairs]) / len(pairs) ** 2
+    error = np.sqrt((pulls**2).sum() + lacking)
+    freedoms = [min(ours.freedom(), theirs.freedom()) for ours, theirs in pairs]
+    freedom = np.mean(freedoms)
+    reach = student.ppf(1 - 0.025 / family, freedom) * error
+    p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
+    return gap - reach, gap + reach, float(p)
+
+
+def unpaired(ours: Pull, theirs: Pull) -> float:
+    """Variance that the pulls of an AUROC near 0 or 1 lack.
+
+    It counts as far as the two scores don't move together.
+    """
+    lacking = max(ours.lacking(), 0) + max(theirs.lacking(), 0)
+    size = np.sqrt(ours.squares() * theirs.squares())
+    if size == 0:
+        return lacking
+    together = (ours.pulls * theirs.pulls).sum() / size
+    return lacking * (1 - max(together, 0))
+
+
+def half_means(totals, sizes, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """Means of random halves of the patients: each is in or out by the toss of a coin.
+
+    Hartigan 1969 (doi 10.1080/01621459.1969.10501057): where a patient's deviation is
+    as likely above 0 as below, the true mean falls between any two neighbours of these
+    with equal chance, however few patients there are.
+
+    Args:
+        totals: (P,) sum of each patient's values.
+        sizes: (P,) what the sum is divided by, such as its number of images.
+        draws: number of halves.
+        seed: of the tosses.
+    Returns:
+        (draws,) means, NaN where nobody was in.
+    """
+    inside = np.random.default_rng(seed).random((draws, len(sizes))) < 0.5
+    sums = inside @ np.asarray(totals, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return sums / (inside @ np.asarray(sizes, float))
+
+
+def _by_finding(values):
+    """(N,) or (N, K) as a table with one column a finding."""
+    return pd.DataFrame(np.asarray(values), columns=getattr(values, "columns", None))
+
+
+def _mean_interval(gaps, row, family, draws, seed):
+    """low, high (NaN with too few patients) and p of the mean, from `half_means`."""
+    images = np.bincount(row)  # (P,)
+    halves = half_means(np.bincount(row, gaps), images, draws=draws, seed=seed)
+    mean = float(gaps.mean())
+    means = mean + _stretch(images) * (halves - mean)
+    alpha = 0.05 / family
+    least = np.nan_to_num(means, nan=-np.inf)  # an empty half may lie on either side
+    most = np.nan_to_num(means, nan=np.inf)
+    low = float(np.quantile(least, alpha / 2, method="lower"))
+    high = float(np.quantile(most, 1 - alpha / 2, method="higher"))
+    beyond = min((least <= 0).sum(), (most >= 0).sum())
+    p = min(float(2 * (1 + beyond) / (1 + len(means))), 1.0)
+    if np.isfinite([low, high]).all():
+        return low, high, p
+    return np.nan, np.nan, p
+
+
+def _stretch(images):
+    """How much further apart the means of halves should lie where images are unequal.
+
+    1 where no patient has more than others: as the P / (P - 1) in a variance, with as
+    many patients as count (Kish).
+    """
+    if len(images) < 2:
+        return 1.0
+    counting = effective(images)
+    return float(np.sqrt((1 - 1 / len(images)) / (1 - 1 / counting)))

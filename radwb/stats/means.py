@@ -1,6 +1,4 @@
-"""The mean of a value over images, with an interval that knows that the images of one
-patient are alike.
-"""
+"""The mean of a value over images, with an interval that counts patients."""
 
 import numpy as np
 from scipy.stats import t as student
@@ -21,13 +19,20 @@ MIN_PATIENTS = 5  # tests/test_stats.py: the interval covers from here on
 
 
 def clustered_mean(
-    values, patients, *, share=False, limits=(-np.inf, np.inf), level=0.95
+    values: np.ndarray,
+    patients: np.ndarray,
+    *,
+    share: bool = False,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+    level: float = 0.95,
 ) -> dict:
     """The mean over images with its interval by patient.
 
-    >>> stated(clustered_mean(change, table["patient_id"]), "mean")
-    '0.31 (0.12 to 0.50)'
-    >>> stated(clustered_mean([1, 1, 0], ["a", "b", "c"], share=True), "mean")
+    >>> mean = clustered_mean([1, 1, 0, 1, 1, 1], list("aabcde"), share=True)
+    >>> rw.stats.format_interval(mean, "mean")
+    '0.83 (0.34 to 0.98)'
+    >>> three = clustered_mean([1, 1, 0], ["a", "b", "c"], share=True)
+    >>> rw.stats.format_interval(three, "mean")
     '0.67 (no interval: 3 patients)'
 
     The variance is that of a ratio, what a patient's images sum to over how many they
@@ -58,11 +63,11 @@ def clustered_mean(
         )
     if share and ((values < -1e-6) | (values > 1 + 1e-6)).any():
         raise ValueError(
-            f"expected shares from 0 to 1, got {values.min():.3g} to {values.max():.3g}. "
-            "Try share=False"
+            "expected shares from 0 to 1, "
+            f"got {values.min():.3g} to {values.max():.3g}. Try share=False"
         )
     note = missing(values, row, named)
-    low, high = np.nan, np.nan
+    low = high = np.nan
     if not note:
         interval = share_interval if share else mean_interval
         low, high = np.clip(interval(values, row, level), *limits)
@@ -80,13 +85,13 @@ def missing(values, row, named: int) -> str:
     """Why a mean has no interval; "" where it has one."""
     if not len(values):
         return "no image"
-    if unnamed := without_patient(int((row < 0).sum()), len(row)):
+    unnamed = without_patient(int((row < 0).sum()), len(row))
+    if unnamed:
         return unnamed
-    if strange := int((~np.isfinite(values)).sum()):
-        return f"{NO_INTERVAL}{strange} of {len(values)} values not finite"
-    if named < MIN_PATIENTS:
-        return f"{NO_INTERVAL}{counted(named)}"
-    return ""
+    endless = int((~np.isfinite(values)).sum())
+    if endless:
+        return f"{NO_INTERVAL}{endless} of {len(values)} values not finite"
+    return f"{NO_INTERVAL}{counted(named)}" if named < MIN_PATIENTS else ""
 
 
 def mean_interval(values, row, level: float) -> tuple[float, float]:
@@ -99,8 +104,7 @@ def mean_interval(values, row, level: float) -> tuple[float, float]:
 
 
 def share_interval(values, row, level: float) -> tuple[float, float]:
-    """All shares from which the mean lies less than its error there away, as Wilson's
-    interval has it.
+    """All shares from which the mean lies within its error there, as Wilson's are.
 
     Near 0 and 1 few patients differ from the rest, and what they add to the variance
     says little of it. So it is blended with that of as many independent images as there
@@ -109,23 +113,22 @@ def share_interval(values, row, level: float) -> tuple[float, float]:
     """
     share = values.mean()
     images = np.bincount(row)
-    unlike = values != np.round(share)
-    differ = len(np.unique(row[unlike]))  # patients
+    differ = len(np.unique(row[values != np.round(share)]))  # patients
     trust = differ / (differ + LOST)
     alike = correlation(analysis(values - share, row))
     alike = (alike * differ + 0.5) / (differ + 0.5)  # 1 until something else is seen
     usual = share * (1 - share)  # variance of an image that has 0 or 1
     scale = 1 / effective(images, alike)
     if usual > 1e-12:
-        own = (summed(values - share, row, len(images)) ** 2).sum()
-        scale = (trust * own + (1 - trust) * values.var() * scale) / usual
+        of_patients = (summed(values - share, row, len(images)) ** 2).sum()
+        of_images = values.var() * scale
+        scale = (trust * of_patients + (1 - trust) * of_images) / usual
     quantile = student.ppf((1 + level) / 2, freedom(images) / max(trust, 1e-6))
-    pull = scale * quantile**2
-    middle = share + pull / 2
-    reach = np.sqrt(pull * usual + pull**2 / 4)
-    ends = np.array([middle - reach, middle + reach]) / (1 + pull)
-    low, high = np.clip(ends, 0, 1)  # but for the last digit they are there
-    return low, high
+    shift = scale * quantile**2
+    middle = share + shift / 2
+    reach = np.sqrt(shift * usual + shift**2 / 4)
+    ends = np.array([middle - reach, middle + reach]) / (1 + shift)
+    return tuple(np.clip(ends, 0, 1))  # but for the last digit they are there
 
 
 def freedom(images) -> float:

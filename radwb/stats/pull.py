@@ -1,6 +1,4 @@
-"""What each patient adds to an AUROC: the parts of its variance when the images of one
-patient are alike.
-"""
+"""What each patient adds to an AUROC: the parts of its variance by patient."""
 
 from dataclasses import dataclass
 
@@ -27,28 +25,28 @@ class Pull:
     the AUROC beyond the mean; the squares of all pulls sum to the AUROC's variance.
 
     Attributes:
+        cases_of, controls_of: (P,) images of each patient, in the order of their names.
+            Images whose patient isn't known come last, all in one place.
+        named: how many of the P are patients; P, or P - 1 where there are images of
+            nobody knows whom.
         auroc: NaN with one class only.
-        pulls: (P,) of the patients, in the order of their names; 0 for one without a
-            labelled image. Images whose patient isn't known come last, all in one
-            place.
-        cases_of, controls_of: (P,) images of each patient.
+        pulls: (P,) of the patients; 0 for one without a labelled image.
         alike: correlation of a patient's scores within a class, 0 to 1.
         alike_across: the same between a patient's cases and controls, taken to be lower
             the less is known of it.
-        named: how many of the P are patients; P, or P - 1 where there are images of
-            nobody knows whom.
     """
 
-    auroc: float
-    pulls: np.ndarray
     cases_of: np.ndarray
     controls_of: np.ndarray
+    named: int
+    auroc: float
+    pulls: np.ndarray
     alike: float = 1.0
     alike_across: float = 0.0
-    named: int | None = None
 
     @classmethod
     def of(cls, y, s, patients) -> "Pull":
+        """From labels, scores and patients (N,) as `clustered_auroc` takes them."""
         row, named = numbered(patients)
         places = named + bool((row < 0).any())
         row = np.where(row < 0, named, row)
@@ -56,15 +54,22 @@ class Pull:
         row = row[keep]
         cases_of = np.bincount(row[y], minlength=places)
         controls_of = np.bincount(row[~y], minlength=places)
+        images = cases_of, controls_of, named
         if y.all() or not y.any():
-            nothing = np.full(places, np.nan)
-            return cls(np.nan, nothing, cases_of, controls_of, named=named)
+            return cls(*images, np.nan, np.full(places, np.nan))
         of_cases, of_controls = placements(y, s)
         auroc = float(of_cases.mean())
         pulls = summed(of_cases - auroc, row[y], places)
         pulls = pulls + summed(of_controls - auroc, row[~y], places)
-        alike = likeness(y, s, row)
-        return cls(auroc, pulls, cases_of, controls_of, *alike, named=named)
+        return cls(*images, auroc, pulls, *likeness(y, s, row))
+
+    @classmethod
+    def union(cls, pulls: "list[Pull]") -> "Pull":
+        """The images of several findings together; it has no AUROC of its own."""
+        cases_of = np.sum([pull.cases_of for pull in pulls], axis=0)
+        controls_of = np.sum([pull.controls_of for pull in pulls], axis=0)
+        nothing = np.full(len(cases_of), np.nan)
+        return cls(cases_of, controls_of, pulls[0].named, np.nan, nothing)
 
     @property
     def images_of(self) -> np.ndarray:
@@ -84,28 +89,31 @@ class Pull:
     @property
     def unnamed(self) -> str:
         """How many labelled images have no patient, in words; "" where all have one."""
-        if self.named is None:
-            return ""
-        return without_patient(
-            int(self.images_of[self.named :].sum()), self.cases + self.controls
-        )
+        unnamed = int(self.images_of[self.named :].sum())
+        return without_patient(unnamed, self.images)
 
     @property
     def cases(self) -> int:
+        """Number of images with the finding."""
         return int(self.cases_of.sum())
 
     @property
     def controls(self) -> int:
+        """Number of images without the finding."""
         return int(self.controls_of.sum())
+
+    @property
+    def images(self) -> int:
+        """Number of labelled images."""
+        return self.cases + self.controls
 
     def missing(self) -> str:
         """Why this AUROC has no interval; "" where it has one."""
-        n = self.cases + self.controls
-        if n == 0:
+        if self.images == 0:
             return "no labelled image"
-        if not self.cases or not self.controls:
+        if self.images in (self.cases, self.controls):
             absent = "control" if self.cases else "case"
-            return f"no {absent} among {n} labelled images"
+            return f"no {absent} among {self.images} labelled images"
         if self.unnamed:
             return self.unnamed
         with_case = self.positive_patients
@@ -118,48 +126,53 @@ class Pull:
 
     def sizes(self) -> tuple[float, float]:
         """As many independent cases and controls as these count."""
-        return effective(self.cases_of, self.alike), effective(
-            self.controls_of, self.alike
-        )
+        cases = effective(self.cases_of, self.alike)
+        return cases, effective(self.controls_of, self.alike)
 
     def freedom(self) -> float:
-        """Degrees of freedom: as many patients of the rarer class as count, less one."""
+        """Degrees of freedom: patients that count of the rarer class, less one."""
         return max(min(effective(self.cases_of), effective(self.controls_of)) - 1, 1)
 
     def trust(self) -> float:
-        """0 to 1: how far the pulls are believed beside the model: little where next to
-        no case loses.
+        """0 to 1: how far the pulls are believed beside the model.
+
+        Little where next to no case loses.
         """
         lost = min(self.sizes()) * min(self.auroc, 1 - self.auroc)
         return lost / (lost + LOST)
 
+    def squares(self) -> float:
+        """The AUROC's variance as the pulls alone have it."""
+        return (self.pulls**2).sum()
+
     def variance(self) -> float:
-        """Of the AUROC: the sum of the squared pulls, blended with the model's, which
-        isn't 0 at an AUROC of 1.
+        """Of the AUROC: the sum of the squared pulls, blended with the model's.
+
+        The model's isn't 0 at an AUROC of 1.
         """
         trust = self.trust()
         inside = np.clip(self.auroc, 0.01, 0.99)
         model = hanley_mcneil(inside, *self.sizes()) * self.shared()
-        return float(trust * (self.pulls**2).sum() + (1 - trust) * model)
+        return float(trust * self.squares() + (1 - trust) * model)
+
+    def lacking(self) -> float:
+        """What the blend adds to the pulls' variance; it may be below 0."""
+        return self.variance() - self.squares()
 
     def shared(self) -> float:
-        """By how much the variance falls where cases and controls are images of the
-        same patients, and alike.
-        """
+        """Factor of the variance where patients have cases and controls, and alike."""
         cases, controls = self.sizes()
-        together = (self.cases_of * self.controls_of).sum() / (
-            self.cases * self.controls
-        )
-        return max(
-            1 - 2 * self.alike_across * together / (1 / cases + 1 / controls), 0.1
-        )
+        pairs = (self.cases_of * self.controls_of).sum()  # of one patient
+        together = pairs / (self.cases * self.controls)
+        saved = 2 * self.alike_across * together / (1 / cases + 1 / controls)
+        return max(1 - saved, 0.1)
 
 
-def without_patient(images: int, of: int) -> str:
+def without_patient(unnamed: int, images: int) -> str:
     """Why there is no interval by patient; "" where every image has one."""
-    if not images:
+    if not unnamed:
         return ""
-    return f"{NO_INTERVAL}{images} of {of} images without a patient_id"
+    return f"{NO_INTERVAL}{unnamed} of {images} images without a patient_id"
 
 
 def counted(patients: int) -> str:
@@ -173,54 +186,47 @@ def without(left_out: dict[str, str]) -> str:
     return f"without {', '.join(parts)}" if parts else ""
 
 
-def placements(y, s):
-    """Share of the controls that each case outranks (cases,), of the cases that outrank
-    each control (controls,).
-    """
-    cases, controls = np.sort(s[y]), np.sort(s[~y])
-    won = np.searchsorted(controls, s[y], "left") + np.searchsorted(
-        controls, s[y], "right"
-    )
-    lost = np.searchsorted(cases, s[~y], "left") + np.searchsorted(
-        cases, s[~y], "right"
-    )
-    return won / (2 * len(controls)), 1 - lost / (2 * len(cases))
+def placements(y, s) -> tuple[np.ndarray, np.ndarray]:
+    """(cases,) share of controls below each case, (controls,) of cases above each."""
+    return _share_below(s[y], s[~y]), 1 - _share_below(s[~y], s[y])
 
 
-def summed(deviations, row, patients: int):
-    """(P,) what each patient adds to the mean deviation, as the jackknife that leaves
-    one patient out weighs it.
+def _share_below(s, others):
+    """(N,) share of `others` that each score outranks, ties counting half."""
+    others = np.sort(others)
+    twice = np.searchsorted(others, s, "left") + np.searchsorted(others, s, "right")
+    return twice / (2 * len(others))
 
-    Where nobody has more images than others its squares sum to the usual variance over
-    n, with n - 1 below. A patient with many images draws the mean towards itself; that
-    is made up for.
+
+def summed(deviations, row, patients: int) -> np.ndarray:
+    """(P,) what each patient adds to the mean deviation, with the jackknife's weights.
+
+    It is the jackknife that leaves one patient out. Where nobody has more images than
+    others the squares sum to the usual variance over n, with n - 1 below. A patient
+    with many images draws the mean towards itself; that is made up for.
     """
     n = len(set(row))
     images = np.bincount(row, minlength=patients)
-    others = np.maximum(
-        1 - images / len(row), 1 / len(row)
-    )  # 0 where one patient has all
+    others = 1 - images / len(row)  # 0 where one patient has all
+    others = np.maximum(others, 1 / len(row))
     sums = np.bincount(row, deviations, minlength=patients)
     return np.sqrt((n - 1) / n) * sums / others / len(row)
 
 
 def likeness(y, s, row) -> tuple[float, float]:
-    """Intraclass correlation of the scores of one patient within a class, and across
-    classes, from 0 to 1.
+    """Intraclass correlation of a patient's scores within a class, and across classes.
 
-    One-way analysis of variance of the scores' normal ranks, cases and controls ranked
-    apart. Where no patient has two images of a class it isn't known: then 1 within
-    (there is nothing to be alike) and 0 across.
+    Both run from 0 to 1. One-way analysis of variance of the scores' normal ranks,
+    cases and controls ranked apart. Where no patient has two images of a class it isn't
+    known: then 1 within (there is nothing to be alike) and 0 across.
     """
-    parts = []
+    each = []
     for members in (y, ~y):
         rank = ndtri((rankdata(s[members]) - 0.5) / members.sum())
-        parts.append(analysis(rank, row[members]))
-    parts = np.sum(parts, axis=0)
+        each.append(analysis(rank, row[members]))
+    parts = np.sum(each, axis=0)
     alike = correlation(parts)
-    inside_freedom, usual = parts[2], parts[4]
-    if inside_freedom == 0 or usual == 0:
-        return 1.0, 0.0
+    inside_freedom = 0 if parts[4] == 0 else parts[2]  # one patient: it isn't known
     return alike, alike * inside_freedom / (inside_freedom + 5)
 
 
@@ -241,8 +247,9 @@ def analysis(values, row) -> np.ndarray:
 
 
 def correlation(parts) -> float:
-    """Intraclass correlation from an `analysis`, 0 to 1; 1 where no patient has two
-    images, or there is one patient.
+    """Intraclass correlation from an `analysis`, 0 to 1.
+
+    It is 1 where no patient has two images, or there is one patient.
     """
     inside, between, inside_freedom, between_freedom, usual = parts
     if inside_freedom == 0 or usual == 0:
@@ -255,15 +262,14 @@ def correlation(parts) -> float:
 
 
 def effective(images, alike: float = 1.0) -> float:
-    """As how many independent images these count, where a patient's are alike; 1 = as
-    how many patients of equal size.
+    """As how many independent images these count, where a patient's are alike.
 
     >>> effective(np.array([21, 3, 1, 1]))    # Kish 1965
     1.495...
 
     Args:
         images: (P,) of each patient.
-        alike: their correlation.
+        alike: their correlation; at 1 it is as how many patients of equal size.
     """
     n = images.sum()
     return float(n**2 / (n + ((images**2).sum() - n) * alike))
