@@ -394,6 +394,11 @@ def window(hu, low, high):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* If the check names values below 0 or above 1, something is missing at the
+# ends. If all of them are off by the same amount, where does your line begin?
+
+
 # %% tags=["solution"]
 def window_solution(hu, low, high):
     return ((hu - low) / (high - low)).clip(0, 1)

@@ -42,6 +42,10 @@ from IPython.display import Markdown
 
 import radwb as rw
 
+# %% [markdown]
+# These are the numbers on which this page depends. In a fast run, a check of the
+# machine, the smaller ones behind `fast:` are taken.
+
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort; notebooks 2 to 5 use the same
 low, high = -160, 240  # window for soft tissue, HU
@@ -241,6 +245,13 @@ first.ImagePositionPatient, first.ImageOrientationPatient, first.PixelSpacing
 def place_mm(d, h, w):
     """(3,) left, posterior, superior of a voxel, mm."""
     raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* If only the first case is right, look at which of the three millimetres is
+# off in the second: it tells you which step is wrong. There is one step fewer than
+# there are slices. And `PixelSpacing` begins with the distance between rows, which is a
+# step down.
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -1374,6 +1385,12 @@ def leak(table):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* The share is one of test patients, not of images and not of all patients. If
+# your number is above 1, what have you divided by? If a patient with three films counts
+# three times, you still have images.
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def leak_solution(table):
     train = set(table.loc[table["split"] == "train", "patient_id"])
@@ -1386,7 +1403,8 @@ def leak_solution(table):
 
 # %%
 sides = by_image.groupby("patient_id")["split"].agg(set)
-in_both = [{"train", "test"} <= parts for parts in sides if "test" in parts]
+of_test = [side for side in sides if "test" in side]
+in_both = ["train" in side for side in of_test]
 leaked = float(np.mean(in_both))
 for mine in (leak, leak_solution):
     rw.check.matches(mine, leaked, by_image)
@@ -1514,6 +1532,9 @@ rw.book.headline(
     leak_by_image=leaked,
     oedema_auroc_by_view=rw.stats.format_interval(oedema),
 )
+
+# %% [markdown]
+# What to take along, in the numbers of this run:
 
 # %%
 Markdown(f"""

@@ -36,6 +36,10 @@ from torch.nn.functional import normalize
 
 import radwb as rw
 
+# %% [markdown]
+# These are the numbers on which this page depends. In a fast run the smaller ones
+# behind `fast:` are taken, and the small problem is then too small to be learnt.
+
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort; notebooks 3 to 5 use the same
 epochs = 4  # passes over those for training, on from the released model
@@ -94,8 +98,9 @@ Markdown(
 # and again. Does it matter on which texts it was trained? We train one on our reports, and
 # compare it with characters and with the one that CLIP learnt from the web.
 #
-# `train` of a tokenizer is no training of a network: it counts. Numbers, such as those
-# of a table of lengths, are all that is left of a text afterwards.
+# Training a tokenizer is counting, no network learns anything. Afterwards a text is a
+# list of numbers, one for each piece. The table has the number of pieces of each caption,
+# for three ways to cut it.
 
 # %%
 from open_clip import get_tokenizer
@@ -133,6 +138,9 @@ rw.show.bars(
 #
 # `encode` gives numbers, `decode` turns a number back into its piece. The first and the
 # last are the marks of start and end.
+#
+# *Hydropneumothorax* is such a word: fluid and air together, a diagnosis that our
+# simulator doesn't make.
 
 # %%
 rare = ours.encode("Moderate right hydropneumothorax.")[1:-1]
@@ -152,6 +160,9 @@ Markdown(
 #
 # `clip_tiny` makes a model of two towers, one for images and one for texts, with random
 # weights. Its image tower takes squares, so a film that isn't square is padded first.
+#
+# `H` and `W` are the rows and columns of the film, and `spacing_mm` says how far apart
+# they are, so their product is a length on the patient.
 
 # %%
 untrained = rw.models.clip_tiny(ours)  # open_clip's CLIP, with random weights
@@ -173,14 +184,15 @@ figure = rw.show.scan(
     scan, truth="Pleural Effusion", title="Each square is one token for the transformer"
 )
 line = dict(color="white", width=0.7)
-for row in range(1, rows):
-    figure.add_hline(row * patch_mm, line=line)
-for column in range(1, columns):
-    figure.add_vline(column * W * column_mm / columns, line=line)
+for edge in range(1, rows):
+    figure.add_hline(edge * patch_mm, line=line)
+for edge in range(1, columns):
+    figure.add_vline(edge * W * column_mm / columns, line=line)
 figure
 
 # %% [markdown]
-# The costophrenic angle, where an effusion begins, is about one square. A finding that is
+# Fluid collects first in the costophrenic angle, a corner not much larger than one of
+# these squares. A finding that is
 # much smaller than a patch must be told from the texture inside it. To the patches comes
 # one *class token*, which belongs to no place and gathers what the image says as a whole.
 #
@@ -227,7 +239,8 @@ from open_clip.loss import ClipLoss
 
 generator = torch.Generator().manual_seed(0)
 points = normalize(torch.randn(2, batch, 32, generator=generator), dim=-1)
-rw.check.matches(info_nce, ClipLoss(), points[0], points[1], torch.tensor(1 / 0.07))
+scale = torch.tensor(1 / 0.07)
+rw.check.matches(info_nce, ClipLoss(), *points, scale)
 
 # %% [markdown]
 # What does a model score to which all images look alike, and all texts? We give it one point
@@ -290,8 +303,8 @@ Markdown(
 # `words[:, None] == words[None, :]` compares each text with each other one.
 
 # %%
-words = captions[train.index].sample(batch, random_state=0)
-words = words.sort_values().to_numpy()
+drawn_captions = captions[train.index].sample(batch, random_state=0)
+words = drawn_captions.sort_values().to_numpy()
 same = words[:, None] == words[None, :]  # (B, B)
 rw.show.heatmap(
     same.astype(float),
@@ -327,6 +340,12 @@ def targets(ids):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* If the rows sum to more than one, equal captions have not shared. If the
+# check complains about the case in which all differ, the diagonal is missing. Comparing
+# a column with a row, `ids[:, None]` with `ids[None, :]`, gives every pair at once.
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def targets_solution(ids):
     same = (ids[:, None] == ids[None, :]).float()
@@ -337,8 +356,8 @@ def targets_solution(ids):
 # Three cases: two equal captions of three, five that all differ, and four that are the same.
 
 # %%
-numbers = [torch.tensor([7, 3, 7]), torch.arange(5), torch.zeros(4)]
-cases = [(ids,) for ids in numbers]
+id_lists = [torch.tensor([7, 3, 7]), torch.arange(5), torch.zeros(4)]
+cases = [(ids,) for ids in id_lists]
 for mine in (targets, targets_solution):
     rw.check.matches(mine, rw.pretrain.same_captions, cases=cases)
 
@@ -355,13 +374,15 @@ for mine in (targets, targets_solution):
 # %%
 distinct = torch.randperm(batch, generator=torch.Generator().manual_seed(1))
 scale = torch.tensor(14.3)
-shared_loss = rw.pretrain.SameCaptionLoss()(*points, scale, distinct)
-rw.check.close(shared_loss, ClipLoss()(*points, scale))
+shared = rw.pretrain.SameCaptionLoss()
+plain = ClipLoss()
+rw.check.close(shared(*points, scale, distinct), plain(*points, scale))
 
 # %% [markdown]
 # ## What if a report says several things at once?
-# *Small right effusion. Mild cardiomegaly. No pneumothorax.* As one text, that is seen once
-# and never again, and what in it belongs to what in the image stays open. So each image gets
+# *Small right effusion. Mild cardiomegaly. No pneumothorax.* As one text, this is seen once
+# and never again, and nothing says which part of it belongs to what in the image. So each
+# image gets
 # four sentences drawn from its report, and a sentence is right for every image of the batch
 # whose report has it (many right answers: Yang et al. 2022,
 # [arXiv 2204.03610](https://arxiv.org/abs/2204.03610)).
@@ -369,6 +390,9 @@ rw.check.close(shared_loss, ClipLoss()(*points, scale))
 # `log_softmax(1)` is the logarithm of each sentence's share in a row, and the mean is
 # taken over the right ones. With a single right one in each row it would be the loss
 # from above.
+#
+# By hand this is a small change of the loss above. There are now more texts than
+# images, and more than one right answer in each row and column.
 
 
 # %%
@@ -389,6 +413,9 @@ def by_sentence(images, sentences, scale, right):
 #
 # `drawn` has the numbers of the sentences that were drawn, and `in_report` those of all
 # sentences of each report.
+#
+# Another seed would draw other sentences of the same reports, so that a model meets all
+# of them in time.
 
 # %%
 task = rw.pretrain.RECIPES["sentences-tiny"](untrained, train)
@@ -531,7 +558,8 @@ rw.check.matches(mae, rw.pretrain.objectives.mae, painted, image, hidden, patch)
 # answer? Because the mean of the answers is taken off, the *centre*. What happens if we
 # leave that out? We train two very small ones, on 16 films.
 #
-# `centring` is a switch of the recipe that exists for this lesson.
+# `centring` is a switch of the recipe. Their towers have a single layer and see small
+# squares, so both are trained in seconds.
 
 # %%
 sixteen = train.head(16)
@@ -549,7 +577,7 @@ def small_dino(centring):
 # After each step we ask for the entropy of the teacher's answers: large when films get many
 # different answers, zero when all get the same.
 #
-# The heart of it is the loop that we know. `after_step` moves the teacher a little
+# It is the loop of notebook 0 with one more line. `after_step` moves the teacher a little
 # towards the student.
 
 
@@ -670,7 +698,8 @@ def as_scan(image, mask=None):
 
 at = int(lost.int().argmax())  # the first that loses its lesion
 film = x[at : at + 1]
-changed = [as_scan(rw.pretrain.augment(film, seed=seed)) for seed in range(3)]
+augmented = [rw.pretrain.augment(film, seed=seed) for seed in range(3)]
+changed = [as_scan(image) for image in augmented]
 cropped = as_scan(anywhere[at], masks_anywhere[at])
 kept_in = as_scan(keeping[at], masks_keeping[at])
 
@@ -820,7 +849,8 @@ health[["name", "verdict", "says"]]
 names = {"val_loss": "other patients", "image_to_text_recall_1": "own report first"}
 steps = lesson.log.rename(columns=names)
 steps["training"] = steps["loss"].ewm(halflife=5).mean()
-commonest = small.loc[small["split"] == "train", "report"].mode()[0]
+taught = small.loc[small["split"] == "train", "report"]
+commonest = taught.mode()[0]
 usual = (held_out == commonest).mean()
 share_axis = "share of other patients' films"
 panels = {"loss": ["training", "other patients"], share_axis: ["own report first"]}
@@ -832,6 +862,9 @@ rw.show.curve(
 # %% [markdown]
 # The dashed line on the left is the loss of a guess, the one to remember. The first and the
 # last measurement say what the run has gained.
+#
+# Only the end of each pass has a measurement on other patients, all other rows are
+# empty there.
 
 # %%
 measured = steps.dropna(subset="other patients")
@@ -914,7 +947,7 @@ after = mean_cosines(lesson.model)
 show_cosines(after, "after")
 
 # %% [markdown]
-# A guess would have one in as many rows as there are reports.
+# A guess would be right in one row, on average.
 
 # %%
 on_diagonal = (
@@ -951,7 +984,7 @@ rw.show.curve(
 # It goes fast at first, then slower and slower. When was half of the way gone?
 
 # %%
-ends = long.dropna(subset="other patients")["other patients"].to_numpy()  # a pass each
+ends = long["other patients"].dropna().to_numpy()  # a pass each
 minutes = long["seconds"].iloc[-1] / 60
 halfway = (guess + ends[-1]) / 2
 half = 1 + int((ends < halfway).argmax())
@@ -1137,6 +1170,10 @@ def eight_by_eight(model):
     return image_points @ text_points.T
 
 
+# %% [markdown]
+# The title counts the images whose own text is the nearest of the eight.
+
+
 # %%
 def heatmap_of(cosines, when):
     nearest = cosines.argmax(axis=1)
@@ -1193,7 +1230,7 @@ rng = np.random.default_rng(0)
 near = nearest_five(model)
 shuffled = [is_hit(near, rng.permutation(numbers)) for _ in range(20)]  # 20 times (N,)
 common = captions[train.index].value_counts().index[:5]
-right = {
+hits_of = {
     "trained": is_hit(near, numbers),
     "five commonest": impressions.isin(common).to_numpy(),
     "untrained": is_hit(nearest_five(untrained), numbers),
@@ -1210,7 +1247,7 @@ def recall_of(hits):
     return rw.stats.clustered_mean(hits, test["patient_id"], share=True)
 
 
-rows = [{"model": name, **recall_of(hits)} for name, hits in right.items()]
+rows = [{"model": name, **recall_of(hits)} for name, hits in hits_of.items()]
 recalls = pd.DataFrame(rows).set_index("model")
 recalls[["mean", "low", "high", "n", "patients"]]
 
@@ -1232,8 +1269,8 @@ rw.show.bars(
 
 # %%
 comparison = rw.stats.compare(
-    right["trained"],
-    right["five commonest"],
+    hits_of["trained"],
+    hits_of["five commonest"],
     test["patient_id"],
     what="recall at 5",
     names=("the trained model", "always giving the five commonest"),
@@ -1267,6 +1304,12 @@ def text_to_image(images, texts, own_text, k):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* The result is a share of texts, and not of images: two films with one text
+# count once. A text has found its image when *any* of the `k` has that text. Sorting is
+# from small to large, so the nearest stand at the end, unless one turns the sign.
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def text_to_image_solution(images, texts, own_text, k):
     nearest = np.argsort(-texts @ images.T, axis=1)[:, :k]  # (U, k) images
@@ -1282,8 +1325,10 @@ def text_to_image_solution(images, texts, own_text, k):
 
 # %%
 Z = rw.models.embed(model, test)  # (N, E)
-T = model.encode_text(list(groups)).detach().numpy()  # (U, E)
-reference = rw.pretrain.retrieval(Z, T[numbers], numbers)["text_to_image_recall_5"]
+text_points = model.encode_text(list(groups))
+T = text_points.detach().numpy()  # (U, E)
+recalls_of_package = rw.pretrain.retrieval(Z, T[numbers], numbers)
+reference = recalls_of_package["text_to_image_recall_5"]
 for mine in (text_to_image, text_to_image_solution):
     rw.check.matches(mine, reference, Z, T, numbers, 5)
 
@@ -1298,11 +1343,11 @@ for mine in (text_to_image, text_to_image_solution):
 # %%
 findings = rw.data.findings_of(test)
 count = (test[findings] == 1).sum(axis=1)
-colour = test[findings].idxmax(axis=1)
-colour[count == 0] = "none"
-colour[count > 1] = "several"
-colour = colour.to_numpy()
-pd.Series(colour).value_counts().to_frame("films")
+kind = test[findings].idxmax(axis=1)
+kind[count == 0] = "none"
+kind[count > 1] = "several"
+colour = kind.to_numpy()
+kind.value_counts().to_frame("films")
 
 # %% [markdown]
 # The mouse shows the impression of a point. Points of one colour in one place are films
@@ -1337,21 +1382,21 @@ alike = Z @ Z.T
 alike[same_patient] = -np.inf
 nearest = alike.argmax(axis=1)
 same_colour = colour[nearest] == colour  # (N,)
-draws = [rng.permutation(colour) == colour for _ in range(20)]
-at_random = np.mean(draws, axis=0)  # (N,)
+by_chance = [rng.permutation(colour) == colour for _ in range(20)]
+at_random = np.mean(by_chance, axis=0)  # (N,)
 f"{same_colour.mean():.0%}, at random {at_random.mean():.0%}"
 
 # %% [markdown]
 # Is the difference more than chance would give?
 
 # %%
-names = ("the nearest neighbour", "a neighbour at random")
-comparison = rw.stats.compare(same_colour, at_random, patient, names=names)
-shared = (
+both_names = ("the nearest neighbour", "a neighbour at random")
+comparison = rw.stats.compare(same_colour, at_random, patient, names=both_names)
+neighbours = (
     f"For {same_colour.mean():.0%} of the images the nearest one of *another* patient "
     f"shares the colour, for {at_random.mean():.0%} one at random does: {comparison}."
 )
-Markdown(rw.pretrain.if_healthy(checks, shared))
+Markdown(rw.pretrain.if_healthy(checks, neighbours))
 
 # %% [markdown]
 # ## What does it cost?
@@ -1410,6 +1455,9 @@ rw.book.headline(
     minutes=config["seconds"] / 60,
     images_per_s=config["images_per_s"],
 )
+
+# %% [markdown]
+# What to take along, in the numbers of this run:
 
 # %%
 Markdown(f"""

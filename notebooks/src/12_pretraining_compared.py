@@ -33,6 +33,10 @@ from IPython.display import Markdown
 
 import radwb as rw
 
+# %% [markdown]
+# These are the numbers on which this page depends. In a fast run the smaller ones
+# behind `fast:` are taken, and its models have learnt next to nothing.
+
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs; fast: 360
 passes = 8  # looks at each training image, of every exercise; fast: 2
@@ -338,8 +342,8 @@ Markdown(
 # word still see the thing? The simulator has a dial for that, `withhold`, which leaves
 # pixels and labels as they are.
 #
-# We train the exercise by sentences on these reports, since it heard of effusions most
-# clearly before, one sentence at a time. Everything else stays as it was: the films,
+# We train the exercise by sentences on these reports, since it hears of each finding
+# in a sentence of its own. Everything else stays as it was: the films,
 # their order, the first weights, the budget.
 
 # %%
@@ -407,12 +411,19 @@ rw.show.forest(
 #
 # Read across: what did the silence cost in each row?
 
+
 # %%
-stated = {}
-for training, rows in by_training.items():
-    stated[training] = rows.set_index("finding").apply(rw.stats.format_interval, axis=1)
-stated = pd.DataFrame(stated)
+def in_numbers(rows):
+    return rows.set_index("finding").apply(rw.stats.format_interval, axis=1)
+
+
+stated = pd.DataFrame(
+    {training: in_numbers(rows) for training, rows in by_training.items()}
+)
 stated
+
+# %% [markdown]
+# The last column is the one that the section asked for.
 
 # %%
 silent = stated["reports are silent"]
@@ -439,6 +450,12 @@ Markdown(
 def repeated(ids):
     """(B,) caption numbers -> share of the B that another row of the batch repeats."""
     raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* Three images with one caption are three that some other repeats, not two.
+# Zero is the answer when all captions differ, and one when all are the same.
+# `np.unique` can return how often each number comes.
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -530,14 +547,17 @@ for loss, b in product(LOSSES, batches):
 
 # %%
 scores = {}
-bars = []
+rows = []
 for (loss, b), run in by_batch.items():
     scores[loss, b] = rw.probe.zero_shot(run.model, test, findings)
     about = {"loss": loss, "images a step": f"{b} ({share[b]:.0%} repeated)"}
     mean = scores[loss, b].mean_auroc().iloc[0]
-    bars.append({**about, "steps": len(run.log), **mean})
-bars = pd.DataFrame(bars)
+    rows.append({**about, "steps": len(run.log), **mean})
+bars = pd.DataFrame(rows)
 bars[["loss", "images a step", "steps", "auroc", "low", "high"]]
+
+# %% [markdown]
+# The same as a figure, with the loss as a colour:
 
 # %%
 rw.show.bars(
@@ -586,6 +606,12 @@ Markdown("In the mean AUROC we see:\n\n" + "\n".join(lines))
 def exponent(x, error):
     """(K,) and (K,) or (K, R) of R resamples -> b, or (R,) of them."""
     raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* A falling error has a falling line, and `b` has a minus before it.
+# `np.polyfit` returns the slope first, and it takes a whole table of errors at once,
+# one column a resample.
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -682,6 +708,9 @@ def law(runs, axis):
     low, high = np.quantile(exponent_solution(x, draws), [0.025, 0.975])
     return {"exponent": exponent_solution(x, errors), "low": low, "high": high}
 
+
+# %% [markdown]
+# Two laws, one for films and one for weights:
 
 # %%
 laws = {"films": law(by_films, "films"), "weights": law(by_width, "weights")}
@@ -787,9 +816,9 @@ def next_word(logits, tokens, pad):
 # sentence cut off before each. We compare both with the package on random numbers.
 
 # %%
-rng = torch.Generator().manual_seed(0)
-logits = torch.randn(3, 9, 20, generator=rng)
-tokens = torch.randint(1, 20, (3, 9), generator=rng)
+generator = torch.Generator().manual_seed(0)
+logits = torch.randn(3, 9, 20, generator=generator)
+tokens = torch.randint(1, 20, (3, 9), generator=generator)
 hidden = tokens > 12
 rw.check.matches(hidden_words, rw.pretrain.objectives.masked_lm, logits, tokens, hidden)
 padded = tokens.masked_fill(tokens < 4, 0)
@@ -804,8 +833,8 @@ rw.check.matches(next_word, rw.pretrain.objectives.causal_lm, logits, padded, 0)
 # %%
 reports = rw.data.reports(rw.data.fetch("openi-reports"))
 reports = reports[reports["report"].str.len() > 0]
-numbers = reports["report_id"]
-reports = reports.assign(patient_id=numbers, study_id=numbers)
+report_id = reports["report_id"]
+reports = reports.assign(patient_id=report_id, study_id=report_id)
 reports = rw.curate.split_by_patient(reports, seed=0)
 reports["split"].value_counts().to_frame("reports")
 
@@ -826,6 +855,10 @@ def read_reports(recipe):
         batch=batch,
     )
 
+
+# %% [markdown]
+# One hides some of the pieces, at random, and guesses them. The other reads from left
+# to right.
 
 # %%
 speak = {
@@ -949,6 +982,9 @@ rw.book.headline(
     films_exponent=films["exponent"],
     perplexity=last["next word"],
 )
+
+# %% [markdown]
+# What to take along, in the numbers of this run:
 
 # %%
 intervals = by_findings.apply(rw.stats.format_interval, axis=1)
