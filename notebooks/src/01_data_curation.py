@@ -726,9 +726,7 @@ pd.crosstab(answer_key["kind"], answer_key["where"])
 # %%
 film = rw.data.scan_of(named.iloc[2])
 header = pydicom.dcmread(named.path.iloc[2], stop_before_pixels=True)
-rw.show.scan(
-    film, title=f"Letters burnt in? The header says {header.BurnedInAnnotation}"
-)
+rw.show.scan(film, title=f"Burnt in? The header says {header.BurnedInAnnotation}")
 
 # %% [markdown]
 # We see letters in a corner of a film that denies them. A PNG has no header, so one may
@@ -882,7 +880,7 @@ coarse_mm = np.multiply(voxel_mm, (4, 4, 2))
 coarse = rw.simulate.from_arrays(healed[every], organs[every], coarse_mm)
 rw.show.scan(
     rw.simulate.render(anatomy=coarse, seed=1),
-    title="A chest from arrays: every fourth voxel will do",
+    title="A film of a chest from arrays",
 )
 
 # %% [markdown]

@@ -54,7 +54,7 @@ batch = 64  # images a step
 # `split` was dealt by patient, so nobody in test has a film in train.
 
 # %%
-table = rw.simulate.cohort(n=n, seed=0)
+table = rw.data.check_table(rw.simulate.cohort(n=n, seed=0))
 train = table[table["split"] == "train"]
 test = table[table["split"] == "test"]
 captions = table["report"].map(rw.pretrain.caption_of)
@@ -834,7 +834,7 @@ lesson = rw.pretrain.fit(
 if lesson.reused:
     plot.replay(lesson.log)
 health = rw.pretrain.diagnose(lesson, small)
-health[["name", "verdict", "says"]]
+health[["name", "verdict", "says"]].style.hide(axis="index")
 
 # %% [markdown]
 # How did it come about? The log has one row a step. We smooth the training loss, and draw

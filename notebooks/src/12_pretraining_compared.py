@@ -507,11 +507,11 @@ Markdown(f"We see {', '.join(sizes)}.")
 # A recipe of yours is a class. `read` takes what it needs from the table, `targets` says
 # what belongs to a batch of rows, `represent` turns images and targets into points, and the
 # loss compares them. The loop around it, which draws batches, takes steps, validates and
-# saves, is the same for all. Here we change the loss alone, and put the class under a name.
+# saves, is the same for all; the docstring of `Recipe` says all that it calls. Here we
+# change the loss alone, and put the class under a name.
 #
 # `Plain` inherits from the class of `clip-tiny`, so it has all of its methods but the
-# one that it writes anew. Under its name it can be used wherever a recipe is named, by
-# `fit` and by the command line alike.
+# one that it writes anew. Under its name `fit` finds it, as long as this session lasts.
 
 
 # %%
