@@ -785,10 +785,11 @@ rw.show.grid(
 # %% [markdown]
 # We see a mass at the left hilum and a white spot at the right apex, in a film whose label
 # says that there is nothing. On the right, lung from elsewhere in the same chest has taken
-# their place. Here is how, in the CT itself, where the mask says which voxel is lung:
+# their place.
 #
-# `nib` reads NIfTI files, in which CTs and masks are often shared. `healthy` moves lung
-# into the places of the tumour and the band.
+# How is it done? We go to the CT itself, and to the mask that says which voxel is lung.
+# `nib` reads NIfTI files, in which both are often shared, and `healthy` moves lung into the
+# places of the tumour and the band.
 
 # %%
 import nibabel as nib
@@ -1020,9 +1021,9 @@ def answers_of(taught, seed):
 
 
 # %% [markdown]
-# The mean over the seeds, for each kind of teaching:
-#
 # `groupby` gathers the rows of each kind of teaching.
+#
+# The mean over the seeds, for each kind of teaching:
 
 # %%
 trainings = product(tokens, range(seeds))
@@ -1178,10 +1179,10 @@ Markdown(
 # ### When is a finding visible?
 # A mass is seen against ribs and vessels, not against nothing. Its **contrast-to-noise
 # ratio** (CNR) is the change it makes over the spread of what lies around it. At 1 the
-# change is as large as that spread. The same mass at four of them:
+# change is as large as that spread.
 #
-# A finding has a kind, a severity, a side, a place in millimetres, a lobe and a
-# texture. `cnr` sets its contrast.
+# We plant the same mass with four of them. A finding has a kind, a severity, a side, a
+# place in millimetres, a lobe and a texture, and `cnr` sets its contrast.
 
 # %%
 place_of_mass = (-75.0, 10.0, 70.0)
@@ -1212,10 +1213,8 @@ Markdown(
 #
 # ### Do virtual reports read like real ones?
 # A grammar wrote them, from what was planted, in the styles of six reporters. It was set by
-# counting in the Open-i reports; none of their sentences was copied. The same counts on both
-# sides:
-#
-# `report_statistics` reads any list of reports, yours as well.
+# counting in the Open-i reports; none of their sentences was copied. Here are the same
+# counts on both sides. `report_statistics` reads any list of reports, yours as well.
 
 # %%
 counts = pd.DataFrame(
@@ -1265,10 +1264,10 @@ except rw.data.FetchError:
 Markdown(f"{len(real)} {real_films}.")
 
 # %% [markdown]
-# One film of each virtual patient, about as many as there are real ones:
-#
 # Images of both kinds are made equally large before they are compared. The intervals
 # come from resamples of the patients.
+#
+# One film of each virtual patient, about as many as there are real ones:
 
 # %%
 virtual = table.drop_duplicates("patient_id").head(max(60, len(real)))

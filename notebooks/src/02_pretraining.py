@@ -301,6 +301,10 @@ Markdown(
 # twice? We draw one, sort it by its words, and mark every pair that is equal.
 #
 # `words[:, None] == words[None, :]` compares each text with each other one.
+#
+# If the marks lay on the diagonal alone, every text would be one image's and the
+# exercise would be fair. Each mark beside it is a pair that the loss calls wrong and a
+# radiologist would call right.
 
 # %%
 drawn_captions = captions[train.index].sample(batch, random_state=0)
@@ -598,6 +602,9 @@ def entropies(task, steps=40):
 
 # %% [markdown]
 # The answer of the teacher is a choice among 64, so the entropy is at most ln(64).
+#
+# Both begin with the same weights and see the same views in the same order, so whatever
+# parts the two curves is the centre.
 
 # %%
 with_centre = entropies(small_dino(True))
@@ -667,6 +674,7 @@ anywhere, masks_anywhere = rw.pretrain.crop_keeping(x, lesions, seed=0, keep=0)
 keeping, masks_keeping = rw.pretrain.crop_keeping(x, lesions, seed=0, keep=0.9)
 lost = ~masks_anywhere.flatten(1).any(1)
 lost_too = ~masks_keeping.flatten(1).any(1)
+lost.shape, lost_too.shape  # (B,)
 
 # %% [markdown]
 # Each film of the training set counts once here.
@@ -702,6 +710,7 @@ augmented = [rw.pretrain.augment(film, seed=seed) for seed in range(3)]
 changed = [as_scan(image) for image in augmented]
 cropped = as_scan(anywhere[at], masks_anywhere[at])
 kept_in = as_scan(keeping[at], masks_keeping[at])
+f"film {at} of {len(ill)}"
 
 # %% [markdown]
 # The outline is the lesion. Look for it in each of the two crops.
@@ -761,6 +770,7 @@ def in_words(row):
 
 
 small["report"] = [in_words(row) for _, row in small.iterrows()]
+small["report"].head(3).to_frame()
 
 # %% [markdown]
 # Six films with different reports:
@@ -809,6 +819,10 @@ plot
 # `fit` makes a model for the recipe, trains it on the rows whose split is *train*, and
 # watches those whose split is *val*. It writes into the folder `out`, so that the
 # result can be loaded later.
+#
+# One *pass* is a look at each training film, in batches. After each pass the loop
+# measures what it can't learn from, the films of *val*, and writes all of it into the
+# log. If this notebook is stopped here and run again, it goes on from the last pass.
 
 # %%
 lesson = rw.pretrain.fit(
@@ -1034,6 +1048,10 @@ Markdown(
 )
 
 # %% [markdown]
+# *Training* is the loss of the films of each step, smoothed. *Other patients* is the
+# loss on films that are not learnt from. As long as both fall, more training helps.
+# When the second one turns and rises, the model has begun to learn films by heart.
+#
 # The same picture as before, now for this run:
 
 # %% tags=["headline"]
@@ -1135,6 +1153,9 @@ rw.show.bars(
 # %% [markdown]
 # A model that reads sides is right on films, and wrong on mirror images, where the effusion
 # has changed sides and the report hasn't. One that doesn't is at a half in both.
+#
+# The first number should have its interval above a half, the second below. The sentence
+# says so only if both are true.
 
 # %%
 on_film = sides.loc["film"]
@@ -1236,6 +1257,7 @@ hits_of = {
     "untrained": is_hit(nearest_five(untrained), numbers),
     "shuffled": np.mean(shuffled, axis=0),
 }
+pd.DataFrame(hits_of).head(3)
 
 
 # %% [markdown]
@@ -1265,7 +1287,11 @@ rw.show.bars(
 
 # %% [markdown]
 # The bars have 95 % intervals over patients, since two films of one patient are not two
-# observations. The comparison that counts is with the five commonest, on the same films:
+# observations. The comparison that counts is with the five commonest, on the same films.
+#
+# `compare` takes the hits of both film by film, looks at many random halves of the
+# patients, and says how large the difference is, and in which range it would lie for
+# other patients.
 
 # %%
 comparison = rw.stats.compare(
@@ -1405,6 +1431,8 @@ Markdown(rw.pretrain.if_healthy(checks, neighbours))
 # [doi 10.1038/s41597-019-0322-0](https://doi.org/10.1038/s41597-019-0322-0))?
 #
 # We count images times passes, and divide by the images a second that this run had.
+#
+# MIMIC-CXR has 377,110 images, and CLIP took 32 passes over its pairs.
 
 # %%
 budget = pd.DataFrame(

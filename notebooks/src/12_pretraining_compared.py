@@ -140,6 +140,7 @@ def pretrain_all(names):
 
 # %%
 runs = pretrain_all(["supervised", *TEXT[:2]])
+list(runs)
 
 # %% [markdown]
 # The second trains the two exercises that look closer at a report, by its words and by
@@ -147,6 +148,7 @@ runs = pretrain_all(["supervised", *TEXT[:2]])
 
 # %%
 runs |= pretrain_all(TEXT[2:])
+list(runs)
 
 # %% [markdown]
 # The third never opens a report. It paints hidden patches, or finds two views of one
@@ -154,6 +156,7 @@ runs |= pretrain_all(TEXT[2:])
 
 # %%
 runs |= pretrain_all(IMAGE)
+list(runs)
 
 # %% [markdown]
 # Was the budget kept? The steps differ where a step sees two views, and the seconds differ
@@ -526,10 +529,10 @@ rw.pretrain.RECIPES["clip-plain"] = Plain
 
 # %% [markdown]
 # Whoever looks closely sees the trick: the plain loss is the shared one with captions that
-# all have different numbers. Now each of the two at each size of a batch:
+# all have different numbers.
 #
-# The smallest batch takes many steps with noisy slopes, the largest takes few steps
-# with smooth ones. All see each film equally often.
+# Now each of the two at each size of a batch. The smallest takes many steps with noisy
+# slopes, the largest takes few steps with smooth ones. All see each film equally often.
 
 # %%
 LOSSES = {"equal captions right": "clip-tiny", "only its own right": "clip-plain"}
@@ -537,6 +540,7 @@ by_batch = {}
 for loss, b in product(LOSSES, batches):
     name = f"{LOSSES[loss]}-{b}"
     by_batch[loss, b] = pretrain(LOSSES[loss], name, passes=short, batch=b)
+list(by_batch)
 
 # %% [markdown]
 # We ask each model in words for all ten findings.
@@ -793,10 +797,10 @@ Markdown(
 # exercises: **guess the hidden words** (BERT, Devlin et al. 2019,
 # [arXiv 1810.04805](https://arxiv.org/abs/1810.04805)) and **say the next word** (GPT). Both
 # losses are the same sum over different places: minus the logarithm of the chance that the
-# model gave to the word that stands there. By hand:
+# model gave to the word that stands there.
 #
-# `logits` has a score for each of `V` pieces of the vocabulary at each place. `softmax`
-# turns them into chances that sum to one.
+# By hand, `logits` has a score for each of `V` pieces of the vocabulary at each place, and
+# `softmax` turns them into chances that sum to one.
 
 
 # %%
