@@ -23,13 +23,12 @@ def tagged(nb, tag):
 
 
 def functions(cell):
-    """name -> whether it is a stub, of every function that a cell defines."""
-    found = (
-        node
-        for node in ast.parse(cell.source).body
-        if isinstance(node, ast.FunctionDef)
-    )
-    return {node.name: "NotImplementedError" in ast.unparse(node) for node in found}
+    """Whether each function that a cell defines is a stub, by name."""
+    is_stub = {}
+    for node in ast.parse(cell.source).body:
+        if isinstance(node, ast.FunctionDef):
+            is_stub[node.name] = "NotImplementedError" in ast.unparse(node)
+    return is_stub
 
 
 def test_the_core_notebooks_are_there():
@@ -38,10 +37,9 @@ def test_the_core_notebooks_are_there():
 
 @EACH
 def test_notebook_and_source_are_in_step(source):
-    want = nbformat.writes(sync.build(source)) + "\n"
-    assert sync.target(source).read_text(encoding="utf-8") == want, (
-        "run `radwb book sync`"
-    )
+    notebook = sync.target(source).read_text(encoding="utf-8")
+    built = nbformat.writes(sync.build(source)) + "\n"
+    assert notebook == built, "run `radwb book sync`"
 
 
 @EACH
@@ -76,42 +74,32 @@ def test_parameters_are_plain_numbers_and_a_fast_run_is_no_branch(source):
 
 @EACH
 def test_code_cells_fit_on_a_slide(source):
-    nb = sync.build(source)
-    lines = {
-        c.id: len([x for x in c.source.splitlines() if x.strip()])
-        for c in code_cells(nb)
-    }
-    solutions = {c.id for c in tagged(nb, "solution")}
-    assert {
-        cell: n for cell, n in lines.items() if n > 12 and cell not in solutions
-    } == {}
+    too_long = {}
+    for cell in code_cells(sync.build(source)):
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        solution = "solution" in cell.metadata.get("tags", [])
+        if len(lines) > 12 and not solution:
+            too_long[cell.id] = len(lines)
+    assert too_long == {}
 
 
 @EACH
 def test_every_exercise_has_a_solution_and_a_check_of_both(source):
     cells = code_cells(sync.build(source))
-    stubs = [
-        (n, name)
-        for n, cell in enumerate(cells)
-        for name, is_stub in functions(cell).items()
-        if is_stub
-    ]
+    stubs = []
+    for n, cell in enumerate(cells):
+        stubs += [(n, name) for name, is_stub in functions(cell).items() if is_stub]
     assert stubs, "an exercise is missing"
     for n, name in stubs:
-        solution, check = (
-            cells[n + 1],
-            "\n".join(c.source for c in cells[n + 2 : n + 4]),
-        )
-        assert "solution" in solution.metadata.get("tags", []), (
-            f"{name} has no solution behind it"
-        )
-        (solved,) = [
-            f
-            for f, is_stub in functions(solution).items()
-            if f.startswith(name.split("_")[0]) and not is_stub
-        ]
+        solution = cells[n + 1]
+        tags = solution.metadata.get("tags", [])
+        assert "solution" in tags, f"{name} has no solution behind it"
+        solved = [f for f, is_stub in functions(solution).items() if not is_stub]
+        solved = [f for f in solved if f.startswith(name.split("_")[0])]
+        assert len(solved) == 1
+        check = "\n".join(c.source for c in cells[n + 2 : n + 4])
         assert "rw.check." in check
-        for written in (name, solved):
+        for written in (name, *solved):
             assert re.search(rf"\b{written}\b", check), f"{written} is never checked"
 
 
