@@ -1,5 +1,6 @@
-"""radwb: a workbench for radiology foundation models. For teaching and research; not
-for clinical use.
+"""radwb: a workbench for radiology foundation models.
+
+For teaching and research; not for clinical use.
 
 >>> import radwb as rw
 >>> table = rw.simulate.cohort(n=12, seed=0)

@@ -1,5 +1,6 @@
 """The API reference: pdoc's pages of every room, whole without a network."""
 
+from importlib import import_module
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,9 +16,13 @@ def reference(out: Path) -> Path:
     """
     import pdoc  # heavy: it imports every room, and torch with them
 
-    with tqdm(total=1, desc="API reference", unit="pages") as bar:
-        pdoc.render.configure(docformat="google", show_source=False)
-        rooms = [f"radwb.{room}" for room in ROOMS]
-        pdoc.pdoc("radwb", *rooms, output_directory=out)
+    pdoc.render.configure(docformat="google", show_source=False)
+    with tqdm(total=2, desc="API reference", unit="step") as bar:
+        for room in ROOMS:
+            module = import_module(f"radwb.{room}")
+            for name in getattr(module, "__all__", ()):
+                getattr(module, name)  # what comes late is there when pdoc looks
+        bar.update()
+        pdoc.pdoc("radwb", output_directory=out)
         bar.update()
     return out / "index.html"

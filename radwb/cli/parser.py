@@ -104,6 +104,9 @@ def _book(commands):
     text = "make the pages of what was executed anew"
     add = actions.add_parser("gallery", help=text).add_argument
     add("--out", type=Path, help="where build/ is (default: in the checkout)")
+    text = "write the API reference beside the gallery"
+    add = actions.add_parser("reference", help=text).add_argument
+    add("--out", type=Path, help="where build/ is (default: in the checkout)")
 
 
 def _fetch(commands):

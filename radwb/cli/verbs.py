@@ -37,10 +37,12 @@ def read_table(path: Path, split: str = "all"):
 
 
 def tour(options) -> int:
-    """Run the core notebooks."""
+    """Run the core notebooks; the API reference stands beside their pages."""
+    from radwb.book.reference import reference
     from radwb.book.sync import checkout, sources
 
     root = checkout()
+    reference((options.out or root / "build") / "gallery" / "api")
     core = [source for source in sources(root) if source.stem[:2] in CORE]
     return run_book(options, root, core)
 
@@ -76,6 +78,12 @@ def book(options) -> int:
         from radwb.book.run import gallery
 
         print(gallery(options.out or root / "build"))
+        return 0
+    if options.action == "reference":
+        from radwb.book.reference import reference
+
+        out = options.out or root / "build"
+        print(reference(out / "gallery" / "api"))
         return 0
     paths = sync(root, write=not options.check)
     changed = [str(path.relative_to(root)) for path in paths]

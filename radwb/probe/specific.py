@@ -38,7 +38,8 @@ def finding_count_control(scores: Scores) -> Scores:
 
     >>> finding_count_control(scores).mean_auroc()
 
-    A parent label and its children are no others of one another (`rw.findings.FINDINGS`).
+    A parent label and its children are no others of one another
+    (`rw.findings.FINDINGS`).
 
     Args:
         scores: whose truth is counted; their values aren't looked at.

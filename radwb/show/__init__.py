@@ -33,5 +33,6 @@ def __getattr__(name):
     if name == "explore":
         from radwb.explore import explore
 
+        globals()[name] = explore
         return explore
     raise AttributeError(f"rw.show has {', '.join(__all__)}; got {name!r}")
