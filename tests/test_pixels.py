@@ -526,7 +526,7 @@ def test_oblique_axes_go_one_to_one_as_nibabel_says(tmp_path):
         volume = Volume(np.zeros((2, 3, 4), np.float32), affine)
         assert sorted(volume.world[:, 0]) == [0, 1, 2]
         assert np.array_equal(volume.world, nib.io_orientation(affine))
-        names = {rw.show.images.plane_name(volume, axis) for axis in range(3)}
+        names = {rw.show.volume_planes.plane_name(volume, axis) for axis in range(3)}
         assert names == {"axial", "coronal", "sagittal"}
 
 
