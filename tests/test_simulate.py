@@ -5,7 +5,6 @@ words.
 import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -1219,15 +1218,3 @@ def test_the_channels_are_where_their_names_say(anatomy):
     assert (
         float((x * right.float().sum((0, 1))).sum()) < 0
     )  # the patient's right at negative X
-
-
-def test_nothing_but_the_command_line_knows_the_simulator():
-    package = Path(rw.__file__).parent
-    imports = re.compile(
-        r"^\s*(from radwb\.simulate|from radwb import .*\bsimulate\b|"
-        r"import radwb\.simulate)",
-        re.M,
-    )
-    users = {p for p in package.rglob("*.py") if imports.search(p.read_text())}
-    outside = {p.relative_to(package).parts[0] for p in users}
-    assert outside == {"simulate", "cli.py"}

@@ -1425,6 +1425,59 @@ neighbours = (
 Markdown(rw.pretrain.if_healthy(checks, neighbours))
 
 # %% [markdown]
+# ## And an exercise of your own?
+# Which question should a model learn from? Whoever has an idea can try it: an objective is a
+# class with two short methods. `build` makes what is trained beside the model, here one
+# linear layer, and `forward` gives the loss of a batch. All else, from the schedule to going
+# on after a stop, is the loop's affair. `rw.pretrain.Recipe` says what the loop asks for, and
+# when.
+#
+# Ours asks how bright a film is. That needs no text and no label, and it is a bad exercise on
+# purpose: the answer can be had without seeing a lung.
+
+
+# %%
+class Brightness(rw.pretrain.Recipe):
+    """How bright is this film?"""
+
+    def build(self):
+        width = self.net.visual.output_dim
+        self.head = torch.nn.Linear(width, 1)
+
+    def forward(self, x):
+        guess = self.head(self.net.visual(x))[:, 0]  # (B,)
+        return torch.nn.functional.mse_loss(guess, x.mean((1, 2, 3)))
+
+
+# %% [markdown]
+# A recipe gets a name, and then it is trained like all others. We take few films, made small,
+# since only the loop is to be seen here.
+
+# %%
+rw.pretrain.RECIPES["brightness"] = Brightness
+own_run = rw.pretrain.fit(
+    table.head(200),
+    recipe="brightness",
+    out=models_folder / "brightness",
+    size=32,
+    batch=16,
+    epochs=3,
+)
+
+# %% [markdown]
+# The loss is the squared error in units of the normalised grey values. A model that always
+# says the mean would have their variance as its loss, so the curve should fall below where it
+# began. Whether what was learnt is worth anything for finding disease is a question for
+# notebook 3: a linear probe of the frozen tower tells.
+
+# %%
+loss_of_epoch = own_run.log.groupby("epoch")["loss"].mean()
+Markdown(
+    f"We see a mean loss of {loss_of_epoch.iloc[0]:.3f} in the first pass and "
+    f"{loss_of_epoch.iloc[-1]:.3f} in the last of {len(loss_of_epoch)}."
+)
+
+# %% [markdown]
 # ## What does it cost?
 # The step that hurts is the image tower. How far would this machine get with a real
 # collection, such as MIMIC-CXR (Johnson et al. 2019,

@@ -175,15 +175,15 @@ def outlined(masks) -> np.ndarray:
 
 
 def score_by_lesion(
-    maps,
-    masks,
+    maps: Sequence[Map | np.ndarray],
+    masks: Sequence[np.ndarray],
     *,
-    groups,
-    by=("area", "elongation"),
-    spacing_mm=None,
-    bins=3,
-    tolerance_px=0,
-    threshold=None,
+    groups: Sequence,
+    by: Sequence[str] = ("area", "elongation"),
+    spacing_mm: tuple[float, float] | list[tuple[float, float]] | None = None,
+    bins: int = 3,
+    tolerance_px: int = 0,
+    threshold: float | None = None,
 ) -> pd.DataFrame:
     """`score_maps` for small and large, round and long lesions.
 

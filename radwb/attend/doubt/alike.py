@@ -1,6 +1,6 @@
 """How alike are two maps? Rank correlations, between methods and under small shifts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +13,8 @@ from radwb.attend.map import values_of
 from radwb.attend.maps import attention_maps
 from radwb.attend.progress import steps
 from radwb.attend.score import mean_by_patient
+from radwb.data.scan import Scan
+from radwb.models.model import Model
 
 SIDE = {2: 64, 3: 16}  # maps are compared on a grid of so many cells a side
 
@@ -91,15 +93,20 @@ def maps_by(model, scans, target, *, method, layer, head) -> list:
 
 
 def stability(
-    model,
-    scans,
+    model: Model,
+    scans: Sequence[Scan],
     *,
-    method="relevance",
-    target=None,
-    layer=None,
-    head=None,
-    shifts=((0, 0.05), (0.05, 0), (0, -0.05), (-0.05, 0)),
-    groups=None,
+    method: str | Callable = "relevance",
+    target: str | int | tuple[str, str] | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+    shifts: Sequence[tuple[float, float]] = (
+        (0, 0.05),
+        (0.05, 0),
+        (0, -0.05),
+        (-0.05, 0),
+    ),
+    groups: Sequence | None = None,
 ) -> pd.DataFrame:
     """Shift the scan a little, move its map back, and compare it with the unshifted.
 

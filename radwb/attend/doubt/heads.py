@@ -233,7 +233,14 @@ class PatchNorms:
         return self.norms > self.cut
 
 
-def patch_norms(model, scans, *, times=3.0, groups=None, batch=8) -> PatchNorms:
+def patch_norms(
+    model: Model,
+    scans: Sequence[Scan],
+    *,
+    times: float = 3.0,
+    groups: Sequence | None = None,
+    batch: int = 8,
+) -> PatchNorms:
     """Tokens so long that they have become notepads: artefacts in every map.
 
     After Darcet et al. 2023, arXiv 2309.16588.
