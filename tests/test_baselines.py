@@ -10,9 +10,9 @@ from tables import patients_table
 
 import radwb as rw
 from radwb import probe, stats
-from radwb.probe.baselines import untrained
 from radwb.data import Scan
 from radwb.data.read import write_png
+from radwb.probe.baselines import untrained
 
 FINDINGS = ["Edema", "Pneumonia", "Lung Lesion"]
 
