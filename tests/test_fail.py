@@ -46,9 +46,10 @@ def model():
 
 @pytest.fixture
 def table():
-    table = patients_table(60, {}, images=(2, 2), train=40)
-    by_film = np.random.default_rng(3).integers(0, 2, len(table))
-    return table.assign(Pneumothorax=by_film)
+    """60 patients with two images each; the label is an image's, not a patient's."""
+    films = patients_table(60, {}, images=(2, 2), train=40)
+    labels = np.random.default_rng(3).integers(0, 2, len(films))
+    return films.assign(Pneumothorax=labels)
 
 
 @pytest.fixture

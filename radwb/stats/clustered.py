@@ -64,28 +64,28 @@ def mean_clustered_auroc(
         findings (in the mean) and the keys of `clustered_auroc`; note says what was
         left out and why.
     """
-    kept = []
+    counted = []
     left_out = {}
     labelled = 0
     for finding in values:
         pull = Pull.of(truth[finding], values[finding], patients)
         labelled += pull.images
         if pull.missing() in ("", pull.unnamed):
-            kept.append(pull)
+            counted.append(pull)
         else:
             left_out[finding] = pull.missing()
     # where a patient isn't known there is a mean, but no interval
-    notes = [pull.unnamed for pull in kept if pull.unnamed][:1]
+    notes = [pull.unnamed for pull in counted if pull.unnamed][:1]
     auroc = low = high = np.nan
     counts = dict.fromkeys(COUNTS, 0)
-    if kept:
-        auroc = float(np.mean([pull.auroc for pull in kept]))
-        counts = _counts(Pull.union(kept))
-    if kept and not notes:
-        low, high = interval(kept, level, sampled=sampled)
+    if counted:
+        auroc = float(np.mean([pull.auroc for pull in counted]))
+        counts = _counts(Pull.union(counted))
+    if counted and not notes:
+        low, high = interval(counted, level, sampled=sampled)
     if left_out:
         notes.append(without(left_out))
-    row = {"findings": len(kept), "auroc": auroc, "low": low, "high": high}
+    row = {"findings": len(counted), "auroc": auroc, "low": low, "high": high}
     row |= {"n": len(values), **counts, "dropped": values.size - labelled}
     return row | {"note": "; ".join(notes)}
 

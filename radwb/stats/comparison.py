@@ -106,16 +106,16 @@ def compare_auroc(
         pairs[finding] = ours, Pull.of(y[finding], b[finding], patients)
         if ours.missing():
             left_out[finding] = ours.missing()
-    kept = [pairs[finding] for finding in y if finding not in left_out]
-    shown = kept or list(pairs.values())
+    counted = [pairs[finding] for finding in y if finding not in left_out]
+    shown = counted or list(pairs.values())
     gap = float(np.mean([ours.auroc - theirs.auroc for ours, theirs in shown]))
     n = Pull.union([ours for ours, _ in shown]).patients
     note = without(left_out)
-    if not kept and len(left_out) == 1:
+    if not counted and len(left_out) == 1:
         (note,) = left_out.values()
     low = high = p = np.nan
-    if kept:
-        low, high, p = gap_interval(gap, kept, family)
+    if counted:
+        low, high, p = gap_interval(gap, counted, family)
     about = {"family": family, "note": note}
     return Comparison(tuple(names), what, gap, low, high, p, n, **about)
 
