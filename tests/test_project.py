@@ -61,26 +61,9 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
-    "curate.films": "first step with one's own folder (README)",
-    "curate.join_labels": "first step with one's own folder (README)",
-    "curate.one_patient_per_image": "first step with one's own folder (README)",
-    "data.ReadError": "what to catch around `data.read`",
-    "data.cache_folder": "where downloads and cohorts lie, to move or delete them",
-    "data.catalog": "what `data.fetch` can get (README, `radwb fetch --list`)",
-    "data.read_shards": "for training larger than memory",
-    "data.read_table": "the CSV of `radwb simulate` and `radwb curate`",
-    "data.write_png": "for one's own films",
-    "data.write_shards": "for training larger than memory (README)",
-    "attend.other_patient_maps": "a control for one's own maps",
-    "attend.slice_maps": "for 2-D models on volumes (README)",
+    "attend.formulas": "the methods' formulas, for tensors of one's own",
     "explore.explore": "notebooks call it `rw.show.explore`",
-    "models.Model": "for one's own nn.Module",
-    "models.available": "what `models.load` can load",
-    "models.save": "for one's own weights",
-    "probe.retrieve": "search in one's own table by words",
-    "simulate.from_arrays": "for a CT of one's own (README)",
-    "simulate.plant_identifiers": "for a test of one's own de-identification (README)",
-    "stats.clustered_auroc": "for scores of one's own; `Scores.auroc` calls it",
+    "models.Model": "for one's own nn.Module (README)",
 }
 
 

@@ -13,8 +13,9 @@ import torch
 from radwb import data
 from radwb.data.geometry import to_input
 from radwb.data.read import decode_picture
-from radwb.pretrain.index import skip, warn_of_unknown_patients
+from radwb.pretrain.index import index, shard_paths, skip, warn_of_unknown_patients
 
+__all__ = ["InMemory", "Shards", "index", "shard_paths"]
 BUFFER = 4096  # samples that a shuffle looks ahead
 
 

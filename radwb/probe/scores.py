@@ -13,11 +13,12 @@ from radwb.stats import (
     bootstrap,
     clustered_auroc,
     compare_auroc,
+    resample_patients,
 )
 from radwb.stats.clustered import mean_clustered_auroc
 from radwb.stats.sentence import Comparison
 
-__all__ = ["Scores"]
+__all__ = ["Scores", "resample_patients"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,14 @@ class Scores:
             )
         return pd.DataFrame(columns)
 
-    def auroc(self) -> pd.DataFrame:
+    def auroc(self, *, n_boot: int | None = None) -> pd.DataFrame:
         """One row a finding: AUROC with its 95 % interval by patient.
 
         >>> scores.auroc()[["finding", "auroc", "low", "high", "note"]]
 
+        Args:
+            n_boot: does nothing, for the interval needs no resamples; taken so that
+                older scripts run.
         Returns:
             finding, auroc, low, high, n and positives (labelled images),
             positive_patients (with a case), patients (labelled), dropped (images
@@ -96,12 +100,14 @@ class Scores:
             rows.append({"finding": finding, **row})
         return pd.DataFrame(rows)
 
-    def mean_auroc(self) -> pd.DataFrame:
+    def mean_auroc(self, *, n_boot: int | None = None) -> pd.DataFrame:
         """The mean over findings in one row; note names what is left out, and why.
 
         >>> rw.stats.format_interval(scores.mean_auroc().iloc[0])
         '0.96 (0.83 to 0.99)'
 
+        Args:
+            n_boot: does nothing, as in `auroc`.
         Returns:
             finding ("mean of K") and the columns of `auroc`.
         """
