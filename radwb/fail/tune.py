@@ -113,7 +113,8 @@ def finetune(
         for rows in tqdm(batches, note, delay=2, leave=False):
             with autocast(start.device):
                 logits = tuned(images[rows])
-            loss = F.binary_cross_entropy_with_logits(logits.float(), target[rows])
+            logits = logits.float()
+            loss = F.binary_cross_entropy_with_logits(logits, target[rows])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)

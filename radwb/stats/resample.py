@@ -118,15 +118,16 @@ def labelled(y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(
             f"expected one score a label, got {len(s)} scores for {len(y)} labels"
         )
-    keep = (y == 1) | (y == 0)
-    y = y[keep]
+    case = y == 1
+    control = y == 0
+    keep = case | control
     s = s[keep]
     without_score = int(np.isnan(s).sum())
     if without_score:
         raise ValueError(
             f"expected a score for each labelled row, got {without_score} NaN"
         )
-    return y == 1, s, keep
+    return case[keep], s, keep
 
 
 def _weighted_auroc(y, s, row, counts):

@@ -23,7 +23,8 @@ def attention(model, x, *, layer: int, head: int | None) -> torch.Tensor:
     rows = None if pooled else partial(read_out, model)
     averaged = head is None
     taps, _ = watch(model, x, layers=(layer,), rows=rows, mean_heads=averaged)
-    row = taps.attention[layer][:, head or 0]  # (B, R, T)
+    by_head = taps.attention[layer]  # (B, heads, R, T); one head where it is the mean
+    row = by_head[:, head or 0]  # (B, R, T)
     T = row.shape[-1]
     if pooled and layer == taps.last:
         row = taps.pool_row(row, T)

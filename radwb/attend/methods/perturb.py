@@ -36,7 +36,8 @@ def occlusion(model, x, weights, *, batch: int = 16) -> torch.Tensor:
     with as_it_was(model.net), torch.no_grad():
         intact = forward(model, x)
         for i, part in steps(jobs, "occlusion"):
-            keep = cell_of != part[:, None, None]
+            hidden = part[:, None, None]
+            keep = cell_of != hidden  # (n, S, S)
             outputs[i, part] = _seen_through(model, x[i], keep)
     lost = intact[:, None] - outputs  # (B, cells, E)
     drops = torch.einsum("bne,bke->bkn", lost, weights.to(x))
