@@ -55,8 +55,9 @@ def matches(
         except NotImplementedError:
             print(f"{TODO}: {name}")
             return
-        shown = ", ".join(_brief(value) for value in case)
-        worst = max(worst, _difference(got, expected, tol, f"{name}({shown})"))
+        arguments = ", ".join(_brief(value) for value in case)
+        where = f"{name}({arguments})"
+        worst = max(worst, _difference(got, expected, tol, where))
     other = _name(reference) if callable(reference) else "the expected value"
     counted = "1 case" if len(cases) == 1 else f"{len(cases)} cases"
     print(f"{OK}  {name} equals {other} on {counted} (largest difference {worst:.2g})")
@@ -96,16 +97,21 @@ def shape(x: Any, pattern: str, **sizes: int) -> dict[str, int]:
     fits = len(names) == len(got)
     for name, length in zip(names, got, strict=False):
         if re.fullmatch(r"\d+", name):
-            fits &= int(name) == length
+            expected = int(name)
         else:
-            expected = lengths.setdefault(name, sizes.get(name, length))
-            fits &= expected == length
+            required = sizes.get(name, length)
+            expected = lengths.setdefault(name, required)
+        fits &= expected == length
     if not fits:
-        held = ", ".join(f"{name}={length}" for name, length in sizes.items())
-        held = f" with {held}" if held else ""
+        held = f" with {_listed(sizes)}" if sizes else ""
         raise AssertionError(f"expected the axes {pattern}{held}, got the shape {got}")
-    print(f"{OK}  " + ", ".join(f"{name}={n}" for name, n in lengths.items()))
+    print(f"{OK}  {_listed(lengths)}")
     return lengths
+
+
+def _listed(lengths):
+    parts = [f"{name}={length}" for name, length in lengths.items()]
+    return ", ".join(parts)
 
 
 def _difference(got, expected, tol, where):
@@ -116,7 +122,8 @@ def _difference(got, expected, tol, where):
             "Does the function return its result?"
         )
     if isinstance(expected, dict):
-        if not isinstance(got, dict) or set(got) != set(expected):
+        keys = set(expected)
+        if not isinstance(got, dict) or set(got) != keys:
             raise AssertionError(
                 f"{where}: expected a dict with the keys {sorted(expected)}, "
                 f"got {_brief(got)}"
@@ -127,11 +134,10 @@ def _difference(got, expected, tol, where):
             raise AssertionError(f"{where}: expected {expected!r}, got {got!r}")
         return 0.0
     if isinstance(expected, (list, tuple)) and not _numbers(expected):
-        if len(got) != len(expected):
-            raise AssertionError(
-                f"{where}: expected {len(expected)} entries, got {len(got)}"
-            )
-        return _largest(list(got), expected, range(len(expected)), tol, where)
+        length = len(expected)
+        if len(got) != length:
+            raise AssertionError(f"{where}: expected {length} entries, got {len(got)}")
+        return _largest(list(got), expected, range(length), tol, where)
     return _array_difference(_array(got), _array(expected), tol, where)
 
 
@@ -153,21 +159,18 @@ def _array_difference(got, expected, tol, where):
             f"{where}: expected the shape {expected.shape}, got {got.shape}"
         )
     if expected.dtype.kind not in "biufc":
-        wrong = np.argwhere(got != expected)
-        if len(wrong):
-            at = tuple(wrong[0].tolist())
-            raise AssertionError(
-                f"{where}: expected {expected[at]!r} at {at}, got {got[at]!r} "
-                f"({len(wrong)} differ)"
-            )
+        _require_same(got, expected, where)
         return 0.0
     gap = _gap(got, expected)
     finite = np.where(np.isfinite(expected), expected, 0)
-    excess = gap - tol * np.maximum(1, np.abs(finite))
+    size = np.maximum(1, np.abs(finite))
+    excess = gap - tol * size
     wrong = int((excess > 0).sum())
     if wrong:
-        at = np.unravel_index(int(excess.argmax()), gap.shape)
-        place = f" at {tuple(int(i) for i in at)}" if at else ""
+        worst = int(excess.argmax())
+        at = np.unravel_index(worst, gap.shape)
+        indices = tuple(int(i) for i in at)
+        place = f" at {indices}" if indices else ""
         raise AssertionError(
             f"{where}: expected {expected[at]:.6g}{place}, got {got[at]:.6g}; "
             f"{wrong} of {gap.size} values differ by more than {tol:g}"
@@ -175,14 +178,34 @@ def _array_difference(got, expected, tol, where):
     return float(gap.max()) if gap.size else 0.0
 
 
+def _require_same(got, expected, where):
+    """AssertionError where entries that are no numbers, such as words, differ."""
+    wrong = np.argwhere(got != expected)
+    if not len(wrong):
+        return
+    at = tuple(wrong[0].tolist())
+    raise AssertionError(
+        f"{where}: expected {expected[at]!r} at {at}, got {got[at]!r} "
+        f"({len(wrong)} differ)"
+    )
+
+
 def _gap(got, expected):
     """|got - expected|, 0 where both are NaN, infinite where one is."""
-    got = got.astype(np.result_type(got, np.float64))
-    expected = expected.astype(np.result_type(expected, np.float64))
-    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    got = _wide(got)
+    expected = _wide(expected)
+    both_nan = np.isnan(got) & np.isnan(expected)
+    same = (got == expected) | both_nan
     with np.errstate(invalid="ignore"):
-        gap = np.where(same, 0, np.abs(got - expected))
+        distance = np.abs(got - expected)
+    gap = np.where(same, 0, distance)
     return np.where(np.isnan(gap), np.inf, gap)
+
+
+def _wide(values):
+    """In float64 at the least, or complex."""
+    wide = np.result_type(values, np.float64)
+    return values.astype(wide)
 
 
 def _array(value):
@@ -198,7 +221,10 @@ def _name(function: Callable):
 
 
 def _brief(value):
-    if getattr(value, "shape", ()) != ():
-        return f"{type(value).__name__} {tuple(value.shape)}"
+    shape = getattr(value, "shape", ())
+    if shape != ():
+        return f"{type(value).__name__} {tuple(shape)}"
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if len(text) <= 60:
+        return text
+    return text[:57] + "..."

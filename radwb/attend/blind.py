@@ -32,11 +32,15 @@ def random_map(
         (H, W) float32 from 0 up.
     """
     if sigma is None and max(shape) > LARGE:
-        return to_scan(random_map(_reduced(shape), seed), shape, fit="squash")
-    noise = np.random.default_rng(seed).standard_normal(shape)
+        small = random_map(_reduced(shape), seed)
+        return to_scan(small, shape, fit="squash")
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal(shape)
+    sigma = _smoothness(shape, sigma)
     # wrapped, so that the peak is equally likely everywhere
-    smooth = gaussian_filter(noise, _smoothness(shape, sigma), mode="wrap")
-    return (smooth - smooth.min()).astype(np.float32)
+    smooth = gaussian_filter(noise, sigma, mode="wrap")
+    from_zero = smooth - smooth.min()
+    return from_zero.astype(np.float32)
 
 
 def centre_map(shape: tuple[int, int]) -> np.ndarray:
@@ -48,8 +52,11 @@ def centre_map(shape: tuple[int, int]) -> np.ndarray:
     Args:
         shape: (H, W); the blob's standard deviation is a quarter of each side.
     """
-    y, x = (np.linspace(-2, 2, n) for n in shape)
-    return np.exp(-(y[:, None] ** 2 + x**2) / 2).astype(np.float32)
+    H, W = shape
+    y = np.linspace(-2, 2, H)[:, None]
+    x = np.linspace(-2, 2, W)
+    blob = np.exp(-(y**2 + x**2) / 2)
+    return blob.astype(np.float32)
 
 
 def edge_map(scan: Scan | np.ndarray, *, sigma: float | None = None) -> np.ndarray:
@@ -95,13 +102,18 @@ def _of_film(scan, sigma, smooth):
     shape = pixels.shape
     if sigma is None and max(shape) > LARGE:
         small = to_scan(pixels, _reduced(shape), fit="squash")
-        return to_scan(_of_film(small, None, smooth), shape, fit="squash")
+        small_map = _of_film(small, None, smooth)
+        return to_scan(small_map, shape, fit="squash")
     return smooth(pixels, _smoothness(shape, sigma))
 
 
 def _smoothness(shape, sigma):
-    return max(shape) / 20 if sigma is None else sigma
+    if sigma is None:
+        return max(shape) / 20
+    return sigma
 
 
 def _reduced(shape):
-    return tuple(max(1, round(side * LARGE / max(shape))) for side in shape)
+    longer = max(shape)
+    sides = [round(side * LARGE / longer) for side in shape]
+    return tuple(max(1, side) for side in sides)

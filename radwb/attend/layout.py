@@ -72,14 +72,23 @@ def layout(
         best = _best_axes(moves, axes)
         problem = _unclear(moves, best, shape, axes)
         if problem is None:
-            signs = [math.copysign(1, moves[k, j]) for k, j in enumerate(best)]
-            return Layout(tuple(j + 1 for j in best), tuple(map(int, signs)))
+            return _layout_of(moves, best)
     axis, move = problem
     raise ValueError(
         f"expected {what}, {tuple(shape)}, to follow a change of the input "
         f"along its axis {axis}, got a move of {move:.2f} of its length: where "
         "it lies over the input isn't known. Try method='occlusion'."
     )
+
+
+def _layout_of(moves, best):
+    axes = []
+    signs = []
+    for k, j in enumerate(best):
+        sign = math.copysign(1, moves[k, j])
+        axes.append(j + 1)
+        signs.append(int(sign))
+    return Layout(tuple(axes), tuple(signs))
 
 
 def channel_axes(shape, size) -> list[int]:
@@ -104,10 +113,12 @@ def channel_axes(shape, size) -> list[int]:
 
 def _shrank_alike(sides, size):
     """Whether one factor, rounded up or down, takes each length to its side."""
-    pairs = list(zip(size, sides, strict=True))
-    least = max(n / (side + 1) for n, side in pairs)
-    most = min(n / max(side - 1, 1e-9) for n, side in pairs)
-    return least < most
+    least = []
+    most = []
+    for n, side in zip(size, sides, strict=True):
+        least.append(n / (side + 1))
+        most.append(n / max(side - 1, 1e-9))
+    return max(least) < min(most)
 
 
 def _best_axes(moves, channels):
@@ -116,22 +127,29 @@ def _best_axes(moves, channels):
     One of `channels` is left out.
     """
     inputs, n = moves.shape
-    orders = [
-        axes
-        for axes in permutations(range(n), inputs)
-        if set(range(n)) - set(axes) <= set(channels)
-    ]
+    orders = []
+    for axes in permutations(range(n), inputs):
+        left_out = set(range(n)) - set(axes)
+        if left_out <= set(channels):
+            orders.append(axes)
     sizes = moves.abs().tolist()
-    return max(orders, key=lambda axes: sum(sizes[k][j] for k, j in enumerate(axes)))
+
+    def moved(axes):
+        along = [sizes[k][j] for k, j in enumerate(axes)]
+        return sum(along)
+
+    return max(orders, key=moved)
 
 
 def _unclear(moves, best, shape, channels):
     """(axis of the input, its move) of the first that isn't followed, or None."""
     places = [n for n in range(len(shape)) if channels != [n]]
+    sizes = moves.abs().tolist()
     for k, j in enumerate(best):
-        move = abs(float(moves[k, j]))
-        others = max(abs(float(moves[k, n])) for n in places if n != j)
-        if shape[j] > 1 and move < max(FOLLOWS, CLEAR * others):
+        move = sizes[k][j]
+        others = [sizes[k][n] for n in places if n != j]
+        least = max(FOLLOWS, CLEAR * max(others))
+        if shape[j] > 1 and move < least:
             return k, move
     return None
 
@@ -148,16 +166,18 @@ def _moves(run, x):
     """
     grey, noise = _grey_and_noise(x)
     unchanged = run(grey)
-    rounding = RESPONDS * float(unchanged.abs().sum())
+    size = float(unchanged.abs().sum())
     moves = []
     for axis in range(2, x.ndim):
         half = x.shape[axis] // 2
         first = grey.clone()
         first.narrow(axis, 0, half).copy_(noise.narrow(axis, 0, half))
+        second = first.flip(axis)
         before = (run(first) - unchanged).abs()
-        after = (run(first.flip(axis)) - unchanged).abs()
+        after = (run(second) - unchanged).abs()
         move = _centre(after) - _centre(before)
-        if not min(float(before.sum()), float(after.sum())) > rounding:
+        change = min(float(before.sum()), float(after.sum()))
+        if not change > RESPONDS * size:  # also of NaN
             move = torch.zeros_like(move)
         moves.append(move)
     return torch.stack(moves), unchanged.shape[1:]
@@ -166,11 +186,16 @@ def _moves(run, x):
 def _grey_and_noise(x):
     """Half-way between the input's darkest and brightest value, and blobs of noise."""
     draw = torch.Generator().manual_seed(0)
-    blobs = torch.rand(1, 1, *[BLOBS] * (x.ndim - 2), generator=draw)
-    blobs = F.interpolate(blobs, x.shape[2:]).to(x).expand_as(x)
-    low, high = float(x.min()), float(x.max())
+    _, _, *size = x.shape
+    coarse = [BLOBS] * len(size)
+    blobs = torch.rand(1, 1, *coarse, generator=draw)
+    blobs = F.interpolate(blobs, size).to(x)
+    low = float(x.min())
+    high = float(x.max())
     span = high - low or 1.0
-    return torch.full_like(x, low + span / 2), low + span * blobs
+    grey = torch.full_like(x, low + span / 2)
+    noise = low + span * blobs.expand_as(x)
+    return grey, noise
 
 
 def _centre(change):
@@ -179,6 +204,9 @@ def _centre(change):
     for axis in range(1, change.ndim):
         others = [n for n in range(change.ndim) if n != axis]
         along = change.double().sum(others)
-        place = (torch.arange(len(along)).to(along) + 0.5) / len(along)
-        centres.append((along * place).sum() / along.sum().clamp(min=1e-30))
+        steps = torch.arange(len(along)).to(along)
+        place = (steps + 0.5) / len(along)
+        moment = (along * place).sum()
+        weight = along.sum().clamp(min=1e-30)
+        centres.append(moment / weight)
     return torch.stack(centres).cpu()

@@ -1,5 +1,7 @@
 """People as the ceiling: how far two readers agree, and a map against graded zones."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
@@ -39,7 +41,8 @@ def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or no image has two readers.
     """
-    missing = [c for c in ("image", "reader", "finding", *CORNERS) if c not in boxes]
+    needed = ("image", "reader", "finding", *CORNERS)
+    missing = [column for column in needed if column not in boxes]
     if missing:
         raise ValueError(
             f"expected columns image, reader, finding, {', '.join(CORNERS)}; "
@@ -48,15 +51,20 @@ def reader_agreement(boxes: pd.DataFrame) -> pd.DataFrame:
     pairs = _pairs_of_readers(boxes)
     drawn = boxes.dropna(subset=CORNERS)
     seen = drawn[["image", "reader", "finding"]].drop_duplicates()
-    by_second = pairs.merge(
-        seen.rename(columns={"reader": "reader_2"}), on=["image", "reader_2"]
-    )
-    either = pd.concat([pairs.merge(seen, on=["image", "reader"]), by_second])
+    seen_2 = seen.rename(columns={"reader": "reader_2"})
+    by_first = pairs.merge(seen, on=["image", "reader"])
+    by_second = pairs.merge(seen_2, on=["image", "reader_2"])
+    either = pd.concat([by_first, by_second])
     readers = either.groupby(PAIR).size()  # of each pair those who saw the finding
-    by_pair = pd.DataFrame({"presence": (readers == 2).astype(float)})
-    by_pair = by_pair.join(_overlap(drawn), how="left").reset_index()
-    rows = {finding: _means(part) for finding, part in by_pair.groupby("finding")}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("finding")
+    both = (readers == 2).astype(float)
+    by_pair = pd.DataFrame({"presence": both})
+    overlap = _overlap(drawn)
+    by_pair = by_pair.join(overlap, how="left").reset_index()
+    rows = {}
+    for finding, part in by_pair.groupby("finding"):
+        rows[finding] = _means(part)
+    agreement = pd.DataFrame.from_dict(rows, orient="index")
+    return agreement.rename_axis("finding")
 
 
 def _pairs_of_readers(boxes):
@@ -96,14 +104,22 @@ def _overlap(drawn: pd.DataFrame) -> pd.Series:
     upper_left = np.maximum(a[:, :2], b[:, :2])
     lower_right = np.minimum(a[:, 2:], b[:, 2:])
     inner = np.clip(lower_right - upper_left, 0, None).prod(1)
-    areas = [(box[:, 2:] - box[:, :2]).prod(1) for box in (a, b)]
-    both = both.assign(iou=inner / np.maximum(sum(areas) - inner, 1e-12))
-    best = both.groupby([*PAIR, "box"])["iou"].max().reset_index()
+    union = _areas(a) + _areas(b) - inner
+    both = both.assign(iou=inner / np.maximum(union, 1e-12))
+    by_box = both.groupby([*PAIR, "box"])
+    best = by_box["iou"].max().reset_index()
     # a pair is one pair, whoever's box it is
     readers = ["reader", "reader_2"]
     swapped = best["reader"] > best["reader_2"]
-    best.loc[swapped, readers] = best.loc[swapped, readers[::-1]].to_numpy()
-    return best.groupby(PAIR)["iou"].mean()
+    turned = best.loc[swapped, readers[::-1]]
+    best.loc[swapped, readers] = turned.to_numpy()
+    by_pair = best.groupby(PAIR)
+    return by_pair["iou"].mean()
+
+
+def _areas(boxes):
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return sides.prod(1)
 
 
 def lung_zones(lungs: np.ndarray) -> np.ndarray:
@@ -127,17 +143,19 @@ def lung_zones(lungs: np.ndarray) -> np.ndarray:
         ValueError: there is no lung on one of the sides.
     """
     lungs = np.asarray(lungs, dtype=bool)
-    right = np.arange(lungs.shape[1]) < _mediastinum(lungs)
-    row = np.arange(len(lungs)) + 0.5
+    H, W = lungs.shape
+    right = np.arange(W) < _mediastinum(lungs)
+    row = np.arange(H) + 0.5
     zones = []
     for side in (right, ~right):
-        rows = np.flatnonzero((lungs & side).any(1))
+        lung = lungs & side
+        rows = np.flatnonzero(lung.any(1))
         if not len(rows):
             raise ValueError("expected two lungs, got a mask with one")
         cuts = np.linspace(rows[0], rows[-1] + 1, 4)
-        for top, bottom in zip(cuts[:-1], cuts[1:], strict=True):
+        for top, bottom in pairwise(cuts):
             between = (row > top) & (row < bottom)
-            zones.append(lungs & side & between[:, None])
+            zones.append(lung & between[:, None])
     return np.stack(zones)
 
 
@@ -148,11 +166,14 @@ def _mediastinum(lungs):
         raise ValueError(
             f"expected two lungs, got a mask with {len(columns)} columns of lung"
         )
-    margin = (columns[-1] - columns[0]) // 4
+    first = columns[0]
+    last = columns[-1]
+    margin = (last - first) // 4
     # with the columns that no lung is in
-    middle = np.arange(columns[0] + margin, columns[-1] - margin + 1)
-    least = lungs[:, middle].sum(0)
-    return int(np.median(middle[least == least.min()]))
+    middle = np.arange(first + margin, last - margin + 1)
+    heights = lungs[:, middle].sum(0)
+    least = middle[heights == heights.min()]
+    return int(np.median(least))
 
 
 def score_zones(maps, lungs, severity, *, groups) -> pd.DataFrame:
@@ -204,16 +225,22 @@ def score_each_zone(maps, lungs, severity) -> pd.DataFrame:
                 f"expected map and lungs of one shape, got {values.shape} and "
                 f"{np.shape(mask)}"
             )
-        means = np.array([_mean_in(values, zone) for zone in lung_zones(mask)])
+        zones = lung_zones(mask)
+        means = np.array([_mean_in(values, zone) for zone in zones])
+        rank = 0.0
+        if _differ(means):
+            rank = spearmanr(means, grade).statistic
         worst = grade == grade.max()
-        rank = spearmanr(means, grade).statistic if _differ(means) else 0.0
-        hit = worst[means == means.max()].mean()
+        highest = means == means.max()
+        hit = worst[highest].mean()
         points.append({"rank": rank, "worst": hit, "chance": worst.mean()})
     return pd.DataFrame(points)
 
 
 def _mean_in(values, zone):
-    return values[zone].mean() if zone.any() else 0.0
+    if not zone.any():
+        return 0.0
+    return values[zone].mean()
 
 
 def _grades(maps, lungs, severity):
@@ -224,7 +251,8 @@ def _grades(maps, lungs, severity):
             f"expected grades ({len(maps)}, 6) and {len(maps)} masks, got "
             f"{grades.shape} and {len(lungs)}"
         )
-    flat = ~np.isfinite(grades).all(1) | (np.ptp(grades, axis=1) == 0)
+    incomplete = ~np.isfinite(grades).all(1)
+    flat = incomplete | (np.ptp(grades, axis=1) == 0)
     if flat.any():
         raise ValueError(
             "expected six grades a film, not all the same, got others at "

@@ -57,13 +57,14 @@ def add_marker(
     N, S, _ = marked.shape
     if where is None:
         where = np.ones(N, bool)
-    if len(where) != N:
+    elif len(where) != N:
         raise ValueError(f"expected one flag an image, got {len(where)} for {N} images")
     if kind == "room" and S < 40:
         raise ValueError(
             f"expected images of 40 px or more for words, got {S}. Try kind='box'"
         )
-    jitter = np.random.default_rng(seed).integers(0, S // 40 + 1, size=(N, 2))
+    rng = np.random.default_rng(seed)
+    jitter = rng.integers(0, S // 40 + 1, size=(N, 2))  # (N, 2) down and across
     stamp = _stamp(kind, S)
     if kind == "drain" and "right" in corner:
         stamp = stamp[:, ::-1]
@@ -78,21 +79,26 @@ def _stamp(kind, S):
     """(h, w) grey values to burn in, -1 where the film stays as it is."""
     unit = max(1, S // 80)
     if kind == "box":
-        return np.full((6 * unit, 6 * unit), BRIGHT)
+        side = 6 * unit
+        return np.full((side, side), BRIGHT)
     if kind == "room":
         # on a dark plate, so that one reads it on a white abdomen
-        return letters(WORDS, max(6, S // 14), grey=BRIGHT).astype(int)
+        height = max(6, S // 14)
+        plate = letters(WORDS, height, grey=BRIGHT)
+        return plate.astype(int)
     return _drain(S, unit)
 
 
 def _drain(S, width):
     """A quadratic curve from the chest wall up to the apex."""
-    t = np.linspace(0, 1, 4 * S)
-    y = 0.5 * (1 - t) ** 2 + 0.6 * t * (1 - t)
-    x = 0.62 * t * (1 - t) + 0.3 * t**2
+    t = np.linspace(0, 1, 4 * S)  # along the curve
+    left = 1 - t
+    y = 0.5 * left**2 + 0.6 * t * left
+    x = 0.62 * t * left + 0.3 * t**2
     rows = (y * S).astype(int)
     columns = (x * S).astype(int)
-    curve = np.full((int(0.55 * S), int(0.4 * S)), -1)
+    shape = int(0.55 * S), int(0.4 * S)
+    curve = np.full(shape, -1)
     for down in range(width):
         for across in range(width):
             curve[rows + down, columns + across] = BRIGHT
@@ -101,17 +107,23 @@ def _drain(S, width):
 
 def _place(kind, corner, S, shape, jitter):
     """Rows and columns of the stamp: in a corner, or for a drain at a side."""
+    h, w = shape
     margin = S // 20
     down, across = jitter
-    top = margin if "top" in corner else S - margin - shape[0] - S // 40
     if kind == "drain":
-        margin = across = 0
         top = S // 6
+        margin = across = 0
+    elif "top" in corner:
+        top = margin
+    else:
+        top = S - margin - h - S // 40
     top += down
     left = margin + across
     if "right" in corner:
-        left = S - shape[1] - left
-    return slice(top, top + shape[0]), slice(left, left + shape[1])
+        left = S - w - left
+    rows = slice(top, top + h)
+    columns = slice(left, left + w)
+    return rows, columns
 
 
 def confound(y: Sequence[int], strength: float, *, seed: int = 0) -> np.ndarray:
@@ -139,6 +151,8 @@ def confound(y: Sequence[int], strength: float, *, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     marked = np.zeros(len(y), bool)
     for value, share in ((1, strength), (0, 1 - strength)):
-        rows = rng.permutation(np.flatnonzero(y == value))
-        marked[rows[: round(share * len(rows))]] = True
+        rows = np.flatnonzero(y == value)
+        rows = rng.permutation(rows)
+        carriers = round(share * len(rows))
+        marked[rows[:carriers]] = True
     return marked

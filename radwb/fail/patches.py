@@ -140,7 +140,8 @@ def flat(seen, grid) -> torch.Tensor:
     patches = grid[0] * grid[1]
     tokens = seen.flatten(2).mT if seen.ndim == 4 else seen[:, -patches:]  # (B, P, D)
     normed = F.layer_norm(tokens.float(), tokens.shape[-1:])
-    return F.normalize(normed.flatten(1), dim=-1)
+    features = normed.flatten(1)  # (B, P * D)
+    return F.normalize(features, dim=-1)
 
 
 def classifier(heads: Mapping[str, Head]) -> Model:

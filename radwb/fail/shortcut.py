@@ -108,7 +108,8 @@ def shortcut(
             f"got {learner!r} and {seeds}"
         )
     data.check_table(table, needs=("split", finding))
-    keep_apart(table, table["split"].where(table["split"].isin(["train", "test"])))
+    used = table["split"].isin(["train", "test"])
+    keep_apart(table, table["split"].where(used))
     train = _labelled(table, finding, "train")
     test = _labelled(table, finding, "test")
     y = train[finding].to_numpy(int)
@@ -120,7 +121,9 @@ def shortcut(
     images = data.images(test, start.size, fit=start.fit)
     unseen = _read(start, learner, images, marker)
     settings = {"C": C, "epochs": epochs, "lr": lr, "batch": batch}
-    learnt, logits, training = {}, {}, []
+    learnt = {}
+    logits = {}
+    training = []
     trainings = list(product(strengths, range(seeds)))
     for strength, seed in tqdm(trainings, "trainings", delay=2, leave=False):
         truth = y[chosen[seed]]
@@ -129,30 +132,52 @@ def shortcut(
         x = off[rows]  # a copy
         x[tied] = on[rows[tied]]
         adapted = _adapted(start, learner, x, truth, seed, **settings)
+        answers = [_answer(adapted, test_x) for test_x in unseen]
         learnt[strength, seed] = adapted
-        logits[strength, seed] = np.stack([_answer(adapted, x) for x in unseen], axis=1)
-        row = {"strength": strength, "seed": seed, "marker_only": auroc(truth, tied)}
-        training.append(row | {"n": len(truth), "positives": int(truth.sum())})
-    tables = *_scored(logits, test, finding), pd.DataFrame(training)
-    return ShortcutResult(*tables, learnt, logits, test, images, marker)
+        logits[strength, seed] = np.stack(answers, axis=1)  # (N, 2) off and on
+        row = {
+            "strength": strength,
+            "seed": seed,
+            "marker_only": auroc(truth, tied),
+            "n": len(truth),
+            "positives": int(truth.sum()),
+        }
+        training.append(row)
+    aurocs, effects = _scored(logits, test, finding)
+    return ShortcutResult(
+        table=aurocs,
+        edits=effects,
+        training=pd.DataFrame(training),
+        learnt=learnt,
+        logits=logits,
+        test=test,
+        images=images,
+        marker=marker,
+    )
 
 
 def _read(start, learner, images, marker):
     """What a learner sees of images without and with the marker: pixels or features."""
-    pair = images, add_marker(images, **marker)
+    marked = add_marker(images, **marker)
     if learner == "tower":
-        return pair
-    return tuple(patch_features(start, x, whole=learner == "embedding") for x in pair)
+        return images, marked
+    whole = learner == "embedding"
+    off = patch_features(start, images, whole=whole)
+    on = patch_features(start, marked, whole=whole)
+    return off, on
 
 
 def _adapted(start, learner, x, y, seed, *, C, **tuning):
     if learner == "tower":
-        return finetune(start, x, y, seed=seed, **tuning)[0]
+        tuned, _ = finetune(start, x, y, seed=seed, **tuning)
+        return tuned
     return fit_head(start, x, y, C=C, whole=learner == "embedding")
 
 
 def _answer(adapted, x):
-    return adapted.logits(x) if isinstance(adapted, Tuned) else adapted.of(x)
+    if isinstance(adapted, Tuned):
+        return adapted.logits(x)
+    return adapted.of(x)
 
 
 def _scored(logits, test, finding):
@@ -160,13 +185,17 @@ def _scored(logits, test, finding):
     aurocs = []
     effects = []
     for (strength, seed), pair in logits.items():
-        answers = pair[:, 0], pair[:, 1]
-        aurocs.append(marker_auroc(*answers, test, finding, seed=seed))
-        effects.append(marker_effect(*answers, test, finding))
-        for part in (aurocs[-1], effects[-1]):
+        off, on = pair.T
+        scored = marker_auroc(off, on, test, finding, seed=seed)
+        effect = marker_effect(off, on, test, finding)
+        for part in (scored, effect):
             part.insert(0, "strength", strength)
             part.insert(1, "seed", seed)
-    return pd.concat(aurocs, ignore_index=True), pd.concat(effects, ignore_index=True)
+        aurocs.append(scored)
+        effects.append(effect)
+    aurocs = pd.concat(aurocs, ignore_index=True)
+    effects = pd.concat(effects, ignore_index=True)
+    return aurocs, effects
 
 
 def marker_auroc(
@@ -194,8 +223,9 @@ def marker_auroc(
     rows = []
     for arm, strength in ARMS.items():
         marked = confound(y, strength, seed=seed + 1)
-        answers = np.where(marked, on, off)[:, None]
-        row = Scores.of(answers, test, [finding]).auroc().iloc[0]
+        answers = np.where(marked, on, off)  # (N,)
+        scores = Scores.of(answers[:, None], test, [finding])
+        row = scores.auroc().iloc[0]
         row = row.drop(["finding", "dropped"]).to_dict()
         rows.append({"arm": arm, **row, "marker_only": auroc(y, marked)})
     return pd.DataFrame(rows)
@@ -221,15 +251,19 @@ def marker_effect(
     rows = []
     for value in (0, 1):
         inside = (test[finding] == value).to_numpy()
-        mean = clustered_mean(change[inside], test["patient_id"][inside])
+        patients = test["patient_id"][inside]
+        mean = clustered_mean(change[inside], patients)
         rows.append({"finding": value, **mean})
-    return pd.DataFrame(rows).rename(columns={"mean": "added"})
+    effects = pd.DataFrame(rows)
+    return effects.rename(columns={"mean": "added"})
 
 
 def _labelled(table, finding, split):
     labels = pd.to_numeric(table[finding])
-    inside = (table["split"] == split) & labels.isin([0, 1])
-    part = table.assign(**{finding: labels})[inside]
+    labelled = labels.isin([0, 1])
+    inside = (table["split"] == split) & labelled
+    table = table.assign(**{finding: labels})
+    part = table[inside]
     if part[finding].nunique() < 2:
         raise ValueError(
             f"expected {split} images with and without {finding}, "
@@ -243,5 +277,8 @@ def _balanced(y, n, seed):
     rng = np.random.default_rng(seed)
     cases = rng.permutation(np.flatnonzero(y == 1))
     controls = rng.permutation(np.flatnonzero(y == 0))
-    n_cases = min(len(cases), max(n // 2, n - len(controls)))
-    return np.sort(np.concatenate([cases[:n_cases], controls[: n - n_cases]]))
+    wanted = max(n // 2, n - len(controls))
+    n_cases = min(len(cases), wanted)
+    n_controls = n - n_cases
+    rows = np.concatenate([cases[:n_cases], controls[:n_controls]])
+    return np.sort(rows)

@@ -22,19 +22,22 @@ class Tuned:
 
     def __init__(self, start):
         self.model = deepcopy(start)
-        blank = start.preprocess(np.zeros((1, start.size, start.size), np.uint8))
+        blank = np.zeros((1, start.size, start.size), np.uint8)
+        x = start.preprocess(blank)
         with torch.no_grad():
-            _, E = start.encode_image(blank).shape
-        head = nn.Sequential(nn.LayerNorm(E), nn.Linear(E, 1))
-        self.head = head.to(start.device)
+            _, E = start.encode_image(x).shape
+        linear = nn.Linear(E, 1)
         # the same start whatever the seed; the tower's signal comes with step 2
-        nn.init.zeros_(self.head[1].weight)
-        nn.init.zeros_(self.head[1].bias)
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+        head = nn.Sequential(nn.LayerNorm(E), linear)
+        self.head = head.to(start.device)
 
     def __call__(self, images) -> torch.Tensor:
         """(B, S, S) uint8 -> (B,) logits."""
         x = self.model.preprocess(images)
-        return self.head(self.model.encode_image(x)).squeeze(-1)
+        features = self.model.encode_image(x)  # (B, E)
+        return self.head(features).squeeze(-1)
 
     def classifier(self, finding: str) -> Model:
         """The same network as a `Model` with one finding, for `rw.attend`'s maps."""
@@ -51,7 +54,8 @@ class Tuned:
         parts = []
         with torch.no_grad():
             for start in range(0, len(images), batch):
-                parts.append(self(images[start : start + batch]).float().cpu())
+                logits = self(images[start : start + batch])
+                parts.append(logits.float().cpu())
         return torch.cat(parts).numpy()
 
 
@@ -69,7 +73,9 @@ class _Headed(nn.Module):
         return self.visual(x)
 
     def forward(self, x):
-        return self.head(F.normalize(self.encode_image(x), dim=-1))  # (B, 1) logits
+        embedding = self.encode_image(x)  # (B, E)
+        unit = F.normalize(embedding, dim=-1)
+        return self.head(unit)  # (B, 1) logits
 
 
 def finetune(
@@ -92,7 +98,8 @@ def finetune(
         torch.manual_seed(seed)
         tuned = Tuned(start)
         batches = _batches(len(y), batch, epochs, seed)
-        target = torch.tensor(np.asarray(y), dtype=torch.float32, device=start.device)
+        y = np.asarray(y)
+        target = torch.tensor(y, dtype=torch.float32, device=start.device)
         parameters = [*tuned.model.net.parameters(), *tuned.head.parameters()]
         optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05)
         steps = max(len(batches), 2)
@@ -106,7 +113,8 @@ def finetune(
         for rows in tqdm(batches, note, delay=2, leave=False):
             with autocast(start.device):
                 logits = tuned(images[rows])
-            loss = F.binary_cross_entropy_with_logits(logits.float(), target[rows])
+            logits = logits.float()
+            loss = F.binary_cross_entropy_with_logits(logits, target[rows])
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -114,7 +122,9 @@ def finetune(
             schedule.step()
             losses.append(loss.item())
         net.eval()
-    return tuned, float(np.mean(losses[-(len(batches) // epochs) :]))
+    steps_an_epoch = len(batches) // epochs
+    last_epoch = losses[-steps_an_epoch:]
+    return tuned, float(np.mean(last_epoch))
 
 
 def _batches(n, batch, epochs, seed):
@@ -123,5 +133,6 @@ def _batches(n, batch, epochs, seed):
     steps = -(-n // batch)
     batches = []
     for _ in range(epochs):
-        batches += np.array_split(rng.permutation(n), steps)
+        order = rng.permutation(n)
+        batches += np.array_split(order, steps)
     return batches

@@ -32,10 +32,19 @@ def clustered_auroc(
     """
     pull = Pull.of(y, s, patients)
     note = pull.missing()
-    low, high = (np.nan, np.nan) if note else interval([pull], level)
-    row = {"auroc": pull.auroc, "low": low, "high": high, "n": pull.images}
-    row |= _counts(pull)
-    return row | {"dropped": len(np.asarray(y)) - pull.images, "note": note}
+    low = high = np.nan
+    if not note:
+        low, high = interval([pull], level)
+    dropped = len(np.asarray(y)) - pull.images
+    return {
+        "auroc": pull.auroc,
+        "low": low,
+        "high": high,
+        "n": pull.images,
+        **_counts(pull),
+        "dropped": dropped,
+        "note": note,
+    }
 
 
 def mean_clustered_auroc(
@@ -70,24 +79,35 @@ def mean_clustered_auroc(
     for finding in values:
         pull = Pull.of(truth[finding], values[finding], patients)
         labelled += pull.images
-        if pull.missing() in ("", pull.unnamed):
+        why = pull.missing()
+        if why in ("", pull.unnamed):
             counted.append(pull)
         else:
-            left_out[finding] = pull.missing()
+            left_out[finding] = why
     # where a patient isn't known there is a mean, but no interval
-    notes = [pull.unnamed for pull in counted if pull.unnamed][:1]
+    unnamed = [pull.unnamed for pull in counted if pull.unnamed]
+    notes = unnamed[:1]
     auroc = low = high = np.nan
     counts = dict.fromkeys(COUNTS, 0)
     if counted:
-        auroc = float(np.mean([pull.auroc for pull in counted]))
-        counts = _counts(Pull.union(counted))
+        aurocs = [pull.auroc for pull in counted]
+        auroc = float(np.mean(aurocs))
+        together = Pull.union(counted)
+        counts = _counts(together)
     if counted and not notes:
         low, high = interval(counted, level, sampled=sampled)
     if left_out:
         notes.append(without(left_out))
-    row = {"findings": len(counted), "auroc": auroc, "low": low, "high": high}
-    row |= {"n": len(values), **counts, "dropped": values.size - labelled}
-    return row | {"note": "; ".join(notes)}
+    return {
+        "findings": len(counted),
+        "auroc": auroc,
+        "low": low,
+        "high": high,
+        "n": len(values),
+        **counts,
+        "dropped": values.size - labelled,
+        "note": "; ".join(notes),
+    }
 
 
 def _counts(pull):
@@ -110,28 +130,48 @@ def interval(pulls: list[Pull], level: float, *, sampled=False) -> tuple[float, 
     """
     aurocs = [pull.auroc for pull in pulls]
     auroc = float(np.mean(aurocs))
-    sizes = np.mean([pull.sizes() for pull in pulls], axis=0)  # cases, controls
-    spread = 0.0
+    sizes = [pull.sizes() for pull in pulls]
+    cases, controls = np.mean(sizes, axis=0)
+    estimated = variance(pulls)
     if sampled and len(pulls) > 1:
-        spread = np.var(aurocs, ddof=1) / len(pulls)
+        spread = np.var(aurocs, ddof=1)
+        estimated = estimated + spread / len(pulls)
     inside = np.clip(auroc, 0.01, 0.99)
-    scale = (variance(pulls) + spread) / hanley_mcneil(inside, *sizes)
-    freedom = np.mean([pull.freedom() / max(pull.trust(), 1e-6) for pull in pulls])
+    scale = estimated / hanley_mcneil(inside, cases, controls)
+    freedoms = [_freedom(pull) for pull in pulls]
+    freedom = np.mean(freedoms)
     quantile = student.ppf((1 + level) / 2, freedom)
 
     def beyond(truth):
-        error = np.sqrt(scale * hanley_mcneil(truth, *sizes))
-        return abs(auroc - truth) - quantile * error
+        error = np.sqrt(scale * hanley_mcneil(truth, cases, controls))
+        distance = abs(auroc - truth)
+        return distance - quantile * error
 
     edge = 1e-9  # at 0 and 1 the error is 0, too: a second root
-    low = brentq(beyond, 0, min(auroc, 1 - edge)) if auroc > 0 else 0.0
-    high = brentq(beyond, max(auroc, edge), 1) if auroc < 1 else 1.0
+    low = 0.0
+    high = 1.0
+    if auroc > 0:
+        below_one = min(auroc, 1 - edge)
+        low = brentq(beyond, 0, below_one)
+    if auroc < 1:
+        above_zero = max(auroc, edge)
+        high = brentq(beyond, above_zero, 1)
     return float(low), float(high)
+
+
+def _freedom(pull):
+    """Degrees of freedom: the more, the less of the error the pulls estimate."""
+    trust = max(pull.trust(), 1e-6)
+    return pull.freedom() / trust
 
 
 def variance(pulls: list[Pull]) -> float:
     """Of the mean AUROC of `pulls`, whose patients are the same."""
-    together = (np.mean([pull.pulls for pull in pulls], axis=0) ** 2).sum()
-    lacking = np.sum([pull.lacking() for pull in pulls])
+    of_findings = [pull.pulls for pull in pulls]
+    of_mean = np.mean(of_findings, axis=0)  # (P,)
+    together = (of_mean**2).sum()
+    lacks = [pull.lacking() for pull in pulls]
+    lacking = np.sum(lacks)
     blended = together + lacking / len(pulls) ** 2
-    return float(max(blended, together / 2))
+    least = together / 2
+    return float(max(blended, least))

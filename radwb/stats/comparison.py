@@ -46,23 +46,35 @@ def compare(
     Raises:
         ValueError: the rows don't pair, or a value is missing.
     """
-    gaps = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)  # (N,)
+    a = np.asarray(a, dtype=float)
+    b = np.asarray(b, dtype=float)
+    gaps = a - b  # (N,)
     row, named = numbered(patients)
-    if gaps.shape != row.shape or np.isnan(gaps).any():
-        missing = int(np.isnan(gaps).sum())
+    missing = int(np.isnan(gaps).sum())
+    if gaps.shape != row.shape or missing:
         raise ValueError(
             f"expected one number of each for {len(row)} rows, "
             f"got {gaps.shape} with {missing} missing"
         )
-    gap = float(gaps.mean())
-    note = without_patient(int((row < 0).sum()), len(row))
+    unnamed = int((row < 0).sum())
+    note = without_patient(unnamed, len(row))
     low = high = p = np.nan
     if not note:
         draws = max(n_boot, 400 * family)
         low, high, p = _mean_interval(gaps, row, family, draws, seed)
-        note = f"{NO_INTERVAL}too few" if np.isnan(low) else ""
-    about = {"family": family, "note": note}
-    return Comparison(tuple(names), what, gap, low, high, p, named, **about)
+        if np.isnan(low):
+            note = f"{NO_INTERVAL}too few"
+    return Comparison(
+        names=tuple(names),
+        what=what,
+        difference=float(gaps.mean()),
+        low=low,
+        high=high,
+        p=p,
+        n=named,
+        family=family,
+        note=note,
+    )
 
 
 def compare_auroc(
@@ -94,30 +106,47 @@ def compare_auroc(
     Raises:
         ValueError: y, a and b have different columns, or a labelled row has no score.
     """
-    y, a, b = (_by_finding(values) for values in (y, a, b))
+    y = _by_finding(y)
+    a = _by_finding(a)
+    b = _by_finding(b)
     if not list(y) == list(a) == list(b):
         raise ValueError(
             f"expected the same findings, got {list(y)}, {list(a)} and {list(b)}"
         )
-    pairs = {}
+    pairs = []
+    counted = []
     left_out = {}
     for finding in y:
         ours = Pull.of(y[finding], a[finding], patients)
-        pairs[finding] = ours, Pull.of(y[finding], b[finding], patients)
-        if ours.missing():
-            left_out[finding] = ours.missing()
-    counted = [pairs[finding] for finding in y if finding not in left_out]
-    shown = counted or list(pairs.values())
-    gap = float(np.mean([ours.auroc - theirs.auroc for ours, theirs in shown]))
-    n = Pull.union([ours for ours, _ in shown]).patients
+        theirs = Pull.of(y[finding], b[finding], patients)
+        pair = ours, theirs
+        pairs.append(pair)
+        why = ours.missing()
+        if why:
+            left_out[finding] = why
+        else:
+            counted.append(pair)
+    shown = counted or pairs
+    gaps = [ours.auroc - theirs.auroc for ours, theirs in shown]
+    gap = float(np.mean(gaps))
+    together = Pull.union([ours for ours, _ in shown])
     note = without(left_out)
     if not counted and len(left_out) == 1:
         (note,) = left_out.values()
     low = high = p = np.nan
     if counted:
         low, high, p = gap_interval(gap, counted, family)
-    about = {"family": family, "note": note}
-    return Comparison(tuple(names), what, gap, low, high, p, n, **about)
+    return Comparison(
+        names=tuple(names),
+        what=what,
+        difference=gap,
+        low=low,
+        high=high,
+        p=p,
+        n=together.patients,
+        family=family,
+        note=note,
+    )
 
 
 def compare_seeds(
@@ -142,22 +171,33 @@ def compare_seeds(
         ValueError: fewer than two seeds, or a and b differ in number.
     """
     a = np.asarray(a, dtype=float)
-    b = np.zeros_like(a) if b is None else np.asarray(b, dtype=float)
+    if b is None:
+        b = np.zeros_like(a)
+    b = np.asarray(b, dtype=float)
     paired = a.shape == b.shape and a.ndim == 1 and len(a) > 1
     if not paired or np.isnan(a - b).any():
         raise ValueError(
             "expected a value a seed for two or more seeds, "
             f"got shapes {a.shape} and {b.shape}"
         )
+    gaps = a - b  # (seeds,)
     with warnings.catch_warnings():  # seeds that agree to the last digit are no error
         warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
-        test = ttest_1samp(a - b, 0)
-    ends = test.confidence_interval(1 - 0.05 / family)
-    low, high = float(ends.low), float(ends.high)
-    p = float(np.nan_to_num(test.pvalue, nan=1.0))
-    gap = float((a - b).mean())
-    about = {"unit": "seeds", "family": family}
-    return Comparison(tuple(names), what, gap, low, high, p, len(a), **about)
+        test = ttest_1samp(gaps, 0)
+    level = 1 - 0.05 / family
+    ends = test.confidence_interval(level)
+    p = np.nan_to_num(test.pvalue, nan=1.0)
+    return Comparison(
+        names=tuple(names),
+        what=what,
+        difference=float(gaps.mean()),
+        low=float(ends.low),
+        high=float(ends.high),
+        p=float(p),
+        n=len(gaps),
+        unit="seeds",
+        family=family,
+    )
 
 
 def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
@@ -170,13 +210,24 @@ def gap_interval(gap: float, pairs, family: int) -> tuple[float, float, float]:
     Returns:
         low and high at 1 - 0.05 / family, two-sided p.
     """
-    pulls = np.mean([ours.pulls - theirs.pulls for ours, theirs in pairs], axis=0)
-    lacking = np.sum([unpaired(*pair) for pair in pairs]) / len(pairs) ** 2
-    error = np.sqrt((pulls**2).sum() + lacking)
-    freedoms = [min(ours.freedom(), theirs.freedom()) for ours, theirs in pairs]
+    differences = []
+    lacks = []
+    freedoms = []
+    for ours, theirs in pairs:
+        differences.append(ours.pulls - theirs.pulls)
+        lacks.append(unpaired(ours, theirs))
+        freedoms.append(min(ours.freedom(), theirs.freedom()))
+    pulls = np.mean(differences, axis=0)  # (P,)
+    squares = (pulls**2).sum()
+    lacking = np.sum(lacks) / len(pairs) ** 2
+    error = np.sqrt(squares + lacking)
     freedom = np.mean(freedoms)
-    reach = student.ppf(1 - 0.025 / family, freedom) * error
-    p = 2 * student.sf(abs(gap) / error, freedom) if error > 0 else 1.0
+    alpha = 0.05 / family
+    quantile = student.ppf(1 - alpha / 2, freedom)
+    reach = quantile * error
+    p = 1.0
+    if error > 0:
+        p = 2 * student.sf(abs(gap) / error, freedom)
     return gap - reach, gap + reach, float(p)
 
 
@@ -185,12 +236,15 @@ def unpaired(ours: Pull, theirs: Pull) -> float:
 
     It counts as far as the two scores don't move together.
     """
-    lacking = max(ours.lacking(), 0) + max(theirs.lacking(), 0)
+    ours_lacks = max(ours.lacking(), 0)
+    theirs_lacks = max(theirs.lacking(), 0)
+    lacking = ours_lacks + theirs_lacks
     size = np.sqrt(ours.squares() * theirs.squares())
     if size == 0:
         return lacking
-    together = (ours.pulls * theirs.pulls).sum() / size
-    return lacking * (1 - max(together, 0))
+    product = (ours.pulls * theirs.pulls).sum()
+    together = max(product / size, 0)
+    return lacking * (1 - together)
 
 
 def half_means(totals, sizes, *, draws: int = 2000, seed: int = 0) -> np.ndarray:
@@ -208,32 +262,43 @@ def half_means(totals, sizes, *, draws: int = 2000, seed: int = 0) -> np.ndarray
     Returns:
         (draws,) means, NaN where nobody was in.
     """
-    inside = np.random.default_rng(seed).random((draws, len(sizes))) < 0.5
-    sums = inside @ np.asarray(totals, float)
+    totals = np.asarray(totals, float)
+    sizes = np.asarray(sizes, float)
+    rng = np.random.default_rng(seed)
+    tosses = rng.random((draws, len(sizes)))
+    inside = tosses < 0.5
+    sums = inside @ totals  # (draws,)
+    images = inside @ sizes
     with np.errstate(divide="ignore", invalid="ignore"):
-        return sums / (inside @ np.asarray(sizes, float))
+        return sums / images
 
 
 def _by_finding(values):
     """(N,) or (N, K) as a table with one column a finding."""
-    return pd.DataFrame(np.asarray(values), columns=getattr(values, "columns", None))
+    findings = getattr(values, "columns", None)
+    return pd.DataFrame(np.asarray(values), columns=findings)
 
 
 def _mean_interval(gaps, row, family, draws, seed):
     """low, high (NaN with too few patients) and p of the mean, from `half_means`."""
     images = np.bincount(row)  # (P,)
-    halves = half_means(np.bincount(row, gaps), images, draws=draws, seed=seed)
+    sums = np.bincount(row, gaps)  # (P,)
+    halves = half_means(sums, images, draws=draws, seed=seed)
     mean = float(gaps.mean())
-    means = mean + _stretch(images) * (halves - mean)
-    alpha = 0.05 / family
+    deviations = halves - mean
+    means = mean + _stretch(images) * deviations
     least = np.nan_to_num(means, nan=-np.inf)  # an empty half may lie on either side
     most = np.nan_to_num(means, nan=np.inf)
-    low = float(np.quantile(least, alpha / 2, method="lower"))
-    high = float(np.quantile(most, 1 - alpha / 2, method="higher"))
-    beyond = min((least <= 0).sum(), (most >= 0).sum())
-    p = min(float(2 * (1 + beyond) / (1 + len(means))), 1.0)
+    alpha = 0.05 / family
+    low = np.quantile(least, alpha / 2, method="lower")
+    high = np.quantile(most, 1 - alpha / 2, method="higher")
+    below = (least <= 0).sum()
+    above = (most >= 0).sum()
+    beyond = min(below, above)
+    p = 2 * (1 + beyond) / (1 + len(means))
+    p = min(float(p), 1.0)
     if np.isfinite([low, high]).all():
-        return low, high, p
+        return float(low), float(high), p
     return np.nan, np.nan, p
 
 
@@ -243,7 +308,10 @@ def _stretch(images):
     1 where no patient has more than others: as the P / (P - 1) in a variance, with as
     many patients as count (Kish).
     """
-    if len(images) < 2:
+    patients = len(images)
+    if patients < 2:
         return 1.0
     counting = effective(images)
-    return float(np.sqrt((1 - 1 / len(images)) / (1 - 1 / counting)))
+    equal = 1 - 1 / patients
+    unequal = 1 - 1 / counting
+    return float(np.sqrt(equal / unequal))

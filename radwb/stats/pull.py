@@ -48,20 +48,26 @@ class Pull:
     def of(cls, y, s, patients) -> "Pull":
         """From labels, scores and patients (N,) as `clustered_auroc` takes them."""
         row, named = numbered(patients)
-        places = named + bool((row < 0).any())
-        row = np.where(row < 0, named, row)
+        unknown = row < 0
+        places = named + bool(unknown.any())
+        row = np.where(unknown, named, row)
         y, s, keep = labelled(y, s)
         row = row[keep]
-        cases_of = np.bincount(row[y], minlength=places)
-        controls_of = np.bincount(row[~y], minlength=places)
+        case_row = row[y]
+        control_row = row[~y]
+        cases_of = np.bincount(case_row, minlength=places)
+        controls_of = np.bincount(control_row, minlength=places)
         images = cases_of, controls_of, named
         if y.all() or not y.any():
-            return cls(*images, np.nan, np.full(places, np.nan))
+            nothing = np.full(places, np.nan)
+            return cls(*images, np.nan, nothing)
         of_cases, of_controls = placements(y, s)
         auroc = float(of_cases.mean())
-        pulls = summed(of_cases - auroc, row[y], places)
-        pulls = pulls + summed(of_controls - auroc, row[~y], places)
-        return cls(*images, auroc, pulls, *likeness(y, s, row))
+        case_pulls = summed(of_cases - auroc, case_row, places)
+        control_pulls = summed(of_controls - auroc, control_row, places)
+        pulls = case_pulls + control_pulls
+        alike, alike_across = likeness(y, s, row)
+        return cls(*images, auroc, pulls, alike, alike_across)
 
     @classmethod
     def union(cls, pulls: "list[Pull]") -> "Pull":
@@ -79,12 +85,14 @@ class Pull:
     @property
     def patients(self) -> int:
         """Patients with a labelled image, as far as they are known."""
-        return int((self.images_of[: self.named] > 0).sum())
+        images = self.images_of[: self.named]
+        return int((images > 0).sum())
 
     @property
     def positive_patients(self) -> int:
         """Patients with a case, as far as they are known."""
-        return int((self.cases_of[: self.named] > 0).sum())
+        cases = self.cases_of[: self.named]
+        return int((cases > 0).sum())
 
     @property
     def unnamed(self) -> str:
@@ -127,18 +135,23 @@ class Pull:
     def sizes(self) -> tuple[float, float]:
         """As many independent cases and controls as these count."""
         cases = effective(self.cases_of, self.alike)
-        return cases, effective(self.controls_of, self.alike)
+        controls = effective(self.controls_of, self.alike)
+        return cases, controls
 
     def freedom(self) -> float:
         """Degrees of freedom: patients that count of the rarer class, less one."""
-        return max(min(effective(self.cases_of), effective(self.controls_of)) - 1, 1)
+        with_case = effective(self.cases_of)
+        with_control = effective(self.controls_of)
+        return max(min(with_case, with_control) - 1, 1)
 
     def trust(self) -> float:
         """0 to 1: how far the pulls are believed beside the model.
 
         Little where next to no case loses.
         """
-        lost = min(self.sizes()) * min(self.auroc, 1 - self.auroc)
+        rarer = min(self.sizes())
+        lost_share = min(self.auroc, 1 - self.auroc)
+        lost = rarer * lost_share
         return lost / (lost + LOST)
 
     def squares(self) -> float:
@@ -152,7 +165,9 @@ class Pull:
         """
         trust = self.trust()
         inside = np.clip(self.auroc, 0.01, 0.99)
-        model = hanley_mcneil(inside, *self.sizes()) * self.shared()
+        cases, controls = self.sizes()
+        independent = hanley_mcneil(inside, cases, controls)
+        model = independent * self.shared()
         return float(trust * self.squares() + (1 - trust) * model)
 
     def lacking(self) -> float:
@@ -163,8 +178,10 @@ class Pull:
         """Factor of the variance where patients have cases and controls, and alike."""
         cases, controls = self.sizes()
         pairs = (self.cases_of * self.controls_of).sum()  # of one patient
-        together = pairs / (self.cases * self.controls)
-        saved = 2 * self.alike_across * together / (1 / cases + 1 / controls)
+        all_pairs = self.cases * self.controls
+        together = pairs / all_pairs
+        apart = 1 / cases + 1 / controls
+        saved = 2 * self.alike_across * together / apart
         return max(1 - saved, 0.1)
 
 
@@ -177,24 +194,36 @@ def without_patient(unnamed: int, images: int) -> str:
 
 def counted(patients: int) -> str:
     """The number with its noun."""
-    return f"{patients} patient{'' if patients == 1 else 's'}"
+    if patients == 1:
+        return "1 patient"
+    return f"{patients} patients"
 
 
 def without(left_out: dict[str, str]) -> str:
     """Which findings are left out of a mean, and why."""
-    parts = [f"{k} ({why.removeprefix(NO_INTERVAL)})" for k, why in left_out.items()]
-    return f"without {', '.join(parts)}" if parts else ""
+    if not left_out:
+        return ""
+    parts = []
+    for finding, why in left_out.items():
+        why = why.removeprefix(NO_INTERVAL)
+        parts.append(f"{finding} ({why})")
+    return f"without {', '.join(parts)}"
 
 
 def placements(y, s) -> tuple[np.ndarray, np.ndarray]:
     """(cases,) share of controls below each case, (controls,) of cases above each."""
-    return _share_below(s[y], s[~y]), 1 - _share_below(s[~y], s[y])
+    cases = s[y]
+    controls = s[~y]
+    below_control = _share_below(controls, cases)
+    return _share_below(cases, controls), 1 - below_control
 
 
 def _share_below(s, others):
     """(N,) share of `others` that each score outranks, ties counting half."""
     others = np.sort(others)
-    twice = np.searchsorted(others, s, "left") + np.searchsorted(others, s, "right")
+    below = np.searchsorted(others, s, "left")
+    up_to = np.searchsorted(others, s, "right")
+    twice = below + up_to
     return twice / (2 * len(others))
 
 
@@ -206,11 +235,13 @@ def summed(deviations, row, patients: int) -> np.ndarray:
     with many images draws the mean towards itself; that is made up for.
     """
     n = len(set(row))
+    N = len(row)
     images = np.bincount(row, minlength=patients)
-    others = 1 - images / len(row)  # 0 where one patient has all
-    others = np.maximum(others, 1 / len(row))
+    others = 1 - images / N  # 0 where one patient has all
+    others = np.maximum(others, 1 / N)
     sums = np.bincount(row, deviations, minlength=patients)
-    return np.sqrt((n - 1) / n) * sums / others / len(row)
+    jackknife = np.sqrt((n - 1) / n)
+    return jackknife * sums / others / N
 
 
 def likeness(y, s, row) -> tuple[float, float]:
@@ -222,12 +253,17 @@ def likeness(y, s, row) -> tuple[float, float]:
     """
     each = []
     for members in (y, ~y):
-        rank = ndtri((rankdata(s[members]) - 0.5) / members.sum())
-        each.append(analysis(rank, row[members]))
+        rank = rankdata(s[members])
+        share = (rank - 0.5) / len(rank)
+        normal_rank = ndtri(share)
+        each.append(analysis(normal_rank, row[members]))
     parts = np.sum(each, axis=0)
     alike = correlation(parts)
-    inside_freedom = 0 if parts[4] == 0 else parts[2]  # one patient: it isn't known
-    return alike, alike * inside_freedom / (inside_freedom + 5)
+    _, _, inside_freedom, _, usual = parts
+    if usual == 0:  # one patient: it isn't known
+        inside_freedom = 0
+    alike_across = alike * inside_freedom / (inside_freedom + 5)
+    return alike, alike_across
 
 
 def analysis(values, row) -> np.ndarray:
@@ -237,13 +273,16 @@ def analysis(values, row) -> np.ndarray:
         (5,) sum of squares inside patients and between them, degrees of freedom of
         each, and the degrees between times the usual number of images a patient.
     """
-    patient, images = np.unique(row, return_inverse=True, return_counts=True)[1:]
+    _, patient, images = np.unique(row, return_inverse=True, return_counts=True)
+    N = len(values)
+    P = len(images)
     means = np.bincount(patient, values) / images
-    inside = ((values - means[patient]) ** 2).sum()
+    deviations = values - means[patient]
+    inside = (deviations**2).sum()
     between = (images * means**2).sum()
-    usual = len(values) - (images**2).sum() / len(values)
-    freedom = (len(values) - len(images), len(images) - 1)
-    return np.array([inside, between, *freedom, usual])
+    squares = (images**2).sum()
+    usual = N - squares / N
+    return np.array([inside, between, N - P, P - 1, usual])
 
 
 def correlation(parts) -> float:
@@ -255,7 +294,8 @@ def correlation(parts) -> float:
     if inside_freedom == 0 or usual == 0:
         return 1.0
     noise = inside / inside_freedom
-    patients = (between - between_freedom * noise) / usual
+    by_chance = between_freedom * noise
+    patients = (between - by_chance) / usual
     if patients <= 0:
         return 0.0
     return float(patients / (patients + noise))
@@ -272,7 +312,8 @@ def effective(images, alike: float = 1.0) -> float:
         alike: their correlation; at 1 it is as how many patients of equal size.
     """
     n = images.sum()
-    return float(n**2 / (n + ((images**2).sum() - n) * alike))
+    squares = (images**2).sum()
+    return float(n**2 / (n + (squares - n) * alike))
 
 
 def hanley_mcneil(auroc, cases: float, controls: float):
@@ -282,5 +323,8 @@ def hanley_mcneil(auroc, cases: float, controls: float):
     form (2006, doi 10.1002/sim.2324, method 5).
     """
     others = (cases + controls) / 2 - 1
-    ties = others * ((1 - auroc) / (2 - auroc) + auroc / (1 + auroc))
-    return auroc * (1 - auroc) * (1 + ties) / (cases * controls)
+    two_cases = (1 - auroc) / (2 - auroc)  # held against one control
+    two_controls = auroc / (1 + auroc)  # held against one case
+    ties = others * (two_cases + two_controls)
+    pairs = cases * controls
+    return auroc * (1 - auroc) * (1 + ties) / pairs

@@ -29,8 +29,11 @@ def auroc(y: np.ndarray, s: np.ndarray) -> float:
     controls = len(y) - cases
     if cases == 0 or controls == 0:
         return float("nan")
-    outranked = rankdata(s)[y].sum() - cases * (cases + 1) / 2
-    return float(outranked / (cases * controls))
+    ranks = rankdata(s)
+    among_cases = cases * (cases + 1) / 2  # what the cases' ranks sum to alone
+    outranked = ranks[y].sum() - among_cases
+    pairs = cases * controls
+    return float(outranked / pairs)
 
 
 def resample_patients(
@@ -54,17 +57,22 @@ def resample_patients(
         counts are NaN, and with them all intervals; a warning says so.
     """
     row, n = numbered(patients)
-    unknown = int((row < 0).sum())
-    if unknown:
+    unknown = row < 0
+    if unknown.any():
         warnings.warn(
-            f"no interval: {unknown} of {len(row)} rows without a patient_id. "
+            f"no interval: {unknown.sum()} of {len(row)} rows without a patient_id. "
             "Try rw.curate.one_patient_per_image(table) if no patient has two films.",
             stacklevel=2,
         )
-        return np.where(row < 0, n, row), np.full((n + 1, n_boot), np.nan, np.float32)
-    draws = np.random.default_rng(seed).integers(max(n, 1), size=(n_boot, n))
-    places = draws + n * np.arange(n_boot)[:, None]  # a block of n places a resample
-    counts = np.bincount(places.ravel(), minlength=n * n_boot).reshape(n_boot, n)
+        row = np.where(unknown, n, row)
+        counts = np.full((n + 1, n_boot), np.nan, np.float32)
+        return row, counts
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(max(n, 1), size=(n_boot, n))
+    starts = n * np.arange(n_boot)  # a block of n places a resample
+    places = draws + starts[:, None]  # (n_boot, n)
+    counts = np.bincount(places.ravel(), minlength=n * n_boot)
+    counts = counts.reshape(n_boot, n)
     return row, counts.T.astype(np.float32, order="C")
 
 
@@ -110,34 +118,47 @@ def labelled(y, s) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         raise ValueError(
             f"expected one score a label, got {len(s)} scores for {len(y)} labels"
         )
-    keep = (y == 1) | (y == 0)
-    without_score = int(np.isnan(s[keep]).sum())
+    case = y == 1
+    control = y == 0
+    keep = case | control
+    s = s[keep]
+    without_score = int(np.isnan(s).sum())
     if without_score:
         raise ValueError(
             f"expected a score for each labelled row, got {without_score} NaN"
         )
-    return y[keep] == 1, s[keep], keep
+    return case[keep], s, keep
 
 
 def _weighted_auroc(y, s, row, counts):
     """(n_boot,) AUROC of each resample; row and counts are of `resample_patients`."""
     # sorted once: a case then needs only the weight of the controls below and level
     order = np.argsort(s, kind="stable")
-    y, s, row = y[order], s[order], row[order]
-    below = np.searchsorted(s[~y], s[y], "left")
-    up_to = np.searchsorted(s[~y], s[y], "right")
-    aurocs = np.full(counts.shape[1], np.nan)
-    for start in range(0, len(aurocs), CHUNK):
-        weights = np.ascontiguousarray(counts[:, start : start + CHUNK])
-        cases = weights[row[y]]
-        controls = weights[row[~y]]
+    y = y[order]
+    s = s[order]
+    row = row[order]
+    case_row = row[y]
+    control_row = row[~y]
+    case_scores = s[y]
+    control_scores = s[~y]
+    below = np.searchsorted(control_scores, case_scores, "left")
+    up_to = np.searchsorted(control_scores, case_scores, "right")
+    _, n_boot = counts.shape
+    aurocs = np.full(n_boot, np.nan)
+    for start in range(0, n_boot, CHUNK):
+        chunk = slice(start, start + CHUNK)
+        weights = np.ascontiguousarray(counts[:, chunk])  # (P, b)
+        cases = weights[case_row]
+        controls = weights[control_row]
         # whole numbers: float32 is exact to 8 million images
-        summed = np.zeros((len(controls) + 1, weights.shape[1]), np.float32)
+        _, b = weights.shape
+        summed = np.zeros((len(controls) + 1, b), np.float32)
         np.cumsum(controls, axis=0, out=summed[1:])
         twice = summed[below] + summed[up_to]  # a tie counts half
         won = np.einsum("nb,nb->b", cases, twice, dtype=np.float64) / 2
-        pairs = cases.sum(axis=0, dtype=np.float64) * summed[-1]
-        np.divide(won, pairs, out=aurocs[start : start + CHUNK], where=pairs > 0)
+        weight = cases.sum(axis=0, dtype=np.float64)
+        pairs = weight * summed[-1]
+        np.divide(won, pairs, out=aurocs[chunk], where=pairs > 0)
     return aurocs
 
 

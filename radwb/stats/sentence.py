@@ -31,8 +31,10 @@ def format_interval(row: Mapping, value: str = "auroc") -> str:
     note = row.get("note", "")
     if not isinstance(note, str):  # NaN, where other rows of the table have one
         note = ""
-    if not np.isnan(row[value]):
-        return f"{row[value]:.2f} ({_ends(row['low'], row['high'], note)})"
+    number = row[value]
+    if not np.isnan(number):
+        about = _ends(row["low"], row["high"], note)
+        return f"{number:.2f} ({about})"
     return f"no number ({note})" if note else "no number"
 
 
@@ -79,7 +81,8 @@ class Comparison:
     def __str__(self):
         a, b = self.names
         if self.verdict == "can't tell":
-            return f"can't tell {a} from {b}: {self.difference:.2f} ({self._about(1)})"
+            about = self._about(1)
+            return f"can't tell {a} from {b}: {self.difference:.2f} ({about})"
         # told from the one that is ahead or behind, so that the number has no sign
         about = self._about(np.sign(self.difference))
         gap = abs(self.difference)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,9 @@ def agreement(maps: dict[str, list], *, groups: Sequence | None = None) -> pd.Da
     if len(set(counts.values())) != 1:
         raise ValueError(f"expected maps of the same scans, got {counts}")
     ranked = {name: ranks(of_name) for name, of_name in maps.items()}
-    pairs = {(a, b): similarity(ranked[a], ranked[b]) for a in ranked for b in ranked}
+    pairs = {}
+    for first, second in product(ranked, repeat=2):
+        pairs[first, second] = similarity(ranked[first], ranked[second])
     points = pd.DataFrame(pairs).rename_axis(columns=["first", "second"])
     return mean_by_patient(points, groups, limits=(-1, 1))
 
@@ -55,12 +58,15 @@ def ranks(maps) -> np.ndarray:
     grids = np.stack([_grid(m) for m in maps])
     lowest = grids.min(1, keepdims=True)
     spread = np.ptp(grids, axis=1, keepdims=True)
-    flat = spread <= 1e-6 * np.abs(grids).max(1, keepdims=True)
+    size = np.abs(grids).max(1, keepdims=True)
+    flat = spread <= 1e-6 * size
+    shares = (grids - lowest) / np.where(flat, 1, spread)
     # rounded, so that what was equal before the interpolation ties again
-    grids = np.round((grids - lowest) / np.where(flat, 1, spread), 6)
-    ranked = rankdata(np.where(flat, 0, grids), axis=1)
+    shares = np.round(shares, 6)
+    ranked = rankdata(np.where(flat, 0, shares), axis=1)
     ranked -= ranked.mean(1, keepdims=True)
-    return ranked / np.maximum(np.linalg.norm(ranked, axis=1, keepdims=True), 1e-12)
+    length = np.linalg.norm(ranked, axis=1, keepdims=True)
+    return ranked / np.maximum(length, 1e-12)
 
 
 def _grid(map):
@@ -75,7 +81,9 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     It is 1 where both are constant, 0 where one is.
     """
-    return np.where(~a.any(1) & ~b.any(1), 1.0, (a * b).sum(1))
+    both_constant = ~a.any(1) & ~b.any(1)
+    correlation = (a * b).sum(1)
+    return np.where(both_constant, 1.0, correlation)
 
 
 def maps_by(model, scans, target, *, method, layer, head) -> list:
@@ -138,11 +146,14 @@ def stability(
     unshifted = maps_by(model, scans, **how)
     points = []
     for shift in steps(shifts, "shifting"):
-        offsets = [np.round(np.multiply(shift, s.shape)).astype(int) for s in scans]
-        moved = [
-            replace(scan, pixels=_shift(scan.pixels, *offset), truth={})
-            for scan, offset in zip(scans, offsets, strict=True)
-        ]
+        offsets = []
+        moved = []
+        for scan in scans:
+            offset = np.round(np.multiply(shift, scan.shape))
+            down, right = offset.astype(int)
+            pixels = _shift(scan.pixels, down, right)
+            offsets.append((down, right))
+            moved.append(replace(scan, pixels=pixels, truth={}))
         maps = maps_by(model, moved, **how)
         points.append(_same_tissue(maps, unshifted, offsets))
     columns = ["moved back", "left in place"]
@@ -160,8 +171,9 @@ def _same_tissue(maps, unshifted, offsets):
         back.append(_window(values_of(before), -down, -right))
         place.append(_window(values_of(before), down, right))
     moved = ranks(there)
-    columns = [similarity(moved, ranks(other)) for other in (back, place)]
-    return np.stack(columns, 1)
+    moved_back = similarity(moved, ranks(back))
+    left_in_place = similarity(moved, ranks(place))
+    return np.stack([moved_back, left_in_place], 1)
 
 
 def _shift(pixels, down, right):

@@ -57,7 +57,8 @@ def head_census(
     Raises:
         ValueError: not a mask and a group for each scan, or a mask without a lesion.
     """
-    scans, masks = list(scans), list(masks)
+    scans = list(scans)
+    masks = list(masks)
     groups = np.arange(len(scans)) if groups is None else np.asarray(groups)
     if not 0 < len(scans) == len(masks) == len(groups):
         raise ValueError(
@@ -91,25 +92,34 @@ def _maps_and_sinks(model, scans, batch):
     Returns:
         (L, heads, N, P) and (L, heads, N).
     """
-    maps, sinks = [], []
+    maps = []
+    sinks = []
     for part in in_batches(scans, batch, "heads"):
         seen = capture(model, model.preprocess(part))
         attention = seen["attention"].transpose(1, 2).float()  # (L, heads, B, T, T)
-        row = (seen["read"].to(attention) @ attention)[..., 0, :]
-        patches = patches_of(model, row).flatten(-2)
-        maps.append((patches / patches.sum(-1, keepdim=True)).cpu())
-        sinks.append(attention.mean(-2).amax(-1).cpu())
-    return torch.cat(maps, 2).numpy(), torch.cat(sinks, 2).numpy()
+        read = seen["read"].to(attention)
+        row = (read @ attention)[..., 0, :]  # (L, heads, B, T)
+        patches = patches_of(model, row).flatten(-2)  # (L, heads, B, P)
+        total = patches.sum(-1, keepdim=True)
+        received = attention.mean(-2)  # (L, heads, B, T)
+        maps.append((patches / total).cpu())
+        sinks.append(received.amax(-1).cpu())
+    maps = torch.cat(maps, 2)
+    sinks = torch.cat(sinks, 2)
+    return maps.numpy(), sinks.numpy()
 
 
 def _selectivity(maps, cover):
-    return (maps * cover).sum(-1) / cover.mean(-1)
+    on_lesion = (maps * cover).sum(-1)
+    return on_lesion / cover.mean(-1)
 
 
 def _explained_by_mean(maps):
     """(L, heads): share of the maps' variance that their mean over scans explains."""
-    spread = ((maps - maps.mean(-1, keepdims=True)) ** 2).sum((-1, -2))
-    left = ((maps - maps.mean(-2, keepdims=True)) ** 2).sum((-1, -2))
+    beyond_level = maps - maps.mean(-1, keepdims=True)
+    beyond_mean_map = maps - maps.mean(-2, keepdims=True)
+    spread = (beyond_level**2).sum((-1, -2))
+    left = (beyond_mean_map**2).sum((-1, -2))
     return 1 - left / np.where(spread > 0, spread, np.inf)
 
 
@@ -117,8 +127,9 @@ def _cover(model, mask, aspect):
     """(P,) the share of each patch that is lesion."""
     lesion = np.asarray(mask, dtype=np.float32)
     lesion = to_input(lesion, model.size, fit=model.fit, aspect=aspect)
-    pool = nn.functional.adaptive_avg_pool2d
-    return pool(torch.as_tensor(lesion)[None], model.grid).flatten().numpy()
+    lesion = torch.as_tensor(lesion)[None]
+    cover = nn.functional.adaptive_avg_pool2d(lesion, model.grid)
+    return cover.flatten().numpy()
 
 
 @contextmanager
@@ -205,11 +216,14 @@ def compare_ablation(
         with ablate_heads(model, silent):
             scores = target_scores(model, scans, target, batch=batch)
         changes.append(scores - whole)
-    change, others = changes[0], np.stack(changes[1:])  # (N,), (draws, N)
+    change = changes[0]  # (N,)
+    others = np.stack(changes[1:])  # (draws, N)
     points = pd.DataFrame({"chosen": change, "random": others.mean(0)})
     points["difference"] = points["chosen"] - points["random"]
-    as_low = float((others.mean(1) <= change.mean()).mean())
-    return mean_by_patient(points, groups).assign(as_low=as_low)
+    lower = others.mean(1) <= change.mean()
+    as_low = float(lower.mean())
+    lost = mean_by_patient(points, groups)
+    return lost.assign(as_low=as_low)
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,20 +275,24 @@ def patch_norms(
     for part in in_batches(list(scans), batch, "tokens"):
         seen = capture(model, model.preprocess(part), rows=[0])
         tokens = seen["tokens"][-1]  # (B, T, D)
-        norms.append(patches_of(model, tokens.float().norm(dim=-1)).cpu().numpy())
+        lengths = tokens.float().norm(dim=-1)  # (B, T)
+        of_patches = patches_of(model, lengths)  # (B, rows, columns)
+        norms.append(of_patches.cpu().numpy())
     norms = np.concatenate(norms)
     cut = float(times * np.median(norms))
-    points = pd.DataFrame({"outliers": (norms > cut).mean((1, 2))})
-    return PatchNorms(norms, cut, mean_by_patient(points, groups, shares=["outliers"]))
+    shares = (norms > cut).mean((1, 2))  # (N,)
+    points = pd.DataFrame({"outliers": shares})
+    table = mean_by_patient(points, groups, shares=["outliers"])
+    return PatchNorms(norms, cut, table)
 
 
 def all_heads(model) -> list[tuple[int, int]]:
     """(layer, head) of each head of the image tower."""
-    return [
-        (layer, head)
-        for layer in range(len(attention_blocks(model)))
-        for head in range(_projection(model, layer)[1])
-    ]
+    pairs = []
+    for layer in range(len(attention_blocks(model))):
+        _, heads = _projection(model, layer)
+        pairs += [(layer, head) for head in range(heads)]
+    return pairs
 
 
 def _projection(model, layer):

@@ -23,7 +23,8 @@ def attention(model, x, *, layer: int, head: int | None) -> torch.Tensor:
     rows = None if pooled else partial(read_out, model)
     averaged = head is None
     taps, _ = watch(model, x, layers=(layer,), rows=rows, mean_heads=averaged)
-    row = taps.attention[layer][:, head or 0]  # (B, R, T)
+    by_head = taps.attention[layer]  # (B, heads, R, T); one head where it is the mean
+    row = by_head[:, head or 0]  # (B, R, T)
     T = row.shape[-1]
     if pooled and layer == taps.last:
         row = taps.pool_row(row, T)
@@ -45,8 +46,11 @@ def flow(model, x, *, layer: int) -> torch.Tensor:
     read, attentions = _averaged(model, x, layer)
     if attentions is not None:
         rows = read.expand(len(x), 1, -1)
-        images = zip(attentions[:, :, 0].unbind(1), rows, strict=True)
-        read = torch.stack([formulas.flow(one, rows=row)[None] for one, row in images])
+        by_image = attentions[:, :, 0].unbind(1)  # each (L, T, T)
+        flows = []
+        for of_image, row in zip(by_image, rows, strict=True):
+            flows.append(formulas.flow(of_image, rows=row))
+        read = torch.stack(flows)[:, None]  # (B, 1, T)
     return patches_of(model, read)
 
 
@@ -59,10 +63,11 @@ def _averaged(model, x, layer):
     """
     layers = range(layer, len(layers_of(model)))
     taps, _ = watch(model, x, layers=layers, mean_heads=True)
-    if taps.pooled and layer == taps.last:
-        return taps.read(taps.attention[layer].shape[-1]), None
-    attentions = torch.stack(taps.attention[layer : taps.last])
-    return taps.read(attentions.shape[-1]), attentions
+    attentions = None
+    if not taps.pooled or layer != taps.last:
+        attentions = torch.stack(taps.attention[layer : taps.last])
+    T = taps.attention[layer].shape[-1]
+    return taps.read(T), attentions
 
 
 def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
@@ -88,18 +93,21 @@ def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
         gained[-1] = formulas.relevance_step(start, gained[-1], attention, gradient)
 
     def start_at_pool(attention, gradient):
-        rises = (attention * gradient).clamp(min=0).mean(1)  # (B, Q, T)
-        gained[-1] = taps.pool_row(rises, T)
+        positive = (attention * gradient).clamp(min=0)
+        over_heads = positive.mean(1)  # (B, Q, T)
+        gained[-1] = taps.pool_row(over_heads, T)
 
-    scores = torch.einsum("be,bke->kb", output, weights.to(output)).sum(1)
+    scores = torch.einsum("be,bke->kb", output, weights.to(output))
+    scores = scores.sum(1)  # (K,)
     hooks = []
     for i, weights_of_layer in enumerate(live, layer):
         reduce = start_at_pool if i == taps.last else add_block
         hook = partial(reduce, weights_of_layer.detach())
         hooks.append(weights_of_layer.register_hook(hook))
-    for k, score in enumerate(scores):
+    for k, score in enumerate(scores, 1):
         gained.append(torch.zeros_like(start))
-        torch.autograd.grad(score, live[0], retain_graph=k + 1 < len(scores))
+        more = k < len(scores)
+        torch.autograd.grad(score, live[0], retain_graph=more)
     for hook in hooks:
         hook.remove()
     return patches_of(model, torch.cat(gained, 1))

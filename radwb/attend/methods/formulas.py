@@ -21,7 +21,8 @@ def residual(attention: torch.Tensor) -> torch.Tensor:
         attention: (..., T, T), mean over heads.
     """
     step = 0.5 * attention + 0.5 * _identity(attention)
-    return step / step.sum(-1, keepdim=True)
+    total = step.sum(-1, keepdim=True)
+    return step / total
 
 
 def _identity(attention):
@@ -94,7 +95,9 @@ def relevance_step(start, gained, attention, gradients):
         start, gained: (R, T) or (B, R, T).
         attention, gradients: (B, heads, T, T) or (heads, T, T).
     """
-    return gained + (start + gained) @ (attention * gradients).clamp_(min=0).mean(-3)
+    positive = (attention * gradients).clamp_(min=0)
+    over_heads = positive.mean(-3)  # (..., T, T)
+    return gained + (start + gained) @ over_heads
 
 
 def flow(attention: torch.Tensor, *, rows: torch.Tensor) -> torch.Tensor:
@@ -113,20 +116,24 @@ def flow(attention: torch.Tensor, *, rows: torch.Tensor) -> torch.Tensor:
     """
     L, T, _ = attention.shape
     # from the output back; its tokens are the first nodes
-    edges = residual(attention.double()).flip(0).cpu().numpy()
+    shares = residual(attention.double()).flip(0)
+    edges = shares.cpu().numpy()
     layer, i, j = np.indices(edges.shape)
     source = (L + 1) * T
+    output_tokens = np.arange(T)
+    fed = rows[0].double().cpu().numpy()
     tails = np.append(layer * T + i, np.full(T, source))
-    heads = np.append((layer + 1) * T + j, np.arange(T))
-    sizes = np.append(edges, rows[0].double().cpu().numpy())
+    heads = np.append((layer + 1) * T + j, output_tokens)
+    sizes = np.append(edges, fed)
     capacities = np.round(CAPACITY * sizes).astype(np.int32)
     shape = (source + 1, source + 1)
     graph = coo_array((capacities, (tails, heads)), shape=shape).tocsr()
     graph.eliminate_zeros()
-    flows = [
-        maximum_flow(graph, source, L * T + token).flow_value
-        for token in steps(range(T), "flow")
-    ]
+    flows = []
+    for token in steps(range(T), "flow"):
+        sink = L * T + token
+        flow_to_token = maximum_flow(graph, source, sink)
+        flows.append(flow_to_token.flow_value)
     return torch.tensor(flows, dtype=torch.float64) / CAPACITY
 
 
@@ -163,7 +170,8 @@ def gradcam(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
     Returns:
         (B, h, w).
     """
-    return (gradients.mean((-2, -1), keepdim=True) * features).sum(-3).relu()
+    weights = gradients.mean((-2, -1), keepdim=True)  # (B, D, 1, 1)
+    return (weights * features).sum(-3).relu()
 
 
 def gradcam_plus_plus(features: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
@@ -175,9 +183,11 @@ def gradcam_plus_plus(features: torch.Tensor, gradients: torch.Tensor) -> torch.
     features behind a ReLU: where a feature is negative, as a ViT's are, alpha has poles
     and may turn negative.
     """
-    below = 2 + features.sum((-2, -1), keepdim=True) * gradients
-    alpha = torch.where(below == 0, 1, 1 / torch.where(below == 0, 1, below))
-    weights = (alpha * gradients.relu()).sum((-2, -1), keepdim=True)
+    total = features.sum((-2, -1), keepdim=True)  # (B, D, 1, 1)
+    below = 2 + total * gradients
+    alpha = 1 / torch.where(below == 0, 1, below)
+    weighted = alpha * gradients.relu()
+    weights = weighted.sum((-2, -1), keepdim=True)  # (B, D, 1, 1)
     return (weights * features).sum(-3).relu()
 
 

@@ -30,17 +30,21 @@ def integrated_gradients(
         (B, K, S, S), signed; the channels, copies of one grey value, are summed.
     """
     nodes, shares = np.polynomial.legendre.leggauss(steps)
-    along = torch.tensor((nodes + 1) / 2).to(x).view(-1, 1, 1, 1, 1)
-    shares = torch.tensor(shares / 2).to(x).view(-1, 1, 1, 1, 1, 1)
+    # from -1 to 1, turned into 0 to 1
+    along = torch.tensor((nodes + 1) / 2).to(x)
+    along = along.view(-1, 1, 1, 1, 1)
+    shares = torch.tensor(shares / 2).to(x)
+    shares = shares.view(-1, 1, 1, 1, 1, 1)
     black = model.normalise(torch.zeros_like(x[:1, :1]))
+    way = x - black
     total = 0
-    for points in in_batches(
-        torch.arange(steps), batch // len(x), "integrated gradients"
-    ):
-        films = black + along[points] * (x - black)
+    at_once = batch // len(x)
+    for points in in_batches(torch.arange(steps), at_once, "integrated gradients"):
+        films = black + along[points] * way
         gradients = _pixel_gradients(model, films, weights)  # (n, B, K, C, S, S)
-        total = total + (shares[points] * gradients).sum(0)
-    return (total * (x - black)[:, None]).sum(2)
+        weighted = shares[points] * gradients
+        total = total + weighted.sum(0)
+    return (total * way[:, None]).sum(2)
 
 
 def smoothgrad(
@@ -67,15 +71,20 @@ def smoothgrad(
     """
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randn(n, 1, 1, *x.shape[-2:], generator=generator).to(x)
-    std = torch.tensor(model.std).to(x).view(-1, 1, 1)
+    std = torch.tensor(model.std).to(x)
+    std = std.view(-1, 1, 1)
     grey = x * std
     lowest = grey.amin((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
-    spread = grey.amax((1, 2, 3), keepdim=True) - lowest
+    highest = grey.amax((1, 2, 3), keepdim=True)
+    spread = highest - lowest
     total = 0
-    for copies in in_batches(torch.arange(n), batch // len(x), "SmoothGrad"):
+    at_once = batch // len(x)
+    for copies in in_batches(torch.arange(n), at_once, "SmoothGrad"):
         films = x + noise * spread * draws[copies] / std
-        total = total + _pixel_gradients(model, films, weights).sum(0)
-    return (total / n / std).sum(2)
+        gradients = _pixel_gradients(model, films, weights)  # (n, B, K, C, S, S)
+        total = total + gradients.sum(0)
+    mean = total / n
+    return (mean / std).sum(2)
 
 
 def _pixel_gradients(model, x, weights):
@@ -83,5 +92,6 @@ def _pixel_gradients(model, x, weights):
     leaf = x.flatten(0, 1).requires_grad_()
     with as_it_was(model.net), torch.enable_grad():
         output = forward(model, leaf)
-        gradients = gradients_of(output, weights.repeat(len(x), 1, 1), leaf)
+        directions = weights.repeat(len(x), 1, 1)
+        gradients = gradients_of(output, directions, leaf)
     return gradients.unflatten(0, x.shape[:2])

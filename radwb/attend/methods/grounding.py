@@ -27,14 +27,17 @@ def similarity(model, x, weights) -> torch.Tensor:
     taps, output = watch(model, x, layers=(), tokens=True)
     with torch.no_grad():
         tokens = norm(taps.tokens[-1])
-        read = read_out(model, tokens.shape[1]).to(tokens)
-        embedding = F.normalize(project(read @ tokens)[:, 0], dim=-1)
+        T = tokens.shape[1]
+        read = read_out(model, T).to(tokens)
+        projected = project(read @ tokens)  # (B, 1, E)
+        embedding = F.normalize(projected[:, 0], dim=-1)
         error = float((embedding - output).abs().max())
         if not error < 1e-4:
             why = f", whose read-out comes out {error:.2g} off its embedding"
             raise _refusal(model, why)
-        patches = model.grid[0] * model.grid[1]
-        joint = F.normalize(project(tokens[:, -patches:]), dim=-1)  # (B, patches, E)
+        rows, columns = model.grid
+        patches = tokens[:, -rows * columns :]
+        joint = F.normalize(project(patches), dim=-1)  # (B, patches, E)
     cosines = torch.einsum("bte,bke->bkt", joint, weights.to(joint))
     return patches_of(model, cosines)
 

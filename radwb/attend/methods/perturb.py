@@ -1,5 +1,7 @@
 """Hide parts of the film and see what the score does: occlusion and RISE."""
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 
@@ -22,19 +24,23 @@ def occlusion(model, x, weights, *, batch: int = 16) -> torch.Tensor:
         (B, K, rows, cols), signed: positive where the score needed the patch.
     """
     rows, columns = model.grid
-    side = torch.arange(x.shape[-1], device=x.device)
-    row = side * rows // len(side)
-    column = side * columns // len(side)
+    B, _, _, S = x.shape
+    E = weights.shape[-1]
+    side = torch.arange(S, device=x.device)
+    row = side * rows // S
+    column = side * columns // S
     cell_of = row[:, None] * columns + column  # (S, S)
     cells = torch.arange(rows * columns, device=x.device)
-    jobs = [(i, part) for i in range(len(x)) for part in cells.split(batch)]
-    outputs = torch.zeros(len(x), len(cells), weights.shape[-1], device=x.device)
+    jobs = list(product(range(B), cells.split(batch)))
+    outputs = torch.zeros(B, len(cells), E, device=x.device)
     with as_it_was(model.net), torch.no_grad():
         intact = forward(model, x)
         for i, part in steps(jobs, "occlusion"):
-            keep = cell_of != part[:, None, None]
+            hidden = part[:, None, None]
+            keep = cell_of != hidden  # (n, S, S)
             outputs[i, part] = _seen_through(model, x[i], keep)
-    drops = torch.einsum("bne,bke->bkn", intact[:, None] - outputs, weights.to(x))
+    lost = intact[:, None] - outputs  # (B, cells, E)
+    drops = torch.einsum("bne,bke->bkn", lost, weights.to(x))
     return drops.unflatten(-1, (rows, columns))
 
 
@@ -58,20 +64,25 @@ def rise(
         (B, K, S, S), signed.
     """
     masks = _Masks(n, cells, x.shape[-1], seed)
+    weights = weights.to(x)
     sums = 0
     scores = 0
     area = 0
     with as_it_was(model.net), torch.no_grad():
         for numbers in in_batches(torch.arange(n), batch, "RISE"):
             keep = masks(numbers).to(x)  # (m, S, S)
-            outputs = torch.stack([_seen_through(model, image, keep) for image in x])
-            score = torch.einsum("bme,bke->bkm", outputs, weights.to(x))
+            outputs = [_seen_through(model, image, keep) for image in x]
+            outputs = torch.stack(outputs)  # (B, m, E)
+            score = torch.einsum("bme,bke->bkm", outputs, weights)
+            weighted = torch.einsum("bkm,mhw->bkhw", score, keep)
             # in double, since most of it cancels out
-            sums = sums + torch.einsum("bkm,mhw->bkhw", score, keep).double()
+            sums = sums + weighted.double()
             scores = scores + score.double().sum(-1)
             area = area + keep.double().sum(0)
     mean_score = (scores / n)[..., None, None]
-    return ((sums - mean_score * area) / (0.5 * n)).to(x)
+    beyond_mean = sums - mean_score * area
+    seen = 0.5 * n  # of n masks, those through which a place is seen
+    return (beyond_mean / seen).to(x)
 
 
 class _Masks:
@@ -81,20 +92,28 @@ class _Masks:
         draw = torch.Generator().manual_seed(seed)
         self.side = side
         self.step = -(-side // cells)
-        self.coarse = (torch.rand(n, 1, cells, cells, generator=draw) < 0.5).float()
-        self.shift = torch.randint(self.step, (n, 2), generator=draw).tolist()
+        chance = torch.rand(n, 1, cells, cells, generator=draw)
+        self.coarse = (chance < 0.5).float()
+        shifts = torch.randint(self.step, (n, 2), generator=draw)
+        self.shifts = shifts.tolist()
 
     def __call__(self, numbers):
-        wide = (self.coarse.shape[-1] + 1) * self.step
-        smooth = F.interpolate(self.coarse[numbers], (wide, wide), mode="bilinear")
+        coarse = self.coarse[numbers]  # (m, 1, cells, cells)
+        cells = coarse.shape[-1]
+        wide = (cells + 1) * self.step
+        smooth = F.interpolate(coarse, (wide, wide), mode="bilinear")
         masks = []
         for mask, number in zip(smooth[:, 0], numbers, strict=True):
-            top, left = self.shift[number]
-            masks.append(mask[top : top + self.side, left : left + self.side])
+            top, left = self.shifts[number]
+            rows = slice(top, top + self.side)
+            columns = slice(left, left + self.side)
+            masks.append(mask[rows, columns])
         return torch.stack(masks)
 
 
 def _seen_through(model, image, keep):
     """(C, S, S) and (m, S, S), 1 = seen, 0 = the image's mean -> (m, E)."""
     fill = image.mean((-2, -1), keepdim=True)
-    return forward(model, fill + keep[:, None].to(image) * (image - fill))
+    seen = keep[:, None].to(image)  # (m, 1, S, S)
+    masked = fill + seen * (image - fill)
+    return forward(model, masked)
