@@ -29,6 +29,10 @@ from IPython.display import Markdown, display
 
 import radwb as rw
 
+# %% [markdown]
+# A few numbers steer the run. `n` must be what notebook 2 had, since the same patients are the test patients there and
+# here. More resamples make an interval steadier, more draws make a mean steadier, and both cost time.
+
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort, as in notebook 2
 n_boot = 1000  # resamples of the patients
@@ -52,9 +56,13 @@ test, Z = table[is_test], vectors[is_test]
 # How common is each finding among them? A rare finding has few positive films, and its interval will be wide.
 
 # %%
-shares = [f"{finding} ({test[finding].mean():.0%})" for finding in findings]
+shares = []
+for finding in findings:
+    share = test[finding].mean()
+    shares.append(f"{finding} ({share:.0%})")
+n_patients = test["patient_id"].nunique()
 Markdown(
-    f"{len(test)} radiographs of {test.patient_id.nunique()} virtual patients that the "
+    f"{len(test)} radiographs of {n_patients} virtual patients that the "
     f"model never saw: {', '.join(shares)}."
 )
 
@@ -76,7 +84,8 @@ probability = weight[:, 0] / weight.sum(axis=1)  # softmax over the pair
 
 # %% [markdown]
 # Does this probability, which no label has touched, differ between films with and without an effusion? We draw both
-# as histograms. The simulator planted the effusions, so the truth is known.
+# as histograms. The simulator planted the effusions, so the truth is known. If the sentences do their work, the films
+# with an effusion lie farther to the right. Where both groups overlap, no threshold can part them.
 
 # %%
 y = test["Pleural Effusion"].to_numpy()
@@ -92,9 +101,11 @@ rw.show.hist(
 # Two means are a first look. They hide how far the histograms overlap, which is what the AUROC below measures.
 
 # %%
+mean_with = split["with effusion"].mean()
+mean_without = split["without"].mean()
 Markdown(
-    f"We see a mean probability of {split['with effusion'].mean():.2f} with an "
-    f"effusion, {split['without'].mean():.2f} without."
+    f"We see a mean probability of {mean_with:.2f} with an "
+    f"effusion, {mean_without:.2f} without."
 )
 
 # %% [markdown]
@@ -122,10 +133,21 @@ def ensemble(phrases):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* The mean of unit vectors is shorter than one, unless they are all the same. If the check passes with one
+# phrase and fails with three, what have you left out after the mean? `detach().numpy()` makes an array of what the
+# model returns.
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def ensemble_solution(phrases):
-    mean = model.encode_text(phrases).detach().numpy().mean(axis=0)
+    vectors_of_phrases = model.encode_text(phrases).detach().numpy()  # (K, E)
+    mean = vectors_of_phrases.mean(axis=0)
     return mean / np.linalg.norm(mean)
+
+
+# %% [markdown]
+# The check asks for two ensembles, one of a single phrase and one of three, and compares them with the package's.
 
 
 # %%
@@ -183,7 +205,9 @@ def interval_width(unit, copies):
     """Width of the 95 % interval for lung lesions, drawn over `unit`s."""
     truth = np.repeat(test["Lung Lesion"], copies)
     s = np.repeat(scores.values["Lung Lesion"], copies)
-    drawn = np.repeat(unit, copies) if unit is not None else np.arange(len(truth))
+    drawn = np.arange(len(truth))  # each file is a unit of its own
+    if unit is not None:
+        drawn = np.repeat(unit, copies)
     resamples = rw.stats.bootstrap(truth, s, drawn, n_boot=n_boot)
     low, high = np.quantile(resamples, [0.025, 0.975])
     return high - low
@@ -220,10 +244,13 @@ rw.show.bars(
 
 # %%
 width = widths.set_index(["table", "drawn"])["width"]
+once = width["as it is", "images"]
+twice = width["each file twice", "images"]
+patients_twice = width["each file twice", "patients"]
 Markdown(
-    f"We see the interval over images shrink from {width['as it is', 'images']:.3f} to "
-    f"{width['each file twice', 'images']:.3f} by copying files; over patients it stays "
-    f"at {width['each file twice', 'patients']:.3f}."
+    f"We see the interval over images shrink from {once:.3f} to "
+    f"{twice:.3f} by copying files; over patients it stays "
+    f"at {patients_twice:.3f}."
 )
 
 # %% [markdown]
@@ -244,6 +271,11 @@ def bootstrap(y, s, row, counts):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* `counts[row]` has a row an image and a column a resample. If all your AUROCs are the same, you have used one
+# column for every resample. An image that wasn't drawn is repeated zero times, and so leaves the resample.
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def bootstrap_solution(y, s, row, counts):
     times = counts[row].astype(int)  # (N, resamples) how often each image is in
@@ -252,6 +284,10 @@ def bootstrap_solution(y, s, row, counts):
         aurocs.append(rw.stats.auroc(np.repeat(y, often), np.repeat(s, often)))
     return np.array(aurocs)
 
+
+# %% [markdown]
+# The check draws the same patients for you and for the package, since both use the same seed. So the AUROCs must agree
+# one by one, and not only on average.
 
 # %%
 patients = test["patient_id"]
@@ -281,7 +317,8 @@ twin = rw.probe.classify(run.model, test)
 
 # %% [markdown]
 # A *linear probe* is a logistic regression on features that stay as they are. It is fitted on the training films and
-# asked on the test films.
+# asked on the test films. `C` says how free it is: a small one holds the weights small, so that a probe with many
+# features doesn't learn single films by heart. Both probes get the same.
 
 # %%
 thumbnails = rw.probe.raw_pixels(table, 16)  # (N, 256)
@@ -301,8 +338,9 @@ runs = {
 }
 steps = {name: part.log["step"].max() for name, part in runs.items()}
 Markdown(
-    f"The twin learnt in {steps['twin']:,} steps from random weights. The model that is "
-    f"asked in words had {steps['before']:,} steps as `radwb-tiny`, on other patients, "
+    f"The twin learnt in {steps['twin']:,} steps from random weights. The model "
+    f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, "
+    "on other patients, "
     f"and {steps['after']:,} on ours: the two have not had the same budget."
 )
 
@@ -340,15 +378,19 @@ comparison_forest(compared, "Words and labels, on unseen patients")
 
 # %% [markdown]
 # And the control: the same scores, with the labels dealt out to other patients. Whatever AUROC that leaves is chance.
+# It is done twenty times, and the brackets give the least and the greatest of them. They should lie around 0.5. If they
+# did not, the scores or the labels would know something of each other that isn't the picture, and every number above
+# would be in doubt.
 
 # %%
 mean = means_of(compared)
 shuffled = scores.null(20).iloc[-1]
+from_words = rw.stats.format_interval(mean["asking in words"])
+by_chance = rw.stats.format_interval(shuffled)
 Markdown(
-    "We see a mean AUROC of "
-    f"{rw.stats.format_interval(mean['asking in words'])} from words. Paired, on the "
+    f"We see a mean AUROC of {from_words} from words. Paired, on the "
     f"same films: {rw.probe.comparison_sentences(compared)}. With labels dealt out to "
-    f"other patients: {rw.stats.format_interval(shuffled)}."
+    f"other patients: {by_chance}."
 )
 
 # %% [markdown]
@@ -376,9 +418,10 @@ rw.show.forest(rows, title="Against all films, and against abnormal ones")
 
 # %%
 abnormal = rw.probe.specificity(scores, name="asking in words").iloc[-1]
+among = rw.stats.format_interval(abnormal, "abnormal")
 Markdown(
     f"We see a mean of {abnormal['auroc']:.2f} against all films and of "
-    f"{rw.stats.format_interval(abnormal, 'abnormal')} among abnormal ones. The count "
+    f"{among} among abnormal ones. The count "
     f"that never looks for the finding has {abnormal['blind']:.2f}: "
     f"{abnormal['sentence']}."
 )
@@ -401,15 +444,16 @@ rw.show.heatmap(
 
 # %% [markdown]
 # Is such a difference more than chance? For each label the best of the other prompts is held against its own, paired
-# by patient.
+# by patient. The best of many is picked after looking, and a pick like that flatters itself. So the intervals are
+# widened for all the prompts that it was chosen from.
 
 # %%
 others = rw.probe.best_other_prompt(scores)
 higher = others[others["others"] > others["own"]]
 clear = higher[higher["verdict"] == "behind"]
 Markdown(
-    f"We see that for {len(higher)} of {len(others)} labels another finding's prompt has "
-    f"the higher AUROC, for {len(clear)} of them clear of chance:\n- "
+    f"We see that for {len(higher)} of {len(others)} labels another finding's prompt "
+    f"has the higher AUROC, for {len(clear)} of them clear of chance:\n- "
     + "\n- ".join(higher["sentence"])
 )
 
@@ -425,7 +469,9 @@ Markdown(
 impressions = table["report"].map(rw.pretrain.caption_of)
 distinct, right_one = np.unique(impressions[is_test], return_inverse=True)
 T = rw.probe.text_embeddings(model, list(distinct))  # (U, E)
-first_five = np.argsort(-Z @ T.T, axis=1)[:, :5]  # (N, 5)
+similarity = Z @ T.T  # (N, U)
+ranked = np.argsort(-similarity, axis=1)  # the nearest first
+first_five = ranked[:, :5]  # (N, 5)
 retrieved = (first_five == right_one[:, None]).any(axis=1)
 
 # %% [markdown]
@@ -441,7 +487,8 @@ package = rw.probe.recall_of_commonest(training, impressions[is_test], k=5)
 rw.check.matches(guessed.mean(), package)
 
 # %% [markdown]
-# Now the two are compared on the same films, by patient.
+# Now the two are compared on the same films, by patient. A model that is far above chance and no better than the five
+# commonest has learnt which words are frequent, and nothing of the single film.
 
 # %%
 names = ("the model", "always the five commonest")
@@ -464,14 +511,23 @@ query = "large right pleural effusion"
 nearest = rw.probe.retrieve(model, test, query, k=4, embeddings=Z)
 nearest[["Pleural Effusion", "Pleural Effusion side", "score"]]
 
+# %% [markdown]
+# The side is the patient's, so fluid on the right lies at the left of the picture. Look for the outline: where there is
+# none, there is no effusion that one could see.
+
 # %%
 films = [rw.data.scan_of(film) for _, film in nearest.iterrows()]
 rw.show.grid(films, truth="Pleural Effusion", title=f"Nearest to: {query}")
 
+# %% [markdown]
+# The sentence asked for three things at once, a size, a side and a finding. We count two of them, the finding and the
+# side. Four films are an example and no measurement: another sentence may do better or worse.
+
 # %%
 right = (nearest["Pleural Effusion side"] == "right").sum()
+with_effusion = (nearest["Pleural Effusion"] == 1).sum()
 Markdown(
-    f"We see {(nearest['Pleural Effusion'] == 1).sum()} films of {len(nearest)} with an "
+    f"We see {with_effusion} films of {len(nearest)} with an "
     f"effusion, {right} of them on the right alone."
 )
 
@@ -524,7 +580,8 @@ Markdown(
 spoken = rw.probe.Prompts.spoken(findings)
 ways = list(spoken.positive["Consolidation"])
 rng = np.random.default_rng(0)
-some_ways = [f"*{ways[i]}*" for i in rng.choice(len(ways), 4, replace=False)]
+chosen = rng.choice(len(ways), 4, replace=False)
+some_ways = [f"*{ways[i]}*" for i in chosen]
 Markdown(f"{len(ways)} ways for consolidation, such as {', '.join(some_ways)}")
 
 # %% [markdown]
@@ -539,8 +596,9 @@ any_way = rw.probe.zero_shot(model, test, findings, pool="any", embeddings=Z)
 rw.check.matches(by_hand, any_way.values["Consolidation"].to_numpy())
 
 # %% [markdown]
-# There is a third form, *both ways*, which adds half of the pair's log odds to the likelihood. We need it further
-# down, on real films.
+# There is a third form, *both ways*, which adds half of the pair's log odds to the log of the likelihood. We need it
+# further down, on real films. All forms are asked of the same vectors, so a difference between them comes from the
+# question alone. The twin stands beside them as what labels would have given.
 
 # %%
 both = rw.probe.zero_shot(model, test, findings, pool="both", embeddings=Z)
@@ -554,8 +612,9 @@ comparison_forest(compared, "How to ask: few phrases, any of many, or both")
 
 # %%
 any_mean = means_of(compared)["any way"]
+any_interval = rw.stats.format_interval(any_mean)
 Markdown(
-    f"We see {rw.stats.format_interval(any_mean)} for any way: "
+    f"We see {any_interval} for any way: "
     f"{rw.probe.comparison_sentences(compared)}. The phrases were chosen on validation "
     "patients. The price: a rank, and no probability."
 )
@@ -573,7 +632,8 @@ for finding in findings:
     positive, negative = bare.pair(finding)
     yes = rw.probe.class_embedding(model, positive)
     no = rw.probe.class_embedding(model, negative)
-    for prompt, direction in [("X", yes), ("no X", no), ("X less no X", yes - no)]:
+    directions = {"X": yes, "no X": no, "X less no X": yes - no}
+    for prompt, direction in directions.items():
         auroc = rw.stats.auroc(test[finding], Z @ direction)
         rows.append({"finding": finding, "prompt": prompt, "auroc": auroc})
 by_prompt = pd.DataFrame(rows)
@@ -608,11 +668,12 @@ denied = table["report"].str.contains("IMPRESSION:.*No pneumothorax")
 # for real reports, whose writers deny what they were asked about.
 
 # %%
+ill_when_denied = ill[denied].mean()
 Markdown(
     f"We see that of {len(findings)} findings, *X* alone ranks images with X first for "
     f"{ill_first['X']}, *no X* alone for {ill_first['no X']}, their difference for "
     f"{ill_first['X less no X']}. One reason: of the films whose impression says *No "
-    f"pneumothorax*, {ill[denied].mean():.0%} have something else; of all films, "
+    f"pneumothorax*, {ill_when_denied:.0%} have something else; of all films, "
     f"{ill.mean():.0%}."
 )
 
@@ -640,7 +701,9 @@ budgets = {"label": "Pneumothorax", "fractions": (0.05, 0.2, 1.0), "draws": draw
 curves = []
 for tower, of_seeds in features.items():
     for seed, features_of_seed in enumerate(of_seeds):
-        name = f"{tower}, seed {seed}" if len(of_seeds) > 1 else tower
+        name = tower
+        if len(of_seeds) > 1:
+            name = f"{tower}, seed {seed}"
         rows = rw.probe.label_efficiency(features_of_seed, lot, **budgets)
         curves.append(rows.assign(tower=name))
 curve = pd.concat(curves)
@@ -695,7 +758,8 @@ for name, labels in {"kermany-16": ["Pneumonia"], "nih-64": findings}.items():
 # %%
 sets = []
 for name, (films, _) in real.items():
-    sets.append(f"{name}: {films['patient_id'].nunique()} patients.")
+    n_patients = films["patient_id"].nunique()
+    sets.append(f"{name}: {n_patients} patients.")
 Markdown(" ".join(sets + absent))
 
 # %% [markdown]
@@ -752,10 +816,11 @@ which = ", ".join(answered["finding"] + " in " + answered["set"]) or "none"
 # a low bar, since a thumbnail of the film may clear it as well.
 
 # %%
+without_interval = pairs["low"].isna().sum()
 Markdown(
     f"Questions in pairs: {len(pairs)}. Answered better than by a guess, the whole "
-    f"interval above 0.5: {len(answered)} ({which}). Without an interval, since too few "
-    f"patients have the finding: {pairs['low'].isna().sum()}."
+    f"interval above 0.5: {len(answered)} ({which}). Without an interval, since "
+    f"too few patients have the finding: {without_interval}."
 )
 
 # %% [markdown]
@@ -782,6 +847,10 @@ for name, (films, labels) in real.items():
 # %%
 for name, compared in in_probes.items():
     display(comparison_forest(compared, f"{name}, linear probes", caption=""))
+
+# %% [markdown]
+# In words, a line a set. *Can't tell* means that the interval of the difference includes zero. With so few patients
+# that is what one must expect, unless a difference is very large, and it is no proof that the two are equal.
 
 # %%
 lines = []
@@ -817,8 +886,8 @@ same_vectors = mean["a probe of the same vectors"]["sentence"]
 lines = [
     f"- **Words on virtual patients**: AUROC {in_words_mean}, "
     f"{abnormal['abnormal']:.2f} among abnormal films; {same_vectors}.",
-    f"- **Wording is part of the model**: up to {spread.max():.2f} AUROC lie between two "
-    f"ways to ask; any way a report says it has {rw.stats.format_interval(any_mean)}.",
+    f"- **Wording is part of the model**: up to {spread.max():.2f} AUROC lie between "
+    f"two ways to ask; any way a report says it has {any_interval}.",
     f"- **On real films**: of {len(pairs)} questions in pairs, those answered better "
     f"than by a guess: {len(answered)}.",
 ]
