@@ -67,6 +67,14 @@ Markdown(
 )
 
 # %% [markdown]
+# What do these words mean? `rw.findings.FINDINGS` has a row for each finding, with a sentence for readers who aren't
+# radiologists.
+
+# %%
+meanings = {finding: rw.findings.FINDINGS[finding].meaning for finding in findings}
+pd.Series(meanings, name="what it is").to_frame()
+
+# %% [markdown]
 # ## Two sentences make a classifier
 # Images and sentences live in one space. Is the image nearer to *there is a pleural effusion* or to *there is no
 # pleural effusion*? Nearness is the cosine of the two vectors, and for vectors of length one that is their product.
@@ -337,6 +345,9 @@ runs = {
     "after": rw.pretrain.Run("../runs/clip-tiny"),
 }
 steps = {name: part.log["step"].max() for name, part in runs.items()}
+pd.Series(steps, name="steps").to_frame()
+
+# %%
 Markdown(
     f"The twin learnt in {steps['twin']:,} steps from random weights. The model "
     f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, "

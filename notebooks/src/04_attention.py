@@ -1316,6 +1316,22 @@ Markdown(
 )
 
 # %% [markdown]
+# And our own model, which reads films and no volumes? It can be asked slice by slice. It has never met a CT, so this
+# is a look and no claim: a map comes out whatever goes in.
+
+# %%
+slices = rw.attend.slice_maps(
+    model, small, target="lung nodule", window_hu=(-1000, 400), every=8
+)
+rw.show.volume(
+    small,
+    slices,
+    window_hu=(-1000, 400),
+    viewer="still",
+    title="A model of films, slice by slice",
+)
+
+# %% [markdown]
 # A map is data. Saved as NIfTI it opens in any viewer, over the scan that it lies on; a name that ends in `.dcm`
 # writes a DICOM object instead.
 
