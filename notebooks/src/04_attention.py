@@ -64,7 +64,10 @@ questions = {
 # answers can be.
 
 # %%
-counts = [f"{finding} {int(test[finding].sum())}" for finding in questions]
+counts = []
+for finding in questions:
+    positive = int(test[finding].sum())
+    counts.append(f"{finding} {positive}")
 Markdown(
     f"{len(test)} test films of {test.patient_id.nunique()} virtual patients. With a "
     f"finding: {', '.join(counts)}."
@@ -78,8 +81,9 @@ Markdown(
 
 # %%
 finding = "Pleural Effusion"
-on_the_right = (test[finding] == 1) & (test[f"{finding} side"] == "right")
-by_severity = test[on_the_right].sort_values(f"{finding} severity")
+ill = test[test[finding] == 1]
+on_the_right = ill[ill[f"{finding} side"] == "right"]
+by_severity = on_the_right.sort_values(f"{finding} severity")
 scan = rw.data.scan_of(by_severity.iloc[-3])
 lesion = scan.truth[finding]
 
@@ -88,19 +92,22 @@ lesion = scan.truth[finding]
 # inside the lines of one square is a single token to the model.
 
 # %%
-patch_mm = scan.shape[0] * scan.spacing_mm[0] / model.grid[0]
-grid = f"{model.grid[0]} x {model.grid[1]} patches"
-figure = rw.show.scan(scan, truth=finding, title=f"One film, {grid}")
-for i in range(1, model.grid[0]):
+rows, columns = model.grid
+height_mm = scan.shape[0] * scan.spacing_mm[0]
+patch_mm = height_mm / rows
+title = f"One film, {rows} x {columns} patches"
+figure = rw.show.scan(scan, truth=finding, title=title)
+for i in range(1, rows):
     figure.add_hline(i * patch_mm, line_width=0.5)
     figure.add_vline(i * patch_mm, line_width=0.5)
 figure
 
 # %%
 lesion_mm2 = lesion.sum() * np.prod(scan.spacing_mm)
+covered = lesion_mm2 / patch_mm**2
 Markdown(
     f"We see that a patch is {patch_mm:.0f} mm wide, and that this effusion covers "
-    f"{lesion_mm2 / patch_mm**2:.1f} of {np.prod(model.grid)} patches "
+    f"{covered:.1f} of {rows * columns} patches "
     f"({lesion.mean():.1%} of the film)."
 )
 
@@ -127,7 +134,8 @@ with torch.no_grad():
 # %%
 parts = qkv.unflatten(-1, (3, heads, -1))  # (1, T, 3, heads, D / heads)
 q, k, v = parts.permute(2, 0, 3, 1, 4)  # each (1, heads, T, D / heads)
-by_hand = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)  # (1, heads, T, T)
+products = q @ k.mT  # (1, heads, T, T)
+by_hand = (products / q.shape[-1] ** 0.5).softmax(-1)
 rw.check.matches(by_hand, captured["attention"][-1])
 Markdown(
     f"{L} layers of {heads} heads, each with a square of {T} x {T}: "
@@ -142,11 +150,11 @@ Markdown(
 
 # %%
 places = [(layer, head) for head in range(heads) for layer in range(L)]
-maps, on_lesion = [], []
+maps = []
+on_lesion = []
 for layer, head in places:
-    one = rw.attend.attention_map(
-        model, scan, method="attention", layer=layer, head=head
-    )
+    how = {"method": "attention", "layer": layer, "head": head}
+    one = rw.attend.attention_map(model, scan, **how)
     maps.append(one)
     on_lesion.append(rw.attend.score_map(one, lesion)["energy"])
 on_lesion = np.array(on_lesion)
@@ -174,7 +182,8 @@ rw.show.grid(
 # looking at the truth is what no one can do on a new film.
 
 # %%
-most, least = places[on_lesion.argmax()], places[on_lesion.argmin()]
+most = places[on_lesion.argmax()]
+least = places[on_lesion.argmin()]
 Markdown(
     f"We see that layer {most[0]}, head {most[1]} has {on_lesion.max():.0%} of its "
     f"attention on the effusion, and layer {least[0]}, head {least[1]} has "
@@ -195,7 +204,8 @@ def rollout_by_hand(attention):  # (L, heads, T, T)
     flow = torch.eye(T)
     for A in attention.mean(1):  # (T, T), the mean over heads
         step = 0.5 * A + 0.5 * torch.eye(T)
-        flow = step / step.sum(-1, keepdim=True) @ flow
+        step = step / step.sum(-1, keepdim=True)
+        flow = step @ flow
     return flow  # (T, T): what each token at the end holds of each at the start
 
 
@@ -241,7 +251,8 @@ def relevance(attention, gradients):
 def relevance_solution(attention, gradients):
     R = torch.eye(attention.shape[-1])
     for A, G in zip(attention, gradients, strict=True):
-        R = R + (G * A).clamp(min=0).mean(0) @ R
+        raises = (G * A).clamp(min=0)  # (heads, T, T)
+        R = R + raises.mean(0) @ R
     return R
 
 
@@ -287,7 +298,8 @@ cam = cam.reshape(model.grid).numpy()
 # %%
 pair = questions[finding]
 by_hand = rw.data.to_scan(cam, scan.shape, fit=model.fit)
-package = rw.attend.attention_map(model, scan, method="gradcam", target=pair).values
+package = rw.attend.attention_map(model, scan, method="gradcam", target=pair)
+package = package.values
 rw.check.matches(by_hand / by_hand.max(), package / package.max())
 
 # %% [markdown]
@@ -313,12 +325,15 @@ severe_films = {f: severe_film(f) for f in questions}
 # Now one map for each film and each method. Each is asked the question that belongs to the film's finding.
 
 # %%
-shown, titles, maps, outlined = [], [], [], []
+shown = []
+titles = []
+maps = []
+outlined = []
 for f, film in severe_films.items():
     for method in methods:
+        how = {"method": method, "target": questions[f]}
+        maps.append(rw.attend.attention_map(model, film, **how))
         shown.append(film)
-        target = questions[f]
-        maps.append(rw.attend.attention_map(model, film, method=method, target=target))
         titles.append(f"{f}<br>{method}")
         outlined.append(f)
 
@@ -343,7 +358,8 @@ rw.show.grid(
 # %%
 hits = []
 for one, film, f in zip(maps, shown, outlined, strict=True):
-    hits.append(rw.attend.score_map(one, film.truth[f])["hit"])
+    scores = rw.attend.score_map(one, film.truth[f])
+    hits.append(scores["hit"])
 Markdown(
     f"We see that {sum(hits):.0f} of {len(hits)} maps peak on the finding. All of them "
     "look as if they knew."
@@ -390,21 +406,26 @@ rw.show.grid(
 # alike, 0 where they have nothing in common.
 
 # %%
-agreement = rw.attend.agreement({method: [one] for method, one in every.items()})
-alike = agreement["mean"].unstack().loc[list(every), list(every)]
+of_one_film = {method: [one] for method, one in every.items()}
+agreement = rw.attend.agreement(of_one_film)
+square = agreement["mean"].unstack()
+alike = square.loc[list(every), list(every)]
 rw.show.heatmap(alike, label="rank correlation", title="How far do they agree?")
 
 # %% [markdown]
 # Squares on the diagonal are each method with itself, so they are left out of the numbers below.
 
 # %%
-between_two = alike.where(~np.eye(len(alike), dtype=bool)).stack()
-film_as_map = rw.attend.score_map(rw.attend.brightness_map(scan), lesion)["energy"]
+itself = np.eye(len(alike), dtype=bool)
+between_two = alike.where(~itself).stack()
+brightness = rw.attend.brightness_map(scan)
+film_as_map = rw.attend.score_map(brightness, lesion)["energy"]
 Markdown(
-    f"We see rank correlations from {between_two.min():.2f} to {between_two.max():.2f}, "
-    f"with a mean of {between_two.mean():.2f}, between methods that were all asked the "
-    "same question. Where they differ, not all can be right. The film itself, taken as a "
-    f"map, has {film_as_map / lesion.mean():.1f} times chance on the effusion."
+    f"We see rank correlations from {between_two.min():.2f} to "
+    f"{between_two.max():.2f}, with a mean of {between_two.mean():.2f}, between "
+    "methods that were all asked the same question. Where they differ, not all can be "
+    "right. The film itself, taken as a map, has "
+    f"{film_as_map / lesion.mean():.1f} times chance on the effusion."
 )
 
 # %% [markdown]
@@ -422,7 +443,8 @@ def point_and_energy(values, mask):
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def point_and_energy_solution(values, mask):
     hit = float(mask.ravel()[values.argmax()])
-    return [hit, values[mask].sum() / values.sum()]
+    energy = values[mask].sum() / values.sum()
+    return [hit, energy]
 
 
 # %%
@@ -453,9 +475,16 @@ for attempt in (point_and_energy, point_and_energy_solution):
 training_masks = {f: rw.attend.mean_mask(table, f) for f in questions}
 chests = {}
 for view in ("PA", "AP"):
-    chests[view] = rw.simulate.render(view=view, organs=True).truth
+    chest = rw.simulate.render(view=view, organs=True)
+    chests[view] = chest.truth
+
+# %% [markdown]
+# An organ's outline is a control, too. For cardiomegaly it is that of the heart, for all
+# other findings that of the lungs. It comes from the chest as it is in the CT, not bent,
+# and so knows neither the patient nor the finding.
 
 
+# %%
 def controls_of(scans, f):
     """The maps that know nothing, for films with the finding f."""
     organ = "Heart" if f == "Cardiomegaly" else "Lungs"
@@ -469,11 +498,14 @@ def controls_of(scans, f):
 # the place.
 
 # %%
-examples, positions = [], []
+examples = []
+positions = []
 for f in questions:
-    example = rw.data.scan_of(test[test[f] == 1].iloc[0])
+    ill = test[test[f] == 1]
+    example = rw.data.scan_of(ill.iloc[0])
     examples.append(example)
-    positions.append(controls_of([example], f)["training mask"][0])
+    blind = controls_of([example], f)
+    positions.append(blind["training mask"][0])
 
 # %%
 rw.show.grid(
@@ -493,9 +525,10 @@ rw.show.grid(
 # %%
 def positives(split, f):
     """Rows and scans with a finding, the hidden ones too."""
-    in_split = table["split"] == split
-    ill = table[in_split & (table[f] == 1)].head(per_finding)
-    return ill, [rw.data.scan_of(row) for _, row in ill.iterrows()]
+    in_split = table[table["split"] == split]
+    ill = in_split[in_split[f] == 1].head(per_finding)
+    scans = [rw.data.scan_of(row) for _, row in ill.iterrows()]
+    return ill, scans
 
 
 # %% [markdown]
@@ -568,7 +601,9 @@ rw.show.bars(
 # are. A method that is level with *another patient's* map has drawn the finding, and not this film.
 
 # %%
-lines = [f"- {f}: {found.says('relevance')}" for f, found in scored.items()]
+lines = []
+for f, comparison in scored.items():
+    lines.append(f"- {f}: {comparison.says('relevance')}")
 Markdown("We see:\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -576,9 +611,10 @@ Markdown("We see:\n" + "\n".join(lines))
 # hit? Cells that are clear of chance are what counts, not the darkest ones.
 
 # %%
-points = pd.concat([comparison.points for comparison in scored.values()])
-patients = np.concatenate([comparison.groups for comparison in scored.values()])
-hidden = sum(comparison.hidden for comparison in scored.values())
+four = list(scored.values())
+points = pd.concat([comparison.points for comparison in four])
+patients = np.concatenate([comparison.groups for comparison in four])
+hidden = sum(comparison.hidden for comparison in four)
 together = rw.attend.Compared.of(
     points, patients, methods=methods, what="hit", hidden=hidden
 )
@@ -614,19 +650,25 @@ from itertools import combinations
 
 pairs = []
 for first, second in combinations(methods, 2):
-    names = (first, second)
-    pairs.append(
-        rw.stats.compare(
-            points[first], points[second], patients, names=names, what="hit", family=10
-        )
+    pair_of_methods = rw.stats.compare(
+        points[first],
+        points[second],
+        patients,
+        names=(first, second),
+        what="hit",
+        family=10,
     )
+    pairs.append(pair_of_methods)
 
 # %% [markdown]
 # Only pairs whose interval leaves out zero are named. A difference that can't be told isn't a proof that two methods
 # are equally good: with more films it might show.
 
 # %%
-clear = [f"- {pair}" for pair in pairs if pair.verdict != "can't tell"]
+clear = []
+for comparison in pairs:
+    if comparison.verdict != "can't tell":
+        clear.append(f"- {comparison}")
 Markdown(
     f"We see a difference that can be told in {len(clear)} of {len(pairs)} pairs.\n\n"
     + "\n".join(clear)
@@ -657,8 +699,10 @@ hits_by_size[["group", "least", "most", "mean", "low", "high", "n"]].round(2)
 # %%
 lines = []
 for _, row in hits_by_size.iterrows():
-    size = f"{row['least'] / 100:.1f} to {row['most'] / 100:.1f} cm²"
-    lines.append(f"{rw.stats.format_interval(row, 'mean')} at {size}")
+    least_cm2 = row["least"] / 100
+    most_cm2 = row["most"] / 100
+    share = rw.stats.format_interval(row, "mean")
+    lines.append(f"{share} at {least_cm2:.1f} to {most_cm2:.1f} cm²")
 Markdown(f"We see the share of relevance's hits by size: {'; '.join(lines)}.")
 
 # %% [markdown]
@@ -750,13 +794,16 @@ rw.show.bars(
 # intervals by patient.
 
 # %%
-highest, lowest = readers["iou"].idxmax(), readers["iou"].idxmin()
-lines = [f"- {f}: {overlap.says('relevance')}" for f, overlap in overlaps.items()]
+highest = readers["iou"].idxmax()
+lowest = readers["iou"].idxmin()
+lines = []
+for f, overlap in overlaps.items():
+    lines.append(f"- {f}: {overlap.says('relevance')}")
 Markdown(
     f"We see that readers agree best on the place of {highest.lower()} "
-    f"({readers.iou.max():.2f}) and worst on {lowest.lower()} ({readers.iou.min():.2f}). "
-    "Other films, and boxes there, outlines here: an order of size, no race. On the "
-    "virtual films:\n" + "\n".join(lines)
+    f"({readers.iou.max():.2f}) and worst on {lowest.lower()} "
+    f"({readers.iou.min():.2f}). Other films, and boxes there, outlines here: an order "
+    "of size, no race. On the virtual films:\n" + "\n".join(lines)
 )
 
 # %% [markdown]
@@ -804,7 +851,8 @@ def unit_vectors(maps):
 before = unit_vectors(word_maps["as it is"])
 correlations = {}
 for name in list(phrases)[1:]:
-    correlations[name] = (before * unit_vectors(word_maps[name])).sum(1)
+    after = unit_vectors(word_maps[name])
+    correlations[name] = (before * after).sum(1)
 
 # %% [markdown]
 # The mean correlation has an interval by patient. It has no family of comparisons yet: it shows, and the sentences
@@ -834,12 +882,13 @@ rw.show.bars(
 def share_on_the_right(maps):
     """(N,) of each map, how much lies on the patient's right."""
     middle = maps.shape[2] // 2
-    return maps[:, :, :middle].sum((1, 2)) / maps.sum((1, 2))
+    right_half = maps[:, :, :middle]
+    return right_half.sum((1, 2)) / maps.sum((1, 2))
 
 
-toward_right = share_on_the_right(word_maps["as it is"]) - share_on_the_right(
-    word_maps["other side"]
-)
+named = share_on_the_right(word_maps["as it is"])
+not_named = share_on_the_right(word_maps["other side"])
+toward_right = named - not_named
 sign = np.where(np.array(sides) == "right", 1, -1)
 toward_named = sign * toward_right
 
@@ -866,8 +915,8 @@ stays = rw.stats.compare(
 
 # %%
 Markdown(
-    f"We see what two phrases do. In the map's correlation with itself: {stays}. In the "
-    f"share of the map that moves when a side is named: {moved}."
+    f"We see what two phrases do. In the map's correlation with itself: {stays}. In "
+    f"the share of the map that moves when a side is named: {moved}."
 )
 
 # %% [markdown]
@@ -887,7 +936,8 @@ labels = list(questions)
 train = table[table["split"] == "train"].head(twin_films)
 val = table[table["split"] == "val"].head(twin_films)
 columns = ["path", "patient_id", "split", *labels]
-taught = pd.concat([train, val])[columns].reset_index(drop=True)
+taught = pd.concat([train, val])[columns]
+taught = taught.reset_index(drop=True)
 order = np.random.default_rng(0).permutation(len(taught))
 dealt = taught.copy()
 dealt[labels] = taught[labels].to_numpy()[order]  # a film's labels stay together
@@ -898,6 +948,13 @@ dealt[labels] = taught[labels].to_numpy()[order]  # a film's labels stay togethe
 
 # %%
 shape = {"size": 64, "patch": 8, "width": 96, "heads": 1, "layers": 3, "embed": 96}
+
+# %% [markdown]
+# These are the shapes of the networks: a film of `size` pixels a side, cut into squares
+# of `patch`, and so on. The settings say how each is trained, and are the same for all
+# three. Only `seed` and the table differ.
+
+# %%
 settings = {
     "recipe": "supervised-tiny",
     "epochs": twin_epochs,
@@ -930,7 +987,8 @@ pd.concat(health, axis=1).dropna().round(2)
 losses = []
 for name, run in runs.items():
     by_epoch = run.log.groupby("epoch")["loss"].mean()
-    losses.append(f"{name} {by_epoch.iloc[-1]:.2f}")
+    last = by_epoch.iloc[-1]
+    losses.append(f"{name} {last:.2f}")
 verdict = "all three are healthy"
 if twins.ills:
     verdict = f"{twins.unhealthy}: what their maps do is not interpreted"
@@ -941,9 +999,9 @@ reasons = [f"\n- {name}: {reason}" for name, reason in twins.ills.items()]
 
 # %%
 Markdown(
-    f"We see losses of {', '.join(losses)} on the films that were learned, and {verdict}. "
-    "That held-out films gain little or nothing is no illness here: shuffled labels can "
-    f"only be memorised.\n{''.join(reasons)}"
+    f"We see losses of {', '.join(losses)} on the films that were learned, and "
+    f"{verdict}. That held-out films gain little or nothing is no illness here: "
+    f"shuffled labels can only be memorised.\n{''.join(reasons)}"
 )
 
 # %% [markdown]
@@ -955,7 +1013,8 @@ Markdown(
 ill, films = positives("test", finding)
 visible = [bool(film.truth[finding].any()) for film in films]
 ill = ill[visible]
-films = [film for film in films if film.truth[finding].any()][:n_checked]
+films = [film for film in films if film.truth[finding].any()]
+films = films[:n_checked]
 owners = ill["patient_id"].head(n_checked)
 
 # %% [markdown]
@@ -1017,12 +1076,16 @@ rw.show.overlay(scan, stamped, truth=finding, title="Relevance, with its badge")
 # was ill, it says so, and doesn't count as passed.
 
 # %%
-badges = [f"- **{name}**: {check.badge}" for name, check in checks.items()]
+badges = []
 label_lines = []
 for name, check in checks.items():
+    badges.append(f"- **{name}**: {check.badge}")
     if check.labels:
         label_lines.append(f"- {name}: {check.labels}")
-hits = {m: f"{hit.loc[(finding, m), 'mean']:.0%}" for m in ("relevance", "gradcam")}
+hits = {}
+for method in ("relevance", "gradcam"):
+    mean = hit.loc[(finding, method), "mean"]
+    hits[method] = f"{mean:.0%}"
 
 # %% [markdown]
 # And for the labels: how alike are the maps of the two models that learnt the truth, and how alike are those of one
@@ -1121,8 +1184,8 @@ for comparison in judged.values():
     for method in ("relevance", "gradcam"):
         lines.append(f"- {comparison.says(method)}")
 Markdown(
-    "We see the verdict on each method beside each blind map. For two of them in words:\n"
-    + "\n".join(lines)
+    "We see the verdict on each method beside each blind map. For two of them in "
+    "words:\n" + "\n".join(lines)
 )
 
 # %% [markdown]
@@ -1160,11 +1223,12 @@ for trio in ("chosen", "random", "difference"):
     change[trio] = rw.stats.format_interval(silenced.loc[trio], "mean")
 
 # %%
+as_low = silenced["as_low"].iloc[0]
 Markdown(
-    f"We see the highest selectivity at {', '.join(names)}, on the films that they were "
-    f"chosen on. Without these three the score changes by {change['chosen']}, without "
-    f"three others by {change['random']}, a difference of {change['difference']}; "
-    f"{silenced['as_low'].iloc[0]:.0%} of the random trios cost as much."
+    f"We see the highest selectivity at {', '.join(names)}, on the films that they "
+    f"were chosen on. Without these three the score changes by {change['chosen']}, "
+    f"without three others by {change['random']}, a difference of "
+    f"{change['difference']}; {as_low:.0%} of the random trios cost as much."
 )
 
 # %% [markdown]
@@ -1203,8 +1267,10 @@ ct = rw.data.read(source / "cxr.nii.gz")
 organs = rw.data.read(source / "mask.nii.gz")
 step = np.array([2, 6, 6])  # every second voxel of the first axis, and so on
 affine = ct.affine @ np.diag([*step, 1])
-small = rw.data.Volume(ct.voxels[::2, ::6, ::6], affine, "CT")
-Markdown(f"{small.shape} voxels of {np.round(small.spacing_mm, 1)} mm")
+thinned = ct.voxels[::2, ::6, ::6]
+small = rw.data.Volume(thinned, affine, "CT")
+spacing = np.round(small.spacing_mm, 1)
+Markdown(f"{small.shape} voxels of {spacing} mm")
 
 # %% [markdown]
 # The filter has nine voxels a side. Inside of 10 mm it is positive, in a shell from 12 to 20 mm negative, and both
@@ -1216,7 +1282,8 @@ radius_mm = np.linalg.norm(offsets * small.spacing_mm, axis=-1)
 ball = radius_mm <= 10
 shell = (radius_mm > 12) & (radius_mm <= 20)
 conv = torch.nn.Conv3d(1, 1, 9, padding=4)
-conv.weight.data[:] = torch.tensor(ball / ball.sum() - shell / shell.sum())
+weights = ball / ball.sum() - shell / shell.sum()
+conv.weight.data[:] = torch.tensor(weights)
 conv.bias.data[:] = -0.3
 
 # %% [markdown]
@@ -1242,14 +1309,16 @@ eye = rw.attend.Net3d(
 every_step = tuple(slice(None, None, k) for k in step)
 lungs = np.isin(organs.voxels[every_step], (10, 11, 12, 13, 14))
 bare = rw.attend.volume_map(eye, small, method="gradcam", target="nodule").values
-peak = np.argwhere(lungs & (bare == bare[lungs].max()))[0]
+highest = lungs & (bare == bare[lungs].max())
+peak = np.argwhere(highest)[0]
 mass = np.array([90, 144, 317]) / step  # where a reader sees it
 off_mm = np.linalg.norm((peak - mass) * small.spacing_mm)
 
 # %%
 Markdown(
-    f"With nothing planted, the filter's highest place in the lungs lies {off_mm:.0f} mm "
-    "from the middle of that mass. A peak outside of what we plant may be right."
+    "With nothing planted, the filter's highest place in the lungs lies "
+    f"{off_mm:.0f} mm from the middle of that mass. A peak outside of what we plant "
+    "may be right."
 )
 
 # %% [markdown]
@@ -1266,7 +1335,8 @@ centres = inside_lungs[rng.integers(len(inside_lungs), size=nodules)]
 
 def plant_nodule(centre):
     """The CT with a nodule, and the nodule's mask."""
-    from_centre_mm = np.linalg.norm((index - centre) * small.spacing_mm, axis=-1)
+    offset_mm = (index - centre) * small.spacing_mm
+    from_centre_mm = np.linalg.norm(offset_mm, axis=-1)
     nodule = from_centre_mm <= 10
     voxels = np.where(nodule, 40, small.voxels)
     return rw.data.Volume(voxels, small.affine, "CT"), nodule
@@ -1307,12 +1377,13 @@ rw.show.volume(
 # place in three dimensions, not that any network would find nodules.
 
 # %%
+times = mean * nodules
 Markdown(
-    f"We see the peak in the nodule {mean['hit'] * nodules:.0f} times of {nodules} places "
-    f"in this one CT; that of brightness {mean['bright'] * nodules:.0f} times, that of "
-    f"the CT with nothing planted {mean['bare'] * nodules:.0f} times, and a random place "
-    f"in the lungs would lie there in {mean['chance']:.2%}. {mean['energy']:.1%} of the "
-    "map lies inside: vessels, ribs and the mass look like balls, too."
+    f"We see the peak in the nodule {times['hit']:.0f} times of {nodules} places in "
+    f"this one CT; that of brightness {times['bright']:.0f} times, that of the CT with "
+    f"nothing planted {times['bare']:.0f} times, and a random place in the lungs would "
+    f"lie there in {mean['chance']:.2%}. {mean['energy']:.1%} of the map lies inside: "
+    "vessels, ribs and the mass look like balls, too."
 )
 
 # %% [markdown]
@@ -1379,7 +1450,9 @@ rims = []
 for scan_of_child in scans:
     H, W = scan_of_child.shape
     rim = np.ones((H, W), bool)
-    rim[H // 10 : -H // 10, W // 10 : -W // 10] = False
+    inner_rows = slice(H // 10, -H // 10)
+    inner_columns = slice(W // 10, -W // 10)
+    rim[inner_rows, inner_columns] = False
     rims.append(rim)
 
 # %%
@@ -1528,7 +1601,8 @@ def ahead_of(control):
 
 controls = ("random", "brightness", "training mask")
 beyond = {control: ahead_of(control) for control in controls}
-best = hit.xs("relevance", level="map").sort_values("mean").iloc[-1]
+of_relevance = hit.xs("relevance", level="map")
+best = of_relevance.sort_values("mean").iloc[-1]
 
 # %%
 rw.book.headline(
@@ -1542,8 +1616,13 @@ rw.book.headline(
 # And the sentences to take along, each made from what was computed above.
 
 # %%
-passing = [name for name, check in checks.items() if check.badge.passed]
-unclear = [name for name, check in checks.items() if check.badge.passed is None]
+passing = []
+unclear = []
+for name, check in checks.items():
+    if check.badge.passed is None:
+        unclear.append(name)
+    elif check.badge.passed:
+        passing.append(name)
 passed = f"{', '.join(passing) or 'no map'} passes them all"
 not_judged = f"not to be judged: {', '.join(unclear) or 'none'}"
 graded = f"relevance is ahead of noise for {beyond['random']}, of brightness for "
