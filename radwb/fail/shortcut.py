@@ -102,16 +102,7 @@ def shortcut(
         ValueError: an unknown learner, no seed, images of one kind only, or a patient
             or film in train and in test.
     """
-    if learner not in LEARNERS or seeds < 1:
-        raise ValueError(
-            f"expected a learner of {LEARNERS} and 1 seed or more, "
-            f"got {learner!r} and {seeds}"
-        )
-    data.check_table(table, needs=("split", finding))
-    used = table["split"].isin(["train", "test"])
-    keep_apart(table, table["split"].where(used))
-    train = _labelled(table, finding, "train")
-    test = _labelled(table, finding, "test")
+    train, test = _labelled_parts(table, finding, learner, seeds)
     y = train[finding].to_numpy(int)
     chosen = [_balanced(y, n, seed) for seed in range(seeds)]
     pool = np.unique(np.concatenate(chosen))  # the rows that some seed learns from
@@ -128,21 +119,12 @@ def shortcut(
     for strength, seed in tqdm(trainings, "trainings", delay=2, leave=False):
         truth = y[chosen[seed]]
         tied = confound(truth, strength, seed=seed)
-        rows = np.searchsorted(pool, chosen[seed])
-        x = off[rows]  # a copy
-        x[tied] = on[rows[tied]]
+        x = _tied_films(off, on, np.searchsorted(pool, chosen[seed]), tied)
         adapted = _adapted(start, learner, x, truth, seed, **settings)
         answers = [_answer(adapted, test_x) for test_x in unseen]
         learnt[strength, seed] = adapted
         logits[strength, seed] = np.stack(answers, axis=1)  # (N, 2) off and on
-        row = {
-            "strength": strength,
-            "seed": seed,
-            "marker_only": auroc(truth, tied),
-            "n": len(truth),
-            "positives": int(truth.sum()),
-        }
-        training.append(row)
+        training.append(_counts(strength, seed, truth, tied))
     aurocs, effects = _scored(logits, test, finding)
     return ShortcutResult(
         table=aurocs,
@@ -154,6 +136,37 @@ def shortcut(
         images=images,
         marker=marker,
     )
+
+
+def _labelled_parts(table, finding, learner, seeds):
+    """The labelled rows in train and in test, once the settings make sense."""
+    if learner not in LEARNERS or seeds < 1:
+        raise ValueError(
+            f"expected a learner of {LEARNERS} and 1 seed or more, "
+            f"got {learner!r} and {seeds}"
+        )
+    data.check_table(table, needs=("split", finding))
+    used = table["split"].isin(["train", "test"])
+    keep_apart(table, table["split"].where(used))
+    return _labelled(table, finding, "train"), _labelled(table, finding, "test")
+
+
+def _tied_films(off, on, rows, tied):
+    """What is learnt from: rows without the marker, those that are tied with it."""
+    x = off[rows]  # a copy
+    x[tied] = on[rows[tied]]
+    return x
+
+
+def _counts(strength, seed, truth, tied):
+    """What one training had: its size, and what the marker alone would reach."""
+    return {
+        "strength": strength,
+        "seed": seed,
+        "marker_only": auroc(truth, tied),
+        "n": len(truth),
+        "positives": int(truth.sum()),
+    }
 
 
 def _read(start, learner, images, marker):

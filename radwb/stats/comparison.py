@@ -113,20 +113,9 @@ def compare_auroc(
         raise ValueError(
             f"expected the same findings, got {list(y)}, {list(a)} and {list(b)}"
         )
-    pairs = []
-    counted = []
-    left_out = {}
-    for finding in y:
-        ours = Pull.of(y[finding], a[finding], patients)
-        theirs = Pull.of(y[finding], b[finding], patients)
-        pair = ours, theirs
-        pairs.append(pair)
-        why = ours.missing()
-        if why:
-            left_out[finding] = why
-        else:
-            counted.append(pair)
-    shown = counted or pairs
+    pairs, left_out = _pulls(y, a, b, patients)
+    counted = [pairs[finding] for finding in pairs if finding not in left_out]
+    shown = counted or list(pairs.values())
     gaps = [ours.auroc - theirs.auroc for ours, theirs in shown]
     gap = float(np.mean(gaps))
     together = Pull.union([ours for ours, _ in shown])
@@ -147,6 +136,19 @@ def compare_auroc(
         family=family,
         note=note,
     )
+
+
+def _pulls(y, a, b, patients):
+    """Both scores' pulls of each finding, and why a finding has no interval."""
+    pairs = {}
+    left_out = {}
+    for finding in y:
+        ours = Pull.of(y[finding], a[finding], patients)
+        pairs[finding] = ours, Pull.of(y[finding], b[finding], patients)
+        why = ours.missing()
+        if why:
+            left_out[finding] = why
+    return pairs, left_out
 
 
 def compare_seeds(
