@@ -1408,8 +1408,7 @@ rw.show.bars(
 # %% [markdown]
 # Is a method ahead of the blind maps? Both curves, all methods, three blind maps each:
 # the intervals are widened for that many comparisons.
-
-# %% [markdown]
+#
 # The blind maps are the measure. Edges and brightness lie on bones and borders, where
 # taking away anything may hurt the score, whatever was asked.
 
@@ -1882,7 +1881,7 @@ Markdown(f"We see: {on_zones}")
 
 # %% [markdown]
 # To sum up, for which findings is relevance ahead of which control? The answer goes to
-# the front page of the gallery, with three numbers from above.
+# the front page of the gallery, with two numbers from above.
 
 
 # %%
