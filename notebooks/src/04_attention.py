@@ -9,21 +9,27 @@
 # %% [markdown]
 # # 4 · Where does it look, and does the picture mean anything?
 #
-# The model of notebook 2 gives a score for *there is a pleural effusion*. Which part of the film made the score? Many
-# methods answer with a coloured map, and a coloured map always looks convincing. Here the truth is known, so it can
-# be graded.
+# The model of notebook 2 gives a score for *there is a pleural effusion*. Which part of
+# the film made the score? Many methods answer with a coloured map, and a coloured map
+# always looks convincing. Here the truth is known, so it can be graded.
 #
-# **You will** take the attention out of the model and prove that it is the model's own, write rollout and relevance,
-# lay every kind of map that the package knows over the scan, score them against lesions beside maps that know
-# nothing, a second reader and a change of words, put each through checks that it may fail, silence heads, map a CT,
+# **You will** take the attention out of the model and prove that it is the model's own,
+# write rollout and relevance, lay every kind of map that the package knows over the
+# scan, score them against lesions beside maps that know nothing, a second reader and a
+# change of words, put each through checks that it may fail, silence heads, map a CT,
 # and then explore by yourself.
 #
-# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 4 minutes on two CPU cores. **Data**: the simulator on a real
-# CT (LIDC-IDRI, CC BY 3.0); the readers' boxes of VinBigData (its own terms, no images); 16 real paediatric
-# radiographs (Kermany et al., CC BY 4.0); where `RADWB_MIRROR` holds them, 35 radiographs with drawn lesions
-# (annotations CC BY 4.0) and 62 with graded zones (mostly CC BY-NC-SA), each image with its own licence.
+# **Needs**: notebook 2 (it wrote `../runs/clip-tiny`); 4 minutes on two CPU cores.
+# **Data**: the simulator on a real CT (LIDC-IDRI, CC BY 3.0); the readers' boxes of
+# VinBigData (its own terms, no images); 16 real paediatric radiographs (Kermany et al.,
+# CC BY 4.0); where `RADWB_MIRROR` holds them, 35 radiographs with drawn lesions
+# (annotations CC BY 4.0) and 62 with graded zones (mostly CC BY-NC-SA), each image with
+# its own licence.
 #
 # *For teaching and research. Not for clinical use.*
+#
+# The package is `rw`. The others are the usual tools: arrays, tables, networks, and
+# text that is made by a cell.
 
 # %%
 import numpy as np
@@ -33,6 +39,12 @@ import torch.nn.functional as F
 from IPython.display import Markdown, display
 
 import radwb as rw
+
+# %% [markdown]
+# These are the numbers on which this page depends. The smaller ones behind `fast:` are
+# for a quick check of the machine. `methods` are the five kinds of map that are held
+# against each other most closely; what each of them does is explained where it first
+# appears.
 
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort, as in notebook 2
@@ -45,8 +57,13 @@ nodules = 20  # planted in a CT, one after the other; fast: 3
 methods = ("attention", "rollout", "relevance", "gradcam", "similarity")
 
 # %% [markdown]
-# Four findings are asked for, each by a pair of sentences, as in notebook 3: one says that it is there, the other
-# denies it. The score is the difference of their cosines with the film.
+# Four findings are asked for, each by a pair of sentences, as in notebook 3: one says
+# that it is there, the other denies it. The score is the difference of their cosines
+# with the film.
+#
+# `cohort` makes the virtual patients of notebook 2 again, since the seed is the same,
+# and `load` reads the model that was trained there. We keep the test films, whose
+# patients the model did not learn from.
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
@@ -60,8 +77,12 @@ questions = {
 }
 
 # %% [markdown]
-# These films are the ones on which the maps are graded. How many there are for each finding decides how sure the
-# answers can be.
+# These films are the ones on which the maps are graded. How many there are for each
+# finding decides how sure the answers can be.
+#
+# One film can have several findings, so the counts may add up to more than the films.
+# And one patient can have several films, which is why the intervals on this page are by
+# patient.
 
 # %%
 counts = []
@@ -75,9 +96,13 @@ Markdown(
 
 # %% [markdown]
 # ## What does the model see?
-# Not pixels: a grid of patches, each turned into a token (and one more, the *class token*). The embedding is the mean
-# of the patch tokens after the last layer. A map can't be finer than this grid. How many patches has one effusion? We
-# take a large one on the right, and draw the grid over the film.
+# Not pixels: a grid of patches, each turned into a token (and one more, the *class
+# token*). The embedding is the mean of the patch tokens after the last layer. A map
+# can't be finer than this grid. How many patches has one effusion? We take a large one
+# on the right, and draw the grid over the film.
+#
+# `iloc[-3]` is the third most severe. The truth mask, `lesion`, has the size of the
+# film and is true where the effusion is outlined.
 
 # %%
 finding = "Pleural Effusion"
@@ -88,8 +113,12 @@ scan = rw.data.scan_of(by_severity.iloc[-3])
 lesion = scan.truth[finding]
 
 # %% [markdown]
-# The figure is in millimetres, as the film itself is. The outline is what the simulator planted, and everything
-# inside the lines of one square is a single token to the model.
+# The figure is in millimetres, as the film itself is. The outline is what the simulator
+# planted, and everything inside the lines of one square is a single token to the model.
+#
+# The lines are drawn a patch apart, from the left and from the top. Look for squares
+# that the outline cuts in two: whatever the model says of such a square, it says of
+# healthy and ill tissue together.
 
 # %%
 rows, columns = model.grid
@@ -102,6 +131,11 @@ for i in range(1, rows):
     figure.add_vline(i * patch_mm, line_width=0.5)
 figure
 
+# %% [markdown]
+# How large is the effusion, counted in patches? The number of pixels inside the
+# outline, times the size of one pixel, is its area in square millimetres. We divide it
+# by the area of one patch.
+
 # %%
 lesion_mm2 = lesion.sum() * np.prod(scan.spacing_mm)
 covered = lesion_mm2 / patch_mm**2
@@ -112,12 +146,22 @@ Markdown(
 )
 
 # %% [markdown]
-# ## What does a token listen to?
-# In each layer and head a token sends a query; the softmax of its products with all keys is its attention, a row that
-# sums to one. The fast kernels never keep it, so most programs can't show it. `rw.attend.capture` brings it out, and
-# proves on the way that what it brings out gives the layer's own output.
+# A finding that is smaller than one patch shares its token with what lies around it,
+# and then even the best map can only point to a square.
 #
-# We compute the last layer's by hand, from the tokens that the layer was given, and compare.
+# ## What does a token listen to?
+# In each layer and head a token sends a query; the softmax of its products with all
+# keys is its attention, a row that sums to one. The fast kernels never keep it, so most
+# programs can't show it. `rw.attend.capture` brings it out, and proves on the way that
+# what it brings out gives the layer's own output.
+#
+# We compute the last layer's by hand, from the tokens that the layer was given, and
+# compare.
+#
+# `captured` is a plain dictionary. Its *attention* holds the weights of all layers and
+# heads, its *tokens* what each layer handed to the next, and its *gradients* how much
+# the score would change with each weight. `ln_1` brings the tokens to one scale, as the
+# layer does it, and `F.linear` multiplies them with its weights.
 
 # %%
 captured = rw.attend.capture(model, model.preprocess(scan), target=questions[finding])
@@ -128,8 +172,12 @@ with torch.no_grad():
     qkv = F.linear(h, block.attn.in_proj_weight, block.attn.in_proj_bias)
 
 # %% [markdown]
-# The result holds queries, keys and values of all heads, side by side in one long vector. We cut it apart, multiply
-# each query with each key, and divide by the root of their length, so that the softmax doesn't saturate.
+# The result holds queries, keys and values of all heads, side by side in one long
+# vector. We cut it apart, multiply each query with each key, and divide by the root of
+# their length, so that the softmax doesn't saturate.
+#
+# The letters behind the lines are shapes: `T` is the number of tokens, `D` the length
+# of one. `@` multiplies matrices, and `.mT` swaps the last two axes.
 
 # %%
 parts = qkv.unflatten(-1, (3, heads, -1))  # (1, T, 3, heads, D / heads)
@@ -143,10 +191,19 @@ Markdown(
 )
 
 # %% [markdown]
+# Where the two agree, the weights are the model's own and no imitation of them. Whether
+# a picture of these weights means anything is another question, and the rest of this
+# page is about it.
+#
 # ## Does any head look at the effusion?
-# The embedding is the mean of the patch tokens, so the mean of their rows is what it listened to. We draw it for all
-# layers (left to right) and heads (top to bottom), and measure the share of each map that lies on the effusion.
-# `rw.attend.score_map` calls that share the *energy*.
+# The embedding is the mean of the patch tokens, so the mean of their rows is what it
+# listened to. We draw it for all layers (left to right) and heads (top to bottom), and
+# measure the share of each map that lies on the effusion. `rw.attend.score_map` calls
+# that share the *energy*.
+#
+# A map that is spread evenly has as much energy on the effusion as the effusion has of
+# the film. A head must be above that share before it is worth talking about, and even
+# then it may be so by luck.
 
 # %%
 places = [(layer, head) for head in range(heads) for layer in range(L)]
@@ -160,8 +217,11 @@ for layer, head in places:
 on_lesion = np.array(on_lesion)
 
 # %% [markdown]
-# Look for two things. Do heads of one layer differ? And do the bright places have anything to do with the outline, or
-# would they be there on any film?
+# Look for two things. Do heads of one layer differ? And do the bright places have
+# anything to do with the outline, or would they be there on any film?
+#
+# Above each picture stand its layer, its head and its energy. The outline is the same
+# everywhere, since it is one film.
 
 # %%
 titles = []
@@ -178,8 +238,13 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# A word of warning before the answer. With so many maps, one of them will lie well by luck, and picking the best by
-# looking at the truth is what no one can do on a new film.
+# A word of warning before the answer. With so many maps, one of them will lie well by
+# luck, and picking the best by looking at the truth is what no one can do on a new
+# film.
+#
+# What would speak against such a head? If it looked at the same place on every film,
+# with or without an effusion. One film can't tell. Near the end, a census of heads asks
+# many.
 
 # %%
 most = places[on_lesion.argmax()]
@@ -193,10 +258,15 @@ Markdown(
 
 # %% [markdown]
 # ## All layers in one: rollout
-# Each layer mixes tokens that were mixed before. So one layer's attention is not about the film, but about tokens
-# that hold a bit of everything. Rollout follows the mixing through. Half of a token goes through the attention, half
-# past it, so one layer moves things by `0.5 A + 0.5 I`; the layers multiply (Abnar & Zuidema 2020, [arXiv
+# Each layer mixes tokens that were mixed before. So one layer's attention is not about
+# the film, but about tokens that hold a bit of everything. Rollout follows the mixing
+# through. Half of a token goes through the attention, half past it, so one layer moves
+# things by `0.5 A + 0.5 I`; the layers multiply (Abnar & Zuidema 2020, [arXiv
 # 2005.00928](https://arxiv.org/abs/2005.00928)).
+#
+# In the function, `flow` begins with tokens that hold nothing but themselves. Each turn
+# of the loop takes the mean over the heads, mixes, and multiplies. The division keeps
+# the sum of each row at one, so that a row can be read as shares.
 
 
 # %%
@@ -213,8 +283,12 @@ attention = captured["attention"][:, 0]  # of the first and only film
 rw.check.matches(rollout_by_hand, rw.attend.rollout, attention)
 
 # %% [markdown]
-# The package spreads the row of the patches over the film. A map has as many values as there are patches, and the
-# picture is drawn smooth between them, which adds no knowledge.
+# The package spreads the row of the patches over the film. A map has as many values as
+# there are patches, and the picture is drawn smooth between them, which adds no
+# knowledge.
+#
+# Look where it is bright, and ask yourself whether you would have guessed the question
+# from it. You can't: rollout was asked nothing.
 
 # %%
 rolled = rw.attend.attention_map(model, scan, method="rollout")
@@ -223,8 +297,12 @@ rw.show.overlay(
 )
 
 # %% [markdown]
-# How much does a token keep of itself after all layers? If that is a lot, place still means something at the end. If
-# it is little, every token is a mixture of all, and a map by place is a belief.
+# How much does a token keep of itself after all layers? If that is a lot, place still
+# means something at the end. If it is little, every token is a mixture of all, and a
+# map by place is a belief.
+#
+# The diagonal of the product is what each token keeps of itself, and `[1:]` leaves out
+# the class token.
 
 # %%
 stays = rollout_by_hand(attention).diagonal()[1:].mean()
@@ -235,16 +313,26 @@ Markdown(
 )
 
 # %% [markdown]
+# Neither number says that the model used the effusion. Rollout follows where tokens
+# went, not what they did to the score.
+#
 # ### Exercise 1: relevance
-# Rollout doesn't know what was asked. Relevance does: it weighs each attention by the gradient of the score. Start
-# with `R = I`; for each layer, from the first, add `mean over heads of max(gradient * attention, 0)`, times `R`, to
-# `R` (Chefer, Gur & Wolf 2021, [arXiv 2103.15679](https://arxiv.org/abs/2103.15679)).
+# Rollout doesn't know what was asked. Relevance does: it weighs each attention by the
+# gradient of the score. Start with `R = I`; for each layer, from the first, add `mean
+# over heads of max(gradient * attention, 0)`, times `R`, to `R` (Chefer, Gur & Wolf
+# 2021, [arXiv 2103.15679](https://arxiv.org/abs/2103.15679)).
 
 
 # %%
 def relevance(attention, gradients):
     """(L, heads, T, T) twice -> (T, T) the relevance of each token for each."""
     raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* If your numbers are too small, were the negative products dropped before the
+# mean over the heads, or after it? If they are far off, ask on which side of the
+# product `R` stands, and with which layer you began.
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -257,8 +345,11 @@ def relevance_solution(attention, gradients):
 
 
 # %% [markdown]
-# The gradients are tiny numbers, since the score is a difference of cosines. We scale them up before the check, so
-# that an error can't hide below its tolerance.
+# The gradients are tiny numbers, since the score is a difference of cosines. We scale
+# them up before the check, so that an error can't hide below its tolerance.
+#
+# The check runs your function and then the solution on the attention of this film, and
+# compares each with what the package computes.
 
 # %%
 gradients = captured["gradients"][:, 0]
@@ -268,9 +359,16 @@ for attempt in (relevance, relevance_solution):
 
 # %% [markdown]
 # ## Grad-CAM, for any network
-# It needs no attention. Take the features before the last block, weight each channel by its mean gradient, keep what
-# is positive (Selvaraju et al. 2017, [arXiv 1610.02391](https://arxiv.org/abs/1610.02391)). The score is the cosine
-# with *there is X* less the cosine with *there is no X*. First, the score as a function of the features:
+# It needs no attention. Take the features before the last block, weight each channel by
+# its mean gradient, keep what is positive (Selvaraju et al. 2017, [arXiv
+# 1610.02391](https://arxiv.org/abs/1610.02391)). The score is the cosine with *there is
+# X* less the cosine with *there is no X*. First, the score as a function of the
+# features:
+#
+# `requires_grad_` asks torch to keep track of these features, so that a gradient can be
+# taken later. `_pool` is the model's own way of making one vector of all tokens, and
+# `proj` takes it to the space that images and sentences share. `F.normalize` gives it
+# the length one, so that a product is a cosine.
 
 # %%
 tower = model.net.visual
@@ -281,8 +379,12 @@ yes, no = model.encode_text(list(questions[finding])).detach()
 score = (z @ (yes - no)).sum()
 
 # %% [markdown]
-# Then its gradient by the features, the weights of the channels, and the map: one number a patch, without the class
-# token.
+# Then its gradient by the features, the weights of the channels, and the map: one
+# number a patch, without the class token.
+#
+# A gradient says how the score would change if a feature grew a little. Its mean over
+# the patches is the weight of a channel. `relu` drops what is negative, since that
+# would lower the score.
 
 # %%
 (gradient,) = torch.autograd.grad(score, tokens)
@@ -292,8 +394,12 @@ cam = (channel_weights * patches).sum(-1).relu()  # (1, T - 1)
 cam = cam.reshape(model.grid).numpy()
 
 # %% [markdown]
-# The map is on the grid of patches, and is brought back to the pixels of the film by the way the film went in:
-# resized and padded. The package's map must be the same up to a factor.
+# The map is on the grid of patches, and is brought back to the pixels of the film by
+# the way the film went in: resized and padded. The package's map must be the same up to
+# a factor.
+#
+# Both are divided by their highest value, so that the factor drops out of the
+# comparison.
 
 # %%
 pair = questions[finding]
@@ -304,8 +410,12 @@ rw.check.matches(by_hand / by_hand.max(), package / package.max())
 
 # %% [markdown]
 # ## Some methods side by side
-# One film of each finding, the truth outlined. *similarity* is the cosine of each patch with the text; all others you
-# have met. We take a severe case of each, and skip those whose finding is hidden: what can't be seen has no outline.
+# One film of each finding, the truth outlined. *similarity* is the cosine of each patch
+# with the text; all others you have met. We take a severe case of each, and skip those
+# whose finding is hidden: what can't be seen has no outline.
+#
+# One could take the most severe of all. We leave the two most extreme films out, since
+# an extreme case may flatter every method.
 
 
 # %%
@@ -322,7 +432,11 @@ def severe_film(finding):
 severe_films = {f: severe_film(f) for f in questions}
 
 # %% [markdown]
-# Now one map for each film and each method. Each is asked the question that belongs to the film's finding.
+# Now one map for each film and each method. Each is asked the question that belongs to
+# the film's finding.
+#
+# Attention and rollout don't use the question. They are given it all the same, so that
+# one call serves all methods.
 
 # %%
 shown = []
@@ -338,8 +452,12 @@ for f, film in severe_films.items():
         outlined.append(f)
 
 # %% [markdown]
-# A row is a film, a column a method. Before you read on, guess: in which of these pictures would you trust the model?
-# Then look at the outlines.
+# A row is a film, a column a method. Before you read on, guess: in which of these
+# pictures would you trust the model? Then look at the outlines.
+#
+# What could make you doubt one? Bright places outside of the body, a picture that is
+# the same in each row, or a bright spot that lies well only because the finding is
+# large.
 
 # %% tags=["headline"]
 rw.show.grid(
@@ -353,7 +471,12 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# Is the peak of each map on the finding? That is the *pointing game*, and `score_map` calls it a hit.
+# Is the peak of each map on the finding? That is the *pointing game*, and `score_map`
+# calls it a hit.
+#
+# Where several pixels share the highest value, the hit is the share of them that lie on
+# the finding. These are a few films, chosen to be severe, so the count is an impression
+# and no result.
 
 # %%
 hits = []
@@ -367,9 +490,13 @@ Markdown(
 
 # %% [markdown]
 # ## And all the others
-# Gradients over many copies (integrated gradients, SmoothGrad), things hidden and missed (occlusion, RISE), kin of
-# Grad-CAM, attention weighted by what it hands over, attention as a flow: one call, other names. Which there are
-# stands in `rw.attend.METHODS`. Here they are, for one effusion.
+# Gradients over many copies (integrated gradients, SmoothGrad), things hidden and
+# missed (occlusion, RISE), kin of Grad-CAM, attention weighted by what it hands over,
+# attention as a flow: one call, other names. Which there are stands in
+# `rw.attend.METHODS`. Here they are, for one effusion.
+#
+# Some of them run the model many times with parts of the film hidden, so this cell
+# takes longer than those before it.
 
 # %%
 every = {}
@@ -377,8 +504,11 @@ for method in rw.attend.METHODS:
     every[method] = rw.attend.attention_map(model, scan, method=method, target=pair)
 
 # %% [markdown]
-# Above each map stands how much more of it lies on the effusion than chance would have: its energy over the
-# effusion's share of the film.
+# Above each map stands how much more of it lies on the effusion than chance would have:
+# its energy over the effusion's share of the film.
+#
+# One means that a map cares no more for the effusion than for the rest of the film.
+# Less than one means that it keeps away from it.
 
 # %%
 times_chance = {}
@@ -387,8 +517,12 @@ for method, one in every.items():
     times_chance[method] = energy / lesion.mean()
 
 # %% [markdown]
-# All of them are answers to the same question about the same film. Methods that ask for nothing (attention, rollout,
-# flow and the values' norms) would draw the same map for any question.
+# All of them are answers to the same question about the same film. Methods that ask for
+# nothing (attention, rollout, flow and the values' norms) would draw the same map for
+# any question.
+#
+# Compare the pictures with each other before you read the numbers. Where do most of
+# them agree, and is that place inside the outline?
 
 # %%
 rw.show.grid(
@@ -402,8 +536,11 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# How far do they agree with one another? We compare each pair by rank correlation: 1 where they order the pixels
-# alike, 0 where they have nothing in common.
+# How far do they agree with one another? We compare each pair by rank correlation: 1
+# where they order the pixels alike, 0 where they have nothing in common.
+#
+# Each map is first averaged to a coarse grid, so that single pixels don't count. And
+# since only the order matters, it does no harm that methods have different units.
 
 # %%
 of_one_film = {method: [one] for method, one in every.items()}
@@ -413,7 +550,11 @@ alike = square.loc[list(every), list(every)]
 rw.show.heatmap(alike, label="rank correlation", title="How far do they agree?")
 
 # %% [markdown]
-# Squares on the diagonal are each method with itself, so they are left out of the numbers below.
+# Squares on the diagonal are each method with itself, so they are left out of the
+# numbers below.
+#
+# Agreement would be no proof, either: two methods can share a mistake, such as being
+# bright wherever the film is bright. So the film itself is scored as if it were a map.
 
 # %%
 itself = np.eye(len(alike), dtype=bool)
@@ -430,8 +571,8 @@ Markdown(
 
 # %% [markdown]
 # ### Exercise 2: two scores
-# The *pointing game*: is the map's highest pixel on the lesion, 1 or 0? The *energy*: which share of the map's sum
-# lies on the lesion? Return both.
+# The *pointing game*: is the map's highest pixel on the lesion, 1 or 0? The *energy*:
+# which share of the map's sum lies on the lesion? Return both.
 
 
 # %%
@@ -440,11 +581,22 @@ def point_and_energy(values, mask):
     raise NotImplementedError
 
 
+# %% [markdown]
+# *Hints.* `argmax` counts along the flattened map, so the mask must be flattened, too.
+# If your energy is above one, have you taken means in place of sums?
+
+
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def point_and_energy_solution(values, mask):
     hit = float(mask.ravel()[values.argmax()])
     energy = values[mask].sum() / values.sum()
     return [hit, energy]
+
+
+# %% [markdown]
+# The check takes the maps from above, each with the truth of its film. A map that is
+# zero everywhere is left out, since it has no peak, and nothing can be divided by its
+# sum.
 
 
 # %%
@@ -462,14 +614,21 @@ for attempt in (point_and_energy, point_and_energy_solution):
 
 # %% [markdown]
 # ## All test films, and maps that know nothing
-# A hit rate means nothing alone. Beside each method stand maps that never heard the question and never met the model:
+# A hit rate means nothing alone. Beside each method stand maps that never heard the
+# question and never met the model:
 #
 # - smooth noise (*random*), and a blob in the middle (*centre*),
-# - the film's contours (*edges*), the film itself (*brightness*) and its negative (*darkness*),
+# - the film's contours (*edges*), the film itself (*brightness*) and its negative
+#   (*darkness*),
 # - the lungs or the heart of the unbent chest (*organ*),
 # - where the finding was in the training films (*training mask*).
 #
-# The last one is the strictest: it knows the position, and is blind to this film. What does it look like?
+# The last one is the strictest: it knows the position, and is blind to this film. What
+# does it look like?
+#
+# `mean_mask` takes the training films that show the finding and averages their
+# outlines. Its value at a place is the share of these films in which the finding covers
+# it. The two chests are rendered without any finding, one for each view.
 
 # %%
 training_masks = {f: rw.attend.mean_mask(table, f) for f in questions}
@@ -479,9 +638,9 @@ for view in ("PA", "AP"):
     chests[view] = chest.truth
 
 # %% [markdown]
-# An organ's outline is a control, too. For cardiomegaly it is that of the heart, for all
-# other findings that of the lungs. It comes from the chest as it is in the CT, not bent,
-# and so knows neither the patient nor the finding.
+# An organ's outline is a control, too. For cardiomegaly it is that of the heart, for
+# all other findings that of the lungs. It comes from the chest as it is in the CT, not
+# bent, and so knows neither the patient nor the finding.
 
 
 # %%
@@ -494,8 +653,8 @@ def controls_of(scans, f):
 
 
 # %% [markdown]
-# We lay it over one test film of each finding. Where the bright area covers the outline, no model was needed to find
-# the place.
+# We lay it over one test film of each finding. Where the bright area covers the
+# outline, no model was needed to find the place.
 
 # %%
 examples = []
@@ -507,6 +666,10 @@ for f in questions:
     blind = controls_of([example], f)
     positions.append(blind["training mask"][0])
 
+# %% [markdown]
+# How to read it: the colour was computed from training films only, before anybody
+# looked at the film below it.
+
 # %%
 rw.show.grid(
     examples,
@@ -517,9 +680,13 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# One more control is each method's own map of *another patient* with the same finding. All maps meet the same films,
-# so each method is compared with each control film by film, by patient, and the intervals are widened for the number
-# of comparisons. A film that hides its finding has no outline to hit, is left out, and counted.
+# One more control is each method's own map of *another patient* with the same finding.
+# All maps meet the same films, so each method is compared with each control film by
+# film, by patient, and the intervals are widened for the number of comparisons. A film
+# that hides its finding has no outline to hit, is left out, and counted.
+#
+# `head` keeps the computation short: there are at most `per_finding` films for each
+# finding.
 
 
 # %%
@@ -547,8 +714,12 @@ def maps_of(scans, target):
 
 
 # %% [markdown]
-# This is the long computation of the notebook: five methods on a few hundred films. `rw.attend.compare_maps` scores
-# them all, and holds each method against each control on the same films.
+# This is the long computation of the notebook: five methods on a few hundred films.
+# `rw.attend.compare_maps` scores them all, and holds each method against each control
+# on the same films.
+#
+# `family` is how many such comparisons are made in all. Ask often enough, and something
+# looks clear by chance. So each interval is made wider, the more questions there are.
 
 # %%
 family = len(questions) * len(methods) * 8  # eight controls a method and finding
@@ -564,8 +735,11 @@ for f, question in questions.items():
     )
 
 # %% [markdown]
-# The share of films whose map peaks on the finding, for each map and finding. The methods come first, then the
-# controls.
+# The share of films whose map peaks on the finding, for each map and finding. The
+# methods come first, then the controls.
+#
+# Zero is never, one is always. Large lesions are easy to hit, small ones are hard, so
+# compare numbers within one column and not across columns.
 
 # %%
 tables = {f: comparison.table for f, comparison in scored.items()}
@@ -573,8 +747,8 @@ hit = pd.concat(tables, names=["finding"])
 hit["mean"].unstack("finding").round(2)
 
 # %% [markdown]
-# A table is hard to read. For the figure we leave out some of the controls, and keep the two that are hardest to beat
-# besides noise and another patient.
+# A table is hard to read. For the figure we leave out some of the controls, and keep
+# the two that are hardest to beat besides noise and another patient.
 
 # %%
 controls_shown = [
@@ -584,6 +758,11 @@ controls_shown = [
     "relevance, another patient's",
 ]
 rows = hit.loc[(slice(None), [*methods, *controls_shown]), :].reset_index()
+
+# %% [markdown]
+# Look, for each finding, whether the bars of the methods rise above those of the
+# controls. Where intervals overlap, the bars alone settle nothing. The sentences below
+# the figure do better, since they compare film by film.
 
 # %%
 rw.show.bars(
@@ -597,8 +776,12 @@ rw.show.bars(
 )
 
 # %% [markdown]
-# Read the figure by finding. A method that is level with *training mask* has pointed to where such findings usually
-# are. A method that is level with *another patient's* map has drawn the finding, and not this film.
+# Read the figure by finding. A method that is level with *training mask* has pointed to
+# where such findings usually are. A method that is level with *another patient's* map
+# has drawn the finding, and not this film.
+#
+# Each sentence has the share of hits, then the controls that relevance is ahead of,
+# those that it is behind, and those that it can't be told from.
 
 # %%
 lines = []
@@ -607,8 +790,12 @@ for f, comparison in scored.items():
 Markdown("We see:\n" + "\n".join(lines))
 
 # %% [markdown]
-# The films of one finding can tell little. So all four together: how much more often than each control does a method
-# hit? Cells that are clear of chance are what counts, not the darkest ones.
+# The films of one finding can tell little. So all four together: how much more often
+# than each control does a method hit? Cells that are clear of chance are what counts,
+# not the darkest ones.
+#
+# A patient may have films with two findings. The intervals take all films of a patient
+# together, so that nobody counts as two.
 
 # %%
 four = list(scored.values())
@@ -620,8 +807,12 @@ together = rw.attend.Compared.of(
 )
 
 # %% [markdown]
-# A cell is a difference in the share of hits: method in the row, control in the column. Blue and red are the two
-# directions, and white is no difference.
+# A cell is a difference in the share of hits: method in the row, control in the column.
+# Blue and red are the two directions, and white is no difference.
+#
+# Read along a row: a method that sees the lesion should be ahead of every control, and
+# not only of noise. Then read down a column: a control that nobody is ahead of has
+# explained the maps as well as the model has.
 
 # %%
 differences = together.differences()
@@ -634,16 +825,18 @@ rw.show.heatmap(
 )
 
 # %% [markdown]
-# The sentences name the controls that a method is ahead of, those that it isn't, and how many films were left out
-# because they hide their finding.
+# The sentences name the controls that a method is ahead of, those that it isn't, and
+# how many films were left out because they hide their finding.
 
 # %%
 lines = [f"- {together.says(method)}" for method in methods]
 Markdown("We see:\n" + "\n".join(lines))
 
 # %% [markdown]
-# And which method is best? Each pair of methods meets the same films, and the intervals are widened for the number of
-# pairs.
+# And which method is best? Each pair of methods meets the same films, and the intervals
+# are widened for the number of pairs.
+#
+# `combinations` gives each pair once, whichever of the two comes first.
 
 # %%
 from itertools import combinations
@@ -661,8 +854,8 @@ for first, second in combinations(methods, 2):
     pairs.append(pair_of_methods)
 
 # %% [markdown]
-# Only pairs whose interval leaves out zero are named. A difference that can't be told isn't a proof that two methods
-# are equally good: with more films it might show.
+# Only pairs whose interval leaves out zero are named. A difference that can't be told
+# isn't a proof that two methods are equally good: with more films it might show.
 
 # %%
 clear = []
@@ -676,14 +869,18 @@ Markdown(
 
 # %% [markdown]
 # ### Are small lesions harder to point at?
-# A blob that covers half of a lung is easy to hit. So we sort the lung lesions by their size, from small to large, in
-# three groups of about equal number.
+# A blob that covers half of a lung is easy to hit. So we sort the lung lesions by their
+# size, from small to large, in three groups of about equal number.
 
 # %%
 ill, scans = positives("test", "Lung Lesion")
 masks = [scan.truth["Lung Lesion"] for scan in scans]
 nodule = questions["Lung Lesion"]
 maps = rw.attend.attention_maps(model, scans, targets=nodule)
+
+# %% [markdown]
+# `score_by_lesion` makes the groups and scores each of them. The size is the area of
+# the outline, in square millimetres. Films that hide their lesion are left out.
 
 # %%
 by_size = rw.attend.score_by_lesion(
@@ -696,6 +893,11 @@ by_size = rw.attend.score_by_lesion(
 hits_by_size = by_size[by_size["score"] == "hit"]
 hits_by_size[["group", "least", "most", "mean", "low", "high", "n"]].round(2)
 
+# %% [markdown]
+# In words, with areas in square centimetres. If size matters, the share of hits rises
+# from the first group to the last. Intervals that overlap widely say that there are too
+# few films to tell.
+
 # %%
 lines = []
 for _, row in hits_by_size.iterrows():
@@ -707,9 +909,14 @@ Markdown(f"We see the share of relevance's hits by size: {'; '.join(lines)}.")
 
 # %% [markdown]
 # ## What would a second reader score?
-# Overlap with the truth is *intersection over union*. 1 is out of reach: two people don't draw the same, either.
-# Three radiologists each put boxes on 15,000 films (VinDr-CXR, Nguyen et al. 2022, [doi
-# 10.1038/s41597-022-01498-w](https://doi.org/10.1038/s41597-022-01498-w)); how far do two of them agree?
+# Overlap with the truth is *intersection over union*. 1 is out of reach: two people
+# don't draw the same, either. Three radiologists each put boxes on 15,000 films
+# (VinDr-CXR, Nguyen et al. 2022, [doi
+# 10.1038/s41597-022-01498-w](https://doi.org/10.1038/s41597-022-01498-w)); how far do
+# two of them agree?
+#
+# *presence* is how often both saw a finding, where at least one did. *iou* is how far
+# their boxes overlap, where both drew one.
 
 # %%
 boxes = pd.read_csv(rw.data.fetch("vinbig-boxes") / "vinbigdata-train.csv.gz")
@@ -725,9 +932,11 @@ readers = agreement.loc[list(our_names)].rename(index=our_names)
 readers[["presence", "iou", "iou_low", "iou_high", "images"]].round(2)
 
 # %% [markdown]
-# Ours beside it, with all that knows nothing. To have an overlap, a map must be cut into *inside* and *outside*.
-# Where to cut is not for the test films to say: we take the cuts that are best on the validation films, for each map
-# its own.
+# Ours beside it, with all that knows nothing. To have an overlap, a map must be cut
+# into *inside* and *outside*. Where to cut is not for the test films to say: we take
+# the cuts that are best on the validation films, for each map its own.
+#
+# `rescale` stretches each map from zero to one, so that one cut can serve all films.
 
 
 # %%
@@ -744,8 +953,12 @@ def maps_to_cut(split, f):
 
 
 # %% [markdown]
-# A cut that is chosen on the test films flatters every map, and the more so the fewer films there are. Validation
-# patients are others, so the cut can't know what it will be judged on.
+# A cut that is chosen on the test films flatters every map, and the more so the fewer
+# films there are. Validation patients are others, so the cut can't know what it will be
+# judged on.
+#
+# `tune_threshold` tries many cuts on the validation films and keeps the one with the
+# highest mean overlap.
 
 
 # %%
@@ -775,8 +988,8 @@ two_readers = two_readers.rename_axis("finding").reset_index()
 rows.append(two_readers.assign(map="two radiologists, real films"))
 
 # %% [markdown]
-# Mind the last colour in the figure: it comes from real films of another hospital, and from boxes. It says how high a
-# bar is reasonable, and no more.
+# Mind the last colour in the figure: it comes from real films of another hospital, and
+# from boxes. It says how high a bar is reasonable, and no more.
 
 # %%
 rw.show.bars(
@@ -790,8 +1003,8 @@ rw.show.bars(
 )
 
 # %% [markdown]
-# Which of our maps are ahead of which controls? The sentences hold relevance against each control, as before, with
-# intervals by patient.
+# Which of our maps are ahead of which controls? The sentences hold relevance against
+# each control, as before, with intervals by patient.
 
 # %%
 highest = readers["iou"].idxmax()
@@ -808,8 +1021,12 @@ Markdown(
 
 # %% [markdown]
 # ## Does the map change with the words?
-# If relevance answers the question, another question must get another map. We take one-sided effusions and change one
-# thing at a time: the wording, the side, the finding. The last phrase is nonsense.
+# If relevance answers the question, another question must get another map. We take
+# one-sided effusions and change one thing at a time: the wording, the side, the
+# finding. The last phrase is nonsense.
+#
+# Before you run it, guess: which change should leave the map as it was, and which
+# should change it?
 
 # %%
 one_sided = test["Pleural Effusion side"].isin(["left", "right"])
@@ -826,8 +1043,8 @@ phrases = {
 }
 
 # %% [markdown]
-# Relevance is asked five times for each film. The film stays the same, so any difference between the maps comes from
-# the words.
+# Relevance is asked five times for each film. The film stays the same, so any
+# difference between the maps comes from the words.
 
 # %%
 word_maps = {}
@@ -836,8 +1053,11 @@ for name, targets in phrases.items():
     word_maps[name] = np.stack([one.values for one in maps])  # (N, H, W)
 
 # %% [markdown]
-# How alike are two maps? We take the correlation of their pixels: each map less its mean, made a vector of length
-# one, times the other.
+# How alike are two maps? We take the correlation of their pixels: each map less its
+# mean, made a vector of length one, times the other.
+#
+# One is the same map, zero is no relation, and below zero bright and dark have changed
+# places.
 
 
 # %%
@@ -855,8 +1075,11 @@ for name in list(phrases)[1:]:
     correlations[name] = (before * after).sum(1)
 
 # %% [markdown]
-# The mean correlation has an interval by patient. It has no family of comparisons yet: it shows, and the sentences
-# below decide.
+# The mean correlation has an interval by patient. It has no family of comparisons yet:
+# it shows, and the sentences below decide.
+#
+# A high bar for another wording is what one hopes for. A high bar for nonsense means
+# that much of the map comes from the film, whatever is asked.
 
 # %%
 owners = effusions["patient_id"]
@@ -873,9 +1096,9 @@ rw.show.bars(
 )
 
 # %% [markdown]
-# A map that hears the words keeps its place when only the wording changes, and loses it for nonsense. We also ask for
-# the side: which share of the map moves to the half of the film that the phrase names? The patient's right is on our
-# left.
+# A map that hears the words keeps its place when only the wording changes, and loses it
+# for nonsense. We also ask for the side: which share of the map moves to the half of
+# the film that the phrase names? The patient's right is on our left.
 
 
 # %%
@@ -893,8 +1116,9 @@ sign = np.where(np.array(sides) == "right", 1, -1)
 toward_named = sign * toward_right
 
 # %% [markdown]
-# If the map follows the words, the share on the named side grows. The difference is taken film by film, and its sign
-# turned so that *toward the named side* is always positive.
+# If the map follows the words, the share on the named side grows. The difference is
+# taken film by film, and its sign turned so that *toward the named side* is always
+# positive.
 
 # %%
 names = ("the side that is named", "the other side")
@@ -921,15 +1145,20 @@ Markdown(
 
 # %% [markdown]
 # ## Would another model have drawn the same map?
-# If so, the map says nothing of this one. Four changes must show: the weights dealt out at random (Adebayo et al.
-# 2018, [arXiv 1810.03292](https://arxiv.org/abs/1810.03292)), labels dealt out at random (same paper), a phrase that
-# no film answers, another finding's phrase. We take the rank correlation of the map before and after; what isn't
+# If so, the map says nothing of this one. Four changes must show: the weights dealt out
+# at random (Adebayo et al. 2018, [arXiv 1810.03292](https://arxiv.org/abs/1810.03292)),
+# labels dealt out at random (same paper), a phrase that no film answers, another
+# finding's phrase. We take the rank correlation of the map before and after; what isn't
 # clearly below 0.5 fails.
 #
-# For the labels we train three small classifiers until they know their films by heart: two on the true labels, from
-# different starts, and a twin of the second on labels that were dealt to other films. A map that hangs on the labels
-# has more in common within the true pair than with the twin. And only healthy models may be asked: a collapsed one
-# draws something, too, and it means nothing.
+# For the labels we train three small classifiers until they know their films by heart:
+# two on the true labels, from different starts, and a twin of the second on labels that
+# were dealt to other films. A map that hangs on the labels has more in common within
+# the true pair than with the twin. And only healthy models may be asked: a collapsed
+# one draws something, too, and it means nothing.
+#
+# `permutation` puts the rows in a random order, and the labels are dealt out in that
+# order. The films stay as they are, and so does the number of films with each finding.
 
 # %%
 labels = list(questions)
@@ -943,8 +1172,9 @@ dealt = taught.copy()
 dealt[labels] = taught[labels].to_numpy()[order]  # a film's labels stay together
 
 # %% [markdown]
-# The three trainings differ in their start or in their labels, and in nothing else. They are small, and take a minute
-# together; the second time they are read from `../runs`.
+# The three trainings differ in their start or in their labels, and in nothing else.
+# They are small, and take a minute together; the second time they are read from
+# `../runs`.
 
 # %%
 shape = {"size": 64, "patch": 8, "width": 96, "heads": 1, "layers": 3, "embed": 96}
@@ -968,7 +1198,8 @@ runs = {
 }
 
 # %% [markdown]
-# Before their maps are compared, each of the three must be healthy. Notebook 2 used the same checks on its own run.
+# Before their maps are compared, each of the three must be healthy. Notebook 2 used the
+# same checks on its own run.
 
 # %%
 twins = rw.attend.label_twins(**runs, table=taught, target=finding)
@@ -979,9 +1210,10 @@ for name, run in runs.items():
 pd.concat(health, axis=1).dropna().round(2)
 
 # %% [markdown]
-# A verdict other than *healthy* for a check that matters would stop us here. And did they learn their films by heart?
-# The loss of the last epoch tells: a twin on shuffled labels that reaches a low loss has memorised them, since there
-# was nothing else to learn.
+# A verdict other than *healthy* for a check that matters would stop us here. And did
+# they learn their films by heart? The loss of the last epoch tells: a twin on shuffled
+# labels that reaches a low loss has memorised them, since there was nothing else to
+# learn.
 
 # %%
 losses = []
@@ -995,7 +1227,8 @@ if twins.ills:
 reasons = [f"\n- {name}: {reason}" for name, reason in twins.ills.items()]
 
 # %% [markdown]
-# If one of the three is ill, the reason is listed, and the label test below is not judged.
+# If one of the three is ill, the reason is listed, and the label test below is not
+# judged.
 
 # %%
 Markdown(
@@ -1005,9 +1238,9 @@ Markdown(
 )
 
 # %% [markdown]
-# Now the checks, for each method, on effusions whose outline is known. Beside the methods runs a map that we know to
-# be deaf: the contours of the film, which no change of model or words can move. A check that lets it pass is no
-# check.
+# Now the checks, for each method, on effusions whose outline is known. Beside the
+# methods runs a map that we know to be deaf: the contours of the film, which no change
+# of model or words can move. A check that lets it pass is no check.
 
 # %%
 ill, films = positives("test", finding)
@@ -1018,8 +1251,12 @@ films = films[:n_checked]
 owners = ill["patient_id"].head(n_checked)
 
 # %% [markdown]
-# A method can be a name, or any function that takes model, scan and target. So your own method can be put through the
-# same checks, by the same call.
+# A method can be a name, or any function that takes model, scan and target. So your own
+# method can be put through the same checks, by the same call.
+#
+# `sanity_check` changes the weights, the words and the labels in turn, and draws the
+# map again after each change. That takes time, and is why only some of the films are
+# used.
 
 
 # %%
@@ -1036,8 +1273,8 @@ for method in (*methods, edges):
     )
 
 # %% [markdown]
-# Each method is put to several tests, some of them in more than one form. The figure shows the worst result of each
-# test.
+# Each method is put to several tests, some of them in more than one form. The figure
+# shows the worst result of each test.
 
 # %%
 rows = []
@@ -1049,8 +1286,11 @@ worst = by_similarity.groupby(["map", "test"], sort=False).tail(1)
 worst = worst.set_index("map").loc[list(checks)].reset_index()
 
 # %% [markdown]
-# Above the line a map stayed much as it was, although something had changed that should have shown. The *edges* must
-# stand there for every change.
+# Above the line a map stayed much as it was, although something had changed that should
+# have shown. The *edges* must stand there for every change.
+#
+# A bar that is below the line has not passed yet: its whole interval must lie below.
+# With few patients the interval is wide, and a method can fail for want of films.
 
 # %%
 rw.show.bars(
@@ -1072,8 +1312,8 @@ stamped = checks["relevance"].stamp(every["relevance"])
 rw.show.overlay(scan, stamped, truth=finding, title="Relevance, with its badge")
 
 # %% [markdown]
-# A badge names what was passed and what was failed. Where a test couldn't be judged, for instance because a training
-# was ill, it says so, and doesn't count as passed.
+# A badge names what was passed and what was failed. Where a test couldn't be judged,
+# for instance because a training was ill, it says so, and doesn't count as passed.
 
 # %%
 badges = []
@@ -1088,9 +1328,10 @@ for method in ("relevance", "gradcam"):
     hits[method] = f"{mean:.0%}"
 
 # %% [markdown]
-# And for the labels: how alike are the maps of the two models that learnt the truth, and how alike are those of one
-# of them and the shuffled twin? Beside it we recall how often two of the methods hit, since to change with the
-# question and to point at the right place are two things.
+# And for the labels: how alike are the maps of the two models that learnt the truth,
+# and how alike are those of one of them and the shuffled twin? Beside it we recall how
+# often two of the methods hit, since to change with the question and to point at the
+# right place are two things.
 
 # %%
 Markdown(
@@ -1104,14 +1345,20 @@ Markdown(
 
 # %% [markdown]
 # ### Does the map move with the film?
-# The check that needs no second model: shift the film a little, draw the map, and move it back. A map of the film's
-# content comes back as it was. A map that is tied to the grid of patches, or to the middle of the picture, does not.
+# The check that needs no second model: shift the film a little, draw the map, and move
+# it back. A map of the film's content comes back as it was. A map that is tied to the
+# grid of patches, or to the middle of the picture, does not.
 
 # %%
 shifted = rw.attend.stability(
     model, films[:8], target=questions[finding], groups=owners[:8]
 )
 shifted.round(2)
+
+# %% [markdown]
+# Both numbers come from the same shifted films. *Moved back* compares the same tissue,
+# *left in place* the same part of the picture. A map of the film's content has the
+# higher number in the first.
 
 # %%
 back = rw.stats.format_interval(shifted.loc["moved back"], "mean")
@@ -1124,10 +1371,15 @@ Markdown(
 
 # %% [markdown]
 # ## Take away what it marks
-# A map that marks what counts: without those pixels the score falls (*deletion*), with only those it rises
-# (*insertion*). What is taken away is filled from its surroundings, so that no hole tells its outline (ROAD, Rong et
-# al. 2022, [arXiv 2202.00449](https://arxiv.org/abs/2202.00449)). The gain is over taking away as much at random, in
-# patches. Three maps that never met the model run along: the film's edges, its brightness, and the training mask.
+# A map that marks what counts: without those pixels the score falls (*deletion*), with
+# only those it rises (*insertion*). What is taken away is filled from its surroundings,
+# so that no hole tells its outline (ROAD, Rong et al. 2022, [arXiv
+# 2202.00449](https://arxiv.org/abs/2202.00449)). The gain is over taking away as much
+# at random, in patches. Three maps that never met the model run along: the film's
+# edges, its brightness, and the training mask.
+#
+# The effusion that is taken away isn't healed: it is filled from what lies around it,
+# and may look like an effusion still. So even the true outline may gain little.
 
 # %%
 drawn = maps_of(films, questions[finding])
@@ -1137,9 +1389,9 @@ for name in ("edges", "brightness", "training mask"):
 faith = rw.attend.faithfulness(model, films, drawn, shares=shares, **how)
 
 # %% [markdown]
-# For each share of pixels the score is computed anew, with the most marked pixels taken away, and again with as many
-# at random. What is left after subtraction is the gain. A gain of zero says that the map's choice was no better than
-# chance.
+# For each share of pixels the score is computed anew, with the most marked pixels taken
+# away, and again with as many at random. What is left after subtraction is the gain. A
+# gain of zero says that the map's choice was no better than chance.
 
 # %%
 gains = faith.table.xs("gain", level="of").reset_index()
@@ -1154,12 +1406,11 @@ rw.show.bars(
 )
 
 # %% [markdown]
-# Is a method ahead of the blind maps? Both curves, all methods, three blind maps each: the intervals are widened for
-# that many comparisons.
-
-# %% [markdown]
-# The blind maps are the measure. Edges and brightness lie on bones and borders, where taking away anything may hurt
-# the score, whatever was asked.
+# Is a method ahead of the blind maps? Both curves, all methods, three blind maps each:
+# the intervals are widened for that many comparisons.
+#
+# The blind maps are the measure. Edges and brightness lie on bones and borders, where
+# taking away anything may hurt the score, whatever was asked.
 
 # %%
 judged = {}
@@ -1175,8 +1426,8 @@ verdicts = {curve: comparison.verdicts() for curve, comparison in judged.items()
 pd.concat(verdicts, axis=1)
 
 # %% [markdown]
-# *Ahead* in a cell of the table is a method that did better than this blind map on the same films. *Can't tell* is no
-# failure, but no proof either.
+# *Ahead* in a cell of the table is a method that did better than this blind map on the
+# same films. *Can't tell* is no failure, but no proof either.
 
 # %%
 lines = []
@@ -1190,9 +1441,13 @@ Markdown(
 
 # %% [markdown]
 # ## Which heads look at the effusion, and do they matter?
-# *Selectivity* is a head's share of attention on the lesion over the lesion's share of the film. To look is one
-# thing, to matter another. So the three most selective heads are silenced, and as a control as many others, at
-# random.
+# *Selectivity* is a head's share of attention on the lesion over the lesion's share of
+# the film. To look is one thing, to matter another. So the three most selective heads
+# are silenced, and as a control as many others, at random.
+#
+# Two columns help to doubt. *elsewhere* is what a head scores on the lesion of another
+# patient. *position* says how far its map is the same on all films, and is one where it
+# always looks at the same place.
 
 # %%
 masks = [film.truth[finding] for film in films]
@@ -1200,8 +1455,9 @@ census = rw.attend.head_census(model, films, masks, groups=owners)
 census.round(2)
 
 # %% [markdown]
-# A selectivity of 1 is a head that doesn't care. The table has a row a head, with an interval by patient. We take the
-# best three, on these films, which means that their selectivity is flattered: they were chosen by it.
+# A selectivity of 1 is a head that doesn't care. The table has a row a head, with an
+# interval by patient. We take the best three, on these films, which means that their
+# selectivity is flattered: they were chosen by it.
 
 # %%
 selective = census.nlargest(3, "selectivity")
@@ -1211,8 +1467,8 @@ silenced = rw.attend.compare_ablation(
 silenced.round(2)
 
 # %% [markdown]
-# To silence a head is to set what it hands on to zero. The table has the change of the score without the chosen trio,
-# without random trios, and the difference of the two.
+# To silence a head is to set what it hands on to zero. The table has the change of the
+# score without the chosen trio, without random trios, and the difference of the two.
 
 # %%
 names = []
@@ -1221,6 +1477,11 @@ for (layer, head), row in selective.iterrows():
 change = {}
 for trio in ("chosen", "random", "difference"):
     change[trio] = rw.stats.format_interval(silenced.loc[trio], "mean")
+
+# %% [markdown]
+# If these heads mattered more than others, the difference would lie clearly below zero,
+# and few random trios would cost as much. An interval that holds zero says that it
+# wasn't shown that they matter.
 
 # %%
 as_low = silenced["as_low"].iloc[0]
@@ -1233,10 +1494,11 @@ Markdown(
 
 # %% [markdown]
 # ### Tokens that became notepads
-# Large towers use some patches of the background as scratch paper: their tokens grow many times longer than the
-# others, and every map that reads tokens has bright specks there (Darcet et al. 2023, [arXiv
-# 2309.16588](https://arxiv.org/abs/2309.16588)). Has ours any? We count the tokens of the last layer that are three
-# times as long as the median.
+# Large towers use some patches of the background as scratch paper: their tokens grow
+# many times longer than the others, and every map that reads tokens has bright specks
+# there (Darcet et al. 2023, [arXiv 2309.16588](https://arxiv.org/abs/2309.16588)). Has
+# ours any? We count the tokens of the last layer that are three times as long as the
+# median.
 
 # %%
 norms = rw.attend.patch_norms(model, films, groups=owners)
@@ -1246,6 +1508,10 @@ rw.show.heatmap(
     title="How long are the tokens, place by place?",
 )
 
+# %% [markdown]
+# The picture is a mean over films, in which a long token of a single film hardly shows.
+# The number counts the tokens of each film.
+
 # %%
 outliers = rw.stats.format_interval(norms.table.loc["outliers"], "mean")
 Markdown(
@@ -1254,12 +1520,16 @@ Markdown(
 
 # %% [markdown]
 # ## A CT has three dimensions
-# The same question for a network over a volume. Ours is a single filter made by hand, a ball less the shell around
-# it, so that we know what it looks for. We plant nodules in the CT, and ask Grad-CAM where they are.
+# The same question for a network over a volume. Ours is a single filter made by hand, a
+# ball less the shell around it, so that we know what it looks for. We plant nodules in
+# the CT, and ask Grad-CAM where they are.
 #
-# Three controls stand beside it: the brightest place in the filter's window, a place in the lungs at random, and the
-# CT with nothing planted. Nobody should trust a scan to be normal, and this patient has a mass of about 23 mm in the
-# left lower lung.
+# Three controls stand beside it: the brightest place in the filter's window, a place in
+# the lungs at random, and the CT with nothing planted. Nobody should trust a scan to be
+# normal, and this patient has a mass of about 23 mm in the left lower lung.
+#
+# We take every second slice and every sixth pixel, so that the filter is quick. The
+# affine matrix is changed with it, so that a place in millimetres stays the same place.
 
 # %%
 source = rw.data.fetch("lidc-ct")
@@ -1273,8 +1543,9 @@ spacing = np.round(small.spacing_mm, 1)
 Markdown(f"{small.shape} voxels of {spacing} mm")
 
 # %% [markdown]
-# The filter has nine voxels a side. Inside of 10 mm it is positive, in a shell from 12 to 20 mm negative, and both
-# sum to one: so it answers zero where all is alike, and most where a ball of this size stands in air.
+# The filter has nine voxels a side. Inside of 10 mm it is positive, in a shell from 12
+# to 20 mm negative, and both sum to one: so it answers zero where all is alike, and
+# most where a ball of this size stands in air.
 
 # %%
 offsets = np.stack(np.indices((9, 9, 9)), -1) - 4
@@ -1287,8 +1558,8 @@ conv.weight.data[:] = torch.tensor(weights)
 conv.bias.data[:] = -0.3
 
 # %% [markdown]
-# `rw.attend.Net3d` is what makes a map possible for any 3-D network: it says which size the input has, which window,
-# and what the outputs are called.
+# `rw.attend.Net3d` is what makes a map possible for any 3-D network: it says which size
+# the input has, which window, and what the outputs are called.
 
 # %%
 pool = torch.nn.AdaptiveMaxPool3d(1)
@@ -1302,8 +1573,8 @@ eye = rw.attend.Net3d(
 )
 
 # %% [markdown]
-# First the CT as it is. Where in the lungs does the filter answer most? The organ mask numbers the five lobes from 10
-# to 14.
+# First the CT as it is. Where in the lungs does the filter answer most? The organ mask
+# numbers the five lobes from 10 to 14.
 
 # %%
 every_step = tuple(slice(None, None, k) for k in step)
@@ -1314,6 +1585,10 @@ peak = np.argwhere(highest)[0]
 mass = np.array([90, 144, 317]) / step  # where a reader sees it
 off_mm = np.linalg.norm((peak - mass) * small.spacing_mm)
 
+# %% [markdown]
+# How far is that place from the mass that a reader sees? The distance is taken in
+# millimetres, since voxels aren't cubes.
+
 # %%
 Markdown(
     "With nothing planted, the filter's highest place in the lungs lies "
@@ -1322,7 +1597,11 @@ Markdown(
 )
 
 # %% [markdown]
-# Now the nodules: balls of soft tissue, 20 mm wide, at random places inside the lungs, one at a time.
+# Now the nodules: balls of soft tissue, 20 mm wide, at random places inside the lungs,
+# one at a time.
+#
+# `binary_erosion` takes the outermost voxels off the lungs, so that the middle of a
+# nodule isn't at their border.
 
 # %%
 from scipy.ndimage import binary_erosion, gaussian_filter
@@ -1343,8 +1622,12 @@ def plant_nodule(centre):
 
 
 # %% [markdown]
-# For each nodule we ask four questions. Does the map peak inside? Which share of it lies inside? Does the brightest
-# place lie inside? And would the map of the CT without a nodule have peaked there anyway?
+# For each nodule we ask four questions. Does the map peak inside? Which share of it
+# lies inside? Does the brightest place lie inside? And would the map of the CT without
+# a nodule have peaked there anyway?
+#
+# *chance* is the nodule's share of the lungs, which is how often a random place in them
+# would be inside.
 
 # %%
 rows = []
@@ -1360,8 +1643,8 @@ for centre in centres:
 mean = pd.DataFrame(rows).mean()
 
 # %% [markdown]
-# The last of the nodules, in the viewer: scroll through the slices, change the window, and turn the volume. The map
-# is drawn over it in colour.
+# The last of the nodules, in the viewer: scroll through the slices, change the window,
+# and turn the volume. The map is drawn over it in colour.
 
 # %%
 rw.show.volume(
@@ -1373,8 +1656,9 @@ rw.show.volume(
 )
 
 # %% [markdown]
-# Mind that all of this is one CT and one filter that was made for balls. It shows that the map is put in the right
-# place in three dimensions, not that any network would find nodules.
+# Mind that all of this is one CT and one filter that was made for balls. It shows that
+# the map is put in the right place in three dimensions, not that any network would find
+# nodules.
 
 # %%
 times = mean * nodules
@@ -1403,24 +1687,25 @@ rw.show.volume(
 )
 
 # %% [markdown]
-# A map is data. Saved as NIfTI it opens in any viewer, over the scan that it lies on; a name that ends in `.dcm`
-# writes a DICOM object instead.
+# A map is data. Saved as NIfTI it opens in any viewer, over the scan that it lies on; a
+# name that ends in `.dcm` writes a DICOM object instead.
 
 # %%
 rw.attend.save_map(spot, planted, "../runs/nodule.nii.gz")
 
 # %% [markdown]
 # ## Now you
-# Click a head or a patch, type a phrase, drag the window, compare two methods, start with the worst film. In the
-# exported page this is a still; the widget needs JupyterLab.
+# Click a head or a patch, type a phrase, drag the window, compare two methods, start
+# with the worst film. In the exported page this is a still; the widget needs
+# JupyterLab.
 
 # %%
 rw.show.explore(model, ill, finding=finding, against="gradcam")
 
 # %% [markdown]
 # ## And real radiographs?
-# First sixteen films of children, without a drawn truth: a look, and one warning sign. How often does the map peak in
-# the outer tenth of the film, where there is no lung?
+# First sixteen films of children, without a drawn truth: a look, and one warning sign.
+# How often does the map peak in the outer tenth of the film, where there is no lung?
 
 # %%
 children = rw.data.real("kermany-16").sort_values("Pneumonia")
@@ -1429,8 +1714,8 @@ opacity = ("there is a lung opacity", "no acute cardiopulmonary abnormality")
 maps = rw.attend.attention_maps(model, scans, targets=opacity)
 
 # %% [markdown]
-# Four films of each kind. These children are younger than any patient the model has met, and the films were cut and
-# scaled by whoever published them.
+# Four films of each kind. These children are younger than any patient the model has
+# met, and the films were cut and scaled by whoever published them.
 
 # %%
 names = {0: "normal", 1: "pneumonia"}
@@ -1443,7 +1728,8 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# The rim of each film becomes a mask, and the map is scored on it like on a lesion. Only here a hit is a bad sign.
+# The rim of each film becomes a mask, and the map is scored on it like on a lesion.
+# Only here a hit is a bad sign.
 
 # %%
 rims = []
@@ -1455,6 +1741,10 @@ for scan_of_child in scans:
     rim[inner_rows, inner_columns] = False
     rims.append(rim)
 
+# %% [markdown]
+# The call is the one that we used for lesions, and the controls are the same. They tell
+# how often a map peaks at the rim without a model.
+
 # %%
 opacity_mask = rw.attend.mean_mask(table, "Lung Opacity")
 blind = rw.attend.control_maps(scans, training_mask=opacity_mask)
@@ -1463,7 +1753,8 @@ at_rim = rw.attend.compare_maps(ours, blind, rims, groups=children["patient_id"]
 share = at_rim.table["mean"]
 
 # %% [markdown]
-# How large the rim is matters: a map without any knowledge peaks there about as often as the rim is large.
+# How large the rim is matters: a map without any knowledge peaks there about as often
+# as the rim is large.
 
 # %%
 rim_share = np.mean([rim.mean() for rim in rims])
@@ -1474,8 +1765,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Then real lesions that a person drew, where the mirror holds them. The organ is now the lungs of each film. A set
-# that isn't there is named, and its part is left out.
+# Then real lesions that a person drew, where the mirror holds them. The organ is now
+# the lungs of each film. A set that isn't there is named, and its part is left out.
 
 
 # %%
@@ -1490,8 +1781,9 @@ def real_or_reason(name, what):
 
 
 # %% [markdown]
-# For each film the drawn opacity is the mask. The lungs that were drawn with it are the *organ* among the controls, a
-# stricter one than the unbent chest, since they are this patient's own.
+# For each film the drawn opacity is the mask. The lungs that were drawn with it are the
+# *organ* among the controls, a stricter one than the unbent chest, since they are this
+# patient's own.
 
 
 # %%
@@ -1518,6 +1810,10 @@ if films_with_masks is not None:
     real = score_opacities(films_with_masks)
     on_opacities = real.says("relevance")
 
+# %% [markdown]
+# If the films were scored, a figure shows all maps beside each other. If not, there is
+# none, and the sentence below it says why.
+
 # %%
 if films_with_masks is not None:
     rows = real.table.reset_index()
@@ -1531,14 +1827,20 @@ if films_with_masks is not None:
     )
     display(figure)
 
+# %% [markdown]
+# Read it with care. The model learned from virtual films, so a low share may say as
+# much of the model as of the map.
+
 # %%
 Markdown(f"We see: {on_opacities}")
 
 # %% [markdown]
-# A third kind of truth: no outline but a grade, 0 to 3, for each of six zones of the lungs (the Brixia score,
-# Borghesi & Maroldi 2020, [doi 10.1007/s11547-020-01200-3](https://doi.org/10.1007/s11547-020-01200-3)). Does the map
-# weigh most in the zone that is worst? We cut the lungs into thirds of their height, which is near the score's own
-# zones, not the same. The disease is white, so brightness may well follow it without any model.
+# A third kind of truth: no outline but a grade, 0 to 3, for each of six zones of the
+# lungs (the Brixia score, Borghesi & Maroldi 2020, [doi
+# 10.1007/s11547-020-01200-3](https://doi.org/10.1007/s11547-020-01200-3)). Does the map
+# weigh most in the zone that is worst? We cut the lungs into thirds of their height,
+# which is near the score's own zones, not the same. The disease is white, so brightness
+# may well follow it without any model.
 
 # %%
 grades = [f"brixia_{zone}" for zone in "ABCDEF"]
@@ -1557,12 +1859,17 @@ def score_zones(films):
 
 
 # %% [markdown]
-# Films in which all six zones have the same grade can't tell a good map from a bad one, so they are left out.
+# Films in which all six zones have the same grade can't tell a good map from a bad one,
+# so they are left out.
 
 # %%
 films_with_grades, on_zones = real_or_reason("covid-text", "zones")
 if films_with_grades is not None:
     zones = score_zones(films_with_grades)
+
+# %% [markdown]
+# Above zero, a map is heavier where the disease is graded worse. At zero there is no
+# relation between the two.
 
 # %%
 if films_with_grades is not None:
@@ -1578,6 +1885,10 @@ if films_with_grades is not None:
     )
     display(figure)
 
+# %% [markdown]
+# Brightness stands in the sentence, too. A map that isn't ahead of it may have followed
+# what is white, and then no model was needed.
+
 # %%
 if films_with_grades is not None:
     bright = rw.stats.format_interval(zones.table.loc["brightness"], "mean")
@@ -1585,8 +1896,8 @@ if films_with_grades is not None:
 Markdown(f"We see: {on_zones}")
 
 # %% [markdown]
-# To sum up, for which findings is relevance ahead of which control? The answer goes to the front page of the gallery,
-# with three numbers from above.
+# To sum up, for which findings is relevance ahead of which control? The answer goes to
+# the front page of the gallery, with two numbers from above.
 
 
 # %%
@@ -1603,6 +1914,9 @@ controls = ("random", "brightness", "training mask")
 beyond = {control: ahead_of(control) for control in controls}
 of_relevance = hit.xs("relevance", level="map")
 best = of_relevance.sort_values("mean").iloc[-1]
+
+# %% [markdown]
+# These four go to the gallery. The first two name findings, the others are numbers.
 
 # %%
 rw.book.headline(
@@ -1628,6 +1942,10 @@ not_judged = f"not to be judged: {', '.join(unclear) or 'none'}"
 graded = f"relevance is ahead of noise for {beyond['random']}, of brightness for "
 graded += f"{beyond['brightness']}, of the position alone for {beyond['training mask']}"
 
+# %% [markdown]
+# One line for each part of this page. Where relevance is level with a control, the line
+# says so, and that is a finding as well.
+
 # %%
 lines = [
     f"- **A map can be graded**: {graded}; at best, {best.name}, it hits "
@@ -1642,15 +1960,21 @@ Markdown("## What we found\n" + "\n".join(lines))
 
 # %% [markdown]
 # ## Where it breaks
-# - A map says where the score came from, not that the score is right. Look at the score first.
-# - A peak on the lesion may sit on something that always comes with it; only *another patient's* map and the training
-#   mask can tell.
-# - Labels were dealt out once, and three models trained once: other seeds may say otherwise.
+# - A map says where the score came from, not that the score is right. Look at the score
+#   first.
+# - A peak on the lesion may sit on something that always comes with it; only *another
+#   patient's* map and the training mask can tell.
+# - Labels were dealt out once, and three models trained once: other seeds may say
+#   otherwise.
 # - Eight patches a side: a lesion smaller than a patch is a matter of luck.
-# - One CT's anatomy puts every finding where it was in this one chest, so the position controls do well.
-# - Attention is what the model mixes, not what it needs: a weight without a gradient is not evidence.
-# - To pass a sanity check is to change with the question; it is not to be right. And what deletion fills in comes from
-#   around: a low effusion is refilled from the white below it.
-# - Grad-CAM puts a token's worth back on its own patch; once attention has mixed the tokens, that is a belief.
+# - One CT's anatomy puts every finding where it was in this one chest, so the position
+#   controls do well.
+# - Attention is what the model mixes, not what it needs: a weight without a gradient is
+#   not evidence.
+# - To pass a sanity check is to change with the question; it is not to be right. And
+#   what deletion fills in comes from around: a low effusion is refilled from the white
+#   below it.
+# - Grad-CAM puts a token's worth back on its own patch; once attention has mixed the
+#   tokens, that is a belief.
 #
 # Next: notebook 5 builds a shortcut on purpose, and the maps are asked to find it.
