@@ -339,9 +339,8 @@ runs = {
 steps = {name: part.log["step"].max() for name, part in runs.items()}
 Markdown(
     f"The twin learnt in {steps['twin']:,} steps from random weights. The model "
-    f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, "
-    "on other patients, "
-    f"and {steps['after']:,} on ours: the two have not had the same budget."
+    f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, on other "
+    f"patients, and {steps['after']:,} on ours: the two have not had the same budget."
 )
 
 # %% [markdown]
