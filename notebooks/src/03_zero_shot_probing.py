@@ -350,9 +350,8 @@ pd.Series(steps, name="steps").to_frame()
 # %%
 Markdown(
     f"The twin learnt in {steps['twin']:,} steps from random weights. The model "
-    f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, "
-    "on other patients, "
-    f"and {steps['after']:,} on ours: the two have not had the same budget."
+    f"that is asked in words had {steps['before']:,} steps as `radwb-tiny`, on other "
+    f"patients, and {steps['after']:,} on ours: the two have not had the same budget."
 )
 
 # %% [markdown]
