@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import i0
-from test_pretrain import SMALL, VISUAL, squares_table
+from tables import squares_table
+from test_pretrain import SMALL, VISUAL
 
 import radwb as rw
 from radwb.pretrain.diagnose import diagnose, if_healthy, untrained
