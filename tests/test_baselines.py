@@ -1,5 +1,6 @@
-"""Claims about a number's company: raw pixels, untrained towers, folds by patient,
-blind counts, prompts of others.
+"""Claims about a number's company.
+
+Raw pixels, untrained towers, folds by patient, blind counts, prompts of others.
 """
 
 import numpy as np

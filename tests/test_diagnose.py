@@ -1,5 +1,6 @@
-"""Claims about rw.pretrain.diagnose: the measures by hand, planted faults are flagged,
-healthy models are not.
+"""Claims about rw.pretrain.diagnose: the measures by hand.
+
+Planted faults are flagged, healthy models are not.
 """
 
 import copy

@@ -1,5 +1,6 @@
-"""Claims about rw.pretrain: the loss, the captions, exact resume, many processes, and
-that it learns.
+"""Claims about rw.pretrain: the loss, the captions, exact resume.
+
+Many processes, and that it learns.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""Claims about what a run sees: train teaches, val follows, test stays outside; and
-what the optimiser may do.
+"""What a run sees: train teaches, val follows, test stays outside.
+
+And what the optimiser may do.
 """
 
 import math

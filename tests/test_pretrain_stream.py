@@ -1,5 +1,6 @@
-"""Claims about long and large runs: shards, batches in parts, averages, stops, costs,
-and open_clip_train.
+"""Claims about long and large runs.
+
+Shards, batches in parts, averages, stops, costs, and open_clip_train.
 """
 
 import importlib.util

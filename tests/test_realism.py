@@ -1,5 +1,6 @@
-"""Realism against scipy, spectra known by construction, masks drawn by hand, and copies
-whose gap is known.
+"""Realism against scipy and spectra known by construction.
+
+Masks drawn by hand, and copies whose gap is known.
 """
 
 import numpy as np

@@ -1,5 +1,6 @@
-"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing
-deleted or shown.
+"""A run's folder: one writer, nothing torn taken for whole.
+
+What differs is named, nothing is deleted or shown.
 """
 
 import json
