@@ -14,7 +14,10 @@ from torch import nn
 
 import radwb as rw
 
-SIZE, PATCH, GRID, CLASSES = 224, 16, (14, 14), 14
+SIZE = 224
+PATCH = 16
+GRID = (14, 14)
+CLASSES = 14
 
 
 @cache
@@ -255,7 +258,7 @@ def by_layer(net, score):
 
 
 def by_hooks(net, score):
-    """As the authors' code for ViT has it: one backward pass, also to the parameters."""
+    """As the authors' code for ViT: one backward pass, also to the parameters."""
     score.backward()
     return net.gradients[::-1]
 
@@ -265,7 +268,9 @@ def occlusion_captum() -> dict:
     from captum.attr import Occlusion
 
     net, x = setting()[0].net, setting()[2]
-    peer, window, mean = Occlusion(net), (3, PATCH, PATCH), float(x.mean())
+    peer = Occlusion(net)
+    window = (3, PATCH, PATCH)
+    mean = float(x.mean())
 
     def theirs():
         return peer.attribute(

@@ -91,7 +91,9 @@ def clip_step() -> dict:
     )[1][:64]
     table = table.iloc[np.sort(rows)]
     model = rw.models.clip_tiny(tokenizer, seed=0, shape={"layers": 12})
-    task, fast, net = Contrastive(model, table), rw.models.fast_precision(), model.net
+    task = Contrastive(model, table)
+    fast = rw.models.fast_precision()
+    net = model.net
     x, (tokens, ids) = (
         model.preprocess(rw.data.images(table, model.size)),
         task.targets(np.arange(len(table))),
@@ -146,9 +148,10 @@ def clip_step() -> dict:
         / np.median(seconds["ours"])
     )
     equal = (
-        f"fp32 losses within 1e-4; {times['math']:.2f}x of its explicit attention, {times['fp32']:.2f}x of fp32; "
-        f"{flops / cost.peak_flops('cpu', fast):.0%} of the fastest matrix product; with clip-tiny's stem "
-        f"{with_stem['peer']:.2f}x, {with_stem['math']:.2f}x"
+        f"fp32 losses within 1e-4; {times['math']:.2f}x of its explicit attention, "
+        f"{times['fp32']:.2f}x of fp32; "
+        f"{flops / cost.peak_flops('cpu', fast):.0%} of the fastest matrix product; "
+        f"with clip-tiny's stem {with_stem['peer']:.2f}x, {with_stem['math']:.2f}x"
     )
     bound = 1.6 if fast == "bf16-mixed" else 1.0
     seconds = {who: seconds[who] for who in ("ours", "peer")}
@@ -237,15 +240,17 @@ def main(names: list[str]) -> int:
         r = ROWS[name]()
         if r is None:
             tqdm.write(
-                f"{name}: not measured, its peer is not installed (grad-cam; playwright and Chromium)"
+                f"{name}: not measured, its peer is not installed "
+                "(grad-cam; playwright and Chromium)"
             )
             continue
         rows.append(r)
         peer = f"{r['peer']:.3g}" if r["peer"] else "-"
         ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
         tqdm.write(
-            f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} ratio {ratio:>8} "
-            f"bound {r['bound']:.3g} ({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}"
+            f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} "
+            f"ratio {ratio:>8} bound {r['bound']:.3g} "
+            f"({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}"
         )
         tqdm.write(f"    {r['equal']}")
     OUT.parent.mkdir(exist_ok=True)

@@ -36,28 +36,34 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
 ]
 EXPLORE = """import radwb as rw
-rw.show.explore(rw.models.load("radwb-tiny"), rw.simulate.cohort(n=12, seed=0).head(6), finding="Pleural Effusion")"""
+films = rw.simulate.cohort(n=12, seed=0).head(6)
+rw.show.explore(rw.models.load("radwb-tiny"), films, finding="Pleural Effusion")"""
 VOLUME = """import numpy as np
 import radwb as rw
 ct = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
 at = [np.linspace(0, n - 1, 96).astype(int) for n in ct.shape]
 steps = [n / 96 for n in ct.shape]
 small = rw.data.Volume(ct.voxels[np.ix_(*at)], ct.affine @ np.diag([*steps, 1]), "CT")
-m = rw.attend.map.Map((small.voxels > 100).astype(np.float32), "bone", affine=small.affine)
+bone = (small.voxels > 100).astype(np.float32)
+m = rw.attend.map.Map(bone, "bone", affine=small.affine)
 rw.show.volume(small, m, window_hu=(-1000, 400), side=96)"""
 CHANGE = """(canvas, [kind, what]) => new Promise(done => {
     const gl = kind === 'wheel' && canvas.getContext('webgl2');
     const seen = () => {  // when it was all drawn, and what
         if (!gl) return [performance.now(), canvas.toDataURL()];
         const w = canvas.width, h = canvas.height, pixels = new Uint8Array(w * h * 4);
-        gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);  // waits for the last triangle
-        return [performance.now(), pixels.reduce((sum, value, n) => (sum + value * (n % 9973)) % 4294967296, 0)];
+        // waits for the last triangle
+        gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+        const add = (sum, value, n) => (sum + value * (n % 9973)) % 4294967296;
+        return [performance.now(), pixels.reduce(add, 0)];
     };
     const before = gl ? canvas.lastSeen : seen()[1], start = performance.now();
     if (gl) {
         const box = canvas.getBoundingClientRect();
-        const at = {clientX: box.x + box.width * 0.3, clientY: box.y + (box.height - 60) * 0.75};
-        canvas.dispatchEvent(new WheelEvent('wheel', {deltaY: what, bubbles: true, cancelable: true, ...at}));
+        const clientX = box.x + box.width * 0.3;
+        const clientY = box.y + (box.height - 60) * 0.75;
+        const how = {deltaY: what, bubbles: true, cancelable: true, clientX, clientY};
+        canvas.dispatchEvent(new WheelEvent('wheel', how));
     } else document.querySelector(`.rx button[aria-label="${what}"]`).click();
     const look = () => {
         const [now, picture] = seen();
@@ -110,7 +116,10 @@ def latency(name, spent) -> dict:
         f"{name}: {(seconds <= 0).sum()} of {len(seconds)} changes were never seen"
     )
     late = np.quantile(seconds, 0.95)
-    equal = f"each of {len(seconds)} changes seen; median {np.median(seconds) * 1000:.0f} ms, 95th {late * 1000:.0f} ms"
+    equal = (
+        f"each of {len(seconds)} changes seen; "
+        f"median {np.median(seconds) * 1000:.0f} ms, 95th {late * 1000:.0f} ms"
+    )
     found = row(
         name, "1/s", 1, {"ours": list(seconds)}, bound=1 / 0.15, of="ours", equal=equal
     )

@@ -133,8 +133,8 @@ def trained(config, steps):
         "what that CT has of its own was taken out first (`data/README.md`). No real "
         "radiograph, no real report.\n"
         "- **How**: `python benchmarks/radwb_tiny.py`, which is "
-        f'`rw.pretrain.fit(table, recipe="sentences-tiny", {called})`:\n  images against'
-        f" four sentences of their reports at a step. {steps:,} steps, "
+        f'`rw.pretrain.fit(table, recipe="sentences-tiny", {called})`:\n  images '
+        f"against four sentences of their reports at a step. {steps:,} steps, "
         f"{minutes:.0f} minutes of {CORES} cores; {energy:.0f} Wh,\n  estimated at "
         f"{WATTS_A_CORE} W a core."
     )
@@ -142,18 +142,27 @@ def trained(config, steps):
 
 HEAD = """# radwb-tiny
 
-A teaching model: open_clip's CLIP with a convolutional stem, four transformer blocks on 8 x 8 patches of a
-128 px radiograph, and a three-layer text tower over a byte-level BPE. {weights:.1f} million weights, kept as
-bfloat16. **Not for clinical use.** Its numbers are computed and written by `benchmarks/card.py`; intervals are
+A teaching model: open_clip's CLIP with a convolutional stem, four transformer \
+blocks on 8 x 8 patches of a
+128 px radiograph, and a three-layer text tower over a byte-level BPE. \
+{weights:.1f} million weights, kept as
+bfloat16. **Not for clinical use.** Its numbers are computed and written by \
+`benchmarks/card.py`; intervals are
 95 % by patient, differences paired and corrected for how many were made.
 """
-HOW_TO_ASK = """- **Which way to ask**: in pairs of phrases for and against (`pool="pair"`, the
-  default) on films from anywhere; any way of reporting (`pool="any"`) only on films like those it was trained on.
-  Both ways (`pool="both"`) lie between. Why: `benchmarks/pools.py`, and the docstring of `rw.probe.zero_shot`.
+HOW_TO_ASK = """\
+- **Which way to ask**: in pairs of phrases for and against (`pool="pair"`, the
+  default) on films from anywhere; any way of reporting (`pool="any"`) only on \
+films like those it was trained on.
+  Both ways (`pool="both"`) lie between. Why: `benchmarks/pools.py`, and \
+the docstring of `rw.probe.zero_shot`.
 """
-LIMITS = """- **Limits**: it knows a simulator, and what is large in it. A linear probe of raw
-  pixels needs labels, which words don't; where such a probe is as good as one of its vectors, these tell no more
-  of such films than a thumbnail does. The virtual patients, seen and unseen, are one chest, bent. Notebook 05
+LIMITS = """\
+- **Limits**: it knows a simulator, and what is large in it. A linear probe of raw
+  pixels needs labels, which words don't; where such a probe is as good as one \
+of its vectors, these tell no more
+  of such films than a thumbnail does. The virtual patients, seen and unseen, \
+are one chest, bent. Notebook 05
   shows how it breaks.
 - **Licence**: MIT.
 """
@@ -184,7 +193,8 @@ def real_part(name, result):
     text = (
         f"- **On real films**: {TITLES[name]}, {result['films']} films of "
         f"{result['patients']} patients, which nothing was trained on; "
-        "half of the patients had a part in the choice of `both`, for older weights.\n\n"
+        "half of the patients had a part in the choice of `both`, for older weights."
+        "\n\n"
     )
     for kind in ("words", "probes"):
         table = result[kind]
@@ -205,9 +215,10 @@ def headline(test, on_simulator, on_real):
     text = (
         f"On {len(test)} films of {patients} unseen virtual patients (seed "
         f"{HEADLINE_SEED}, on which nothing was chosen) its mean AUROC over "
-        f"{len(FINDINGS)} findings is {stated[POOLS['any']]} when any way of reporting a "
-        f"finding counts and {stated[POOLS['pair']]} in pairs of phrases; a linear probe of "
-        f"16 x 16 pixels, which needs labels, has {stated['probe of 16 x 16 pixels']}, "
+        f"{len(FINDINGS)} findings is {stated[POOLS['any']]} when any way of reporting "
+        f"a finding counts and {stated[POOLS['pair']]} in pairs of phrases; "
+        f"a linear probe of 16 x 16 pixels, which needs labels, has "
+        f"{stated['probe of 16 x 16 pixels']}, "
         f"a blind count of the other findings {stated['count of the others']}"
     )
     if "trained with labels" in stated:
@@ -221,9 +232,11 @@ def headline(test, on_simulator, on_real):
         own = mean_of(result["probes"], result["probes"]["scored"].iloc[0])
         text += (
             f". On {result['films']} real films ({TITLES[name]}): pairs "
-            f"{rw.stats.format_interval(told['words'])} ({told['words']['finding']}), any way "
-            f"{any_way}; a probe of its vectors {rw.stats.format_interval(own)}, of 16 x 16 "
-            f"pixels {rw.stats.format_interval(told['probes'])} ({own['finding']})"
+            f"{rw.stats.format_interval(told['words'])} ({told['words']['finding']}), "
+            f"any way {any_way}; "
+            f"a probe of its vectors {rw.stats.format_interval(own)}, "
+            f"of 16 x 16 pixels {rw.stats.format_interval(told['probes'])} "
+            f"({own['finding']})"
         )
     return text + "."
 

@@ -182,9 +182,8 @@ def covered(trials, with_it, without, auroc, **how) -> np.ndarray:
 
 def main(trials=1000):
     trials = int(trials)
-    print(
-        f"Coverage in %, {trials} trials a cell (standard error {100 * (0.95 * 0.05 / trials) ** 0.5:.1f})."
-    )
+    error = 100 * (0.95 * 0.05 / trials) ** 0.5
+    print(f"Coverage in %, {trials} trials a cell (standard error {error:.1f}).")
     for name, how in {
         "one image a patient": dict(clustered=False),
         "clusters like NIH's": dict(clustered=True),
@@ -202,7 +201,8 @@ def main(trials=1000):
                 flush=True,
             )
     print(
-        "\nclusters like NIH's, the percentile bootstrap of before (200 resamples), a third of the trials\n"
+        "\nclusters like NIH's, the percentile bootstrap of before (200 resamples), "
+        "a third of the trials\n"
     )
     for with_it, without in (
         (1, 190),

@@ -239,7 +239,7 @@ def say(about: dict) -> None:
 
 
 def run(n: int, *, seed: int = 0, first: int = 0, kept: Path) -> tuple[Counter, list]:
-    """Counts of COUNTED, and each case in words; a reader that dies is started again."""
+    """Counts of COUNTED, and each case in words; a reader that dies starts again."""
     counts = Counter({name: 0 for name in (*COUNTED, "read", "refused")})
     cases = []
     limit_mb = float(os.environ.get("RADWB_MAX_BYTES") or 2 << 30) / 2**20

@@ -113,13 +113,15 @@ def main() -> None:
         import diffdrr.drr  # noqa: F401
     except ImportError as missing:
         sys.exit(
-            f"expected DiffDRR on the Python path, got {missing}. Try pip install --target FOLDER --no-deps "
-            "diffdrr torchio fastcore roma and PYTHONPATH=FOLDER."
+            f"expected DiffDRR on the Python path, got {missing}. "
+            "Try pip install --target FOLDER --no-deps diffdrr torchio fastcore roma "
+            "and PYTHONPATH=FOLDER."
         )
     anatomy = default_anatomy(FIELD_MM / SIZE)
     for view in ("PA", "AP"):
         print(
-            "{view}: {rays} rays through the body, Pearson r {pearson:.5f}, mean error {bias:+.2%}, absolute error "
+            "{view}: {rays} rays through the body, Pearson r {pearson:.5f}, "
+            "mean error {bias:+.2%}, absolute error "
             "median {median:.2%}, 95 % below {p95:.2%}".format(**compare(anatomy, view))
         )
 

@@ -57,7 +57,7 @@ def embedding() -> dict:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         net.encode_image(
             x[:1]
-            # with gradients: without, torch's attention is one operation that isn't counted
+            # with gradients: torch's attention is else one operation, not counted
         )
     share = counter.get_total_flops() * len(images) / np.median(seconds["ours"])
     share /= cost.peak_flops("cpu", "bf16-mixed" if fast else "32-true")

@@ -80,10 +80,12 @@ def main(which="sentences"):
     test = cohort[cohort["split"] == "test"]
     made = run.config
     print(
-        f"{made['n_train']:,} films, {run.log['step'].max():,} steps, {made['seconds'] / 60:.0f} minutes;"
+        f"{made['n_train']:,} films, {run.log['step'].max():,} steps, "
+        f"{made['seconds'] / 60:.0f} minutes;"
     )
     print(
-        f"asked on {len(test)} films of {test['patient_id'].nunique()} unseen patients, seed {HEADLINE_SEED}"
+        f"asked on {len(test)} films of {test['patient_id'].nunique()} unseen "
+        f"patients, seed {HEADLINE_SEED}"
     )
     if which == "twin":
         return said("its head", rw.probe.classify(run.model, test))

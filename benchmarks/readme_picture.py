@@ -14,7 +14,10 @@ PLANTED = {
     "left pneumothorax": [Finding("Pneumothorax", 0.5, "left")],
     "cardiomegaly": [Finding("Cardiomegaly", 0.8)],
 }
-TITLE = "Virtual radiographs: what was planted is outlined (simulator, not for clinical use)"
+TITLE = (
+    "Virtual radiographs: what was planted is outlined "
+    "(simulator, not for clinical use)"
+)
 
 
 def main():

@@ -39,7 +39,10 @@ def places(as_scanned, repaired):
     for one, other in zip(as_scanned["path"], repaired["path"], strict=True):
         change = rw.data.read(one).pixels - rw.data.read(other).pixels
         smooth = ndimage.gaussian_filter(change, 4)
-        smooth[:48], smooth[104:], smooth[:, :84], smooth[:, 132:] = 0, 0, 0, 0
+        smooth[:48] = 0
+        smooth[104:] = 0
+        smooth[:, :84] = 0
+        smooth[:, 132:] = 0
         found.append(np.unravel_index(smooth.argmax(), smooth.shape))
     return np.array(found)
 
@@ -107,9 +110,9 @@ def main():
             mirror.append(window(pixels, row, 159 - column, mirrored=True))
         scores = [learn.decision_function(np.array(w)) for w in (here, mirror)]
         names = ("the tumour's place", "the mirrored place")
-        print(
-            f"{name}: {rw.stats.compare(*scores, patients, names=names, what='logit of a lesion', family=2)}"
-        )
+        what = "logit of a lesion"
+        compared = rw.stats.compare(*scores, patients, names=names, what=what, family=2)
+        print(f"{name}: {compared}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ import radwb as rw
 from radwb.data.geometry import to_input
 from radwb.models.model import autocast
 
-SIZE, EPOCHS, BATCH, DIALS = 160, 20, 32, (4.0, 1.0, 0.3, 0.0)
+SIZE = 160
+EPOCHS = 20
+BATCH = 32
+DIALS = (4.0, 1.0, 0.3, 0.0)
 WHITE = (
     "Lung Opacity",
     "Lung Lesion",
@@ -82,7 +85,7 @@ class Small(nn.Module):
 
 
 def films(n, seed, cnr):
-    """(N, SIZE, SIZE) uint8 and their rows; 160 px films, made square as a model would."""
+    """(N, SIZE, SIZE) uint8 and their rows; 160 px films, squared as a model would."""
     squares, rows = np.empty((n, SIZE, SIZE), np.uint8), []
     made = rw.simulate.stream(n, seed=seed, dials=rw.simulate.Dials(cnr=cnr))
     for k, (scan, row) in enumerate(tqdm(made, f"contrast {cnr:g}", n, leave=False)):
@@ -103,11 +106,9 @@ def jitter(x, rng):
     or darker.
     """
     n = len(x)
-    turn, zoom, side = (
-        rng.normal(0, 0.06, n),
-        rng.uniform(0.9, 1.1, n),
-        rng.choice((-1, 1), n),
-    )
+    turn = rng.normal(0, 0.06, n)
+    zoom = rng.uniform(0.9, 1.1, n)
+    side = rng.choice((-1, 1), n)
     rows = [
         [side * zoom * np.cos(turn), -zoom * np.sin(turn), rng.uniform(-0.08, 0.08, n)],
         [side * zoom * np.sin(turn), zoom * np.cos(turn), rng.uniform(-0.08, 0.08, n)],

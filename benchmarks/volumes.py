@@ -1,4 +1,4 @@
-"""Rows of `bench.py` on volumes: a 3-D DenseNet-121 of 48^3 with random weights, fp32."""
+"""Rows of `bench.py` on volumes: a 3-D DenseNet-121 of 48^3, random weights, fp32."""
 
 import numpy as np
 import torch
@@ -38,7 +38,10 @@ def gradcam_3d() -> dict:
         9,
     )
     once = np.median(seconds.pop("forward")) / np.median(seconds["ours"])
-    equal = f"maps within {error:.0e} of the largest value; {once:.0%} of its time is one forward"
+    equal = (
+        f"maps within {error:.0e} of the largest value; "
+        f"{once:.0%} of its time is one forward"
+    )
     return row(
         "3-D Grad-CAM, MONAI", "maps/s", 1, seconds, bound=2.3, of="ratio", equal=equal
     )

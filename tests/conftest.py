@@ -1,3 +1,5 @@
+"""Towers that several test files look into."""
+
 import pytest
 from towers import timm_model
 

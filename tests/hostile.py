@@ -1,5 +1,6 @@
-"""What a header, table, report, file name or model may bring to run a script where it
-is shown.
+"""What a header, table, report, file name or model may bring.
+
+All of it wants to run a script where it is shown.
 """
 
 import json

@@ -1,5 +1,6 @@
-"""rw.attend against independent references: torch's own attention weights, captum,
-transcriptions of the papers.
+"""rw.attend against independent references.
+
+torch's own attention weights, captum, transcriptions of the papers.
 """
 
 import threading

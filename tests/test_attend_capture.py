@@ -1,5 +1,6 @@
-"""Which towers rw.attend can look into, what it keeps of them, many targets at once,
-and answers at the edges.
+"""Which towers rw.attend can look into, and what it keeps of them.
+
+Many targets at once, and answers at the edges.
 """
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
-"""The methods of rw.attend against captum, pytorch-grad-cam, MONAI, networkx and the
-papers' formulas written out.
+"""The methods of rw.attend against other libraries.
+
+captum, pytorch-grad-cam, MONAI, networkx and the papers' formulas written out.
 """
 
 from functools import partial

@@ -1,17 +1,16 @@
-"""Claims about a number's company: raw pixels, untrained towers, folds by patient,
-blind counts, prompts of others.
+"""Claims about a number's company.
+
+Raw pixels, untrained towers, folds by patient, blind counts, prompts of others.
 """
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
-from tables import patients_table
+from tables import films_table, noise_films, patients_table
 
 import radwb as rw
 from radwb import probe, stats
-from radwb.data import Scan
-from radwb.data.read import write_png
 from radwb.probe.baselines import untrained
 
 FINDINGS = ["Edema", "Pneumonia", "Lung Lesion"]
@@ -25,16 +24,10 @@ def table():
 @pytest.fixture
 def films(tmp_path):
     """24 patients, a film each: a bright square where there's an edema."""
-    rng = np.random.default_rng(1)
-    rows = []
-    for number in range(24):
-        pixels = rng.uniform(0, 0.4, (64, 64)).astype(np.float32)
-        ill = number % 2
-        pixels[8:24, 8:24] += 0.5 * ill
-        path = tmp_path / f"{number}.png"
-        write_png(Scan(pixels), path)
-        rows.append({"path": str(path), "patient_id": f"p{number}", "Edema": ill})
-    return pd.DataFrame(rows)
+    pixels = noise_films(24, below=100, side=64, seed=1)
+    ill = np.arange(24) % 2
+    pixels[:, 8:24, 8:24] += 128 * ill.astype(np.uint8)[:, None, None]
+    return films_table(tmp_path, pixels, Edema=ill)
 
 
 def noise(table, dimensions=8, seed=0):

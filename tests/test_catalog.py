@@ -1,5 +1,6 @@
-"""Fetching: the first mirror that has the right bytes, nothing else, and never outside
-of the folder.
+"""Fetching: the first mirror that has the right bytes, and nothing else.
+
+Never outside of the folder.
 """
 
 import functools

@@ -1,6 +1,4 @@
-"""An exercise's check says ok with evidence, not attempted yet, or what is wrong and
-where.
-"""
+"""An exercise's check says ok with evidence, or not yet, or what is wrong where."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,6 @@
-"""Maps beside their controls: each control by hand, planted winners and losers, and
-what the sentence may say.
+"""Maps beside their controls: each control by hand.
+
+Planted winners and losers, and what the sentence may say.
 """
 
 import numpy as np

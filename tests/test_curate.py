@@ -1,5 +1,6 @@
-"""Curation: every file is a row, sections are what stands under a heading, patients
-stay on one side.
+"""Curation: every file is a row, and patients stay on one side.
+
+Sections are what stands under a heading.
 """
 
 import shutil

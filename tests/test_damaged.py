@@ -1,5 +1,6 @@
-"""Damaged files: no stop of `index`, no gigabytes, no crash, no error but ReadError,
-nothing slow.
+"""Damaged files: no stop of `index`, no crash, no error but ReadError.
+
+No gigabytes, nothing slow.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""Claims about rw.pretrain.diagnose: the measures by hand, planted faults are flagged,
-healthy models are not.
+"""Claims about rw.pretrain.diagnose: the measures by hand.
+
+Planted faults are flagged, healthy models are not.
 """
 
 import copy
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import i0
-from test_pretrain import SMALL, VISUAL, squares_table
+from tables import squares_table
+from test_pretrain import SMALL, VISUAL
 
 import radwb as rw
 from radwb.pretrain.diagnose import diagnose, if_healthy, untrained

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_pretrain import VISUAL, squares_table
+from tables import squares_table
+from test_pretrain import VISUAL
 from torch import nn
 from towers import film, state_of, tiny_clip, tiny_vit
 

@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from tables import effusion_table
 
 import radwb as rw
 from radwb.explore import cases as state
@@ -31,11 +31,7 @@ PAIR = ("pleural effusion", "no pleural effusion")
 
 @pytest.fixture(scope="module")
 def table():
-    films = rw.simulate.cohort(n=24, seed=0)
-    ill = films["Pleural Effusion"] == 1
-    return pd.concat(
-        [films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]
-    ).reset_index(drop=True)
+    return effusion_table()
 
 
 @pytest.fixture(scope="module")

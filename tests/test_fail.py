@@ -1,5 +1,6 @@
-"""Claims about rw.fail: markers lie where they should, the tie is exact, and a planted
-shortcut is found out.
+"""Claims about rw.fail: markers lie where they should.
+
+The tie is exact, and a planted shortcut is found out.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""The parent label and the words of devices, defined once: against tables written out
-by hand.
+"""The parent label and the words of devices, defined once.
+
+Against tables written out by hand.
 """
 
 import ast

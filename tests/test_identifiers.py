@@ -1,5 +1,6 @@
-"""Identifiers: one spelling a patient, one file a film; neither on two sides of a
-split, nor in an error.
+"""Identifiers: one spelling a patient, one file a film.
+
+Neither stands on two sides of a split, nor in an error.
 """
 
 import os

@@ -1,5 +1,6 @@
-"""`index` never stops: whatever a file or folder is, it becomes a row; what was read is
-kept.
+"""`index` never stops: whatever a file or folder is, it becomes a row.
+
+What was read is kept.
 """
 
 import io

@@ -9,10 +9,10 @@ import sys
 import zipfile
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from tables import films_table, noise_films
 
 import radwb as rw
 from radwb.models import checks
@@ -377,23 +377,15 @@ def test_three_hundred_damaged_models_load_whole_or_are_refused_in_a_sentence(
 # privacy
 
 
-def cohort(tmp_path, n=40):
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(n):
-        scan = rw.data.Scan(rng.random((32, 32), dtype=np.float32))
-        rows.append(
-            {
-                "path": str(rw.data.write_png(scan, tmp_path / f"{i}.png")),
-                "patient_id": f"p{i:03d}",
-            }
-        )
-    table = pd.DataFrame(rows)
-    table["report"] = [
-        f"IMPRESSION: Small right pleural effusion. Film {i % 3}." for i in range(n)
-    ]
-    table["split"] = ["val" if i % 8 == 0 else "train" for i in range(n)]
-    return table
+def cohort(folder, n=40):
+    words = "IMPRESSION: Small right pleural effusion. Film"
+    return films_table(
+        folder,
+        noise_films(n),
+        patient_id=[f"p{film:03d}" for film in range(n)],
+        report=[f"{words} {film % 3}." for film in range(n)],
+        split=["val" if film % 8 == 0 else "train" for film in range(n)],
+    )
 
 
 def test_a_surname_in_one_patients_twenty_reports_is_not_in_the_runs_tokenizer(

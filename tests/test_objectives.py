@@ -1,5 +1,6 @@
-"""Claims about rw.pretrain.objectives: each equals another's code, a slow loop, or a
-case by hand.
+"""Claims about rw.pretrain.objectives.
+
+Each equals another's code, a slow loop, or a case by hand.
 """
 
 import math

@@ -1,5 +1,6 @@
-"""Truth masks: no specks, nothing on the wrong side, never empty where something can be
-seen, alike at any size.
+"""Truth masks: no specks, nothing on the wrong side.
+
+Never empty where something can be seen, alike at any size.
 """
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
-"""README's "your own scans" runs as written, on five kinds of folder; and what it says
-of patients is so.
+"""README's "your own scans" runs as written, on five kinds of folder.
+
+What it says of patients is so.
 """
 
 import re
@@ -33,13 +34,16 @@ def dicom(path, n, *, frames=1):
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = DX
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    ds.Modality, ds.PatientID, ds.PhotometricInterpretation = (
-        "DX",
-        f"{n:04d}",
-        "MONOCHROME2",
-    )
-    ds.Rows, ds.Columns, ds.SamplesPerPixel = 48, 40, 1
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.Modality = "DX"
+    ds.PatientID = f"{n:04d}"
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.Rows = 48
+    ds.Columns = 40
+    ds.SamplesPerPixel = 1
+    ds.BitsAllocated = 8
+    ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
     shape = (48, 40)
     if frames > 1:
         ds.NumberOfFrames = frames

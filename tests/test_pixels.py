@@ -1,5 +1,6 @@
-"""One rule for pixels and geometry in all ways in: file, frames, functional groups,
-series, NIfTI, PNG and shards.
+"""One rule for pixels and geometry in all ways in.
+
+File, frames, functional groups, series, NIfTI, PNG and shards.
 """
 
 import io
@@ -120,11 +121,9 @@ def shown_by_pydicom(values, fields):
     unsigned) to [0, 1].
     """
     ds = Dataset()
-    ds.PhotometricInterpretation, ds.PixelRepresentation, ds.BitsStored = (
-        "MONOCHROME2",
-        0,
-        16,
-    )
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.PixelRepresentation = 0
+    ds.BitsStored = 16
     for keyword, value in fields.items():
         setattr(ds, keyword, value)
     return apply_windowing(values.astype(np.uint16), ds) / 65535
@@ -764,7 +763,9 @@ FILM = RNG.integers(0, 4096, (8, 8)).astype(np.uint16)
 
 def broken_tables():
     item = lut(0, [0, 4095], 12)[0]
-    short, bare, odd = Dataset(), Dataset(), Dataset()
+    short = Dataset()
+    bare = Dataset()
+    odd = Dataset()
     short.LUTDescriptor, short.LUTData = [4096, 0, 12], item.LUTData
     short["LUTData"].VR = "OW"
     bare.LUTExplanation = "nothing"

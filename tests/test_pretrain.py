@@ -1,5 +1,6 @@
-"""Claims about rw.pretrain: the loss, the captions, exact resume, many processes, and
-that it learns.
+"""Claims about rw.pretrain: the loss, the captions, exact resume.
+
+Many processes, and that it learns.
 """
 
 import json
@@ -16,8 +17,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
-from PIL import Image
 from processes import on_one_and_two
+from tables import squares_table
 
 import radwb as rw
 from radwb.pretrain.captions import Captions
@@ -42,51 +43,6 @@ WITHIN = SMALL | {
     "groups": 1
 }  # norms within each image: the same gradient however a batch is spread
 VISUAL = {k: v for k, v in SMALL.items() if not k.startswith("text")}
-
-
-def squares_table(folder, n=80, size=32):
-    """Noise with a bright square on the patient's left, right, or none; and a report
-    that says so.
-
-    n rows for training and validation, then a quarter as many for the test, whose films
-    and words are others.
-    """
-    rng, rows = np.random.default_rng(0), []
-    for i in range(n):
-        side = ("left", "right", "")[i % 3]
-        pixels = rng.integers(0, 80, (size, size)).astype(np.uint8)
-        if side:  # the patient's left is on the right of the picture
-            y = int(rng.integers(0, size // 2))
-            x = 3 + (size // 2) * (side == "left") + int(rng.integers(0, 3))
-            pixels[y : y + 9, x : x + 9] = 220
-        path = folder / f"{i:03d}.png"
-        Image.fromarray(pixels).save(path)
-        impression = f"Bright square on the {side}." if side else "No square."
-        finding = f"There is a square {side}" if side else "Nothing"
-        report = f"FINDINGS: {finding}. IMPRESSION: {impression}"
-        rows.append(
-            {
-                "path": str(path),
-                "patient_id": f"p{i}",
-                "split": "val" if i % 5 == 4 else "train",
-                "report": report,
-                "Lung Lesion": float(bool(side)),
-            }
-        )
-    return pd.DataFrame(rows + [unseen_row(folder, n + i, size) for i in range(n // 4)])
-
-
-def unseen_row(folder, number, size):
-    """A film of nothing but white, and a word that stands in no other report."""
-    path = folder / f"{number:03d}.png"
-    Image.fromarray(np.full((size, size), 255 - number % 9, np.uint8)).save(path)
-    return {
-        "path": str(path),
-        "patient_id": f"p{number}",
-        "split": "test",
-        "report": f"FINDINGS: Xylophone. IMPRESSION: Xylophone {number}.",
-        "Lung Lesion": float(number % 2),
-    }
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""Claims about what a run sees: train teaches, val follows, test stays outside; and
-what the optimiser may do.
+"""What a run sees: train teaches, val follows, test stays outside.
+
+And what the optimiser may do.
 """
 
 import math
@@ -10,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 from open_clip.loss import ClipLoss
-from test_pretrain import QUICK, SMALL, VISUAL, squares_table, weights_of
+from tables import squares_table
+from test_pretrain import QUICK, SMALL, VISUAL, weights_of
 
 import radwb as rw
 from radwb.pretrain.export import export_open_clip

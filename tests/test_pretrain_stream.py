@@ -1,5 +1,6 @@
-"""Claims about long and large runs: shards, batches in parts, averages, stops, costs,
-and open_clip_train.
+"""Claims about long and large runs.
+
+Shards, batches in parts, averages, stops, costs, and open_clip_train.
 """
 
 import importlib.util
@@ -17,7 +18,8 @@ import torch
 from lightning_fabric import Fabric
 from processes import on_one_and_two
 from safetensors import safe_open
-from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, squares_table, weights_of
+from tables import squares_table
+from test_pretrain import QUICK, SMALL, VISUAL, WITHIN, weights_of
 
 import radwb as rw
 from radwb.pretrain import cache, cost, index, stream

@@ -1,5 +1,6 @@
-"""Claims about rw.probe: exact AUROCs, intervals over patients, paired prompts, probes,
-retrieval.
+"""Claims about rw.probe: exact AUROCs, intervals over patients.
+
+Paired prompts, probes, retrieval.
 """
 
 import numpy as np
@@ -19,15 +20,13 @@ PHRASES = {"nodule": 0, "no nodule": 1, "air": 2, "no air": 3, "all normal": 4}
 class FakeModel:
     """Knows one direction a phrase; counts what it is asked to encode."""
 
-    name, kind, size, fit, findings, logit_scale, device = (
-        "fake",
-        "image-text",
-        8,
-        "pad",
-        None,
-        10.0,
-        "cpu",
-    )
+    name = "fake"
+    kind = "image-text"
+    size = 8
+    fit = "pad"
+    findings = None
+    logit_scale = 10.0
+    device = "cpu"
 
     def __init__(self, seed=0):
         generator = torch.Generator().manual_seed(seed)
@@ -121,7 +120,9 @@ def test_a_resample_draws_as_many_patients_as_there_are():
 def test_repeating_every_image_widens_nothing_over_patients_but_narrows_over_images():
     rng = np.random.default_rng(4)
     y, s = rng.integers(0, 2, 80), rng.normal(size=80)
-    y5, s5, p5 = np.repeat(y, 5), np.repeat(s, 5), np.repeat(np.arange(80), 5)
+    y5 = np.repeat(y, 5)
+    s5 = np.repeat(s, 5)
+    p5 = np.repeat(np.arange(80), 5)
     once, five = stats.bootstrap(y, s, np.arange(80)), stats.bootstrap(y5, s5, p5)
     np.testing.assert_allclose(
         once, five, atol=1e-12

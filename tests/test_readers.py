@@ -1,5 +1,6 @@
-"""Agreement of readers by hand and against torchvision; zones of the lungs against
-planted grades.
+"""Agreement of readers by hand and against torchvision.
+
+Zones of the lungs against planted grades.
 """
 
 from itertools import combinations

@@ -1,5 +1,6 @@
-"""Realism against scipy, spectra known by construction, masks drawn by hand, and copies
-whose gap is known.
+"""Realism against scipy and spectra known by construction.
+
+Masks drawn by hand, and copies whose gap is known.
 """
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import stats
+from tables import films_table
 
 from radwb.data.read import write_truth
 from radwb.simulate.measures import equalise, nearest, slope, spectrum
@@ -32,14 +34,6 @@ def textures(n, rng, exponent=-2.0, side=SIDE):
     return shaped / shaped.std((1, 2), keepdims=True)
 
 
-def written(pixels, folder, patients, **columns):
-    folder.mkdir()
-    paths = [folder / f"{n:03d}.png" for n in range(len(pixels))]
-    for path, image in zip(paths, pixels, strict=True):
-        Image.fromarray(image).save(path)
-    return pd.DataFrame({"path": map(str, paths), "patient_id": patients, **columns})
-
-
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
     """Tables of the same 60 images of 30 patients: itself, a copy, one 40 grey values
@@ -53,17 +47,15 @@ def sides(tmp_path_factory):
     pixels = np.clip(texture * 8 + 50 * middle + 70, 0, 150).astype(np.uint8)
     folder = tmp_path_factory.mktemp("films")
     patients = [f"p{n // 2}" for n in range(60)]
-    ratio = {"cardiothoracic_ratio": rng.normal(0.5, 0.05, 60)}
-    brighter = {"cardiothoracic_ratio": ratio["cardiothoracic_ratio"] + 0.1}
+    ratio = rng.normal(0.5, 0.05, 60)
+    plain = {"patient_id": patients, "cardiothoracic_ratio": ratio}
+    larger = {"patient_id": patients, "cardiothoracic_ratio": ratio + 0.1}
+    curved = np.where(pixels < 90, pixels, pixels + 100).astype(np.uint8)
     return (
-        written(pixels, folder / "a", patients, **ratio),
-        written(pixels, folder / "b", patients, **ratio),
-        written(pixels + np.uint8(40), folder / "c", patients, **brighter),
-        written(
-            np.where(pixels < 90, pixels, pixels + 100).astype(np.uint8),
-            folder / "d",
-            patients,
-        ),
+        films_table(folder / "a", pixels, **plain),
+        films_table(folder / "b", pixels, **plain),
+        films_table(folder / "c", pixels + np.uint8(40), **larger),
+        films_table(folder / "d", curved, patient_id=patients),
     )
 
 
@@ -267,9 +259,8 @@ def test_absent_masks_are_nan():
 
 def test_ratios_of_a_table_come_from_its_masks(tmp_path):
     lungs, heart = chest()
-    table = written(
-        np.zeros((4, 100, 120), np.uint8), tmp_path / "images", list("abcd")
-    )
+    black = np.zeros((4, 100, 120), np.uint8)
+    table = films_table(tmp_path / "images", black, patient_id=list("abcd"))
     write_truth({"lungs": lungs, "heart": heart}, tmp_path / "both.truth.png")
     write_truth({"lungs": lungs}, tmp_path / "lungs.truth.png")
     Image.fromarray(heart).save(tmp_path / "drawn.png")

@@ -1,5 +1,6 @@
-"""Claims about the recipes: each learns, follows its seed, trains what it says, and
-leaves a model that loads.
+"""Each recipe learns, follows its seed, and trains what it says.
+
+It leaves a model that loads.
 """
 
 import copy

@@ -1,6 +1,4 @@
-"""The CT's own tumour leaves the virtual patients, and leaves a lung behind, not a
-hole.
-"""
+"""The CT's own tumour leaves the virtual patients, and no hole behind."""
 
 import numpy as np
 import pytest

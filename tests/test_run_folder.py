@@ -1,5 +1,6 @@
-"""A run's folder: one writer, nothing torn taken for whole, what differs named, nothing
-deleted or shown.
+"""A run's folder: one writer, nothing torn taken for whole.
+
+What differs is named, nothing is deleted or shown.
 """
 
 import json
@@ -11,11 +12,11 @@ import sys
 import time
 
 import numpy as np
-import pandas as pd
 import psutil
 import pytest
 import torch
 from PIL import Image
+from tables import films_table, noise_films
 
 import radwb as rw
 from radwb.pretrain import lock
@@ -35,23 +36,13 @@ HOW = dict(size=32, batch=8, epochs=2, shape=SHAPE, save_every=1, precision="32-
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("films")
     words = ("Normal.", "Left effusion.", "Large heart.", "A nodule.")
-    rows = []
-    for i in range(24):
-        path = folder / f"{i}.png"
-        pixels = np.random.default_rng(i).integers(0, 255, (32, 32), np.uint8)
-        Image.fromarray(pixels).save(path)
-        split = "train" if i < 16 else "val"
-        rows.append(
-            {
-                "path": str(path),
-                "patient_id": f"p{i}",
-                "split": split,
-                "report": f"{words[i % 4]} Film {i}.",
-            }
-        )
-    return pd.DataFrame(rows)
+    return films_table(
+        tmp_path_factory.mktemp("films"),
+        noise_films(24),
+        split=["train"] * 16 + ["val"] * 8,
+        report=[f"{words[film % 4]} Film {film}." for film in range(24)],
+    )
 
 
 def stopped(table, out, at=2, **how):

@@ -1,5 +1,6 @@
-"""Scores against hand-computed cases and scikit-learn; lesions of known size and shape;
-controls.
+"""Scores against hand-computed cases and scikit-learn.
+
+Lesions of known size and shape; controls.
 """
 
 import numpy as np

@@ -1,5 +1,6 @@
-"""Sections: headings as hospitals write them, in four languages; words in a sentence
-are none; nothing is lost.
+"""Sections: headings as hospitals write them, in four languages.
+
+Words in a sentence are none; nothing is lost.
 """
 
 import re

@@ -1,5 +1,6 @@
-"""DICOM files of virtual patients: valid, read back as written; planted identifiers:
-all in the key, and only there.
+"""DICOM files of virtual patients: valid, read back as written.
+
+Planted identifiers: all in the key, and only there.
 """
 
 import re

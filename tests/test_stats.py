@@ -1,5 +1,6 @@
-"""Claims about rw.stats: intervals that cover, comparisons that don't cry wolf,
-sentences that follow from them.
+"""Claims about rw.stats: intervals that cover.
+
+Comparisons that don't cry wolf, and sentences that follow from them.
 """
 
 import importlib.util
@@ -67,7 +68,9 @@ def test_with_one_image_a_patient_the_variance_is_delongs(digits):
 def test_with_several_images_a_patient_the_variance_is_obuchowskis():
     y, s, row = clustered(np.random.default_rng(1))
     cases, controls = y == 1, y == 0
-    psi, m, n = placed(s[cases], s[controls]), cases.sum(), controls.sum()
+    psi = placed(s[cases], s[controls])
+    m = cases.sum()
+    n = controls.sum()
     auroc, total = psi.mean(), 0.0
     for p in set(row):
         mine, its_controls = row[cases] == p, row[controls] == p
@@ -439,7 +442,10 @@ def test_compare_auroc_finds_a_difference_that_is_none_in_about_5_of_100(
 
 def test_the_mean_of_a_finding_said_twice_is_that_finding():
     y, s, row = clustered(np.random.default_rng(13))
-    twice = lambda x: pd.DataFrame({"a": x, "b": x})  # noqa: E731
+
+    def twice(x):
+        return pd.DataFrame({"a": x, "b": x})
+
     one = rw.stats.compare_auroc(y, s, s**3, row, names=NAMES)
     two = rw.stats.compare_auroc(twice(y), twice(s), twice(-s), row, names=NAMES)
     assert one.difference == one.low == one.high == 0  # ranks are ranks

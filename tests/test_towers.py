@@ -1,5 +1,6 @@
-"""Grad-CAM of timm's families and attention pools against autograd by hand; feature
-maps that lie otherwise.
+"""Grad-CAM of timm's families and attention pools against autograd by hand.
+
+Feature maps that lie otherwise.
 """
 
 from itertools import permutations

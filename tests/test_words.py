@@ -1,5 +1,6 @@
-"""The report grammar against a reader that knows sentences and cue words but not the
-tables of words.py.
+"""The report grammar against a reader without the tables of words.py.
+
+That reader knows sentences and cue words.
 """
 
 import inspect

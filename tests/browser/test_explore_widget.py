@@ -10,11 +10,11 @@ import re
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import LOCAL
 from PIL import Image
 from scipy.ndimage import binary_dilation
+from tables import effusion_table
 
 import radwb as rw
 from radwb.book.sync import KERNEL, checkout
@@ -33,11 +33,7 @@ widget"""
 
 @pytest.fixture(scope="module")
 def table():
-    films = rw.simulate.cohort(n=24, seed=0)
-    ill = films["Pleural Effusion"] == 1
-    return pd.concat(
-        [films[ill].head(2), films[~ill].head(3), films[ill].iloc[2:3]]
-    ).reset_index(drop=True)
+    return effusion_table()
 
 
 @pytest.fixture(scope="module")
