@@ -112,6 +112,10 @@ result.table.head()
 # %% [markdown]
 # One row is one training in one arm. For a figure we average over the seeds, by strength and arm.
 
+# %% [markdown]
+# The two functions below are plumbing for figures of this kind: one puts the rows of each arm together, the other
+# draws a dot for each training, and their mean with its interval. Both serve again further down.
+
 # %%
 ARMS = ("tie holds", "independent", "tie broken")
 SEEDS_AXIS = "AUROC: a dot a seed; mean with 95 % interval over seeds"
@@ -147,6 +151,11 @@ seeds_forest(
 # %% [markdown]
 # Is what we see more than chance? For each strength we compare the two outer arms, paired by seed. Since we make one
 # comparison a strength, the interval of each is widened for their number (`family`).
+
+# %% [markdown]
+# What is a paired comparison by seed? Each training is asked in both arms, so it gives one difference. A lucky
+# training is lucky in both arms, and that luck drops out of the difference. What is left is averaged over the seeds,
+# with Student's interval, since the seeds are few.
 
 # %%
 wide = result.table.pivot(index=["strength", "seed"], columns="arm", values="auroc")
@@ -191,6 +200,10 @@ Markdown(
 # nothing else changed (DeGrave et al. 2021, [doi 10.1038/s42256-021-00338-7](https://doi.org/10.1038/s42256-021-00338-7)).
 # `result.logits` holds both answers of each head, one column without and one with the mark. We average them over the
 # seeds first. The interval then draws patients, since two films of one chest are no two observations.
+
+# %% [markdown]
+# Mind the control that is built in: at strength 0.5 the mark told nothing in training. A head that is trained so has
+# no reason to answer to it, and its edits should change nothing.
 
 # %%
 edits = []
@@ -289,6 +302,11 @@ for attempt in (effect_of_mark, effect_solution):
 # the model reads.
 
 
+# %% [markdown]
+# The outline is made at the size that the model reads, by the same resizing that a film goes
+# through. A lesion of a few pixels may vanish on that way, and then no map could show it.
+
+
 # %%
 def outline_of(scan):
     """The lesion as the model's input would show it, (S, S) bool."""
@@ -308,11 +326,13 @@ outlines = [outline_of(scan) for scan in scans]
 # %%
 visible = np.array([outline.any() for outline in outlines])
 drawn = np.flatnonzero(visible)[:n_maps]
-patients = result.test["patient_id"].to_numpy()[ill[drawn]]
+rows_drawn = ill[drawn]
+patients = result.test["patient_id"].to_numpy()[rows_drawn]
+hidden = len(ill) - visible.sum()
 Markdown(
-    f"{len(drawn)} films of {len(set(patients))} patients are drawn. Of {len(ill)} films "
-    f"with a lesion, {int((~visible).sum())} can't be: nothing of the lesion can be seen "
-    "there, so its outline is empty."
+    f"{len(drawn)} films of {len(set(patients))} patients are drawn. "
+    f"Of {len(ill)} films with a lesion, {hidden} can't be: "
+    "nothing of the lesion can be seen there, so its outline is empty."
 )
 
 # %% [markdown]
@@ -322,8 +342,9 @@ Markdown(
 # %%
 from scipy.ndimage import maximum_filter
 
-plain = result.images[ill[drawn]]
-stamped = rw.fail.add_marker(result.images, **result.marker)[ill[drawn]]
+pasted = rw.fail.add_marker(result.images, **result.marker)
+plain = result.images[rows_drawn]
+stamped = pasted[rows_drawn]
 half_a_patch = model.size // model.grid[0] // 2
 around = 2 * half_a_patch + 1
 mark_places = [maximum_filter(changed, around) for changed in stamped != plain]
@@ -338,13 +359,21 @@ for i, row in enumerate(drawn):
     truth = {"mark": mark_places[i], finding: outlines[row]}
     view = scans[row].view
     for name, pixels in [("plain", plain[i]), ("stamped", stamped[i])]:
-        film = rw.data.Scan(np.float32(pixels / 255), view=view, truth=truth)
+        grey = np.float32(pixels / 255)
+        film = rw.data.Scan(grey, view=view, truth=truth)
         pairs[name].append(film)
-rw.show.grid([pairs["plain"][0], pairs["stamped"][0]], titles=list(pairs), truth=True)
+
+# %%
+first_pair = [films[0] for films in pairs.values()]
+rw.show.grid(first_pair, titles=list(pairs), truth=True)
 
 # %% [markdown]
 # All heads go onto one tower, so that their maps share its work. Attention and rollout never ask a head, so they are
 # the same for all of them. The other methods start from the answer of a head.
+
+# %% [markdown]
+# Two kinds of heads are compared, both trained on the same films and with the same seeds. They differ in one thing
+# only: whether the mark told something in training. That makes the untied ones the control.
 
 # %%
 kinds = {"tied": 1.0, "untied": 0.5}
@@ -430,6 +459,10 @@ rw.show.bars(
 # The heads that were not tied are the control: what moves for them, too, is the paste, and not what was learnt. So a
 # method shows the shortcut where the tied heads are ahead of the untied ones.
 
+# %% [markdown]
+# The comparison is made film by film, and its interval draws patients. As several methods are asked, each interval is
+# widened for their number: with many questions, one would look clear by chance alone.
+
 # %%
 tied_or_not = {}
 for method in methods:
@@ -459,6 +492,10 @@ Markdown(
 
 # %% [markdown]
 # The same in one picture: one film with the mark, one tied head, and each method's map.
+
+# %% [markdown]
+# Numbers over many films can hide what a map looks like on one. But one film alone proves nothing: it is here to be
+# looked at, after the numbers, and not in their place.
 
 # %%
 film = pairs["stamped"][0]
@@ -509,7 +546,8 @@ for name, change in changes.items():
     tables[name] = changed.table
 
 # %%
-bait = pd.concat([rows.assign(finding=name) for name, rows in tables.items()])
+named = [rows.assign(finding=name) for name, rows in tables.items()]
+bait = pd.concat(named)
 seeds_forest(
     bait,
     title="Fully tied: who reads the mark?",
@@ -519,6 +557,10 @@ seeds_forest(
 # %% [markdown]
 # A reader of nothing but the mark would have AUROCs of 1, 0.5 and 0 in the three arms. One who ignores it would have the
 # same in all three. As before, we compare the outer arms, seed by seed.
+
+# %% [markdown]
+# Before you look at the numbers, make a guess for each of the four changes. Would a head that sees only the pooled
+# embedding still find a small mark in a corner? Would a network that has never been trained?
 
 # %%
 lines = []
@@ -557,6 +599,10 @@ Markdown(
 #
 # Both work on the features of the patches, which we compute once, without and with the mark.
 
+# %% [markdown]
+# The features of the patches are what the head reads: a row an image, with the numbers of all its patches side by
+# side. The tower doesn't change any more, so they need to be computed only once for all repairs and seeds.
+
 # %%
 val = table[table["split"] == "val"]
 val_images = rw.data.images(val, model.size)
@@ -574,6 +620,10 @@ test_plain, test_marked = features_of(result.images)
 # %% [markdown]
 # What the mark adds to the features is a cloud of differences, one an image. Its main directions are the first right
 # singular vectors (the same that a principal component analysis would find, without taking the mean away).
+
+# %% [markdown]
+# The difference of two features of the same image holds the mark and nothing of the patient. So no label is needed to
+# find out in which directions the mark moves the features.
 
 # %%
 differences = val_marked - val_plain
@@ -603,6 +653,11 @@ def cut(head, seed):
 # %% [markdown]
 # Now each tied head is mended, and asked in all three arms again. Beside them stand the heads before, and those that
 # were never tied.
+
+
+# %% [markdown]
+# A repair must be judged on patients that neither the training nor the repair has met. So the heads are mended with
+# the validation films, and asked on the test films.
 
 
 # %%
@@ -638,7 +693,10 @@ dots, means = {}, {}
 for name, rows in mended.items():
     dots[name] = rows.assign(finding=rows["arm"])
     means[name] = rw.fail.over_seeds(dots[name], by=["finding"], within=(0, 1))
-retrained_on = f"{len(val)} images, {int(val[finding].sum())} with the finding"
+with_finding = int(val[finding].sum())
+retrained_on = f"{len(val)} images, {with_finding} with the finding"
+
+# %%
 rw.show.forest(
     means,
     points=dots,
@@ -650,6 +708,10 @@ rw.show.forest(
 # %% [markdown]
 # A fall where the tie holds is no loss to a patient: there the mark answered, not the lesion. The arm *independent* tells
 # what is left for those to whom the mark means nothing.
+
+# %% [markdown]
+# Is the change more than the luck of a training? Again each seed is its own control: the same head before and after
+# its repair.
 
 # %%
 by_seed = {}
@@ -672,13 +734,16 @@ for name in ("retrained", "cut"):
             family=6,
         )
 
+# %% [markdown]
+# Read the arm *tie broken* as the harm that was mended, the arm *tie holds* as what was given back because it was
+# never earned, and the arm *independent* as the price or the gain for everyone else.
+
 # %%
 lines = [f"- {arm}: {comparison}" for (_, arm), comparison in repairs.items()]
 never_tied = by_seed["never tied"]["independent"].mean()
-Markdown(
-    "We see by arm:\n" + "\n".join(lines) + "\n\nIn the arm *independent*, heads that "
-    f"were never tied have {never_tied:.2f}."
-)
+control = f"In the arm *independent*, heads that were never tied have {never_tied:.2f}."
+by_arm_text = "\n".join(lines)
+Markdown(f"We see by arm:\n{by_arm_text}\n\n{control}")
 
 # %% [markdown]
 # ## Failures nobody planted: who is missed?
@@ -715,6 +780,11 @@ rw.show.forest(
 # Intervals that overlap say nothing for sure of a gap, nor does the order of the dots. So each group is held against all
 # others of its kind. A patient with films in both moves both.
 
+# %% [markdown]
+# The rule is simple: one group against the rest, the AUROC of each, and the difference with its interval by patient.
+# It says whether a group does worse, and never why: its films may be harder, its findings smaller, its patients
+# sicker.
+
 # %%
 family = sum(groups.nunique() for groups in groupings)
 gaps = []
@@ -735,6 +805,10 @@ Markdown(f"We see: {weak}. ({len(gaps)} gaps were asked for.)")
 # ## Look at the worst misses
 # A number doesn't say why a film was missed. So we look at the four films with the finding that score lowest, with the
 # planted outline.
+
+# %% [markdown]
+# To rank the films with the finding, we also count how many of *all* films score lower. A case that lies below most
+# healthy films is a miss at any threshold that one would use.
 
 # %%
 score = scores.values[finding]
@@ -784,8 +858,6 @@ ct_slices.shape
 # machine is left out.
 
 # %%
-from contextlib import suppress
-
 patients = test["patient_id"]
 inputs = {
     "known: test films": (images, patients),
@@ -793,10 +865,15 @@ inputs = {
     "inverted films": (255 - images, patients),
     "CT slices": (ct_slices, ["CT"] * len(ct_slices)),
 }
+
+# %%
+from contextlib import suppress
+
 for name in ("kermany-16", "hannover"):
     with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
         films = rw.data.real(name)
-        inputs[f"real: {name}"] = rw.data.images(films, model.size), films["patient_id"]
+        stack = rw.data.images(films, model.size)
+        inputs[f"real: {name}"] = (stack, films["patient_id"])
 
 # %% [markdown]
 # One image of each stack, to see what the model will be asked about. The mirrored film is the subtle one: only the
@@ -811,12 +888,19 @@ rw.show.grid(examples, titles=list(inputs), columns=3, title="Known and unknown"
 # (Sun et al. 2022, [arXiv 2204.06507](https://arxiv.org/abs/2204.06507)), and to their mean, in units of their spread in
 # each direction (Mahalanobis).
 
+# %% [markdown]
+# Why embeddings, and not pixels? Because the model's answer is computed from them. What looks like a training film to
+# the model will be answered like one, whatever it is.
+
 # %%
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-points = {name: rw.models.embed(model, stack) for name, (stack, _) in inputs.items()}
-train = rw.models.embed(model, table[table["split"] == "train"])
+points = {}
+for name, (stack, _) in inputs.items():
+    points[name] = rw.models.embed(model, stack)
+train_films = table[table["split"] == "train"]
+train = rw.models.embed(model, train_films)
 known = points.pop("known: test films")
 neighbours = NearestNeighbors(n_neighbors=k).fit(train)
 spread = LedoitWolf().fit(train)
@@ -838,6 +922,11 @@ distances = {"k-th neighbour": to_kth_neighbour, "Mahalanobis": spread.mahalanob
 # %% [markdown]
 # A detector of the unknown is scored like any other: how often is an unknown film farther away than a known one? That is
 # an AUROC, with 1 for unknown.
+
+
+# %% [markdown]
+# Each unknown set is held against the same known films. A patient may stand on one side only, and the interval draws
+# patients on both.
 
 
 # %%
@@ -867,6 +956,9 @@ rw.show.forest(
     title="Does distance tell the unknown?",
 )
 
+# %% [markdown]
+# In words, for the first of the two distances:
+
 # %%
 sentences = []
 for _, row in detectors["k-th neighbour"].iterrows():
@@ -886,8 +978,10 @@ def kth_neighbour(Z, reference, k):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def kth_solution(Z, reference, k):
-    lengths = (Z**2).sum(1)[:, None] + (reference**2).sum(1)
-    squared = lengths - 2 * Z @ reference.T  # (N, R)
+    of_points = (Z**2).sum(1)[:, None]  # (N, 1)
+    of_reference = (reference**2).sum(1)  # (R,)
+    products = Z @ reference.T  # (N, R)
+    squared = of_points + of_reference - 2 * products
     kth = np.sort(squared, axis=1)[:, k - 1]
     return np.sqrt(np.clip(kth, 0, None))
 
