@@ -28,9 +28,11 @@ def test_every_public_name_has_its_place(pages):
     everything = "\n".join(pages.values())
     missing = []
     for room in rw.ROOMS:
-        for name in getattr(getattr(rw, room), "__all__", ()):
-            own_page = f"radwb/{room}/{name}.html"
-            if f'id="{name}"' not in everything and own_page not in pages:
+        module = getattr(rw, room)
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            page = getattr(value, "__name__", "").replace(".", "/") + ".html"
+            if f'id="{name}"' not in everything and page not in pages:
                 missing.append(f"rw.{room}.{name}")
     assert not missing
 
