@@ -61,7 +61,6 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
-    "attend.formulas": "the methods' formulas, for tensors of one's own",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
 }

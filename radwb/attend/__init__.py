@@ -27,7 +27,8 @@ from radwb.attend.doubt.heads import compare_ablation, head_census, patch_norms
 from radwb.attend.doubt.twins import label_twins
 from radwb.attend.files import save_map
 from radwb.attend.maps import attention_map, attention_maps
-from radwb.attend.methods import METHODS, formulas
+from radwb.attend.methods import METHODS
+from radwb.attend.methods import formulas as formulas
 from radwb.attend.methods.formulas import relevance, rollout
 from radwb.attend.readers import reader_agreement
 from radwb.attend.score import rescale, score_by_lesion, score_map, tune_threshold
@@ -48,7 +49,6 @@ __all__ = [
     "control_maps",
     "edge_map",
     "faithfulness",
-    "formulas",
     "head_census",
     "label_twins",
     "mean_mask",
