@@ -280,7 +280,7 @@ guess = float(np.log(len(known)))
 rw.show.curve(
     log,
     lines={"loss": guess},
-    title=f"The exercise is learnt; a guess would stay at {guess:.2f}",
+    title=f"The loss, step by step; a guess would stay at {guess:.2f}",
     width=520,
 )
 
