@@ -110,6 +110,7 @@ def module_of(path):
 @pytest.mark.parametrize(("path", "text"), EXAMPLES)
 def test_the_example_runs(path, text, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)  # some examples make a network
     examples = doctest.DocTestParser().get_examples(text)
     words = set(re.findall(r"[A-Za-z_]\w*", "\n".join(e.source for e in examples)))
     names = vars(module_of(path)) | {w: PROVIDED[w]() for w in words & set(PROVIDED)}

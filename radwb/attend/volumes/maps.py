@@ -32,7 +32,8 @@ def volume_map(
 ) -> Map:
     """Where your 3-D network looked in a CT or MR, in the volume's own voxels.
 
-    >>> layers = torch.nn.Sequential(torch.nn.Conv3d(1, 2, 4, 4), torch.nn.ReLU())
+    >>> conv = torch.nn.Conv3d(1, 2, kernel_size=3, padding=1)
+    >>> layers = torch.nn.Sequential(conv, torch.nn.ReLU())
     >>> net = rw.attend.Net3d(layers, (16, 16, 16), window_hu=(-1000, 400))
     >>> volume_map(net, ct, target=1).values.shape == ct.shape
     True
