@@ -70,9 +70,12 @@ function coloursOf({ values, height, width }, { alpha, threshold }, { colours, g
   return onCanvas(image);
 }
 
+// drawn by the CPU: small pictures that change with each event needn't go to a GPU and back
+const brush = (canvas) => canvas.getContext("2d", { willReadFrequently: true });
+
 function onCanvas(image) {
   const canvas = make("canvas", { width: image.width, height: image.height });
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  brush(canvas).putImageData(image, 0, 0);
   return canvas;
 }
 
@@ -105,9 +108,15 @@ class Viewer {
     cancelAnimationFrame(this.frame);
     clearTimeout(this.saver);
     clearTimeout(this.timer);
-    for (const pane of this.panes) pane.canvas.width = pane.canvas.height = 0;
+    // JupyterLab may keep the element: nothing of weight hangs on it
+    for (const pane of this.panes) {
+      pane.forget();
+      pane.canvas.width = pane.canvas.height = 0;
+    }
     this.scan = this.levels = null;
     this.details.clear();
+    this.root.remove();
+    this.root = this.panes = null;
   }
 
   // ---- what is shown
@@ -142,6 +151,7 @@ class Viewer {
     const shape = this.about.small;
     const voxels = await unpacked(scan, this.about.kind);
     const levels = await Promise.all(layers.map((layer) => unpacked(layer.data, "uint8")));
+    if (!this.root) return; // removed meanwhile
     this.scan = { values: voxels, shape };
     this.levels = levels.map((values) => ({ values, shape }));
     for (const pane of this.panes) pane.forget();

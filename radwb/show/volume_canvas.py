@@ -19,6 +19,7 @@ from radwb.show.volume_subject import (
     compact,
     level_on,
     peak,
+    steps_of,
     verdict,
 )
 from radwb.show.windows import WINDOWS_HU
@@ -35,8 +36,8 @@ HOW = (
 class Canvas(anywidget.AnyWidget):
     """Its traits are what is shown; a saved notebook keeps them.
 
-    The voxels leave them while the widget is nowhere on a page, so that a cell that is
-    run again and again holds its volume once.
+    The voxels are among them while the widget is on a page, which asks for them: a cell
+    that is run again and again holds its volume once.
     """
 
     _esm = "".join(
@@ -48,6 +49,7 @@ class Canvas(anywidget.AnyWidget):
     layers = traitlets.List().tag(sync=True)  # a map each, `data` on the same voxels
     look = traitlets.Dict().tag(sync=True)
     mm = traitlets.List().tag(sync=True)  # where the planes cross, LPS
+    resting = traitlets.Bool(False).tag(sync=True)
     view = traitlets.Dict({"zoom": 1, "centres": None, "line": None}).tag(sync=True)
 
     def __init__(self, subject, why):
@@ -56,8 +58,7 @@ class Canvas(anywidget.AnyWidget):
         small = subject.small()
         super().__init__(
             about=_about(subject, small, why),
-            scan=_packed(small.voxels),
-            layers=_layers(subject, small),
+            layers=[_about_layer(subject, name) for name in subject.maps],
             look=_look(subject),
             mm=place[:3].tolist(),
         )
@@ -67,26 +68,45 @@ class Canvas(anywidget.AnyWidget):
         if message.get("gone"):
             self.rest()
         elif message.get("need"):
-            self.lay(self.subject.maps, self.look["alpha"])
+            self.wake()
         else:
             self.send(*slice_message(self.subject.volume, *message["slice"]))
+
+    def wake(self):
+        """Give the page the voxels and the maps on them."""
+        small = self.subject.small()
+        with self.hold_sync():
+            self.resting = False
+            self.scan = _packed(small.voxels)
+            self.layers = self._laid(small)
 
     def rest(self):
         """Let the voxels go until a page asks for them."""
         with self.hold_sync():
             self.scan = b""
             self.layers = [layer | {"data": b""} for layer in self.layers]
+        self.resting = (
+            True  # a message more: a model remembers what was before the last
+        )
 
     def lay(self, maps, alpha):
-        """Put other maps over the scan, and the scan where it has been let go."""
+        """Put other maps over the scan, which isn't sent again."""
+        for map in maps.values():
+            steps_of(map, self.subject.volume)  # raises where it isn't the volume's
         self.subject.maps = maps
-        small = self.subject.small()
+        layer = max(0, min(self.look["layer"], len(maps) - 1))
         with self.hold_sync():
-            if not self.scan:
-                self.scan = _packed(small.voxels)
-            self.layers = _layers(self.subject, small)
-            layer = min(self.look["layer"], len(maps) - 1)
-            self.look = self.look | {"alpha": alpha, "layer": max(layer, 0)}
+            self.layers = self._laid(self.subject.small())
+            self.look = self.look | {"alpha": alpha, "layer": layer}
+
+    def _laid(self, small):
+        """Each map as what is said of it and its levels on the voxels of `small`."""
+        layers = []
+        for name, map in self.subject.maps.items():
+            level = level_on(map, self.subject.volume, small, self.subject.every)
+            data = _packed(to_bytes(level.voxels))
+            layers.append(_about_layer(self.subject, name) | {"data": data})
+        return layers
 
 
 def _packed(values):
@@ -160,22 +180,17 @@ def _plane(volume, axis):
     )
 
 
-def _layers(subject, small):
-    layers = []
-    for name, map in subject.maps.items():
-        level = level_on(map, subject.volume, small, subject.every)
-        values = np.asarray(getattr(map, "values", map))
-        layers.append(
-            dict(
-                name=str(name),
-                low=float(values.min()),
-                high=float(values.max()),
-                peak=peak(map, subject.volume),
-                words=[about_map(map), *verdict(map)],
-                data=_packed(to_bytes(level.voxels)),
-            )
-        )
-    return layers
+def _about_layer(subject, name):
+    map = subject.maps[name]
+    values = np.asarray(getattr(map, "values", map))
+    return dict(
+        name=str(name),
+        low=float(values.min()),
+        high=float(values.max()),
+        peak=peak(map, subject.volume),
+        words=[about_map(map), *verdict(map)],
+        data=b"",
+    )
 
 
 def slice_message(volume, axis, first, last):

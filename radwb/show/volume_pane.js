@@ -156,7 +156,7 @@ class Pane {
     const { canvas, viewer } = this, { look, about } = viewer;
     const pixels = [width, height].map((n) => Math.round(n * dpr));
     if (canvas.width !== pixels[0] || canvas.height !== pixels[1]) [canvas.width, canvas.height] = pixels;
-    const context = canvas.getContext("2d");
+    const context = brush(canvas);
     context.setTransform(dpr, 0, 0, dpr, 0, 0);
     context.fillStyle = "#000";
     context.fillRect(0, 0, width, height);

@@ -7,7 +7,6 @@ from test_volume import CODE, notebook, open_in_lab, run_all  # noqa: F401
 from radwb.book.sync import checkout
 
 pytestmark = pytest.mark.browser
-pytest.importorskip("ipyniivue")
 LIVE = """
 import radwb as rw
 plot = rw.show.live(["an effusion", "a nodule"], batch=8)
@@ -67,10 +66,18 @@ def test_the_keys_are_those_of_the_notebook(address, page, notebook):  # noqa: F
     assert len(page.evaluate(BOUND)) > 80
 
 
+NIIVUE = 'rw.show.volume(small, m, viewer="ipyniivue")'
+
+
 @pytest.mark.parametrize(
-    ("code", "seen"), [([CODE, "view"], "canvas"), ([LIVE], ".svg-container")]
+    ("code", "seen", "box"),
+    [
+        ([CODE, "view"], ".rv-main canvas", ".rv"),
+        ([CODE, NIIVUE], "canvas", ".widget-vbox"),
+        ([LIVE], ".svg-container", ".widget-vbox"),
+    ],
 )
-def test_no_key_leaves_a_widget(address, page, notebook, code, seen):  # noqa: F811
+def test_no_key_leaves_a_widget(address, page, notebook, code, seen, box):  # noqa: F811
     path = notebook("keys", *code, "'below'")
     open_in_lab(page, address, path)
     run_all(page)
@@ -78,7 +85,7 @@ def test_no_key_leaves_a_widget(address, page, notebook, code, seen):  # noqa: F
     picture.wait_for()
     page.wait_for_timeout(1000)
     picture.click(position={"x": 200, "y": 100})
-    box = page.locator(".jp-OutputArea .widget-vbox").first
+    box = page.locator(f".jp-OutputArea {box}").first
     assert box.evaluate("box => box.contains(document.activeElement)")
     page.evaluate(WATCH)
     before = page.evaluate(CELLS)
