@@ -152,8 +152,17 @@ def test_a_series_whose_header_holds_a_script_is_shown_as_letters(
     assert raw_markup(view.figure) == []
 
 
-def test_the_explorers_script_makes_text_and_never_html():
-    code = Path(rw.explore.__file__).with_name("widget.js").read_text()
+@pytest.mark.parametrize(
+    "script",
+    [
+        "explore/widget.js",
+        "show/keys.js",
+        "show/volume.js",
+        "show/volume_pane.js",
+    ],
+)
+def test_our_scripts_make_text_and_never_html(script):
+    code = (Path(rw.__file__).parent / script).read_text()
     for way in (
         "innerHTML",
         "outerHTML",

@@ -20,6 +20,7 @@ from radwb.data.volumes import nifti_bytes, robust_window
 from radwb.show import viewers
 from radwb.show import volume_subject as subjects
 from radwb.show.theme import INK
+from radwb.show.volume_canvas import slice_message
 from radwb.show.volume_planes import planes_of
 from radwb.show.volume_widgets import ras_fraction
 
@@ -300,7 +301,80 @@ def test_the_badge_is_said_or_that_there_is_none(ct):
     )
 
 
-# ---- the widget
+# ---- our own viewer
+
+
+@pytest.fixture
+def canvas(monkeypatch, ct):
+    monkeypatch.setattr(viewers, "in_notebook", lambda: True)
+    return lambda map=None, volume=ct, **options: rw.show.volume(
+        volume, map, viewer="canvas", **options
+    )
+
+
+@pytest.mark.parametrize("affine", [AXIAL, TURNED])
+def test_a_plane_that_is_sent_is_the_slice_as_it_is_hung(affine):
+    volume = Volume(RNG.integers(-900, 900, (6, 7, 8)).astype(np.float32), affine, "CT")
+    for axis in range(3):
+        about, (data,) = slice_message(volume, axis, 2, 2)
+        sent = np.frombuffer(data, about["kind"]).reshape(
+            about["height"], about["width"]
+        )
+        shown = ((sent.astype(np.float32) + 1000) / 2000).clip(0, 1)
+        want = volume.slice(axis, 2, (-1000, 1000)).pixels
+        assert np.allclose(shown, want, atol=1e-6)
+        thick, (data,) = slice_message(volume, axis, 1, 3)
+        highest = np.frombuffer(data, thick["kind"])
+        block = np.take(volume.voxels, [1, 2, 3], axis)
+        assert sorted(highest) == sorted(block.max(axis).ravel())
+        assert thick["key"] == f"[{axis},1,3]"  # as JSON.stringify writes it
+
+
+def test_the_letters_say_which_side_is_which(canvas):
+    planes = canvas().widget.about["planes"]
+    assert [plane["name"] for plane in planes] == ["axial", "coronal", "sagittal"]
+    letters = [plane["letters"] for plane in planes]  # left, right, top, bottom
+    assert letters == [list("RLAP"), list("RLHF"), list("APHF")]
+
+
+def test_the_voxels_are_with_the_widget_while_a_page_shows_it(canvas, ct):
+    view = canvas({"a": a_map(ct, (3, 20, 11)), "b": a_map(ct, (4, 4, 4))})
+    widget = view.widget
+    assert not widget.scan
+    widget._handle_custom_msg({"need": True}, [])
+    voxels = np.frombuffer(gzip.decompress(widget.scan), widget.about["kind"])
+    assert np.array_equal(voxels.reshape(ct.shape), ct.voxels)
+    assert [layer["peak"] for layer in widget.layers] == [[3, 20, 11], [4, 4, 4]]
+    level = np.frombuffer(gzip.decompress(widget.layers[1]["data"]), np.uint8)
+    assert np.flatnonzero(level).tolist() == [np.ravel_multi_index((4, 4, 4), ct.shape)]
+    view.lay(a_map(ct, (7, 7, 7)), alpha=0.5)
+    assert [layer["peak"] for layer in widget.layers] == [[7, 7, 7]]
+    assert widget.look["alpha"] == 0.5
+    widget._handle_custom_msg({"gone": True}, [])
+    assert not widget.scan
+    assert not any(layer["data"] for layer in widget.layers)
+
+
+def test_windows_of_a_ct_are_offered_for_hounsfield_units_alone(canvas, ct):
+    def offered(modality, **options):
+        volume = Volume(ct.voxels, AXIAL, modality)
+        return len(canvas(volume=volume, **options).widget.about["presets"])
+
+    assert offered("CT") == 4
+    assert offered("MR", window_hu=(0, 100)) == offered(None) == 0
+    assert offered(None, window_hu=(-1000, 400)) == 4
+
+
+def test_linked_views_are_both_on_the_still_and_a_still_cannot_be_linked(canvas, ct):
+    view = canvas()
+    both = view.link(canvas())
+    assert opened(both.png).shape[0] == 2 * opened(view.png).shape[0]
+    assert both.figure is None
+    with pytest.raises(ValueError, match="expected two views with canvas, got canvas"):
+        view.link(rw.show.volume(ct, viewer="still"))
+
+
+# ---- ipyniivue
 
 
 @pytest.fixture

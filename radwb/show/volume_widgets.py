@@ -47,7 +47,7 @@ def niivue(shown, height, why):
     if title:
         text = HEAD % title + text
     words = ipywidgets.HTML(f"<div style='{STYLE}'>{text}</div>")
-    return guarded(words, viewer)
+    return guarded(words, viewer, webgl=True)
 
 
 def _scan_layer(volume, window):
