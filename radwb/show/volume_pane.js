@@ -172,6 +172,7 @@ class Pane {
       this.lay(context, map, true);
     }
     this.marks(context);
+    canvas.dataset.slice = viewer.thinned && !detail ? `${this.key} thinned` : this.key;
   }
 
   // a picture where its voxels lie; of a thinned one each pixel stands around its voxel
