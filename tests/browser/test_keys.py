@@ -1,10 +1,7 @@
 """With the focus in a widget no key reaches the notebook, but the one that saves it."""
 
-import nbformat
 import pytest
-from test_volume import CODE, notebook, open_in_lab, run_all  # noqa: F401
-
-from radwb.book.sync import checkout
+from test_volume import CODE, notebook, open_in_lab, run_all, saved  # noqa: F401
 
 pytestmark = pytest.mark.browser
 LIVE = """
@@ -106,7 +103,6 @@ def test_no_key_leaves_a_widget(address, page, notebook, code, seen, box):  # no
     assert page.locator(".jp-Dialog").count() == 0
     focused(page, box)
     page.keyboard.press("Control+s")
-    page.wait_for_timeout(2000)
+    kept = saved(page, path)
     assert page.evaluate("window.ran") == ["docmanager:save"]
-    saved = nbformat.read(checkout() / path, as_version=4)
-    assert saved.cells[-1].outputs[0]["data"]["text/plain"] == "'below'"
+    assert kept.cells[-1].outputs[0]["data"]["text/plain"] == "'below'"

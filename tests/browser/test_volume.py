@@ -92,6 +92,19 @@ def main(page):
     return canvas
 
 
+def saved(page, path):
+    """The notebook as it lies on disk, once Lab has written what its cells gave."""
+    for _ in range(60):
+        page.wait_for_timeout(500)
+        try:
+            nb = nbformat.read(checkout() / path, as_version=4)
+        except nbformat.reader.NotJSONError:  # half written
+            continue
+        if nb.cells[-1].outputs:
+            return nb
+    return pytest.fail("the notebook wasn't saved")
+
+
 def looks(canvas):
     return np.asarray(
         Image.open(io.BytesIO(canvas.screenshot())).convert("RGB")
@@ -361,9 +374,8 @@ def test_the_viewer_comes_back_after_saving_and_without_its_kernel(
     place = at(page)
     first = looks(canvas)
     page.keyboard.press("Control+s")
-    page.wait_for_timeout(3000)
-    saved = nbformat.read(checkout() / path, as_version=4)
-    assert "application/vnd.jupyter.widget-state+json" in saved.metadata["widgets"]
+    kept = saved(page, path).metadata["widgets"]
+    assert "application/vnd.jupyter.widget-state+json" in kept
     page.locator(".lm-MenuBar-itemLabel", has_text="Kernel").first.click()
     page.locator(".lm-Menu-itemLabel", has_text="Shut Down Kernel").first.click()
     page.wait_for_timeout(1500)
