@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from radwb import data
 from radwb.models.attention import bf16_tower, block_of_rows, runs_by_block
 from radwb.models.checks import check_preprocessing
+from radwb.models.turns import in_turn
 
 
 @dataclass(eq=False)
@@ -290,7 +291,10 @@ def embed(
     context = autocast(model.device, precision)
     fast = (precision or fast_precision(model.device)) == "bf16-mixed"
     # a copy isn't worth its while for one batch
-    tower = bf16_tower(model.net) if fast and len(steps) > 1 else None
+    tower = None
+    if fast and len(steps) > 1:
+        with in_turn(model.net):  # a copy without another thread's hooks
+            tower = bf16_tower(model.net)
     if tower is not None:
         encode = _in_bf16(tower)
         context = nullcontext()

@@ -17,6 +17,7 @@ from radwb.attend.tower import forward
 from radwb.data.geometry import to_input
 from radwb.data.scan import Scan
 from radwb.models.model import Model
+from radwb.models.turns import in_turn
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 GAINS = {"deletion": -1, "insertion": 1}  # a good map's score falls, or rises
@@ -95,7 +96,7 @@ def faithfulness(
         groups = np.arange(len(scans))
     _require_pairs(scans, by_name, groups)
     _require_rising(shares)
-    score = target if callable(target) else _scorer(model, target)
+    score = target if callable(target) else scorer(model, target)
     points = []
     for i, scan in enumerate(steps(scans, "imputing")):
         drawn = [of_name[i] for of_name in by_name.values()]
@@ -211,17 +212,18 @@ def _side_by_side(several):
 
 def target_scores(model, scans, target, *, batch=32) -> np.ndarray:
     """(N,) what the maps explain: a cosine, a difference of two, or a class's logit."""
-    score = _scorer(model, target)
+    score = scorer(model, target)
     parts = in_batches(list(scans), batch, "scores")
     return np.concatenate([score(model.preprocess(part)) for part in parts])
 
 
-def _scorer(model, target):
+def scorer(model, target):
     """A function: (B, C, S, S) -> (B,) scores of the target."""
 
     def score(x):
         with torch.no_grad():
-            output = forward(model, x)
+            with in_turn(model.net):
+                output = forward(model, x)
             scores = (output * directions(model, target, len(x)).to(output)).sum(-1)
         return scores.float().cpu().numpy()
 
