@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from radwb.attend.tower import as_it_was, forward
-from radwb.models.turns import in_turn
 
 
 def directions(model, target, n: int) -> torch.Tensor:
@@ -99,7 +98,7 @@ def _text_direction(model, target):
         )
     for phrase in phrases:
         _require_words(model, phrase)
-    with in_turn(model.net), torch.no_grad():
+    with torch.no_grad():
         text = model.encode_text(list(phrases))
     text = text.to(torch.promote_types(text.dtype, torch.float32))
     return text[0] if len(phrases) == 1 else text[0] - text[1]

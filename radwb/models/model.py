@@ -119,7 +119,9 @@ class Model:
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, size, size) -> (B, E) of unit length."""
-        return F.normalize(image_features(self.net, x.to(self.device)), dim=-1)
+        with in_turn(self.net):
+            features = image_features(self.net, x.to(self.device))
+        return F.normalize(features, dim=-1)
 
     def encode_text(self, texts: str | list[str]) -> torch.Tensor:
         """K texts -> (K, E) of unit length."""
@@ -131,7 +133,9 @@ class Model:
             )
         sentences = [texts] if isinstance(texts, str) else list(texts)
         tokens = self.tokenizer(sentences).to(self.device)
-        return F.normalize(text_features(self.net, tokens), dim=-1)
+        with in_turn(self.net):
+            features = text_features(self.net, tokens)
+        return F.normalize(features, dim=-1)
 
     def classify(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, size, size) -> (B, K) logits, one a finding in `findings`."""
@@ -140,7 +144,8 @@ class Model:
                 f"expected a model with a head for findings, got {self.name}. Try "
                 "rw.probe.zero_shot, or rw.pretrain.fit(recipe='supervised-tiny')."
             )
-        return self.net(x.to(self.device))
+        with in_turn(self.net):
+            return self.net(x.to(self.device))
 
     def to(self, device: str | torch.device) -> "Model":
         self.net.to(device)

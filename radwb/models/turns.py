@@ -1,7 +1,8 @@
 """One thread at a time in a network, in the order in which they ask.
 
 A network's settings, hooks and weights belong to all threads. Who changes any of them,
-or needs them as they are for a pass forward and back, does so in turn.
+or needs them as they are for a pass forward and back, does so in turn; a `Model` runs
+its network so.
 """
 
 import os
@@ -19,7 +20,7 @@ def in_turn(net: torch.nn.Module) -> "Turns":
     """Within it no other thread that asks for its turn gets one, in this network.
 
     >>> with in_turn(model.net):
-    ...     Z = model.encode_image(model.preprocess(scan))
+    ...     output = model.net.visual(model.preprocess(scan))
 
     Whoever runs the network without asking isn't held up.
     """

@@ -17,7 +17,6 @@ from radwb.attend.tower import forward
 from radwb.data.geometry import to_input
 from radwb.data.scan import Scan
 from radwb.models.model import Model
-from radwb.models.turns import in_turn
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 GAINS = {"deletion": -1, "insertion": 1}  # a good map's score falls, or rises
@@ -222,8 +221,7 @@ def scorer(model, target):
 
     def score(x):
         with torch.no_grad():
-            with in_turn(model.net):
-                output = forward(model, x)
+            output = forward(model, x)
             scores = (output * directions(model, target, len(x)).to(output)).sum(-1)
         return scores.float().cpu().numpy()
 
