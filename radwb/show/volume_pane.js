@@ -267,10 +267,11 @@ function stroke(context, colour, from, to, lineWidth = 2) {
 
 export default {
   render({ model, el }) {
-    const viewer = new Viewer(model, el);
+    let viewer = new Viewer(model, el);
     views.set(model, (views.get(model) ?? 0) + 1);
     return () => {
       viewer.remove();
+      viewer = null; // anywidget keeps this function as long as the model
       views.set(model, views.get(model) - 1);
       // a moment, for a cell that is run again may show it again; else it lets its voxels go
       setTimeout(() => { if (!views.get(model)) try { model.send({ gone: true }); } catch { /* no kernel */ } }, 300);
