@@ -1,7 +1,10 @@
 """Words on pictures that no browser draws."""
 
-from PIL import ImageDraw, ImageFont
+import io
 
+from PIL import Image, ImageDraw, ImageFont
+
+from radwb.show.mix import encoded
 from radwb.show.theme import FAINT, INK, LONGEST
 
 LINE = 22  # px
@@ -19,3 +22,17 @@ def write_lines(sheet, top, lines, size):
     for n, line in enumerate(lines):
         colour = FAINT if n else INK
         write_line(sheet, (MARGIN, top + n * LINE), line, colour, size)
+
+
+def stacked(stills):
+    """PNGs below one another as one."""
+    if len(stills) == 1:
+        return stills[0]
+    pictures = [Image.open(io.BytesIO(png)) for png in stills]
+    width = max(picture.width for picture in pictures)
+    sheet = Image.new("RGB", (width, sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height
+    return encoded(sheet)
