@@ -181,9 +181,8 @@ class Cases:
 
     def reads(self, choice):
         """Whether its map is one for words."""
-        kind = TABLE.get(choice.method)
         is_text = self.models[choice.model].kind == "image-text"
-        if not is_text or kind is None or not kind.target or not choice.target:
+        if not is_text or not _has_words(choice) or not choice.target:
             return False
         try:
             return not isinstance(as_target(choice.target), int)
@@ -280,7 +279,7 @@ class Cases:
         name = self.models[choice.model].name
         if getattr(given, "model", name) != name:
             return False
-        if not TABLE[choice.method].target:
+        if not _has_words(choice):
             return True
         target = getattr(given, "target", as_target(self.given_for))
         return as_target(choice.target) == target
@@ -330,7 +329,11 @@ class Cases:
         }
 
 
+def _has_words(choice):
+    return choice.method in TABLE and TABLE[choice.method].target
+
+
 def _checked(choice):
     """What a sanity check is about: no place, and words where the method has any."""
-    target = choice.target if TABLE[choice.method].target else None
+    target = choice.target if _has_words(choice) else None
     return replace(choice, target=target, patch=None, direction="from")
