@@ -5,8 +5,10 @@ and its default in `LOOK`, from which js/bar.js makes it) and say in js/ what it
 changes (a slider: in js/film.js, and in `radwb.explore.film` for the still).
 """
 
+import json
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import anywidget
@@ -71,6 +73,7 @@ class Explorer(anywidget.AnyWidget):
             case=case,
             panes=[vars(pane) for pane in panes],
             look=look,
+            arranged=arranged,
             notes=self._all_notes(),
         )
         self.about = words | {"id": self.model_id}
@@ -79,7 +82,7 @@ class Explorer(anywidget.AnyWidget):
         self.observe(self._rearranged, ["arranged"])
         self.on_msg(self._heard)
         self._changed()
-        self.arranged = arranged
+        self._learn(move=False)
         self.wait()
 
     def choose(self, pane: int = 0, **changes) -> None:
@@ -189,12 +192,13 @@ class Explorer(anywidget.AnyWidget):
     @property
     def state(self) -> dict:
         """What is shown, as a plain dict for `explore(state=...)`."""
-        return {
+        state = {
             "film": self.cases.name(self.case),
-            "panes": [dict(pane) for pane in self.panes],
-            "look": dict(self.look),
+            "panes": self.panes,
+            "look": self.look,
             "arranged": self.arranged | {"label": ""},
         }
+        return json.loads(json.dumps(state))  # a copy, without tuples
 
     def save(self, path: str | Path) -> Path:
         """Write what the panes show as a picture, whose kind the suffix says."""
@@ -243,8 +247,8 @@ class Explorer(anywidget.AnyWidget):
             for n in range(len(self.panes), len(self.views)):
                 self.jobs[n].stop.set()
             self.views = self.views[: len(self.panes)]
-            if before[:1] != self.panes[:1]:
-                self._ask_anew(before[:1])
+            if change is None or change.name == "panes":
+                self._ask_anew(before)
         for n, pane in enumerate(self.panes):
             if before[n : n + 1] != [pane]:
                 self._submit(n, self._draw)
@@ -252,8 +256,13 @@ class Explorer(anywidget.AnyWidget):
     def _ask_anew(self, before):
         """Forget what the list says of the first pane's former map, or words."""
         now = self.panes[0]
+        if before[:1] == [now]:
+            return
+        words = not before or any(before[0][n] != now[n] for n in ("model", "target"))
+        if not words and self.listing.energies is None:
+            return  # another head: the list knows nothing of heads
         self.listing.energies = None
-        if not before or any(before[0][n] != now[n] for n in ("model", "target")):
+        if words:
             self.listing.scores = None
             self.listing.finding = self.cases.finding or finding_named(
                 now["target"], self.cases.films.findings
@@ -263,17 +272,23 @@ class Explorer(anywidget.AnyWidget):
         self._list()
 
     def _rearranged(self, change):
-        if all(change.old[n] == change.new[n] for n in ("by", "down", "keep")):
+        if all(change.old.get(n) == change.new.get(n) for n in FIRST if n != "label"):
             return
         with self.lock:
             self._list()
-        by = change.new["by"]
+        self._learn()
+
+    def _learn(self, move=True):
+        """Compute what the order wants to know."""
+        by = self.arranged["by"]
         if not self.listing.knows(by):
-            self._submit(0, self._sort if by == ON_TRUTH else self._draw)
+            sort = partial(self._sort, move=move)
+            self._submit(0, sort if by == ON_TRUTH else self._draw)
 
     def _list(self):
         """The films in their order, as far as is known."""
-        how = {name: self.arranged[name] for name in ("by", "down", "keep")}
+        whole = FIRST | self.arranged
+        how = {name: whole[name] for name in ("by", "down", "keep")}
         self.films = self.listing.rows()
         self.order = self.listing.order(self.films, **how)
         label = ""
@@ -305,9 +320,8 @@ class Explorer(anywidget.AnyWidget):
         if former:
             former.stop.set()  # a newer wish
         choice = Choice(**self.panes[pane])
-        job = Job(work, pane, self.case, choice, self._report, former)
-        work_of = job.work
-        job.work = lambda job: self._run(work_of, job)
+        run = partial(self._run, work)
+        job = Job(run, pane, self.case, choice, self._report, former)
         with self.lock:
             if pane >= len(self.views) or self.views[pane]["case"] != job.case:
                 # nothing of the film before beside this one
@@ -323,11 +337,11 @@ class Explorer(anywidget.AnyWidget):
         except Cancelled:
             return
         except Exception as problem:
-            error = sentence(problem)
-            blank = self.cases.blank(job.case, job.choice)
             with self.lock:
                 if job.stop.is_set():
                     return
+                error = sentence(problem)
+                blank = self.cases.blank(job.case, job.choice)
                 if self.scan.get("case") != job.case:  # it couldn't be read
                     name = self.cases.name(job.case)
                     self.scan = {"case": job.case, "name": name, "error": error}
@@ -335,6 +349,10 @@ class Explorer(anywidget.AnyWidget):
 
     def _draw(self, job):
         self._paint(job)
+        self._finish(job)
+
+    def _finish(self, job):
+        """What can wait: nobody's next wish waits for it."""
         job.drawn.set()
         self._add(job)
 
@@ -351,9 +369,14 @@ class Explorer(anywidget.AnyWidget):
         if scan.pixels.size > SLOW:
             view = self.cases.view(job.case, job.choice, scored=False)
             self._publish(job, **view)
-        self._publish(job, **self.cases.view(job.case, job.choice))
+        view = self.cases.view(job.case, job.choice)
+        with self.lock:
+            before = self.views[job.pane] if job.pane < len(self.views) else {}
+            if all(before.get(part) == view[part] for part in ("case", "choice")):
+                view |= {part: before[part] or view[part] for part in ("said", "words")}
+            self._publish(job, **view)
 
-    def _sort(self, job):
+    def _sort(self, job, move=True):
         self._paint(job)
         energies = self.cases.energies(job.choice)
         with self.lock:
@@ -361,7 +384,9 @@ class Explorer(anywidget.AnyWidget):
                 self._show(job.pane, busy="")
                 self.listing.energies = energies
                 self._list()
-                self.case = self.order[0]
+                if move and self.order:
+                    self.case = self.order[0]
+        self._finish(job)
 
     def _add(self, job):
         """What can wait: the score, the map of nonsense, the place among all films."""
@@ -385,7 +410,8 @@ class Explorer(anywidget.AnyWidget):
         text = f"{said['text']}, {place_in_words(**place)}"
         self._publish(job, said=said | place | {"text": text})
         with self.lock:
-            if job.pane == 0 and not job.stop.is_set():
+            is_new = job.pane == 0 and self.listing.scores is None
+            if is_new and not job.stop.is_set():
                 self.listing.scores = all_scores
                 self._list()
 
