@@ -15,7 +15,7 @@ def hear(widget, message: dict) -> None:
 
 def _thumbs(widget, cases):
     for case in reversed(cases):  # the newest errand is the first
-        widget.errands.add(_thumb, widget, widget.cases.films, case)
+        widget.work.errands.add(_thumb, widget, widget.cases.films, case)
 
 
 def _thumb(widget, films, case):
@@ -27,7 +27,7 @@ def _thumb(widget, films, case):
 
 
 def _full(widget, case):
-    widget.errands.add(_film, widget, widget.cases.films, case)
+    widget.work.errands.add(_film, widget, widget.cases.films, case)
 
 
 def _film(widget, films, case):

@@ -48,6 +48,11 @@ class Notes:
         """The verdict and the note of a case, "" where there is none."""
         return self.by_case.get(case, {"verdict": "", "note": ""})
 
+    def of_all(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """{number: verdict and note} of those films that have any."""
+        noted = {str(case): self.of(name) for case, name in enumerate(names)}
+        return {case: note for case, note in noted.items() if any(note.values())}
+
     def add(self, row: dict[str, object]) -> None:
         """Note something of a case, in place of what was noted of it.
 
@@ -103,6 +108,17 @@ class Notes:
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
+
+
+def about_map(view: dict, case: int) -> dict[str, object]:
+    """What a note says of the map beside it; nothing where that is another film's."""
+    if view["case"] != case:
+        return {}
+    choice = view["choice"]
+    score = view["score"] or {}
+    said = view["said"] or {}
+    asked = {part: choice[part] for part in ("model", "method", "target")}
+    return asked | {"score": said.get("value"), "energy": score.get("energy")}
 
 
 def _text(value):
