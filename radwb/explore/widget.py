@@ -126,8 +126,13 @@ class Explorer(anywidget.AnyWidget):
         """Keep the films whose columns have these values; without any, all.
 
         >>> rw.show.explore(model, table).filter(sex="F")
+
+        Raises:
+            ValueError: no such column, or no film has these values.
         """
         require_columns(self.about["columns"], columns)
+        if not self.listing.order(self.films, "", False, columns):
+            raise ValueError(f"expected values that some film has, got {columns}")
         self.arranged = self.arranged | {"keep": columns}
 
     def check(self, pane: int = 0) -> None:
