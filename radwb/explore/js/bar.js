@@ -13,12 +13,6 @@ function toolbar(model, save) {
   const sliders = {};
   for (const [part, [name, low, high]] of Object.entries(model.get("about").sliders))
     sliders[part] = slider(name, low, high, (value) => look({ [part]: value }));
-  const scale = make("canvas", { className: "rx-scale", width: 128, height: 1 });
-  paint(
-    scale,
-    colours(model),
-    Uint8Array.from({ length: 128 }, (_, i) => 2 * i),
-  );
   const self = { update, root: null, step: () => {} };
   self.root = make(
     "div",
@@ -35,7 +29,6 @@ function toolbar(model, save) {
     "div",
     { className: "rx-bar rx-display", role: "toolbar", ariaLabel: "Display" },
     ...Object.values(sliders).map((s) => s.root),
-    make("span", { className: "rx-legend" }, "low", scale, "high"),
   );
 
   function look(changes) {

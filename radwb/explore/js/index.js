@@ -17,11 +17,13 @@ function render({ model, el }) {
   );
   root.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes the arrow keys
   const bar = toolbar(model, save);
+  const tools = toolbox(model);
   const stage = make("div", { className: "rx-panes" });
   const help =
-    "← → film · drag: window, level (double click: reset) · click, Shift + arrows: what a patch attends to (Esc: none)";
+    "← → film · drag: window, level (double click: reset, fit) · Ctrl + wheel: zoom · click, Shift + arrows: what a patch attends to (Esc: none)";
   root.append(
     bar.root,
+    tools.root,
     stage,
     bar.display,
     make(
@@ -36,11 +38,12 @@ function render({ model, el }) {
   function update() {
     const wanted = model.get("panes").length;
     if (wanted !== panes.length) {
-      panes = Array.from({ length: wanted }, (_, n) => pane(model, n));
+      panes = Array.from({ length: wanted }, (_, n) => pane(model, n, tools));
       stage.replaceChildren(...panes.map((p) => p.root));
       root.classList.toggle("rx-two", wanted > 1);
     }
     bar.update();
+    tools.update();
     panes.forEach((p) => p.update());
     root.dataset.painted = +(root.dataset.painted || 0) + 1;
   }
@@ -61,6 +64,7 @@ function render({ model, el }) {
   }
 
   bar.step = step;
+  tools.listen(root);
   root.addEventListener("keydown", (event) => {
     if (
       event.target.matches("input, select") ||
@@ -78,5 +82,8 @@ function render({ model, el }) {
     .join(" ");
   model.on(names, update);
   update();
-  return () => model.off(names, update);
+  return () => {
+    model.off(names, update);
+    tools.stop();
+  };
 }

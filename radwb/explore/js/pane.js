@@ -1,6 +1,6 @@
 // One pane: controls, scan, heads, words.
 
-function pane(model, n) {
+function pane(model, n, tools) {
   const { models, methods, targets, of_head, no_layer, no_target } = model.get("about");
   const mine = () => model.get("panes")[n];
   const choose = (changes) =>
@@ -32,7 +32,8 @@ function pane(model, n) {
   phrase.onkeydown = (event) => {
     if (event.key === "Enter") phrase.onchange();
   };
-  const canvas = make("canvas", { className: "rx-scan", tabIndex: 0, role: "img" });
+  const scan = film(model, n, choose, tools),
+    { canvas } = scan;
   const score = make("div", { className: "rx-score" }),
     outlined = make("div", { className: "rx-truths" });
   const label = make("div", { className: "rx-label" }),
@@ -75,7 +76,7 @@ function pane(model, n) {
     make(
       "div",
       { className: "rx-stage" },
-      make("div", { className: "rx-film" }, label, canvas, busy),
+      make("div", { className: "rx-film" }, label, scan.root, busy),
       make(
         "div",
         { className: "rx-side" },
@@ -88,9 +89,7 @@ function pane(model, n) {
       ),
     ),
   );
-  const painter = film(canvas, model, n);
   let asked;
-  gestures(canvas, model, n, painter, choose);
 
   function update() {
     const now = mine(),
@@ -129,7 +128,7 @@ function pane(model, n) {
     share.value = done / all || 0;
     busy.classList.toggle("rx-on", Boolean(view.busy));
     canvas.ariaLabel = `${model.get("scan").name}: ${view.label}. ${view.error || view.verdict}`;
-    painter.draw(fresh ? view : {});
+    scan.draw(fresh ? view : {});
     canvas.dataset.case = fresh ? view.case : "";
     heads.update(view, now);
   }
