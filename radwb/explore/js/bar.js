@@ -2,11 +2,15 @@
 
 function toolbar(model, { strip, link, save }) {
   const position = make("span", { className: "rx-position", ariaLive: "polite" });
-  const films = press("Films", "Show the films as a strip, to sort and filter", (on) => {
-    strip.root.hidden = !on;
-    films.ariaPressed = on;
-    strip.update();
-  });
+  const films = press(
+    "Films",
+    "Show the films as a strip, to sort and filter",
+    (on) => {
+      strip.root.hidden = !on;
+      films.ariaPressed = on;
+      strip.update();
+    },
+  );
   films.ariaPressed = !strip.root.hidden;
   const sort = press("Worst first", "", (on) =>
     arrange(model, { by: on ? "map on truth" : "", down: false }),

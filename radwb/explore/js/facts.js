@@ -1,7 +1,5 @@
 // What is known of the film besides its pixels.
 
-
-
 function factsOf(model) {
   const short = make("dl", { className: "rx-facts-short" });
   const long = make("div", { className: "rx-facts-long" });

@@ -4,8 +4,10 @@ function noteBox(model) {
   const names = { agree: "Agree", disagree: "Disagree", unsure: "Unsure" };
   const buttons = {};
   for (const [verdict, name] of Object.entries(names))
-    buttons[verdict] = press(name, `${name} with the map (${name[0].toLowerCase()})`, () =>
-      judge(verdict),
+    buttons[verdict] = press(
+      name,
+      `${name} with the map (${name[0].toLowerCase()})`,
+      () => judge(verdict),
     );
   const text = make("input", {
     type: "text",
@@ -27,7 +29,8 @@ function noteBox(model) {
 
   function noteOf(film) {
     const kept = model.get("notes") || {};
-    if (sent && sent.before === model.get("notes") && sent.film === film) return sent.note;
+    if (sent && sent.before === model.get("notes") && sent.film === film)
+      return sent.note;
     const { verdict = "", note = "" } = kept[film] || {};
     return { verdict, note };
   }

@@ -2,13 +2,13 @@
 
 function pane(model, n) {
   const mine = () => model.get("panes")[n];
-  const choose = (changes) => choosePane(model, n, changes);
   const memory = methodsBefore(model, n);
+  const choose = (changes) => choosePane(model, n, changes);
+  choose.back = memory.back;
   const canvas = make("canvas", { className: "rx-scan", tabIndex: 0, role: "img" });
   const label = make("div", { className: "rx-label" });
   const controls = paneControls(model, n, memory);
   const busy = busyBox(model, n);
-  const scale = scaleBar(model);
   const words = wordsOf(model, n);
   const { of_head, no_layer } = model.get("about");
   const heads = headGrid(model, n, (changes) => {
@@ -17,14 +17,7 @@ function pane(model, n) {
     const keeps = fits || of_head.includes(method);
     choose(keeps ? changes : { method: "attention", ...changes });
   });
-  const film_box = make(
-    "div",
-    { className: "rx-film" },
-    label,
-    canvas,
-    scale.root,
-    busy.root,
-  );
+  const film_box = make("div", { className: "rx-film" }, label, canvas, busy.root);
   const root = make(
     "section",
     { className: "rx-pane", ariaLabel: `Pane ${n + 1}` },
@@ -47,7 +40,6 @@ function pane(model, n) {
     write(label, view.label || "");
     words.update(view, now);
     busy.update(view);
-    scale.update(view);
     canvas.ariaLabel = spoken(model.get("scan"), view);
     painter.draw(view);
     canvas.dataset.case = view.case ?? "";
@@ -137,7 +129,9 @@ function paneControls(model, n, memory) {
     const { targets, methods } = offered(model, now.model);
     options(method.input, methods);
     options(target.input, ["", ...targets], (value) => value || "typed →");
-    options(layer.input, ["", ...Array(layers).keys()], (v) => (v === "" ? "default" : v));
+    options(layer.input, ["", ...Array(layers).keys()], (v) =>
+      v === "" ? "default" : v,
+    );
     method.input.value = now.method;
     which.input.value = now.model;
     layer.input.value = now.layer ?? "";
@@ -156,7 +150,6 @@ function phraseBox(ask) {
     placeholder: "or type: left effusion vs right effusion",
     ariaLabel: "Phrase",
   });
-  let sent = "";
   phrase.onchange = () => {
     const words = phrase.value.trim();
     if (words) ask(words);
@@ -185,24 +178,6 @@ function busyBox(model, n) {
     share.hidden = !all;
     share.value = done / all || 0;
     root.classList.toggle("rx-on", Boolean(busy));
-  }
-  return { root, update };
-}
-
-// The map's colours, and the values that they stand for.
-function scaleBar(model) {
-  const bar = make("canvas", { className: "rx-scale", width: 128, height: 1 });
-  const ramp = Uint8Array.from({ length: 128 }, (_, i) => 2 * i);
-  paint(bar, colours(model), ramp);
-  const low = make("span");
-  const high = make("span");
-  const root = make("div", { className: "rx-legend" }, "map", low, bar, high);
-  function update(view) {
-    const { scale, range } = model.get("look");
-    const [from, to] = scale === "shared" && range ? range : [view.low, view.high];
-    const known = view.grid && from !== undefined;
-    write(low, known ? figure(from) : "low");
-    write(high, known ? figure(to) : "high");
   }
   return { root, update };
 }

@@ -106,7 +106,11 @@ function stripItem(model, film, list) {
     write(second, figureOr(values.score, ""));
     mark.textContent = { agree: "✓", disagree: "✗", unsure: "?" }[verdict] || "";
     mark.className = note ? "rx-noted" : "";
-    const said = [name, `${lead} ${figure(values[lead])}`, `score ${figure(values.score)}`];
+    const said = [
+      name,
+      `${lead} ${figure(values[lead])}`,
+      `score ${figure(values.score)}`,
+    ];
     root.ariaLabel = root.title = [...said, verdict, note].filter(Boolean).join(", ");
     root.ariaPosInSet = place + 1;
     root.ariaSetSize = model.get("order").length;
@@ -186,7 +190,11 @@ function stripTools(model) {
   let films;
 
   function update() {
-    const { by = "", down: falls = false, keep: kept = {} } = model.get("arranged") || {};
+    const {
+      by = "",
+      down: falls = false,
+      keep: kept = {},
+    } = model.get("arranged") || {};
     const { columns = [] } = model.get("about");
     options(sort.input, ["", ...columns, "map on truth"], (c) => c || "table");
     sort.input.value = by;
@@ -194,7 +202,8 @@ function stripTools(model) {
     down.disabled = by === "";
     down.firstChild.data = falls ? "↓" : "↑";
     down.title = falls ? "Highest first" : "Lowest first";
-    if (films !== (films = model.get("films"))) offerFilters(keep, films || [], columns);
+    if (films !== (films = model.get("films")))
+      offerFilters(keep, films || [], columns);
     chips.replaceChildren(...Object.entries(kept).map((pair) => chip(model, pair)));
   }
   return { root, update };
