@@ -6,7 +6,7 @@ function pane(model, n) {
   const choose = (changes) => choosePane(model, n, changes);
   choose.back = memory.back;
   const canvas = make("canvas", { className: "rx-scan", tabIndex: 0, role: "img" });
-  const label = make("div", { className: "rx-label" });
+  const label = make("span");
   const controls = paneControls(model, n, memory);
   const busy = busyBox(model, n);
   const words = wordsOf(model, n);
@@ -17,7 +17,13 @@ function pane(model, n) {
     const keeps = fits || of_head.includes(method);
     choose(keeps ? changes : { method: "attention", ...changes });
   });
-  const film_box = make("div", { className: "rx-film" }, label, canvas, busy.root);
+  const film_box = make(
+    "div",
+    { className: "rx-film" },
+    make("div", { className: "rx-label" }, label),
+    canvas,
+    busy.root,
+  );
   const root = make(
     "section",
     { className: "rx-pane", ariaLabel: `Pane ${n + 1}` },

@@ -67,11 +67,12 @@ function freshView(model, n) {
   return view.case === seen && seen !== undefined ? view : { busy: view.busy };
 }
 
-// A number with three digits that count, and no more.
+// A number with about three digits that count.
 function figure(value) {
   if (value === null || value === undefined) return "–";
-  if (typeof value !== "number") return `${value}`;
-  return `${Number.isInteger(value) ? value : Number(value.toPrecision(3))}`;
+  if (typeof value !== "number" || Number.isInteger(value)) return `${value}`;
+  const size = Math.abs(value);
+  return value.toFixed(size < 1 ? 3 : size < 100 ? 2 : 0);
 }
 
 function colours(model) {
