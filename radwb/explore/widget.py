@@ -19,6 +19,7 @@ from radwb.attend.tower import has_attention
 from radwb.explore.cases import Cancelled, Cases, Choice
 from radwb.explore.film import LEGAL, packed, sheet
 from radwb.explore.words import sentence
+from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import ALPHA, CONSTANTS, encoded, in_text
 
 PAGE = Path(__file__).with_name("js")
@@ -135,7 +136,9 @@ class Explorer(anywidget.AnyWidget):
     """
 
     # its files are one module: a notebook carries it, no page loads it
-    _esm = "\n".join(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))
+    _esm = "\n".join(
+        [KEEP_KEYS, *(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))]
+    )
     _css = PAGE / "widget.css"
     about = traitlets.Dict().tag(sync=True)
     case = traitlets.Int(0).tag(sync=True)

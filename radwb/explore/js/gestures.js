@@ -174,15 +174,14 @@ function gestures(film, model, n, choose, tools) {
     else asker.step(...step);
   };
 
+  // What is being drawn goes first; else the pane goes back to its former method.
   function escape(event) {
     clearTimeout(clicks.timer);
-    if (drag || tools.line) {
-      event.preventDefault();
-      end(undefined, false);
-      tools.line = null;
-      tools.redraw();
-    } else if (choose.back) choose.back();
-    else if (model.get("panes")[n].patch !== null) choose({ patch: null });
+    if (!drag && !tools.line) return;
+    event.preventDefault();
+    end(undefined, false);
+    tools.line = null;
+    tools.redraw();
   }
 
   film.answered = hover.answered;

@@ -104,9 +104,3 @@ function middles(count, centre = 0.5, zoom = 1) {
     (_, i) => centre + ((i + 0.5) / count - 0.5) / zoom,
   );
 }
-
-function floats(view) {
-  return new Float32Array(
-    view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength),
-  );
-}

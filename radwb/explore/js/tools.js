@@ -200,7 +200,8 @@ function toolbox(model) {
     if (event.target.matches("input, select, textarea") || event.defaultPrevented)
       return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === " " && !event.target.matches("button")) {
+    if (event.target.closest(".rx-asleep")) return;
+    if (event.key === " " && event.target.matches(".rx, .rx-scan")) {
       event.preventDefault();
       if (!self.away) ((self.away = true), self.redraw());
       return;
@@ -227,7 +228,7 @@ function toolbox(model) {
     element.addEventListener("focusout", () => released({ key: " " }));
   };
   window.addEventListener("resize", self.redraw); // also when the browser's zoom changes
-  self.stop = () => {
+  self.leave = () => {
     clearInterval(timer);
     window.removeEventListener("resize", self.redraw);
     full.stop();
