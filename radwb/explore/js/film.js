@@ -11,7 +11,7 @@ function film(model, n, choose, tools) {
     make("div", { className: "rx-under" }, reading, scale.root),
   );
   const self = { root, canvas, n, view: {}, draw, redraw, picture, read };
-  self.range = () => (self.view.grid ? range({}, model.get("scan")) : null);
+  self.range = () => (self.view.grid ? range(looks(model), model.get("scan")) : null);
   const [grey, values, ends, steps, lines, whole, chains] = Array.from(
     { length: 7 },
     kept,

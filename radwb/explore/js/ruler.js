@@ -90,13 +90,18 @@ function underPoint(scan, from, view, u, v) {
     `row ${at(v, rows)}, column ${at(u, cols)}`,
     `grey ${grey} ${unit}`.trim(),
   ];
-  if (view.grid) words.push(`map ${spread(view, [v], [u])[0].toPrecision(3)}`);
+  if (view.grid) words.push(`map ${short(spread(view, [v], [u])[0])}`);
   return words.join(" · ");
 }
 
 // No more digits than a byte can know.
 function number(value, range) {
   return range > 255 ? value.toFixed(0) : value.toPrecision(2);
+}
+
+function short(value) {
+  const small = value && Math.abs(value) < 0.001;
+  return small ? value.toExponential(1) : `${+value.toPrecision(2)}`;
 }
 
 // The colours with the map's values at their ends, under each film.
@@ -110,7 +115,7 @@ function colourBar(model) {
   function update(range, look) {
     root.hidden = !range;
     if (!range) return;
-    const values = range.map((value) => value.toPrecision(2));
+    const values = range.map(short);
     [low.textContent, high.textContent] = values;
     root.ariaLabel = `Colours from ${values[0]} to ${values[1]}`;
     root.title = look.scale === "shared" ? "The same for all films" : "This map's own";
