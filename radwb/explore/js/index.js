@@ -16,6 +16,7 @@ function render({ model, el }) {
   const strip = filmStrip(model);
   const link = linkBox(model);
   const bar = toolbar(model, { strip, link, save: () => save(model, panes) });
+  const tools = toolbox(model);
   const stage = make("div", { className: "rx-panes" });
   const about = factsOf(model);
   const notes = noteBox(model);
@@ -25,6 +26,7 @@ function render({ model, el }) {
     bar.root,
     link.root,
     strip.root,
+    tools.root,
     stage,
     about.root,
     notes.root,
@@ -43,14 +45,15 @@ function render({ model, el }) {
   function update() {
     const wanted = model.get("panes").length;
     if (wanted !== panes.length) {
-      panes = Array.from({ length: wanted }, (_, n) => pane(model, n));
+      panes = Array.from({ length: wanted }, (_, n) => pane(model, n, tools));
       stage.replaceChildren(...panes.map((p) => p.root));
       root.classList.toggle("rx-two", wanted > 1);
     }
-    for (const part of [bar, strip, about, notes, ...panes]) part.update();
+    for (const part of [bar, tools, strip, about, notes, ...panes]) part.update();
     root.dataset.painted = +(root.dataset.painted || 0) + 1;
   }
 
+  tools.listen(root);
   root.addEventListener("keydown", (event) => keys(event, model, panes, notes));
   const names = "case order arranged films panes look scan views notes"
     .split(" ")
@@ -60,7 +63,7 @@ function render({ model, el }) {
   update();
   return () => {
     model.off(names, update);
-    for (const part of [strip, link, sleep, ...panes]) part.leave();
+    for (const part of [tools, strip, link, sleep, ...panes]) part.leave();
   };
 }
 
@@ -103,7 +106,7 @@ function save(model, panes) {
 function foot(model) {
   const help =
     "← → film · a, d, u: agree, disagree, unsure · drag: window, level " +
-    "(double click: reset) · click, Shift + arrows: what a patch attends to " +
+    "(double click: reset, fit) · Ctrl + wheel: zoom · click, Shift + arrows: what a patch attends to " +
     "(Esc: back)";
   return make(
     "div",

@@ -1,11 +1,12 @@
 // One pane: controls, scan, heads, words.
 
-function pane(model, n) {
+function pane(model, n, tools) {
   const mine = () => model.get("panes")[n];
   const memory = methodsBefore(model, n);
   const choose = (changes) => choosePane(model, n, changes);
   choose.back = memory.back;
-  const canvas = make("canvas", { className: "rx-scan", tabIndex: 0, role: "img" });
+  const scan = film(model, n, choose, tools),
+    { canvas } = scan;
   const label = make("span");
   const controls = paneControls(model, n, memory);
   const busy = busyBox(model, n);
@@ -21,7 +22,7 @@ function pane(model, n) {
     "div",
     { className: "rx-film" },
     make("div", { className: "rx-label" }, label),
-    canvas,
+    scan.root,
     busy.root,
   );
   const root = make(
@@ -35,8 +36,6 @@ function pane(model, n) {
       make("div", { className: "rx-side" }, words.root, heads.root),
     ),
   );
-  const painter = film(canvas, model, n);
-  gestures(canvas, model, n, painter, choose);
 
   function update() {
     const view = freshView(model, n);
@@ -47,7 +46,7 @@ function pane(model, n) {
     words.update(view, now);
     busy.update(view);
     canvas.ariaLabel = spoken(model.get("scan"), view);
-    painter.draw(view);
+    scan.draw(view);
     canvas.dataset.case = view.case ?? "";
     heads.update(view, now);
   }
