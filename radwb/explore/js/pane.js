@@ -77,9 +77,12 @@ function methodsBefore(model, n) {
 
   function note(now) {
     const clicked = now.patch !== null || now.head !== null;
-    const of_grid = now.method === "attention" && now.layer !== null;
-    if (!clicked && !of_grid) before = part(now);
+    if (!before || (!clicked && now.method !== "attention")) before = part(now);
     if (!no_target.includes(now.method)) asked = part(now);
+  }
+  function take(method) {
+    before = { method, layer: null, head: null, patch: null };
+    choosePane(model, n, before);
   }
   function back() {
     const now = model.get("panes")[n];
@@ -90,7 +93,7 @@ function methodsBefore(model, n) {
     const deaf = no_target.includes(model.get("panes")[n].method);
     choosePane(model, n, { ...(deaf ? asked || firstAsked(model, n) : {}), target });
   }
-  return { note, back, ask };
+  return { note, take, back, ask };
 }
 
 function firstAsked(model, n) {
@@ -110,7 +113,7 @@ function paneControls(model, n, memory) {
   const { models, no_layer } = model.get("about");
   const whole = { layer: null, head: null, patch: null };
   const choose = (changes) => choosePane(model, n, changes);
-  const method = choice("Method", [], (value) => choose({ method: value, ...whole }));
+  const method = choice("Method", [], memory.take);
   const which = choice("Model", models, (value) => choose({ model: value, ...whole }));
   const target = choice("Target", [], (value) =>
     value ? memory.ask(value) : phrase.focus(),
