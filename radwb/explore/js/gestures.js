@@ -109,6 +109,7 @@ function gestures(film, model, n, choose, tools) {
   canvas.onclick = (event) => {
     clearTimeout(clicks.timer);
     if (event.detail > 1 || clicks.dragged || tools.tool === "measure") return;
+    clicks.before = null;
     const patch = asker.at(onFilm(looks(model).place, canvas, event));
     if (patch === null) return;
     const shown = model.get("case");
