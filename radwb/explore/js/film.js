@@ -8,7 +8,7 @@ function film(model, n, choose, tools) {
     "div",
     { className: "rx-viewport" },
     canvas,
-    make("div", { className: "rx-under" }, reading, scale.root),
+    make("div", { className: "rx-under" }, scale.root, reading),
   );
   const self = { root, canvas, n, view: {}, draw, redraw, picture, read };
   self.range = () => (self.view.grid ? range(looks(model), model.get("scan")) : null);
@@ -43,7 +43,7 @@ function film(model, n, choose, tools) {
       { W, H, css, ratio } = size(scan);
     const place = within(look.place, scan, css),
       from = tools.pixels(scan, W * place[2]);
-    const sharp = (css * place[2]) / from.cols >= 4;
+    const sharp = (css * place[2]) / from.cols >= mix.sharp;
     const scanned = grey([from.pixels, ...place, H, W, sharp], () =>
       sampled(from, place, H, W, sharp),
     );
@@ -83,7 +83,6 @@ function film(model, n, choose, tools) {
   function range(look, scan) {
     const { view } = self;
     if (look.scale === "shared" && look.range) return look.range;
-    if (view.low != null) return [view.low, view.high];
     return ends([view.grid], () => extremes(view, scan.rows, scan.cols));
   }
 
