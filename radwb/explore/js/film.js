@@ -118,13 +118,15 @@ function film(model, n, choose, tools) {
     Object.assign(canvas.dataset, { zoom: place[2].toFixed(2) });
   }
 
-  // What lies under a point of the film, in words.
+  // What lies under a point of the film, and the line that was measured, in words.
   function read(u, v) {
-    const scan = model.get("scan");
-    reading.textContent =
-      u === null || !scan.pixels
-        ? ""
-        : underPoint(scan, tools.pixels(scan, 0), self.view, u, v);
+    const scan = model.get("scan"),
+      { line } = tools;
+    const words = [];
+    if (u !== null && scan.pixels)
+      words.push(underPoint(scan, tools.pixels(scan, 0), self.view, u, v));
+    if (line?.case === scan.case) words.push(`line ${inWords(scan, line.ends)}`);
+    reading.textContent = words.join(" · ");
   }
 
   gestures(self, model, n, choose, tools);

@@ -26,6 +26,7 @@ function gestures(film, model, n, choose, tools) {
 
   function measure({ from, at }) {
     tools.line = { case: model.get("scan").case, ends: [from, at] };
+    film.read(...at);
     tools.redraw();
   }
 
@@ -182,6 +183,7 @@ function gestures(film, model, n, choose, tools) {
     event.preventDefault();
     end(undefined, false);
     tools.line = null;
+    film.read(null);
     tools.redraw();
   }
 

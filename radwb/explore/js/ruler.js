@@ -36,9 +36,10 @@ function round(length) {
   return +(times * power).toPrecision(1);
 }
 
-function lengthOf(scan, [[u0, v0], [u1, v1]]) {
+function inWords(scan, [[u0, v0], [u1, v1]]) {
   const [down, across, unit] = units(scan);
-  return [Math.hypot((u1 - u0) * across, (v1 - v0) * down), unit];
+  const length = Math.hypot((u1 - u0) * across, (v1 - v0) * down);
+  return `${length.toFixed(unit === "mm" ? 1 : 0)} ${unit}`;
 }
 
 function measured(pen, place, scan, ends, ratio) {
@@ -51,8 +52,7 @@ function measured(pen, place, scan, ends, ratio) {
     pen.arc(x, y, 3 * ratio, 0, 2 * Math.PI);
   }
   stroke(pen, "#ffd43b", 1.5 * ratio);
-  const [length, unit] = lengthOf(scan, ends);
-  const text = `${length.toFixed(unit === "mm" ? 1 : 0)} ${unit}`;
+  const text = inWords(scan, ends);
   const [x, y] = b[0] > a[0] ? b : a;
   const right = x > pen.canvas.width - 70 * ratio;
   const aside = (right ? -8 : 8) * ratio;
