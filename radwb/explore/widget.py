@@ -23,6 +23,7 @@ from radwb.explore.notes import about_map
 from radwb.explore.once import replace_former
 from radwb.explore.state import state_of
 from radwb.explore.work import Work
+from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import encoded, in_text
 
 PAGE = Path(__file__).with_name("js")
@@ -37,7 +38,9 @@ class Explorer(anywidget.AnyWidget):
     """
 
     # its files are one module: a notebook carries it, no page loads it
-    _esm = "\n".join(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))
+    _esm = "\n".join(
+        [KEEP_KEYS, *(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))]
+    )
     _css = PAGE / "widget.css"
     about = traitlets.Dict().tag(sync=True)
     films = traitlets.List().tag(sync=True)  # a name and its columns' values each

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from radwb.show.charts import fold
+from radwb.show.keys import guarded
 from radwb.show.theme import COLOURS, DASHED, FAINT, INK, colour_bar, finish, plain
 
 EVERY_S = 0.5  # between two redraws
@@ -62,7 +63,7 @@ class Live:
         self.timer = None
         self.lock = threading.Lock()
         self.widget = go.FigureWidget(_empty(captions, batch))
-        self._repr_mimebundle_ = self.widget._repr_mimebundle_
+        self.box = guarded(self.widget)
         self._forget()
 
     def __call__(self, row: dict) -> None:
@@ -89,6 +90,10 @@ class Live:
         """A still of what has been seen, for a page without a kernel."""
         self._draw()
         return go.Figure(self.widget)
+
+    def _repr_mimebundle_(self, **_):
+        self.widget._repr_mimebundle_()  # hands what was drawn so far to the front end
+        return self.box._repr_mimebundle_()
 
     def _forget(self):
         self.points = {name: [] for name in LINES}  # (step, value)
