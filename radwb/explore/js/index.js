@@ -64,7 +64,7 @@ function render({ model, el }) {
   update();
   return () => {
     model.off(names, update);
-    for (const part of [tools, strip, link, sleep, ...panes]) part.leave();
+    for (const part of [tools, strip, link, notes, sleep, ...panes]) part.leave();
   };
 }
 

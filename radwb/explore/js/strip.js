@@ -118,6 +118,7 @@ function stripItem(model, film, list) {
 }
 
 function drawThumb(canvas, { rows, cols, pixels }) {
+  if (!rows) return; // it couldn't be read
   const film = make("canvas", { width: cols, height: rows });
   const image = new ImageData(cols, rows);
   pixels.forEach((v, i) => image.data.set([v, v, v, 255], 4 * i));
