@@ -26,6 +26,7 @@ SLIDERS = {
     "window": ("Window", 0.05, 1.5),
     "level": ("Level", 0, 1),
     "alpha": ("Map", 0, 1),
+    "threshold": ("Clear below", 0, 1),
 }
 # films have no units: shares of the range that is displayed
 PRESETS = [

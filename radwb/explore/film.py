@@ -8,11 +8,14 @@ from PIL import Image, ImageDraw, ImageFont
 from radwb.explore.choice import Choice
 from radwb.explore.lines import lines_of
 from radwb.show.mix import (
+    CONTOURS,
     MAX_SIDE,
     RIGHT_INSET,
     RIGHT_MARK,
     RIGHT_SIZE,
+    SHARP,
     blend,
+    draw_contours,
     level_of,
     shrink,
     to_bytes,
@@ -95,16 +98,17 @@ def sheet(cases, case, views, look):
 def panel(scan, values, view, look):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
     tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
-    picture = _mixed(scan, values, look)
-    picture = picture.resize((round(wide), round(tall)), Image.Resampling.BICUBIC)
+    picture = _mixed(scan, values, look, (round(wide), round(tall)))
     pen = ImageDraw.Draw(picture)
     finding = view["finding"]
     if look["truth"] and finding in scan.truth:
         colour = lines_of(scan.truth)[finding]["colour"]
-        for line in _pieces(scan.truth[finding]) * [wide, tall, wide, tall]:
+        x, y, zoom = look["place"]
+        pieces = (_pieces(scan.truth[finding]) - [x, y, x, y]) * zoom + 0.5
+        for line in pieces * [wide, tall, wide, tall]:
             pen.line(tuple(line), colour, 2)
-    if scan.right:
-        _mark_right(pen, picture.size, scan.right)
+    for edge, letter in letters(scan).items():
+        _mark(pen, picture.size, edge, letter)
     page = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")
     page.paste(picture, (12, 32))
     title = f"{view['choice']['model']}. {view['label']}"
@@ -115,19 +119,39 @@ def panel(scan, values, view, look):
     return page
 
 
-def _mixed(scan, values, look):
-    """The same mixture as js/film.js draws."""
-    grey = shrink(scan.pixels).clip(0, 1)
+def _mixed(scan, values, look, size):
+    """The same mixture as js/film.js draws, of what is seen at this place and zoom."""
+    coarse = size[0] * look["place"][2] >= SHARP * scan.shape[1]
+    how = Image.Resampling.NEAREST if coarse else Image.Resampling.BILINEAR
+    grey = _seen(scan.pixels, look["place"], size, how).clip(0, 1)
     grey = windowed(grey, window=look["window"], level=look["level"])
-    level = None
-    if values is not None:
-        small = shrink(values)
-        level = level_of(small, small.min(), small.max())
-    return blend(grey, level, look["alpha"])
+    if look["invert"]:
+        grey = 1 - grey
+    if values is None:
+        return blend(grey, None, 0)
+    there = _seen(values, look["place"], size, Image.Resampling.BILINEAR)
+    if look["contours"]:
+        levels = np.quantile(values, [share for share, _ in CONTOURS])
+        return draw_contours(blend(grey, None, 0), there, levels, look["alpha"])
+    low, high = values.min(), values.max()
+    if look["scale"] == "shared" and look["range"]:
+        low, high = look["range"]
+    level = level_of(there, low, high).clip(0, 1)
+    return blend(grey, level, look["alpha"], look["threshold"])
 
 
-def _mark_right(pen, size, edge):
-    """An R at the edge where the patient's right lies, where js/film.js draws it."""
+def _seen(values, place, size, how):
+    """(height, width) the part of a film that `place` shows."""
+    x, y, zoom = place
+    half = 0.5 / zoom
+    H, W = values.shape
+    box = (W * (x - half), H * (y - half), W * (x + half), H * (y + half))
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize(size, how, box=box))
+
+
+def _mark(pen, size, edge, letter):
+    """What lies at an edge, where js/letters.js draws it."""
     x, y = RIGHT_MARK[edge]
     width, height = (n - 2 * RIGHT_INSET for n in size)
     place = (RIGHT_INSET + int(x * width), RIGHT_INSET + y * height)
@@ -135,7 +159,7 @@ def _mark_right(pen, size, edge):
     font = ImageFont.load_default(RIGHT_SIZE)
     pen.text(
         place,
-        "R",
+        letter,
         fill="white",
         font=font,
         anchor=anchor,

@@ -30,7 +30,9 @@ RIGHT_SIZE = 16  # px
 CONTOURS = ((0.5, 110), (0.75, 150), (0.9, 200), (0.95, 245))
 CONTOUR_WIDTH = 1.8  # px
 CONTOUR_EDGE = 1  # px of dark on either side, so that a line is seen on white
+SHARP = 4  # px of a picture from which on a film's pixel is a square with edges
 CONSTANTS = dict(  # for explore/js
+    sharp=SHARP,
     contours=CONTOURS,
     contour_width=CONTOUR_WIDTH,
     contour_edge=CONTOUR_EDGE,
@@ -76,13 +78,43 @@ def to_bytes(values):
     return np.round(values * 255).astype(np.uint8)
 
 
-def blend(grey, level, alpha):
-    """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture."""
+def blend(grey, level, alpha, threshold=0):
+    """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture.
+
+    The map is clear where it is below the threshold.
+    """
     mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
     if level is not None:
-        share = opacity(level, alpha)[..., None]
+        share = np.where(level < threshold, 0, opacity(level, alpha))[..., None]
         mixed = mixed * (1 - share) + LUT[to_bytes(level)] * share
     return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def draw_contours(picture, values, levels, alpha):
+    """Lines over a picture where (H, W) values pass each of the levels, lowest first.
+
+    A value's distance to a level over its slope there is the distance to the line in
+    px.
+    """
+    mixed = np.asarray(picture, np.float32)
+    slope = np.hypot(_lesser_step(values, 0), _lesser_step(values, 1))
+    away = np.abs(values[..., None] - levels) / np.maximum(slope, 1e-30)[..., None]
+    half = CONTOUR_WIDTH / 2 + 0.5
+    ink = (half - away).clip(0, 1)  # (H, W, levels)
+    rim = (half + CONTOUR_EDGE - away).clip(0, 1).max(-1, keepdims=True)
+    line = LUT[[step for _, step in CONTOURS]][ink.argmax(-1)]  # (H, W, 3)
+    share = alpha * ink.max(-1, keepdims=True)
+    mixed = mixed * (1 - 0.6 * alpha * rim) * (1 - share) + line * share
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def _lesser_step(values, axis):
+    """The smaller difference to a neighbour: the border of a crop is no slope."""
+    step = np.abs(np.diff(values, axis=axis))
+    first, last = step.take([0], axis), step.take([-1], axis)
+    before = np.concatenate([first, step], axis)
+    after = np.concatenate([step, last], axis)
+    return np.minimum(before, after)
 
 
 def map_image(level, alpha):

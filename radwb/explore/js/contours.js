@@ -16,32 +16,34 @@ function percentiles(view, shares) {
 function contours(values, H, W, levels, half, edge) {
   const ink = new Uint8ClampedArray(H * W),
     rim = new Uint8ClampedArray(H * W),
-    of = new Uint8Array(H * W);
+    of = new Uint8Array(H * W),
+    reach = half + edge + 0.5;
   for (let r = 0, i = 0; r < H; r++)
     for (let c = 0; c < W; c++, i++) {
-      const value = values[i];
-      const slope = Math.hypot(
-        lesser(value, values[i - 1], values[i + 1], c > 0, c < W - 1),
-        lesser(value, values[i - W], values[i + W], r > 0, r < H - 1),
-      );
-      if (!slope) continue;
-      levels.forEach((level, n) => {
-        const away = Math.abs(value - level) / slope;
-        const covered = 255 * Math.min(1, half + 0.5 - away);
-        rim[i] = Math.max(rim[i], 255 * Math.min(1, half + edge + 0.5 - away));
-        if (covered <= ink[i]) return;
+      const value = values[i],
+        dx = lesser(value, values, c > 0 ? i - 1 : i, i, c < W - 1 ? i + 1 : i),
+        dy = lesser(value, values, r > 0 ? i - W : i, i, r < H - 1 ? i + W : i),
+        slope = Math.sqrt(dx * dx + dy * dy);
+      for (let n = 0; n < levels.length; n++) {
+        const away = Math.abs(value - levels[n]);
+        if (away >= reach * slope) continue; // as most pixels are
+        const px = away / slope;
+        rim[i] = Math.max(rim[i], 255 * Math.min(1, reach - px));
+        const covered = 255 * Math.min(1, half + 0.5 - px);
+        if (covered <= ink[i]) continue;
         ink[i] = covered;
         of[i] = n;
-      });
+      }
     }
   return { ink, rim, of };
 }
 
-// The smaller step to a neighbour: the border of the crop is no slope.
-function lesser(value, before, after, hasBefore, hasAfter) {
-  const back = hasBefore ? Math.abs(value - before) : Infinity,
-    on = hasAfter ? Math.abs(after - value) : Infinity;
-  return back === Infinity && on === Infinity ? 0 : Math.min(back, on);
+// The smaller step to a neighbour, where there are two: the border of the crop is no
+// slope.
+function lesser(value, values, before, i, after) {
+  const back = Math.abs(value - values[before]),
+    on = Math.abs(values[after] - value);
+  return before === i || after === i ? back + on : Math.min(back, on);
 }
 
 // The lines over a picture of RGBA bytes.

@@ -8,10 +8,10 @@ function film(model, n, choose, tools) {
     "div",
     { className: "rx-viewport" },
     canvas,
-    make("div", { className: "rx-under" }, reading, scale.root),
+    make("div", { className: "rx-under" }, scale.root, reading),
   );
   const self = { root, canvas, n, view: {}, draw, redraw, picture, read };
-  self.range = () => (self.view.grid ? range({}, model.get("scan")) : null);
+  self.range = () => (self.view.grid ? range(looks(model), model.get("scan")) : null);
   const [grey, values, ends, steps, lines, whole, chains] = Array.from(
     { length: 7 },
     kept,
@@ -43,7 +43,7 @@ function film(model, n, choose, tools) {
       { W, H, css, ratio } = size(scan);
     const place = within(look.place, scan, css),
       from = tools.pixels(scan, W * place[2]);
-    const sharp = (css * place[2]) / from.cols >= 4;
+    const sharp = (css * place[2]) / from.cols >= mix.sharp;
     const scanned = grey([from.pixels, ...place, H, W, sharp], () =>
       sampled(from, place, H, W, sharp),
     );
@@ -83,7 +83,6 @@ function film(model, n, choose, tools) {
   function range(look, scan) {
     const { view } = self;
     if (look.scale === "shared" && look.range) return look.range;
-    if (view.low != null) return [view.low, view.high];
     return ends([view.grid], () => extremes(view, scan.rows, scan.cols));
   }
 
@@ -119,13 +118,15 @@ function film(model, n, choose, tools) {
     Object.assign(canvas.dataset, { zoom: place[2].toFixed(2) });
   }
 
-  // What lies under a point of the film, in words.
+  // What lies under a point of the film, and the line that was measured, in words.
   function read(u, v) {
-    const scan = model.get("scan");
-    reading.textContent =
-      u === null || !scan.pixels
-        ? ""
-        : underPoint(scan, tools.pixels(scan, 0), self.view, u, v);
+    const scan = model.get("scan"),
+      { line } = tools;
+    const words = [];
+    if (u !== null && scan.pixels)
+      words.push(underPoint(scan, tools.pixels(scan, 0), self.view, u, v));
+    if (line?.case === scan.case) words.push(`line ${inWords(scan, line.ends)}`);
+    reading.textContent = words.join(" · ");
   }
 
   gestures(self, model, n, choose, tools);

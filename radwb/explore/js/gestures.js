@@ -26,6 +26,7 @@ function gestures(film, model, n, choose, tools) {
 
   function measure({ from, at }) {
     tools.line = { case: model.get("scan").case, ends: [from, at] };
+    film.read(...at);
     tools.redraw();
   }
 
@@ -109,6 +110,7 @@ function gestures(film, model, n, choose, tools) {
   canvas.onclick = (event) => {
     clearTimeout(clicks.timer);
     if (event.detail > 1 || clicks.dragged || tools.tool === "measure") return;
+    clicks.before = null;
     const patch = asker.at(onFilm(looks(model).place, canvas, event));
     if (patch === null) return;
     const shown = model.get("case");
@@ -181,6 +183,7 @@ function gestures(film, model, n, choose, tools) {
     event.preventDefault();
     end(undefined, false);
     tools.line = null;
+    film.read(null);
     tools.redraw();
   }
 

@@ -54,6 +54,7 @@ function pane(model, n, tools) {
     root,
     update,
     canvas,
+    film: scan,
     back: memory.back,
     leave: heads.leave,
     words: () => captionOf(freshView(model, n)),

@@ -36,9 +36,10 @@ function round(length) {
   return +(times * power).toPrecision(1);
 }
 
-function lengthOf(scan, [[u0, v0], [u1, v1]]) {
+function inWords(scan, [[u0, v0], [u1, v1]]) {
   const [down, across, unit] = units(scan);
-  return [Math.hypot((u1 - u0) * across, (v1 - v0) * down), unit];
+  const length = Math.hypot((u1 - u0) * across, (v1 - v0) * down);
+  return `${length.toFixed(unit === "mm" ? 1 : 0)} ${unit}`;
 }
 
 function measured(pen, place, scan, ends, ratio) {
@@ -51,8 +52,7 @@ function measured(pen, place, scan, ends, ratio) {
     pen.arc(x, y, 3 * ratio, 0, 2 * Math.PI);
   }
   stroke(pen, "#ffd43b", 1.5 * ratio);
-  const [length, unit] = lengthOf(scan, ends);
-  const text = `${length.toFixed(unit === "mm" ? 1 : 0)} ${unit}`;
+  const text = inWords(scan, ends);
   const [x, y] = b[0] > a[0] ? b : a;
   const right = x > pen.canvas.width - 70 * ratio;
   const aside = (right ? -8 : 8) * ratio;
@@ -90,13 +90,18 @@ function underPoint(scan, from, view, u, v) {
     `row ${at(v, rows)}, column ${at(u, cols)}`,
     `grey ${grey} ${unit}`.trim(),
   ];
-  if (view.grid) words.push(`map ${spread(view, [v], [u])[0].toPrecision(3)}`);
+  if (view.grid) words.push(`map ${short(spread(view, [v], [u])[0])}`);
   return words.join(" · ");
 }
 
 // No more digits than a byte can know.
 function number(value, range) {
   return range > 255 ? value.toFixed(0) : value.toPrecision(2);
+}
+
+function short(value) {
+  const small = value && Math.abs(value) < 0.001;
+  return small ? value.toExponential(1) : `${+value.toPrecision(2)}`;
 }
 
 // The colours with the map's values at their ends, under each film.
@@ -110,7 +115,7 @@ function colourBar(model) {
   function update(range, look) {
     root.hidden = !range;
     if (!range) return;
-    const values = range.map((value) => value.toPrecision(2));
+    const values = range.map(short);
     [low.textContent, high.textContent] = values;
     root.ariaLabel = `Colours from ${values[0]} to ${values[1]}`;
     root.title = look.scale === "shared" ? "The same for all films" : "This map's own";
