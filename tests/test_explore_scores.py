@@ -176,7 +176,18 @@ def test_ranks_and_errors_by_hand():
         "agrees",
     ]
     names = [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21, 102, 111)]
-    assert names == "1st 2nd 3rd 4th 11th 12th 13th 21st 102nd 111th".split()
+    assert names == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "13th",
+        "21st",
+        "102nd",
+        "111th",
+    ]
 
 
 def test_films_are_filtered_by_what_the_table_and_the_score_say(widget, table):
