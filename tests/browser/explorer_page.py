@@ -12,8 +12,10 @@ MODEL = """
 function decode(value) {
   if (Array.isArray(value)) return value.map(decode);
   if (value === null || typeof value !== "object") return value;
-  if ("bytes" in value)
-    return new DataView(Uint8Array.from(atob(value.bytes), c => c.charCodeAt(0)).buffer);
+  if ("bytes" in value) {
+    const bytes = Uint8Array.from(atob(value.bytes), c => c.charCodeAt(0));
+    return new DataView(bytes.buffer);
+  }
   return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, decode(v)]));
 }
 function modelOf(state) {
@@ -27,7 +29,9 @@ function modelOf(state) {
     send(message) { model.sent.push(message); },
     on(names, call) { names.split(" ").forEach(name => heard.push([name, call])); },
     off(names, call) {},
-    tell(what, ...rest) { heard.forEach(([name, call]) => name === what && call(...rest)); },
+    tell(what, ...rest) {
+      heard.forEach(([name, call]) => name === what && call(...rest));
+    },
   };
   return model;
 }

@@ -15,7 +15,7 @@ function noteBox(model) {
     ariaLabel: "Note",
     maxLength: 2000,
   });
-  const problem = make("div", { className: "rx-error", role: "alert" });
+  const problem = make("div", { className: "rx-problem", role: "alert" });
   const root = make(
     "div",
     { className: "rx-bar rx-notes", role: "group", ariaLabel: "Your reading" },
