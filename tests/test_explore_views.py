@@ -291,11 +291,10 @@ def test_measures_of_heads_are_those_of_the_rooms(cases, model):
     lesion = rw.data.to_input(mask.astype(np.float32), model.size, fit=model.fit)
     want = census["selectivity"].to_numpy() * lesion.mean()
     assert np.allclose(energy.ravel(), want, atol=1e-4)
-    attention = rw.attend.capture(model, model.preprocess(scan))["attention"][:, 0]
+    seen = rw.attend.capture(model, model.preprocess(scan))
+    attention = seen["attention"][:, 0]
     first = attention.shape[-1] - 64
-    row = attention[1, 2, 0, first:].numpy()  # the class token's, else their mean
-    if first == 0:
-        row = attention[1, 2].mean(0).numpy()
+    row = (seen["read"] @ attention[1, 2])[0, first:].numpy()
     share = row.sum()
     entropy = -(row / share * np.log2(row / share)).sum()
     assert measures["share on patches"][1, 3] == pytest.approx(share, abs=1e-3)

@@ -201,6 +201,7 @@ class Explorer(anywidget.AnyWidget):
         """Stop all work and let go of films, maps and models."""
         self.work.stop()
         super().close()
+        self.layout.close()  # has a comm of its own
         # a notebook's list of outputs may hold the widget for ever
         self.unobserve_all()
         with self.lock:
