@@ -116,9 +116,9 @@ class Cases:
             fractions top, left, bottom, right); thumbs (layers, 1 + heads, *tokens)
             uint8, the mean over heads first, each up to its own maximum in `highest`
             (layers, 1 + heads) float32, and `measures` of them; label, finding, score
-            (None without truth), bright (the energy of a map that is the film itself), verdict,
-            badge, words (those that the model can't know). A problem is a sentence in
-            `error`; said is not known yet.
+            (None without truth), bright (the energy of a map that is the film itself),
+            verdict, badge, words (those that the model can't know). A problem is a
+            sentence in `error`; said is not known yet.
         """
         view = self.blank(case, choice)
         for part in (self._map, self._thumbs):
