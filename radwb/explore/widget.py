@@ -227,15 +227,16 @@ class Explorer(anywidget.AnyWidget):
         before = []
         if change and change.name == "panes":
             before = change.old
+        panes = enumerate(self.panes)
+        changed = [n for n, pane in panes if before[n : n + 1] != [pane]]
         with self.lock:
-            for n in range(len(self.panes), len(self.views)):
-                self.work.jobs[n].stop.set()
+            # before anything is forgotten, else a job could tell it again
+            self.work.halt([*changed, *range(len(self.panes), len(self.views))])
             self.views = self.views[: len(self.panes)]
             if change is None or change.name == "panes":
                 self._ask_anew(before)
-        for n, pane in enumerate(self.panes):
-            if before[n : n + 1] != [pane]:
-                self.work.submit(n, self.work.draw)
+        for n in changed:
+            self.work.submit(n, self.work.draw)
 
     def _ask_anew(self, before):
         """Forget what the list says of the first pane's former map, or words."""
