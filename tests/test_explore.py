@@ -446,7 +446,7 @@ def test_the_map_of_a_large_film_does_not_wait_for_its_score(model, monkeypatch)
     )
     widget = rw.show.explore(model, [film], finding="Pneumothorax")
     seen = []
-    monkeypatch.setattr(widget, "_publish", lambda job, **view: seen.append(view))
+    monkeypatch.setattr(widget.work, "_publish", lambda job, **view: seen.append(view))
     widget.choose(layer=2, head=1)
     assert widget.wait(20)
     drawn = [view for view in seen if "grid" in view]

@@ -20,7 +20,7 @@ class Job(threading.Thread):
         work: called with the job.
         pane, case, choice: what it is for.
         report: called with the job and a text, while it runs.
-        former: the pane's job before, which it waits for.
+        former: the pane's job before; it waits until that one has drawn or given up.
     """
 
     def __init__(self, work, pane, case, choice, report, former=None):
@@ -41,7 +41,7 @@ class Job(threading.Thread):
     def run(self):
         try:
             if self.former:
-                self.former.join()
+                self.former.drawn.wait()
             self.former = None  # else each would keep all before it
             self.work(self)
         finally:

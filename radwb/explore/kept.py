@@ -62,7 +62,7 @@ class Store:
         self.attention = Kept(96 * 2**20)  # 22 MB a film of a ViT-B/16
         self.heads = Kept(64 * 2**20)
         self.grids = Kept(64 * 2**20)
-        self.outputs = Kept(64 * 2**20)
+        self.outputs = Kept(256 * 2**20)  # 20,000 films of a large tower
 
 
 SCANS = Kept(256 * 2**20)

@@ -60,6 +60,19 @@ class Listing:
             keep = {name: value for name, value in keep.items() if name not in OF_WORDS}
         return arranged([row["values"] for row in rows], by, down, keep)
 
+    def label(self, by: str, view: dict) -> str:
+        """What the films are sorted by now, in words.
+
+        Args:
+            by: a column.
+            view: of the first pane.
+        """
+        if not self.knows(by):
+            return ""
+        if by == ON_TRUTH:
+            return view["label"]
+        return f"{by}: {view['choice']['target']}" if by in OF_WORDS else by
+
     def knows(self, by: str) -> bool:
         """Whether the films can be sorted by it now."""
         if by in OF_WORDS:

@@ -15,24 +15,24 @@ def hear(widget, message: dict) -> None:
 
 def _thumbs(widget, cases):
     for case in reversed(cases):  # the newest errand is the first
-        widget.errands.add(_thumb, widget, case)
+        widget.work.errands.add(_thumb, widget, widget.cases.films, case)
 
 
-def _thumb(widget, case):
+def _thumb(widget, films, case):
     try:
-        pixels = small(widget.cases.films.read(case), THUMB)
+        pixels = small(films.read(case), THUMB)
     except (OSError, ValueError):
         pixels = None
     _send(widget, "thumbs", case, pixels, several=True)
 
 
 def _full(widget, case):
-    widget.errands.add(_film, widget, case)
+    widget.work.errands.add(_film, widget, widget.cases.films, case)
 
 
-def _film(widget, case):
+def _film(widget, films, case):
     try:
-        pixels = to_bytes(widget.cases.scan(case).pixels.clip(0, 1))
+        pixels = to_bytes(films.scan(case).pixels.clip(0, 1))
     except (OSError, ValueError):
         pixels = None
     _send(widget, "full", case, pixels)

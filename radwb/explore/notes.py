@@ -42,14 +42,16 @@ class Notes:
 
     def __init__(self, path: str | Path | None = None):
         self.path = None if path is None else Path(path).expanduser()
-        self.table = self._read()
+        self._keep(self._read())
 
     def of(self, case: str) -> dict[str, str]:
         """The verdict and the note of a case, "" where there is none."""
-        rows = self.table[self.table["case"] == case]
-        if rows.empty:
-            return {"verdict": "", "note": ""}
-        return rows[["verdict", "note"]].iloc[-1].to_dict()
+        return self.by_case.get(case, {"verdict": "", "note": ""})
+
+    def of_all(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """{number: verdict and note} of those films that have any."""
+        noted = {str(case): self.of(name) for case, name in enumerate(names)}
+        return {case: note for case, note in noted.items() if any(note.values())}
 
     def add(self, row: dict[str, object]) -> None:
         """Note something of a case, in place of what was noted of it.
@@ -61,16 +63,20 @@ class Notes:
             raise ValueError(
                 f"expected a note of at most {LONGEST} letters, got {len(row['note'])}"
             )
-        if self.path is not None:
-            self.table = self._read()  # another window may have written meanwhile
-        others = self.table[self.table["case"] != row["case"]]
+        table = self._read()  # another window may have written meanwhile
+        others = table[table["case"] != row["case"]]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {column: _text(row.get(column)) for column in COLUMNS} | {"when": now}
         is_empty = not line["verdict"] and not line["note"]
         new = pd.DataFrame([] if is_empty else [line], columns=COLUMNS)
         table = pd.concat([others, new], ignore_index=True)
         self._write(table)
+        self._keep(table)
+
+    def _keep(self, table):
         self.table = table
+        rows = table.set_index("case")[["verdict", "note"]]
+        self.by_case = rows[~rows.index.duplicated(keep="last")].to_dict("index")
 
     def _read(self):
         if self.path is None:
@@ -102,6 +108,17 @@ class Notes:
         except BaseException:
             Path(part).unlink(missing_ok=True)
             raise
+
+
+def about_map(view: dict, case: int) -> dict[str, object]:
+    """What a note says of the map beside it; nothing where that is another film's."""
+    if view["case"] != case:
+        return {}
+    choice = view["choice"]
+    score = view["score"] or {}
+    said = view["said"] or {}
+    asked = {part: choice[part] for part in ("model", "method", "target")}
+    return asked | {"score": said.get("value"), "energy": score.get("energy")}
 
 
 def _text(value):

@@ -1,10 +1,23 @@
 """What the widget shows as a plain dict, and the way back."""
 
+import json
+
 from radwb.attend.methods import METHODS
 from radwb.explore.arrange import FIRST
 from radwb.explore.choice import DIRECTIONS, Choice
 
 PARTS = ("film", "panes", "look", "arranged")
+
+
+def state_of(widget) -> dict:
+    """What a widget shows, as JSON has it."""
+    state = {
+        "film": widget.cases.name(widget.case),
+        "panes": widget.panes,
+        "look": widget.look,
+        "arranged": widget.arranged | {"label": ""},
+    }
+    return json.loads(json.dumps(state))  # a copy, without tuples
 
 
 def require_state(state: dict, cases, look: dict) -> dict:

@@ -6,30 +6,28 @@ changes (a slider: in js/film.js, and in `radwb.explore.film` for the still).
 """
 
 import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import anywidget
 import pandas as pd
 import traitlets
 
-from radwb.attend.progress import reported
 from radwb.explore.about import LOOK, about
 from radwb.explore.arrange import FIRST, require_columns
-from radwb.explore.choice import Cancelled, Choice
-from radwb.explore.film import packed, sheet
-from radwb.explore.jobs import Errands, Job
-from radwb.explore.listing import OF_WORDS, ON_TRUTH, Listing
+from radwb.explore.choice import Choice
+from radwb.explore.film import sheet
+from radwb.explore.listing import ON_TRUTH, Listing
 from radwb.explore.messages import hear
-from radwb.explore.offers import suits
+from radwb.explore.notes import about_map
 from radwb.explore.once import replace_former
-from radwb.explore.scores import READ_UNASKED, place_in_words, placed
-from radwb.explore.words import finding_named, sentence
+from radwb.explore.state import state_of
+from radwb.explore.words import finding_named
+from radwb.explore.work import Work
 from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import encoded, in_text
 
 PAGE = Path(__file__).with_name("js")
-SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
 STOPPED = "stopped before the map was there: choose again"
 CLOSED = "this widget is closed, since its cell was run again: use the newer one"
 
@@ -65,8 +63,7 @@ class Explorer(anywidget.AnyWidget):
         self.noted = notes
         self.listing = Listing(cases.films, notes)
         self.lock = threading.RLock()
-        self.jobs = {}  # pane -> its last Job
-        self.errands = Errands()
+        self.work = Work(self)
         words = about(cases, targets, self.listing.columns, notes)
         super().__init__(
             about=words,
@@ -74,7 +71,8 @@ class Explorer(anywidget.AnyWidget):
             case=case,
             panes=[vars(pane) for pane in panes],
             look=look,
-            notes=self._all_notes(),
+            arranged=arranged,
+            notes=notes.of_all(cases.films.names),
         )
         self.about = words | {"id": self.model_id}
         replace_former(self)
@@ -82,7 +80,7 @@ class Explorer(anywidget.AnyWidget):
         self.observe(self._rearranged, ["arranged"])
         self.on_msg(self._heard)
         self._changed()
-        self.arranged = arranged
+        self._complete(move=False)
         self.wait()
 
     def choose(self, pane: int = 0, **changes) -> None:
@@ -110,18 +108,7 @@ class Explorer(anywidget.AnyWidget):
             idle: wait for what can wait, too: the scores of all films, the map of a
                 phrase without sense.
         """
-        end = time.monotonic() + (1e9 if timeout is None else timeout)
-        while True:
-            jobs = list(self.jobs.values())
-            undone = [job for job in jobs if not job.drawn.is_set()]
-            if idle:
-                undone = [job for job in jobs if job.is_alive()]
-            if not undone:
-                return True
-            seconds = max(0, min(end - time.monotonic(), threading.TIMEOUT_MAX))
-            undone[0].join(seconds) if idle else undone[0].drawn.wait(seconds)
-            if time.monotonic() > end:
-                return False
+        return self.work.wait(timeout, idle)
 
     def worst_first(self, yes: bool = True) -> None:
         """Order the films by how little of the first pane's map lies on the truth.
@@ -142,23 +129,28 @@ class Explorer(anywidget.AnyWidget):
         """Keep the films whose columns have these values; without any, all.
 
         >>> rw.show.explore(model, table).filter(sex="F")
+
+        Raises:
+            ValueError: no such column, or no film has these values.
         """
         require_columns(self.about["columns"], columns)
+        if not self.listing.order(self.films, "", False, columns):
+            raise ValueError(f"expected values that some film has, got {columns}")
         self.arranged = self.arranged | {"keep": columns}
 
     def check(self, pane: int = 0) -> None:
         """Put what the pane shows to `rw.attend.sanity_check`, for its badge."""
-        self._submit(pane, self._check)
+        self.work.submit(pane, self.work.check)
 
     def cancel(self, pane: int = 0) -> None:
         """Stop what a pane computes; its controls go back to the map that is there."""
         with self.lock:
-            self.jobs[pane].stop.set()
+            self.work.jobs[pane].stop.set()
             view = self.views[pane]
             drawn = view["grid"] is not None or view["error"]
             said = view["said"] and view["said"] | {"busy": ""}
             error = view["error"] if drawn else STOPPED
-            self._show(pane, busy="", error=error, said=said)
+            self.show(pane, busy="", error=error, said=said)
         if drawn:
             self.choose(pane, **view["choice"])
 
@@ -179,9 +171,9 @@ class Explorer(anywidget.AnyWidget):
         row = {"case": name, "verdict": verdict, "note": note}
         about = self.cases.films.rows[case]
         row |= {part: about.get(part) for part in ("study_id", "patient_id")}
-        self.noted.add(row | self._noted_of(case))
+        self.noted.add(row | about_map(self.views[0], case))
         with self.lock:
-            self.notes = self._all_notes()
+            self.notes = self.noted.of_all(self.cases.films.names)
             self._list()
 
     @property
@@ -192,12 +184,7 @@ class Explorer(anywidget.AnyWidget):
     @property
     def state(self) -> dict:
         """What is shown, as a plain dict for `explore(state=...)`."""
-        return {
-            "film": self.cases.name(self.case),
-            "panes": [dict(pane) for pane in self.panes],
-            "look": dict(self.look),
-            "arranged": self.arranged | {"label": ""},
-        }
+        return state_of(self)
 
     def save(self, path: str | Path) -> Path:
         """Write what the panes show as a picture, whose kind the suffix says."""
@@ -212,15 +199,14 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self):
         """Stop all work and let go of films, maps and models."""
-        for job in self.jobs.values():
-            job.stop.set()
-        self.errands.clear()
+        self.work.stop()
         super().close()
+        self.layout.close()  # has a comm of its own
         # a notebook's list of outputs may hold the widget for ever
         self.unobserve_all()
         with self.lock:
             self.cases = None
-            self.jobs = {}
+            self.work.jobs = {}
             self.set_trait("scan", {})
             self.set_trait("views", [])
 
@@ -244,19 +230,24 @@ class Explorer(anywidget.AnyWidget):
             before = change.old
         with self.lock:
             for n in range(len(self.panes), len(self.views)):
-                self.jobs[n].stop.set()
+                self.work.jobs[n].stop.set()
             self.views = self.views[: len(self.panes)]
-            if before[:1] != self.panes[:1]:
-                self._ask_anew(before[:1])
+            if change is None or change.name == "panes":
+                self._ask_anew(before)
         for n, pane in enumerate(self.panes):
             if before[n : n + 1] != [pane]:
-                self._submit(n, self._draw)
+                self.work.submit(n, self.work.draw)
 
     def _ask_anew(self, before):
         """Forget what the list says of the first pane's former map, or words."""
         now = self.panes[0]
+        if before[:1] == [now]:
+            return
+        words = not before or any(before[0][n] != now[n] for n in ("model", "target"))
+        if not words and self.listing.energies is None:
+            return  # another head: the list knows nothing of heads
         self.listing.energies = None
-        if not before or any(before[0][n] != now[n] for n in ("model", "target")):
+        if words:
             self.listing.scores = None
             self.listing.finding = self.cases.finding or finding_named(
                 now["target"], self.cases.films.findings
@@ -266,150 +257,47 @@ class Explorer(anywidget.AnyWidget):
         self._list()
 
     def _rearranged(self, change):
-        if all(change.old[n] == change.new[n] for n in ("by", "down", "keep")):
+        if all(change.old.get(n) == change.new.get(n) for n in FIRST if n != "label"):
             return
         with self.lock:
             self._list()
-        by = change.new["by"]
+        self._complete()
+
+    def _complete(self, move=True):
+        """Compute what the order wants to know."""
+        by = self.arranged["by"]
         if not self.listing.knows(by):
-            self._submit(0, self._sort if by == ON_TRUTH else self._draw)
+            sort = partial(self.work.sort, move=move)
+            self.work.submit(0, sort if by == ON_TRUTH else self.work.draw)
+
+    def learn(self, scores=None, energies=None):
+        """Note what is known of all films now, and order them by it.
+
+        Args:
+            scores: (N,) for the first pane's words.
+            energies: of its map on the truth, one a film.
+        """
+        listing = self.listing
+        if energies is None and listing.scores is not None:
+            return
+        if scores is not None:
+            listing.scores = scores
+        if energies is not None:
+            listing.energies = energies
+        self._list()
 
     def _list(self):
         """The films in their order, as far as is known."""
-        how = {name: self.arranged[name] for name in ("by", "down", "keep")}
+        whole = FIRST | self.arranged
+        how = {name: whole[name] for name in ("by", "down", "keep")}
         self.films = self.listing.rows()
         self.order = self.listing.order(self.films, **how)
-        label = ""
-        if self.listing.knows(how["by"]):
-            label = how["by"]
-        if label in (ON_TRUTH, *OF_WORDS):
-            choice = Choice(**self.panes[0])
-            words = self.cases.blank(0, choice)["label"]
-            label = words if label == ON_TRUTH else f"{label}: {choice.target}"
+        first = self.cases.blank(0, Choice(**self.panes[0]))
+        label = self.listing.label(whole["by"], first)
         self.arranged = self.arranged | {"label": label}
 
-    def _all_notes(self):
-        names = self.cases.films.names
-        noted = {str(case): self.noted.of(name) for case, name in enumerate(names)}
-        return {case: note for case, note in noted.items() if any(note.values())}
-
-    def _noted_of(self, case):
-        """What a note says of the first pane's map, if it is of that film."""
-        view = self.views[0]
-        if view["case"] != case:
-            return {}
-        choice = view["choice"]
-        score, said = view["score"] or {}, view["said"] or {}
-        asked = {part: choice[part] for part in ("model", "method", "target")}
-        return asked | {"score": said.get("value"), "energy": score.get("energy")}
-
-    def _submit(self, pane, work):
-        former = self.jobs.get(pane)
-        if former:
-            former.stop.set()  # a newer wish
-        choice = Choice(**self.panes[pane])
-        job = Job(work, pane, self.case, choice, self._report, former)
-        work_of = job.work
-        job.work = lambda job: self._run(work_of, job)
-        with self.lock:
-            if pane >= len(self.views) or self.views[pane]["case"] != job.case:
-                # nothing of the film before beside this one
-                self._show(pane, **self.cases.blank(job.case, choice))
-            self.jobs[pane] = job
-        job.start()
-
-    def _run(self, work, job):
-        try:
-            job.tell()
-            with reported(job.tell):
-                work(job)
-        except Cancelled:
-            return
-        except Exception as problem:
-            error = sentence(problem)
-            blank = self.cases.blank(job.case, job.choice)
-            with self.lock:
-                if job.stop.is_set():
-                    return
-                if self.scan.get("case") != job.case:  # it couldn't be read
-                    name = self.cases.name(job.case)
-                    self.scan = {"case": job.case, "name": name, "error": error}
-                self._show(job.pane, **blank | {"error": error})
-
-    def _draw(self, job):
-        self._paint(job)
-        job.drawn.set()
-        self._add(job)
-
-    def _paint(self, job):
-        """The film and its map."""
-        scan = self.cases.scan(job.case)
-        films = self.cases.films
-        with self.lock:
-            if not job.stop.is_set() and self.scan.get("case") != job.case:
-                known = {"case": job.case, "name": films.name(job.case)}
-                known["facts"] = films.facts(job.case)
-                known["absent"] = films.absent(job.case)
-                self.scan = known | packed(scan)
-        if scan.pixels.size > SLOW:
-            view = self.cases.view(job.case, job.choice, scored=False)
-            self._publish(job, **view)
-        self._publish(job, **self.cases.view(job.case, job.choice))
-
-    def _sort(self, job):
-        self._paint(job)
-        energies = self.cases.energies(job.choice)
-        with self.lock:
-            if not job.stop.is_set():
-                self._show(job.pane, busy="")
-                self.listing.energies = energies
-                self._list()
-                self.case = self.order[0]
-
-    def _add(self, job):
-        """What can wait: the score, the map of nonsense, the place among all films."""
-        cases, choice = self.cases, job.choice
-        scores = cases.scores[choice.model]
-        if not suits(cases.models[choice.model], choice.target):
-            return
-        value = scores.of_film(job.case, choice.target)
-        said = {"value": value, "rank": None, "of": None, "busy": ""}
-        said["text"] = scores.words(value, choice.target)
-        self._publish(job, said=said)
-        if cases.reads(choice):
-            words = cases.words(choice)
-            nonsense = cases.nonsense(job.case, choice)
-            self._publish(job, words=words | {"nonsense": nonsense})
-        asked = self.arranged["by"] in OF_WORDS
-        if len(cases) > READ_UNASKED and not asked:
-            return
-        all_scores = scores.of_all(choice.target)
-        place = placed(all_scores, job.case)
-        text = f"{said['text']}, {place_in_words(**place)}"
-        self._publish(job, said=said | place | {"text": text})
-        with self.lock:
-            if job.pane == 0 and not job.stop.is_set():
-                self.listing.scores = all_scores
-                self._list()
-
-    def _check(self, job):
-        self.cases.check(job.choice)
-        self._draw(job)
-
-    def _report(self, job, text):
-        if job.drawn.is_set():
-            said = self.views[job.pane].get("said")
-            if said:
-                self._publish(job, said=said | {"busy": text})
-        else:
-            self._publish(job, busy=text)
-
-    def _publish(self, job, **changes):
-        with self.lock:
-            if not job.stop.is_set():
-                self._show(job.pane, **changes)
-
-    def _show(self, pane, **changes):
+    def show(self, pane, **changes):
+        """Change what is known of a pane's view."""
         views = [*self.views]
         while len(views) <= pane:
             views.append({})

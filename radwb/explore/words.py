@@ -12,7 +12,7 @@ NO_NEURON = "Try a neuron of its embedding: target=0"
 
 
 def label(choice: Choice, columns: int) -> str:
-    """What a pane shows; `columns` is how many tokens lie side by side."""
+    """What a pane shows; `columns` is how many patches lie side by side."""
     what = choice.method
     layer = head = ""
     if choice.method == "attention":

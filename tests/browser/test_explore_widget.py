@@ -19,7 +19,6 @@ from tables import effusion_table
 
 import radwb as rw
 from radwb.book.sync import KERNEL, checkout
-from radwb.explore.cases import Cases, Choice
 from radwb.show.images import grey_trace, map_trace
 
 pytestmark = pytest.mark.browser
@@ -308,7 +307,8 @@ def test_each_control_takes_the_focus_and_shows_it(page):
         seen.append(
             page.evaluate("""() => {
             const at = document.activeElement;
-            return at.ariaLabel || at.closest('label').firstChild.textContent.trim();
+            const named = at.closest('label') || at;
+            return at.ariaLabel || named.firstChild.textContent.trim();
         }""")
         )
         rings += page.evaluate(
@@ -373,7 +373,7 @@ def test_the_truth_is_drawn_where_it_is(page, scans):
     for mask in scans[0].truth.values():
         wide = np.kron(mask, np.ones((3, 3), bool))
         rim |= (wide ^ np.roll(wide, 1, 0)) | (wide ^ np.roll(wide, 1, 1))
-    assert changed[4:-4, 4:-4][rim[4:-4, 4:-4]].mean() > 0.95
+    assert changed[4:-4, 4:-4][rim[4:-4, 4:-4]].mean() > 0.9  # some are dashed
     assert not (changed & ~binary_dilation(rim, iterations=6)).any()
 
 
@@ -397,15 +397,23 @@ def test_two_panes_and_the_score_beside_each(page, model, scans):
     page.wait_for_function("document.querySelectorAll('.rx-scan').length === 1")
 
 
-def test_worst_first(page, model, table):
+def test_worst_first(page, model, scans, table):
     press(page, "Worst first")
     page.wait_for_function(
         "document.querySelector('[aria-pressed=true][title^=By]') !== null"
     )
-    cases = Cases({"m": model}, table, finding="Pleural Effusion")
-    order = cases.worst_first(Choice("m", target=ASKED))
+    pair = tuple(ASKED.split(" vs "))
+    energies = []
+    for scan in scans:
+        truth = scan.truth.get("Pleural Effusion")
+        energy = np.inf
+        if truth is not None and truth.any():
+            values = map_of(model, scan, target=pair)
+            energy = rw.attend.score_map(values, truth)["energy"]
+        energies.append(energy)
+    order = np.argsort(energies, kind="stable")
     for case in order[:3]:
-        page.get_by_text(f"of 6: {cases.name(case)}").wait_for()
+        page.get_by_text(f"of 6: {table.study_id.iloc[case]}").wait_for()
         press(page, "Next film")
 
 

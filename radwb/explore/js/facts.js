@@ -17,11 +17,12 @@ function factsOf(model) {
     if (scan === known) return;
     known = scan;
     const facts = [...(scan.facts || [])];
-    if (scan.absent?.length) facts.push(["known absent", scan.absent.join(", ")]);
-    const isLong = ([name, text]) => name === "report" || text.length > 90;
-    short.replaceChildren(...facts.filter((f) => !isLong(f)).map(fact));
+    const isLong = ([name, text]) => /report/i.test(name) || text.length > 90;
+    const brief = facts.filter((f) => !isLong(f));
+    if (scan.absent?.length) brief.push(["Known absent", scan.absent.join(", ")]);
+    short.replaceChildren(...brief.map(fact));
     long.replaceChildren(...facts.filter(isLong).map((f) => folded(f, opened)));
-    root.hidden = !facts.length;
+    root.hidden = !facts.length && !brief.length;
   }
   return { root, update };
 }

@@ -38,6 +38,7 @@ function render({ model, el }) {
     root.classList.toggle("rx-asleep", asleep);
   });
   root.append(sleep.root, body);
+  root.addEventListener("keydown", (event) => noKeys(event, body.disabled), true);
   keepKeys(root);
   el.append(root);
   let panes = [];
@@ -63,15 +64,20 @@ function render({ model, el }) {
   update();
   return () => {
     model.off(names, update);
-    for (const part of [tools, strip, link, sleep, ...panes]) part.leave();
+    for (const part of [tools, strip, link, notes, sleep, ...panes]) part.leave();
   };
+}
+
+// A widget that sleeps hears no key; the notebook's save goes on.
+function noKeys(event, asleep) {
+  const chord = event.ctrlKey || event.metaKey;
+  if (asleep && !chord) event.stopPropagation();
 }
 
 // The keys of the widget as a whole; those of the film and of the heads are theirs.
 function keys(event, model, panes, notes) {
   const typing = event.target.matches("select, textarea, input:not([type=range])");
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("fieldset")?.disabled) return;
   if (event.key === "Escape") {
     const here = panes.find((p) => p.root.contains(event.target));
     for (const p of here ? [here] : panes) p.back();

@@ -15,12 +15,14 @@ function noteBox(model) {
     ariaLabel: "Note",
     maxLength: 2000,
   });
+  const problem = make("div", { className: "rx-problem", role: "alert" });
   const root = make(
     "div",
     { className: "rx-bar rx-notes", role: "group", ariaLabel: "Your reading" },
     make("span", {}, "Your reading"),
     ...Object.values(buttons),
     text,
+    problem,
   );
   let seen; // the film that the text belongs to, also while the next one comes
   let written = "";
@@ -67,5 +69,7 @@ function noteBox(model) {
     for (const [verdict, one] of Object.entries(buttons))
       one.ariaPressed = note.verdict === verdict;
   }
-  return { root, update, judge };
+  const heard = ({ noted }) => noted && write(problem, noted.error);
+  model.on("msg:custom", heard);
+  return { root, update, judge, leave: () => model.off("msg:custom", heard) };
 }

@@ -194,7 +194,8 @@ function busyBox(model, n) {
 function spoken(scan, view) {
   if (scan.error) return `${scan.name}: ${scan.error}`;
   if (view.case === undefined) return `${scan.name ?? "film"}: the map is computed`;
-  return `${scan.name}: ${view.label}. ${view.error || view.verdict}`;
+  const label = view.label.slice(0, 200);
+  return `${scan.name}: ${label}. ${view.error || view.verdict}`;
 }
 
 // The lines of a saved picture.

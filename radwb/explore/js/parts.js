@@ -75,6 +75,11 @@ function figure(value) {
   return value.toFixed(size < 1 ? 3 : size < 100 ? 2 : 0);
 }
 
+// 1 and 0 of a label, in words
+function findingText(value) {
+  return { 1: "present", 0: "absent", "-1": "uncertain" }[value] ?? figure(value);
+}
+
 function colours(model) {
   return bytes(model.get("about").mix.colours);
 }

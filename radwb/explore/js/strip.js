@@ -102,15 +102,12 @@ function stripItem(model, film, list) {
     const lead = by in values && by !== "score" ? by : "label";
     root.style.left = `${place * wide}px`;
     root.ariaSelected = film === model.get("case");
-    write(first, figureOr(values[lead], by in values ? "–" : name));
-    write(second, figureOr(values.score, ""));
+    const led = lead === "label" ? findingText(values.label) : figure(values[lead]);
+    write(first, values[lead] === undefined ? name : led);
+    write(second, values.score == null ? "" : figure(values.score));
     mark.textContent = { agree: "✓", disagree: "✗", unsure: "?" }[verdict] || "";
     mark.className = note ? "rx-noted" : "";
-    const said = [
-      name,
-      `${lead} ${figure(values[lead])}`,
-      `score ${figure(values.score)}`,
-    ];
+    const said = [name, `${lead} ${led}`, `score ${figure(values.score)}`];
     root.ariaLabel = root.title = [...said, verdict, note].filter(Boolean).join(", ");
     root.ariaPosInSet = place + 1;
     root.ariaSetSize = model.get("order").length;
@@ -120,11 +117,8 @@ function stripItem(model, film, list) {
   return { root, update };
 }
 
-function figureOr(value, otherwise) {
-  return value === null || value === undefined ? otherwise : figure(value);
-}
-
 function drawThumb(canvas, { rows, cols, pixels }) {
+  if (!rows) return; // it couldn't be read
   const film = make("canvas", { width: cols, height: rows });
   const image = new ImageData(cols, rows);
   pixels.forEach((v, i) => image.data.set([v, v, v, 255], 4 * i));
@@ -227,12 +221,24 @@ function offerFilters(select, films, columns) {
   const groups = columns.flatMap((column) => {
     const values = [...new Set(films.map((film) => film.values?.[column] ?? null))];
     if (values.length < 2 || values.length > 12) return [];
-    const entries = values.sort().map((value) => {
-      const name = value === null ? "not known" : figure(value);
-      return make("option", { value: JSON.stringify([column, value]) }, name);
-    });
+    const entries = values
+      .sort()
+      .map((value) =>
+        make(
+          "option",
+          { value: JSON.stringify([column, value]) },
+          valueText(values, value),
+        ),
+      );
     return [make("optgroup", { label: column }, ...entries)];
   });
   select.replaceChildren(make("option", { value: "" }, "all films"), ...groups);
   select.parentNode.hidden = !groups.length;
+}
+
+// A column of nothing but 1 and 0 is one of labels.
+function valueText(values, value) {
+  if (value === null) return "not known";
+  const labels = values.every((one) => [1, 0, -1, null].includes(one));
+  return labels ? findingText(value) : figure(value);
 }

@@ -103,12 +103,12 @@ function named(truth, asked) {
 
 // A piece of the line that outlines a finding.
 function sample(colour, dash, width) {
-  const canvas = make("canvas", { width: 44, height: 10 });
+  const canvas = make("canvas", { width: 56, height: 18 });
   const pen = brush(canvas);
   Object.assign(pen, { strokeStyle: colour, lineWidth: width });
   pen.setLineDash((dash || []).map((part) => 2 * part));
-  pen.moveTo(0, 5);
-  pen.lineTo(44, 5);
+  pen.moveTo(0, 9);
+  pen.lineTo(56, 9);
   pen.stroke();
   return canvas;
 }
