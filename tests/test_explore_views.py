@@ -317,8 +317,20 @@ def test_each_thumbnail_says_its_own_maximum(cases):
         grid = cases.grid(0, Choice(MODEL, "attention", layer=layer, head=head))
         column = 0 if head is None else head + 1
         assert highest[layer, column] == pytest.approx(grid.max(), rel=1e-6)
-    grid = cases.grid(0, Choice(MODEL, "rollout"))
-    assert (view["low"], view["high"]) == (float(grid.min()), float(grid.max()))
+
+
+def test_the_scale_is_that_of_the_map_on_the_film_and_not_beside_it(model):
+    # at the rim of the input, which lies beyond this film, the map is highest
+    film = rw.data.Scan(np.random.default_rng(0).random((400, 900)).astype(np.float32))
+    cases = Cases({MODEL: model}, [film])
+    for head in range(3):
+        choice = Choice(MODEL, "attention", layer=3, head=head)
+        view = cases.view(0, choice)
+        scale = 640 / 900
+        how = dict(fit=model.fit, aspect=1.0)
+        small = (round(400 * scale), 640)
+        seen = rw.data.to_scan(cases.grid(0, choice), small, **how)
+        assert (view["low"], view["high"]) == (seen.min(), seen.max())
 
 
 # ---- the film

@@ -28,6 +28,7 @@ from radwb.explore.scores import Scores
 from radwb.explore.vocabulary import doubtful_words, warning
 from radwb.explore.words import as_target, finding_named, label, sentence, verdict
 from radwb.findings.rows import FINDINGS
+from radwb.show.mix import shrunk
 
 CHECKED = 16  # films that a sanity check takes at most
 UNIT = 1 << 16  # in which the square of the model's input is measured
@@ -110,9 +111,9 @@ class Cases:
             scored: False leaves the score out, which takes a second on a film of 3000
                 px.
         Returns:
-            grid (rows, cols) float32, its lowest and highest value `low` and `high`;
-            where it lies (`source` of the scan is `square` of the grid, as fractions
-            top, left, bottom, right); thumbs (layers, 1 + heads, *tokens) uint8, the
+            grid (rows, cols) float32, `low` and `high` its extremes on the film as it
+            is shown; where it lies (`source` of the scan is `square` of the grid, as
+            fractions top, left, bottom, right); thumbs (layers, 1 + heads, *tokens) uint8, the
             mean over heads first, each up to its own maximum in `highest` (layers, 1 +
             heads) float32, and `measures` of them; label, finding, score (None without
             truth), bright (the energy of a map that is the film itself), verdict,
@@ -299,12 +300,15 @@ class Cases:
     def _map(self, case, choice, scored):
         grid = self.grid(case, choice)
         rows, cols = grid.shape
+        scan = self.scan(case)
+        fit = self.models[choice.model].fit
+        seen = data.to_scan(grid, shrunk(scan.shape), fit=fit, aspect=scan.aspect)
         view = {
             "grid": grid.tobytes(),
             "rows": rows,
             "cols": cols,
-            "low": float(grid.min()),
-            "high": float(grid.max()),
+            "low": float(seen.min()),
+            "high": float(seen.max()),
             "error": note_of(grid, choice.method, choice.target),
         }
         if scored:

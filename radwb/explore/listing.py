@@ -3,7 +3,8 @@
 import numpy as np
 
 from radwb.explore.arrange import arranged
-from radwb.explore.scores import AT_MEDIAN, errors_at_median, ranks
+from radwb.explore.scores import AT_MEDIAN, READ_UNASKED, errors_at_median, ranks
+from radwb.explore.words import finding_named
 
 LABEL, SCORE, RANK, VERDICT = "label", "score", "rank", "verdict"
 ON_TRUTH = "map on truth"
@@ -26,12 +27,26 @@ class Listing:
         self.finding = None  # that the words name
         self.scores = None  # (N,)
         self.energies = None  # of the first pane's map on the truth
+        self.of_table = [films.values(case) for case in range(len(films))]
+
+    def ask(self, finding: str | None, target: str | None) -> None:
+        """Forget what was known for other words.
+
+        Args:
+            finding: what all maps are scored against; None = what the words name.
+            target: of the first pane.
+        """
+        self.scores = None
+        self.finding = finding or finding_named(target, self.films.findings)
 
     def rows(self) -> list[dict]:
         """{"name": .., "values": {column: value or None}} of each film."""
         cases = range(len(self.films))
-        labels = [self.films.label(case, self.finding) for case in cases]
         unknown = [None] * len(cases)
+        labels = unknown
+        # the rows of a long table are megabytes, too much to be sent for each phrase
+        if len(cases) <= READ_UNASKED or self.scores is not None:
+            labels = [self.films.label(case, self.finding) for case in cases]
         scores, places, errors = unknown, unknown, unknown
         if self.scores is not None:
             known = np.isfinite(self.scores)
@@ -51,7 +66,7 @@ class Listing:
                 VERDICT: self.notes.of(name)["verdict"] or None,
                 ON_TRUTH: energies[case],
             }
-            rows.append({"name": name, "values": self.films.values(case) | added})
+            rows.append({"name": name, "values": self.of_table[case] | added})
         return rows
 
     def order(self, rows: list[dict], by: str, down: bool, keep: dict) -> list[int]:

@@ -22,7 +22,6 @@ from radwb.explore.messages import hear
 from radwb.explore.notes import about_map
 from radwb.explore.once import replace_former
 from radwb.explore.state import state_of
-from radwb.explore.words import finding_named
 from radwb.explore.work import Work
 from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import encoded, in_text
@@ -248,10 +247,7 @@ class Explorer(anywidget.AnyWidget):
             return  # another head: the list knows nothing of heads
         self.listing.energies = None
         if words:
-            self.listing.scores = None
-            self.listing.finding = self.cases.finding or finding_named(
-                now["target"], self.cases.films.findings
-            )
+            self.listing.ask(self.cases.finding, now["target"])
         if self.arranged["by"] == ON_TRUTH and before:
             self.arranged = self.arranged | {"by": "", "label": ""}
         self._list()

@@ -47,12 +47,17 @@ CONSTANTS = dict(  # for explore/js
 
 def shrink(values, side=MAX_SIDE):
     """(H, W) values whose longer side is at most `side`."""
-    factor = side / max(values.shape)
-    if factor >= 1:
+    height, width = shrunk(values.shape, side)
+    if (height, width) == values.shape:
         return values
-    height, width = (max(1, round(n * factor)) for n in values.shape)
     image = Image.fromarray(values.astype(np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def shrunk(shape, side=MAX_SIDE):
+    """(H, W) of what `shrink` gives."""
+    factor = min(1, side / max(shape))
+    return tuple(max(1, round(n * factor)) for n in shape)
 
 
 def level_of(values, low, high):
