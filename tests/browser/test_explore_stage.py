@@ -3,6 +3,9 @@
 What must be seen is computed with numpy and Pillow from the films, never by the widget.
 """
 
+import time
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,6 +59,7 @@ def lab(chromium, address):
     import pandas as pd
 
     with notebook_in_lab(chromium, address, pd.DataFrame({"a": [1]}), CELL) as page:
+        page.set_default_timeout(12_000)
         yield page
 
 
@@ -68,7 +72,8 @@ def page(lab):
     lab.locator(".jp-CodeCell .cm-content").first.click()
     lab.evaluate("document.querySelectorAll('.rx').forEach(e => e.remove())")
     lab.keyboard.press("Control+Enter")
-    until(lab, RELEVANCE)
+    label = lab.locator(".rx-label").filter(has_text=RELEVANCE)
+    label.wait_for(timeout=60_000)  # the first cell imports torch
     press(lab, "Truth")
     lab.evaluate("""() => {
         window.labels = [];
@@ -98,9 +103,17 @@ def big(alone):
 
 
 def at(page, u, v, pane=0):
-    """A point of the canvas, by its shares, on the page."""
-    box = page.locator("canvas.rx-scan").nth(pane).bounding_box()
-    return box["x"] + u * box["width"], box["y"] + v * box["height"]
+    """A point of the canvas, by its shares, on the page: whole px, as a wheel has."""
+    canvas = page.locator("canvas.rx-scan").nth(pane)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    return round(box["x"] + u * box["width"]), round(box["y"] + v * box["height"])
+
+
+def shares(page, x, y):
+    """Where a point of the page lies on the canvas."""
+    box = page.locator("canvas.rx-scan").first.bounding_box()
+    return (x - box["x"]) / box["width"], (y - box["y"]) / box["height"]
 
 
 def drag(page, start, *ways, button="left"):
@@ -121,11 +134,14 @@ def zoom_of(page):
 
 
 def wheel(page, u, v, delta, key="Control"):
-    page.mouse.move(*at(page, u, v))
+    """Turn the wheel with a key held; how much larger it makes, and where it was."""
+    place = at(page, u, v)
+    page.mouse.move(*place)
     page.keyboard.down(key)
     page.mouse.wheel(0, delta)
     page.keyboard.up(key)
     page.wait_for_timeout(300)
+    return np.exp(-0.002 * delta), shares(page, *place)
 
 
 def grey_of(scan, size, window=1, level=0.5, box=None):
@@ -245,13 +261,13 @@ def test_presets_and_invert_are_what_numpy_computes(alone, films):
 
 
 def test_the_wheel_with_a_key_zooms_to_the_pointer_at_full_resolution(big, films):
-    wheel(big, 0.7, 0.3, -693)  # four times as large
-    zoom = zoom_of(big)
-    assert zoom == pytest.approx(4, abs=0.01)
+    zoom, point = wheel(big, 0.7, 0.3, -693)  # four times as large
+    assert zoom_of(big) == pytest.approx(4, abs=0.01)
     big.wait_for_timeout(600)  # the film comes as it is
-    # the point under the pointer stays: 0.7 and 0.3 of film and canvas
-    left, top = (share - share / 4 for share in (0.7, 0.3))
-    box = (left * 2500, top * 3000, (left + 0.25) * 2500, (top + 0.25) * 3000)
+    # the point under the pointer stays: its share of the film is that of the canvas
+    left, top = (share - share / zoom for share in point)
+    right, bottom = left + 1 / zoom, top + 1 / zoom
+    box = (left * 2500, top * 3000, right * 2500, bottom * 3000)
     want = grey_of(films[1], size_of(big), box=box)
     assert apart(shot(big), want) < 1
     shrunk = Image.fromarray(films[1].pixels).resize((533, 640), Image.BILINEAR)
@@ -272,7 +288,7 @@ def test_the_plain_wheel_is_the_pages(alone):
 def test_pixels_are_squares_from_4_px_on(alone, films):
     for _ in range(7):
         alone.get_by_role("button", name="Larger").click()
-    zoom = zoom_of(alone)
+    zoom = 1.25**7
     assert 480 * zoom / 400 > 4
     got = shot(alone)[..., 0]
     half = 0.5 / zoom
@@ -299,14 +315,19 @@ def test_the_film_is_moved_by_the_middle_button_and_by_the_tool(alone, films):
     assert zoom_of(alone) == 1
 
 
-def test_the_ruler_is_as_long_as_it_says(alone):
-    """400 px of 0.9 mm on 480 px of canvas: 50 mm are 66.7 px."""
-    row = shot(alone)[480 - 10, :, 0]
-    bar = np.flatnonzero(row[200:] > 250) + 200
-    assert np.ptp(bar) == pytest.approx(50 / (400 * 0.9 / 480), abs=3)
-    wheel(alone, 0.5, 0.5, -347)  # twice as large: of 20 mm
-    bar = np.flatnonzero(shot(alone)[480 - 10, 200:, 0] > 250)
-    assert np.ptp(bar) == pytest.approx(20 * zoom_of(alone) / 0.75, abs=3)
+def test_the_ruler_is_as_long_as_it_says(alone, films):
+    """400 px of 0.9 mm on 480 px of canvas: 50 mm are 66.7 px, and 3 px of edge."""
+
+    def bar(box=None):
+        film = grey_of(films[0], size_of(alone), box=box)
+        there = np.abs(shot(alone)[..., 0] - film)[480 - 10, 300:] > 30
+        return np.ptp(np.flatnonzero(there))
+
+    assert bar() == pytest.approx(50 / (400 * 0.9 / 480) + 3, abs=2)
+    zoom, (u, v) = wheel(alone, 0.5, 0.5, -347)  # twice as large: of 20 mm
+    left, top = 400 * (u - u / zoom), 400 * (v - v / zoom)
+    box = (left, top, left + 400 / zoom, top + 400 / zoom)
+    assert bar(box) == pytest.approx(20 * zoom / 0.75 + 3, abs=2)
 
 
 def test_a_line_is_measured_in_mm_or_in_px_where_none_are_known(alone):
@@ -323,7 +344,6 @@ def test_a_line_is_measured_in_mm_or_in_px_where_none_are_known(alone):
     line = np.abs(before - shot(alone)).max(-1) > 40
     rows, cols = np.nonzero(line[: int(0.6 * 480)])
     assert np.abs((rows / 480 - 0.25) * 3 - (cols / 480 - 0.2) * 4).max() < 0.2
-    alone.keyboard.press("End") if False else None
     for case in (1, 2):
         alone.keyboard.press("ArrowRight")
         alone.locator(f".rx-scan[data-case='{case}']").wait_for()
@@ -333,9 +353,10 @@ def test_a_line_is_measured_in_mm_or_in_px_where_none_are_known(alone):
 
 def test_the_values_under_the_pointer(page, films, model):
     values = values_of(model, films[0], target=ASKED)
-    page.mouse.move(*at(page, 0.61, 0.33))
+    place = at(page, 0.61, 0.33)
+    page.mouse.move(*place)
     words = page.locator(".rx-reading").inner_text()
-    row, col = int(0.33 * 400), int(0.61 * 400)
+    col, row = (int(400 * share) for share in shares(page, *place))
     assert f"row {row}, column {col}" in words
     grey = float(words.split("grey ")[1].split()[0])
     assert grey == pytest.approx(films[0].pixels[row, col], abs=0.011)
@@ -373,11 +394,12 @@ def test_blinking_goes_to_and_fro_and_ends(page, films):
     page.locator("canvas.rx-scan").focus()
     page.keyboard.press("b")
     seen = [shot(page)]
-    for _ in range(12):
-        page.wait_for_timeout(120)
+    start = time.monotonic()
+    while time.monotonic() < start + 3:
+        page.wait_for_timeout(50)
         seen.append(shot(page))
-    steps = [np.abs(a - b).mean() > 1 for a, b in zip(seen, seen[1:], strict=False)]
-    assert 2 <= sum(steps) <= 5  # twice a second: never a flicker
+    steps = [np.abs(a - b).mean() > 1 for a, b in pairwise(seen)]
+    assert 3 <= sum(steps) <= 7  # twice a second: never a flicker
     page.keyboard.press("b")
     still = shot(page)
     page.wait_for_timeout(1200)
@@ -416,19 +438,18 @@ def test_contours_lie_where_the_map_has_its_percentiles(page, films, model):
     line[:45] = line[-45:] = False
     map_ = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
     levels = np.quantile(values, [0.5, 0.75, 0.9, 0.95])
-    slope = np.hypot(*np.gradient(map_))
+    slope = np.hypot(*np.gradient(map_)).clip(1e-30)
     away = np.abs(map_[..., None] - levels).min(-1) / slope  # in px
     assert line.sum() > 1000
     assert np.quantile(away[line], 0.95) < 2.5
-    inside = away[60:-60, 60:-60]
-    assert line[60:-60, 60:-60][inside < 0.3].mean() > 0.9
-    far = ~line & (away > 8)
-    assert np.abs(got - plain)[far & (np.ptp(got, -1) < 1)].max() < 2
+    inner = np.s_[60:-60, 60:-60]  # without letters and ruler
+    assert line[inner][away[inner] < 0.3].mean() > 0.9
+    assert np.abs(got - plain)[inner][away[inner] > 8].max() < 2  # else the film
 
 
 def test_the_scale_can_be_the_same_for_all_films(page, films, model):
     page.locator("canvas.rx-scan").focus()
-    ends = page.locator(".rx-values").inner_text()
+    ends = page.locator(".rx-values span").all_inner_texts()
     press(page, "Same scale")
     page.locator("canvas.rx-scan").focus()
     page.keyboard.press("ArrowRight")
@@ -436,7 +457,7 @@ def test_the_scale_can_be_the_same_for_all_films(page, films, model):
     page.locator(".rx-scan[data-case='2']").wait_for()
     first = values_of(model, films[0], target=ASKED)
     values = values_of(model, films[2], target=ASKED)
-    assert page.locator(".rx-values").inner_text() == ends
+    assert page.locator(".rx-values span").all_inner_texts() == ends
     size = size_of(page)
     want = mapped(films[2], values, first.min(), first.max(), size)
     assert apart(shot(page), want) < 1.5
@@ -485,7 +506,7 @@ def test_a_box_asks_from_and_to_its_patches(page, films, model):
 def test_a_lasso_and_keys_choose_patches(page):
     page.locator("canvas.rx-scan").focus()
     page.keyboard.press("l")
-    eighths = [(1, 1), (4.9, 1.1), (1.1, 4.9)]  # a triangle: 3 + 2 + 1 patches
+    eighths = [(1, 1), (4.6, 1.1), (1.1, 4.6)]  # a triangle: 3 + 2 + 1 patches
     drag(page, *[(u / 8, v / 8) for u, v in [*eighths, (1, 1.05)]])
     until(page, "attention of 6 patches")
     page.locator("canvas.rx-scan").focus()
@@ -552,7 +573,7 @@ def test_the_saved_figure_wraps_its_words_and_shows_the_zoom(page, tmp_path):
     settled(page)
     at_canvas = shot(page)
     with page.expect_download() as download:
-        press(page, "Save what is seen")
+        press(page, "Save PNG")
     download.value.save_as(tmp_path / "figure.png")
     figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"), float)
     assert figure.shape[1] == 480 + 24  # words don't widen it
@@ -568,7 +589,7 @@ def test_the_saved_figure_wraps_its_words_and_shows_the_zoom(page, tmp_path):
     assert not (figure[: tops[0], 494:] < 128).any()
 
 
-@pytest.mark.parametrize("wide, ratio", [(900, 1), (1280, 1.5), (1600, 2)])
+@pytest.mark.parametrize(("wide", "ratio"), [(900, 1), (1280, 1.5), (1600, 2)])
 def test_the_film_fits_its_cell_and_is_sharp(lab, wide, ratio, page):
     screen = page.context.new_cdp_session(page)
     screen.send(

@@ -10,12 +10,8 @@ function film(model, n, choose, tools) {
     canvas,
     make("div", { className: "rx-under" }, scale.root, reading),
   );
-  const self = { root, canvas, n, view: {}, draw, redraw, picture, read };
-  self.range = () => (self.view.grid ? range(looks(model), model.get("scan")) : null);
-  const [grey, values, ends, steps, lines, whole, chains] = Array.from(
-    { length: 7 },
-    kept,
-  );
+  const self = { root, canvas, n, view: {}, draw, redraw, picture, range, read };
+  const [grey, values, steps, lines, whole, chains] = Array.from({ length: 6 }, kept);
 
   // The canvas's size in px, its width in css px, and px a css px.
   function size(scan) {
@@ -48,7 +44,7 @@ function film(model, n, choose, tools) {
       sampled(from, place, H, W, sharp),
     );
     if (bare || !self.view.grid) return mixed(scanned, null, null, W, look, mix);
-    const mapped = levels(scan, look, place, H, W);
+    const mapped = levels(place, H, W);
     const drawn = look.contours ? curves(place, H, W, ratio, mix) : null;
     const { window: wide, level, invert, alpha, threshold } = look;
     return whole([scanned, mapped, drawn, wide, level, invert, alpha, threshold], () =>
@@ -63,9 +59,9 @@ function film(model, n, choose, tools) {
     );
   }
 
-  function levels(scan, look, place, H, W) {
+  function levels(place, H, W) {
     const raw = mapValues(place, H, W),
-      [low, high] = range(look, scan);
+      [low, high] = range();
     return steps([raw, low, high], () => stepsOf(raw, low, high));
   }
 
@@ -79,11 +75,12 @@ function film(model, n, choose, tools) {
     });
   }
 
-  // The map's values that the colours' ends stand for.
-  function range(look, scan) {
-    const { view } = self;
-    if (look.scale === "shared" && look.range) return look.range;
-    return ends([view.grid], () => extremes(view, scan.rows, scan.cols));
+  // The map's values that the colours' ends stand for: its extremes on the whole film.
+  function range() {
+    const { grid, low, high } = self.view,
+      look = looks(model);
+    if (!grid) return null;
+    return look.scale === "shared" && look.range ? look.range : [low, high];
   }
 
   function draw(view) {
@@ -114,7 +111,7 @@ function film(model, n, choose, tools) {
     tools.drawOn(pen, place, scan, self, ratio);
     letters(pen, scan, model.get("about").mix, ratio);
     ruler(pen, place, scan, ratio);
-    scale.update(view.grid ? range(look, scan) : null, look);
+    scale.update(range(), look);
     Object.assign(canvas.dataset, { zoom: place[2].toFixed(2) });
   }
 
@@ -134,11 +131,6 @@ function film(model, n, choose, tools) {
   tools.films.push(self);
   new ResizeObserver(redraw).observe(canvas);
   return self;
-}
-
-function extremes(view, rows, cols) {
-  const all = spread(view, middles(rows), middles(cols));
-  return [all.reduce((a, b) => Math.min(a, b)), all.reduce((a, b) => Math.max(a, b))];
 }
 
 // Each value's place between the lowest and the highest, as a colour's number.
