@@ -183,6 +183,7 @@ function toolbox(model) {
   self.root = root;
 
   function update() {
+    root.closest(".rx")?.classList.toggle("rx-large", self.large);
     for (const { button, on } of all) if (on) button.ariaPressed = Boolean(on());
     const known = model.get("about").presets ?? [],
       look = looks(model);
