@@ -58,7 +58,7 @@ def test_the_browser_gets_the_constants_of_pythons_mixture(widget):
     assert np.allclose(level ** shared["gamma"] * 0.5, mix.opacity(level, 0.5))
     assert widget.look == widget.about["look"]
     assert set(widget.about["sliders"]) < set(widget.look)
-    code = Path(widget_module.__file__).with_name("widget.js").read_text()
+    code = Path(widget_module.__file__).with_name("js").joinpath("film.js").read_text()
     assert not re.search(r"\b0\.7\b|0\.75|1e-3", code)  # none is written again
 
 
@@ -158,7 +158,7 @@ def test_maps_of_oblong_films_lie_where_attention_map_lays_them(model, fit):
 
 
 def browsers_map(view, shape):
-    """What `levels` in widget.js does with the bytes, written again.
+    """What `levels` in js/film.js does with the bytes, written again.
 
     Linear between the tokens' centres.
     """

@@ -1,6 +1,6 @@
 """The reading window: maps on the scan, cases in order of doubt.
 
-One widget in Python (widget.py) and JavaScript (widget.js).
+One widget in Python (widget.py) and JavaScript (js/).
 """
 
 from radwb.explore.widget import explore

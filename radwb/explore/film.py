@@ -100,7 +100,7 @@ def panel(scan, values, view, look):
 
 
 def _mixed(scan, values, look):
-    """The same mixture as widget.js draws."""
+    """The same mixture as js/film.js draws."""
     grey = shrink(scan.pixels).clip(0, 1)
     grey = windowed(grey, window=look["window"], level=look["level"])
     level = None
@@ -111,7 +111,7 @@ def _mixed(scan, values, look):
 
 
 def _mark_right(pen, size, edge):
-    """An R at the edge where the patient's right lies, where widget.js draws it."""
+    """An R at the edge where the patient's right lies, where js/film.js draws it."""
     x, y = RIGHT_MARK[edge]
     width, height = (n - 2 * RIGHT_INSET for n in size)
     place = (RIGHT_INSET + int(x * width), RIGHT_INSET + y * height)

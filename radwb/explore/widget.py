@@ -1,8 +1,8 @@
 """The attention widget: a scan, every layer and head over it, and its score beside it.
 
 To add a control: give it a place in `Explorer`'s traits (a slider: a row in `SLIDERS`
-and its default in `LOOK`, from which widget.js makes it) and say in widget.js what it
-changes (a slider: in `mix`, and in `radwb.explore.film` for the still).
+and its default in `LOOK`, from which js/bar.js makes it) and say in js/ what it
+changes (a slider: in js/film.js, and in `radwb.explore.film` for the still).
 """
 
 import threading
@@ -21,6 +21,7 @@ from radwb.explore.film import LEGAL, packed, sheet
 from radwb.explore.words import sentence
 from radwb.show.mix import ALPHA, CONSTANTS, encoded, in_text
 
+PAGE = Path(__file__).with_name("js")
 LOOK = {"window": 1.0, "level": 0.5, "alpha": ALPHA, "truth": True}
 # what a slider changes of the look: its name, lowest and highest value
 SLIDERS = {
@@ -133,8 +134,9 @@ class Explorer(anywidget.AnyWidget):
     Its traits are its state; `case` and `choose` drive it from Python.
     """
 
-    _esm = Path(__file__).with_name("widget.js")
-    _css = Path(__file__).with_name("widget.css")
+    # its files are one module: a notebook carries it, no page loads it
+    _esm = "\n".join(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))
+    _css = PAGE / "widget.css"
     about = traitlets.Dict().tag(sync=True)
     case = traitlets.Int(0).tag(sync=True)
     order = traitlets.List().tag(sync=True)

@@ -1,7 +1,7 @@
 """The one way in which a scan and a map become a picture.
 
-Plotly's figures, the stills and the volume viewer call it; widget.js does the same in
-the browser and gets its constants from here (`radwb.explore.widget`).
+Plotly's figures, the stills and the volume viewer call it; explore/js/film.js does the
+same in the browser and gets its constants from here (`radwb.explore.widget`).
 """
 
 import base64
@@ -26,7 +26,7 @@ LEAST_WINDOW = 1e-3
 RIGHT_MARK = {"left": (0, 0), "right": (1, 0), "top": (0.5, 0), "bottom": (0.5, 1)}
 RIGHT_INSET = 8  # px from the edge, in widget and still
 RIGHT_SIZE = 16  # px
-CONSTANTS = dict(  # for widget.js
+CONSTANTS = dict(  # for explore/js
     colours=LUT.tobytes(),
     gamma=GAMMA,
     least_window=LEAST_WINDOW,
