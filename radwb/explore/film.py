@@ -5,8 +5,10 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from radwb.explore.cases import Choice
+from radwb.explore.choice import Choice
+from radwb.explore.lines import lines_of
 from radwb.show.mix import (
+    MAX_SIDE,
     RIGHT_INSET,
     RIGHT_MARK,
     RIGHT_SIZE,
@@ -18,34 +20,51 @@ from radwb.show.mix import (
 )
 from radwb.show.outlines import extent, outline
 from radwb.show.stills import write_line, write_lines
-from radwb.show.theme import COLOUR_OF, FAINT, INK, TRUTH
+from radwb.show.theme import FAINT, INK
 
 LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
 LETTERS = 66  # a line of a panel
 TYPE = 14  # px
+# what lies across from right, left, anterior, posterior, head and feet
+OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 
 def packed(scan):
     """A scan as the browser gets it, once: bytes, and its outlines as line pieces."""
-    pixels = to_bytes(shrink(scan.pixels).clip(0, 1))
+    pixels = small(scan, MAX_SIDE)
     height, width = extent(scan)
     truth = {}
-    for finding, mask in scan.truth.items():
-        lines = _pieces(mask).tobytes()
-        truth[finding] = {
-            "lines": lines,
-            "colour": _colour(finding),
-        }
+    for finding, look in lines_of(scan.truth).items():
+        lines = _pieces(scan.truth[finding]).tobytes()
+        truth[finding] = look | {"lines": lines}
     rows, cols = pixels.shape
     return dict(
         pixels=pixels.tobytes(),
         rows=rows,
         cols=cols,
+        full=list(scan.shape),
         aspect=height / width,
+        mm=[height, width] if scan.spacing_mm else None,
         right=scan.right or "",
+        letters=letters(scan),
+        grey=[0.0, 1.0, "of the display range"],
         truth=truth,
     )
+
+
+def small(scan, side):
+    """(rows, cols) uint8, its longer side at most `side`."""
+    return to_bytes(shrink(scan.pixels, side).clip(0, 1))
+
+
+def letters(scan):
+    """What lies at each edge of the picture, "" where that isn't known."""
+    across, down = scan.orientation or ("", "")
+    left, top = (
+        "".join(OPPOSITE.get(letter, "") for letter in run) for run in (across, down)
+    )
+    return {"left": left, "right": across, "top": top, "bottom": down}
 
 
 def _pieces(mask):
@@ -54,10 +73,6 @@ def _pieces(mask):
     x, y = outline(mask)
     points = np.stack([x / W, y / H], -1)
     return points.reshape(-1, 3, 2)[:, :2].reshape(-1, 4).astype(np.float32)
-
-
-def _colour(finding):
-    return COLOUR_OF.get(finding, TRUTH[0])
 
 
 def sheet(cases, case, views, look):
@@ -85,8 +100,9 @@ def panel(scan, values, view, look):
     pen = ImageDraw.Draw(picture)
     finding = view["finding"]
     if look["truth"] and finding in scan.truth:
+        colour = lines_of(scan.truth)[finding]["colour"]
         for line in _pieces(scan.truth[finding]) * [wide, tall, wide, tall]:
-            pen.line(tuple(line), _colour(finding), 2)
+            pen.line(tuple(line), colour, 2)
     if scan.right:
         _mark_right(pen, picture.size, scan.right)
     page = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")

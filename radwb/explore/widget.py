@@ -7,125 +7,32 @@ changes (a slider: in js/film.js, and in `radwb.explore.film` for the still).
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import anywidget
+import pandas as pd
 import traitlets
 
-from radwb.attend.methods import METHODS, TABLE
 from radwb.attend.progress import reported
-from radwb.attend.tower import has_attention
-from radwb.explore.cases import Cancelled, Cases, Choice
-from radwb.explore.film import LEGAL, packed, sheet
-from radwb.explore.words import sentence
-from radwb.show.mix import ALPHA, CONSTANTS, encoded, in_text
+from radwb.explore.about import LOOK, about
+from radwb.explore.arrange import FIRST, require_columns
+from radwb.explore.choice import Cancelled, Choice
+from radwb.explore.film import packed, sheet
+from radwb.explore.jobs import Errands, Job
+from radwb.explore.listing import OF_WORDS, ON_TRUTH, Listing
+from radwb.explore.messages import hear
+from radwb.explore.offers import suits
+from radwb.explore.once import replace_former
+from radwb.explore.scores import READ_UNASKED, place_in_words, placed
+from radwb.explore.words import finding_named, sentence
+from radwb.show.keys import KEEP_KEYS
+from radwb.show.mix import encoded, in_text
+from radwb.show.stand_in import StandIn
 
 PAGE = Path(__file__).with_name("js")
-LOOK = {"window": 1.0, "level": 0.5, "alpha": ALPHA, "truth": True}
-# what a slider changes of the look: its name, lowest and highest value
-SLIDERS = {
-    "window": ("Window", 0.05, 1.5),
-    "level": ("Level", 0, 1),
-    "alpha": ("Map", 0, 1),
-}
 SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
-TELL_S = 0.2  # between two reports of what a pane computes
-
-
-def explore(
-    model: object,
-    table: object,
-    *,
-    finding: str | None = None,
-    against: object = None,
-    method: str | None = None,
-    target: str | None = None,
-    targets: list[str] | None = None,
-    badges: dict | None = None,
-) -> "Explorer":
-    """Look at the attention of your own model, film by film.
-
-    Click a head or a patch, type a phrase, compare, start with the worst.
-
-    >>> widget = rw.show.explore(model, scans, against="gradcam")
-    >>> widget.choose(layer=2)
-    >>> path = widget.save("a.png")
-
-    Args:
-        model: a `rw.models.Model`; a list, or a dict {name: Model}, of two opens two
-            panes.
-        table: rows that `rw.data.scan_of` reads, or a list of Scans.
-        finding: what every map is scored against. None = the finding that the target's
-            words name.
-        against: what a second pane shows: another Model, or a method's name.
-        method: of the first map; None = "relevance", for a CNN "gradcam".
-        target: of the first map: a phrase, "this vs that", or a class. None = the first
-            of `targets`.
-        targets: offered by the drop-down. None = the findings; where all models read,
-            each against "no ...".
-        badges: method -> Badge, known already; "Check" runs `rw.attend.sanity_check`
-            for others.
-    Returns:
-        the widget. A saved notebook and an exported page keep the picture of the moment
-        when the cell ran.
-    Raises:
-        ValueError: no film, more than two models, or an unknown method.
-    """
-    models = _by_name(model, against)
-    names = list(models)
-    cases = Cases(models, table, finding=finding, badges=badges)
-    if method is None:
-        method = "relevance" if has_attention(models[names[0]]) else "gradcam"
-    second = against if isinstance(against, str) else method
-    for name in (method, second):
-        if name not in METHODS:
-            raise ValueError(f"expected a method of {METHODS}, got {name!r}")
-    offered = list(targets or cases.targets())
-    panes = [Choice(names[0], method, target or offered[0])]
-    if against is not None or len(names) == 2:
-        panes.append(Choice(names[-1], second, panes[0].target))
-    return Explorer(cases, panes, offered)
-
-
-def _by_name(model, against):
-    """One model or two, by name."""
-    if isinstance(model, dict):
-        return dict(model)
-    models = list(model) if isinstance(model, list | tuple) else [model]
-    if against is not None and not isinstance(against, str):
-        models.append(against)
-    if len(models) not in (1, 2):
-        raise ValueError(f"expected one model or two, got {len(models)}")
-    names = [one.name for one in models]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({n})" for n, name in enumerate(names)]
-    return dict(zip(names, models, strict=True))
-
-
-class Job:
-    """What a pane's worker computes: a case and a choice of what to show of it."""
-
-    def __init__(self, pane, case, choice, report):
-        self.pane = pane
-        self.case = case
-        self.choice = choice
-        self.report = report
-        self.stop = threading.Event()
-        self.began = time.monotonic()
-        self.reported = 0.0  # seconds after it began
-        self.part = choice.method
-        self.future = None
-
-    def tell(self, part=""):
-        """Note what is computed now, and stop where that was asked for."""
-        self.part = part or self.part
-        if self.stop.is_set():
-            raise Cancelled
-        seconds = time.monotonic() - self.began
-        if seconds > self.reported + TELL_S:
-            self.reported = seconds
-            self.report(self, busy=f"{self.part}, {seconds:.0f} s")
+STOPPED = "stopped before the map was there: choose again"
+CLOSED = "this widget is closed, since its cell was run again: use the newer one"
 
 
 class Explorer(anywidget.AnyWidget):
@@ -135,46 +42,56 @@ class Explorer(anywidget.AnyWidget):
     """
 
     # its files are one module: a notebook carries it, no page loads it
-    _esm = "\n".join(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))
+    _esm = "\n".join(
+        [KEEP_KEYS, *(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))]
+    )
     _css = PAGE / "widget.css"
     about = traitlets.Dict().tag(sync=True)
+    films = traitlets.List().tag(sync=True)  # a name and its columns' values each
     case = traitlets.Int(0).tag(sync=True)
-    order = traitlets.List().tag(sync=True)
-    # the label of the map that the order comes from
-    sorted_by = traitlets.Unicode("").tag(sync=True)
+    order = traitlets.List().tag(sync=True)  # the cases shown
+    # by which column, which way, and what is kept; `label` says what the order is of
+    arranged = traitlets.Dict(FIRST).tag(sync=True)
     panes = traitlets.List().tag(sync=True)  # a `Choice` each, as a dict
     look = traitlets.Dict(LOOK).tag(sync=True)
     scan = traitlets.Dict().tag(sync=True)
     # what `Cases.view` says, and `busy`: a text while a pane computes
     views = traitlets.List().tag(sync=True)
+    notes = traitlets.Dict().tag(sync=True)  # case -> its verdict and note
 
-    def __init__(self, cases, panes, targets):
+    def __init__(
+        self, cases, panes, targets, *, notes, case=0, look=LOOK, arranged=FIRST
+    ):
         self.cases = cases
+        self.noted = notes
+        self.listing = Listing(cases.films, notes)
         self.lock = threading.RLock()
         self.jobs = {}  # pane -> its last Job
-        # one a pane, so that "cancel" is heard meanwhile
-        self.workers = [ThreadPoolExecutor(1, "explore") for _ in range(2)]
-        about = dict(
-            models=list(cases.models),
-            targets=targets,
-            legal=LEGAL,
-            mix=CONSTANTS,
-            look=LOOK,
-            sliders=SLIDERS,
-            methods=list(METHODS),
-            of_head=[name for name in METHODS if TABLE[name].head],
-            no_layer=[name for name in METHODS if not TABLE[name].layer],
-            no_target=[name for name in METHODS if not TABLE[name].target],
+        self.errands = Errands()
+        words = about(cases, targets, self.listing.columns, notes)
+        super().__init__(
+            about=words,
+            order=list(range(len(cases))),
+            case=case,
+            panes=[vars(pane) for pane in panes],
+            look=look,
+            notes=self._all_notes(),
         )
-        choices = [vars(pane) for pane in panes]
-        super().__init__(about=about, order=list(range(len(cases))), panes=choices)
+        self.about = words | {"id": self.model_id}
+        replace_former(self)
+        self.stand_in = StandIn(
+            super()._repr_mimebundle_, self._picture, self._words, ".rx"
+        )
+        self.observe(lambda _: self.stand_in.changed(), ["views", "look", "case"])
         self.observe(self._changed, ["case", "panes"])
+        self.observe(self._rearranged, ["arranged"])
         self.on_msg(self._heard)
         self._changed()
+        self.arranged = arranged
         self.wait()
 
     def choose(self, pane: int = 0, **changes) -> None:
-        """Change a pane's model, method, target, layer, head or patch.
+        """Change a pane's model, method, target, layer, head, patch or direction.
 
         Pane 1 opens the second; a head or a patch is shown by the method "attention".
 
@@ -190,15 +107,25 @@ class Explorer(anywidget.AnyWidget):
         panes[pane] = panes[pane] | changes
         self.panes = panes
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all is drawn; False when `timeout` seconds were not enough."""
+    def wait(self, timeout: float | None = None, *, idle: bool = False) -> bool:
+        """Wait until all is drawn; False when `timeout` seconds were not enough.
+
+        Args:
+            timeout: in seconds; None = as long as it takes.
+            idle: wait for what can wait, too: the scores of all films, the map of a
+                phrase without sense.
+        """
         end = time.monotonic() + (1e9 if timeout is None else timeout)
         while True:
-            jobs = [job.future for job in self.jobs.values()]
-            pending = [future for future in jobs if not future.done()]
-            if not pending:
+            jobs = list(self.jobs.values())
+            undone = [job for job in jobs if not job.drawn.is_set()]
+            if idle:
+                undone = [job for job in jobs if job.is_alive()]
+            if not undone:
                 return True
-            if wait(pending, max(0, end - time.monotonic())).not_done:
+            seconds = max(0, min(end - time.monotonic(), threading.TIMEOUT_MAX))
+            undone[0].join(seconds) if idle else undone[0].drawn.wait(seconds)
+            if time.monotonic() > end:
                 return False
 
     def worst_first(self, yes: bool = True) -> None:
@@ -206,10 +133,23 @@ class Explorer(anywidget.AnyWidget):
 
         False orders them as in the table.
         """
-        self.order = sorted(self.order)
-        self.sorted_by = ""
-        if yes:
-            self._submit(0, self._sort)
+        self.sort(ON_TRUTH if yes else "", down=False)
+
+    def sort(self, column: str = "", down: bool = True) -> None:
+        """Order the films by a column, the highest first; "" = as in the table.
+
+        >>> rw.show.explore(model, table).sort("age_years")
+        """
+        require_columns(["", ON_TRUTH, *self.about["columns"]], [column])
+        self.arranged = self.arranged | {"by": column, "down": down, "label": ""}
+
+    def filter(self, **columns) -> None:
+        """Keep the films whose columns have these values; without any, all.
+
+        >>> rw.show.explore(model, table).filter(sex="F")
+        """
+        require_columns(self.about["columns"], columns)
+        self.arranged = self.arranged | {"keep": columns}
 
     def check(self, pane: int = 0) -> None:
         """Put what the pane shows to `rw.attend.sanity_check`, for its badge."""
@@ -219,10 +159,50 @@ class Explorer(anywidget.AnyWidget):
         """Stop what a pane computes; its controls go back to the map that is there."""
         with self.lock:
             self.jobs[pane].stop.set()
-            self._show(pane, busy="")
-        choice = self.views[pane].get("choice")
-        if choice:
-            self.choose(pane, **choice)
+            view = self.views[pane]
+            drawn = view["grid"] is not None or view["error"]
+            said = view["said"] and view["said"] | {"busy": ""}
+            error = view["error"] if drawn else STOPPED
+            self._show(pane, busy="", error=error, said=said)
+        if drawn:
+            self.choose(pane, **view["choice"])
+
+    def note(self, verdict: str = "", note: str = "", *, case: int | None = None):
+        """Note something of the film that is shown, or of another one.
+
+        >>> rw.show.explore(model, scans).note("disagree", "the device, not the lung")
+
+        Args:
+            verdict: a word, such as "agree", "disagree" or "unsure"; "" = none.
+            note: any text. Without both, what was noted is forgotten.
+            case: the film's number; None = the one that is shown.
+        Raises:
+            ValueError: the file of the notes has become something else.
+        """
+        case = self.case if case is None else case
+        name = self.cases.name(case)
+        row = {"case": name, "verdict": verdict, "note": note}
+        about = self.cases.films.rows[case]
+        row |= {part: about.get(part) for part in ("study_id", "patient_id")}
+        self.noted.add(row | self._noted_of(case))
+        with self.lock:
+            self.notes = self._all_notes()
+            self._list()
+
+    @property
+    def notes_table(self) -> pd.DataFrame:
+        """All notes, those on films of other tables too."""
+        return self.noted.table.copy()
+
+    @property
+    def state(self) -> dict:
+        """What is shown, as a plain dict for `explore(state=...)`."""
+        return {
+            "film": self.cases.name(self.case),
+            "panes": [dict(pane) for pane in self.panes],
+            "look": dict(self.look),
+            "arranged": self.arranged | {"label": ""},
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write what the panes show as a picture, whose kind the suffix says."""
@@ -230,20 +210,44 @@ class Explorer(anywidget.AnyWidget):
         return Path(path)
 
     def _still(self):
+        if self.cases is None:
+            raise ValueError(CLOSED)
         views = self.views[: len(self.panes)]
         return sheet(self.cases, self.case, views, self.look)
 
     def close(self):
+        """Stop all work and let go of films, maps and models."""
         for job in self.jobs.values():
             job.stop.set()
-        for worker in self.workers:
-            worker.shutdown(wait=False)
+        self.errands.clear()
+        self.stand_in.close()
         super().close()
+        # a notebook's list of outputs may hold the widget for ever
+        self.unobserve_all()
+        with self.lock:
+            self.cases = None
+            self.jobs = {}
+            self.set_trait("scan", {})
+            self.set_trait("views", [])
 
     def set_state(self, sync_data):
         # traitlets holds notifications back meanwhile, the workers' too
         with self.lock:
             super().set_state(sync_data)
+
+    def _picture(self):
+        return "image/jpeg", encoded(self._still(), "JPEG", quality=88)
+
+    def _words(self):
+        """What the panes show, for those who can't see their picture."""
+        parts = [self.cases.name(self.case)]
+        for view in self.views[: len(self.panes)]:
+            words = view["error"] or f"{view['verdict']}. {view['badge']}"
+            parts.append(f"{view['choice']['model']}: {view['label']}. {words}")
+        return ". ".join(parts)
+
+    def _ipython_display_(self):
+        self.stand_in.show()
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
@@ -252,62 +256,173 @@ class Explorer(anywidget.AnyWidget):
         return data | {"image/jpeg": in_text(picture)}, metadata
 
     def _heard(self, _, message, __):
-        for name, argument in message.items():
-            if name in ("cancel", "check", "worst_first"):
-                getattr(self, name)(argument)
+        hear(self, message)
 
     def _changed(self, change=None):
         before = []
         if change and change.name == "panes":
             before = change.old
+        with self.lock:
+            for n in range(len(self.panes), len(self.views)):
+                self.jobs[n].stop.set()
+            self.views = self.views[: len(self.panes)]
+            if before[:1] != self.panes[:1]:
+                self._ask_anew(before[:1])
         for n, pane in enumerate(self.panes):
             if before[n : n + 1] != [pane]:
                 self._submit(n, self._draw)
 
+    def _ask_anew(self, before):
+        """Forget what the list says of the first pane's former map, or words."""
+        now = self.panes[0]
+        self.listing.energies = None
+        if not before or any(before[0][n] != now[n] for n in ("model", "target")):
+            self.listing.scores = None
+            self.listing.finding = self.cases.finding or finding_named(
+                now["target"], self.cases.films.findings
+            )
+        if self.arranged["by"] == ON_TRUTH and before:
+            self.arranged = self.arranged | {"by": "", "label": ""}
+        self._list()
+
+    def _rearranged(self, change):
+        if all(change.old[n] == change.new[n] for n in ("by", "down", "keep")):
+            return
+        with self.lock:
+            self._list()
+        by = change.new["by"]
+        if not self.listing.knows(by):
+            self._submit(0, self._sort if by == ON_TRUTH else self._draw)
+
+    def _list(self):
+        """The films in their order, as far as is known."""
+        how = {name: self.arranged[name] for name in ("by", "down", "keep")}
+        self.films = self.listing.rows()
+        self.order = self.listing.order(self.films, **how)
+        label = ""
+        if self.listing.knows(how["by"]):
+            label = how["by"]
+        if label in (ON_TRUTH, *OF_WORDS):
+            choice = Choice(**self.panes[0])
+            words = self.cases.blank(0, choice)["label"]
+            label = words if label == ON_TRUTH else f"{label}: {choice.target}"
+        self.arranged = self.arranged | {"label": label}
+
+    def _all_notes(self):
+        names = self.cases.films.names
+        noted = {str(case): self.noted.of(name) for case, name in enumerate(names)}
+        return {case: note for case, note in noted.items() if any(note.values())}
+
+    def _noted_of(self, case):
+        """What a note says of the first pane's map, if it is of that film."""
+        view = self.views[0]
+        if view["case"] != case:
+            return {}
+        choice = view["choice"]
+        score, said = view["score"] or {}, view["said"] or {}
+        asked = {part: choice[part] for part in ("model", "method", "target")}
+        return asked | {"score": said.get("value"), "energy": score.get("energy")}
+
     def _submit(self, pane, work):
-        if pane in self.jobs:
-            self.jobs[pane].stop.set()  # a newer wish
+        former = self.jobs.get(pane)
+        if former:
+            former.stop.set()  # a newer wish
         choice = Choice(**self.panes[pane])
-        job = Job(pane, self.case, choice, self._publish)
-        job.future = self.workers[pane].submit(self._run, work, job)
-        self.jobs[pane] = job
+        job = Job(work, pane, self.case, choice, self._report, former)
+        work_of = job.work
+        job.work = lambda job: self._run(work_of, job)
+        with self.lock:
+            if pane >= len(self.views) or self.views[pane]["case"] != job.case:
+                # nothing of the film before beside this one
+                self._show(pane, **self.cases.blank(job.case, choice))
+            self.jobs[pane] = job
+        job.start()
 
     def _run(self, work, job):
         try:
             job.tell()
-            with reported(self.cases.models[job.choice.model].net, job.tell):
+            with reported(job.tell):
                 work(job)
         except Cancelled:
             return
         except Exception as problem:
-            if self.scan.get("case") != job.case:  # it couldn't be read
-                self.scan = {"name": self.cases.name(job.case)}
-            self._publish(job, busy="", error=sentence(problem))
+            error = sentence(problem)
+            blank = self.cases.blank(job.case, job.choice)
+            with self.lock:
+                if job.stop.is_set():
+                    return
+                if self.scan.get("case") != job.case:  # it couldn't be read
+                    name = self.cases.name(job.case)
+                    self.scan = {"case": job.case, "name": name, "error": error}
+                self._show(job.pane, **blank | {"error": error})
 
     def _draw(self, job):
+        self._paint(job)
+        job.drawn.set()
+        self._add(job)
+
+    def _paint(self, job):
+        """The film and its map."""
         scan = self.cases.scan(job.case)
+        films = self.cases.films
         with self.lock:
-            if self.scan.get("case") != job.case:
-                name = self.cases.name(job.case)
-                self.scan = {"case": job.case, "name": name} | packed(scan)
+            if not job.stop.is_set() and self.scan.get("case") != job.case:
+                known = {"case": job.case, "name": films.name(job.case)}
+                known["facts"] = films.facts(job.case)
+                known["absent"] = films.absent(job.case)
+                self.scan = known | packed(scan)
         if scan.pixels.size > SLOW:
             view = self.cases.view(job.case, job.choice, scored=False)
             self._publish(job, **view)
-        self._publish(job, busy="", **self.cases.view(job.case, job.choice))
+        self._publish(job, **self.cases.view(job.case, job.choice))
 
     def _sort(self, job):
-        self._draw(job)
-        order = self.cases.worst_first(job.choice)
+        self._paint(job)
+        energies = self.cases.energies(job.choice)
         with self.lock:
             if not job.stop.is_set():
                 self._show(job.pane, busy="")
-                self.order = order
-                self.sorted_by = self.views[job.pane]["label"]
-                self.case = order[0]
+                self.listing.energies = energies
+                self._list()
+                self.case = self.order[0]
+
+    def _add(self, job):
+        """What can wait: the score, the map of nonsense, the place among all films."""
+        cases, choice = self.cases, job.choice
+        scores = cases.scores[choice.model]
+        if not suits(cases.models[choice.model], choice.target):
+            return
+        value = scores.of_film(job.case, choice.target)
+        said = {"value": value, "rank": None, "of": None, "busy": ""}
+        said["text"] = scores.words(value, choice.target)
+        self._publish(job, said=said)
+        if cases.reads(choice):
+            words = cases.words(choice)
+            nonsense = cases.nonsense(job.case, choice)
+            self._publish(job, words=words | {"nonsense": nonsense})
+        asked = self.arranged["by"] in OF_WORDS
+        if len(cases) > READ_UNASKED and not asked:
+            return
+        all_scores = scores.of_all(choice.target)
+        place = placed(all_scores, job.case)
+        text = f"{said['text']}, {place_in_words(**place)}"
+        self._publish(job, said=said | place | {"text": text})
+        with self.lock:
+            if job.pane == 0 and not job.stop.is_set():
+                self.listing.scores = all_scores
+                self._list()
 
     def _check(self, job):
         self.cases.check(job.choice)
         self._draw(job)
+
+    def _report(self, job, text):
+        if job.drawn.is_set():
+            said = self.views[job.pane].get("said")
+            if said:
+                self._publish(job, said=said | {"busy": text})
+        else:
+            self._publish(job, busy=text)
 
     def _publish(self, job, **changes):
         with self.lock:

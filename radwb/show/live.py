@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from radwb.show.charts import fold
+from radwb.show.keys import guarded
+from radwb.show.stand_in import StandIn
 from radwb.show.theme import (
     CAPTION,
     COLOURS,
@@ -24,9 +26,11 @@ from radwb.show.theme import (
     lines_of,
     plain,
 )
+from radwb.show.training_picture import training_picture
 
 EVERY_S = 0.5  # between two redraws
 POINTS = 400  # a line
+ALIVE = ".widget-vbox .js-plotly-plot"  # only the living widget has it
 HALF_LIFE = 10  # steps of the smoothing
 SHOWN_TEXTS = 16
 LETTERS = 22  # of a text beside the matrix
@@ -75,7 +79,10 @@ class Live:
         self.timer = None
         self.lock = threading.Lock()
         self.widget = go.FigureWidget(_empty(captions, batch))
-        self._repr_mimebundle_ = self.widget._repr_mimebundle_
+        self.box = guarded(self.widget)
+        self.stand_in = StandIn(
+            self._repr_mimebundle_, self._picture, self._words, ALIVE
+        )
         self._forget()
 
     def __call__(self, row: dict) -> None:
@@ -102,6 +109,13 @@ class Live:
         """A still of what has been seen, for a page without a kernel."""
         self._draw()
         return go.Figure(self.widget)
+
+    def _ipython_display_(self):
+        self.stand_in.show()
+
+    def _repr_mimebundle_(self, **_):
+        self.widget._repr_mimebundle_()  # hands what was drawn so far to the front end
+        return self.box._repr_mimebundle_()
 
     def _forget(self):
         self.points = {name: [] for name in LINES}  # (step, value)
@@ -139,7 +153,8 @@ class Live:
             else:
                 matrix.z = np.round(self.similarity, 3).tolist()
                 pairs.text = PAIRS
-            self.widget.layout.title.subtitle.text = self._words()
+            self.widget.layout.title.subtitle.text = self._caption()
+        self.stand_in.changed()
 
     def _words(self):
         words = "no step yet"
@@ -149,11 +164,21 @@ class Live:
             words += f", {self.row['images_per_s']:,.0f} images a second"
         if self.batch:
             words += f"; dashed: ln({self.batch}), the loss of a guess"
-        lines = [plain(line) for line in lines_of(words, CAPTION)]
+        return words
+
+    def _caption(self):
+        lines = [plain(line) for line in lines_of(self._words(), CAPTION)]
         if isinstance(self.warning, str):
             for line in lines_of(f"warning: {self.warning}", BOLD):
                 lines.append(f"<b>{plain(line)}</b>")
         return "<br>".join(lines)
+
+    def _picture(self):
+        lines = [self._words()]
+        if isinstance(self.warning, str):
+            lines.append(f"warning: {self.warning}")
+        curves = [(*LINES[name][:2], points) for name, points in self.points.items()]
+        return "image/png", training_picture(curves, lines)
 
 
 def _thinned(points):

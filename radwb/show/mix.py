@@ -26,7 +26,14 @@ LEAST_WINDOW = 1e-3
 RIGHT_MARK = {"left": (0, 0), "right": (1, 0), "top": (0.5, 0), "bottom": (0.5, 1)}
 RIGHT_INSET = 8  # px from the edge, in widget and still
 RIGHT_SIZE = 16  # px
+# lines instead of colours: a percentile of the map over the film, and its colour's step
+CONTOURS = ((0.5, 110), (0.75, 150), (0.9, 200), (0.95, 245))
+CONTOUR_WIDTH = 1.8  # px
+CONTOUR_EDGE = 1  # px of dark on either side, so that a line is seen on white
 CONSTANTS = dict(  # for explore/js
+    contours=CONTOURS,
+    contour_width=CONTOUR_WIDTH,
+    contour_edge=CONTOUR_EDGE,
     colours=LUT.tobytes(),
     gamma=GAMMA,
     least_window=LEAST_WINDOW,

@@ -12,11 +12,14 @@ from IPython.display import display
 from radwb.show.mix import in_text
 from radwb.show.theme import plain
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 LATER_S = 1.5  # after the last change a saved notebook gets the new picture
-# JupyterLab, Notebook 7 and nbconvert's pages put the outputs of a cell in one area
+PLAIN = "(a widget; the picture below stands for it where it doesn't live)"
+# JupyterLab, Notebook 7 and nbconvert's pages put the outputs of a cell in one area;
+# what holds no element there says in words that the widget isn't found
 STYLE = """<style>
 .jp-OutputArea:has(ALIVE) .radwb-still { display: none; }
-.jp-OutputArea:has(.radwb-still):not(:has(ALIVE)) .jupyter-widgets { display: none; }
+.jp-OutputArea:has(.radwb-still) .jupyter-widgets:not(:has(*)) { display: none; }
 .radwb-still img { max-width: 100%; }
 </style>"""
 
@@ -42,7 +45,9 @@ class StandIn:
 
     def show(self) -> None:
         """Display the widget, and the picture below it."""
-        display(self.view(), raw=True)
+        bundle = self.view()
+        data = bundle[0] if isinstance(bundle, tuple) else bundle
+        display({WIDGET: data[WIDGET], "text/plain": PLAIN}, raw=True)
         display(self._bundle(), raw=True, display_id=self.name)
         self.shown = True
 

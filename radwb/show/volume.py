@@ -51,7 +51,7 @@ class VolumeView:
                 f"expected ipyniivue to lay another map, got {self.viewer}. "
                 "Try rw.show.volume again."
             )
-        niivue = self.widget.children[-1]
+        niivue = self.widget.children[1]
         layer = volume_widgets.map_layer(level_on(map, *self.scan), alpha)
         niivue.volumes = [niivue.volumes[0], layer]
 

@@ -1,0 +1,42 @@
+// What is known of the film besides its pixels.
+
+function factsOf(model) {
+  const short = make("dl", { className: "rx-facts-short" });
+  const long = make("div", { className: "rx-facts-long" });
+  const root = make(
+    "section",
+    { className: "rx-facts", ariaLabel: "About this film" },
+    short,
+    long,
+  );
+  const opened = new Set(); // stay open from film to film
+  let known = null;
+
+  function update() {
+    const scan = model.get("scan");
+    if (scan === known) return;
+    known = scan;
+    const facts = [...(scan.facts || [])];
+    if (scan.absent?.length) facts.push(["known absent", scan.absent.join(", ")]);
+    const isLong = ([name, text]) => name === "report" || text.length > 90;
+    short.replaceChildren(...facts.filter((f) => !isLong(f)).map(fact));
+    long.replaceChildren(...facts.filter(isLong).map((f) => folded(f, opened)));
+    root.hidden = !facts.length;
+  }
+  return { root, update };
+}
+
+function fact([name, text]) {
+  return make("div", {}, make("dt", {}, name), make("dd", {}, text));
+}
+
+function folded([name, text], opened) {
+  const box = make(
+    "details",
+    { open: opened.has(name) },
+    make("summary", {}, name),
+    make("p", {}, text),
+  );
+  box.ontoggle = () => (box.open ? opened.add(name) : opened.delete(name));
+  return box;
+}
