@@ -92,6 +92,15 @@ def sheet(cases, case, views, look):
     return page
 
 
+def spoken(name, views):
+    """What a still shows, for those who can't see it."""
+    parts = [name]
+    for view in views:
+        words = view["error"] or f"{view['verdict']}. {view['badge']}"
+        parts.append(f"{view['choice']['model']}: {view['label']}. {words}")
+    return ". ".join(parts)
+
+
 def panel(scan, values, view, look):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
     tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL

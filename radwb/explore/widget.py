@@ -17,7 +17,7 @@ from radwb.attend.progress import reported
 from radwb.explore.about import LOOK, about
 from radwb.explore.arrange import FIRST, require_columns
 from radwb.explore.choice import Cancelled, Choice
-from radwb.explore.film import packed, sheet
+from radwb.explore.film import packed, sheet, spoken
 from radwb.explore.jobs import Errands, Job
 from radwb.explore.listing import OF_WORDS, ON_TRUTH, Listing
 from radwb.explore.messages import hear
@@ -239,12 +239,7 @@ class Explorer(anywidget.AnyWidget):
         return "image/jpeg", encoded(self._still(), "JPEG", quality=88)
 
     def _words(self):
-        """What the panes show, for those who can't see their picture."""
-        parts = [self.cases.name(self.case)]
-        for view in self.views[: len(self.panes)]:
-            words = view["error"] or f"{view['verdict']}. {view['badge']}"
-            parts.append(f"{view['choice']['model']}: {view['label']}. {words}")
-        return ". ".join(parts)
+        return spoken(self.cases.name(self.case), self.views[: len(self.panes)])
 
     def _ipython_display_(self):
         self.stand_in.show()
