@@ -111,24 +111,37 @@ def test_the_saved_notebook_holds_the_last_that_was_seen(saved):
         assert np.asarray(pixels).std() > 10
 
 
-def test_a_notebook_that_is_opened_again_shows_the_pictures(saved, address, page):
-    base, _, token = address[0].partition("/lab")
-    path = saved[0].relative_to(checkout())
-    page.goto(f"{base}/lab/tree/{path}?{token.partition('?')[2]}&reset")
-    page.locator(".radwb-still img").first.wait_for()
-    page.wait_for_timeout(3000)
-    assert all(image.is_visible() for image in page.locator(".radwb-still img").all())
-    assert page.get_by_text("model not found").locator("visible=true").count() == 0
-
-
-@pytest.mark.parametrize("state", [False, True])
-def test_an_ordinary_export_shows_the_pictures(saved, page, tmp_path, state):
-    """As nbconvert makes it, with and without the widgets' state."""
-    path = tmp_path / "seen.ipynb"
+def without_state(saved, path):
+    """The notebook as a front end leaves it that keeps no state of widgets."""
     nb = nbformat.read(saved[0], as_version=4)
-    if state:
-        nb.metadata["widgets"] = widget_state(nb)
+    assert nb.metadata.pop("widgets")
     nbformat.write(nb, path)
+    return path
+
+
+def test_a_notebook_that_is_opened_again_shows_the_pictures(saved, address, page):
+    """Where its state was kept, the widget itself shows it, asleep."""
+    for path in (saved[0], without_state(saved, saved[0].with_name("again.ipynb"))):
+        open_in_lab(page, address, f"{path.relative_to(checkout())}")
+        page.locator(
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-OutputArea"
+        ).first.wait_for()
+        page.wait_for_timeout(3000)
+        pictures = page.locator(
+            ".jp-NotebookPanel:not(.lm-mod-hidden) .radwb-still img"
+        )
+        asleep = path == saved[0]
+        assert [picture.is_visible() for picture in pictures.all()] == 2 * [not asleep]
+        lost = page.get_by_text("model not found").locator("visible=true")
+        assert lost.count() == 0
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_ordinary_export_shows_the_pictures(saved, page, tmp_path, kept):
+    """As nbconvert makes it, with and without the widgets' state."""
+    path = without_state(saved, tmp_path / "seen.ipynb")
+    if kept:
+        shutil.copy(saved[0], path)
     call = [sys.executable, "-m", "nbconvert", "--to", "html", str(path)]
     subprocess.run(call, check=True, timeout=120, capture_output=True)
     page.goto(path.with_suffix(".html").as_uri())
@@ -137,23 +150,6 @@ def test_an_ordinary_export_shows_the_pictures(saved, page, tmp_path, state):
     assert [image.is_visible() for image in images] == [True, True]
     sizes = [image.evaluate("image => image.naturalWidth") for image in images]
     assert min(sizes) > 400
-
-
-def widget_state(nb):
-    """A state as `nbconvert --execute` leaves it, whose scripts need a network."""
-    view = "application/vnd.jupyter.widget-view+json"
-    data = [o.get("data", {}) for cell in nb.cells for o in cell.outputs]
-    models = [bundle[view]["model_id"] for bundle in data if view in bundle]
-    one = {"model_module": "anywidget", "model_name": "AnyModel", "state": {}}
-    one["model_module_version"] = "~0.11.*"
-    kind = "application/vnd.jupyter.widget-state+json"
-    return {
-        kind: {
-            "version_major": 2,
-            "version_minor": 0,
-            "state": dict.fromkeys(models, one),
-        }
-    }
 
 
 def test_a_page_of_the_gallery_shows_the_pictures(saved, page, tmp_path):
