@@ -164,6 +164,21 @@ def test_reading_the_films_gives_way_to_a_map(model, table, monkeypatch):
     widget.close()
 
 
+def test_a_model_in_training_is_left_alone(table):
+    own = timm_model("resnet10t", size=96)
+    norm = next(m for m in own.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    widget = rw.show.explore(own, table)
+    assert widget.wait(60, idle=True)
+    scores = widget.cases.scores["resnet10t"]
+    own.net.train()
+    before = norm.running_mean.clone()
+    scores.kept.values.clear()
+    with pytest.raises(RuntimeError, match="is being trained"):
+        scores.of_all("a")
+    assert torch.equal(norm.running_mean, before)
+    widget.close()
+
+
 def test_ranks_and_errors_by_hand():
     scores = np.array([0.1, 0.9, np.nan, 0.9, 0.3])
     assert ranks(scores) == [4, 1, None, 1, 3]

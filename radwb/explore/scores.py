@@ -68,6 +68,9 @@ class Scores:
         return 1 / (1 + np.exp(-scores))  # as rw.probe.classify
 
     def _output(self, case):
+        if self.model.net.training:
+            # a pass would count in its batch norms, and drop what it likes
+            raise RuntimeError(f"{self.model.name} is being trained: no scores now")
         try:
             x = self.model.preprocess(self.films.read(case))
         except (OSError, ValueError):
