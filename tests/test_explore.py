@@ -493,3 +493,23 @@ def test_the_still_shows_the_scan_the_map_and_the_outline(widget, tmp_path):
     assert 0.05 < changed.mean() < 0.9
     outline = np.abs(pixels["all"] - pixels["no outline"]).max(-1) > 20
     assert 0.001 < outline.mean() < 0.05
+
+
+def test_a_still_cuts_no_word_of_its_caption(table, model):
+    """Every word's ink lies within the picture, whatever its length."""
+    phrase = "a small effusion with atelectasis beside it, and no consolidation at all"
+    short, long = (
+        rw.show.explore(model, table, against="gradcam", target=target)
+        for target in ("effusion", f"{phrase} vs {phrase}")
+    )
+    try:
+        pages = [np.asarray(w._still().convert("L")) for w in (short, long)]
+        rows = [page.shape[0] for page in pages]
+        assert rows[1] >= rows[0] + 2 * 22  # px of a line
+        for page in pages:
+            half = page.shape[1] // 2
+            for pane in (page[:, :half], page[:, half:]):
+                assert (pane[:, -11:] == 255).all()
+    finally:
+        short.close()
+        long.close()

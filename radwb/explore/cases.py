@@ -113,12 +113,12 @@ class Cases:
         Returns:
             grid (rows, cols) float32, `low` and `high` its extremes on the film as it
             is shown; where it lies (`source` of the scan is `square` of the grid, as
-            fractions top, left, bottom, right); thumbs (layers, 1 + heads, *tokens) uint8, the
-            mean over heads first, each up to its own maximum in `highest` (layers, 1 +
-            heads) float32, and `measures` of them; label, finding, score (None without
-            truth), bright (the energy of a map that is the film itself), verdict,
-            badge, words (those that the model can't know). A problem is a sentence in
-            `error`; said is not known yet.
+            fractions top, left, bottom, right); thumbs (layers, 1 + heads, *tokens)
+            uint8, the mean over heads first, each up to its own maximum in `highest`
+            (layers, 1 + heads) float32, and `measures` of them; label, finding, score
+            (None without truth), bright (the energy of a map that is the film itself),
+            verdict, badge, words (those that the model can't know). A problem is a
+            sentence in `error`; said is not known yet.
         """
         view = self.blank(case, choice)
         for part in (self._map, self._thumbs):

@@ -1,7 +1,5 @@
 """A film as the browser gets it, and the picture of it that Python draws alike."""
 
-import textwrap
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -22,12 +20,11 @@ from radwb.show.mix import (
     windowed,
 )
 from radwb.show.outlines import extent, outline
-from radwb.show.stills import write_line, write_lines
+from radwb.show.stills import LINE, MARGIN, fitted, write_line
 from radwb.show.theme import FAINT, INK
 
 LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
-LETTERS = 66  # a line of a panel
 TYPE = 14  # px
 # what lies across from right, left, anterior, posterior, head and feet
 OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "H": "F", "F": "H"}
@@ -80,22 +77,39 @@ def _pieces(mask):
 
 def sheet(cases, case, views, look):
     """What the panes show, side by side, with the film's name below."""
+    titles = [fitted(title_of(view), TYPE, PANEL + 2 * MARGIN) for view in views]
+    rows = max(map(len, titles))  # so that the films stand at one height
     panels = []
     for view in views:
         values = None
         if view["grid"] is not None:
             values = cases.values(view["case"], Choice(**view["choice"]))
-        panels.append(panel(cases.scan(view["case"]), values, view, look))
+        panels.append(panel(cases.scan(view["case"]), values, view, look, rows))
     width = sum(one.width for one in panels)
     height = max(one.height for one in panels)
-    page = Image.new("RGB", (width, height + 28), "white")
+    names = fitted(f"{cases.name(case)}. {LEGAL}.", TYPE, width)
+    page = Image.new("RGB", (width, height + LINE * len(names) + 6), "white")
     for n, one in enumerate(panels):
         page.paste(one, (n * one.width, 0))
-    write_line(page, (12, height + 2), f"{cases.name(case)}. {LEGAL}.", FAINT, TYPE)
+    for n, line in enumerate(names):
+        write_line(page, (MARGIN, height + 2 + n * LINE), line, FAINT, TYPE)
     return page
 
 
-def panel(scan, values, view, look):
+def title_of(view):
+    return f"{view['choice']['model']}. {view['label']}"
+
+
+def spoken(name, views):
+    """What a still shows, for those who can't see it."""
+    parts = [name]
+    for view in views:
+        words = view["error"] or f"{view['verdict']}. {view['badge']}"
+        parts.append(f"{view['choice']['model']}: {view['label']}. {words}")
+    return ". ".join(parts)
+
+
+def panel(scan, values, view, look, rows=1):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
     tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
     picture = _mixed(scan, values, look, (round(wide), round(tall)))
@@ -109,13 +123,21 @@ def panel(scan, values, view, look):
             pen.line(tuple(line), colour, 2)
     for edge, letter in letters(scan).items():
         _mark(pen, picture.size, edge, letter)
-    page = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")
-    page.paste(picture, (12, 32))
-    title = f"{view['choice']['model']}. {view['label']}"
-    write_line(page, (12, 8), title, INK, TYPE)
-    lines = textwrap.wrap(view["error"], LETTERS)[:2]
-    lines = lines or [view["verdict"], view["badge"]]
-    write_lines(page, picture.height + 40, lines, TYPE)
+    width = PANEL + 2 * MARGIN
+    titles = fitted(title_of(view), TYPE, width)
+    verdict = fitted(view["error"] or view["verdict"], TYPE, width)
+    badge = [] if view["error"] else fitted(view["badge"], TYPE, width)
+    top = 10 + LINE * max(rows, len(titles))
+    below = top + picture.height + 8
+    page = Image.new("RGB", (width, below + LINE * len(verdict + badge) + 8), "white")
+    page.paste(picture, (MARGIN, top))
+    for first, lines, colour in (
+        (8, titles, INK),
+        (below, verdict, INK),
+        (below + LINE * len(verdict), badge, FAINT),
+    ):
+        for n, line in enumerate(lines):
+            write_line(page, (MARGIN, first + n * LINE), line, colour, TYPE)
     return page
 
 

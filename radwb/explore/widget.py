@@ -16,7 +16,7 @@ import traitlets
 from radwb.explore.about import LOOK, about
 from radwb.explore.arrange import FIRST, require_columns
 from radwb.explore.choice import Choice
-from radwb.explore.film import sheet
+from radwb.explore.film import sheet, spoken
 from radwb.explore.listing import ON_TRUTH, Listing
 from radwb.explore.messages import hear
 from radwb.explore.notes import about_map
@@ -25,6 +25,7 @@ from radwb.explore.state import state_of
 from radwb.explore.work import Work
 from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import encoded, in_text
+from radwb.show.stand_in import StandIn
 
 PAGE = Path(__file__).with_name("js")
 STOPPED = "stopped before the map was there: choose again"
@@ -75,6 +76,10 @@ class Explorer(anywidget.AnyWidget):
         )
         self.about = words | {"id": self.model_id}
         replace_former(self)
+        self.stand_in = StandIn(
+            super()._repr_mimebundle_, self._picture, self._words, ".rx"
+        )
+        self.observe(lambda _: self.stand_in.changed(), ["views", "look", "case"])
         self.observe(self._changed, ["case", "panes"])
         self.observe(self._rearranged, ["arranged"])
         self.on_msg(self._heard)
@@ -199,6 +204,7 @@ class Explorer(anywidget.AnyWidget):
     def close(self):
         """Stop all work and let go of films, maps and models."""
         self.work.stop()
+        self.stand_in.close()
         super().close()
         self.layout.close()  # has a comm of its own
         # a notebook's list of outputs may hold the widget for ever
@@ -214,6 +220,15 @@ class Explorer(anywidget.AnyWidget):
         with self.lock:
             super().set_state(sync_data)
 
+    def _picture(self):
+        return "image/jpeg", encoded(self._still(), "JPEG", quality=88)
+
+    def _words(self):
+        return spoken(self.cases.name(self.case), self.views[: len(self.panes)])
+
+    def _ipython_display_(self):
+        self.stand_in.show()
+
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
         # for pages that have no kernel: a fifth of a PNG
@@ -227,15 +242,16 @@ class Explorer(anywidget.AnyWidget):
         before = []
         if change and change.name == "panes":
             before = change.old
+        panes = enumerate(self.panes)
+        changed = [n for n, pane in panes if before[n : n + 1] != [pane]]
         with self.lock:
-            for n in range(len(self.panes), len(self.views)):
-                self.work.jobs[n].stop.set()
+            # before anything is forgotten, else a job could tell it again
+            self.work.halt([*changed, *range(len(self.panes), len(self.views))])
             self.views = self.views[: len(self.panes)]
             if change is None or change.name == "panes":
                 self._ask_anew(before)
-        for n, pane in enumerate(self.panes):
-            if before[n : n + 1] != [pane]:
-                self.work.submit(n, self.work.draw)
+        for n in changed:
+            self.work.submit(n, self.work.draw)
 
     def _ask_anew(self, before):
         """Forget what the list says of the first pane's former map, or words."""

@@ -35,9 +35,8 @@ class Work:
             kind: `draw`, `sort` or `check`.
         """
         widget = self.widget
+        self.halt([pane])
         former = self.jobs.get(pane)
-        if former:
-            former.stop.set()
         choice = Choice(**widget.panes[pane])
         run = partial(self._run, kind)
         job = Job(run, pane, widget.case, choice, self._report, former)
@@ -65,9 +64,14 @@ class Work:
             if time.monotonic() > end:
                 return False
 
+    def halt(self, panes):
+        """Stop what these panes compute."""
+        for pane in panes:
+            if pane in self.jobs:
+                self.jobs[pane].stop.set()
+
     def stop(self):
-        for job in self.jobs.values():
-            job.stop.set()
+        self.halt(self.jobs)
         self.errands.clear()
 
     def draw(self, job):

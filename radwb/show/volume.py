@@ -15,7 +15,6 @@ from radwb.show.viewers import choose
 from radwb.show.volume_pictures import Shown, sliders, still
 
 SOFT_TISSUE = (-160, 240)  # HU
-PNG_WIDTH = 900  # px that the badges' lines may have
 
 
 @dataclass(eq=False)
@@ -125,7 +124,7 @@ def volume(
     lines = [title, _about_volume(volume, window, every)]
     if map is not None:
         lines.append(_about_map(map))
-    badges = badge_lines([map], PNG_WIDTH)
+    badges = badge_lines([map])
     place = [int(index) for index in place]
     shown = Shown(small, level, every, window, place, alpha, lines, badges)
     view = VolumeView(name, why, still(shown, _verdict(map)), (volume, small, every))

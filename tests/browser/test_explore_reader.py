@@ -114,11 +114,10 @@ def test_no_number_stands_beside_another_film(page, model, scans):  # noqa: F811
         "one => one.getContext('2d').getImageData(0, 0, 8, 8).data.every(v => v === 0)"
     )
     (page.folder / "slow").unlink()
-    until(page, "relevance")
+    page.locator(".rx-scan[data-case='1']").wait_for()
     settled(page)
     press(page, "Previous film")
-    page.get_by_text("film 1 of 6").wait_for()
-    until(page, "relevance")
+    page.locator(".rx-scan[data-case='0']").wait_for()
     settled(page)
     page.evaluate("cancelAnimationFrame(window.watch)")
     blank = "– – –"
@@ -205,7 +204,7 @@ def test_the_strip_sorts_filters_and_walks(page, table):  # noqa: F811
     )
     page.locator(f".rx-item[title^='{kept.study_id.iloc[0]}']").click()
     page.get_by_text(f"of {len(kept)} kept of 6: {kept.study_id.iloc[0]}").wait_for()
-    page.get_by_role("button", name="Show films of any site again").click()
+    page.get_by_role("button", name="site B").click()
     page.wait_for_function("document.querySelectorAll('.rx-item').length === 6")
     page.locator(".rx-strip").focus()
     page.keyboard.press("Home")
@@ -244,7 +243,7 @@ def test_a_link_opens_the_same_view_again(page):  # noqa: F811
     page.get_by_text("film 2 of 6").wait_for()
     page.get_by_role("button", name="layer 1, head 2").click()
     until(page, "attention, layer 1, head 2")
-    page.get_by_role("button", name="Copy the line").click()
+    page.get_by_role("button", name="Copy link").click()
     page.wait_for_selector(".rx-code")
     code = page.locator(".rx-code").input_value()
     page.locator(".jp-CodeCell .cm-content").last.click()
@@ -293,8 +292,7 @@ def asleep(page):  # noqa: F811
 
 def test_a_widget_without_its_kernel_sleeps_and_is_woken(page):  # noqa: F811
     press(page, "Next film")
-    page.get_by_text("film 2 of 6").wait_for()
-    until(page, "relevance")
+    page.locator(".rx-scan[data-case='1']").wait_for()
     settled(page)
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")
     page.evaluate(
@@ -311,8 +309,7 @@ def test_a_widget_without_its_kernel_sleeps_and_is_woken(page):  # noqa: F811
 
 def test_a_reopened_notebook_sleeps(page):  # noqa: F811
     press(page, "Next film")
-    page.get_by_text("film 2 of 6").wait_for()
-    until(page, "relevance")
+    page.locator(".rx-scan[data-case='1']").wait_for()
     settled(page)
     page.wait_for_timeout(1500)
     page.evaluate("jupyterapp.commands.execute('docmanager:save')")

@@ -573,7 +573,7 @@ def test_the_saved_figure_wraps_its_words_and_shows_the_zoom(page, tmp_path):
     settled(page)
     at_canvas = shot(page)
     with page.expect_download() as download:
-        press(page, "Save what is seen")
+        press(page, "Save PNG")
     download.value.save_as(tmp_path / "figure.png")
     figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB"), float)
     assert figure.shape[1] == 480 + 24  # words don't widen it

@@ -320,8 +320,8 @@ def test_each_control_takes_the_focus_and_shows_it(page):
         "Worst first",
         "Truth",
         "Compare",
-        "Copy the line that opens this view again",
-        "Save what is seen",
+        "Copy link",
+        "Save PNG",
         "Sort by",
         "Film strip",
         "Method",
@@ -424,7 +424,7 @@ def test_a_long_method_shows_progress_and_is_cancelled(page):
         has_text=re.compile(r"RISE, \d+ of \d+")
     ).wait_for()
     before = shot(page)
-    page.get_by_role("button", name="Stop this computation").click()
+    page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector(".rx-busy:not(.rx-on)", state="attached")
     page.wait_for_function(
         "document.querySelector('.rx-controls select').value === 'relevance'"
@@ -444,7 +444,7 @@ def test_what_can_not_be_drawn_is_a_sentence(page):
 
 def test_the_figure_is_saved(page, table, tmp_path):
     with page.expect_download() as download:
-        press(page, "Save what is seen")
+        press(page, "Save PNG")
     download.value.save_as(tmp_path / "figure.png")
     figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(
         float

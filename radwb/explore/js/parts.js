@@ -6,8 +6,11 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// It is called by the word that is seen on it, or by its title, if that is a sign.
 function button(text, title, onclick) {
-  return make("button", { type: "button", title, ariaLabel: title, onclick }, text);
+  const one = make("button", { type: "button", title, onclick }, text);
+  if (!/\p{L}/u.test(text)) one.ariaLabel = title;
+  return one;
 }
 
 function press(text, title, change) {

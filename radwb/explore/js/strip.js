@@ -77,6 +77,7 @@ function stripKey(event, model, list) {
 
 function stripItem(model, film, list) {
   const canvas = make("canvas", { width: 72, height: 72 });
+  const named = make("b");
   const first = make("span");
   const second = make("span");
   const mark = make("i");
@@ -89,6 +90,7 @@ function stripItem(model, film, list) {
       onclick: () => root.closest("fieldset").disabled || set(model, "case", film),
     },
     canvas,
+    named,
     mark,
     first,
     second,
@@ -103,12 +105,13 @@ function stripItem(model, film, list) {
     root.style.left = `${place * wide}px`;
     root.ariaSelected = film === model.get("case");
     const led = lead === "label" ? findingText(values.label) : figure(values[lead]);
+    write(named, name);
     write(first, values[lead] === undefined ? name : led);
     write(second, values.score == null ? "" : figure(values.score));
     mark.textContent = { agree: "✓", disagree: "✗", unsure: "?" }[verdict] || "";
     mark.className = note ? "rx-noted" : "";
     const said = [name, `${lead} ${led}`, `score ${figure(values.score)}`];
-    root.ariaLabel = root.title = [...said, verdict, note].filter(Boolean).join(", ");
+    root.title = [...said, verdict, note].filter(Boolean).join(", ");
     root.ariaPosInSet = place + 1;
     root.ariaSetSize = model.get("order").length;
     if (picture && picture !== drawn) drawThumb(canvas, picture);
@@ -195,7 +198,7 @@ function stripTools(model) {
     down.ariaPressed = falls;
     down.disabled = by === "";
     down.firstChild.data = falls ? "↓" : "↑";
-    down.title = falls ? "Highest first" : "Lowest first";
+    down.title = down.ariaLabel = falls ? "Highest first" : "Lowest first";
     if (films !== (films = model.get("films")))
       offerFilters(keep, films || [], columns);
     chips.replaceChildren(...Object.entries(kept).map((pair) => chip(model, pair)));

@@ -97,7 +97,7 @@ function numbers(score, bright) {
 
 function named(truth, asked) {
   return Object.entries(truth).map(([finding, { colour, dash }]) =>
-    make("span", {}, sample(colour, dash, finding === asked ? 4 : 2), finding),
+    make("span", {}, sample(colour, dash, finding === asked ? 7 : 4), finding),
   );
 }
 
