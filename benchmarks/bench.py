@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from attention import ATTENTION
 from browser import BROWSER
-from explorer import EXPLORER
 from embedding import EMBEDDING
+from explorer import EXPLORER
 from rows import row, timed
 from tqdm import tqdm
 from volumes import VOLUMES

@@ -135,8 +135,9 @@ def latency(name, spent, median_s=0.15, late_s=0.3) -> dict:
 
 @contextmanager
 def notebook(*cells):
-    """A page with a notebook of these cells in JupyterLab, the first one run; None where
-    Chromium or Playwright isn't there.
+    """A page with a notebook of these cells in JupyterLab, the first one run.
+
+    None where Chromium or Playwright isn't there.
     """
     chromium = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
     if not chromium or not find_spec("playwright"):

@@ -1,7 +1,7 @@
-"""Rows of `bench.py` on the explorer: from what a hand does to the picture that follows.
+"""Rows of `bench.py` on the explorer: from what a hand does to the picture of it.
 
-In JupyterLab under Chromium, on 60 and on 600 films and on films of 3000 x 2500 px. Each
-change is one that is seen: another picture with its map, of the film that was asked for.
+In JupyterLab under Chromium, on 60 and on 600 films and on films of 3000 x 2500 px.
+Each change is one that is seen: another picture with its map.
 """
 
 import time
@@ -51,8 +51,9 @@ CHANGE = """([kind, what]) => new Promise(done => {
     const seen = () => {
         const {width, height} = canvas;
         if (!width || root.querySelector(".rx-values").hidden) return 0; // no map yet
-        const pixels = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-        return new Uint32Array(pixels.buffer).reduce((a, b, n) => (a + b * (n % 997)) | 0);
+        const image = canvas.getContext("2d").getImageData(0, 0, width, height);
+        const pixels = new Uint32Array(image.data.buffer);
+        return pixels.reduce((sum, value, n) => (sum + value * (n % 997)) | 0);
     };
     const before = seen(), start = performance.now();
     const acts = {
@@ -61,7 +62,8 @@ CHANGE = """([kind, what]) => new Promise(done => {
             const box = canvas.getBoundingClientRect(), [row, col] = what;
             const clientX = box.x + (col + 0.5) / 8 * box.width;
             const clientY = box.y + (row + 0.5) / 8 * box.height;
-            canvas.dispatchEvent(new MouseEvent("click", {clientX, clientY, detail: 1}));
+            const at = {clientX, clientY, detail: 1};
+            canvas.dispatchEvent(new MouseEvent("click", at));
         },
         phrase: () => {
             const input = root.querySelector('input[aria-label="Phrase"]');
@@ -109,7 +111,7 @@ def explorer(films) -> list[dict] | None:
     with notebook(SETUP[films] + MODEL, SHOW) as page:
         if page is None:
             return None
-        page.get_by_text("ready").last.wait_for()
+        page.locator(".jp-OutputArea-output").filter(has_text="ready").wait_for()
         page.locator(".jp-CodeCell .cm-content").nth(1).click()
         start = time.perf_counter()
         page.keyboard.press("Control+Enter")

@@ -196,6 +196,21 @@ def test_text_of_films_stays_text(page, state):
     assert page.locator(".rx-position").inner_text() == f"film 1 of 6: {HOSTILE}"
 
 
+def test_the_facts_of_a_film_stand_once_and_the_report_is_folded(page, state):
+    report = "No effusion. " * 9
+    facts = [["Sex", "F"], ["Absent", "Edema, Nodule"], ["Report", report]]
+    state["scan"] |= {"facts": facts, "absent": ["Edema", "Nodule"]}
+    draw(page, state)
+    about = page.get_by_label("About this film")
+    assert about.text_content().count("Edema") == 1
+    assert "Sex" in about.inner_text()
+    assert not about.get_by_text("No effusion").is_visible()
+    about.get_by_text("Report").click()
+    assert about.get_by_text("No effusion").is_visible()
+    page.evaluate("model.set('scan', {...model.get('scan')})")
+    assert about.get_by_text("No effusion").is_visible()  # for the next film, too
+
+
 def test_words_that_the_model_cannot_know_are_said(page, state):
     words = {"unknown": ["bicycle"], "text": "The model doesn't know: bicycle."}
     state["views"][0]["words"] = words | {"nonsense": 0.9731}

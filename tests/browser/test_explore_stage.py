@@ -316,7 +316,7 @@ def test_the_film_is_moved_by_the_middle_button_and_by_the_tool(alone, films):
 
 
 def test_the_ruler_is_as_long_as_it_says(alone, films):
-    """400 px of 0.9 mm on 480 px of canvas: 50 mm are 66.7 px, and up to 3 px of edge."""
+    """400 px of 0.9 mm on 480 px of canvas: 50 mm are 66.7 px, with an edge."""
 
     def bar(box=None):
         film = grey_of(films[0], size_of(alone), box=box)

@@ -1,7 +1,7 @@
 // What is known of the film besides its pixels.
 
 function factsOf(model) {
-  const short = make("dl", { className: "rx-facts-short" });
+  const short = make("div", { className: "rx-facts-short" });
   const long = make("div", { className: "rx-facts-long" });
   const root = make(
     "section",
@@ -17,18 +17,18 @@ function factsOf(model) {
     if (scan === known) return;
     known = scan;
     const facts = [...(scan.facts || [])];
+    const told = facts.some(([name]) => name === "Absent"); // by the table
+    if (scan.absent?.length && !told) facts.push(["Absent", scan.absent.join(", ")]);
     const isLong = ([name, text]) => /report/i.test(name) || text.length > 90;
-    const brief = facts.filter((f) => !isLong(f));
-    if (scan.absent?.length) brief.push(["Known absent", scan.absent.join(", ")]);
-    short.replaceChildren(...brief.map(fact));
+    short.replaceChildren(...facts.filter((f) => !isLong(f)).map(fact));
     long.replaceChildren(...facts.filter(isLong).map((f) => folded(f, opened)));
-    root.hidden = !facts.length && !brief.length;
+    root.hidden = !facts.length;
   }
   return { root, update };
 }
 
 function fact([name, text]) {
-  return make("div", {}, make("dt", {}, name), make("dd", {}, text));
+  return make("span", {}, make("i", {}, name), text);
 }
 
 function folded([name, text], opened) {

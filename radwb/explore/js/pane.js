@@ -47,7 +47,7 @@ function pane(model, n, tools) {
     busy.update(view);
     canvas.ariaLabel = spoken(model.get("scan"), view);
     scan.draw(view);
-    canvas.dataset.case = view.case ?? "";
+    canvas.dataset.case = view.grid || view.error ? view.case : "";
     heads.update(view, now);
   }
   return {

@@ -54,6 +54,11 @@ function toolbox(model) {
     update();
   }
 
+  function moveSwipe(by) {
+    self.swipe = Math.min(1, Math.max(0, self.swipe + by));
+    self.redraw();
+  }
+
   function zoom(factor) {
     const scan = model.get("scan"),
       wide = self.films[0]?.canvas.clientWidth;
@@ -148,7 +153,7 @@ function toolbox(model) {
       {
         key: "w",
         name: "Swipe",
-        title: "Left the map, right the film, or the other pane; drag the line",
+        title: "Left the map, right the film or the other pane; drag the line, or , .",
         on: () => self.swipe !== null,
         change: swipe,
       },
@@ -158,7 +163,7 @@ function toolbox(model) {
       toggle("k", "Link", "The same place in both panes", "link"),
       {
         key: "t",
-        name: "Attends to it",
+        name: "To it",
         title: "What attends to the patch or region, not what it attends to",
         on: () => model.get("panes")[0].direction === "to",
         change: (on) => direct(on ? "to" : "from"),
@@ -173,7 +178,7 @@ function toolbox(model) {
         change: () => zoom(1.25),
       },
       { key: "0", name: "Fit", title: "The whole film", change: () => zoom(0) },
-      toggle("f", "Large film", "As large as the page has room for", "large"),
+      toggle("f", "Large", "The film as large as there is room for", "large"),
     ],
   };
   const all = Object.values(groups).flat();
@@ -207,10 +212,12 @@ function toolbox(model) {
       if (!self.away) ((self.away = true), self.redraw());
       return;
     }
+    const aside = { ",": -0.05, ".": 0.05 }[event.key];
     const one = all.find(
       ({ key }) => key === event.key || (key === "+" && event.key === "="),
     );
-    if (one) one.change(!one.on?.());
+    if (aside && self.swipe !== null) moveSwipe(aside);
+    else if (one) one.change(!one.on?.());
     else if (/^[1-9]$/.test(event.key)) preset(event.key - 1);
     else return;
     event.preventDefault();
