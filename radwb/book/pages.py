@@ -21,7 +21,7 @@ from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
 from radwb.book.headline import MIME, number_text
-from radwb.book.thumbnails import thumbnails
+from radwb.book.thumbnails import suits, thumbnails
 from radwb.data.private import private_folder
 from radwb.show.theme import plain
 
@@ -139,14 +139,16 @@ def clean_html(text):
 
 
 def figure_html(figure):
+    """A figure that is as wide as the page, up to the width that suits it."""
     drawn = to_html(
         figure,
-        config={"displaylogo": False, "responsive": False},
+        config={"displaylogo": False, "responsive": True},
         include_plotlyjs=False,
         full_html=False,
         validate=False,
     )
-    return drawn.replace("<script", f'<script nonce="{NONCE}"')
+    drawn = drawn.replace("<script", f'<script nonce="{NONCE}"')
+    return f'<div style="max-width:{suits(figure)}px">{drawn}</div>'
 
 
 def code_html(source):

@@ -5,7 +5,7 @@ import io
 from PIL import Image, ImageDraw, ImageFont
 
 from radwb.show.mix import encoded
-from radwb.show.theme import FAINT, INK, LONGEST
+from radwb.show.theme import FAINT, INK, LONGEST, WIDER, lines_of
 
 LINE = 22  # px
 MARGIN = 12  # px
@@ -15,6 +15,11 @@ def write_line(sheet, place, text, colour, size):
     """One line of words, whatever they hold: the next one stands below it."""
     words = " ".join(text[:LONGEST].split())
     ImageDraw.Draw(sheet).text(place, words, colour, ImageFont.load_default(size))
+
+
+def fitted(text, size, px):
+    """The lines that a text takes in a picture of `px`, so that none is cut off."""
+    return lines_of(text, size, (px - 2 * MARGIN) * WIDER)
 
 
 def write_lines(sheet, top, lines, size):

@@ -65,7 +65,7 @@ class Subject:
         if first is not None:
             level = level_on(first, self.volume, small, self.every)
             lines.append(about_map(first))
-        badges = badge_lines([first], PNG_WIDTH)
+        badges = badge_lines([first])
         at = []
         for index, step, n in zip(self.place, self.every, small.shape, strict=True):
             at.append(min(index // step, n - 1))
