@@ -9,8 +9,6 @@ from radwb.show.badges import badge_lines
 from radwb.show.mix import level_of
 from radwb.show.volume_pictures import Shown
 
-PNG_WIDTH = 900  # px that the badges' lines may have
-
 
 @dataclass(eq=False)
 class Subject:
