@@ -79,8 +79,10 @@ class VolumeView:
 
         Two maps of one volume are also zoomed together.
 
-        >>> first = rw.show.volume(ct, viewer="canvas")
-        >>> both = first.link(rw.show.volume(ct, viewer="canvas"))
+        In a notebook::
+
+            first = rw.show.volume(ct, maps)
+            first.link(rw.show.volume(ct, other_maps))
         """
         import ipywidgets
 
