@@ -159,8 +159,10 @@ class Work:
             self._score(job, cases.scores[choice.model])
         words = self.widget.views[job.pane]["words"]
         if words and words["nonsense"] is None:
+            job.tell("map of nonsense words")
             nonsense = {"nonsense": cases.nonsense(job.case, choice)}
             self._publish(job, words=words | nonsense)
+        self._report(job, "")
 
     def _score(self, job, scores):
         widget = self.widget

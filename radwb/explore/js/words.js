@@ -38,7 +38,8 @@ function wordsOf(model, n) {
 
 function saidOf(said) {
   if (!said) return "";
-  return ["Model:", said.text || "", said.busy || ""].join(" ").trim();
+  const parts = [said.text, said.busy].filter(Boolean);
+  return `Model: ${parts.join("; ")}`;
 }
 
 function doubtOf(words) {
