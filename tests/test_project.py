@@ -48,7 +48,7 @@ ROOMS_KNODES = {
     "cli": 3.4,
     "curate": 4.7,
     "data": 25.8,
-    "explore": 17.4,
+    "explore": 17.6,
     "fail": 5.6,
     "findings": 1.9,
     "identifiers.py": 0.8,
