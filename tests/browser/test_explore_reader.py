@@ -308,6 +308,28 @@ def test_a_widget_without_its_kernel_sleeps_and_is_woken(page):  # noqa: F811
     until(page, "relevance")
 
 
+SESSION = "jupyterapp.shell.currentWidget.sessionContext"
+ENDS = {
+    "dies": "session.kernel.requestExecute({code: 'import os; os._exit(1)'}) && 1",
+    "is shut down": "shutdown()",
+    "is changed": "changeKernel({name: 'python3'}) && 1",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_widget_sleeps_when_its_kernel(page, end):  # noqa: F811
+    press(page, "Next film")
+    page.locator(".rx-scan[data-case='1']").wait_for()
+    settled(page)
+    page.evaluate(f"{SESSION}.{ENDS[end]}")
+    if end == "dies":
+        page.locator(".jp-Dialog button").last.click()
+    asleep(page)
+    page.evaluate(f"{SESSION}.changeKernel({{name: 'python3'}})")
+    page.get_by_text("| Idle").wait_for()
+    page.wait_for_timeout(1500)  # the kernel says so a little early
+
+
 def test_a_reopened_notebook_sleeps(page):  # noqa: F811
     press(page, "Next film")
     page.locator(".rx-scan[data-case='1']").wait_for()
