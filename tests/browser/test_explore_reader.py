@@ -171,7 +171,7 @@ def test_a_long_phrase_leaves_the_film_where_it_is(page):  # noqa: F811
 
 def test_the_models_score_is_said_with_its_place(page, model, table):  # noqa: F811
     said = page.locator(".rx-said")
-    said.filter(has_text=re.compile(r"of 6")).wait_for()
+    said.filter(has_text=re.compile(r"\d(st|nd|rd|th) of 6")).wait_for()
     text = said.inner_text()
     Z = rw.models.embed(model, table, precision="32-true")
     yes, no = (Z @ rw.probe.text_embeddings(model, ASKED.split(" vs ")).T).T
@@ -179,7 +179,7 @@ def test_the_models_score_is_said_with_its_place(page, model, table):  # noqa: F
     said_value = float(re.search(r"[+-]?\d+\.\d+", text).group())
     assert said_value == pytest.approx(values[0], abs=0.006)
     place = 1 + int((values > values[0]).sum())
-    assert re.search(rf"\b{place}(st|nd|rd|th)? of 6", text), text
+    assert re.search(rf"\b{place}(st|nd|rd|th) of 6", text), text
 
 
 def test_the_strip_sorts_filters_and_walks(page, table):  # noqa: F811
@@ -306,6 +306,28 @@ def test_a_widget_without_its_kernel_sleeps_and_is_woken(page):  # noqa: F811
     page.get_by_text("film 1 of 6").wait_for()
     page.locator(".rx-sleep").wait_for(state="hidden")
     until(page, "relevance")
+
+
+SESSION = "jupyterapp.shell.currentWidget.sessionContext"
+ENDS = {
+    "dies": "session.kernel.requestExecute({code: 'import os; os._exit(1)'}) && 1",
+    "is shut down": "shutdown()",
+    "is changed": "changeKernel({name: 'python3'}) && 1",
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_widget_sleeps_when_its_kernel(page, end):  # noqa: F811
+    press(page, "Next film")
+    page.locator(".rx-scan[data-case='1']").wait_for()
+    settled(page)
+    page.evaluate(f"{SESSION}.{ENDS[end]}")
+    if end == "dies":
+        page.locator(".jp-Dialog button").last.click()
+    asleep(page)
+    page.evaluate(f"{SESSION}.changeKernel({{name: 'python3'}})")
+    page.get_by_text("| Idle").wait_for()
+    page.wait_for_timeout(1500)  # the kernel says so a little early
 
 
 def test_a_reopened_notebook_sleeps(page):  # noqa: F811

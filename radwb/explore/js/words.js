@@ -38,8 +38,7 @@ function wordsOf(model, n) {
 
 function saidOf(said) {
   if (!said) return "";
-  const parts = [said.text, said.busy].filter(Boolean);
-  return `Model: ${parts.join("; ")}`;
+  return `Model: ${[said.text, said.busy].filter(Boolean).join("; ")}`;
 }
 
 function doubtOf(words) {
