@@ -62,7 +62,7 @@ def test_a_widget_has_no_serious_finding(address, page, folder, widget, theme):
     open_in_lab(page, address, (folder / "a.ipynb").relative_to(checkout()))
     choose_theme(page, theme)
     run_all(page)
-    page.locator(READY[widget]).first.wait_for()
+    page.locator(READY[widget]).first.wait_for(timeout=180_000)  # a CT is read
     page.wait_for_timeout(3000)
     assert findings(page, selector) == []
 
@@ -75,6 +75,12 @@ def choose_theme(page, name):
     light = str(name == "Light").lower()
     body = page.locator(f"body[data-jp-theme-light='{light}']")
     body.wait_for(state="attached")
+
+
+def test_axe_finds_a_picture_without_words(page):
+    """The control: what it says nothing about could be what it can't see."""
+    page.set_content("<main><img src='data:,'></main>")
+    assert [row["id"] for row in findings(page, "main")] == ["image-alt"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
