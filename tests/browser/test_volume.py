@@ -353,11 +353,15 @@ def test_a_cell_that_is_run_again_lets_its_voxels_go(address, page, notebook):
     for _ in range(3):
         run_all(page)
         page.wait_for_timeout(4000)
-    page.locator(".jp-CodeCell").last.locator(".jp-InputPrompt").click()
-    page.keyboard.press("Control+Enter")
-    page.wait_for_timeout(1500)
-    words = page.locator(".jp-CodeCell").last.locator(".jp-OutputArea-output")
-    assert words.inner_text().strip() == "[False, False, False, True]"
+    last = page.locator(".jp-CodeCell").last
+    for _ in range(10):  # on a busy machine a page is slow to say what it shows
+        last.locator(".jp-InputPrompt").click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_timeout(2000)
+        words = last.locator(".jp-OutputArea-output").inner_text().strip()
+        if words == "[False, False, False, True]":
+            return
+    pytest.fail(f"voxels are held by {words}")
 
 
 def test_the_viewer_comes_back_after_saving_and_without_its_kernel(
