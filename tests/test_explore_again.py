@@ -1,6 +1,8 @@
 """A cell run again: the widget of before lets go; films and maps are kept once."""
 
+import dataclasses
 import gc
+import os
 import threading
 import time
 import weakref
@@ -135,6 +137,24 @@ def test_a_film_that_changed_and_a_model_trained_further_are_computed_anew(
         next(model.net.visual.parameters()).mul_(1.1)
     trained = Cases({MODEL: model}, films).grid(0, choice)
     assert not np.array_equal(other, trained)
+
+
+def test_a_truth_that_is_drawn_anew_is_read_anew(model, table, tmp_path):
+    path = tmp_path / "film.png"
+    films = table.head(1).assign(path=str(path), truth_path="")
+    scan = rw.data.scan_of(table.iloc[0])
+    rw.data.write_png(scan, path)
+    before = Cases({MODEL: model}, films).scan(0)
+    mask = np.zeros(scan.shape, bool)
+    mask[:9] = True
+    written = path.read_bytes(), os.stat(path)
+    rw.data.write_png(dataclasses.replace(scan, truth={"Edema": mask}), path)
+    path.write_bytes(written[0])
+    os.utime(path, ns=(written[1].st_atime_ns, written[1].st_mtime_ns))
+    after = Cases({MODEL: model}, films).scan(0)
+    assert "Pleural Effusion" in before.truth
+    assert np.array_equal(after.truth["Edema"], mask)
+    assert set(after.truth) == {"Edema"}
 
 
 def test_what_is_kept_goes_with_the_model(table):

@@ -119,9 +119,10 @@ def test_the_score_of_another_film_never_stands_here(widget, monkeypatch):
                 assert view["said"]["value"] == pytest.approx(wanted[name], abs=1e-4)
 
 
-def test_a_long_table_is_read_when_it_is_asked_for(model, table, monkeypatch):
+def test_a_long_table_is_read_when_it_is_asked_for(table, monkeypatch):
     monkeypatch.setattr(work_module, "READ_UNASKED", 5)
-    widget = rw.show.explore(model, table)
+    # of which nothing is kept yet
+    widget = rw.show.explore(rw.models.load(MODEL), table)
     assert widget.wait(30, idle=True)
     said = widget.views[0]["said"]
     assert (said["rank"], widget.films[0]["values"]["score"]) == (None, None)
@@ -161,6 +162,42 @@ def test_reading_the_films_gives_way_to_a_map(model, table, monkeypatch):
     assert widget.views[0]["label"] == "attention, layer 2, head 1"
     goes_on.set()
     assert widget.wait(20, idle=True)
+    widget.close()
+
+
+def test_words_that_are_asked_again_at_once_are_listed(widget):
+    assert widget.wait(30, idle=True)
+    before = [row["values"]["score"] for row in widget.films]
+    widget.choose(target="cardiomegaly")
+    assert widget.films[0]["values"]["score"] is None
+    widget.choose(target=ASKED)
+    assert widget.wait(30, idle=True)
+    assert [row["values"]["score"] for row in widget.films] == before
+
+
+def test_a_head_says_the_same_of_the_words_and_sends_it_once(widget):
+    assert widget.wait(30, idle=True)
+    sent = []
+    widget.observe(lambda change: sent.append(change.new[0]), "views")
+    before = widget.views[0]["said"]
+    widget.choose(layer=1, head=2)
+    assert widget.wait(30, idle=True)
+    drawn = [view for view in sent if view["label"] == "attention, layer 1, head 2"]
+    assert [view["said"] for view in drawn] == [before]
+
+
+def test_a_model_in_training_is_left_alone(table):
+    own = timm_model("resnet10t", size=96)
+    norm = next(m for m in own.net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    widget = rw.show.explore(own, table)
+    assert widget.wait(60, idle=True)
+    scores = widget.cases.scores["resnet10t"]
+    own.net.train()
+    before = norm.running_mean.clone()
+    scores.kept.values.clear()
+    with pytest.raises(RuntimeError, match="is being trained"):
+        scores.of_all("a")
+    assert torch.equal(norm.running_mean, before)
     widget.close()
 
 

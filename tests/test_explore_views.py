@@ -340,7 +340,7 @@ def test_facts_are_those_of_the_table(widget, table):
     facts = dict(widget.scan["facts"])
     row = table.iloc[0]
     assert facts["Report"] == row.report
-    assert (facts["Age"], facts["Sex"]) == (str(row.age_years), row.sex)
+    assert (facts["Age (years)"], facts["Sex"]) == (str(row.age_years), row.sex)
     assert "Pleural Effusion" in facts["Present"].split(", ")
     names = rw.data.findings_of(table)
     assert set(facts["Absent"].split(", ")) == {n for n in names if row[n] == 0}

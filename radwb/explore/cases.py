@@ -205,8 +205,8 @@ class Cases:
 
     def _heads(self, case, choice):
         model = self.models[choice.model]
-        attention, read = self._attention(case, choice.model)
-        return heads_of(attention, read, model.grid, choice.patches, choice.direction)
+        seen = self._attention(case, choice.model)
+        return heads_of(*seen, model.grid, choice.patches, choice.direction)
 
     def _attention(self, case, name):
         kept = self.kept[name].attention

@@ -26,7 +26,7 @@ ABOUT = (
 FACTS = {  # column -> its words
     "patient_id": "Patient",
     "study_id": "Study",
-    "age_years": "Age",
+    "age_years": "Age (years)",
     "sex": "Sex",
     "view": "View",
     "position": "Position",
@@ -134,8 +134,11 @@ class Films:
         row = self.rows[case]
         facts = []
         for column, words in FACTS.items():
-            if row.get(column) not in (None, ""):
-                facts.append([words, str(row[column])])
+            value = row.get(column)
+            if value not in (None, ""):
+                # 86, where the column has gaps and so is of floats
+                text = f"{value:g}" if isinstance(value, float) else str(value)
+                facts.append([words, text])
         for value, words in LABELS.items():
             names = [name for name in self.findings if row[name] == value]
             if names:
@@ -163,13 +166,18 @@ class Films:
             pixels = hashlib.blake2b(scan.pixels.tobytes(), digest_size=16)
             return pixels.digest(), scan.shape, scan.aspect
         row = self.rows[case]
-        path = str(row.get("path"))
-        try:
-            facts = os.stat(data.names.local_path(path))
-            changed = facts.st_mtime_ns, facts.st_size
-        except (OSError, ValueError):
-            changed = None
-        return path, row.get("truth_path"), row.get("view"), changed
+        path = data.names.local_path(str(row.get("path")))
+        truth = row.get("truth_path") or f"{path.parent / path.stem}.truth.png"
+        return str(path), row.get("view"), _version(path), str(truth), _version(truth)
+
+
+def _version(path):
+    """Changes with every writing of the file."""
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return facts.st_mtime_ns, facts.st_size
 
 
 def _row(scan):

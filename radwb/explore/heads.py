@@ -32,16 +32,23 @@ class Heads:
 
 
 def captured(model, scan):
-    """(L, heads, T, T) the attention, and (1, T) what the read-out takes."""
+    """What `heads_of` starts from, once a film.
+
+    Returns:
+        (L, heads, T, T) the attention, (1, T) what the read-out takes, and (L, 1 +
+        heads) how far patches look.
+    """
     seen = capture(model, model.preprocess(scan))
-    return seen["attention"][:, 0], seen["read"].reshape(1, -1)
+    attention = seen["attention"][:, 0]
+    distance = _with_mean(_distance(attention, model.grid))
+    return attention, seen["read"].reshape(1, -1), distance
 
 
-def heads_of(attention, read, grid, patches=(), direction="from") -> Heads:
+def heads_of(attention, read, distance, grid, patches=(), direction="from") -> Heads:
     """The heads' maps of the read-out, or of the patches of a region.
 
     Args:
-        attention, read: as `captured` gives them.
+        attention, read, distance: as `captured` gives them.
         grid: (rows, columns) of the patches.
         patches: numbers, counted by rows; none = the read-out.
         direction: as in `Choice`.
@@ -57,11 +64,10 @@ def heads_of(attention, read, grid, patches=(), direction="from") -> Heads:
     rows = attention @ read.T if toward else (read @ attention).mT  # (L, heads, T, 1)
     each = rows[..., first:, 0]
     each = _with_mean(each)  # (L, 1 + heads, patches)
-    distance = _distance(attention[..., first:, first:], grid)
     return Heads(
         each.unflatten(-1, grid).cpu().numpy(),
         None if toward else each.sum(-1).cpu().numpy(),
-        _with_mean(distance).cpu().numpy(),
+        distance.cpu().numpy(),
     )
 
 
@@ -99,5 +105,6 @@ def _distance(attention, grid):
     """(L, heads) mean distance from patches to patches, weighed by the attention."""
     places = torch.cartesian_prod(*(torch.arange(n).float() for n in grid))
     apart = torch.cdist(places, places).to(attention)
+    attention = attention[..., -len(places) :, -len(places) :]
     total = attention.sum((-1, -2)).clamp(min=1e-12)
     return (attention * apart).sum((-1, -2)) / total

@@ -27,6 +27,9 @@ class Scores:
         self.films = films
         self.kept = kept
 
+    def __len__(self):
+        return len(self.films)
+
     def output(self, case: int) -> np.ndarray:
         """(E,) as scores are made of it; (0,) of a film that can't be read."""
         return self.kept.get(self.films.key(case), lambda: self._output(case))
@@ -39,6 +42,12 @@ class Scores:
         """The cosine, the difference of two, the probability or the neuron's value."""
         score = self._scores([self.output(case)], target)[0]
         return float(self._shown(score))
+
+    def said(self, case: int, target: str) -> dict:
+        """The film's score, what it is, and no place yet."""
+        value = self.of_film(case, target)
+        text = self.words(value, target)
+        return {"text": text, "value": value, "rank": None, "of": None, "busy": ""}
 
     def of_all(self, target: str) -> np.ndarray:
         """(N,) the same of all films, NaN where one can't be read."""
@@ -68,6 +77,9 @@ class Scores:
         return 1 / (1 + np.exp(-scores))  # as rw.probe.classify
 
     def _output(self, case):
+        if self.model.net.training:
+            # a pass would count in its batch norms, and drop what it likes
+            raise RuntimeError(f"{self.model.name} is being trained: no scores now")
         try:
             x = self.model.preprocess(self.films.read(case))
         except (OSError, ValueError):

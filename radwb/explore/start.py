@@ -57,8 +57,8 @@ def explore(
         notes: a CSV for verdicts and notes, written (for its owner alone) when the
             first is made, and read again the next time. None = they go with the widget.
     Returns:
-        the widget. A saved notebook and an exported page keep the picture of the moment
-        when the cell ran. When its cell is run again, it is closed.
+        the widget. A saved notebook and an exported page keep the picture that was seen
+        last. When its cell is run again, it is closed.
     Raises:
         ValueError: no film, more than two models, an unknown method, a film or model
             of the state that isn't there, or a file in the place of the notes that is

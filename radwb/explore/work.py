@@ -133,10 +133,7 @@ class Work:
             self._publish(job, **view)
         view = cases.view(job.case, job.choice)
         with widget.lock:
-            before = widget.views[job.pane]
-            if all(before.get(part) == view[part] for part in ("case", "choice")):
-                # what is known of the same map already
-                view |= {part: before[part] or view[part] for part in ("said", "words")}
+            view |= _known(widget.views[job.pane], view)
             self._publish(job, **view)
 
     def _film(self, case, scan):
@@ -154,20 +151,26 @@ class Work:
             return  # the map beside it says why
 
     def _add(self, job):
-        """The model's score, the map of nonsense, the place among all films."""
-        widget = self.widget
-        cases, choice = widget.cases, job.choice
-        scores = cases.scores[choice.model]
-        value = scores.of_film(job.case, choice.target)
-        said = {"value": value, "rank": None, "of": None, "busy": ""}
-        said["text"] = scores.words(value, choice.target)
-        self._publish(job, said=said)
-        if cases.reads(choice):
+        """The model's score with its place among all films, the map of nonsense."""
+        cases, choice = self.widget.cases, job.choice
+        said = self.widget.views[job.pane]["said"]
+        unlisted = job.pane == 0 and self.widget.listing.scores is None
+        if unlisted or not said or said["rank"] is None:
+            self._score(job, cases.scores[choice.model])
+        words = self.widget.views[job.pane]["words"]
+        if words and words["nonsense"] is None:
             nonsense = {"nonsense": cases.nonsense(job.case, choice)}
-            self._publish(job, words=cases.words(choice) | nonsense)
-        if len(cases) > READ_UNASKED and widget.arranged["by"] not in OF_WORDS:
-            return
-        all_scores = scores.of_all(choice.target)
+            self._publish(job, words=words | nonsense)
+
+    def _score(self, job, scores):
+        widget = self.widget
+        target = job.choice.target
+        said = scores.said(job.case, target)
+        if not scores.complete():
+            self._publish(job, said=said)
+            if len(scores) > READ_UNASKED and widget.arranged["by"] not in OF_WORDS:
+                return
+        all_scores = scores.of_all(target)
         place = placed(all_scores, job.case)
         text = f"{said['text']}, {place_in_words(**place)}"
         self._publish(job, said=said | place | {"text": text})
@@ -188,3 +191,16 @@ class Work:
         with self.widget.lock:
             if not job.stop.is_set():
                 self.widget.show(job.pane, **changes)
+
+
+def _known(before, view):
+    """What the view before says of this film and these words already."""
+    if before["case"] != view["case"]:
+        return {}
+    now, then = view["choice"], before["choice"]
+    known = {}
+    if all(now[part] == then[part] for part in ("model", "target")):
+        known["said"] = before["said"]
+    if now == then and before["words"]:
+        known["words"] = before["words"]
+    return known

@@ -240,8 +240,7 @@ def grid(
     truths = truth if isinstance(truth, list) else [truth] * len(films)
     _require_one_each(len(films), titles=titles, maps=maps, truth=truths)
     columns = min(columns, len(films))
-    narrowest = (NARROW - 2 * EDGE) / columns
-    headings = [_heading(heading, narrowest) for heading in titles or ()]
+    headings = [_heading(heading, columns) for heading in titles or ()]
     figure, height, gap = _cells(films, columns, headings, cell)
     for n, film in enumerate(films):
         place = dict(row=n // columns + 1, col=n % columns + 1)
@@ -252,18 +251,15 @@ def grid(
             picture = map_trace(values, film, *own_range(values), alpha, side)
             figure.add_trace(picture, **place)
         draw_outlines(figure, film, truths[n], **place)
+    notes = badge_lines(maps or [])
+    bar = 0
     if maps is not None:
-        bar = _colour_bar(0, 1, "", ("low", "high"))
-        bar.marker.colorbar.update(BELOW)
-        figure.add_trace(bar, 1, 1)
-    width = columns * cell + 32
-    badges = badge_lines(maps or [])
-    if maps is not None:
-        badges.append("colours: each map from its lowest to its highest")
-    finish(
-        figure, title=title, caption=caption, notes=badges, width=width, legend=False
-    )
-    bar = BAR if maps is not None else 0
+        notes.append("colours: each map from its lowest to its highest")
+        figure.add_trace(_colour_bar(0, 1, "", ("low", "high"), BELOW), 1, 1)
+        bar = BAR
+    width = columns * cell + 2 * EDGE
+    words = dict(title=title, caption=caption, notes=notes)
+    finish(figure, width=width, legend=False, **words)
     bottom = bar + (44 if _explain_colours(figure) else 16)
     top = figure.layout.margin.t - 30 + gap
     axis = dict(visible=False, constrain="domain")
@@ -277,8 +273,9 @@ def grid(
     return figure
 
 
-def _heading(text, px):
+def _heading(text, columns):
     """The lines of a heading that fit above a scan in the narrowest cell."""
+    px = (NARROW - 2 * EDGE) / columns
     return "<br>".join(plain(line) for line in lines_of(text, HEADING, px))
 
 
@@ -374,11 +371,12 @@ def _unit(scan):
     return "px" if scan.spacing_mm is None else "mm"
 
 
-def _colour_bar(low, high, label, ends=None):
+def _colour_bar(low, high, label, ends=None, place=None):
     """go.Image has no colour bar, so an empty trace carries it."""
     bar = colour_bar(label, tickfont_size=13, tickformat=".3~g", title_font_size=13)
     if ends:
         bar |= dict(tickvals=[low, high], ticktext=ends)
+        bar |= place or {}
     return go.Scatter(
         x=[None],
         y=[None],

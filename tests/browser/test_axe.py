@@ -73,7 +73,8 @@ def choose_theme(page, name):
     page.locator(".lm-Menu-itemLabel", has_text="Theme").first.hover()
     page.locator(".lm-Menu-itemLabel", has_text=f"JupyterLab {name}").last.click()
     light = str(name == "Light").lower()
-    page.wait_for_selector(f"body[data-jp-theme-light='{light}']")
+    body = page.locator(f"body[data-jp-theme-light='{light}']")
+    body.wait_for(state="attached")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

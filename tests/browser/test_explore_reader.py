@@ -165,6 +165,7 @@ def test_a_long_phrase_leaves_the_film_where_it_is(page):  # noqa: F811
     page.wait_for_selector(".rx-error:empty", state="attached")
     assert film.bounding_box() == before
     label = page.locator(".rx-label span")
+    assert label.bounding_box()["height"] < 45  # two lines
     assert label.get_attribute("title").count("quite long words") == 17
 
 

@@ -38,7 +38,7 @@ function wordsOf(model, n) {
 
 function saidOf(said) {
   if (!said) return "";
-  return ["Model's score:", said.text || "", said.busy || ""].join(" ").trim();
+  return ["Model:", said.text || "", said.busy || ""].join(" ").trim();
 }
 
 function doubtOf(words) {
