@@ -59,7 +59,7 @@ def lab(chromium, address):
     import pandas as pd
 
     with notebook_in_lab(chromium, address, pd.DataFrame({"a": [1]}), CELL) as page:
-        page.set_default_timeout(12_000)
+        page.set_default_timeout(30_000)  # two cores, shared
         yield page
 
 
