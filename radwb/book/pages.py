@@ -23,6 +23,7 @@ from pygments.formatters import HtmlFormatter
 from radwb.book.headline import MIME, number_text
 from radwb.book.thumbnails import suits, thumbnails
 from radwb.data.private import private_folder
+from radwb.show.stand_in import STILL, WIDGET
 from radwb.show.theme import plain
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -119,6 +120,18 @@ def write_index(tour, figures, folder):
     return path
 
 
+def without_doubles(outputs):
+    """The outputs, without a picture of a widget whose figure lives on the page."""
+    kept = []
+    for output in outputs:
+        before = kept[-1].get("data", {}) if kept else {}
+        html = output.get("data", {}).get("text/html", "")
+        is_picture = f'class="{STILL}"' in "".join(html)
+        if not (is_picture and PLOTLY in before and WIDGET in before):
+            kept.append(output)
+    return kept
+
+
 def output_html(output):
     """An output of a cell as a page shows it."""
     parts = ENVIRONMENT.get_template("parts.html")
@@ -182,6 +195,7 @@ ENVIRONMENT.filters |= {name: _markup(make) for name, make in FILTERS.items()}
 ENVIRONMENT.filters |= {
     "number": number_text,
     "without_bars": without_bars,
+    "without_doubles": without_doubles,
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
 }
 STYLESHEET = files("radwb.book").joinpath("page.css").read_text("utf-8")

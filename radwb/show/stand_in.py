@@ -12,6 +12,7 @@ from IPython.display import display
 from radwb.show.mix import in_text
 from radwb.show.theme import plain
 
+STILL = "radwb-still"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LATER_S = 1.5  # after the last change a saved notebook gets the new picture
 PLAIN = "(a widget; the picture below stands for it where it doesn't live)"
@@ -32,14 +33,16 @@ class StandIn:
         picture: gives the picture's kind ("image/jpeg") and bytes.
         words: gives what the picture says, in a sentence.
         alive: the CSS selector of what only the living widget puts on the page.
+        figure: the mimebundle of a figure that lives on pages without a kernel, too.
     """
 
-    def __init__(self, view, picture, words, alive):
+    def __init__(self, view, picture, words, alive, figure=None):
         self.view = view
         self.picture = picture
         self.words = words
         self.alive = f"{alive}:not(.radwb-still *)"
         self.name = f"radwb-{uuid4()}"
+        self.figure = figure or {}
         self.shown = False
         self.timer = None
 
@@ -47,7 +50,8 @@ class StandIn:
         """Display the widget, and the picture below it."""
         bundle = self.view()
         data = bundle[0] if isinstance(bundle, tuple) else bundle
-        display({WIDGET: data[WIDGET], "text/plain": PLAIN}, raw=True)
+        first = {WIDGET: data[WIDGET], "text/plain": PLAIN} | self.figure
+        display(first, raw=True)
         display(self._bundle(), raw=True, display_id=self.name)
         self.shown = True
 
@@ -71,7 +75,7 @@ class StandIn:
         words = plain(self.words())
         style = STYLE.replace("ALIVE", self.alive)
         picture = f'<img alt="{words}" src="data:{kind};base64,{in_text(data)}">'
-        return f'<div class="radwb-still">{style}{picture}</div>'
+        return f'<div class="{STILL}">{style}{picture}</div>'
 
     def _bundle(self):
         return {"text/html": self.html(), "text/plain": self.words()}

@@ -5,16 +5,20 @@ import json
 from dataclasses import dataclass, field
 
 import numpy as np
+from IPython.display import display
 
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
 from radwb.show import volume_widgets
 from radwb.show.mix import ALPHA, in_text
+from radwb.show.stand_in import StandIn
 from radwb.show.stills import stacked
 from radwb.show.viewers import choose
 from radwb.show.volume_pictures import sliders, still
 from radwb.show.volume_subject import Subject, level_on, steps_of, verdict
 from radwb.show.windows import SOFT_TISSUE_HU
+
+PLOTLY = "application/vnd.plotly.v1+json"
 
 
 @dataclass(eq=False)
@@ -98,14 +102,30 @@ class VolumeView:
         box = ipywidgets.VBox([self.widget, other.widget])
         return VolumeView("canvas", self.why, self.subjects + other.subjects, box)
 
+    def _ipython_display_(self):
+        if self.viewer != "canvas":
+            display(self._repr_mimebundle_(), raw=True)
+            return
+        widget = self.widget._repr_mimebundle_
+        bundle = self._figure()
+        StandIn(widget, self._picture, self._words, ".rv", bundle).show()
+
+    def _figure(self):
+        figure = self.figure
+        return {} if figure is None else {PLOTLY: json.loads(figure.to_json())}
+
+    def _picture(self):
+        return "image/png", self.png
+
+    def _words(self):
+        return ". ".join(self.subjects[0].shown().lines)
+
     def _repr_mimebundle_(self, **_):
         bundle = {"text/plain": self.why}
         if self.viewer == "itkwidgets":  # it has put itself into the notebook already
             return bundle
         bundle["image/png"] = in_text(self.png)
-        figure = self.figure
-        if figure is not None:
-            bundle["application/vnd.plotly.v1+json"] = json.loads(figure.to_json())
+        bundle |= self._figure()
         if self.widget is not None:
             widget = self.widget._repr_mimebundle_()
             bundle |= widget[0] if isinstance(widget, tuple) else widget
