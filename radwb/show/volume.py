@@ -77,10 +77,8 @@ class VolumeView:
     def link(self, other: "VolumeView") -> "VolumeView":
         """Both, one below the other, with one cursor: the same place in the patient.
 
-        Two maps of one volume are also zoomed together.
-
-        >>> first = rw.show.volume(ct, viewer="canvas")
-        >>> both = first.link(rw.show.volume(ct, viewer="canvas"))
+        `rw.show.volume(ct, a).link(rw.show.volume(ct, b))` needs a notebook. Two maps
+        of one volume are also zoomed together.
         """
         import ipywidgets
 
