@@ -39,6 +39,12 @@ for step in range(30):
     plot({"step": step, "epoch": 0, "loss": 2 / (1 + step)})
 plot
 """,
+    """
+import numpy as np
+noise = np.random.default_rng(0).normal(0, 300, (12, 20, 20)).astype(np.float32)
+ct = rw.data.Volume(noise, np.diag([-1.5, -1.5, 3.0, 1.0]), "CT")
+rw.show.volume(ct, title="noise")
+""",
 ]
 
 
@@ -60,6 +66,7 @@ def saved(chromium, address):
     run_all(page)
     page.locator(".rx[data-painted] .rx-label:has-text('relevance')").wait_for()
     page.locator(".widget-vbox .js-plotly-plot .main-svg").first.wait_for()
+    page.locator(".rv[data-painted]").wait_for()
     first = still(page)
     page.get_by_role("button", name="layer 1, head 2").click()
     page.locator(".rx-label", has_text="layer 1, head 2").wait_for()
@@ -97,15 +104,16 @@ def stills_of(nb):
 
 
 def test_a_living_widget_hides_its_picture(saved):
-    assert saved[1] == [False, False]
+    assert saved[1] == [False] * len(CELLS)
 
 
 def test_the_saved_notebook_holds_the_last_that_was_seen(saved):
     nb = nbformat.read(saved[0], as_version=4)
-    explorer, training = stills_of(nb)
+    explorer, training, volume = stills_of(nb)
     assert "attention, layer 1, head 2" in explorer
     assert "step 29" in training
-    for text in (explorer, training):
+    assert "noise" in volume
+    for text in (explorer, training, volume):
         picture = text.partition("base64,")[2].partition('"')[0]
         pixels = Image.open(io.BytesIO(base64.b64decode(picture))).convert("L")
         assert np.asarray(pixels).std() > 10
@@ -131,7 +139,7 @@ def test_a_notebook_that_is_opened_again_shows_the_pictures(saved, address, page
             ".jp-NotebookPanel:not(.lm-mod-hidden) .radwb-still img"
         )
         asleep = path == saved[0]
-        assert [picture.is_visible() for picture in pictures.all()] == 2 * [not asleep]
+        assert [picture.is_visible() for picture in pictures.all()] == 3 * [not asleep]
         lost = page.get_by_text("model not found").locator("visible=true")
         assert lost.count() == 0
 
@@ -147,7 +155,7 @@ def test_an_ordinary_export_shows_the_pictures(saved, page, tmp_path, kept):
     page.goto(path.with_suffix(".html").as_uri())
     page.wait_for_timeout(1500)
     images = page.locator(".radwb-still img").all()
-    assert [image.is_visible() for image in images] == [True, True]
+    assert [image.is_visible() for image in images] == [True] * len(CELLS)
     sizes = [image.evaluate("image => image.naturalWidth") for image in images]
     assert min(sizes) > 400
 
@@ -157,6 +165,8 @@ def test_a_page_of_the_gallery_shows_the_pictures(saved, page, tmp_path):
     pages.write_page(nb, tmp_path / "seen.html", title="a")
     page.goto((tmp_path / "seen.html").as_uri())
     images = page.locator(".html img").all()
+    # the volume's figure with its sliders lives on the page
     assert [image.is_visible() for image in images] == [True, True]
+    assert page.locator(".plotly-graph-div .imagelayer image").count() == 3
     assert "attention, layer 1, head 2" in images[0].get_attribute("alt")
     assert page.errors == []
