@@ -55,7 +55,7 @@ ROOMS_KNODES = {
     "models": 20.1,
     "pretrain": 25.1,
     "probe": 7.6,
-    "show": 17.6,
+    "show": 17.7,
     "simulate": 38.6,
     "stats": 7.3,
 }

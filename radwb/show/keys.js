@@ -21,7 +21,10 @@ function keepKeys(element) {
   window.radwbKeepsKeys = true;
   window.addEventListener("keydown", (event) => {
     const focus = event.target;
-    if (!focus.closest?.("[data-radwb-keys]") || savesNotebook(event)) return;
+    if (!focus.closest?.("[data-radwb-keys]")) return;
+    // of the Control key, which came a moment before
+    delete focus.dataset.lmSuppressShortcuts;
+    if (savesNotebook(event)) return;
     focus.dataset.lmSuppressShortcuts = "true";
     setTimeout(() => delete focus.dataset.lmSuppressShortcuts);
   }, true);
