@@ -18,6 +18,7 @@ import torch
 from attention import ATTENTION
 from browser import BROWSER
 from embedding import EMBEDDING
+from explorer import EXPLORER
 from rows import row, timed
 from tqdm import tqdm
 from volumes import VOLUMES
@@ -231,28 +232,35 @@ ROWS = {
     **ATTENTION,
     **VOLUMES,
     **BROWSER,
+    **EXPLORER,
 }
+
+
+def write_row(r):
+    peer = f"{r['peer']:.3g}" if r["peer"] else "-"
+    ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
+    tqdm.write(
+        f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} "
+        f"ratio {ratio:>8} bound {r['bound']:.3g} "
+        f"({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}"
+    )
+    tqdm.write(f"    {r['equal']}")
 
 
 def main(names: list[str]) -> int:
     rows = []
     for name in tqdm(names or list(ROWS), desc="bench"):
-        r = ROWS[name]()
-        if r is None:
+        found = ROWS[name]()
+        if found is None:
             tqdm.write(
                 f"{name}: not measured, its peer is not installed "
                 "(grad-cam; playwright and Chromium)"
             )
             continue
-        rows.append(r)
-        peer = f"{r['peer']:.3g}" if r["peer"] else "-"
-        ratio = f"{r['ratio']:.2f}x" if r["ratio"] else "-"
-        tqdm.write(
-            f"{r['row']:22} ours {r['ours']:8.3g} {r['unit']:12} peer {peer:>8} "
-            f"ratio {ratio:>8} bound {r['bound']:.3g} "
-            f"({'met' if r['met'] else 'NOT met'}) spread {r['spread']:.0%}"
-        )
-        tqdm.write(f"    {r['equal']}")
+        found = found if isinstance(found, list) else [found]
+        rows += found
+        for r in found:
+            write_row(r)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(
         json.dumps(

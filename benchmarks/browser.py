@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,39 +39,59 @@ FLAGS = [
 EXPLORE = """import radwb as rw
 films = rw.simulate.cohort(n=12, seed=0).head(6)
 rw.show.explore(rw.models.load("radwb-tiny"), films, finding="Pleural Effusion")"""
+# what is shown is made once, so that a cell that is run again shows it, no more
 VOLUME = """import numpy as np
 import radwb as rw
-ct = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
-at = [np.linspace(0, n - 1, 96).astype(int) for n in ct.shape]
-steps = [n / 96 for n in ct.shape]
-small = rw.data.Volume(ct.voxels[np.ix_(*at)], ct.affine @ np.diag([*steps, 1]), "CT")
-bone = (small.voxels > 100).astype(np.float32)
-m = rw.attend.map.Map(bone, "bone", affine=small.affine)
-rw.show.volume(small, m, window_hu=(-1000, 400), side=96)"""
-CHANGE = """(canvas, [kind, what]) => new Promise(done => {
-    const gl = kind === 'wheel' && canvas.getContext('webgl2');
-    const seen = () => {  // when it was all drawn, and what
-        if (!gl) return [performance.now(), canvas.toDataURL()];
-        const w = canvas.width, h = canvas.height, pixels = new Uint8Array(w * h * 4);
-        // waits for the last triangle
-        gl.readPixels(0, 0, w, h, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
-        const add = (sum, value, n) => (sum + value * (n % 9973)) % 4294967296;
-        return [performance.now(), pixels.reduce(add, 0)];
+if "scan" not in globals():
+    ct = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
+    at = [np.linspace(0, n - 1, {side} or n).astype(int) for n in ct.shape]
+    steps = [n / len(index) for n, index in zip(ct.shape, at)]
+    affine = ct.affine @ np.diag([*steps, 1])
+    scan = rw.data.Volume(ct.voxels[np.ix_(*at)], affine, "CT")
+    bone = (scan.voxels > 100).astype(np.float32)
+    m = rw.attend.map.Map(bone, "bone", affine=affine)
+rw.show.volume(scan, m, window_hu=(-1000, 400))"""
+VOLUMES = {"96^3": 96, "512 x 512 x 133": 0}
+# ms until the large plane is another picture, of a slice until that has every voxel
+TURN = """(canvas, [kind, amount]) => new Promise(done => {
+    const brush = canvas.getContext('2d');
+    const picture = () => {
+        const { data } = brush.getImageData(0, 0, canvas.width, canvas.height);
+        let sum = 0;
+        for (let n = 0; n < data.length; n += 4) sum = (31 * sum + data[n]) % 2 ** 32;
+        return sum;
     };
-    const before = gl ? canvas.lastSeen : seen()[1], start = performance.now();
-    if (gl) {
-        const box = canvas.getBoundingClientRect();
-        const clientX = box.x + box.width * 0.3;
-        const clientY = box.y + (box.height - 60) * 0.75;
-        const how = {deltaY: what, bubbles: true, cancelable: true, clientX, clientY};
-        canvas.dispatchEvent(new WheelEvent('wheel', how));
-    } else document.querySelector(`.rx button[aria-label="${what}"]`).click();
+    const before = picture(), slice = canvas.dataset.slice;
+    const box = canvas.getBoundingClientRect();
+    const clientX = box.x + box.width * 0.3, clientY = box.y + box.height * 0.5;
+    const how = {bubbles: true, cancelable: true, pointerId: 1};
+    const start = performance.now();
+    if (kind === 'window') {
+        const place = {clientX: clientX + amount, clientY};
+        canvas.dispatchEvent(new PointerEvent('pointermove', {...how, ...place}));
+    } else {
+        const place = {clientX, clientY, deltaY: amount};
+        canvas.dispatchEvent(new WheelEvent('wheel', {...how, ...place}));
+    }
+    let seen = 0;
+    const look = () => {
+        const now = performance.now() - start;
+        if (now > 20000) return done(null);
+        const moved = kind === 'window' || canvas.dataset.slice !== slice;
+        if (!seen && moved && picture() !== before) seen = now;
+        const whole = !canvas.dataset.slice.includes('thinned');
+        if (seen && whole) return done([seen, now]);
+        requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+})"""
+CHANGE = """(canvas, head) => new Promise(done => {
+    const seen = () => [performance.now(), canvas.toDataURL()];
+    const before = seen()[1], start = performance.now();
+    document.querySelector(`.rx button[aria-label="${head}"]`).click();
     const look = () => {
         const [now, picture] = seen();
-        if (picture !== before && picture !== 0) {
-            canvas.lastSeen = picture;
-            return done(before === undefined ? null : now - start);
-        }
+        if (picture !== before) return done(now - start);
         if (now - start > 20000) return done(-1);
         requestAnimationFrame(look);
     };
@@ -88,29 +109,62 @@ def explorer() -> dict | None:
             "all => all.map(b => b.ariaLabel)"
         )
         canvas = page.locator("canvas.rx-scan").first
-        spent = [canvas.evaluate(CHANGE, ["click", head]) for head in heads]
+        spent = [canvas.evaluate(CHANGE, head) for head in heads]
     return latency("explorer: another head", spent)
 
 
-def viewer() -> dict | None:
-    """The wheel over the axial plane of a 96^3 CT with a map: one slice further, four
-    views redrawn.
-    """
-    with notebook(VOLUME) as page:
+@cache
+def viewer_times(size) -> dict | None:
+    """ms of each thing that a hand does in the volume viewer, none of them unseen."""
+    with notebook(VOLUME.format(side=VOLUMES[size])) as page:
         if page is None:
             return None
-        canvas = page.locator(".jp-OutputArea canvas").first
-        canvas.wait_for()
+        shown = [shown_again(page) for _ in range(6)]
+        canvas = page.locator(".rv-main canvas")
         canvas.scroll_into_view_if_needed()
-        page.wait_for_timeout(8000)  # niivue loads in steps
-        spent = [
-            canvas.evaluate(CHANGE, ["wheel", 100 if n % 20 < 10 else -100])
-            for n in range(41)
-        ]
-    return latency("volume viewer: another slice", spent)
+        slices = [canvas.evaluate(TURN, ["wheel", -100]) for _ in range(40)]
+        box = canvas.bounding_box()
+        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.5 * box["height"])
+        page.mouse.down(button="right")
+        drags = [canvas.evaluate(TURN, ["window", 3 * n]) for n in range(1, 31)]
+        page.mouse.up(button="right")
+    return {
+        "first display": shown[1:],
+        "another slice": [turn and turn[0] for turn in slices],
+        "another slice, every voxel": [turn and turn[1] for turn in slices],
+        "window drag": [turn and turn[0] for turn in drags],
+    }
 
 
-def latency(name, spent) -> dict:
+def shown_again(page):
+    """ms from the cell's run to a picture with every voxel."""
+    page.wait_for_selector(".rv[data-painted]")
+    page.evaluate("document.querySelector('.rv').classList.add('old')")
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    start = time.perf_counter()
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(
+        ".rv:not(.old) .rv-main canvas[data-slice]:not([data-slice*=thinned])"
+    )
+    return 1000 * (time.perf_counter() - start)
+
+
+def viewer(size, what) -> dict | None:
+    """A row of the volume viewer; a change is in time within 150 ms, a display 3 s."""
+    times = viewer_times(size)
+    if times is None:
+        return None
+    least = 3 if what == "first display" else 0.15
+    return latency(
+        f"volume viewer, {size}: {what}",
+        [-1 if ms is None else ms for ms in times[what]],
+        median_s=least,
+        late_s=2 * least,
+    )
+
+
+def latency(name, spent, median_s=0.15, late_s=0.3) -> dict:
+    """A row of the seconds that changes took, in ms; met: median and 95th are."""
     seconds = np.array([s for s in spent if s is not None]) / 1000
     assert (seconds > 0).all(), (
         f"{name}: {(seconds <= 0).sum()} of {len(seconds)} changes were never seen"
@@ -121,15 +175,22 @@ def latency(name, spent) -> dict:
         f"median {np.median(seconds) * 1000:.0f} ms, 95th {late * 1000:.0f} ms"
     )
     found = row(
-        name, "1/s", 1, {"ours": list(seconds)}, bound=1 / 0.15, of="ours", equal=equal
+        name,
+        "1/s",
+        1,
+        {"ours": list(seconds)},
+        bound=1 / median_s,
+        of="ours",
+        equal=equal,
     )
-    return found | {"met": found["met"] and bool(late <= 0.3)}
+    return found | {"met": found["met"] and bool(late <= late_s)}
 
 
 @contextmanager
-def notebook(code):
-    """A page with a notebook of one cell, run in JupyterLab; None where Chromium or
-    Playwright isn't there.
+def notebook(*cells):
+    """A page with a notebook of these cells in JupyterLab, the first one run.
+
+    None where Chromium or Playwright isn't there.
     """
     chromium = os.environ.get("BROWSER_PATH") or shutil.which("chromium")
     if not chromium or not find_spec("playwright"):
@@ -140,7 +201,8 @@ def notebook(code):
     root, port = sync.checkout(), free_port()
     folder = root / "build" / f"bench-{os.getpid()}"
     folder.mkdir(parents=True)
-    nb = new_notebook(cells=[new_code_cell(code)], metadata={"kernelspec": sync.KERNEL})
+    cells = [new_code_cell(code) for code in cells]
+    nb = new_notebook(cells=cells, metadata={"kernelspec": sync.KERNEL})
     nbformat.write(nb, folder / "bench.ipynb")
     home = Path(tempfile.mkdtemp())
     environment = lab.environment() | {
@@ -190,4 +252,14 @@ def wait_for(look, seconds=90):
     raise TimeoutError(f"expected JupyterLab within {seconds} s")
 
 
-BROWSER = {"explorer": explorer, "viewer": viewer}
+VIEWED = (
+    "first display",
+    "another slice",
+    "another slice, every voxel",
+    "window drag",
+)
+BROWSER = {"explorer": explorer} | {
+    f"viewer, {size}: {what}": partial(viewer, size, what)
+    for size in VOLUMES
+    for what in VIEWED
+}

@@ -20,7 +20,8 @@ from tables import effusion_table
 import radwb as rw
 from radwb.explore import cases as state
 from radwb.explore import widget as widget_module
-from radwb.explore.cases import Cases, Choice
+from radwb.explore.cases import Cases
+from radwb.explore.choice import Choice
 from radwb.explore.words import finding_named
 from radwb.show import mix
 
@@ -184,16 +185,17 @@ def counted(name, calls):
     return noted
 
 
-def test_nothing_is_computed_twice(cases, monkeypatch):
+def test_nothing_is_computed_twice(table, monkeypatch):
+    cases = Cases({MODEL: rw.models.load(MODEL)}, table)  # of which nothing is kept yet
     calls = []
-    for name in ("capture", "grids", "score_map"):
+    for name in ("captured", "grids", "score_map"):
         monkeypatch.setattr(state, name, counted(name, calls))
     for layer in (0, 1, 0):
         for head in (None, 2):
             cases.view(0, Choice(MODEL, "attention", ASKED, layer=layer, head=head))
-    assert calls.count("capture") == 1
+    assert calls.count("captured") == 1
     cases.view(0, Choice(MODEL, "attention", ASKED, patch=9))
-    assert calls.count("capture") == 1
+    assert calls.count("captured") == 1
     for _ in range(3):
         cases.view(0, Choice(MODEL, "gradcam", ASKED))
     assert calls.count("grids") == 1
@@ -203,16 +205,43 @@ def test_nothing_is_computed_twice(cases, monkeypatch):
 
 
 def test_worst_first_sorts_by_energy_and_keeps_films_without_truth_for_the_end(
-    cases, table
+    widget, model, table
 ):
-    choice = Choice(MODEL, "gradcam", ASKED)
-    order = cases.worst_first(choice)
-    scores = [cases.score(case, choice)[1] for case in order]
-    known = [s["energy"] for s in scores if s]
-    assert sorted(order) == list(range(len(table)))
-    assert 1 < len(known) < len(table)
-    assert known == sorted(known)
-    assert scores[len(known) :] == [None] * (len(table) - len(known))
+    widget.choose(method="gradcam", target=ASKED)
+    widget.worst_first()
+    assert widget.wait(30)
+    energies = []
+    for case in widget.order:
+        scan = rw.data.scan_of(table.iloc[case])
+        m = rw.attend.attention_map(model, scan, method="gradcam", target=PAIR)
+        mask = scan.truth.get("Pleural Effusion")
+        if mask is not None:
+            energies.append(rw.attend.score_map(m, mask)["energy"])
+        else:
+            energies.append(np.inf)
+    known = np.isfinite(energies).sum()
+    assert sorted(widget.order) == list(range(len(table)))
+    assert 1 < known < len(table)
+    assert energies == sorted(energies)
+    assert widget.case == widget.order[0] == widget.views[0]["case"]
+    assert widget.arranged["label"] == f"gradcam: {ASKED}"
+    widget.worst_first(False)
+    assert widget.order == list(range(6))
+    assert widget.arranged["label"] == ""
+
+
+@pytest.mark.parametrize(
+    "change", [{"target": "cardiomegaly"}, {"method": "rollout"}, {"layer": 1}]
+)
+def test_the_order_of_another_map_is_given_up(widget, change):
+    widget.worst_first()
+    assert widget.wait(30)
+    widget.case = 4
+    widget.choose(**change)
+    assert widget.order == list(range(6))  # at once
+    assert (widget.arranged["by"], widget.arranged["label"]) == ("", "")
+    assert widget.wait(30)
+    assert widget.order == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -417,22 +446,13 @@ def test_the_map_of_a_large_film_does_not_wait_for_its_score(model, monkeypatch)
     )
     widget = rw.show.explore(model, [film], finding="Pneumothorax")
     seen = []
-    monkeypatch.setattr(widget, "_publish", lambda job, **view: seen.append(view))
+    monkeypatch.setattr(widget.work, "_publish", lambda job, **view: seen.append(view))
     widget.choose(layer=2, head=1)
     assert widget.wait(20)
     drawn = [view for view in seen if "grid" in view]
     assert [view["label"] for view in drawn] == ["attention, layer 2, head 1"] * 2
     assert drawn[0]["score"] is None
     assert drawn[1]["score"] == widget.cases.score(0, Choice(**widget.panes[0]))[1]
-
-
-def test_worst_first_goes_to_the_worst_film_and_back(widget):
-    widget.worst_first()
-    assert widget.wait(30)
-    assert widget.order == widget.cases.worst_first(Choice(**widget.panes[0]))
-    assert widget.case == widget.order[0] == widget.views[0]["case"]
-    widget.worst_first(False)
-    assert widget.order == list(range(6))
 
 
 def test_a_check_puts_its_badge_beside_the_map(widget, monkeypatch):
@@ -473,3 +493,23 @@ def test_the_still_shows_the_scan_the_map_and_the_outline(widget, tmp_path):
     assert 0.05 < changed.mean() < 0.9
     outline = np.abs(pixels["all"] - pixels["no outline"]).max(-1) > 20
     assert 0.001 < outline.mean() < 0.05
+
+
+def test_a_still_cuts_no_word_of_its_caption(table, model):
+    """Every word's ink lies within the picture, whatever its length."""
+    phrase = "a small effusion with atelectasis beside it, and no consolidation at all"
+    short, long = (
+        rw.show.explore(model, table, against="gradcam", target=target)
+        for target in ("effusion", f"{phrase} vs {phrase}")
+    )
+    try:
+        pages = [np.asarray(w._still().convert("L")) for w in (short, long)]
+        rows = [page.shape[0] for page in pages]
+        assert rows[1] >= rows[0] + 2 * 22  # px of a line
+        for page in pages:
+            half = page.shape[1] // 2
+            for pane in (page[:, :half], page[:, half:]):
+                assert (pane[:, -11:] == 255).all()
+    finally:
+        short.close()
+        long.close()

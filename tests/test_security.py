@@ -152,9 +152,10 @@ def test_a_series_whose_header_holds_a_script_is_shown_as_letters(
     assert raw_markup(view.figure) == []
 
 
-def test_the_explorers_script_makes_text_and_never_html():
-    pages = Path(rw.explore.__file__).with_name("js").glob("*.js")
-    code = "".join(path.read_text("utf-8") for path in pages)
+@pytest.mark.parametrize("room", ["explore", "show"])
+def test_our_scripts_make_text_and_never_html(room):
+    scripts = (Path(rw.__file__).parent / room).rglob("*.js")
+    code = "".join(path.read_text("utf-8") for path in scripts)
     assert "createElement" in code
     for way in (
         "innerHTML",

@@ -5,7 +5,6 @@ What each shows lies where it should.
 
 import base64
 import gzip
-import importlib
 import importlib.util
 import io
 import json
@@ -19,11 +18,12 @@ import radwb as rw
 from radwb.data import Volume
 from radwb.data.volumes import nifti_bytes, robust_window
 from radwb.show import viewers
+from radwb.show import volume_subject as subjects
+from radwb.show.theme import INK
+from radwb.show.volume_canvas import slice_message
 from radwb.show.volume_planes import planes_of
 from radwb.show.volume_widgets import ras_fraction
 
-# rw.show.volume is the function
-show = importlib.import_module("radwb.show.volume")
 RNG = np.random.default_rng(0)
 AXIAL = np.array([[0, 0, 0.8, -50], [0, 0.7, 0, -20], [2.5, 0, 0, 10], [0, 0, 0, 1.0]])
 TURNED = np.array(
@@ -67,20 +67,20 @@ def without(monkeypatch, *absent, notebook=True, network=True):
 # ---- the choice
 
 
-def test_ipyniivue_is_chosen_in_a_notebook(monkeypatch):
+def test_our_own_viewer_is_chosen_in_a_notebook(monkeypatch):
     without(monkeypatch, "itkwidgets")
     name, why = viewers.choose()
-    assert name == "ipyniivue"
-    assert (
-        why
-        == 'Shown with ipyniivue (itkwidgets: not installed, pip install "radwb[itk]")'
+    assert name == "canvas"
+    assert why == (
+        'Shown with canvas (itkwidgets: not installed, pip install "radwb[itk]"; '
+        "ipyniivue: only asked for by name, since it needs WebGL)"
     )
 
 
 def test_itkwidgets_is_never_chosen_unasked_since_it_can_stop_a_notebook(monkeypatch):
     without(monkeypatch)
     name, why = viewers.choose()
-    assert name == "ipyniivue"
+    assert name == "canvas"
     assert "itkwidgets: only asked for by name, since it needs a network" in why
     assert viewers.choose("itkwidgets") == (
         "itkwidgets",
@@ -92,14 +92,14 @@ def test_itkwidgets_is_never_chosen_unasked_since_it_can_stop_a_notebook(monkeyp
     ("absent", "notebook", "chosen", "said"),
     [
         (
-            ("itkwidgets", "ipyniivue"),
+            ("itkwidgets", "ipyniivue", "anywidget"),
             True,
             "plotly",
             "ipyniivue: not installed, pip install ipyniivue",
         ),
-        (("itkwidgets",), False, "plotly", "ipyniivue: no notebook is running"),
+        (("itkwidgets",), False, "plotly", "canvas: no notebook is running"),
         (
-            ("itkwidgets", "ipyniivue", "plotly"),
+            ("itkwidgets", "ipyniivue", "anywidget", "plotly"),
             True,
             "still",
             "plotly: not installed, pip install plotly",
@@ -202,6 +202,7 @@ def test_a_slider_goes_through_the_slices_of_its_plane(ct):
     names = [s.currentvalue.prefix for s in figure.layout.sliders]
     assert names == ["axial slice ", "coronal slice ", "sagittal slice "]
     axial = figure.layout.sliders[0]
+    assert axial.currentvalue.font.color == INK  # else it's clear, as the steps' labels
     assert [step.label for step in axial.steps] == [str(n + 1) for n in range(20)]
     assert axial.active == 5
     assert axial.steps[5].args[0]["source"][0] == figure.data[0].source
@@ -226,7 +227,7 @@ def test_a_large_volume_is_thinned_and_says_so():
     assert (
         view.figure.layout.sliders[1].steps[1].label == "4"
     )  # slices keep their numbers
-    thin = view.scan[1]
+    thin = view.subjects[0].small()
     assert np.array_equal(thin.voxels, volume.voxels[:, ::3, ::2])
     assert np.allclose(thin.affine @ [3, 5, 7, 1], volume.affine @ [3, 15, 14, 1])
 
@@ -234,14 +235,14 @@ def test_a_large_volume_is_thinned_and_says_so():
 def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
     values = RNG.random((10, 15, 20)).astype(np.float32)
     m = rw.attend.map.Map(values, "rollout", affine=ct.affine @ np.diag([2, 2, 2, 1.0]))
-    level = show.level_on(m, ct, ct, [1, 1, 1]).voxels
+    level = subjects.level_on(m, ct, ct, [1, 1, 1]).voxels
     span = values.max() - values.min()
     assert np.allclose(level[::2, ::2, ::2], (values - values.min()) / span, atol=1e-6)
     fine, steps = RNG.random(ct.shape).astype(np.float32), [2, 3, 1]
-    thinned = show.level_on(
+    thinned = subjects.level_on(
         rw.attend.map.Map(fine, "x", affine=ct.affine),
         ct,
-        show.thinned(ct, steps),
+        subjects.thinned(ct, steps),
         steps,
     ).voxels
     assert np.allclose(
@@ -300,7 +301,80 @@ def test_the_badge_is_said_or_that_there_is_none(ct):
     )
 
 
-# ---- the widget
+# ---- our own viewer
+
+
+@pytest.fixture
+def canvas(monkeypatch, ct):
+    monkeypatch.setattr(viewers, "in_notebook", lambda: True)
+    return lambda map=None, volume=ct, **options: rw.show.volume(
+        volume, map, viewer="canvas", **options
+    )
+
+
+@pytest.mark.parametrize("affine", [AXIAL, TURNED])
+def test_a_plane_that_is_sent_is_the_slice_as_it_is_hung(affine):
+    volume = Volume(RNG.integers(-900, 900, (6, 7, 8)).astype(np.float32), affine, "CT")
+    for axis in range(3):
+        about, (data,) = slice_message(volume, axis, 2, 2)
+        sent = np.frombuffer(data, about["kind"]).reshape(
+            about["height"], about["width"]
+        )
+        shown = ((sent.astype(np.float32) + 1000) / 2000).clip(0, 1)
+        want = volume.slice(axis, 2, (-1000, 1000)).pixels
+        assert np.allclose(shown, want, atol=1e-6)
+        thick, (data,) = slice_message(volume, axis, 1, 3)
+        highest = np.frombuffer(data, thick["kind"])
+        block = np.take(volume.voxels, [1, 2, 3], axis)
+        assert sorted(highest) == sorted(block.max(axis).ravel())
+        assert thick["key"] == f"[{axis},1,3]"  # as JSON.stringify writes it
+
+
+def test_the_letters_say_which_side_is_which(canvas):
+    planes = canvas().widget.about["planes"]
+    assert [plane["name"] for plane in planes] == ["axial", "coronal", "sagittal"]
+    letters = [plane["letters"] for plane in planes]  # left, right, top, bottom
+    assert letters == [list("RLAP"), list("RLHF"), list("APHF")]
+
+
+def test_the_voxels_are_with_the_widget_while_a_page_shows_it(canvas, ct):
+    view = canvas({"a": a_map(ct, (3, 20, 11)), "b": a_map(ct, (4, 4, 4))})
+    widget = view.widget
+    assert not widget.scan
+    widget._handle_custom_msg({"need": True}, [])
+    voxels = np.frombuffer(gzip.decompress(widget.scan), widget.about["kind"])
+    assert np.array_equal(voxels.reshape(ct.shape), ct.voxels)
+    assert [layer["peak"] for layer in widget.layers] == [[3, 20, 11], [4, 4, 4]]
+    level = np.frombuffer(gzip.decompress(widget.layers[1]["data"]), np.uint8)
+    assert np.flatnonzero(level).tolist() == [np.ravel_multi_index((4, 4, 4), ct.shape)]
+    view.lay(a_map(ct, (7, 7, 7)), alpha=0.5)
+    assert [layer["peak"] for layer in widget.layers] == [[7, 7, 7]]
+    assert widget.look["alpha"] == 0.5
+    widget._handle_custom_msg({"gone": True}, [])
+    assert not widget.scan
+    assert not any(layer["data"] for layer in widget.layers)
+
+
+def test_windows_of_a_ct_are_offered_for_hounsfield_units_alone(canvas, ct):
+    def offered(modality, **options):
+        volume = Volume(ct.voxels, AXIAL, modality)
+        return len(canvas(volume=volume, **options).widget.about["presets"])
+
+    assert offered("CT") == 4
+    assert offered("MR", window_hu=(0, 100)) == offered(None) == 0
+    assert offered(None, window_hu=(-1000, 400)) == 4
+
+
+def test_linked_views_are_both_on_the_still_and_a_still_cannot_be_linked(canvas, ct):
+    view = canvas()
+    both = view.link(canvas())
+    assert opened(both.png).shape[0] == 2 * opened(view.png).shape[0]
+    assert both.figure is None
+    with pytest.raises(ValueError, match="expected two views with canvas, got canvas"):
+        view.link(rw.show.volume(ct, viewer="still"))
+
+
+# ---- ipyniivue
 
 
 @pytest.fixture
@@ -347,7 +421,7 @@ def test_another_map_is_laid_without_sending_the_scan_again(niivue, ct):
     assert after[0] is before[0]
     assert after[1].data != before[1].data
     with pytest.raises(
-        ValueError, match="expected ipyniivue to lay another map, got still"
+        ValueError, match="expected canvas or ipyniivue to lay another map, got still"
     ):
         rw.show.volume(ct, viewer="still").lay(a_map(ct, (4, 4, 4)))
 

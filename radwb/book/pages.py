@@ -21,8 +21,9 @@ from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
 from radwb.book.headline import MIME, number_text
-from radwb.book.thumbnails import thumbnails
+from radwb.book.thumbnails import suits, thumbnails
 from radwb.data.private import private_folder
+from radwb.show.stand_in import STILL, WIDGET
 from radwb.show.theme import plain
 
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -119,6 +120,18 @@ def write_index(tour, figures, folder):
     return path
 
 
+def without_doubles(outputs):
+    """The outputs, without a picture of a widget whose figure lives on the page."""
+    kept = []
+    for output in outputs:
+        before = kept[-1].get("data", {}) if kept else {}
+        html = output.get("data", {}).get("text/html", "")
+        is_picture = f'class="{STILL}"' in "".join(html)
+        if not (is_picture and PLOTLY in before and WIDGET in before):
+            kept.append(output)
+    return kept
+
+
 def output_html(output):
     """An output of a cell as a page shows it."""
     parts = ENVIRONMENT.get_template("parts.html")
@@ -139,14 +152,16 @@ def clean_html(text):
 
 
 def figure_html(figure):
+    """A figure that is as wide as the page, up to the width that suits it."""
     drawn = to_html(
         figure,
-        config={"displaylogo": False, "responsive": False},
+        config={"displaylogo": False, "responsive": True},
         include_plotlyjs=False,
         full_html=False,
         validate=False,
     )
-    return drawn.replace("<script", f'<script nonce="{NONCE}"')
+    drawn = drawn.replace("<script", f'<script nonce="{NONCE}"')
+    return f'<div style="max-width:{suits(figure)}px">{drawn}</div>'
 
 
 def code_html(source):
@@ -180,6 +195,7 @@ ENVIRONMENT.filters |= {name: _markup(make) for name, make in FILTERS.items()}
 ENVIRONMENT.filters |= {
     "number": number_text,
     "without_bars": without_bars,
+    "without_doubles": without_doubles,
     "base64": lambda text: base64.b64encode(text.encode()).decode(),
 }
 STYLESHEET = files("radwb.book").joinpath("page.css").read_text("utf-8")

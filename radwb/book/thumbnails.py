@@ -17,6 +17,7 @@ BROWSERS = (
     "chrome",
 )
 WIDTH = 640  # px
+WIDE = 1012  # px of a page's column
 COLOURS = 128  # of a palette: a quarter of the bytes
 
 
@@ -56,9 +57,17 @@ def draw(figures, folder, browser):
     jobs = []
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        jobs.append({"fig": figure, "path": path, "opts": {"format": "png"}})
+        look = {"format": "png", "width": suits(figure)}
+        jobs.append({"fig": figure, "path": path, "opts": look})
     options = {"path": browser, "mathjax": False, "timeout": 60}
     kaleido.write_fig_from_object_sync(jobs, kopts=options)
+
+
+def suits(figure):
+    """The px that suit a figure; a foreign one doesn't say."""
+    meta = figure.get("layout", {}).get("meta")
+    width = meta.get("width") if isinstance(meta, dict) else None
+    return width if isinstance(width, int) else WIDE
 
 
 def first_image(figure):

@@ -3,6 +3,6 @@
 One widget in Python (widget.py) and JavaScript (js/).
 """
 
-from radwb.explore.widget import explore
+from radwb.explore.start import explore
 
 __all__ = ["explore"]

@@ -3,51 +3,37 @@
 It stands behind the attention widget.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
-import torch
 
 from radwb import data
-from radwb.attend.capture import capture
 from radwb.attend.doubt import sanity_check
+from radwb.attend.doubt.alike import ranks, similarity
+from radwb.attend.doubt.changes import NONSENSE
 from radwb.attend.map import note_of
 from radwb.attend.maps import grids, require_sense
+from radwb.attend.methods import TABLE
 from radwb.attend.progress import steps
 from radwb.attend.score import score_map
-from radwb.attend.tower import attention_pool, has_attention, in_float32
+from radwb.attend.tower import attention_pool, has_attention
 from radwb.data.geometry import boxes
+from radwb.data.scan import ReadError
+from radwb.explore.choice import Cancelled, Choice
+from radwb.explore.films import Films
+from radwb.explore.heads import captured, cover_of, heads_of, measures
+from radwb.explore.kept import store_of
+from radwb.explore.scores import Scores
+from radwb.explore.vocabulary import doubtful_words, warning
 from radwb.explore.words import as_target, finding_named, label, sentence, verdict
-from radwb.findings.rows import synonyms
+from radwb.findings.rows import FINDINGS
+from radwb.show.mix import shrunk
 
 CHECKED = 16  # films that a sanity check takes at most
 UNIT = 1 << 16  # in which the square of the model's input is measured
-
-
-class Cancelled(Exception):
-    """A computation was stopped on demand."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a pane shows of a case.
-
-    Args:
-        model: its name in the widget.
-        method, layer, head: as in `attention_map`.
-        target: a phrase or finding; "this vs that" is a (positive, negative) pair.
-        patch: of method "attention": what this patch's token attends to; counted by
-            rows from the upper left.
-    """
-
-    model: str
-    method: str = "relevance"
-    target: str | None = None
-    layer: int | None = None
-    head: int | None = None
-    patch: int | None = None
+UNCHECKED = {"badge": "sanity: not checked", "passed": None}
+OTHER_WORDS = {"badge": "sanity: for other words", "passed": None}
 
 
 class Cases:
@@ -62,52 +48,32 @@ class Cases:
         films: a table or a list of Scans.
         finding: what every map is scored against; None = the finding that the target's
             words name.
-        badges: method -> `Badge`.
+        badges: method -> what `sanity_check` gave, or its badge.
+        target: the words that a badge was given for, which doesn't say so itself.
     """
 
-    def __init__(self, models, films, *, finding=None, badges=None):
+    def __init__(self, models, films, *, finding=None, badges=None, target=None):
+        self.kept = {name: store_of(model) for name, model in models.items()}
         # a model of half precision is copied once
-        self.models = {name: in_float32(model) for name, model in models.items()}
+        self.models = {n: self.kept[n].copy or model for n, model in models.items()}
+        self.films = Films(films)
+        self.scan = self.films.scan
         self.finding = finding
-        self.badges = dict(badges or {})
-        self.films = list(films)
-        if isinstance(films, pd.DataFrame):
-            self.films = [row for _, row in films.iterrows()]
-        if not self.films:
-            raise ValueError(
-                "expected at least one film, got none. "
-                "Try rw.simulate.cohort(n=12, seed=0)."
-            )
-        self.scan = lru_cache(16)(self._scan)
-        self.attention = lru_cache(4)(self._attention)  # 22 MB each of a ViT-B/16
-        self.grid = lru_cache(1024)(self._grid)
-        self.heads = lru_cache(256)(self._heads)
+        self.badges = {}  # Choice without a place -> Badge
+        self.given = dict(badges or {})
+        self.given_for = target
+        self.scores = {
+            name: Scores(model, self.films, self.kept[name].outputs)
+            for name, model in self.models.items()
+        }
         self.score = lru_cache(4096)(self._score)
+        self.measures = lru_cache(256)(self._measures)
 
     def __len__(self):
         return len(self.films)
 
-    def name(self, case, column="study_id"):
-        film = self.films[case]
-        name = film.source if isinstance(film, data.Scan) else film.get(column, "")
-        return str(name) or f"film {case}"
-
-    def targets(self):
-        """What to offer: the findings, first the scored one and those of film 0.
-
-        Phrases, where all models read.
-        """
-        models = self.models.values()
-        names = [name for model in models for name in model.findings or []]
-        if not names and not isinstance(self.films[0], data.Scan):
-            names = data.findings_of(self.films[0].to_frame().T)
-        names = list(dict.fromkeys(names or data.table.FINDINGS))
-        truth = self.scan(0).truth
-        names.sort(key=lambda name: (name != self.finding, name not in truth))
-        if any(model.kind != "image-text" for model in models):
-            return names
-        phrases = [synonyms(name)[0] for name in names]
-        return [f"{phrase} vs no {phrase}" for phrase in phrases]
+    def name(self, case):
+        return self.films.name(case)
 
     def values(self, case, choice):
         """(H, W) the map in the scan's own pixels, as `attention_map` gives it."""
@@ -116,6 +82,28 @@ class Cases:
         grid = self.grid(case, choice)
         return data.to_scan(grid, scan.shape, fit=fit, aspect=scan.aspect)
 
+    def grid(self, case, choice):
+        """The map over the model's input, and what it says is kept."""
+        kept = self.kept[choice.model].grids
+        key = self.films.key(case), replace(choice, model="")
+        return kept.get(key, lambda: self._grid(case, choice))
+
+    def heads(self, case, choice):
+        """`Heads` of the choice's patches, or of the read-out."""
+        kept = self.kept[choice.model].heads
+        key = self.films.key(case), choice.patches, choice.direction
+        return kept.get(key, lambda: self._heads(case, choice))
+
+    def blank(self, case, choice):
+        """A view of which nothing is known yet but what is asked."""
+        tokens = list(self.models[choice.model].grid)
+        known = {"case": case, "choice": vars(choice), "tokens": tokens}
+        words = dict(label=label(choice, tokens[1]), error="", verdict="", badge="")
+        unknown = ("grid", "thumbs", "highest", "low", "high", "finding", "score")
+        more = ("bright", "passed", "said", "words")
+        empty = dict(measures={}, busy="")
+        return known | words | dict.fromkeys(unknown + more) | empty
+
     def view(self, case, choice, *, scored=True):
         """All that a pane draws, as plain values and bytes.
 
@@ -123,26 +111,16 @@ class Cases:
             scored: False leaves the score out, which takes a second on a film of 3000
                 px.
         Returns:
-            grid (rows, cols) float32; where it lies (`source` of the scan is `square`
-            of the grid, as fractions top, left, bottom, right); thumbs (layers, 1 +
-            heads, *tokens) uint8, the mean over heads first; label, finding, score
+            grid (rows, cols) float32, `low` and `high` its extremes on the film as it
+            is shown; where it lies (`source` of the scan is `square` of the grid, as
+            fractions top, left, bottom, right); thumbs (layers, 1 + heads, *tokens)
+            uint8, the mean over heads first, each up to its own maximum in `highest`
+            (layers, 1 + heads) float32, and `measures` of them; label, finding, score
             (None without truth), bright (the energy of a map that is the film itself),
-            verdict and badge. A problem is a sentence in `error`.
+            verdict, badge, words (those that the model can't know). A problem is a
+            sentence in `error`; said is not known yet.
         """
-        tokens = list(self.models[choice.model].grid)
-        view = {
-            "case": case,
-            "choice": vars(choice),
-            "tokens": tokens,
-            "label": label(choice, tokens[1]),
-            "error": "",
-            "verdict": "",
-            "grid": None,
-            "thumbs": None,
-            "finding": None,
-            "score": None,
-            "bright": None,
-        }
+        view = self.blank(case, choice)
         for part in (self._map, self._thumbs):
             try:
                 view |= part(case, choice, scored)
@@ -155,20 +133,21 @@ class Cases:
             score = view["score"]
             bright = self._brightness(case, finding, score)
             view["bright"] = bright
-            view["verdict"] = verdict(finding, score, bright)
-        return view | self._badge(choice) | self._place(case, choice)
+            absent = finding in self.films.absent(case)
+            view["verdict"] = verdict(finding, score, bright, absent)
+        view |= self._badge(choice) | self._place(case, choice)
+        return view | {"words": self.words(choice)}
 
-    def worst_first(self, choice):
-        """The cases by rising energy of this choice's map inside the truth.
-
-        Those without truth are last.
-        """
+    def energies(self, choice):
+        """Of each film the share of this choice's map on the truth; None without."""
         energies = []
         for case in steps(range(len(self)), "worst first"):
-            _, score = self.score(case, choice)
-            energy = score["energy"] if score else np.inf
-            energies.append(energy)
-        return sorted(range(len(self)), key=energies.__getitem__)
+            try:
+                score = self.score(case, choice)[1]
+            except (OSError, ReadError):  # it says so where it's shown
+                score = None
+            energies.append(score["energy"] if score else None)
+        return energies
 
     def check(self, choice):
         """Put the choice to `sanity_check` on the first films, for its badge."""
@@ -176,38 +155,71 @@ class Cases:
         result = sanity_check(
             self.models[choice.model],
             [self.scan(case) for case in cases],
-            groups=[self.name(case, "patient_id") for case in cases],
+            groups=[self.films.patient(case) for case in cases],
             method=choice.method,
             target=as_target(choice.target),
             layer=choice.layer,
             head=choice.head,
         )
-        self.badges[replace(choice, patch=None)] = result.badge
+        self.badges[_checked(choice)] = result.badge
 
-    def _scan(self, case):
-        film = self.films[case]
-        return film if isinstance(film, data.Scan) else data.scan_of(film)
+    def finding_of(self, case, target):
+        """What a map for these words is scored against; None = they name nothing."""
+        if self.finding:
+            return self.finding
+        truth = self.scan(case).truth
+        return finding_named(target, truth) or finding_named(target, FINDINGS)
 
-    def _heads(self, case, name, patch):
-        """(L, 1 + heads, rows, cols) what the read-out, or one patch, takes from each.
+    def words(self, choice):
+        """The words of the phrase that the model can't know, and in a sentence."""
+        if not self.reads(choice):
+            return None
+        asked = as_target(choice.target)
+        phrases = asked if isinstance(asked, tuple) else (asked,)
+        doubtful = doubtful_words(self.models[choice.model], " ".join(phrases))
+        text = warning(choice.model, doubtful)
+        return doubtful | {"nonsense": None, "text": text}
 
-        The mean over heads comes first.
+    def reads(self, choice):
+        """Whether its map is one for words."""
+        is_text = self.models[choice.model].kind == "image-text"
+        if not is_text or not _has_words(choice) or not choice.target:
+            return False
+        try:
+            return not isinstance(as_target(choice.target), int)
+        except ValueError:  # too long
+            return False
+
+    def nonsense(self, case, choice):
+        """How alike the map is to that of a phrase without sense, from -1 to 1.
+
+        The rank correlation of `sanity_check`.
         """
-        attention, read = self.attention(case, name)
-        grid = self.models[name].grid
-        patches = np.prod(grid)
-        if patch is not None:
-            T = attention.shape[-1]
-            token = T - patches + range(patches)[patch]
-            read = torch.eye(T, device=attention.device)[token][None]
-        each = (read @ attention)[..., 0, -patches:].unflatten(-1, grid)
-        return torch.cat([each.mean(1, keepdim=True), each], 1).cpu().numpy()
+        phrase = next(p for p in NONSENSE if p not in choice.target)
+        if isinstance(as_target(choice.target), tuple):
+            phrase = f"{phrase} vs no {phrase}"
+        maps = [self.values(case, choice)]
+        maps += [self.values(case, replace(choice, target=phrase))]
+        asked, other = (ranks([values]) for values in maps)
+        return float(similarity(asked, other)[0])
+
+    def _heads(self, case, choice):
+        model = self.models[choice.model]
+        seen = self._attention(case, choice.model)
+        return heads_of(*seen, model.grid, choice.patches, choice.direction)
 
     def _attention(self, case, name):
-        """(L, heads, T, T) the attention, and (1, T) what the read-out takes."""
-        model = self.models[name]
-        seen = capture(model, model.preprocess(self.scan(case)))
-        return seen["attention"][:, 0], seen["read"].reshape(1, -1)
+        kept = self.kept[name].attention
+        key = self.films.key(case)
+        return kept.get(key, lambda: captured(self.models[name], self.scan(case)))
+
+    def _measures(self, case, choice, finding):
+        scan = self.scan(case)
+        mask = scan.truth.get(finding)
+        cover = None
+        if mask is not None and mask.any():
+            cover = cover_of(self.models[choice.model], mask, scan.aspect)
+        return measures(self.heads(case, choice), cover)
 
     def _grid(self, case, choice):
         model = self.models[choice.model]
@@ -216,7 +228,7 @@ class Cases:
         whole = choice.layer is None and choice.patch is None
         by_pool = whole and attention_pool(model) is not None
         if choice.method == "attention" and not by_pool:
-            heads = self.heads(case, choice.model, choice.patch)
+            heads = self.heads(case, choice).rows
             layer = -1 if choice.layer is None else choice.layer
             head = 0
             if choice.head is not None:
@@ -239,9 +251,8 @@ class Cases:
         return maps[0, 0].cpu().numpy()
 
     def _score(self, case, choice):
-        scan = self.scan(case)
-        finding = self.finding or finding_named(choice.target, scan.truth)
-        mask = scan.truth.get(finding)
+        finding = self.finding_of(case, choice.target)
+        mask = self.scan(case).truth.get(finding)
         if mask is None or not mask.any():
             return finding, None
         return finding, score_map(self.values(case, choice), mask)
@@ -254,11 +265,25 @@ class Cases:
         return float(scan.pixels[scan.truth[finding]].sum() / scan.pixels.sum())
 
     def _badge(self, choice):
-        badge = self.badges.get(replace(choice, patch=None))
-        badge = badge or self.badges.get(choice.method)
+        badge = self.badges.get(_checked(choice))
         if badge is None:
-            return {"badge": "sanity: not checked", "passed": None}
+            given = self.given.get(choice.method)
+            if given is None:
+                return UNCHECKED
+            if not self._is_about(given, choice):
+                return OTHER_WORDS
+            badge = getattr(given, "badge", given)
         return {"badge": str(badge), "passed": badge.passed}
+
+    def _is_about(self, given, choice):
+        """Whether a badge from elsewhere is about this model and these words."""
+        name = self.models[choice.model].name
+        if getattr(given, "model", name) != name:
+            return False
+        if not _has_words(choice):
+            return True
+        target = getattr(given, "target", as_target(self.given_for))
+        return as_target(choice.target) == target
 
     def _place(self, case, choice):
         scan = self.scan(case)
@@ -275,10 +300,15 @@ class Cases:
     def _map(self, case, choice, scored):
         grid = self.grid(case, choice)
         rows, cols = grid.shape
+        scan = self.scan(case)
+        fit = self.models[choice.model].fit
+        seen = data.to_scan(grid, shrunk(scan.shape), fit=fit, aspect=scan.aspect)
         view = {
             "grid": grid.tobytes(),
             "rows": rows,
             "cols": cols,
+            "low": float(seen.min()),
+            "high": float(seen.max()),
             "error": note_of(grid, choice.method, choice.target),
         }
         if scored:
@@ -288,12 +318,26 @@ class Cases:
     def _thumbs(self, case, choice, _):
         if not has_attention(self.models[choice.model]):
             return {}
-        heads = self.heads(case, choice.model, choice.patch)
+        heads = self.heads(case, choice).rows
         highest = heads.max((-2, -1), keepdims=True).clip(1e-12)
         thumbs = np.round(255 * heads / highest).astype(np.uint8)
         layers, columns = thumbs.shape[:2]
+        place = Choice(choice.model, patch=choice.patch, direction=choice.direction)
+        finding = self.finding_of(case, choice.target)
         return {
             "thumbs": thumbs.tobytes(),
+            "highest": highest.astype(np.float32).tobytes(),
             "layers": layers,
             "heads": columns - 1,
+            "measures": self.measures(case, place, finding),
         }
+
+
+def _has_words(choice):
+    return choice.method in TABLE and TABLE[choice.method].target
+
+
+def _checked(choice):
+    """What a sanity check is about: no place, and words where the method has any."""
+    target = choice.target if _has_words(choice) else None
+    return replace(choice, target=target, patch=None, direction="from")

@@ -1,51 +1,70 @@
 """A film as the browser gets it, and the picture of it that Python draws alike."""
 
-import textwrap
-
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from radwb.explore.cases import Choice
+from radwb.explore.choice import Choice
+from radwb.explore.lines import lines_of
 from radwb.show.mix import (
+    CONTOURS,
+    MAX_SIDE,
     RIGHT_INSET,
     RIGHT_MARK,
     RIGHT_SIZE,
+    SHARP,
     blend,
+    draw_contours,
     level_of,
     shrink,
     to_bytes,
     windowed,
 )
 from radwb.show.outlines import extent, outline
-from radwb.show.stills import write_line, write_lines
-from radwb.show.theme import COLOUR_OF, FAINT, INK, TRUTH
+from radwb.show.stills import LINE, MARGIN, fitted, write_line
+from radwb.show.theme import FAINT, INK
 
 LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
-LETTERS = 66  # a line of a panel
 TYPE = 14  # px
+# what lies across from right, left, anterior, posterior, head and feet
+OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "H": "F", "F": "H"}
 
 
 def packed(scan):
     """A scan as the browser gets it, once: bytes, and its outlines as line pieces."""
-    pixels = to_bytes(shrink(scan.pixels).clip(0, 1))
+    pixels = small(scan, MAX_SIDE)
     height, width = extent(scan)
     truth = {}
-    for finding, mask in scan.truth.items():
-        lines = _pieces(mask).tobytes()
-        truth[finding] = {
-            "lines": lines,
-            "colour": _colour(finding),
-        }
+    for finding, look in lines_of(scan.truth).items():
+        lines = _pieces(scan.truth[finding]).tobytes()
+        truth[finding] = look | {"lines": lines}
     rows, cols = pixels.shape
     return dict(
         pixels=pixels.tobytes(),
         rows=rows,
         cols=cols,
+        full=list(scan.shape),
         aspect=height / width,
+        mm=[height, width] if scan.spacing_mm else None,
         right=scan.right or "",
+        letters=letters(scan),
+        grey=[0.0, 1.0, "of the display range"],
         truth=truth,
     )
+
+
+def small(scan, side):
+    """(rows, cols) uint8, its longer side at most `side`."""
+    return to_bytes(shrink(scan.pixels, side).clip(0, 1))
+
+
+def letters(scan):
+    """What lies at each edge of the picture, "" where that isn't known."""
+    across, down = scan.orientation or ("", "")
+    left, top = (
+        "".join(OPPOSITE.get(letter, "") for letter in run) for run in (across, down)
+    )
+    return {"left": left, "right": across, "top": top, "bottom": down}
 
 
 def _pieces(mask):
@@ -56,62 +75,105 @@ def _pieces(mask):
     return points.reshape(-1, 3, 2)[:, :2].reshape(-1, 4).astype(np.float32)
 
 
-def _colour(finding):
-    return COLOUR_OF.get(finding, TRUTH[0])
-
-
 def sheet(cases, case, views, look):
     """What the panes show, side by side, with the film's name below."""
+    titles = [fitted(title_of(view), TYPE, PANEL + 2 * MARGIN) for view in views]
+    rows = max(map(len, titles))  # so that the films stand at one height
     panels = []
     for view in views:
         values = None
         if view["grid"] is not None:
             values = cases.values(view["case"], Choice(**view["choice"]))
-        panels.append(panel(cases.scan(view["case"]), values, view, look))
+        panels.append(panel(cases.scan(view["case"]), values, view, look, rows))
     width = sum(one.width for one in panels)
     height = max(one.height for one in panels)
-    page = Image.new("RGB", (width, height + 28), "white")
+    names = fitted(f"{cases.name(case)}. {LEGAL}.", TYPE, width)
+    page = Image.new("RGB", (width, height + LINE * len(names) + 6), "white")
     for n, one in enumerate(panels):
         page.paste(one, (n * one.width, 0))
-    write_line(page, (12, height + 2), f"{cases.name(case)}. {LEGAL}.", FAINT, TYPE)
+    for n, line in enumerate(names):
+        write_line(page, (MARGIN, height + 2 + n * LINE), line, FAINT, TYPE)
     return page
 
 
-def panel(scan, values, view, look):
+def title_of(view):
+    return f"{view['choice']['model']}. {view['label']}"
+
+
+def spoken(name, views):
+    """What a still shows, for those who can't see it."""
+    parts = [name]
+    for view in views:
+        words = view["error"] or f"{view['verdict']}. {view['badge']}"
+        parts.append(f"{view['choice']['model']}: {view['label']}. {words}")
+    return ". ".join(parts)
+
+
+def panel(scan, values, view, look, rows=1):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
     tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
-    picture = _mixed(scan, values, look)
-    picture = picture.resize((round(wide), round(tall)), Image.Resampling.BICUBIC)
+    picture = _mixed(scan, values, look, (round(wide), round(tall)))
     pen = ImageDraw.Draw(picture)
     finding = view["finding"]
     if look["truth"] and finding in scan.truth:
-        for line in _pieces(scan.truth[finding]) * [wide, tall, wide, tall]:
-            pen.line(tuple(line), _colour(finding), 2)
-    if scan.right:
-        _mark_right(pen, picture.size, scan.right)
-    page = Image.new("RGB", (PANEL + 24, picture.height + 104), "white")
-    page.paste(picture, (12, 32))
-    title = f"{view['choice']['model']}. {view['label']}"
-    write_line(page, (12, 8), title, INK, TYPE)
-    lines = textwrap.wrap(view["error"], LETTERS)[:2]
-    lines = lines or [view["verdict"], view["badge"]]
-    write_lines(page, picture.height + 40, lines, TYPE)
+        colour = lines_of(scan.truth)[finding]["colour"]
+        x, y, zoom = look["place"]
+        pieces = (_pieces(scan.truth[finding]) - [x, y, x, y]) * zoom + 0.5
+        for line in pieces * [wide, tall, wide, tall]:
+            pen.line(tuple(line), colour, 2)
+    for edge, letter in letters(scan).items():
+        _mark(pen, picture.size, edge, letter)
+    width = PANEL + 2 * MARGIN
+    titles = fitted(title_of(view), TYPE, width)
+    verdict = fitted(view["error"] or view["verdict"], TYPE, width)
+    badge = [] if view["error"] else fitted(view["badge"], TYPE, width)
+    top = 10 + LINE * max(rows, len(titles))
+    below = top + picture.height + 8
+    page = Image.new("RGB", (width, below + LINE * len(verdict + badge) + 8), "white")
+    page.paste(picture, (MARGIN, top))
+    for first, lines, colour in (
+        (8, titles, INK),
+        (below, verdict, INK),
+        (below + LINE * len(verdict), badge, FAINT),
+    ):
+        for n, line in enumerate(lines):
+            write_line(page, (MARGIN, first + n * LINE), line, colour, TYPE)
     return page
 
 
-def _mixed(scan, values, look):
-    """The same mixture as js/film.js draws."""
-    grey = shrink(scan.pixels).clip(0, 1)
+def _mixed(scan, values, look, size):
+    """The same mixture as js/film.js draws, of what is seen at this place and zoom."""
+    coarse = size[0] * look["place"][2] >= SHARP * scan.shape[1]
+    how = Image.Resampling.NEAREST if coarse else Image.Resampling.BILINEAR
+    grey = _seen(scan.pixels, look["place"], size, how).clip(0, 1)
     grey = windowed(grey, window=look["window"], level=look["level"])
-    level = None
-    if values is not None:
-        small = shrink(values)
-        level = level_of(small, small.min(), small.max())
-    return blend(grey, level, look["alpha"])
+    if look["invert"]:
+        grey = 1 - grey
+    if values is None:
+        return blend(grey, None, 0)
+    there = _seen(values, look["place"], size, Image.Resampling.BILINEAR)
+    if look["contours"]:
+        levels = np.quantile(values, [share for share, _ in CONTOURS])
+        return draw_contours(blend(grey, None, 0), there, levels, look["alpha"])
+    low, high = values.min(), values.max()
+    if look["scale"] == "shared" and look["range"]:
+        low, high = look["range"]
+    level = level_of(there, low, high).clip(0, 1)
+    return blend(grey, level, look["alpha"], look["threshold"])
 
 
-def _mark_right(pen, size, edge):
-    """An R at the edge where the patient's right lies, where js/film.js draws it."""
+def _seen(values, place, size, how):
+    """(height, width) the part of a film that `place` shows."""
+    x, y, zoom = place
+    half = 0.5 / zoom
+    H, W = values.shape
+    box = (W * (x - half), H * (y - half), W * (x + half), H * (y + half))
+    image = Image.fromarray(values.astype(np.float32))
+    return np.asarray(image.resize(size, how, box=box))
+
+
+def _mark(pen, size, edge, letter):
+    """What lies at an edge, where js/letters.js draws it."""
     x, y = RIGHT_MARK[edge]
     width, height = (n - 2 * RIGHT_INSET for n in size)
     place = (RIGHT_INSET + int(x * width), RIGHT_INSET + y * height)
@@ -119,7 +181,7 @@ def _mark_right(pen, size, edge):
     font = ImageFont.load_default(RIGHT_SIZE)
     pen.text(
         place,
-        "R",
+        letter,
         fill="white",
         font=font,
         anchor=anchor,

@@ -6,126 +6,30 @@ changes (a slider: in js/film.js, and in `radwb.explore.film` for the still).
 """
 
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import anywidget
+import pandas as pd
 import traitlets
 
-from radwb.attend.methods import METHODS, TABLE
-from radwb.attend.progress import reported
-from radwb.attend.tower import has_attention
-from radwb.explore.cases import Cancelled, Cases, Choice
-from radwb.explore.film import LEGAL, packed, sheet
-from radwb.explore.words import sentence
-from radwb.show.mix import ALPHA, CONSTANTS, encoded, in_text
+from radwb.explore.about import LOOK, about
+from radwb.explore.arrange import FIRST, require_columns
+from radwb.explore.choice import Choice
+from radwb.explore.film import sheet, spoken
+from radwb.explore.listing import ON_TRUTH, Listing
+from radwb.explore.messages import hear
+from radwb.explore.notes import about_map
+from radwb.explore.once import replace_former
+from radwb.explore.state import state_of
+from radwb.explore.work import Work
+from radwb.show.keys import KEEP_KEYS
+from radwb.show.mix import encoded, in_text
+from radwb.show.stand_in import StandIn
 
 PAGE = Path(__file__).with_name("js")
-LOOK = {"window": 1.0, "level": 0.5, "alpha": ALPHA, "truth": True}
-# what a slider changes of the look: its name, lowest and highest value
-SLIDERS = {
-    "window": ("Window", 0.05, 1.5),
-    "level": ("Level", 0, 1),
-    "alpha": ("Map", 0, 1),
-}
-SLOW = 1_000_000  # pixels of a film whose map isn't kept waiting for its score
-TELL_S = 0.2  # between two reports of what a pane computes
-
-
-def explore(
-    model: object,
-    table: object,
-    *,
-    finding: str | None = None,
-    against: object = None,
-    method: str | None = None,
-    target: str | None = None,
-    targets: list[str] | None = None,
-    badges: dict | None = None,
-) -> "Explorer":
-    """Look at the attention of your own model, film by film.
-
-    Click a head or a patch, type a phrase, compare, start with the worst.
-
-    >>> widget = rw.show.explore(model, scans, against="gradcam")
-    >>> widget.choose(layer=2)
-    >>> path = widget.save("a.png")
-
-    Args:
-        model: a `rw.models.Model`; a list, or a dict {name: Model}, of two opens two
-            panes.
-        table: rows that `rw.data.scan_of` reads, or a list of Scans.
-        finding: what every map is scored against. None = the finding that the target's
-            words name.
-        against: what a second pane shows: another Model, or a method's name.
-        method: of the first map; None = "relevance", for a CNN "gradcam".
-        target: of the first map: a phrase, "this vs that", or a class. None = the first
-            of `targets`.
-        targets: offered by the drop-down. None = the findings; where all models read,
-            each against "no ...".
-        badges: method -> Badge, known already; "Check" runs `rw.attend.sanity_check`
-            for others.
-    Returns:
-        the widget. A saved notebook and an exported page keep the picture of the moment
-        when the cell ran.
-    Raises:
-        ValueError: no film, more than two models, or an unknown method.
-    """
-    models = _by_name(model, against)
-    names = list(models)
-    cases = Cases(models, table, finding=finding, badges=badges)
-    if method is None:
-        method = "relevance" if has_attention(models[names[0]]) else "gradcam"
-    second = against if isinstance(against, str) else method
-    for name in (method, second):
-        if name not in METHODS:
-            raise ValueError(f"expected a method of {METHODS}, got {name!r}")
-    offered = list(targets or cases.targets())
-    panes = [Choice(names[0], method, target or offered[0])]
-    if against is not None or len(names) == 2:
-        panes.append(Choice(names[-1], second, panes[0].target))
-    return Explorer(cases, panes, offered)
-
-
-def _by_name(model, against):
-    """One model or two, by name."""
-    if isinstance(model, dict):
-        return dict(model)
-    models = list(model) if isinstance(model, list | tuple) else [model]
-    if against is not None and not isinstance(against, str):
-        models.append(against)
-    if len(models) not in (1, 2):
-        raise ValueError(f"expected one model or two, got {len(models)}")
-    names = [one.name for one in models]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({n})" for n, name in enumerate(names)]
-    return dict(zip(names, models, strict=True))
-
-
-class Job:
-    """What a pane's worker computes: a case and a choice of what to show of it."""
-
-    def __init__(self, pane, case, choice, report):
-        self.pane = pane
-        self.case = case
-        self.choice = choice
-        self.report = report
-        self.stop = threading.Event()
-        self.began = time.monotonic()
-        self.reported = 0.0  # seconds after it began
-        self.part = choice.method
-        self.future = None
-
-    def tell(self, part=""):
-        """Note what is computed now, and stop where that was asked for."""
-        self.part = part or self.part
-        if self.stop.is_set():
-            raise Cancelled
-        seconds = time.monotonic() - self.began
-        if seconds > self.reported + TELL_S:
-            self.reported = seconds
-            self.report(self, busy=f"{self.part}, {seconds:.0f} s")
+STOPPED = "stopped before the map was there: choose again"
+CLOSED = "this widget is closed, since its cell was run again: use the newer one"
 
 
 class Explorer(anywidget.AnyWidget):
@@ -135,46 +39,56 @@ class Explorer(anywidget.AnyWidget):
     """
 
     # its files are one module: a notebook carries it, no page loads it
-    _esm = "\n".join(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))
+    _esm = "\n".join(
+        [KEEP_KEYS, *(path.read_text("utf-8") for path in sorted(PAGE.glob("*.js")))]
+    )
     _css = PAGE / "widget.css"
     about = traitlets.Dict().tag(sync=True)
+    films = traitlets.List().tag(sync=True)  # a name and its columns' values each
     case = traitlets.Int(0).tag(sync=True)
-    order = traitlets.List().tag(sync=True)
-    # the label of the map that the order comes from
-    sorted_by = traitlets.Unicode("").tag(sync=True)
+    order = traitlets.List().tag(sync=True)  # the cases shown
+    # by which column, which way, and what is kept; `label` says what the order is of
+    arranged = traitlets.Dict(FIRST).tag(sync=True)
     panes = traitlets.List().tag(sync=True)  # a `Choice` each, as a dict
     look = traitlets.Dict(LOOK).tag(sync=True)
     scan = traitlets.Dict().tag(sync=True)
     # what `Cases.view` says, and `busy`: a text while a pane computes
     views = traitlets.List().tag(sync=True)
+    notes = traitlets.Dict().tag(sync=True)  # case -> its verdict and note
 
-    def __init__(self, cases, panes, targets):
+    def __init__(
+        self, cases, panes, targets, *, notes, case=0, look=LOOK, arranged=FIRST
+    ):
         self.cases = cases
+        self.noted = notes
+        self.listing = Listing(cases.films, notes)
         self.lock = threading.RLock()
-        self.jobs = {}  # pane -> its last Job
-        # one a pane, so that "cancel" is heard meanwhile
-        self.workers = [ThreadPoolExecutor(1, "explore") for _ in range(2)]
-        about = dict(
-            models=list(cases.models),
-            targets=targets,
-            legal=LEGAL,
-            mix=CONSTANTS,
-            look=LOOK,
-            sliders=SLIDERS,
-            methods=list(METHODS),
-            of_head=[name for name in METHODS if TABLE[name].head],
-            no_layer=[name for name in METHODS if not TABLE[name].layer],
-            no_target=[name for name in METHODS if not TABLE[name].target],
+        self.work = Work(self)
+        words = about(cases, targets, self.listing.columns, notes)
+        super().__init__(
+            about=words,
+            order=list(range(len(cases))),
+            case=case,
+            panes=[vars(pane) for pane in panes],
+            look=look,
+            arranged=arranged,
+            notes=notes.of_all(cases.films.names),
         )
-        choices = [vars(pane) for pane in panes]
-        super().__init__(about=about, order=list(range(len(cases))), panes=choices)
+        self.about = words | {"id": self.model_id}
+        replace_former(self)
+        self.stand_in = StandIn(
+            super()._repr_mimebundle_, self._picture, self._words, ".rx"
+        )
+        self.observe(lambda _: self.stand_in.changed(), ["views", "look", "case"])
         self.observe(self._changed, ["case", "panes"])
+        self.observe(self._rearranged, ["arranged"])
         self.on_msg(self._heard)
         self._changed()
+        self._complete(move=False)
         self.wait()
 
     def choose(self, pane: int = 0, **changes) -> None:
-        """Change a pane's model, method, target, layer, head or patch.
+        """Change a pane's model, method, target, layer, head, patch or direction.
 
         Pane 1 opens the second; a head or a patch is shown by the method "attention".
 
@@ -190,39 +104,91 @@ class Explorer(anywidget.AnyWidget):
         panes[pane] = panes[pane] | changes
         self.panes = panes
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until all is drawn; False when `timeout` seconds were not enough."""
-        end = time.monotonic() + (1e9 if timeout is None else timeout)
-        while True:
-            jobs = [job.future for job in self.jobs.values()]
-            pending = [future for future in jobs if not future.done()]
-            if not pending:
-                return True
-            if wait(pending, max(0, end - time.monotonic())).not_done:
-                return False
+    def wait(self, timeout: float | None = None, *, idle: bool = False) -> bool:
+        """Wait until all is drawn; False when `timeout` seconds were not enough.
+
+        Args:
+            timeout: in seconds; None = as long as it takes.
+            idle: wait for what can wait, too: the scores of all films, the map of a
+                phrase without sense.
+        """
+        return self.work.wait(timeout, idle)
 
     def worst_first(self, yes: bool = True) -> None:
         """Order the films by how little of the first pane's map lies on the truth.
 
         False orders them as in the table.
         """
-        self.order = sorted(self.order)
-        self.sorted_by = ""
-        if yes:
-            self._submit(0, self._sort)
+        self.sort(ON_TRUTH if yes else "", down=False)
+
+    def sort(self, column: str = "", down: bool = True) -> None:
+        """Order the films by a column, the highest first; "" = as in the table.
+
+        >>> rw.show.explore(model, table).sort("age_years")
+        """
+        require_columns(["", ON_TRUTH, *self.about["columns"]], [column])
+        self.arranged = self.arranged | {"by": column, "down": down, "label": ""}
+
+    def filter(self, **columns) -> None:
+        """Keep the films whose columns have these values; without any, all.
+
+        >>> rw.show.explore(model, table).filter(sex="F")
+
+        Raises:
+            ValueError: no such column, or no film has these values.
+        """
+        require_columns(self.about["columns"], columns)
+        if not self.listing.order(self.films, "", False, columns):
+            raise ValueError(f"expected values that some film has, got {columns}")
+        self.arranged = self.arranged | {"keep": columns}
 
     def check(self, pane: int = 0) -> None:
         """Put what the pane shows to `rw.attend.sanity_check`, for its badge."""
-        self._submit(pane, self._check)
+        self.work.submit(pane, self.work.check)
 
     def cancel(self, pane: int = 0) -> None:
         """Stop what a pane computes; its controls go back to the map that is there."""
         with self.lock:
-            self.jobs[pane].stop.set()
-            self._show(pane, busy="")
-        choice = self.views[pane].get("choice")
-        if choice:
-            self.choose(pane, **choice)
+            self.work.jobs[pane].stop.set()
+            view = self.views[pane]
+            drawn = view["grid"] is not None or view["error"]
+            said = view["said"] and view["said"] | {"busy": ""}
+            error = view["error"] if drawn else STOPPED
+            self.show(pane, busy="", error=error, said=said)
+        if drawn:
+            self.choose(pane, **view["choice"])
+
+    def note(self, verdict: str = "", note: str = "", *, case: int | None = None):
+        """Note something of the film that is shown, or of another one.
+
+        >>> rw.show.explore(model, scans).note("disagree", "the device, not the lung")
+
+        Args:
+            verdict: a word, such as "agree", "disagree" or "unsure"; "" = none.
+            note: any text. Without both, what was noted is forgotten.
+            case: the film's number; None = the one that is shown.
+        Raises:
+            ValueError: the file of the notes has become something else.
+        """
+        case = self.case if case is None else case
+        name = self.cases.name(case)
+        row = {"case": name, "verdict": verdict, "note": note}
+        about = self.cases.films.rows[case]
+        row |= {part: about.get(part) for part in ("study_id", "patient_id")}
+        self.noted.add(row | about_map(self.views[0], case))
+        with self.lock:
+            self.notes = self.noted.of_all(self.cases.films.names)
+            self._list()
+
+    @property
+    def notes_table(self) -> pd.DataFrame:
+        """All notes, those on films of other tables too."""
+        return self.noted.table.copy()
+
+    @property
+    def state(self) -> dict:
+        """What is shown, as a plain dict for `explore(state=...)`."""
+        return state_of(self)
 
     def save(self, path: str | Path) -> Path:
         """Write what the panes show as a picture, whose kind the suffix says."""
@@ -230,20 +196,38 @@ class Explorer(anywidget.AnyWidget):
         return Path(path)
 
     def _still(self):
+        if self.cases is None:
+            raise ValueError(CLOSED)
         views = self.views[: len(self.panes)]
         return sheet(self.cases, self.case, views, self.look)
 
     def close(self):
-        for job in self.jobs.values():
-            job.stop.set()
-        for worker in self.workers:
-            worker.shutdown(wait=False)
+        """Stop all work and let go of films, maps and models."""
+        self.work.stop()
+        self.stand_in.close()
         super().close()
+        self.layout.close()  # has a comm of its own
+        # a notebook's list of outputs may hold the widget for ever
+        self.unobserve_all()
+        with self.lock:
+            self.cases = None
+            self.work.jobs = {}
+            self.set_trait("scan", {})
+            self.set_trait("views", [])
 
     def set_state(self, sync_data):
         # traitlets holds notifications back meanwhile, the workers' too
         with self.lock:
             super().set_state(sync_data)
+
+    def _picture(self):
+        return "image/jpeg", encoded(self._still(), "JPEG", quality=88)
+
+    def _words(self):
+        return spoken(self.cases.name(self.case), self.views[: len(self.panes)])
+
+    def _ipython_display_(self):
+        self.stand_in.show()
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
@@ -252,69 +236,80 @@ class Explorer(anywidget.AnyWidget):
         return data | {"image/jpeg": in_text(picture)}, metadata
 
     def _heard(self, _, message, __):
-        for name, argument in message.items():
-            if name in ("cancel", "check", "worst_first"):
-                getattr(self, name)(argument)
+        hear(self, message)
 
     def _changed(self, change=None):
         before = []
         if change and change.name == "panes":
             before = change.old
-        for n, pane in enumerate(self.panes):
-            if before[n : n + 1] != [pane]:
-                self._submit(n, self._draw)
+        panes = enumerate(self.panes)
+        changed = [n for n, pane in panes if before[n : n + 1] != [pane]]
+        with self.lock:
+            # before anything is forgotten, else a job could tell it again
+            self.work.halt([*changed, *range(len(self.panes), len(self.views))])
+            self.views = self.views[: len(self.panes)]
+            if change is None or change.name == "panes":
+                self._ask_anew(before)
+        for n in changed:
+            self.work.submit(n, self.work.draw)
 
-    def _submit(self, pane, work):
-        if pane in self.jobs:
-            self.jobs[pane].stop.set()  # a newer wish
-        choice = Choice(**self.panes[pane])
-        job = Job(pane, self.case, choice, self._publish)
-        job.future = self.workers[pane].submit(self._run, work, job)
-        self.jobs[pane] = job
-
-    def _run(self, work, job):
-        try:
-            job.tell()
-            with reported(job.tell):
-                work(job)
-        except Cancelled:
+    def _ask_anew(self, before):
+        """Forget what the list says of the first pane's former map, or words."""
+        now = self.panes[0]
+        if before[:1] == [now]:
             return
-        except Exception as problem:
-            if self.scan.get("case") != job.case:  # it couldn't be read
-                self.scan = {"name": self.cases.name(job.case)}
-            self._publish(job, busy="", error=sentence(problem))
+        words = not before or any(before[0][n] != now[n] for n in ("model", "target"))
+        if not words and self.listing.energies is None:
+            return  # another head: the list knows nothing of heads
+        self.listing.energies = None
+        if words:
+            self.listing.ask(self.cases.finding, now["target"])
+        if self.arranged["by"] == ON_TRUTH and before:
+            self.arranged = self.arranged | {"by": "", "label": ""}
+        self._list()
 
-    def _draw(self, job):
-        scan = self.cases.scan(job.case)
+    def _rearranged(self, change):
+        if all(change.old.get(n) == change.new.get(n) for n in FIRST if n != "label"):
+            return
         with self.lock:
-            if self.scan.get("case") != job.case:
-                name = self.cases.name(job.case)
-                self.scan = {"case": job.case, "name": name} | packed(scan)
-        if scan.pixels.size > SLOW:
-            view = self.cases.view(job.case, job.choice, scored=False)
-            self._publish(job, **view)
-        self._publish(job, busy="", **self.cases.view(job.case, job.choice))
+            self._list()
+        self._complete()
 
-    def _sort(self, job):
-        self._draw(job)
-        order = self.cases.worst_first(job.choice)
-        with self.lock:
-            if not job.stop.is_set():
-                self._show(job.pane, busy="")
-                self.order = order
-                self.sorted_by = self.views[job.pane]["label"]
-                self.case = order[0]
+    def _complete(self, move=True):
+        """Compute what the order wants to know."""
+        by = self.arranged["by"]
+        if not self.listing.knows(by):
+            sort = partial(self.work.sort, move=move)
+            self.work.submit(0, sort if by == ON_TRUTH else self.work.draw)
 
-    def _check(self, job):
-        self.cases.check(job.choice)
-        self._draw(job)
+    def learn(self, scores=None, energies=None):
+        """Note what is known of all films now, and order them by it.
 
-    def _publish(self, job, **changes):
-        with self.lock:
-            if not job.stop.is_set():
-                self._show(job.pane, **changes)
+        Args:
+            scores: (N,) for the first pane's words.
+            energies: of its map on the truth, one a film.
+        """
+        listing = self.listing
+        if energies is None and listing.scores is not None:
+            return
+        if scores is not None:
+            listing.scores = scores
+        if energies is not None:
+            listing.energies = energies
+        self._list()
 
-    def _show(self, pane, **changes):
+    def _list(self):
+        """The films in their order, as far as is known."""
+        whole = FIRST | self.arranged
+        how = {name: whole[name] for name in ("by", "down", "keep")}
+        self.films = self.listing.rows()
+        self.order = self.listing.order(self.films, **how)
+        first = self.cases.blank(0, Choice(**self.panes[0]))
+        label = self.listing.label(whole["by"], first)
+        self.arranged = self.arranged | {"label": label}
+
+    def show(self, pane, **changes):
+        """Change what is known of a pane's view."""
         views = [*self.views]
         while len(views) <= pane:
             views.append({})

@@ -1,20 +1,26 @@
 """What the widget says of a map, in words."""
 
 import re
+import textwrap
 
 from radwb.attend.methods import TABLE
+from radwb.explore.choice import LONGEST, Choice
 from radwb.findings.rows import synonyms
 
+NEURON = re.compile(r"neuron\s*(\d+)", re.IGNORECASE)
+NO_NEURON = "Try a neuron of its embedding: target=0"
 
-def label(choice, columns):
-    """What a pane shows; `columns` is how many tokens lie side by side."""
+
+def label(choice: Choice, columns: int) -> str:
+    """What a pane shows; `columns` is how many patches lie side by side."""
     what = choice.method
     layer = head = ""
     if choice.method == "attention":
         layer = "last layer"
         head = "mean of heads"
-    if choice.patch is not None:
-        what += " of patch ({}, {})".format(*divmod(choice.patch, columns))
+    if choice.patches:
+        side = "to" if choice.direction == "to" else "of"
+        what += f" {side} {_place(choice.patches, columns)}"
     if choice.layer is not None:
         layer = f"layer {choice.layer}"
     if choice.head is not None:
@@ -22,12 +28,29 @@ def label(choice, columns):
     text = ", ".join(filter(None, (what, layer, head)))
     kind = TABLE.get(choice.method)
     if choice.target and (kind is None or kind.target):
-        text += f": {choice.target}"
+        text += f": {textwrap.shorten(choice.target, LONGEST, placeholder=' ...')}"
     return text
 
 
-def verdict(finding, score, bright):
-    """The score in words; `bright` is the energy of a map that is the film itself."""
+def _place(patches, columns):
+    if len(patches) > 1:
+        return f"{len(patches)} patches"
+    return "patch ({}, {})".format(*divmod(patches[0], columns))
+
+
+def verdict(
+    finding: str | None, score: dict | None, bright: float | None, absent: bool = False
+) -> str:
+    """The score in words.
+
+    Args:
+        finding: what the map is scored against.
+        score: as `score_map` gives it; None without a truth.
+        bright: the energy of a map that is the film itself.
+        absent: the finding is known not to be there.
+    """
+    if score is None and absent:
+        return f"no {finding} on this film: known to be absent"
     if score is None:
         return f"no truth for {finding or 'these words'} on this film"
     blind = "" if score["energy"] > bright else ", which it does not beat"
@@ -36,22 +59,49 @@ def verdict(finding, score, bright):
     return f"{finding}: hit {score['hit']:.2g}, {energy}, IoU {score['iou']:.2f}"
 
 
-def sentence(problem):
+def sentence(problem: Exception) -> str:
     """An error for somebody who sees no traceback."""
     if isinstance(problem, ValueError | RuntimeError):
-        return str(problem)
+        return str(problem).replace(NO_NEURON, "Try a neuron by its number: neuron 0")
     return f"{type(problem).__name__}: {problem}"
 
 
-def as_target(words):
-    """What `attention_map` takes: "this vs that" is the pair ("this", "that")."""
+def as_target(words: str | None) -> str | tuple | int | None:
+    """What `attention_map` takes.
+
+    >>> as_target("this vs that"), as_target("neuron 5")
+    (('this', 'that'), 5)
+
+    Raises:
+        ValueError: more letters than a sentence has.
+    """
     if words is None:
         return None
+    if len(words) > LONGEST:
+        raise ValueError(
+            f"expected a phrase of at most {LONGEST} letters, got {len(words)}"
+        )
+    neuron = NEURON.fullmatch(words.strip())
+    if neuron:
+        return int(neuron.group(1))
     parts = [part.strip() for part in re.split(r"\bvs\b", words)]
     return tuple(parts) if len(parts) > 1 else parts[0]
 
 
-def finding_named(words, findings):
+def in_words(target: str | tuple | int) -> str:
+    """The same the other way round.
+
+    >>> in_words(("this", "that")), in_words(5)
+    ('this vs that', 'neuron 5')
+    """
+    if isinstance(target, str):
+        return target
+    if isinstance(target, tuple | list):
+        return " vs ".join(target)
+    return f"neuron {int(target)}"
+
+
+def finding_named(words: str | None, findings) -> str | None:
     """The first finding that the words name, in the first half of a pair."""
     first = re.split(r"\bvs\b", words or "")[0].casefold()
     for finding in findings:
@@ -59,3 +109,9 @@ def finding_named(words, findings):
         if any(name in first for name in names):
             return finding
     return None
+
+
+def ordinal(n: int) -> str:
+    """1 -> "1st", 12 -> "12th"."""
+    teens = n % 100 in (11, 12, 13)
+    return f"{n}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"

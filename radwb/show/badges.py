@@ -1,18 +1,13 @@
 """What the sanity checks said of maps, as lines of a caption."""
 
-import textwrap
-
-from radwb.show.theme import COLOURS, FAINT, plain
-
-LETTER_PX = 7.5  # a wide letter of the caption
+from radwb.show.theme import CAPTION, COLOURS, FAINT, lines_of, plain
 
 
-def badge_lines(maps, width):
+def badge_lines(maps):
     """Each verdict once, as HTML: a sign, words, and a colour only besides.
 
     Args:
         maps: a plain array claims no method, so it has no verdict.
-        width: of the figure, px.
     """
     methods = {}  # a verdict -> the methods that have it, in their order
     for m in maps:
@@ -22,10 +17,10 @@ def badge_lines(maps, width):
     for (sign, colour, words), names in methods.items():
         if len(methods) > 1:
             words = f"{', '.join(names)}: {words}"
-        lines += _wrapped(f"{sign} {words}", colour, width)
+        lines += _wrapped(f"{sign} {words}", colour)
     for note in dict.fromkeys(getattr(m, "note", "") for m in maps):
         if note:
-            lines += _wrapped(f"! {note}", COLOURS[1], width)
+            lines += _wrapped(f"! {note}", COLOURS[1])
     return lines
 
 
@@ -39,6 +34,6 @@ def _verdict(badge):
     return "✗", COLOURS[1], str(badge)
 
 
-def _wrapped(text, colour, width):
-    lines = textwrap.wrap(text, int(width / LETTER_PX))
+def _wrapped(text, colour):
+    lines = lines_of(text, CAPTION)
     return [f'<span style="color:{colour}">{plain(line)}</span>' for line in lines]

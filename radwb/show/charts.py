@@ -18,13 +18,16 @@ from radwb.show.theme import (
     DASHED,
     FAINT,
     INK,
+    NARROW,
     broken,
     colour_bar,
     finish,
     plain,
 )
 
-LINE_PX = 17  # a line of a label
+LABEL = 12  # px, the type of a matrix' labels
+LINE_PX = 14  # a line of a label
+LONG_ROW = 20  # letters of a label's line beside a row
 
 
 def curve(
@@ -50,13 +53,13 @@ def curve(
         lines: panel -> a reference value, such as ln(batch) for the loss of a guess.
         title: says the finding.
         caption: stands below the title.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     """
     panels = panels or _default_panels(log)
     columns = list(dict.fromkeys(chain.from_iterable(panels.values())))
     require_columns(log, [x, *columns])
     references = lines or {}
-    figure = make_subplots(1, len(panels), horizontal_spacing=0.14)
+    figure = make_subplots(1, len(panels), horizontal_spacing=0.19)
     for n, (axis, names) in enumerate(panels.items(), 1):
         for name in names:
             colour = COLOURS[columns.index(name) % 8]
@@ -130,7 +133,7 @@ def bars(
         y_title: of the axis; "" = the column's name.
         title: says the finding.
         caption: stands below the title.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     """
     groups = [("", table)]
     if group is not None:
@@ -193,7 +196,7 @@ def heatmap(
         numbers: whether the value stands in each cell; None = up to 100 cells.
         title: says the finding.
         caption: stands below the title.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     Raises:
         ValueError: the matrix isn't (R, C), or has no values.
     """
@@ -218,11 +221,11 @@ def heatmap(
         texttemplate=written,
     )
     figure = go.Figure(picture)
-    beside = int(0.55 * width / C / LINE_PX)  # lines that a column's width holds
+    beside = int(0.45 * NARROW / C / LINE_PX)  # lines that a column's width holds
     columns = _folded(columns, min(max(beside, 1), 3))
     slanted = sum(map(len, columns)) > width / 12
-    _label(figure.update_xaxes, columns, tickangle=-90 * slanted)
-    _label(figure.update_yaxes, _folded(rows, 3), autorange="reversed")
+    _label(figure.update_xaxes, columns, autotickangles=[0, -90])
+    _label(figure.update_yaxes, _folded(rows, 3, LONG_ROW), autorange="reversed")
     return finish(
         figure,
         title=title,
@@ -234,13 +237,14 @@ def heatmap(
     )
 
 
-def _folded(names, lines):
-    return [fold(name, lines=lines) for name in names or ()]
+def _folded(names, lines, width=24):
+    return [fold(name, width, lines) for name in names or ()]
 
 
 def _label(update_axes, names, **more):
     """Names in place of an axis' numbers, where there are names."""
-    update_axes(showgrid=False, ticks="", constrain="domain", **more)
+    look = dict(showgrid=False, ticks="", constrain="domain", tickfont_size=LABEL)
+    update_axes(**look, **more)
     if names:
         ticks = list(range(len(names)))
         update_axes(tickvals=ticks, ticktext=names, ticklabeloverflow="allow")
@@ -280,7 +284,7 @@ def hist(
         x_title: of the axis below; say the unit.
         title: says the finding.
         caption: stands below the title.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     """
     what = "share" if density else "count"
     by_name = values if isinstance(values, Mapping) else {"": values}

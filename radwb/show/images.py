@@ -1,6 +1,5 @@
 """Scans, and maps laid over them, in their true aspect and in millimetres."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,11 +22,31 @@ from radwb.show.mix import (
     to_bytes,
 )
 from radwb.show.outlines import Truth, draw_outlines, extent
-from radwb.show.theme import FAINT, broken, colour_bar, finish, plain
+from radwb.show.theme import (
+    EDGE,
+    FAINT,
+    NARROW,
+    colour_bar,
+    finish,
+    lines_of,
+    plain,
+)
 
-# px that `finish` leaves more for a line of the caption than a further line needs
-SPARE = 13
-TITLE_PX = 12  # a wide letter of the title
+HEADING = 11  # px
+BAR = 44  # px that a colour bar below a contact sheet takes
+# beside the scans it would take a fifth of a narrow cell
+BELOW = dict(
+    orientation="h",
+    xref="container",
+    x=0.03,
+    xanchor="left",
+    yref="container",
+    y=0,
+    yanchor="bottom",
+    lenmode="pixels",
+    len=200,
+    ypad=4,
+)
 
 
 def scan(
@@ -48,7 +67,7 @@ def scan(
             mask, or {name: mask} outlines that.
         title: says the finding.
         caption: is added to what the scan says of itself; the place for a CT's window.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     """
     film = as_scan(scan)
     figure = go.Figure(grey_trace(film))
@@ -85,7 +104,7 @@ def overlay(
         alpha: opacity of the highest value.
         limits: values at both ends of the colours; None = the map's own range, so
             compare maps by place, not by colour.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     Raises:
         ValueError: the map isn't in the pixels of the scan.
     """
@@ -96,7 +115,7 @@ def overlay(
     figure = go.Figure([grey_trace(film), picture, _colour_bar(low, high, label)])
     draw_outlines(figure, film, truth)
     if title is None:
-        title = _map_title(map, width)
+        title = _map_title(map)
     return _framed(
         figure,
         film,
@@ -104,17 +123,16 @@ def overlay(
         caption=caption,
         width=width,
         right=110,
-        badges=badge_lines([map], width),
+        badges=badge_lines([map]),
     )
 
 
-def _map_title(map, width):
+def _map_title(map):
     target = getattr(map, "target", "")
     if isinstance(target, tuple):
         target = " vs ".join(str(part) for part in target)
     parts = [getattr(map, "method", ""), target]
-    title = ": ".join(str(part) for part in parts if part)
-    return "<br>".join(textwrap.wrap(title, width // TITLE_PX))
+    return ": ".join(str(part) for part in parts if part)
 
 
 def _framed(
@@ -134,9 +152,9 @@ def _framed(
         badges: lines below the caption.
     """
     height, across = extent(scan)
-    words = [plain(part, 64) for part in (scan.modality, scan.view) if part]
+    words = [str(part)[:64] for part in (scan.modality, scan.view) if part]
     if caption:
-        words.append(broken(caption))
+        words.append(caption)
     if scan.spacing_mm:
         words.append("pixels {:.3g} x {:.3g} mm".format(*scan.spacing_mm))
     else:
@@ -144,21 +162,21 @@ def _framed(
     tall = (width - 64 - right) * height / across
     axis = dict(constrain="domain", showgrid=False)
     figure.update_xaxes(range=[0, across], **axis)
-    figure.update_yaxes(range=[height, 0], **axis)
+    figure.update_yaxes(range=[height, 0], constraintoward="top", **axis)
     finish(
         figure,
         title=title,
-        notes=["; ".join(words), *badges],
+        caption="; ".join(words),
+        notes=badges,
         width=width,
-        height=int(tall + 160 + 19 * len(badges)),
+        height=int(tall + 160),
         x_title=_unit(scan),
         y_title=_unit(scan),
     )
     if scan.right:
         _mark_right(figure, scan)
     figure.update_layout(
-        margin_t=figure.layout.margin.t - SPARE * len(badges),
-        legend=dict(y=1.0, font_size=13, bgcolor="rgba(255,255,255,0)"),
+        legend_font_size=13,
         modebar_color=FAINT,
     )
     return figure
@@ -222,8 +240,7 @@ def grid(
     truths = truth if isinstance(truth, list) else [truth] * len(films)
     _require_one_each(len(films), titles=titles, maps=maps, truth=truths)
     columns = min(columns, len(films))
-    headings = [broken(heading) for heading in titles or ()]
-    bar = 100 if maps is not None else 0
+    headings = [_heading(heading, columns) for heading in titles or ()]
     figure, height, gap = _cells(films, columns, headings, cell)
     for n, film in enumerate(films):
         place = dict(row=n // columns + 1, col=n % columns + 1)
@@ -234,25 +251,32 @@ def grid(
             picture = map_trace(values, film, *own_range(values), alpha, side)
             figure.add_trace(picture, **place)
         draw_outlines(figure, film, truths[n], **place)
+    notes = badge_lines(maps or [])
+    bar = 0
     if maps is not None:
-        words = "each map from its lowest to its highest"
-        figure.add_trace(_colour_bar(0, 1, words, ("low", "high")), 1, 1)
-    width = columns * cell + 32 + bar
-    badges = badge_lines(maps or [], width)
-    finish(
-        figure, title=title, caption=caption, notes=badges, width=width, legend=False
-    )
-    bottom = 44 if _explain_colours(figure) else 16
-    top = figure.layout.margin.t - 30 + gap - SPARE * len(badges)
+        notes.append("colours: each map from its lowest to its highest")
+        figure.add_trace(_colour_bar(0, 1, "", ("low", "high"), BELOW), 1, 1)
+        bar = BAR
+    width = columns * cell + 2 * EDGE
+    words = dict(title=title, caption=caption, notes=notes)
+    finish(figure, width=width, legend=False, **words)
+    bottom = bar + (44 if _explain_colours(figure) else 16)
+    top = figure.layout.margin.t - 30 + gap
     axis = dict(visible=False, constrain="domain")
     figure.update_xaxes(**axis)
     figure.update_yaxes(constraintoward="top", autorange="reversed", **axis)
     figure.update_layout(
-        margin=dict(l=16, r=16 + bar, t=top, b=bottom),
-        legend=dict(y=0, yanchor="top"),
+        margin=dict(l=16, r=16, t=top, b=bottom),
+        legend_y=bar / (height + top + bottom),
         height=int(height + top + bottom),
     )
     return figure
+
+
+def _heading(text, columns):
+    """The lines of a heading that fit above a scan in the narrowest cell."""
+    px = (NARROW - 2 * EDGE) / columns
+    return "<br>".join(plain(line) for line in lines_of(text, HEADING, px))
 
 
 def _require_one_each(N, **lists):
@@ -271,7 +295,7 @@ def _cells(scans, columns, headings, cell):
     """The empty sheet, the height of all its rows and the gap between two, px."""
     rows = -(-len(scans) // columns)
     lines = max((heading.count("<br>") + 1 for heading in headings), default=0)
-    gap = 8 + 20 * lines
+    gap = 8 + 17 * lines
     tallest = max(height / width for height, width in map(extent, scans))
     height = rows * cell * tallest + gap * (rows - 1)
     figure = make_subplots(
@@ -281,7 +305,7 @@ def _cells(scans, columns, headings, cell):
         horizontal_spacing=0.02 / columns,
         vertical_spacing=gap / height,
     )
-    figure.update_annotations(font_size=14)
+    figure.update_annotations(font_size=HEADING)
     return figure, height, gap
 
 
@@ -347,11 +371,12 @@ def _unit(scan):
     return "px" if scan.spacing_mm is None else "mm"
 
 
-def _colour_bar(low, high, label, ends=None):
+def _colour_bar(low, high, label, ends=None, place=None):
     """go.Image has no colour bar, so an empty trace carries it."""
     bar = colour_bar(label, tickfont_size=13, tickformat=".3~g", title_font_size=13)
     if ends:
         bar |= dict(tickvals=[low, high], ticktext=ends)
+        bar |= place or {}
     return go.Scatter(
         x=[None],
         y=[None],

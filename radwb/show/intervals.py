@@ -1,6 +1,5 @@
 """Values with their intervals."""
 
-import textwrap
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,7 +11,6 @@ from radwb.show.theme import DASHED, finish, plain, series_mark
 
 SHARE = 0.7  # of a row's height that its series take
 BESIDE = 0.22  # of it: how far single values lie below their mean
-LETTER_PX = 8
 
 
 def forest(
@@ -39,7 +37,7 @@ def forest(
         title: says the finding.
         caption: None = says how many images, positives and patients stand behind the
             rows, where the tables know.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
         points: single values behind the means, such as one a training seed; keys,
             finding and `value` as in `tables`.
     """
@@ -62,8 +60,7 @@ def forest(
     if line is not None:
         figure.add_vline(line, line=DASHED)
     if caption is None:
-        words = numbers_behind(next(iter(series.values())))
-        caption = "<br>".join(textwrap.wrap(words, width // LETTER_PX))
+        caption = numbers_behind(next(iter(series.values())))
     names = [plain(finding) for finding in findings]
     ticks = list(range(len(names)))
     bottom_up = [len(names) - 0.5, -0.5]  # the first finding on top

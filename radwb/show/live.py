@@ -13,19 +13,36 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from radwb.show.charts import fold
-from radwb.show.theme import COLOURS, DASHED, FAINT, INK, colour_bar, finish, plain
+from radwb.show.keys import guarded
+from radwb.show.stand_in import StandIn
+from radwb.show.theme import (
+    CAPTION,
+    COLOURS,
+    DASHED,
+    FAINT,
+    INK,
+    colour_bar,
+    finish,
+    lines_of,
+    plain,
+)
+from radwb.show.training_picture import training_picture
 
 EVERY_S = 0.5  # between two redraws
 POINTS = 400  # a line
+ALIVE = ".widget-vbox .js-plotly-plot"  # only the living widget has it
 HALF_LIFE = 10  # steps of the smoothing
 SHOWN_TEXTS = 16
+LETTERS = 22  # of a text beside the matrix
+BOLD = CAPTION + 2  # px: bold letters of it are as wide
+WORDS = 4  # lines that the caption has room for
 PAIRS = "held-out texts; rows: their images"
 NO_PAIRS = "cosines: drawn at an epoch's end, not kept"
 LINES = {  # column of the log -> its words, colour, row and column
     "loss": ("loss, each step", FAINT, 1, 1),
     "smoothed": ("smoothed", COLOURS[0], 1, 1),
     "val_loss": ("held out", COLOURS[1], 1, 1),
-    "logit_scale": ("scale", COLOURS[4], 1, 2),
+    "logit_scale": ("scale", COLOURS[4], 2, 2),
     "image_to_text_recall_1": ("image to text", COLOURS[2], 2, 1),
     "text_to_image_recall_1": ("text to image", COLOURS[3], 2, 1),
 }
@@ -62,7 +79,10 @@ class Live:
         self.timer = None
         self.lock = threading.Lock()
         self.widget = go.FigureWidget(_empty(captions, batch))
-        self._repr_mimebundle_ = self.widget._repr_mimebundle_
+        self.box = guarded(self.widget)
+        self.stand_in = StandIn(
+            self._repr_mimebundle_, self._picture, self._words, ALIVE
+        )
         self._forget()
 
     def __call__(self, row: dict) -> None:
@@ -89,6 +109,13 @@ class Live:
         """A still of what has been seen, for a page without a kernel."""
         self._draw()
         return go.Figure(self.widget)
+
+    def _ipython_display_(self):
+        self.stand_in.show()
+
+    def _repr_mimebundle_(self, **_):
+        self.widget._repr_mimebundle_()  # hands what was drawn so far to the front end
+        return self.box._repr_mimebundle_()
 
     def _forget(self):
         self.points = {name: [] for name in LINES}  # (step, value)
@@ -126,7 +153,8 @@ class Live:
             else:
                 matrix.z = np.round(self.similarity, 3).tolist()
                 pairs.text = PAIRS
-            self.widget.layout.title.subtitle.text = self._words()
+            self.widget.layout.title.subtitle.text = self._caption()
+        self.stand_in.changed()
 
     def _words(self):
         words = "no step yet"
@@ -136,10 +164,21 @@ class Live:
             words += f", {self.row['images_per_s']:,.0f} images a second"
         if self.batch:
             words += f"; dashed: ln({self.batch}), the loss of a guess"
-        second_line = ""
+        return words
+
+    def _caption(self):
+        lines = [plain(line) for line in lines_of(self._words(), CAPTION)]
         if isinstance(self.warning, str):
-            second_line = f"<b>warning: {plain(self.warning)}</b>"
-        return f"{plain(words)}<br>{second_line}"
+            for line in lines_of(f"warning: {self.warning}", BOLD):
+                lines.append(f"<b>{plain(line)}</b>")
+        return "<br>".join(lines)
+
+    def _picture(self):
+        lines = [self._words()]
+        if isinstance(self.warning, str):
+            lines.append(f"warning: {self.warning}")
+        curves = [(*LINES[name][:2], points) for name, points in self.points.items()]
+        return "image/png", training_picture(curves, lines)
 
 
 def _thinned(points):
@@ -151,25 +190,35 @@ def _thinned(points):
 
 def _empty(captions, batch):
     """The four panels before the first step."""
-    figure = make_subplots(2, 2, horizontal_spacing=0.24, vertical_spacing=0.14)
+    # what has long labels has a row of its own: in a narrow cell nothing stands beside
+    figure = make_subplots(
+        3,
+        2,
+        specs=[[{"colspan": 2}, None], [{}, {}], [{"colspan": 2}, None]],
+        row_heights=[0.3, 0.24, 0.46],
+        horizontal_spacing=0.3,
+        vertical_spacing=0.12,
+    )
     for column, (name, colour, row, col) in LINES.items():
         line = _line(column, colour)
         figure.add_scatter(name=name, showlegend=col == 1, row=row, col=col, **line)
     figure.data[0].update(line_width=1, opacity=0.5)
     bar = colour_bar("cosine", thickness=12, outlinewidth=1, title_font_size=14)
-    bar |= dict(len=0.44, y=0, yanchor="bottom")
+    bar |= dict(len=0.38, y=0, yanchor="bottom")
     look = dict(colorscale="Cividis", zmin=-0.5, zmax=1, colorbar=bar)
-    figure.add_heatmap(row=2, col=2, **look)
+    figure.add_heatmap(row=3, col=1, **look)
     if batch:
         figure.add_hline(np.log(batch), line=DASHED | dict(color=INK), row=1, col=1)
     title = "Training, as it goes"
-    finish(figure, title=title, caption=" <br> ", width=960, height=640, x_title="step")
+    notes = [" "] * WORDS
+    finish(figure, title=title, notes=notes, width=840, height=800, x_title="step")
     axes = figure.layout
     axes.yaxis.title.text = "loss (nats)"
-    axes.yaxis2.title.text = "scale (1 / temperature)"
-    axes.yaxis3.update(title_text="own partner first (share)", range=[0, 1.02])
-    names = [fold(text, 26, lines=1) for text in captions[:SHOWN_TEXTS]]
-    bare = dict(showgrid=False, ticks="", tickfont_size=12)
+    axes.yaxis2.update(title_text="partner first", range=[0, 1.02])
+    axes.yaxis3.title.text = "1 / temperature"
+    axes.xaxis2.nticks = axes.xaxis3.nticks = 4
+    names = [fold(text, LETTERS, lines=1) for text in captions[:SHOWN_TEXTS]]
+    bare = dict(showgrid=False, ticks="", tickfont_size=11)
     axes.xaxis4.update(title_text=PAIRS, showticklabels=False, **bare)
     ticks = list(range(len(names)))
     axes.yaxis4.update(autorange="reversed", tickvals=ticks, ticktext=names, **bare)

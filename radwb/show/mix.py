@@ -26,7 +26,16 @@ LEAST_WINDOW = 1e-3
 RIGHT_MARK = {"left": (0, 0), "right": (1, 0), "top": (0.5, 0), "bottom": (0.5, 1)}
 RIGHT_INSET = 8  # px from the edge, in widget and still
 RIGHT_SIZE = 16  # px
+# lines instead of colours: a percentile of the map over the film, and its colour's step
+CONTOURS = ((0.5, 110), (0.75, 150), (0.9, 200), (0.95, 245))
+CONTOUR_WIDTH = 1.8  # px
+CONTOUR_EDGE = 1  # px of dark on either side, so that a line is seen on white
+SHARP = 4  # px of a picture from which on a film's pixel is a square with edges
 CONSTANTS = dict(  # for explore/js
+    sharp=SHARP,
+    contours=CONTOURS,
+    contour_width=CONTOUR_WIDTH,
+    contour_edge=CONTOUR_EDGE,
     colours=LUT.tobytes(),
     gamma=GAMMA,
     least_window=LEAST_WINDOW,
@@ -38,12 +47,17 @@ CONSTANTS = dict(  # for explore/js
 
 def shrink(values, side=MAX_SIDE):
     """(H, W) values whose longer side is at most `side`."""
-    factor = side / max(values.shape)
-    if factor >= 1:
+    height, width = shrunk(values.shape, side)
+    if (height, width) == values.shape:
         return values
-    height, width = (max(1, round(n * factor)) for n in values.shape)
     image = Image.fromarray(values.astype(np.float32))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def shrunk(shape, side=MAX_SIDE):
+    """(H, W) of what `shrink` gives."""
+    factor = min(1, side / max(shape))
+    return tuple(max(1, round(n * factor)) for n in shape)
 
 
 def level_of(values, low, high):
@@ -69,13 +83,43 @@ def to_bytes(values):
     return np.round(values * 255).astype(np.uint8)
 
 
-def blend(grey, level, alpha):
-    """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture."""
+def blend(grey, level, alpha, threshold=0):
+    """(H, W) display values and (H, W) of a map, both in [0, 1], as one picture.
+
+    The map is clear where it is below the threshold.
+    """
     mixed = np.repeat(grey[..., None] * 255, 3, -1)  # (H, W, 3)
     if level is not None:
-        share = opacity(level, alpha)[..., None]
+        share = np.where(level < threshold, 0, opacity(level, alpha))[..., None]
         mixed = mixed * (1 - share) + LUT[to_bytes(level)] * share
     return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def draw_contours(picture, values, levels, alpha):
+    """Lines over a picture where (H, W) values pass each of the levels, lowest first.
+
+    A value's distance to a level over its slope there is the distance to the line in
+    px.
+    """
+    mixed = np.asarray(picture, np.float32)
+    slope = np.hypot(_lesser_step(values, 0), _lesser_step(values, 1))
+    away = np.abs(values[..., None] - levels) / np.maximum(slope, 1e-30)[..., None]
+    half = CONTOUR_WIDTH / 2 + 0.5
+    ink = (half - away).clip(0, 1)  # (H, W, levels)
+    rim = (half + CONTOUR_EDGE - away).clip(0, 1).max(-1, keepdims=True)
+    line = LUT[[step for _, step in CONTOURS]][ink.argmax(-1)]  # (H, W, 3)
+    share = alpha * ink.max(-1, keepdims=True)
+    mixed = mixed * (1 - 0.6 * alpha * rim) * (1 - share) + line * share
+    return Image.fromarray(np.round(mixed).astype(np.uint8))
+
+
+def _lesser_step(values, axis):
+    """The smaller difference to a neighbour: the border of a crop is no slope."""
+    step = np.abs(np.diff(values, axis=axis))
+    first, last = step.take([0], axis), step.take([-1], axis)
+    before = np.concatenate([first, step], axis)
+    after = np.concatenate([step, last], axis)
+    return np.minimum(before, after)
 
 
 def map_image(level, alpha):

@@ -37,7 +37,7 @@ def scatter(
         title: says the finding.
         caption: stands below the title.
         size: of a point, px.
-        width: px.
+        width: px that suit it; in a notebook it is as wide as its cell.
     Raises:
         ValueError: points that aren't (N, 2), or colours or texts for another number.
     """

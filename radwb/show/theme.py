@@ -4,9 +4,11 @@ Words of others become letters here, never markup.
 """
 
 import html
+import textwrap
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from PIL import ImageFont
 
 from radwb.findings import FINDINGS
 
@@ -35,6 +37,13 @@ FONT = (
     "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', "
     "Arial, sans-serif"
 )
+# px of the narrowest cell: JupyterLab at 1280 px and 150 % zoom, its files open
+NARROW = 420
+EDGE = 16  # px between the edge of a figure and its words
+TITLE = 18  # px
+CAPTION = 14
+# the browser's letters are up to this much wider than those that are measured
+WIDER = 1.17
 DASHED = dict(color=FAINT, dash="dash", width=1.5)  # a reference line, such as chance
 
 AXIS = dict(
@@ -49,18 +58,27 @@ AXIS = dict(
 pio.templates["radwb"] = go.layout.Template(
     layout=dict(
         font=dict(family=FONT, size=15, color=INK),
-        title=dict(x=0, xref="container", pad=dict(l=16), font=dict(size=19)),
+        title=dict(x=0, xref="container", pad=dict(l=16), font=dict(size=TITLE)),
         colorway=COLOURS,
         paper_bgcolor="white",
         plot_bgcolor="white",
         xaxis=AXIS,
         yaxis=AXIS,
-        legend=dict(orientation="h", y=1.02, yanchor="bottom", x=0, title_text=""),
+        # plotly makes room for it there, however many rows a narrow cell gives it
+        legend=dict(
+            orientation="h",
+            yref="container",
+            y=0,
+            yanchor="bottom",
+            xref="container",
+            x=0.02,
+            title_text="",
+        ),
         hoverlabel=dict(font=dict(family=FONT, size=14)),
     )
 )
 
-LEGEND_ABOVE = 6  # px between axes and legend
+ROW = 22  # px of a legend
 LONGEST = 500  # letters of one value; a header may hold megabytes
 # plotly reads "$" as LaTeX and "%{" as a place in a hover text, and knows no &quot;
 READ_BY_PLOTLY = {"$": "&#36;", "%{": "%&#123;", "&quot;": "&#34;"}
@@ -99,6 +117,21 @@ def broken(text):
     return "<br>".join(plain(part) for part in parts)
 
 
+def lines_of(text, size, px=NARROW - 2 * EDGE):
+    """The lines that a text takes in `px`; "<br>" or a line feed starts one, too.
+
+    plotly breaks no line by itself: in a narrow cell its end would be cut off.
+    """
+    face = ImageFont.load_default(size)
+    lines = []
+    for part in str(text).replace("\n", "<br>").split("<br>"):
+        words = " ".join(part[:LONGEST].split())
+        long = WIDER * face.getlength(words)
+        letters = int(len(words) * px / max(long, px))
+        lines += textwrap.wrap(words, max(letters, 1)) or [""]
+    return lines
+
+
 def colour_bar(label, **more):
     """The look of every colour bar: thin, its label along it."""
     title = dict(text=broken(label), side="right")
@@ -124,35 +157,36 @@ def finish(
 ):
     """Give a figure the common look, its title, and the caption below the title.
 
-    There no axis can run into the caption.
+    It is as wide as its cell; its words fit the narrowest one.
 
     Args:
         title, caption, x_title, y_title: words; None leaves an axis as it is.
         notes: lines below the caption that are HTML already: what others wrote in them
             has been through `plain`.
-        legend: whether the legend stands between caption and axes; further rows of it
-            make the figure taller.
+        width: px that suit it: a page of the gallery makes it no wider.
+        height: px with one line of title and caption each; further ones, and the
+            legend, are added.
+        legend: whether there is room for one below the axes.
     """
-    title = broken(title)
-    caption = "<br>".join(line for line in (broken(caption), *notes) if line)
-    room = 24 * _lines(title) + 32 * _lines(caption)
-    if legend:
-        more = 20 * (legend_rows(figure, width - 88) - 1)
-        room += more
-        height += more
-    top = 54 + room
-    bottom = 58
+    titles = [plain(line) for line in lines_of(title, TITLE)] if title else []
+    captions = [plain(line) for line in lines_of(caption, CAPTION)] if caption else []
+    captions += notes
+    further = 24 * len(titles[1:]) + 19 * len(captions[1:])
+    rows = legend_rows(figure, width - 88) if legend else 0
     figure.update_layout(
         template="radwb",
-        width=width,
-        height=height,
-        margin=dict(l=64, r=24, t=top, b=bottom),
-        title=_head(title, caption),
+        width=None,
+        autosize=True,
+        meta=dict(width=width),
+        height=height + further + ROW * rows,
+        margin=dict(
+            l=64,
+            r=24,
+            t=54 + 24 * bool(titles) + 32 * bool(captions) + further,
+            b=58,
+        ),
+        title=_head("<br>".join(titles), "<br>".join(captions)),
     )
-    if legend:
-        # a share of the axes' height: in a tall figure 2 % would lie in the caption
-        share = LEGEND_ABOVE / max(1, height - top - bottom)
-        figure.update_layout(legend_y=1 + share)
     if x_title is not None:
         figure.update_xaxes(title_text=broken(x_title))
     if y_title is not None:
@@ -160,14 +194,11 @@ def finish(
     return figure
 
 
-def _lines(text):
-    return text.count("<br>") + 1 if text else 0
-
-
 def _head(title, caption):
     """Plotly's title, with the caption as its subtitle, or in its place."""
-    font = dict(size=14, color=FAINT)
-    place = dict(y=1, yref="container", yanchor="top", pad=dict(t=16, l=16))
+    font = dict(size=CAPTION, color=FAINT)
+    pad = dict(t=16, l=EDGE)
+    place = dict(y=1, yref="container", yanchor="top", pad=pad)
     if title:
         return dict(text=title, subtitle=dict(text=caption, font=font), **place)
     return dict(text=caption, subtitle=dict(text="", font=font), font=font, **place)
@@ -179,6 +210,8 @@ def legend_rows(figure, room):
     Plotly gives each entry the width of the longest.
     """
     traces = [t for t in figure.data if t.name and t.showlegend is not False]
+    if not traces:
+        return 0
     letters = [len(html.unescape(trace.name)) for trace in traces]
-    entry = 45 + 8 * max(letters, default=0)  # px: the mark, and letters of 15 px type
-    return max(1, -(-len(traces) // max(1, room // entry)))
+    entry = 45 + 8 * max(letters)  # px: the mark, and letters of 15 px type
+    return -(-len(traces) // max(1, room // entry))

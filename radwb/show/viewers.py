@@ -1,7 +1,9 @@
 """Which viewer of volumes can be reached from here, and why not another.
 
-ipyniivue carries its viewer in the package, so it works offline and leads. itkwidgets
-has to be asked for by name: its Python package holds no viewer but opens a fixed IPFS
+Our own (canvas) leads: it needs no WebGL, so it lives in any browser and any number of
+times on a page. ipyniivue carries its viewer in the package, works offline and adds a
+rendering, but a browser has 16 WebGL contexts, and some have none: it is asked for by
+name. So is itkwidgets: its Python package holds no viewer but opens a fixed IPFS
 address, its JupyterLab extension loads Vue from a CDN at each start, and where the
 browser can't reach them the next cell of the notebook waits without end.
 """
@@ -11,10 +13,13 @@ import socket
 import sys
 
 # from the heaviest to the one that needs nothing
-VIEWERS = ("itkwidgets", "ipyniivue", "plotly", "still")
-BY_NAME = (
-    "only asked for by name, since it needs a network and stops the notebook without"
-)
+VIEWERS = ("itkwidgets", "ipyniivue", "canvas", "plotly", "still")
+PACKAGES = {"canvas": "anywidget"}  # where it has another name
+BY_NAME = {
+    "itkwidgets": "only asked for by name, since it needs a network and stops the "
+    "notebook without",
+    "ipyniivue": "only asked for by name, since it needs WebGL",
+}
 ITK_HOST = "dweb.link"  # what itkwidgets 1.0a55 opens its viewer from
 
 
@@ -31,8 +36,8 @@ def choose(viewer="auto"):
         passed = []
         for name in VIEWERS:
             reason = missing(name)
-            if name == "itkwidgets" and not reason:
-                reason = BY_NAME
+            if not reason and name in BY_NAME:
+                reason = BY_NAME[name]
             if not reason:
                 return name, f"Shown with {name} ({'; '.join(passed)})"
             passed.append(f"{name}: {reason}")
@@ -51,7 +56,7 @@ def missing(viewer):
     """Why a viewer can't be reached; "" where it can. A still needs nothing."""
     if viewer == "still":
         return ""
-    if not importlib.util.find_spec(viewer):
+    if not importlib.util.find_spec(PACKAGES.get(viewer, viewer)):
         package = '"radwb[itk]"' if viewer == "itkwidgets" else viewer
         return f"not installed, pip install {package}"
     if viewer != "plotly" and not in_notebook():

@@ -5,17 +5,20 @@ import json
 from dataclasses import dataclass, field
 
 import numpy as np
+from IPython.display import display
 
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
 from radwb.show import volume_widgets
-from radwb.show.badges import badge_lines
-from radwb.show.mix import ALPHA, in_text, level_of
+from radwb.show.mix import ALPHA, in_text
+from radwb.show.stand_in import StandIn
+from radwb.show.stills import stacked
 from radwb.show.viewers import choose
-from radwb.show.volume_pictures import Shown, sliders, still
+from radwb.show.volume_pictures import sliders, still
+from radwb.show.volume_subject import Subject, level_on, steps_of, verdict
+from radwb.show.windows import SOFT_TISSUE_HU
 
-SOFT_TISSUE = (-160, 240)  # HU
-PNG_WIDTH = 900  # px that the badges' lines may have
+PLOTLY = "application/vnd.plotly.v1+json"
 
 
 @dataclass(eq=False)
@@ -28,43 +31,104 @@ class VolumeView:
     Args:
         viewer: one of `VIEWERS`.
         why: in words, which viewer was chosen, and why not those before it.
-        png: the three planes as a still picture.
-        figure: three planes with sliders, which work on an exported page; None where
-            there's no plotly.
+        subjects: what is shown, from the top; one, or two that are linked.
         widget: None for "plotly" and "still".
-        scan: the volume, what was sent of it, and every which voxel that is.
     """
 
     viewer: str
     why: str
-    png: bytes = field(repr=False)
-    scan: tuple = field(repr=False)
-    figure: object = field(default=None, repr=False)
+    subjects: list[Subject] = field(repr=False)
     widget: object = field(default=None, repr=False)
 
-    def lay(self, map, *, alpha: float = ALPHA) -> None:
-        """Put another map over the scan that is shown (ipyniivue only).
+    @property
+    def png(self) -> bytes:
+        """The three planes as a still picture."""
+        stills = []
+        for subject in self.subjects:
+            stills.append(still(subject.shown(), verdict(subject.first_map)))
+        return stacked(stills)
 
-        The scan isn't sent again.
+    @property
+    def figure(self) -> object:
+        """Three planes with sliders, which work on an exported page.
+
+        None where there's no plotly, and of two volumes.
         """
+        plotly = importlib.util.find_spec("plotly")
+        if self.viewer == "still" or len(self.subjects) > 1 or not plotly:
+            return None
+        return sliders(self.subjects[0].shown())
+
+    def lay(self, map: object, *, alpha: float = ALPHA) -> None:
+        """Put another map over the scan that is shown, which isn't sent again.
+
+        Args:
+            map: as for `volume`.
+        """
+        if self.viewer == "canvas":
+            self.widget.lay(by_name(map), alpha)
+            return
         if self.viewer != "ipyniivue":
             raise ValueError(
-                f"expected ipyniivue to lay another map, got {self.viewer}. "
-                "Try rw.show.volume again."
+                "expected canvas or ipyniivue to lay another map, "
+                f"got {self.viewer}. Try rw.show.volume again."
             )
-        niivue = self.widget.children[-1]
-        layer = volume_widgets.map_layer(level_on(map, *self.scan), alpha)
-        niivue.volumes = [niivue.volumes[0], layer]
+        niivue = self.widget.children[1]
+        (subject,) = self.subjects
+        level = level_on(map, subject.volume, subject.small(), subject.every)
+        niivue.volumes = [niivue.volumes[0], volume_widgets.map_layer(level, alpha)]
+
+    def link(self, other: "VolumeView") -> "VolumeView":
+        """Both, one below the other, with one cursor: the same place in the patient.
+
+        Two maps of one volume are also zoomed together.
+
+        In a notebook::
+
+            first = rw.show.volume(ct, maps)
+            first.link(rw.show.volume(ct, other_maps))
+        """
+        import ipywidgets
+
+        if (self.viewer, other.viewer) != ("canvas", "canvas"):
+            raise ValueError(
+                f"expected two views with canvas, got {self.viewer} and {other.viewer}."
+                " Try viewer='canvas' in a notebook."
+            )
+        affines = [one.subjects[0].volume.affine for one in (self, other)]
+        ipywidgets.jslink((self.widget, "mm"), (other.widget, "mm"))
+        if np.array_equal(*affines):
+            ipywidgets.jslink((self.widget, "view"), (other.widget, "view"))
+        box = ipywidgets.VBox([self.widget, other.widget])
+        return VolumeView("canvas", self.why, self.subjects + other.subjects, box)
+
+    def _ipython_display_(self):
+        if self.viewer != "canvas":
+            display(self._repr_mimebundle_(), raw=True)
+            return
+        widget = self.widget._repr_mimebundle_
+        bundle = self._figure()
+        StandIn(widget, self._picture, self._words, ".rv", bundle).show()
+
+    def _figure(self):
+        figure = self.figure
+        return {} if figure is None else {PLOTLY: json.loads(figure.to_json())}
+
+    def _picture(self):
+        return "image/png", self.png
+
+    def _words(self):
+        return ". ".join(self.subjects[0].shown().lines)
 
     def _repr_mimebundle_(self, **_):
         bundle = {"text/plain": self.why}
         if self.viewer == "itkwidgets":  # it has put itself into the notebook already
             return bundle
         bundle["image/png"] = in_text(self.png)
-        if self.figure is not None:
-            bundle["application/vnd.plotly.v1+json"] = json.loads(self.figure.to_json())
+        bundle |= self._figure()
         if self.widget is not None:
-            bundle |= self.widget._repr_mimebundle_()
+            widget = self.widget._repr_mimebundle_()
+            bundle |= widget[0] if isinstance(widget, tuple) else widget
         return bundle
 
 
@@ -80,25 +144,30 @@ def volume(
     side: int = 192,
     height: int = 460,
 ) -> VolumeView:
-    """Your own CT or MR with a map over it: three linked planes and a rendering.
+    """Your own CT or MR with maps over it, in three linked planes.
 
     >>> view = rw.show.volume(ct, window_hu=(-1000, 400), title="A chest CT")
 
+    Two volumes, or two maps side by side: `view.link(other)`.
+
     Args:
         volume: what to show; it needs an affine.
-        map: a `Map` of the volume, or an array (D, H, W).
-        viewer: "auto" = ipyniivue in a notebook, else plotly, else a still; or one of
-            "itkwidgets", "ipyniivue", "plotly", "still" that must be reachable.
+        map: a `Map` of the volume, an array (D, H, W), or a dict {name: map} of several
+            that one switches between (a still and a figure show the first).
+        viewer: "auto" = canvas in a notebook, else plotly, else a still; or one of
+            "itkwidgets", "ipyniivue" (with a rendering), "canvas", "plotly", "still"
+            that must be reachable.
         window_hu: what is black and what is white; None = soft tissue where the
             modality says CT, else the 1st and 99th percentile.
-        at: (d, h, w), the voxel where the planes cross first; None = the map's peak, or
-            the middle.
+        at: (d, h, w), the voxel where the planes cross first; None = the first map's
+            peak, or the middle.
         title: says the finding.
         alpha: opacity of the map's highest value; its lowest is clear.
-        side: about the longest side that is sent to the browser; of a larger volume
-            every second (third, ...) voxel is.
-        height: of the widget, px; where WebGL is drawn by the CPU, a change takes time
-            in proportion to its square.
+        side: about the longest side that is sent to the browser at first; of a larger
+            volume every second (third, ...) voxel is. canvas then gets each slice that
+            is looked at with every voxel.
+        height: of the widget, px; ipyniivue needs time in proportion to its square
+            where WebGL is drawn by the CPU.
     Raises:
         ValueError: the viewer can't be reached, the volume has no affine, or the map
             isn't the volume's.
@@ -109,110 +178,36 @@ def volume(
             "expected a volume with an affine, got None: "
             "planes and distances aren't known"
         )
+    in_hu = volume.modality == "CT"
     window = window_hu
     if window_hu is None:
-        is_ct = volume.modality == "CT"
-        window = SOFT_TISSUE if is_ct else robust_window(volume.voxels)
+        window = SOFT_TISSUE_HU if in_hu else robust_window(volume.voxels)
+    elif volume.modality is None:  # a NIfTI doesn't say, but the caller does
+        in_hu = True
     every = [max(1, round(n / side)) for n in volume.shape]
-    small = thinned(volume, every)
-    level = None if map is None else level_on(map, volume, small, every)
-    if at is not None:
-        place = np.floor_divide(at, every)
-    elif map is None:
-        place = np.floor_divide(small.shape, 2)
-    else:
-        place = np.unravel_index(int(level.voxels.argmax()), level.shape)
-    lines = [title, _about_volume(volume, window, every)]
-    if map is not None:
-        lines.append(_about_map(map))
-    badges = badge_lines([map], PNG_WIDTH)
-    place = [int(index) for index in place]
-    shown = Shown(small, level, every, window, place, alpha, lines, badges)
-    view = VolumeView(name, why, still(shown, _verdict(map)), (volume, small, every))
-    if name != "still" and importlib.util.find_spec("plotly"):
-        view.figure = sliders(shown)
+    maps = by_name(map)
+    for one in maps.values():
+        steps_of(one, volume)  # raises where it isn't the volume's
+    subject = Subject(volume, maps, window, in_hu, at, title, alpha, every, height)
+    return VolumeView(name, why, [subject], _widget(name, subject, why))
+
+
+def by_name(map):
+    """{name: map} of one map, of several, or of none."""
+    if map is None:
+        return {}
+    if isinstance(map, dict):
+        return dict(map)
+    return {getattr(map, "method", "map"): map}
+
+
+def _widget(name, subject, why):
+    if name == "canvas":
+        from radwb.show.volume_canvas import Canvas
+
+        return Canvas(subject, why)
     if name == "ipyniivue":
-        view.widget = volume_widgets.niivue(shown, height, why)
-    elif name == "itkwidgets":
-        view.widget = volume_widgets.itk(shown)
-    return view
-
-
-def thinned(volume, every):
-    """Every n-th voxel along each axis, as int16 where that loses nothing."""
-    picked = tuple(slice(None, None, step) for step in every)
-    voxels = np.asarray(volume.voxels[picked])
-    whole = np.abs(voxels).max() < 2**15 and np.array_equal(voxels, np.rint(voxels))
-    kind = np.int16 if whole else np.float32
-    return Volume(
-        voxels.astype(kind),
-        volume.affine @ np.diag([*every, 1.0]),
-        volume.modality,
-        volume.source,
-        inverted=volume.inverted,
-        padding=volume.padding,
-    )
-
-
-def level_on(map, volume, small, every):
-    """The map from its lowest value (0) to its highest (1), on the voxels shown.
-
-    Args:
-        map: a `Map`, whose affine may leave out voxels of the volume, or (D, H, W).
-        small: every `every`-th voxel of `volume`.
-    """
-    values = np.asarray(getattr(map, "values", map))
-    affine = getattr(map, "affine", None)
-    if affine is None:
-        affine = volume.affine
-    to_volume = np.linalg.solve(volume.affine, affine)  # from the map's index
-    share = np.diag(to_volume)[:3]
-    size = np.ceil(volume.shape / np.maximum(share, 1)).astype(int)
-    turned = np.abs(to_volume - np.diag(np.diag(to_volume))).max() > 1e-3
-    if turned or values.shape != tuple(size):
-        raise ValueError(
-            f"expected a map of this volume {volume.shape}, "
-            f"got {values.shape} or one that lies elsewhere"
-        )
-    places = []
-    for n, step, ratio, length in zip(
-        small.shape, every, share, values.shape, strict=True
-    ):
-        index = np.rint(np.arange(n) * step / ratio).astype(int)
-        places.append(index.clip(0, length - 1))
-    picked = values[np.ix_(*places)]
-    level = level_of(picked, float(values.min()), float(values.max()))
-    return Volume(level.astype(np.float32), small.affine)
-
-
-def _about_volume(volume, window, every):
-    shown = "window {:.4g} to {:.4g}".format(*window)
-    if volume.modality == "CT":
-        shown += " HU"
-    if volume.inverted:
-        shown += ", low values bright (MONOCHROME1)"
-    spacing = " x ".join(f"{step:.3g}" for step in volume.spacing_mm)
-    voxels = f"voxels {spacing} mm"
-    if max(every) > 1:
-        voxels += f", shown at every {' x '.join(map(str, every))}"
-    return f"{volume.modality or 'volume'}; {shown}; {voxels}"
-
-
-def _about_map(map):
-    values = getattr(map, "values", map)
-    name = getattr(map, "method", "map")
-    target = getattr(map, "target", None)
-    if target is not None:
-        name += f", target {target}"
-    low = f"dark = lowest ({np.min(values):.3g})"
-    return f"{name}: {low}, yellow = highest ({np.max(values):.3g})"
-
-
-def _verdict(map):
-    """The badge and the note of a map, as lines of a still."""
-    lines = []
-    if hasattr(map, "badge"):
-        lines.append(str(map.badge or "sanity: not checked"))
-    if getattr(map, "note", ""):
-        lines.append(f"! {map.note}")
-    return lines
+        return volume_widgets.niivue(subject.shown(), subject.height, why)
+    if name == "itkwidgets":
+        return volume_widgets.itk(subject.shown())
+    return None

@@ -127,12 +127,12 @@ def _slider(shown, figure, n, axis):
     return dict(
         steps=steps,
         active=active,
-        currentvalue=dict(prefix=name, font_size=14),
+        currentvalue=dict(prefix=name, font=dict(size=14, color=INK)),
         x=left,
         len=right - left,
         y=0,
         pad=dict(t=44, b=0),
         ticklen=0,
         minorticklen=0,
-        font_color="rgba(0,0,0,0)",
+        font_color="rgba(0,0,0,0)",  # the steps' labels would lie over one another
     )

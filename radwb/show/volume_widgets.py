@@ -19,6 +19,8 @@ def niivue(shown, height, why):
     import ipywidgets
     from ipyniivue import DragMode, MultiplanarType, NiiVue, ShowRender
 
+    from radwb.show.keys import guarded
+
     viewer = NiiVue(
         height=height,
         is_radiological_convention=True,
@@ -45,7 +47,7 @@ def niivue(shown, height, why):
     if title:
         text = HEAD % title + text
     words = ipywidgets.HTML(f"<div style='{STYLE}'>{text}</div>")
-    return ipywidgets.VBox([words, viewer])
+    return guarded(words, viewer, webgl=True)
 
 
 def _scan_layer(volume, window):

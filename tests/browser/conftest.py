@@ -95,6 +95,7 @@ def address(tmp_path_factory):
         "HOME": str(home),
     }
     call = lab.command(checkout(), port=port, browser=False)
+    call.append("--LabApp.expose_app_in_browser=True")  # its key bindings are asked for
     with (home / "log").open("w") as log:
         server = subprocess.Popen(
             call, env=environment, cwd=checkout(), stdout=log, stderr=subprocess.STDOUT

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -18,15 +19,19 @@ from tables import effusion_table
 
 import radwb as rw
 from radwb.book.sync import KERNEL, checkout
-from radwb.explore.cases import Cases, Choice
 from radwb.show.images import grey_trace, map_trace
 
 pytestmark = pytest.mark.browser
 ASKED = "pleural effusion vs no pleural effusion"
-CELL = """import pandas as pd
+CELL = """import time
+from pathlib import Path
+import pandas as pd
 import radwb as rw
 films = pd.read_csv("films.csv")
 model = rw.models.load("radwb-tiny")
+# a test makes it slow by a file of this name
+slow = lambda *_: time.sleep(0.3 * Path("slow").exists())
+model.net.visual.conv1.register_forward_pre_hook(slow)
 widget = rw.show.explore(model, films, finding="Pleural Effusion")
 widget"""
 
@@ -43,9 +48,16 @@ def model():
 
 @pytest.fixture(scope="module")
 def lab(chromium, address, table):
-    """A page with the notebook open.
+    with notebook_in_lab(chromium, address, table, CELL) as page:
+        yield page
 
-    `page.outside` names what left this machine, `page.errors` what broke.
+
+@contextmanager
+def notebook_in_lab(chromium, address, table, *cells):
+    """A page with a notebook of these cells open.
+
+    `page.outside` names what left this machine, `page.errors` what broke,
+    `page.folder` where the notebook lies.
     """
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
@@ -54,14 +66,17 @@ def lab(chromium, address, table):
     folder.mkdir(parents=True)
     table.to_csv(folder / "films.csv", index=False)
     nbformat.write(
-        new_notebook(cells=[new_code_cell(CELL)], metadata={"kernelspec": KERNEL}),
+        new_notebook(
+            cells=[new_code_cell(cell) for cell in cells],
+            metadata={"kernelspec": KERNEL},
+        ),
         folder / "x.ipynb",
     )
     page = chromium.new_context(
         viewport={"width": 1280, "height": 1100}, accept_downloads=True
     ).new_page()
     page.set_default_timeout(90_000)
-    page.outside, page.errors = [], []
+    page.outside, page.errors, page.folder = [], [], folder
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on(
         "console",
@@ -97,6 +112,7 @@ def page(lab):
 
     Afterwards nothing has left the machine or broken.
     """
+    (lab.folder / "slow").unlink(missing_ok=True)
     lab.locator(".jp-CodeCell .cm-content").first.click()
     lab.evaluate("document.querySelectorAll('.rx').forEach(e => e.remove())")
     lab.keyboard.press("Control+Enter")
@@ -272,7 +288,7 @@ def test_keys_go_through_films_heads_and_patches(bare, model, scans):
     bare.keyboard.press("Shift+ArrowDown")
     until(bare, "attention of patch (5, 4)")
     bare.keyboard.press("Escape")
-    until(bare, "attention, last layer")
+    until(bare, "relevance")  # the method before the patch was asked
     bare.get_by_role("button", name="layer 3, mean of heads").focus()
     bare.keyboard.press("ArrowUp")
     bare.keyboard.press("ArrowRight")
@@ -286,12 +302,13 @@ def test_keys_go_through_films_heads_and_patches(bare, model, scans):
 def test_each_control_takes_the_focus_and_shows_it(page):
     page.locator(".rx").focus()
     seen, rings = [], 0
-    for _ in range(16):
+    while "Map" not in seen and len(seen) < 50:
         page.keyboard.press("Tab")
         seen.append(
             page.evaluate("""() => {
             const at = document.activeElement;
-            return at.ariaLabel || at.closest('label').firstChild.textContent.trim();
+            const named = at.closest('label') || at;
+            return at.ariaLabel || named.firstChild.textContent.trim();
         }""")
         )
         rings += page.evaluate(
@@ -303,12 +320,17 @@ def test_each_control_takes_the_focus_and_shows_it(page):
         "Worst first",
         "Truth",
         "Compare",
-        "Save what is seen",
+        "Copy link",
+        "Save PNG",
+        "Sort by",
+        "Film strip",
         "Method",
         "Layer",
         "Target",
         "Phrase",
         "layer 0, mean of heads",
+        "Agree",
+        "Note",
         "Window",
         "Level",
         "Map",
@@ -317,7 +339,7 @@ def test_each_control_takes_the_focus_and_shows_it(page):
     assert any(
         "relevance" in name for name in seen
     )  # the film itself says what it shows
-    assert rings == 16
+    assert rings == len(seen)
 
 
 def test_a_drag_sets_window_and_level(bare, scans):
@@ -351,7 +373,7 @@ def test_the_truth_is_drawn_where_it_is(page, scans):
     for mask in scans[0].truth.values():
         wide = np.kron(mask, np.ones((3, 3), bool))
         rim |= (wide ^ np.roll(wide, 1, 0)) | (wide ^ np.roll(wide, 1, 1))
-    assert changed[4:-4, 4:-4][rim[4:-4, 4:-4]].mean() > 0.95
+    assert changed[4:-4, 4:-4][rim[4:-4, 4:-4]].mean() > 0.9  # some are dashed
     assert not (changed & ~binary_dilation(rim, iterations=6)).any()
 
 
@@ -375,25 +397,34 @@ def test_two_panes_and_the_score_beside_each(page, model, scans):
     page.wait_for_function("document.querySelectorAll('.rx-scan').length === 1")
 
 
-def test_worst_first(page, model, table):
+def test_worst_first(page, model, scans, table):
     press(page, "Worst first")
     page.wait_for_function(
         "document.querySelector('[aria-pressed=true][title^=By]') !== null"
     )
-    cases = Cases({"m": model}, table, finding="Pleural Effusion")
-    order = cases.worst_first(Choice("m", target=ASKED))
+    pair = tuple(ASKED.split(" vs "))
+    energies = []
+    for scan in scans:
+        truth = scan.truth.get("Pleural Effusion")
+        energy = np.inf
+        if truth is not None and truth.any():
+            values = map_of(model, scan, target=pair)
+            energy = rw.attend.score_map(values, truth)["energy"]
+        energies.append(energy)
+    order = np.argsort(energies, kind="stable")
     for case in order[:3]:
-        page.get_by_text(f"of 6: {cases.name(case)}").wait_for()
+        page.get_by_text(f"of 6: {table.study_id.iloc[case]}").wait_for()
         press(page, "Next film")
 
 
 def test_a_long_method_shows_progress_and_is_cancelled(page):
+    (page.folder / "slow").touch()  # it can't end before it is cancelled
     page.get_by_label("Method").select_option("rise")
     page.locator(".rx-busy.rx-on").filter(
         has_text=re.compile(r"RISE, \d+ of \d+")
     ).wait_for()
     before = shot(page)
-    page.get_by_role("button", name="Stop this computation").click()
+    page.get_by_role("button", name="Cancel").click()
     page.wait_for_selector(".rx-busy:not(.rx-on)", state="attached")
     page.wait_for_function(
         "document.querySelector('.rx-controls select').value === 'relevance'"
@@ -413,7 +444,7 @@ def test_what_can_not_be_drawn_is_a_sentence(page):
 
 def test_the_figure_is_saved(page, table, tmp_path):
     with page.expect_download() as download:
-        press(page, "Save what is seen")
+        press(page, "Save PNG")
     download.value.save_as(tmp_path / "figure.png")
     figure = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(
         float

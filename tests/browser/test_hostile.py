@@ -110,7 +110,7 @@ def test_nothing_that_radwb_shows_in_lab_runs_a_script(address, watched, folder)
     finish(watched)
     panel = watched.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
     panel.locator(
-        ".widget-html", has_text="<img src=x"
+        ".rv-title", has_text="<img src=x"
     ).first.wait_for()  # it is shown, as letters
     panel.locator(".rx-position", has_text="<img src=x").wait_for()
     assert "Traceback" not in panel.inner_text()

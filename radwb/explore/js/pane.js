@@ -1,172 +1,205 @@
 // One pane: controls, scan, heads, words.
 
-function pane(model, n) {
-  const { models, methods, targets, of_head, no_layer, no_target } = model.get("about");
+function pane(model, n, tools) {
   const mine = () => model.get("panes")[n];
-  const choose = (changes) =>
-    set(
-      model,
-      "panes",
-      model.get("panes").map((p, i) => (i === n ? { ...p, ...changes } : p)),
-    );
-  const method = choice("Method", methods, (value) =>
-    choose({ method: value, layer: null, head: null, patch: null }),
-  );
-  const which = choice("Model", models, (value) =>
-    choose({ model: value, layer: null, head: null, patch: null }),
-  );
-  const target = choice("Target", [], (value) =>
-    value ? choose({ target: value }) : phrase.focus(),
-  );
-  options(target.input, ["", ...targets], (value) => value || "typed →");
-  const layer = choice("Layer", [], (value) =>
-    choose({ layer: value === "" ? null : +value }),
-  );
-  const phrase = make("input", {
-    type: "text",
-    placeholder: "or type: left effusion vs right effusion",
-    ariaLabel: "Phrase",
+  const memory = methodsBefore(model, n);
+  const choose = (changes) => choosePane(model, n, changes);
+  choose.back = memory.back;
+  const scan = film(model, n, choose, tools),
+    { canvas } = scan;
+  const label = make("span");
+  const controls = paneControls(model, n, memory);
+  const busy = busyBox(model, n);
+  const words = wordsOf(model, n);
+  const { of_head, no_layer } = model.get("about");
+  const heads = headGrid(model, n, (changes) => {
+    const { method } = mine();
+    const fits = changes.head === undefined ? !no_layer.includes(method) : false;
+    const keeps = fits || of_head.includes(method);
+    choose(keeps ? changes : { method: "attention", ...changes });
   });
-  phrase.onchange = () =>
-    phrase.value.trim() && choose({ target: phrase.value.trim() });
-  phrase.onkeydown = (event) => {
-    if (event.key === "Enter") phrase.onchange();
-  };
-  const canvas = make("canvas", { className: "rx-scan", tabIndex: 0, role: "img" });
-  const score = make("div", { className: "rx-score" }),
-    outlined = make("div", { className: "rx-truths" });
-  const label = make("div", { className: "rx-label" }),
-    verdict = make("div", { className: "rx-verdict", ariaLive: "polite" });
-  const badge = make("span"),
-    check = button(
-      "Check",
-      "Would the map change with other weights or words? Takes a while",
-      () => model.send({ check: n }),
-    );
-  const sanity = make("div", { className: "rx-badge" }, badge, check),
-    error = make("div", { className: "rx-error", role: "alert" });
-  const said = make("span"),
-    share = make("progress", { max: 1, ariaLabel: "Progress" });
-  const busy = make(
+  const film_box = make(
     "div",
-    { className: "rx-busy", role: "status" },
-    make("i"),
-    said,
-    share,
-    button("Cancel", "Stop this computation", () => model.send({ cancel: n })),
-  );
-  const heads = headGrid(model, n, (changes) =>
-    choose(
-      of_head.includes(mine().method) ? changes : { method: "attention", ...changes },
-    ),
+    { className: "rx-film" },
+    make("div", { className: "rx-label" }, label),
+    scan.root,
+    busy.root,
   );
   const root = make(
     "section",
     { className: "rx-pane", ariaLabel: `Pane ${n + 1}` },
-    make(
-      "div",
-      { className: "rx-controls" },
-      models.length > 1 ? which.root : "",
-      method.root,
-      layer.root,
-      target.root,
-      phrase,
-    ),
+    controls.root,
     make(
       "div",
       { className: "rx-stage" },
-      make("div", { className: "rx-film" }, label, canvas, busy),
-      make(
-        "div",
-        { className: "rx-side" },
-        error,
-        verdict,
-        score,
-        sanity,
-        outlined,
-        heads.root,
-      ),
+      film_box,
+      make("div", { className: "rx-side" }, words.root, heads.root),
     ),
   );
-  const painter = film(canvas, model, n);
-  let asked;
-  gestures(canvas, model, n, painter, choose);
 
   function update() {
-    const now = mine(),
-      view = model.get("views")[n] || {},
-      fresh = view.case === model.get("scan").case;
-    method.input.value = now.method;
-    which.input.value = now.model;
-    options(layer.input, ["", ...Array(view.layers || 0).keys()], (v) =>
-      v === "" ? "default" : v,
-    );
-    layer.input.value = now.layer ?? "";
-    target.input.value = targets.includes(now.target) ? now.target : "";
-    if (now.target !== asked) phrase.value = target.input.value ? "" : now.target; // else somebody is typing
-    asked = now.target;
-    label.textContent = view.label || "";
-    verdict.textContent =
-      view.error || !view.verdict
-        ? ""
-        : view.score
-          ? `On the truth: ${view.finding}`
-          : `No ${view.verdict.slice(3)}`;
-    score.replaceChildren(...(view.error ? [] : numbers(view.score, view.bright)));
-    outlined.replaceChildren(
-      ...(model.get("look").truth ? named(model.get("scan").truth, view.finding) : []),
-    );
-    badge.textContent = view.badge || "";
-    sanity.dataset.passed = view.passed;
-    sanity.hidden = Boolean(view.error);
-    check.hidden = view.passed != null || now.patch !== null;
-    layer.input.disabled = no_layer.includes(now.method);
-    target.input.disabled = phrase.disabled = no_target.includes(now.method);
-    error.textContent = view.error || "";
-    said.textContent = view.busy || "";
-    const [, done, all] = (view.busy || "").match(/(\d+) of (\d+)/) || [];
-    share.hidden = !all;
-    share.value = done / all || 0;
-    busy.classList.toggle("rx-on", Boolean(view.busy));
-    canvas.ariaLabel = `${model.get("scan").name}: ${view.label}. ${view.error || view.verdict}`;
-    painter.draw(fresh ? view : {});
-    canvas.dataset.case = fresh ? view.case : "";
+    const view = freshView(model, n);
+    const now = mine();
+    memory.note(now);
+    controls.update(now, model.get("views")[n] || {});
+    write(label, view.label || "");
+    words.update(view, now);
+    busy.update(view);
+    canvas.ariaLabel = spoken(model.get("scan"), view);
+    scan.draw(view);
+    canvas.dataset.case = view.grid || view.error ? view.case : "";
     heads.update(view, now);
   }
   return {
     root,
     update,
     canvas,
-    words: () => {
-      const view = model.get("views")[n];
-      return [view.label, ...(view.error ? [view.error] : [view.verdict, view.badge])];
-    },
+    film: scan,
+    back: memory.back,
+    leave: heads.leave,
+    words: () => captionOf(freshView(model, n)),
   };
 }
 
-function numbers(score, bright) {
-  if (!score) return [];
-  const blind = `by chance ${score.area.toFixed(2)}, by brightness ${(bright ?? 0).toFixed(2)}`;
-  const rows = [
-    ["hit", score.hit, "peak on it"],
-    ["energy", score.energy, blind],
-    ["IoU", score.iou, "cut to its size"],
-  ];
-  return rows.map(([name, value, note]) =>
-    make(
-      "div",
-      {},
-      make("span", {}, name),
-      make("b", {}, value.toFixed(2)),
-      make("small", {}, note),
-    ),
-  );
+function choosePane(model, n, changes) {
+  const panes = model.get("panes");
+  const changed = panes.map((p, i) => (i === n ? { ...p, ...changes } : p));
+  set(model, "panes", changed);
 }
 
-function named(truth, asked) {
-  return Object.entries(truth || {}).map(([finding, { colour }]) => {
-    const line = make("i");
-    line.style.borderTop = `${finding === asked ? 4 : 2}px solid ${colour}`;
-    return make("span", {}, line, finding);
+// The choices to come back to: before a head or patch was clicked, and the last one
+// that words are asked of.
+function methodsBefore(model, n) {
+  const { no_target } = model.get("about");
+  let before = null;
+  let asked = null;
+  const part = ({ method, layer, head, patch }) => ({ method, layer, head, patch });
+
+  function note(now) {
+    const clicked = now.patch !== null || now.head !== null;
+    if (!before || (!clicked && now.method !== "attention")) before = part(now);
+    if (!no_target.includes(now.method)) asked = part(now);
+  }
+  function take(method) {
+    before = { method, layer: null, head: null, patch: null };
+    choosePane(model, n, before);
+  }
+  function back() {
+    const now = model.get("panes")[n];
+    const same = JSON.stringify(part(now)) === JSON.stringify(before);
+    if (before && !same) choosePane(model, n, before);
+  }
+  function ask(target) {
+    const deaf = no_target.includes(model.get("panes")[n].method);
+    choosePane(model, n, { ...(deaf ? asked || firstAsked(model, n) : {}), target });
+  }
+  return { note, take, back, ask };
+}
+
+function firstAsked(model, n) {
+  const { no_target } = model.get("about");
+  const { methods } = offered(model, model.get("panes")[n].model);
+  const method = methods.find((name) => !no_target.includes(name));
+  return method ? { method, layer: null, head: null, patch: null } : {};
+}
+
+// What this model can be asked: not what another one can.
+function offered(model, name) {
+  const { kinds, targets, methods } = model.get("about");
+  return { targets, methods, ...kinds?.[name] };
+}
+
+function paneControls(model, n, memory) {
+  const { models, no_layer } = model.get("about");
+  const whole = { layer: null, head: null, patch: null };
+  const choose = (changes) => choosePane(model, n, changes);
+  const method = choice("Method", [], memory.take);
+  const which = choice("Model", models, (value) => choose({ model: value, ...whole }));
+  const target = choice("Target", [], (value) =>
+    value ? memory.ask(value) : phrase.focus(),
+  );
+  const layer = choice("Layer", [], (value) =>
+    choose({ layer: value === "" ? null : +value }),
+  );
+  const phrase = phraseBox(memory.ask);
+  const root = make(
+    "div",
+    { className: "rx-controls" },
+    models.length > 1 ? which.root : "",
+    method.root,
+    layer.root,
+    target.root,
+    phrase,
+  );
+  target.root.classList.add("rx-target");
+  let asked;
+
+  function update(now, { layers = 0 }) {
+    const { targets, methods } = offered(model, now.model);
+    options(method.input, methods);
+    options(target.input, ["", ...targets], (value) => value || "typed →");
+    options(layer.input, ["", ...Array(layers).keys()], (v) =>
+      v === "" ? "default" : v,
+    );
+    method.input.value = now.method;
+    which.input.value = now.model;
+    layer.input.value = now.layer ?? "";
+    layer.input.disabled = no_layer.includes(now.method);
+    target.input.value = targets.includes(now.target) ? now.target : "";
+    target.input.title = now.target || "";
+    if (now.target !== asked) phrase.value = target.input.value ? "" : now.target; // else somebody is typing
+    asked = now.target;
+  }
+  return { root, update };
+}
+
+function phraseBox(ask) {
+  const phrase = make("input", {
+    type: "text",
+    placeholder: "or type: left effusion vs right effusion",
+    ariaLabel: "Phrase",
   });
+  phrase.onchange = () => {
+    const words = phrase.value.trim();
+    if (words) ask(words);
+  };
+  phrase.onkeydown = (event) => {
+    if (event.key === "Enter") phrase.onchange();
+  };
+  phrase.oninput = () => (phrase.title = phrase.value);
+  return phrase;
+}
+
+function busyBox(model, n) {
+  const what = make("span");
+  const share = make("progress", { max: 1, ariaLabel: "Progress" });
+  const root = make(
+    "div",
+    { className: "rx-busy", role: "status" },
+    make("i"),
+    what,
+    share,
+    button("Cancel", "Stop this computation", () => model.send({ cancel: n })),
+  );
+  function update({ busy = "" }) {
+    write(what, busy);
+    const [, done, all] = busy.match(/(\d+) of (\d+)/) || [];
+    share.hidden = !all;
+    share.value = done / all || 0;
+    root.classList.toggle("rx-on", Boolean(busy));
+  }
+  return { root, update };
+}
+
+function spoken(scan, view) {
+  if (scan.error) return `${scan.name}: ${scan.error}`;
+  if (view.case === undefined) return `${scan.name ?? "film"}: the map is computed`;
+  const label = view.label.slice(0, 200);
+  return `${scan.name}: ${label}. ${view.error || view.verdict}`;
+}
+
+// The lines of a saved picture.
+function captionOf(view) {
+  if (view.error) return [view.label || "", view.error];
+  return [view.label, view.verdict, view.badge].map((line) => line || "");
 }

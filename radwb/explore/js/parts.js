@@ -6,13 +6,17 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// It is called by the word that is seen on it, or by its title, if that is a sign.
 function button(text, title, onclick) {
-  return make("button", { type: "button", title, ariaLabel: title, onclick }, text);
+  const one = make("button", { type: "button", title, onclick }, text);
+  if (!/\p{L}/u.test(text)) one.ariaLabel = title;
+  return one;
 }
 
 function press(text, title, change) {
   const element = button(text, title, () => change(element.ariaPressed !== "true"));
   element.ariaLabel = text;
+  element.ariaPressed = false;
   return element;
 }
 
@@ -23,10 +27,12 @@ function choice(name, values, change) {
 }
 
 function options(input, values, say = (v) => v) {
-  if (input.options.length !== values.length)
-    input.replaceChildren(
-      ...values.map((v) => make("option", { value: v }, `${say(v)}`)),
-    );
+  const known = JSON.stringify(values);
+  if (input.known === known) return; // an open list would close
+  input.known = known;
+  input.replaceChildren(
+    ...values.map((v) => make("option", { value: v, title: `${say(v)}` }, `${say(v)}`)),
+  );
 }
 
 function slider(name, min, max, change) {
@@ -45,12 +51,50 @@ function set(model, name, value) {
   model.save_changes();
 }
 
+// Change a part of what all panes share.
+function setLook(model, changes) {
+  set(model, "look", { ...model.get("look"), ...changes });
+}
+
+// Text that is cut where it is too long, and whole when one points at it.
+function write(element, text) {
+  if (element.textContent === text) return; // a screen reader would say it again
+  element.textContent = text;
+  element.title = text;
+}
+
+// What a pane may show: its view, if it is one of the film that is seen.
+function freshView(model, n) {
+  const view = model.get("views")[n] || {};
+  const { case: seen } = model.get("scan");
+  return view.case === seen && seen !== undefined ? view : { busy: view.busy };
+}
+
+// A number with about three digits that count.
+function figure(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number" || Number.isInteger(value)) return `${value}`;
+  const size = Math.abs(value);
+  return value.toFixed(size < 1 ? 3 : size < 100 ? 2 : 0);
+}
+
+// 1 and 0 of a label, in words
+function findingText(value) {
+  return { 1: "present", 0: "absent", "-1": "uncertain" }[value] ?? figure(value);
+}
+
 function colours(model) {
   return bytes(model.get("about").mix.colours);
 }
 
 function bytes(view) {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}
+
+// float32 numbers, which may lie at any byte of their buffer
+function floats(view) {
+  const end = view.byteOffset + view.byteLength;
+  return new Float32Array(view.buffer.slice(view.byteOffset, end));
 }
 
 function paint(canvas, lut, values) {

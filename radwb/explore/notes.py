@@ -1,0 +1,127 @@
+"""What somebody noted of films, in a CSV beside the table."""
+
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+COLUMNS = (
+    "study_id",
+    "patient_id",
+    "case",
+    "model",
+    "method",
+    "target",
+    "score",
+    "energy",
+    "verdict",
+    "note",
+    "when",
+)
+LONGEST = 5000  # letters of a note
+
+
+class Notes:
+    """A verdict and a note a film, kept in a file that only its owner reads.
+
+    It is written when something is noted, never before, and each time whole: a reader
+    never meets half of it.
+
+    >>> notes = Notes("notes.csv")
+    >>> notes.add({"case": "V0-000003-1", "verdict": "agree", "note": ""})
+    >>> Notes("notes.csv").of("V0-000003-1")
+    {'verdict': 'agree', 'note': ''}
+
+    Args:
+        path: of the CSV; None keeps them in memory.
+    Raises:
+        ValueError: a file is there that isn't one of notes.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = None if path is None else Path(path).expanduser()
+        self._keep(self._read())
+
+    def of(self, case: str) -> dict[str, str]:
+        """The verdict and the note of a case, "" where there is none."""
+        return self.by_case.get(case, {"verdict": "", "note": ""})
+
+    def of_all(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """{number: verdict and note} of those films that have any."""
+        noted = {str(case): self.of(name) for case, name in enumerate(names)}
+        return {case: note for case, note in noted.items() if any(note.values())}
+
+    def add(self, row: dict[str, object]) -> None:
+        """Note something of a case, in place of what was noted of it.
+
+        Raises:
+            ValueError: the file has become something else, or can't be written.
+        """
+        if len(str(row["note"])) > LONGEST:
+            raise ValueError(
+                f"expected a note of at most {LONGEST} letters, got {len(row['note'])}"
+            )
+        table = self._read()  # another window may have written meanwhile
+        others = table[table["case"] != row["case"]]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {column: _text(row.get(column)) for column in COLUMNS} | {"when": now}
+        is_empty = not line["verdict"] and not line["note"]
+        new = pd.DataFrame([] if is_empty else [line], columns=COLUMNS)
+        table = pd.concat([others, new], ignore_index=True)
+        self._write(table)
+        self._keep(table)
+
+    def _keep(self, table):
+        self.table = table
+        rows = table.set_index("case")[["verdict", "note"]]
+        self.by_case = rows[~rows.index.duplicated(keep="last")].to_dict("index")
+
+    def _read(self):
+        if self.path is None:
+            return getattr(self, "table", pd.DataFrame(columns=COLUMNS))
+        if not self.path.exists():
+            return pd.DataFrame(columns=COLUMNS)
+        try:
+            table = pd.read_csv(self.path, dtype=str, keep_default_na=False)
+            found = list(table.columns)
+        except (OSError, ValueError) as problem:  # pandas' own are ValueErrors
+            found = type(problem).__name__
+        if found != list(COLUMNS):
+            raise ValueError(
+                f"{self.path.name}: expected notes, a CSV with the columns "
+                f"{', '.join(COLUMNS)}; got {found}. It stays as it is. "
+                "Try another name."
+            )
+        return table
+
+    def _write(self, table):
+        if self.path is None:
+            return
+        # 0600, beside the file, so that the last step is one step
+        number, part = tempfile.mkstemp(".part", f".{self.path.name}", self.path.parent)
+        try:
+            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
+                table.to_csv(file, index=False)
+            os.replace(part, self.path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+
+
+def about_map(view: dict, case: int) -> dict[str, object]:
+    """What a note says of the map beside it; nothing where that is another film's."""
+    if view["case"] != case:
+        return {}
+    choice = view["choice"]
+    score = view["score"] or {}
+    said = view["said"] or {}
+    asked = {part: choice[part] for part in ("model", "method", "target")}
+    return asked | {"score": said.get("value"), "energy": score.get("energy")}
+
+
+def _text(value):
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,108 @@
+"""With the focus in a widget no key reaches the notebook, but the one that saves it."""
+
+import pytest
+from test_volume import CODE, notebook, open_in_lab, run_all, saved  # noqa: F401
+
+pytestmark = pytest.mark.browser
+LIVE = """
+import radwb as rw
+plot = rw.show.live(["an effusion", "a nodule"], batch=8)
+plot({"step": 1, "epoch": 0, "loss": 4.1})
+plot
+"""
+FOCUSABLE = "a[href], button, input, select, textarea, canvas, [tabindex]"
+NAMES = {"Accel": "Control", "Ctrl": "Control", "Space": " "}
+WATCH = """() => {
+    window.ran = [];
+    const note = (_, command) => window.ran.push(command.id);
+    jupyterapp.commands.commandExecuted.connect(note);
+}"""
+# all that is bound within the notebook or above it, to be pressed as it stands there
+BOUND = """() => {
+    const bound = jupyterapp.commands.keyBindings.filter(binding =>
+        binding.keys.length && !/Dialog|Completer|Terminal/.test(binding.selector));
+    const each = new Set(bound.map(binding => JSON.stringify(binding.keys)));
+    return [...each].map(text => JSON.parse(text));
+}"""
+CELLS = """() => {
+    const cells = jupyterapp.shell.currentWidget.content.model.toJSON().cells;
+    return JSON.stringify(cells.map(cell => [cell.cell_type, cell.source]));
+}"""
+
+
+def strokes(keys):
+    """JupyterLab's ["Accel Shift ArrowUp"] or ["D", "D"] as Playwright presses them."""
+    for stroke in keys:
+        *modifiers, key = stroke.split(" ")
+        if len(key) == 1 and "Shift" not in modifiers:
+            key = key.lower()
+        yield "+".join(NAMES.get(part, part) for part in (*modifiers, key))
+
+
+def things(page, box):
+    """Each thing in the box that a click or Tab can focus, and the box itself."""
+    return [box, *box.locator(FOCUSABLE).all()]
+
+
+def focused(page, thing):
+    return thing.evaluate(
+        "one => { one.focus(); return document.activeElement === one }"
+    )
+
+
+def test_the_keys_are_those_of_the_notebook(address, page, notebook):  # noqa: F811
+    """A click on the cell's own frame and the same keys: they act."""
+    open_in_lab(page, address, notebook("outside", "1", "2"))
+    page.evaluate(WATCH)
+    before = page.evaluate(CELLS)
+    page.locator(".jp-Notebook .jp-InputPrompt").first.click()
+    page.keyboard.press("x")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") == ["notebook:cut-cell"]
+    assert page.evaluate(CELLS) != before
+    assert len(page.evaluate(BOUND)) > 80
+
+
+NIIVUE = 'rw.show.volume(small, m, viewer="ipyniivue")'
+
+
+@pytest.mark.parametrize(
+    ("code", "seen", "box"),
+    [
+        ([CODE, "view"], ".rv-main canvas", ".rv"),
+        ([CODE, NIIVUE], "canvas", ".widget-vbox"),
+        ([LIVE], ".svg-container", ".widget-vbox"),
+    ],
+)
+def test_no_key_leaves_a_widget(address, page, notebook, code, seen, box):  # noqa: F811
+    path = notebook("keys", *code, "'below'")
+    open_in_lab(page, address, path)
+    run_all(page)
+    picture = page.locator(f".jp-OutputArea {seen}").first
+    picture.wait_for()
+    page.wait_for_timeout(1000)
+    picture.click(position={"x": 200, "y": 100})
+    box = page.locator(f".jp-OutputArea {box}").first
+    assert box.evaluate("box => box.contains(document.activeElement)")
+    page.evaluate(WATCH)
+    before = page.evaluate(CELLS)
+    bound = [[*strokes(keys)] for keys in page.evaluate(BOUND)]
+    bound = [keys for keys in bound if keys != ["Control+s"]]
+    tried = 0
+    for thing in things(page, box):
+        for keys in bound:
+            if not focused(page, thing):  # hidden, or taken elsewhere by a key
+                break
+            tried += 1
+            for stroke in strokes(keys):
+                page.keyboard.press(stroke)
+    page.wait_for_timeout(1500)  # JupyterLab waits a second for a second stroke
+    assert tried >= len(bound)
+    assert page.evaluate("window.ran") == []
+    assert page.evaluate(CELLS) == before
+    assert page.locator(".jp-Dialog").count() == 0
+    focused(page, box)
+    page.keyboard.press("Control+s")
+    kept = saved(page, path)
+    assert page.evaluate("window.ran") == ["docmanager:save"]
+    assert kept.cells[-1].outputs[0]["data"]["text/plain"] == "'below'"
