@@ -17,6 +17,9 @@ from timm.layers import create_conv2d, create_pool2d
 from torch import nn
 
 from radwb.models import checks
+from radwb.models.hub import only_own_size
+from radwb.models.model import Model
+from radwb.models.sources import fill
 
 PARTS = ("config.json", "model.weights.h5")
 NESTED = ("Functional", "Model", "Sequential")
@@ -216,6 +219,11 @@ class KerasNet(nn.Module):
         """(B, C, side, side) -> (B, E), the mean of the last feature map."""
         return self._run(x)[self.pool]
 
+    def last_map(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, side, side) -> (B, E, h, w), what the global average is of."""
+        (source,) = next(inputs for name, _, inputs in self.steps if name == self.pool)
+        return self._run(x)[source]
+
     def _run(self, x):
         values = {self.input: x}
         for name, activation, inputs in self.steps:
@@ -316,7 +324,8 @@ def _in_torch(name, module, arrays):
 
 def _kernel(array):
     """(h, w, in, out) -> (out, in, h, w); (in, out) -> (out, in)."""
-    return array.permute(3, 2, 0, 1) if array.ndim == 4 else array.T
+    order = (3, 2, 0, 1) if array.ndim == 4 else tuple(range(array.ndim))[::-1]
+    return array.permute(order)
 
 
 def _inputs(layer):
@@ -337,3 +346,41 @@ def _snake(name):
     first = re.sub(r"\W+", "", name)
     parted = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", first)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", parted).lower()
+
+
+def load_keras(rest: str, name: str, *, download: bool, size: int | None) -> Model:
+    """keras:FILE, an image classifier; its file says nothing of its preprocessing."""
+    only_own_size(size, name)
+    net, tensors = read_keras(rest)
+    note = "a file says nothing of its preprocessing: input on [-1, 1] is assumed"
+    model = keras_model(net, name, notes=(note,))
+    model.notes += fill(net, tensors, rest)
+    return model
+
+
+def keras_model(
+    net: KerasNet,
+    name: str,
+    findings: list[str] | None = None,
+    notes: tuple[str, ...] = (),
+) -> Model:
+    """The network as a `Model` whose input is a squashed square on [-1, 1].
+
+    Args:
+        findings: what its outputs mean; None = "class 0" and so on.
+    """
+    channels = net.channels[net.input]
+    grey = {"channels": channels, "mean": (0.5,) * channels, "std": (0.5,) * channels}
+    with torch.no_grad():
+        side = net.last_map(torch.zeros(1, channels, net.side, net.side)).shape[-1]
+    return Model(
+        net,
+        name,
+        "image",
+        net.side,
+        **grey,
+        fit="squash",
+        grid=(side, side),
+        findings=findings or [f"class {n}" for n in range(net.classes)],
+        notes=notes,
+    )
