@@ -3,6 +3,7 @@
 from radwb import data
 from radwb.models.hub import published_folder
 from radwb.models.keras_file import keras_model, read_keras
+from radwb.models.language import load_smollm2
 from radwb.models.sources import fill
 from radwb.models.text import MiniLM
 
@@ -27,4 +28,8 @@ def _minilm(name, *, download):
 
 
 # name -> (name, download) -> the network
-PUBLISHED = {"kermany-xception": _kermany_xception, "minilm": _minilm}
+PUBLISHED = {
+    "kermany-xception": _kermany_xception,
+    "minilm": _minilm,
+    "smollm2": load_smollm2,
+}
