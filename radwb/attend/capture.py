@@ -6,7 +6,7 @@ told to. While a block of the tower runs, that one function is replaced by the s
 formula written out, so one place serves them all.
 """
 
-import threading
+from contextlib import ExitStack
 from functools import partial
 from weakref import WeakSet
 
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from radwb.attend.targets import directions
+from radwb.attend.threads import Replaced, of_this_thread
 from radwb.attend.tokens import attention_weights
 from radwb.attend.tower import (
     EXACT,
@@ -24,15 +25,17 @@ from radwb.attend.tower import (
     attention_pool,
     forward,
     layers_of,
-    one_at_a_time,
     read_out,
     read_queries,
     require_equal,
 )
 from radwb.models.model import Model
+from radwb.models.turns import in_turn
 
 # numbers of attention in memory at once where no gradient is wanted (256 MiB)
 CHUNK = 2**26
+# what a thread calls here is its own taps' while they are on
+ATTENTION = Replaced(F, "scaled_dot_product_attention")
 # networks whose output was seen to be the same with and without capture
 _proven = WeakSet()
 
@@ -57,7 +60,8 @@ def capture(
     The capture proves itself: in each block softmax(QK) V as re-derived here equals
     what the block's own attention gives (1e-5 in float32), rows sum to one, and the
     model's output is the same with and without the capture. The model comes back as it
-    was: hooks, train or eval mode, `requires_grad`, fused attention.
+    was: hooks, train or eval mode, `requires_grad`, fused attention. Safe from several
+    threads: they take turns in the network.
 
     Args:
         model: a `rw.models.Model` whose image tower is a ViT.
@@ -91,15 +95,17 @@ def capture(
     if target is not None:
         start = range(L)[first]
         weights = directions(model, target, len(x))
-    _proven.discard(model.net)
-    taps, output = watch(
-        model,
-        x,
-        first=start,
-        rows=partial(_one_hot_rows, rows),
-        mean_heads=heads == "mean",
-        tokens=True,
-    )
+    with in_turn(model.net):
+        _proven.discard(model.net)
+        taps, output = watch(
+            model,
+            x,
+            first=start,
+            rows=partial(_one_hot_rows, rows),
+            mean_heads=heads == "mean",
+            tokens=True,
+        )
+        added = {} if target is None else _gradients(taps, output, weights)
     seen = {
         "attention": torch.stack(taps.attention[:L]),
         "tokens": torch.stack(taps.tokens[:L]),
@@ -108,9 +114,7 @@ def capture(
     seen["read"] = taps.read(seen["attention"].shape[-1])
     if taps.pooled:
         seen["pool"] = taps.attention[L]
-    if target is not None:
-        seen |= _gradients(taps, output, weights)
-    return seen | {"output": output.detach()}
+    return seen | added | {"output": output.detach()}
 
 
 def _one_hot_rows(rows, T):
@@ -151,18 +155,18 @@ def watch(
     """
     taps = _Taps(model, len(x), first, layers, rows, mean_heads, tokens)
     in_graph = first is not None
-    with one_at_a_time, as_it_was(model.net), torch.set_grad_enabled(in_graph):
+    with as_it_was(model.net), torch.set_grad_enabled(in_graph):
         untapped = None
         if model.net not in _proven:
             with torch.no_grad():
                 untapped = forward(model, x[:1])
         with as_it_was(model.net, ROUTED), taps:
             output = forward(model, x.detach())
-    if untapped is not None:
-        tolerance = 1e-4 if taps.precision in EXACT else HALF
-        what = "the model's output changes under capture"
-        require_equal(output[:1], untapped, tolerance, what)
-        _proven.add(model.net)
+        if untapped is not None:
+            tolerance = 1e-4 if taps.precision in EXACT else HALF
+            what = "the model's output changes under capture"
+            require_equal(output[:1], untapped, tolerance, what)
+            _proven.add(model.net)
     return taps, output
 
 
@@ -188,21 +192,19 @@ class _Taps:
         self.shape_in = None  # of what it was given
         self.seen = set()  # layers that have run
         self.precision = None
-        self.thread = threading.get_ident()
-        self.fused = F.scaled_dot_product_attention
 
     def __enter__(self):
-        self.hooks = []
-        for i, block in enumerate(self.blocks):
-            enter, leave = partial(self.enter, i), partial(self.leave, i)
-            self.hooks.append(block.register_forward_pre_hook(enter))
-            self.hooks.append(block.register_forward_hook(leave))
-        F.scaled_dot_product_attention = self.explicit
+        with ExitStack() as stack:
+            for i, block in enumerate(self.blocks):
+                enter = of_this_thread(partial(self.enter, i))
+                leave = of_this_thread(partial(self.leave, i))
+                stack.callback(block.register_forward_pre_hook(enter).remove)
+                stack.callback(block.register_forward_hook(leave).remove)
+            self.fused = stack.enter_context(ATTENTION.by(self.explicit))
+            self.off = stack.pop_all()
 
     def __exit__(self, *_):
-        F.scaled_dot_product_attention = self.fused
-        for hook in self.hooks:
-            hook.remove()
+        self.off.close()
 
     def enter(self, i, _, inputs):
         self.layer = i
@@ -234,7 +236,7 @@ class _Taps:
     ):
         """`scaled_dot_product_attention`, written out and proved while a block runs."""
         i = self.layer
-        if i is None or threading.get_ident() != self.thread or is_causal:
+        if i is None or is_causal:
             return self.fused(
                 query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **rest
             )

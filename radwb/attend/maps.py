@@ -29,6 +29,8 @@ def attention_map(
 ) -> Map:
     """Where the model looked, in the scan's own pixels.
 
+    Safe from several threads, also on one model: they take turns, batch by batch.
+
     >>> pair = ("right pleural effusion", "no pleural effusion")
     >>> attention_map(model, scan, target=pair).values.shape == scan.shape
     True

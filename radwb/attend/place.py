@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from radwb.attend.layout import Layout, layout
+from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import outputs_of
 
 PREFIX = 16  # class and register tokens at most
@@ -143,16 +144,21 @@ def _run_and_note(model, forward, x):
     features = getattr(tower, "forward_features", None)
     names = {module: name for name, module in _parts(model.net)}
 
+    @of_this_thread
     def note(module, _, output):
         tensor = _tensor(output)
         times[module] = times.get(module, 0) + 1
         if not closed and torch.is_tensor(tensor) and tensor.requires_grad:
             noted.append((names[module], module, tensor, tensor.grad_fn))
 
-    def and_close(*args, **options):
+    @of_this_thread
+    def close():
         nonlocal closed
-        output = features(*args, **options)
         closed = True
+
+    def and_close(*args, **options):
+        output = features(*args, **options)
+        close()
         return output
 
     with ExitStack() as stack, torch.enable_grad():

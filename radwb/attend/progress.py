@@ -1,12 +1,13 @@
 """Long work that can be followed and stopped."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from tqdm.auto import tqdm
+
+from radwb.attend.threads import of_this_thread
 
 _listener = ContextVar("listener", default=None)
 
@@ -48,23 +49,22 @@ def in_batches(items, size: int, what: str) -> Iterator:
 
 
 @contextmanager
-def reported(net: torch.nn.Module, tell: Callable[..., None]) -> Iterator[None]:
-    """Within it `tell(text)` is called at each of `steps`, and `tell()` in the network.
+def reported(tell: Callable[..., None]) -> Iterator[None]:
+    """Within it `tell(text)` is called at each of `steps`, and `tell()` in networks.
 
-    There before each of its parts, and only in this thread. What `tell` raises ends the
-    work: the one way to stop a computation in the midst of somebody's network.
+    There before each of their parts, and only in this thread. What `tell` raises ends
+    the work: the one way to stop a computation in the midst of somebody's network.
     """
-    thread = threading.get_ident()
     token = _listener.set(tell)
 
+    @of_this_thread
     def hook(*_):
-        if threading.get_ident() == thread:
-            tell()
+        tell()
 
-    hooks = [module.register_forward_pre_hook(hook) for module in net.modules()]
+    # on no module, since other threads may run these or copy them
+    of_torch = register_module_forward_pre_hook(hook)
     try:
         yield
     finally:
         _listener.reset(token)
-        for each in hooks:
-            each.remove()
+        of_torch.remove()

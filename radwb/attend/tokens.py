@@ -3,7 +3,7 @@
 Fused kernels keep no weights, so three places write attention out, each for its own
 towers, and each proves that softmax(QK') V comes to what the network computed:
 `capture` for 2-D towers, `volumes.rows` for a 3-D ViT in blocks of rows,
-`volumes.windows` for windows. Nothing of radwb is imported here.
+`volumes.windows` for windows.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+
+from radwb.attend.threads import of_this_thread
 
 
 def attention_weights(
@@ -48,6 +50,7 @@ def outputs_of(module: nn.Module) -> Iterator[list]:
     """A list that fills with copies of what `module` gives, one tensor a call.
 
     Of a tuple or list the first is meant. Copies, since an in-place ReLU may follow.
+    Only this thread's calls count.
 
     >>> linear = torch.nn.Linear(3, 2)
     >>> with outputs_of(linear) as outputs:
@@ -61,7 +64,7 @@ def outputs_of(module: nn.Module) -> Iterator[list]:
         first = output[0] if isinstance(output, tuple | list) else output
         outputs.append(first.detach().clone())
 
-    hook = module.register_forward_hook(note)
+    hook = module.register_forward_hook(of_this_thread(note))
     try:
         yield outputs
     finally:
@@ -75,7 +78,8 @@ def leaf_of(module: nn.Module, *, entering: bool = False) -> Iterator[list]:
     Only what comes behind is differentiated: `torch.autograd.grad(score, leaves[0])`.
 
     Args:
-        module: it runs once; of a tuple or list that it gives the first is meant.
+        module: it runs once in this thread; of a tuple or list that it gives the
+            first is meant.
         entering: what enters the module instead, its first argument.
     """
     leaves = []
@@ -93,9 +97,9 @@ def leaf_of(module: nn.Module, *, entering: bool = False) -> Iterator[list]:
         return (cut(inputs[0]), *inputs[1:])
 
     if entering:
-        hook = module.register_forward_pre_hook(cut_input)
+        hook = module.register_forward_pre_hook(of_this_thread(cut_input))
     else:
-        hook = module.register_forward_hook(cut_output)
+        hook = module.register_forward_hook(of_this_thread(cut_output))
     try:
         yield leaves
     finally:

@@ -3,7 +3,6 @@
 Its blocks, its last feature map, what it reads out, and how it comes back as it was.
 """
 
-import threading
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -12,6 +11,8 @@ import torch
 from torch import nn
 
 from radwb.attend.place import Place, image_tower, last_map
+from radwb.attend.threads import Replaced
+from radwb.models.turns import in_turn
 
 # MONAI drops attention in eval mode too; a block under a checkpoint runs twice
 QUIET = {
@@ -25,8 +26,8 @@ EXACT = {torch.float32: 1e-5, torch.float64: 1e-9}
 HALF = 2e-2
 # timm's and MONAI's way to the one function of attention
 ROUTED = {"fused_attn": True, "use_flash_attention": True}
-# hooks, and the function of attention, belong to all threads
-one_at_a_time = threading.RLock()
+# whether nn.MultiheadAttention may skip the function of attention
+FASTPATH = Replaced(torch.backends.mha, "get_fastpath_enabled")
 
 
 def forward(model, x) -> torch.Tensor:
@@ -52,7 +53,9 @@ def in_float32(model):
     """
     if _precision(model.net) not in (torch.float16, torch.bfloat16):
         return model
-    return replace(model, net=deepcopy(model.net).float())
+    with in_turn(model.net):  # a copy of hooks and settings as they were
+        net = deepcopy(model.net)
+    return replace(model, net=net.float())
 
 
 def _precision(net):
@@ -214,34 +217,35 @@ def require_equal(mine, theirs, tolerance: float, what: str) -> None:
 def as_it_was(net: nn.Module, settings: dict = QUIET):
     """Eval mode and no gradients of parameters, or other settings; then all put back.
 
+    Meanwhile no other thread has its turn in the network: it's for one pass forward and
+    back, and entered anew for the next batch, so that long work lets others between.
+
     Args:
         net: whose modules are set.
         settings: name -> value, of each module that has an attribute of that name.
     """
-    before = list(_other_settings(net, settings))
-    # a kernel of nn.MultiheadAttention that skips the function of attention
-    fastpath = torch.backends.mha.get_fastpath_enabled()
-    try:
-        for owner, name, _ in before:
-            setattr(owner, name, settings.get(name, False))
-        torch.backends.mha.set_fastpath_enabled(False)
-        yield
-    finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
-        torch.backends.mha.set_fastpath_enabled(fastpath)
+    with in_turn(net), FASTPATH.by(lambda: False):
+        before = list(_other_settings(net, settings))
+        try:
+            for owner, name, _ in before:
+                setattr(owner, name, settings.get(name, False))
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
 
 
 def _other_settings(net, settings):
     """(owner, name, value) of all that has another value now, or wants gradients."""
     for module in net.modules():
-        for name, value in vars(module).items():
-            if name not in settings or value == settings[name]:
+        own = vars(module)
+        for name, value in settings.items():
+            if own.get(name, value) == value:
                 continue
             # MONAI's flash attention would leave its relative positions out
             if name in ROUTED and getattr(module, "rel_positional_embedding", None):
                 continue
-            yield module, name, value
+            yield module, name, own[name]
     for parameter in net.parameters():
         if parameter.requires_grad:
             yield parameter, "requires_grad", True

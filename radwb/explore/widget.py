@@ -275,7 +275,7 @@ class Explorer(anywidget.AnyWidget):
     def _run(self, work, job):
         try:
             job.tell()
-            with reported(self.cases.models[job.choice.model].net, job.tell):
+            with reported(job.tell):
                 work(job)
         except Cancelled:
             return

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from tqdm.auto import tqdm
 
+from radwb.attend.threads import of_this_thread
 from radwb.attend.tower import attention_blocks, has_attention, last_place
 from radwb.models.model import Model, image_features
 
@@ -112,7 +113,7 @@ class Reader:
         self.laid = laid
 
     def __enter__(self):
-        self.hook = self.part.register_forward_hook(self.keep)
+        self.hook = self.part.register_forward_hook(of_this_thread(self.keep))
         return self
 
     def keep(self, module, inputs, output):

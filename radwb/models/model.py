@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from radwb import data
 from radwb.models.attention import bf16_tower, block_of_rows, runs_by_block
 from radwb.models.checks import check_preprocessing
+from radwb.models.turns import in_turn
 
 
 @dataclass(eq=False)
@@ -118,7 +119,9 @@ class Model:
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, size, size) -> (B, E) of unit length."""
-        return F.normalize(image_features(self.net, x.to(self.device)), dim=-1)
+        with in_turn(self.net):
+            features = image_features(self.net, x.to(self.device))
+        return F.normalize(features, dim=-1)
 
     def encode_text(self, texts: str | list[str]) -> torch.Tensor:
         """K texts -> (K, E) of unit length."""
@@ -130,7 +133,9 @@ class Model:
             )
         sentences = [texts] if isinstance(texts, str) else list(texts)
         tokens = self.tokenizer(sentences).to(self.device)
-        return F.normalize(text_features(self.net, tokens), dim=-1)
+        with in_turn(self.net):
+            features = text_features(self.net, tokens)
+        return F.normalize(features, dim=-1)
 
     def classify(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, size, size) -> (B, K) logits, one a finding in `findings`."""
@@ -139,7 +144,8 @@ class Model:
                 f"expected a model with a head for findings, got {self.name}. Try "
                 "rw.probe.zero_shot, or rw.pretrain.fit(recipe='supervised-tiny')."
             )
-        return self.net(x.to(self.device))
+        with in_turn(self.net):
+            return self.net(x.to(self.device))
 
     def to(self, device: str | torch.device) -> "Model":
         self.net.to(device)
@@ -290,7 +296,10 @@ def embed(
     context = autocast(model.device, precision)
     fast = (precision or fast_precision(model.device)) == "bf16-mixed"
     # a copy isn't worth its while for one batch
-    tower = bf16_tower(model.net) if fast and len(steps) > 1 else None
+    tower = None
+    if fast and len(steps) > 1:
+        with in_turn(model.net):  # a copy without another thread's hooks
+            tower = bf16_tower(model.net)
     if tower is not None:
         encode = _in_bf16(tower)
         context = nullcontext()

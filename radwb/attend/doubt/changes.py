@@ -12,6 +12,7 @@ import torch
 
 from radwb.attend.tower import forward
 from radwb.findings.rows import FINDINGS, synonyms
+from radwb.models.turns import in_turn
 
 NONSENSE = (
     "purple bicycle on tuesday",
@@ -115,7 +116,9 @@ def randomised(model, scans=(), *, seed: int = 0, share: float = 1.0):
         ValueError: the image tower has no tensor that a permutation changes.
     """
     twin = copy.copy(model)
-    vars(twin)["net"] = copy.deepcopy(model.net)  # a frozen model too
+    with in_turn(model.net):  # a copy of hooks and settings as they were
+        net = copy.deepcopy(model.net)
+    vars(twin)["net"] = net  # a frozen model too
     tower = getattr(twin.net, "visual", twin.net)
     owners = [m for m in tower.modules() if list(m.parameters(recurse=False))]
     chosen = owners[::-1][: int(np.ceil(share * len(owners)))]

@@ -95,7 +95,7 @@ def faithfulness(
         groups = np.arange(len(scans))
     _require_pairs(scans, by_name, groups)
     _require_rising(shares)
-    score = target if callable(target) else _scorer(model, target)
+    score = target if callable(target) else scorer(model, target)
     points = []
     for i, scan in enumerate(steps(scans, "imputing")):
         drawn = [of_name[i] for of_name in by_name.values()]
@@ -211,12 +211,12 @@ def _side_by_side(several):
 
 def target_scores(model, scans, target, *, batch=32) -> np.ndarray:
     """(N,) what the maps explain: a cosine, a difference of two, or a class's logit."""
-    score = _scorer(model, target)
+    score = scorer(model, target)
     parts = in_batches(list(scans), batch, "scores")
     return np.concatenate([score(model.preprocess(part)) for part in parts])
 
 
-def _scorer(model, target):
+def scorer(model, target):
     """A function: (B, C, S, S) -> (B,) scores of the target."""
 
     def score(x):

@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from radwb.attend.capture import capture
-from radwb.attend.doubt.faithful import target_scores
+from radwb.attend.doubt.faithful import scorer, target_scores
 from radwb.attend.progress import in_batches, steps
 from radwb.attend.score import mean_by_patient, next_of_another
 from radwb.attend.tower import attention_blocks, output_projection, patches_of
 from radwb.data.geometry import to_input
 from radwb.data.scan import Scan
 from radwb.models.model import Model
+from radwb.models.turns import in_turn
 
 
 def head_census(
@@ -143,7 +144,8 @@ def ablate_heads(model: Model, heads: Iterable[tuple[int, int]]) -> Iterator[Mod
 
     Args:
         model: a `rw.models.Model` whose image tower is a ViT; its weights come back
-            whatever happens.
+            whatever happens. Other threads' maps of it wait until then; what else runs
+            it in another thread runs it without the heads.
         heads: (layer, head) pairs, as in the index of `head_census`.
     Raises:
         ValueError: no such head, or an attention without one linear projection behind
@@ -153,14 +155,15 @@ def ablate_heads(model: Model, heads: Iterable[tuple[int, int]]) -> Iterator[Mod
     # a head reaches the projection through its own columns of the weights alone: with
     # these at zero it is silent
     columns = [_columns(model, layer, head) for layer, head in heads]
-    before = [column.clone() for column in columns]
-    try:
-        for column in columns:
-            column.zero_()
-        yield model
-    finally:
-        for column, weights in zip(columns, before, strict=True):
-            column.copy_(weights)
+    with in_turn(model.net):
+        before = [column.clone() for column in columns]
+        try:
+            for column in columns:
+                column.zero_()
+            yield model
+        finally:
+            for column, weights in zip(columns, before, strict=True):
+                column.copy_(weights)
 
 
 def compare_ablation(
@@ -213,8 +216,7 @@ def compare_ablation(
     whole = target_scores(model, scans, target, batch=batch)
     changes = []
     for silent in steps(sets, "ablating"):
-        with ablate_heads(model, silent):
-            scores = target_scores(model, scans, target, batch=batch)
+        scores = _scores_without(model, scans, silent, target, batch)
         changes.append(scores - whole)
     change = changes[0]  # (N,)
     others = np.stack(changes[1:])  # (draws, N)
@@ -224,6 +226,17 @@ def compare_ablation(
     as_low = float(lower.mean())
     lost = mean_by_patient(points, groups)
     return lost.assign(as_low=as_low)
+
+
+def _scores_without(model, scans, heads, target, batch):
+    """`target_scores` without some heads, which come back after each batch."""
+    score = scorer(model, target)
+    scores = []
+    for part in in_batches(list(scans), batch, "scores"):
+        x = model.preprocess(part)
+        with ablate_heads(model, heads):
+            scores.append(score(x))
+    return np.concatenate(scores)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import torch
 from radwb.attend.capture import watch
 from radwb.attend.methods import formulas
 from radwb.attend.tower import attention_pool, layers_of, patches_of, read_out
+from radwb.models.turns import in_turn
 
 
 def attention(model, x, *, layer: int, head: int | None) -> torch.Tensor:
@@ -83,7 +84,14 @@ def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
         weights: (B, K, E) directions of K scores for each image.
         layer: the first that counts.
     """
-    taps, output = watch(model, x, first=layer, layers=())
+    with in_turn(model.net):
+        taps, output = watch(model, x, first=layer, layers=())
+        gained = _gained(model, taps, output, weights, layer)
+    return patches_of(model, torch.cat(gained, 1))
+
+
+def _gained(model, taps, output, weights, layer):
+    """For each of K scores the (B, 1, T) that `relevance` lays out."""
     live = taps.live[layer:]
     T = live[0].shape[-1]
     start = torch.zeros(1, T).to(output) if taps.pooled else read_out(model, T)
@@ -110,4 +118,4 @@ def relevance(model, x, weights, *, layer: int) -> torch.Tensor:
         torch.autograd.grad(score, live[0], retain_graph=more)
     for hook in hooks:
         hook.remove()
-    return patches_of(model, torch.cat(gained, 1))
+    return gained

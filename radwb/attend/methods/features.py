@@ -10,9 +10,9 @@ from radwb.attend.tower import (
     has_attention,
     last_place,
     layers_of,
-    one_at_a_time,
     patches_of,
 )
+from radwb.models.turns import in_turn
 
 
 def weighed(formula, model, x, weights, *, layer=None) -> torch.Tensor:
@@ -37,25 +37,32 @@ def weighed(formula, model, x, weights, *, layer=None) -> torch.Tensor:
             f"expected layer=None for {model.name}, which has no attention blocks; "
             f"got {layer}"
         )
+    with in_turn(model.net):
+        features, gradients = _features_and_gradients(model, x, weights, layers, layer)
+    return formula(features[:, None], gradients)
+
+
+def _features_and_gradients(model, x, weights, layers, layer):
+    """(B, D, h, w) what is weighed, and (B, K, D, h, w) by what."""
     if layers:
         number = -1 if layer is None else layer
         tokens, output = _leaf_and_output(model, x, layers[number], entering=True)
         if _holds_patches(model, tokens, len(x)):
             gradients = gradients_of(output, weights, tokens)
-            features = patches_of(model, tokens.detach().mT)  # (B, D, h, w)
-            return formula(features[:, None], patches_of(model, gradients.mT))
+            features = patches_of(model, tokens.detach().mT)
+            return features, patches_of(model, gradients.mT)
     place = last_place(model, x)
     tokens, output = _leaf_and_output(model, x, place.module)
     gradients = gradients_of(output, weights, tokens)
     features = place.laid(tokens.detach())
     laid = place.laid(gradients.flatten(0, 1)).unflatten(0, gradients.shape[:2])
-    return formula(features[:, None], laid)
+    return features, laid
 
 
 def _leaf_and_output(model, x, module, entering=False):
     """The tensor that is weighed, as a leaf, and the output (B, E) behind it."""
     leaf = leaf_of(module, entering=entering)
-    with one_at_a_time, as_it_was(model.net), torch.enable_grad(), leaf as leaves:
+    with as_it_was(model.net), torch.enable_grad(), leaf as leaves:
         output = forward(model, x)
     return leaves[0], output
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from radwb.attend.capture import watch
 from radwb.attend.tower import patches_of, read_out
+from radwb.models.turns import in_turn
 
 
 def similarity(model, x, weights) -> torch.Tensor:
@@ -24,8 +25,8 @@ def similarity(model, x, weights) -> torch.Tensor:
         ValueError: the tower doesn't project patch tokens.
     """
     norm, project = _norm_and_projection(model)
-    taps, output = watch(model, x, layers=(), tokens=True)
-    with torch.no_grad():
+    with in_turn(model.net), torch.no_grad():
+        taps, output = watch(model, x, layers=(), tokens=True)
         tokens = norm(taps.tokens[-1])
         T = tokens.shape[1]
         read = read_out(model, T).to(tokens)

@@ -9,6 +9,7 @@ from radwb.attend.progress import in_batches, steps
 from radwb.attend.tower import as_it_was, forward
 
 
+@torch.no_grad()
 def occlusion(model, x, weights, *, batch: int = 16) -> torch.Tensor:
     """How far the score drops when one patch is hidden (arXiv:1311.2901).
 
@@ -33,17 +34,17 @@ def occlusion(model, x, weights, *, batch: int = 16) -> torch.Tensor:
     cells = torch.arange(rows * columns, device=x.device)
     jobs = list(product(range(B), cells.split(batch)))
     outputs = torch.zeros(B, len(cells), E, device=x.device)
-    with as_it_was(model.net), torch.no_grad():
-        intact = forward(model, x)
-        for i, part in steps(jobs, "occlusion"):
-            hidden = part[:, None, None]
-            keep = cell_of != hidden  # (n, S, S)
-            outputs[i, part] = _seen_through(model, x[i], keep)
+    intact = _output(model, x)
+    for i, part in steps(jobs, "occlusion"):
+        hidden = part[:, None, None]
+        keep = cell_of != hidden  # (n, S, S)
+        outputs[i, part] = _seen_through(model, x[i], keep)
     lost = intact[:, None] - outputs  # (B, cells, E)
     drops = torch.einsum("bne,bke->bkn", lost, weights.to(x))
     return drops.unflatten(-1, (rows, columns))
 
 
+@torch.no_grad()
 def rise(
     model, x, weights, *, n: int = 1000, cells: int = 7, seed: int = 0, batch: int = 16
 ) -> torch.Tensor:
@@ -68,17 +69,16 @@ def rise(
     sums = 0
     scores = 0
     area = 0
-    with as_it_was(model.net), torch.no_grad():
-        for numbers in in_batches(torch.arange(n), batch, "RISE"):
-            keep = masks(numbers).to(x)  # (m, S, S)
-            outputs = [_seen_through(model, image, keep) for image in x]
-            outputs = torch.stack(outputs)  # (B, m, E)
-            score = torch.einsum("bme,bke->bkm", outputs, weights)
-            weighted = torch.einsum("bkm,mhw->bkhw", score, keep)
-            # in double, since most of it cancels out
-            sums = sums + weighted.double()
-            scores = scores + score.double().sum(-1)
-            area = area + keep.double().sum(0)
+    for numbers in in_batches(torch.arange(n), batch, "RISE"):
+        keep = masks(numbers).to(x)  # (m, S, S)
+        outputs = [_seen_through(model, image, keep) for image in x]
+        outputs = torch.stack(outputs)  # (B, m, E)
+        score = torch.einsum("bme,bke->bkm", outputs, weights)
+        weighted = torch.einsum("bkm,mhw->bkhw", score, keep)
+        # in double, since most of it cancels out
+        sums = sums + weighted.double()
+        scores = scores + score.double().sum(-1)
+        area = area + keep.double().sum(0)
     mean_score = (scores / n)[..., None, None]
     beyond_mean = sums - mean_score * area
     seen = 0.5 * n  # of n masks, those through which a place is seen
@@ -116,4 +116,10 @@ def _seen_through(model, image, keep):
     fill = image.mean((-2, -1), keepdim=True)
     seen = keep[:, None].to(image)  # (m, 1, S, S)
     masked = fill + seen * (image - fill)
-    return forward(model, masked)
+    return _output(model, masked)
+
+
+def _output(model, x):
+    """`forward` of one batch; before and after it other threads have their turn."""
+    with as_it_was(model.net):
+        return forward(model, x)

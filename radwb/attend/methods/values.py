@@ -13,6 +13,7 @@ from radwb.attend.tower import (
     patches_of,
     read_out,
 )
+from radwb.models.turns import in_turn
 
 
 def value_norms(model, x, *, layer: int, head: int | None) -> torch.Tensor:
@@ -38,7 +39,7 @@ def value_norms(model, x, *, layer: int, head: int | None) -> torch.Tensor:
         )
     module, linear = output_projection(model, layer)
     rows = partial(_class_row, model)
-    with outputs_of(module) as outputs:
+    with in_turn(model.net), outputs_of(module) as outputs:
         taps, _ = watch(model, x, layers=(layer,), rows=rows, tokens=True)
     output = outputs[-1]
     attention = taps.attention[layer]  # (B, heads, R, T)

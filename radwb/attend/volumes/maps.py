@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from radwb.attend.map import Map, note_of
-from radwb.attend.tower import QUIET, ROUTED, as_it_was
 from radwb.attend.volumes.methods import gradcam, occlusion
-from radwb.attend.volumes.net import Net3d, output_of, score_of
+from radwb.attend.volumes.net import Net3d, output_of, quiet, score_of
 from radwb.attend.volumes.rows import row_flow
 from radwb.attend.volumes.voxels import require_room, spread, turned_back, turns_of
 from radwb.attend.volumes.windows import window_blocks, window_flow
@@ -31,6 +30,8 @@ def volume_map(
     step: int = 1,
 ) -> Map:
     """Where your 3-D network looked in a CT or MR, in the volume's own voxels.
+
+    Safe from several threads, as `attention_map` is.
 
     >>> conv = torch.nn.Conv3d(1, 2, kernel_size=3, padding=1)
     >>> layers = torch.nn.Sequential(conv, torch.nn.ReLU())
@@ -67,14 +68,12 @@ def volume_map(
     require_room(volume.shape, step)
     turns = turns_of(volume, net.axes)
     x = net.preprocess(volume)
-    settings = QUIET | ROUTED if net.grid else QUIET
-    with as_it_was(net.net, settings):
-        if method == "gradcam":
-            grid = gradcam(net, x, target, layer)
-        elif method == "occlusion":
-            grid = occlusion(net, x, target, mask).relu()
-        else:
-            grid = _flow(net, x, method, target, layer, head)
+    if method == "gradcam":
+        grid = gradcam(net, x, target, layer)
+    elif method == "occlusion":
+        grid = occlusion(net, x, target, mask).relu()
+    else:
+        grid = _flow(net, x, method, target, layer, head)
     grid = turned_back(grid.float().cpu().numpy(), turns)
     values = spread(grid, volume.shape, step)
     affine = volume.affine
@@ -101,7 +100,8 @@ def _flow(net, x, method, target, layer, head):
     differentiated = score if method == "relevance" else None
     if net.grid:
         return row_flow(net, run, differentiated, method, layer, head)
-    return window_flow(net.net, run, differentiated, method, layer, head)
+    with quiet(net):
+        return window_flow(net.net, run, differentiated, method, layer, head)
 
 
 def _checked_layer(net, method, target, layer, head):

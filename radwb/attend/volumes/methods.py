@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.attend.tokens import leaf_of
-from radwb.attend.volumes.net import Net3d, output_of, score_of
+from radwb.attend.volumes.net import Net3d, output_of, quiet, score_of
 from radwb.attend.volumes.place import layout_of, map_module
 
 
@@ -20,20 +20,23 @@ def gradcam(net: Net3d, x: torch.Tensor, target, layer: int | str | None):
         layer: of a ViT the block before which the tokens are taken; of another network
             as in `map_module`.
     """
+    with quiet(net):
+        features, gradient = _features_and_gradient(net, x, target, layer)
+    weights = gradient.flatten(2).mean(-1)  # (1, E)
+    return torch.einsum("be,bedhw->dhw", weights, features).relu()
+
+
+def _features_and_gradient(net, x, target, layer):
+    """(1, E, d, h, w) each."""
     module = net.net.blocks[layer] if net.grid else map_module(net, x, layer)
     with torch.enable_grad(), leaf_of(module, entering=bool(net.grid)) as leaves:
         score = score_of(net, output_of(net, x), target).sum()
         gradient = torch.autograd.grad(score, leaves[0])[0]
     features = leaves[0].detach()
     if net.grid:
-        features = _of_patches(features, net.grid)  # (1, E, d, h, w)
-        gradient = _of_patches(gradient, net.grid)
-    else:
-        layout = layout_of(net, x, module)
-        features = layout.laid(features)
-        gradient = layout.laid(gradient)
-    weights = gradient.flatten(2).mean(-1)  # (1, E)
-    return torch.einsum("be,bedhw->dhw", weights, features).relu()
+        return _of_patches(features, net.grid), _of_patches(gradient, net.grid)
+    layout = layout_of(net, x, module)
+    return layout.laid(features), layout.laid(gradient)
 
 
 def _of_patches(tokens, grid):
@@ -66,13 +69,19 @@ def occlusion(
         starts = range(0, n, side)
         slices.append([slice(start, start + side) for start in starts])
     boxes = list(product(*slices))
-    score = score_of(net, output_of(net, x), target)
+    score = _score(net, x, target)
     scores = []
     groups = [boxes[n : n + batch] for n in range(0, len(boxes), batch)]
     for group in tqdm(groups, "occlusion", delay=2, leave=False):
         hidden = x.repeat(len(group), 1, 1, 1, 1)
         for copy, box in zip(hidden, group, strict=True):
             copy[(slice(None), *box)] = x.mean()
-        scores.append(score_of(net, output_of(net, hidden), target))
+        scores.append(_score(net, hidden, target))
     counts = [len(along) for along in slices]
     return (score - torch.cat(scores)).reshape(counts)
+
+
+def _score(net, x, target):
+    """Of one batch; before and after it other threads have their turn."""
+    with quiet(net):
+        return score_of(net, output_of(net, x), target)

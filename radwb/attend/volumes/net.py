@@ -1,5 +1,6 @@
 """`Net3d`: a 3-D network, how a volume is fed to it, and what its outputs mean."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -7,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from radwb.attend.tower import QUIET, ROUTED, as_it_was
 from radwb.attend.volumes.voxels import shrink, turns_of
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
@@ -72,6 +74,11 @@ class Net3d:
         x = torch.from_numpy(np.ascontiguousarray(turned))
         x = x.expand(1, self.channels, *self.size)
         return x.to(next(self.net.parameters()))
+
+
+def quiet(net: Net3d) -> AbstractContextManager:
+    """`as_it_was` for a pass of a 3-D network."""
+    return as_it_was(net.net, QUIET | ROUTED if net.grid else QUIET)
 
 
 def output_of(net: Net3d, x: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from radwb.attend.layout import Layout, channel_axes, layout
+from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import outputs_of
 from radwb.attend.volumes.net import Net3d, output_of
 
@@ -18,6 +19,7 @@ def map_module(net: Net3d, x: torch.Tensor, layer: str | None) -> nn.Module:
     """The module named `layer`; None: the last with a map of more than one voxel."""
     mapping = []
 
+    @of_this_thread
     def note(module, _, out):
         if torch.is_tensor(out) and out.ndim == 5 and sorted(out.shape[1:])[-2] > 1:
             mapping.append(module)

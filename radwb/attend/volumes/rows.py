@@ -11,9 +11,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import attention_weights
 from radwb.attend.tower import EXACT, HALF, as_it_was, require_equal
-from radwb.attend.volumes.net import Net3d
+from radwb.attend.volumes.net import Net3d, quiet
 from radwb.attend.volumes.trace import as_leaf, traced
 
 ROWS = 256  # of a layer's attention made at a time
@@ -41,10 +42,12 @@ def row_flow(
     """
     # MONAI's own einsum and softmax; under the fused attention no (T, T) is kept for
     # the way back
-    with torch.no_grad(), as_it_was(net.net, {"use_flash_attention": False}):
-        plain = run()
+    unfused = as_it_was(net.net, {"use_flash_attention": False})
     layers = [_Layer(block.attn) for block in net.net.blocks]
-    traced(layers, run, plain, score)
+    with quiet(net):
+        with torch.no_grad(), unfused:
+            plain = run()
+        traced(layers, run, plain, score)
     patches = int(np.prod(net.grid))
     tokens = layers[0].out.shape[2]
     read = torch.zeros(1, tokens).to(layers[0].out)
@@ -83,8 +86,10 @@ class _Layer:
 
     def hooks(self, graph):
         self.graph = graph
-        yield self.attn.input_rearrange.register_forward_hook(self.split)
-        yield self.attn.out_rearrange.register_forward_pre_hook(self.join)
+        split = of_this_thread(self.split)
+        join = of_this_thread(self.join)
+        yield self.attn.input_rearrange.register_forward_hook(split)
+        yield self.attn.out_rearrange.register_forward_pre_hook(join)
 
     def split(self, _, __, out):
         if out.ndim == 5:  # (3, 1, heads, T, d)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import attention_weights
 from radwb.attend.tower import EXACT, HALF, require_equal
 from radwb.attend.volumes.trace import as_leaf, traced
@@ -149,10 +150,14 @@ class _Block:
     def hooks(self, graph):
         self.graph = graph
         attn = self.block.attn
-        yield self.block.norm1.register_forward_hook(self.enter)
-        yield attn.proj.register_forward_pre_hook(self.project)
-        yield attn.register_forward_hook(self.attend, with_kwargs=True)
-        yield self.block.norm2.register_forward_pre_hook(self.leave)
+        enter = of_this_thread(self.enter)
+        project = of_this_thread(self.project)
+        attend = of_this_thread(self.attend)
+        leave = of_this_thread(self.leave)
+        yield self.block.norm1.register_forward_hook(enter)
+        yield attn.proj.register_forward_pre_hook(project)
+        yield attn.register_forward_hook(attend, with_kwargs=True)
+        yield self.block.norm2.register_forward_pre_hook(leave)
 
     def enter(self, _, args, normed):
         if self.grid is not None:
@@ -293,7 +298,7 @@ class _Block:
         numbers = torch.arange(1, self.T + 1, **options)
         numbers = numbers.reshape(1, *self.grid, 1)
         x = numbers.expand(-1, -1, -1, -1, C)
-        hook = self.merging.norm.register_forward_pre_hook(note)
+        hook = self.merging.norm.register_forward_pre_hook(of_this_thread(note))
         try:
             self.merging.forward(x)
         finally:
