@@ -1,6 +1,7 @@
 """Published networks that the catalog of data names, each by its own name."""
 
 from radwb import data
+from radwb.models.encoders3d import load_astra
 from radwb.models.hub import published_folder
 from radwb.models.keras_file import keras_model, read_keras
 from radwb.models.language import load_smollm2
@@ -29,6 +30,7 @@ def _minilm(name, *, download):
 
 # name -> (name, download) -> the network
 PUBLISHED = {
+    "astra-ct": load_astra,
     "kermany-xception": _kermany_xception,
     "minilm": _minilm,
     "smollm2": load_smollm2,

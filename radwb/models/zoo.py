@@ -12,7 +12,9 @@ from radwb.models.clip_tags import load_open_clip
 from radwb.models.clips import CONFIG, load_chexzero, load_config_folder
 from radwb.models.folder import load_folder
 from radwb.models.keras_file import load_keras
+from radwb.models.language import Writer
 from radwb.models.model import Model
+from radwb.models.net3d import Net3d
 from radwb.models.published import PUBLISHED
 from radwb.models.text import MiniLM
 from radwb.models.timm_towers import DINO, load_timm
@@ -35,7 +37,7 @@ def load(
     size: int | None = None,
     like: str | None = None,
     heads: int | None = None,
-) -> Model | MiniLM:
+) -> Model | MiniLM | Net3d | Writer:
     """A model by name. Nothing is downloaded unless you say so.
 
     What is here already is used without asking.
@@ -61,6 +63,7 @@ def load(
         load("keras:FILE.keras")                     # an image classifier of Keras 3
         load("kermany-xception", download=True)      # of children's chest films
         load("astra-ct", download=True)              # a `Net3d`, an encoder of CTs
+        load("smollm2", download=True)               # a `Writer`: general English
         load("minilm")                               # a `MiniLM`: frozen text alone
 
     Args:

@@ -4,12 +4,14 @@ from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from radwb.attend.layout import Layout, channel_axes, layout
 from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import outputs_of
-from radwb.attend.volumes.net import Net3d, output_of
+from radwb.attend.volumes.net import output_of
+from radwb.models.net3d import Net3d
 
 _layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
@@ -44,6 +46,8 @@ def layout_of(net: Net3d, x: torch.Tensor, module: nn.Module) -> Layout:
 
     A network may turn or flip its axes in `forward`.
     """
+    if net.search_size:
+        x = F.interpolate(x, net.search_size)
     known = _layouts.setdefault(module, {})
     if x.shape not in known:
         known[x.shape] = _searched(net, x, module)
