@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
@@ -84,6 +85,12 @@ class Net3d:
         x = torch.from_numpy(np.ascontiguousarray(turned))
         x = x.expand(1, self.channels, *self.size)
         return x.to(next(self.net.parameters()))
+
+    def smaller(self, x: torch.Tensor) -> torch.Tensor:
+        """The input at which the network is asked how its maps lie over it."""
+        if self.search_size is None:
+            return x
+        return F.interpolate(x, self.search_size)
 
     def spans(self, volume: Volume) -> list[tuple[float, float]] | None:
         """From where to where the input reaches, along each axis of the voxels.

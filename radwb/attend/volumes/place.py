@@ -4,7 +4,6 @@ from contextlib import ExitStack
 from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from radwb.attend.layout import Layout, channel_axes, layout
@@ -32,7 +31,7 @@ def map_module(net: Net3d, x: torch.Tensor, layer: str | None) -> nn.Module:
     with ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.register_forward_hook(note).remove)
-        output_of(net, x)
+        output_of(net, net.smaller(x))
     if not mapping:
         raise ValueError(
             f"expected a feature map of more than one voxel in {net.name}, found none "
@@ -46,8 +45,7 @@ def layout_of(net: Net3d, x: torch.Tensor, module: nn.Module) -> Layout:
 
     A network may turn or flip its axes in `forward`.
     """
-    if net.search_size:
-        x = F.interpolate(x, net.search_size)
+    x = net.smaller(x)
     known = _layouts.setdefault(module, {})
     if x.shape not in known:
         known[x.shape] = _searched(net, x, module)
