@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -145,10 +146,9 @@ def test_threads_on_the_model_of_the_package(tiny):
 
 
 def test_threads_on_a_cnn():
-    cnn = timm_model("resnet10t", size=96)
-    place._places.clear()  # the search for the last feature map is under test, too
-    fast = ["gradcam", "layercam", "gradcam++"]
-    jobs = [(["occlusion", "smoothgrad"], FILMS[:1]), (fast, FILMS[1:3])]
+    cnn = timm_model("resnet10t", size=64)
+    fast = ["gradcam", "layercam", "gradcam++"] * 3
+    jobs = [(["rise"], FILMS[:1]), (fast, FILMS[1:3])]
     check_maps(cnn, jobs, target="b")
 
 
@@ -211,7 +211,7 @@ def test_checks_of_maps_beside_other_threads(clip):
 # ---- others who run the network, without asking
 
 
-def in_the_midst(model, inner, intrude):
+def in_the_midst(inner, intrude):
     """Let another thread run `intrude` each time this thread comes to `inner`."""
     thread = threading.get_ident()
 
@@ -235,12 +235,11 @@ def test_who_runs_the_network_in_the_midst_of_a_capture_changes_nothing(clip, me
         answers.append(clip.net.encode_image(x))
         return answers[-1]
 
-    last = clip.net.visual.transformer.resblocks[-1].mlp
-    hook = in_the_midst(clip, last, intrude)
-    try:
+    with ExitStack() as hooks:
+        for block in clip.net.visual.transformer.resblocks[1:]:
+            for inner in (block.ln_1, block.mlp):  # before the attention and behind
+                hooks.callback(in_the_midst(inner, intrude).remove)
         assert all_equal(maps_of(clip, [method], FILMS[:1]), want)
-    finally:
-        hook.remove()
     assert answers
     for answer in answers:  # frozen weights round in another way
         torch.testing.assert_close(answer, alone, rtol=1e-5, atol=1e-6)
@@ -251,7 +250,7 @@ def test_who_runs_a_cnn_in_the_midst_of_a_search_changes_nothing():
     want = maps_of(cnn, ["gradcam"], FILMS[:1], "a")
     found = dict(place._places.pop(cnn.net))
     x = cnn.preprocess(FILMS[1:3])
-    hook = in_the_midst(cnn, cnn.net.layer2, lambda: cnn.net(x))
+    hook = in_the_midst(cnn.net.layer2, lambda: cnn.net(x))
     try:
         assert all_equal(maps_of(cnn, ["gradcam"], FILMS[:1], "a"), want)
     finally:
