@@ -24,7 +24,7 @@ def gradcam_3d() -> dict:
             net, volume, method="gradcam", target=0, layer=layer
         ).values
 
-    from radwb.attend.volumes.voxels import spread
+    from radwb.models.voxels import spread
 
     theirs = spread(raw(x, class_idx=0)[0, 0].detach().numpy(), volume.shape)
     error = np.abs(ours() - theirs).max() / theirs.max()

@@ -651,7 +651,7 @@ def small_minilm(monkeypatch, tmp_path):
     pooler = {"pooler.dense.weight": torch.zeros(2, 2)}
     save_file(bert_state() | pooler, folder / "model.safetensors")
     write_tokenizer(folder / "tokenizer.json")
-    monkeypatch.setattr(text, "_minilm_folder", lambda download: folder)
+    monkeypatch.setattr(text, "published_folder", lambda name, download: folder)
     return bert_state()
 
 

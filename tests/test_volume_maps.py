@@ -15,8 +15,8 @@ from torch import nn
 
 from radwb import attend, models
 from radwb.attend.volumes import METHODS_3D, rows
-from radwb.attend.volumes.voxels import spread
 from radwb.data import Volume
+from radwb.models.voxels import spread
 
 monai = pytest.importorskip("monai")
 pytest.importorskip("einops")

@@ -15,8 +15,8 @@ from torch import nn
 from radwb import attend
 from radwb.attend.tower import as_it_was
 from radwb.attend.volumes import METHODS_3D, windows
-from radwb.attend.volumes.voxels import spread
 from radwb.data import Volume
+from radwb.models.voxels import spread
 
 pytest.importorskip("monai")
 pytest.importorskip("einops")

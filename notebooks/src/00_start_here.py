@@ -298,8 +298,14 @@ Markdown(
 )
 
 # %% [markdown]
-# A name is the shape of a model. Its weights are downloaded only if you say so.
-#
+# A name is the shape of a model. Its weights are downloaded only if you say so. A few
+# published networks have names of their own; the table says what each can be asked, and
+# whether it lies on this machine.
+
+# %%
+rw.models.published()[["name", "asked", "size_mb", "here"]]
+
+# %% [markdown]
 # ## Step 3, probe: ask it in words
 # How near is an image to a sentence? The number is the cosine of the angle between two
 # embeddings, points of unit length: 1 for the same direction, 0 for a right angle.

@@ -32,12 +32,14 @@ from radwb.attend.methods import formulas as formulas
 from radwb.attend.methods.formulas import relevance, rollout
 from radwb.attend.readers import reader_agreement
 from radwb.attend.score import rescale, score_by_lesion, score_map, tune_threshold
-from radwb.attend.volumes import Net3d, slice_maps, volume_map
+from radwb.attend.volumes import Cells, Net3d, cells, slice_maps, volume_map
 
 __all__ = [
     "Compared",
     "METHODS",
+    "Cells",
     "Net3d",
+    "cells",
     "agreement",
     "attention_map",
     "attention_maps",

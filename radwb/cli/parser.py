@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         _lab,
         _book,
         _fetch,
+        _models,
         _simulate,
         _curate,
         _pretrain,
@@ -115,6 +116,11 @@ def _fetch(commands):
     add("names", nargs="*", metavar="NAME", help="as --list shows them")
     _flag(add, "--list", "what there is, from where, under which licence")
     _flag(add, "--offline", "cache and local mirror only")
+
+
+def _models(commands):
+    text = "list networks: from where, what they can be asked, what runs offline now"
+    _verb(commands, verbs.models, text, function="models.published")
 
 
 def _simulate(commands):

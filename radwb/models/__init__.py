@@ -5,6 +5,7 @@ Adapters only: the networks are their libraries', and weights are never unpickle
 
 from radwb.models.folder import save
 from radwb.models.model import Model, embed, fast_precision
+from radwb.models.published import published
 from radwb.models.tiny import clip_tiny, supervised_tiny
 from radwb.models.tokenizer import Tokenizer
 from radwb.models.zoo import available, load
@@ -17,6 +18,7 @@ __all__ = [
     "embed",
     "fast_precision",
     "load",
+    "published",
     "save",
     "supervised_tiny",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 
+from radwb import data
 from radwb.models.checks import printable
 
 
@@ -103,6 +104,17 @@ def consent(
         f"Try rw.models.load({name!r}, download=True), "
         "or name a file that you have: 'open_clip:ARCH/FILE', 'timm:ARCH/FILE'."
     )
+
+
+def published_folder(name: str, *, download: bool) -> Path:
+    """The folder of a published network's file: here already, or asked for first."""
+    try:
+        return data.fetch(name, offline=True)
+    except data.FetchError:
+        row = data.catalog().set_index("name").loc[name]
+        about = {"licence": row["licence"], "mb": row["size_mb"]}
+        consent(name, source=row["mirrors"], **about, download=download)
+        return data.fetch(name)
 
 
 def _answers_yes(what):

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from radwb import data
 from radwb.models.checks import outline, read_tokenizer
-from radwb.models.hub import consent
+from radwb.models.hub import published_folder
 from radwb.models.model import Model
 from radwb.models.sources import fill, read_weights, renamed
 from radwb.models.tiny import (
@@ -181,7 +180,7 @@ class MiniLM:
     licence = "Apache-2.0"
 
     def __init__(self, *, download: bool = False):
-        folder = _minilm_folder(download)
+        folder = published_folder("minilm", download=download)
         # its sentence_bert_config.json says 256
         self.tokenizer = WordPieces(folder / "tokenizer.json", context=256)
         state = read_weights(folder / "model.safetensors")
@@ -205,16 +204,6 @@ class MiniLM:
     def to(self, device) -> "MiniLM":
         self.net.to(device)
         return self
-
-
-def _minilm_folder(download):
-    try:
-        return data.fetch("minilm", offline=True)
-    except data.FetchError:
-        row = data.catalog().set_index("name").loc["minilm"]
-        about = {"licence": row["licence"], "mb": row["size_mb"]}
-        consent("minilm", source=row["mirrors"], **about, download=download)
-        return data.fetch("minilm")
 
 
 class FrozenText(nn.Module):

@@ -11,7 +11,11 @@ from radwb.models.classifiers import load_monai, load_xrv
 from radwb.models.clip_tags import load_open_clip
 from radwb.models.clips import CONFIG, load_chexzero, load_config_folder
 from radwb.models.folder import load_folder
+from radwb.models.keras_file import load_keras
+from radwb.models.language import Writer
 from radwb.models.model import Model
+from radwb.models.net3d import Net3d
+from radwb.models.published import PUBLISHED
 from radwb.models.text import MiniLM
 from radwb.models.timm_towers import DINO, load_timm
 
@@ -22,6 +26,7 @@ LIBRARIES = {
     "timm": load_timm,
     "xrv": load_xrv,
     "monai": load_monai,
+    "keras": load_keras,
 }
 
 
@@ -32,7 +37,7 @@ def load(
     size: int | None = None,
     like: str | None = None,
     heads: int | None = None,
-) -> Model | MiniLM:
+) -> Model | MiniLM | Net3d | Writer:
     """A model by name. Nothing is downloaded unless you say so.
 
     What is here already is used without asking.
@@ -55,6 +60,10 @@ def load(
         load("timm:rad-dino/model.safetensors", size=224)  # or dinov2-base and so on
         load("monai:DenseNet121/weights.pt")         # its ViT needs heads=
         load("xrv:densenet121-res224-all", download=True)  # with torchxrayvision
+        load("keras:FILE.keras")                     # an image classifier of Keras 3
+        load("kermany-xception", download=True)      # of children's chest films
+        load("astra-ct", download=True)              # a `Net3d`, an encoder of CTs
+        load("smollm2", download=True)               # a `Writer`: general English
         load("minilm")                               # a `MiniLM`: frozen text alone
 
     Args:
@@ -111,8 +120,8 @@ def _load(text, download, size, like, heads):
         if heads:
             options["heads"] = heads
         return LIBRARIES[library](rest, text, **options)
-    if text == "minilm":
-        return MiniLM(download=download)
+    if text in PUBLISHED:
+        return PUBLISHED[text](text, download=download)
     folder = SHIPPED / text
     if not (folder / "model.json").is_file():
         folder = Path(text)
@@ -150,7 +159,7 @@ def available(contains: str = "") -> list[str]:
     names = [path.parent.name for path in sorted(SHIPPED.glob("*/model.json"))]
     names += [f"open_clip:{arch}" for arch in open_clip.list_models()]
     names += [f"timm:{arch}" for arch in [*timm.list_models(), *DINO]]
-    names.append("minilm")
+    names += PUBLISHED
     if find_spec("torchxrayvision"):
         import torchxrayvision
 

@@ -7,11 +7,12 @@ import torch
 
 from radwb.attend.map import Map, note_of
 from radwb.attend.volumes.methods import gradcam, occlusion
-from radwb.attend.volumes.net import Net3d, output_of, quiet, score_of
+from radwb.attend.volumes.net import output_of, quiet, score_of
 from radwb.attend.volumes.rows import row_flow
-from radwb.attend.volumes.voxels import require_room, spread, turned_back, turns_of
 from radwb.attend.volumes.windows import window_blocks, window_flow
 from radwb.data.scan import Volume
+from radwb.models.net3d import Net3d
+from radwb.models.voxels import require_room, spread, turned_back, turns_of
 
 OF_TOKENS = ("attention", "rollout", "relevance")  # followed from token to token
 OF_A_SCORE = ("relevance", "gradcam", "occlusion")  # these need a target
@@ -75,7 +76,7 @@ def volume_map(
     else:
         grid = _flow(net, x, method, target, layer, head)
     grid = turned_back(grid.float().cpu().numpy(), turns)
-    values = spread(grid, volume.shape, step)
+    values = spread(grid, volume.shape, step, net.spans(volume))
     affine = volume.affine
     if affine is not None:
         affine = affine @ np.diag([step, step, step, 1.0])

@@ -7,8 +7,9 @@ import torch
 from tqdm.auto import tqdm
 
 from radwb.attend.tokens import leaf_of
-from radwb.attend.volumes.net import Net3d, output_of, quiet, score_of
+from radwb.attend.volumes.net import output_of, quiet, score_of
 from radwb.attend.volumes.place import layout_of, map_module
+from radwb.models.net3d import Net3d
 
 
 def gradcam(net: Net3d, x: torch.Tensor, target, layer: int | str | None):

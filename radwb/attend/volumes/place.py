@@ -9,7 +9,8 @@ from torch import nn
 from radwb.attend.layout import Layout, channel_axes, layout
 from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import outputs_of
-from radwb.attend.volumes.net import Net3d, output_of
+from radwb.attend.volumes.net import output_of
+from radwb.models.net3d import Net3d
 
 _layouts = WeakKeyDictionary()  # module -> {shape of the input: Layout}
 
@@ -30,7 +31,7 @@ def map_module(net: Net3d, x: torch.Tensor, layer: str | None) -> nn.Module:
     with ExitStack() as hooks:
         for module in modules:
             hooks.callback(module.register_forward_hook(note).remove)
-        output_of(net, x)
+        output_of(net, net.smaller(x))
     if not mapping:
         raise ValueError(
             f"expected a feature map of more than one voxel in {net.name}, found none "
@@ -44,6 +45,7 @@ def layout_of(net: Net3d, x: torch.Tensor, module: nn.Module) -> Layout:
 
     A network may turn or flip its axes in `forward`.
     """
+    x = net.smaller(x)
     known = _layouts.setdefault(module, {})
     if x.shape not in known:
         known[x.shape] = _searched(net, x, module)

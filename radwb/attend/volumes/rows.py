@@ -14,8 +14,9 @@ import torch
 from radwb.attend.threads import of_this_thread
 from radwb.attend.tokens import attention_weights
 from radwb.attend.tower import EXACT, HALF, as_it_was, require_equal
-from radwb.attend.volumes.net import Net3d, quiet
+from radwb.attend.volumes.net import quiet
 from radwb.attend.volumes.trace import as_leaf, traced
+from radwb.models.net3d import Net3d
 
 ROWS = 256  # of a layer's attention made at a time
 

@@ -7,10 +7,10 @@ from tqdm.auto import tqdm
 
 from radwb.attend.map import Map
 from radwb.attend.maps import attention_maps
-from radwb.attend.volumes.voxels import require_room
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
 from radwb.models.model import Model
+from radwb.models.voxels import require_room
 
 
 def slice_maps(

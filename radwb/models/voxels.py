@@ -38,15 +38,23 @@ def turned_back(grid: np.ndarray, turns: np.ndarray) -> np.ndarray:
     return nib.orientations.apply_orientation(grid, back)
 
 
-def shrink(voxels, size: list[int], window: tuple[float, float]) -> np.ndarray:
+def shrink(
+    voxels,
+    size: list[int],
+    window: tuple[float, float],
+    spans: list[tuple[float, float]] | None = None,
+) -> np.ndarray:
     """(D, H, W) -> (d, h, w) in [0, 1]: means of boxes, one plane at a time.
-
-    Boxes are those of adaptive average pooling.
 
     Args:
         voxels: an array, or what is indexed like one; it may lie on disk.
         window: what goes to 0 and to 1.
+        spans: from where to where, in voxels, the boxes reach along each axis; what
+            lies outside the volume is 0. None = all of it, in the boxes of adaptive
+            average pooling.
     """
+    if spans is not None:
+        return _boxed(voxels, size, window, spans)
     D = len(voxels)
     d = size[0]
     shrunk = np.empty(size, np.float32)
@@ -62,10 +70,45 @@ def shrink(voxels, size: list[int], window: tuple[float, float]) -> np.ndarray:
     return shrunk
 
 
-def spread(grid: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarray:
+def _boxed(voxels, size, window, spans):
+    shares = []
+    for n, cells, span in zip(voxels.shape, size, spans, strict=True):
+        shares.append(_shares(n, cells, span))
+    along, down, across = shares
+    boxed = np.zeros(size, np.float32)
+    for i in np.flatnonzero(along.any(0)):
+        plane = to_display(np.asarray(voxels[i]), *window)
+        plane = down @ plane @ across.T
+        for cell in np.flatnonzero(along[:, i]):
+            boxed[cell] += along[cell, i] * plane
+    return boxed
+
+
+def _shares(n, cells, span):
+    """(cells, n) which share of each cell each of n voxels fills.
+
+    >>> _shares(2, 2, (-1, 3))
+    array([[0.5, 0. ],
+           [0. , 0.5]], dtype=float32)
+    """
+    edges = np.linspace(*span, cells + 1)
+    voxel = np.arange(n)
+    start = np.maximum(edges[:-1, None], voxel)
+    end = np.minimum(edges[1:, None], voxel + 1)
+    overlap = np.clip(end - start, 0, None)
+    return np.float32(overlap / (edges[1] - edges[0]))
+
+
+def spread(
+    grid: np.ndarray,
+    shape: tuple[int, ...],
+    step: int = 1,
+    spans: list[tuple[float, float]] | None = None,
+) -> np.ndarray:
     """(d, h, w) over (D, H, W) at every step-th voxel.
 
-    Linear between the cells' centres, constant beyond them.
+    Linear between the cells' centres, constant beyond them; 0 beyond `spans`, from
+    where to where the grid reaches along each axis (None = over all of it).
 
     >>> spread(np.array([[[0.0, 1.0]]], np.float32), (1, 1, 4))
     array([[[0.  , 0.25, 0.75, 1.  ]]], dtype=float32)
@@ -73,9 +116,12 @@ def spread(grid: np.ndarray, shape: tuple[int, ...], step: int = 1) -> np.ndarra
     for axis, n in enumerate(shape):
         cells = grid.shape[axis]
         centres = np.arange(cells)
-        at = (np.arange(0, n, step) + 0.5) * cells / n - 0.5
+        start, end = spans[axis] if spans else (0, n)
+        voxel = np.arange(0, n, step) + 0.5
+        at = (voxel - start) * cells / (end - start) - 0.5
         weights = [np.interp(at, centres, cell) for cell in np.eye(cells)]
         weights = np.float32(weights)  # (cells, n / step)
+        weights[:, (voxel < start) | (voxel > end)] = 0
         last = np.moveaxis(grid, axis, -1)
         grid = np.moveaxis(last @ weights, -1, axis)
     return grid

@@ -1,0 +1,93 @@
+"""Published networks by name: what is listed, what is asked before a download."""
+
+import builtins
+import re
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import radwb as rw
+from radwb.cli import main
+from radwb.models.language import read_gguf
+from radwb.models.published import ASKED, FAMILIES, PUBLISHED
+from radwb.models.zoo import LIBRARIES
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("RADWB_CACHE", str(tmp_path))
+    monkeypatch.delenv("RADWB_MIRROR", raising=False)
+
+
+def test_every_name_is_listed_with_licence_and_what_it_can_be_asked(empty_cache):
+    table = rw.models.published().set_index("name")
+    assert set(ASKED) == set(PUBLISHED)
+    assert {"radwb-tiny", *PUBLISHED, *FAMILIES} == set(table.index)
+    assert (table[["what", "asked", "licence", "source"]] != "").all(axis=None)
+    assert not table.loc[list(PUBLISHED), "here"].any()
+    assert table.loc["radwb-tiny", "here"]
+    assert {name.partition(":")[0] for name in FAMILIES} < set(LIBRARIES)
+
+
+def test_the_command_lists_the_same(empty_cache, capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_nothing_is_downloaded_unasked(empty_cache, name):
+    licence = re.escape(rw.data.catalog().set_index("name").loc[name, "licence"])
+    with pytest.raises(ValueError, match=f"expected leave to download.*{licence}"):
+        rw.models.load(name)
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Takes a package away."""
+    imported = builtins.__import__
+
+    def take(package):
+        def chosen(wanted, *args, **options):
+            if wanted.partition(".")[0] == package:
+                raise ImportError(wanted)
+            return imported(wanted, *args, **options)
+
+        monkeypatch.setattr(builtins, "__import__", chosen)
+
+    return take
+
+
+def test_a_keras_file_needs_h5py(tmp_path, without):
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "x")
+    without("h5py")
+    with pytest.raises(ValueError, match=r"pip install 'radwb\[keras\]'"):
+        rw.models.load(f"keras:{tmp_path / 'a.keras'}")
+
+
+def test_a_language_model_needs_gguf(tmp_path, without):
+    without("gguf")
+    with pytest.raises(ValueError, match=r"pip install 'radwb\[language\]'"):
+        read_gguf(tmp_path / "a.gguf", "a")
+
+
+@pytest.mark.slow
+def test_the_readmes_block_runs():
+    try:
+        for name in ("kermany-xception", "astra-ct", "smollm2", "lidc-ct"):
+            rw.data.fetch(name, offline=True)
+    except rw.data.FetchError as error:
+        pytest.skip(f"not all of it is here: {error}")
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (block,) = [block for block in blocks if "astra-ct" in block]
+    table = rw.simulate.cohort(n=12, seed=0)
+    names = {"rw": rw, "scan": rw.data.scan_of(table.iloc[0])}
+    exec(block, names)
+    assert names["m"].values.shape == names["scan"].shape
+    assert names["known"].features.shape == (40, 28, 28, 512)
+    assert 0 < names["bone"].max() <= 1
