@@ -1643,8 +1643,9 @@ for centre in centres:
 mean = pd.DataFrame(rows).mean()
 
 # %% [markdown]
-# The last of the nodules, in the viewer: scroll through the slices, change the window,
-# and turn the volume. The map is drawn over it in colour.
+# The last of the nodules, in the viewer. Scroll through the slices with the wheel, choose
+# a window with the keys 1 to 4, lay a slab of some millimetres together, and read the
+# Hounsfield value under the pointer. The map is drawn over it in colour.
 
 # %%
 rw.show.volume(
@@ -1695,9 +1696,13 @@ rw.attend.save_map(spot, planted, "../runs/nodule.nii.gz")
 
 # %% [markdown]
 # ## Now you
-# Click a head or a patch, type a phrase, drag the window, compare two methods, start
-# with the worst film. In the exported page this is a still; the widget needs
-# JupyterLab.
+# Click a head or a patch, draw a box and see what it attends to, type a phrase, compare two
+# methods at the same window, blink between film and map, measure, start with the worst
+# film. Beside the map stands the model's score for the phrase, with its place among all
+# films: look at it first, since a map comes out whatever the score.
+#
+# Agree or disagree with each map; the button *Copy link* gives the line of code that opens
+# this view again. An exported page shows a picture of it, as it was seen last.
 
 # %%
 rw.show.explore(model, ill, finding=finding, against="gradcam")

@@ -25,6 +25,7 @@ from radwb.show.volume_subject import (
 from radwb.show.windows import WINDOWS_HU
 
 HERE = Path(__file__).parent
+LEGAL = "Not for clinical use"
 OPPOSITE = {"L": "R", "P": "A", "F": "H", "": ""}
 HEAD = 2  # the world axis that grows to the head; films are read down to the feet
 HOW = (
@@ -148,7 +149,7 @@ def _about(subject, small, why):
         padding=list(volume.padding) if volume.padding else None,
         inverted=volume.inverted,
         lines=[str(line) for line in lines],
-        notes=f"{HOW} {why}.",
+        notes=f"{HOW} {why}. {LEGAL}.",
         height=subject.height,
         colours=CONSTANTS["colours"],
         gamma=CONSTANTS["gamma"],
