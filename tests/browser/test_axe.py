@@ -30,12 +30,12 @@ plot
 # a widget, and the element that it is
 WIDGETS = {
     "explorer": (EXPLORER, ".rx"),
-    "volume": (f"{CODE}\nview", ".jp-OutputArea .widget-vbox:has(canvas)"),
+    "volume": (f"{CODE}\nview", ".rv"),
     "live": (f"import radwb as rw\n{LIVE}", ".widget-vbox:has(.js-plotly-plot)"),
 }
 READY = {
     "explorer": ".rx[data-painted] .rx-label:has-text('gradcam')",
-    "volume": ".jp-OutputArea canvas",
+    "volume": ".rv[data-painted]",
     "live": ".js-plotly-plot .main-svg",
 }
 
@@ -48,13 +48,12 @@ def folder():
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow  # one after another in one JupyterLab they may wait for minutes
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 @pytest.mark.parametrize("widget", list(WIDGETS))
 def test_a_widget_has_no_serious_finding(address, page, folder, widget, theme):
     source()  # skips before a notebook is run in vain
     code, selector = WIDGETS[widget]
-    if widget == "volume":
-        pytest.importorskip("ipyniivue")
     effusion_table().to_csv(folder / "films.csv", index=False)
     nb = new_notebook(cells=[new_code_cell(code.strip())])
     nb.metadata["kernelspec"] = KERNEL
