@@ -165,6 +165,8 @@ def test_a_page_of_the_gallery_shows_the_pictures(saved, page, tmp_path):
     pages.write_page(nb, tmp_path / "seen.html", title="a")
     page.goto((tmp_path / "seen.html").as_uri())
     images = page.locator(".html img").all()
+    sizes = [image.evaluate("image => image.naturalWidth") for image in images]
+    assert min(sizes) > 400
     # the volume's figure with its sliders lives on the page
     assert [image.is_visible() for image in images] == [True, True]
     assert page.locator(".plotly-graph-div .imagelayer image").count() == 3
