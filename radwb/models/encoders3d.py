@@ -1,13 +1,24 @@
-"""Published 3-D encoders: MONAI's ResNet by a small description, filled from a file."""
+"""3-D encoders of others by a small description, filled from a file.
+
+The networks are MONAI's and timm's. Names and shapes of the weights, and how a CT is
+fed, are read in the public code of their authors: github StanfordMIMI/Merlin,
+project-lighter/CT-FM, Zch0414/hlip and cclaess/SPECTRE.
+"""
 
 from functools import partial
 from pathlib import Path
 
 from radwb import data
 from radwb.models.checks import outline
-from radwb.models.hub import library_call, published_folder
+from radwb.models.hub import (
+    library_call,
+    licence_of,
+    only_own_size,
+    published_folder,
+)
 from radwb.models.net3d import Net3d
-from radwb.models.sources import fill, read_weights, require_fit
+from radwb.models.sources import State, fill, read_weights, require_fit
+from radwb.models.vits3d import Vit3d, vit_tensors
 
 INFLATED_152 = {  # Merlin's, arXiv 2406.06512: a ResNet-152 inflated along the slices
     "layers": [3, 8, 36, 3],
@@ -28,6 +39,10 @@ ASTRA_NOTES = (
     "begun from Merlin's weights and trained on by Astra's authors; Merlin's input "
     "geometry, and a window of -1000 to 200 HU, are taken for granted",
 )
+RESAMPLED = (
+    "a CT of another spacing is resampled by the means of boxes, where the authors "
+    "interpolate linearly; what lies outside of it is air"
+)
 
 
 def load_astra(name: str, *, download: bool) -> Net3d:
@@ -40,36 +55,199 @@ def load_astra(name: str, *, download: bool) -> Net3d:
         INFLATED_152,
         window_hu=(-1000, 200),
         licence=row["licence"],
-        notes=ASTRA_NOTES,
+        notes=(*ASTRA_NOTES, RESAMPLED),
+        lungs=True,
         **CT,
     )
 
 
-def resnet3d(path: str | Path, name: str, shape: dict, **fed: object) -> Net3d:
+def resnet3d(
+    path: str | Path,
+    name: str,
+    shape: dict,
+    *,
+    under: tuple[str, ...] = (),
+    head: str | None = None,
+    **fed: object,
+) -> Net3d:
     """A 3-D ResNet with bottlenecks from a file, by what it is made of.
 
     Args:
         path: of a file that holds tensors alone, by the names of MONAI's ResNet, which
             are torchvision's.
         shape: what MONAI's ResNet is called with: layers, block_inplanes and so on.
+        under: the names under which a file may hold it among other networks.
+        head: which convolution of 1 x 1 x 1 in the file gives the outputs (Merlin's
+            "classifier" or "contrastive_head"); None = the mean of the last map.
         fed: how it is fed: the arguments of `Net3d`.
     Raises:
         ValueError: another network's weights.
     """
     from monai.networks.nets.resnet import ResNet, ResNetBottleneck
 
-    state = read_weights(path)
+    state = _part(read_weights(path), under)
+    heads = _pop_heads(state)
+    shape = shape | {"feed_forward": head is not None}
+    if head is not None:
+        if head not in heads:
+            raise ValueError(
+                f"expected a head of {', '.join(heads) or 'no name'} in {path}, "
+                f"got {head!r}"
+            )
+        state["fc.weight"], state["fc.bias"] = heads.pop(head)
+        shape["num_classes"] = len(state["fc.bias"])
+    if heads:
+        state.notes += (f"heads left out: {', '.join(heads)}",)
     make = partial(
-        ResNet,
-        ResNetBottleneck,
-        spatial_dims=3,
-        feed_forward=False,
-        bias_downsample=False,
-        **shape,
+        ResNet, ResNetBottleneck, spatial_dims=3, bias_downsample=False, **shape
     )
+    return _filled(path, name, state, make, "of a 3-D ResNet", fed)
+
+
+def segresnet3d(
+    path: str | Path,
+    name: str,
+    shape: dict,
+    *,
+    under: tuple[str, ...] = (),
+    **fed: object,
+) -> Net3d:
+    """The encoder of MONAI's SegResNet from a file, by what it is made of.
+
+    Args:
+        path, under, fed: as for `resnet3d`.
+        shape: what MONAI's SegResEncoder is called with: blocks_down and so on.
+    Raises:
+        ValueError: another network's weights.
+    """
+    from monai.networks.nets.segresnet_ds import SegResEncoder
+
+    state = _part(read_weights(path), under)
+    make = partial(SegResEncoder, spatial_dims=3, **shape)
+    return _filled(path, name, state, make, "of MONAI's SegResEncoder", fed)
+
+
+def vit3d(
+    path: str | Path,
+    name: str,
+    shape: dict,
+    *,
+    under: tuple[str, ...] = (),
+    **fed: object,
+) -> Net3d:
+    """A 3-D vision transformer from a file, by what its weights' shapes don't tell.
+
+    Args:
+        path, under, fed: as for `resnet3d`.
+        shape: the arguments of `rw.models.vits3d.Vit3d`: heads, window and so on.
+    Raises:
+        ValueError: another network's weights.
+    """
+    state = _part(read_weights(path), under)
+    tensors, shapes = vit_tensors(state, path)
+    named = State(tensors)
+    named.notes = state.notes
+    make = partial(Vit3d, shapes, **shape)
+    return _filled(path, name, named, make, "of a 3-D ViT", fed)
+
+
+def _part(state, under):
+    """The tensors below the first of some names; all, where no name has any."""
+    for prefix in under:
+        below = [name for name in state if name.startswith(prefix)]
+        if not below:
+            continue
+        part = State({name.removeprefix(prefix): state[name] for name in below})
+        others = sorted({name.split(".")[0] for name in state if name not in below})
+        part.notes = (*state.notes, f"{prefix!r} taken off the names of tensors")
+        if others:
+            part.notes += (f"not taken from the file: {', '.join(others)}",)
+        return part
+    return state
+
+
+def _pop_heads(state):
+    """Takes the convolutions of one voxel behind a ResNet out: {name: their two}."""
+    heads = {}
+    for name in list(state):
+        layer, _, kind = name.partition(".")
+        if kind == "weight" and state[name].ndim == 5 and layer != "conv1":
+            weight = state.pop(name).flatten(1)
+            heads[layer] = (weight, state.pop(f"{layer}.bias", None))
+    return heads
+
+
+def _filled(path, name, state, make, what, fed):
     planned = library_call(name, outline, make, path)
-    require_fit(planned, state, "of a 3-D ResNet", path)
+    require_fit(planned, state, what, path)
     net = library_call(name, make)
     notes = state.notes + fill(net, state, path)
     fed["notes"] = (*fed.get("notes", ()), *notes)
     return Net3d(net.eval(), name=name, **fed)
+
+
+# name -> what builds it, what it is made of, how it's fed
+ENCODERS = {
+    "merlin": (
+        resnet3d,
+        INFLATED_152,
+        {"under": ("encode_image.i3_resnet.",), "window_hu": (-1000, 1000), **CT},
+    ),
+    "ct-fm": (
+        segresnet3d,
+        {"init_filters": 32, "blocks_down": (1, 2, 2, 4, 4)},
+        {
+            "under": ("backbone.encoder.", "backbone.", "encoder."),
+            "size": (96, 256, 256),  # any multiple of 16
+            "spacing_mm": (3.0, 1.0, 1.0),
+            "axes": "SPL",
+            "window_hu": (-1024, 2048),
+            "search_size": (32, 64, 64),
+        },
+    ),
+    "hlip-chest": (
+        vit3d,
+        {"heads": 12, "window": (1, None, None), "everywhere": (2, 5, 8, 11)},
+        {
+            "under": ("visual.",),
+            "size": (112, 336, 336),
+            "spacing_mm": (3.0, 1.0, 1.0),
+            "axes": "SPL",
+            "window_hu": (-1150, 350),
+            "mean": 0.449,  # of ImageNet's three
+            "std": 0.226,
+            "lungs": True,
+            "notes": (
+                "its authors fed slices as their files hold them: a stack from the "
+                "feet up, left to right and front to back, is taken for granted",
+            ),
+        },
+    ),
+    "spectre": (
+        vit3d,
+        {"heads": 12, "window": (8, 8, 8), "epsilon": 1e-5},
+        {
+            "size": (384, 384, 256),  # 3 x 3 x 4 of the crops that it sees at a time
+            "spacing_mm": (0.75, 0.75, 1.5),
+            "axes": "RAS",
+            "window_hu": (-1000, 1000),
+            "search_size": (128, 128, 64),
+            "notes": (
+                "each crop by itself, and the mean of their class tokens: SPECTRE's "
+                "second network, which combines crops, is left out",
+            ),
+        },
+    ),
+}
+
+
+def load_encoder(rest: str, name: str, *, download: bool, size: int | None) -> Net3d:
+    """merlin:FILE, ct-fm:FILE, hlip-chest:FILE or spectre:FILE, fed as by its authors.
+
+    Where their licence lets you: the weights are theirs.
+    """
+    only_own_size(size, name)
+    build, shape, fed = ENCODERS[name.partition(":")[0]]
+    notes = (*fed.get("notes", ()), RESAMPLED)
+    licence = licence_of(rest)
+    return build(rest, name, shape, **fed | {"notes": notes, "licence": licence})

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from radwb.data.scan import Volume
 from radwb.data.volumes import robust_window
+from radwb.models.unlike import warn_if_unlike
 from radwb.models.voxels import shrink, turns_of
 
 LEAST = 0.25  # of the input that has to lie in the volume, along each axis
@@ -42,6 +43,9 @@ class Net3d:
             cut or padded to the size at this spacing; None = shrunk to the size.
         search_size: of a smaller input at which the network may be asked how its maps
             lie over its input; None = `size`.
+        mean, std: taken off and divided by, behind the window.
+        lungs: whether it learned from chests alone, so that a volume without the air of
+            lungs is warned of.
         licence: of the weights.
         notes: what is known of them, and what is taken for granted.
         name: of the network, for maps and errors.
@@ -56,6 +60,9 @@ class Net3d:
     name: str = "3-D network"
     spacing_mm: tuple[float, float, float] | None = None
     search_size: tuple[int, int, int] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+    lungs: bool = False
     licence: str = ""
     notes: tuple[str, ...] = ()
 
@@ -73,16 +80,22 @@ class Net3d:
         return tuple(n // side for n, side in zip(self.size, sides, strict=True))
 
     def preprocess(self, volume: Volume) -> torch.Tensor:
-        """Volume -> (1, channels, *size) in [0, 1]."""
+        """Volume -> (1, channels, *size) in [0, 1], less the mean and over std.
+
+        It warns of a volume that is unlike what the network learned from: see
+        `rw.models.unlike`.
+        """
         turns = turns_of(volume, self.axes)
         window = self.window_hu or robust_window(volume.voxels)
         size = [self.size[int(axis)] for axis in turns[:, 0]]
         spans = self.spans(volume)
+        warn_if_unlike(self, volume, spans)
         grey = shrink(volume.voxels, size, window, spans)
         if volume.inverted:
             grey = 1 - grey  # bright = dense
         turned = nib.orientations.apply_orientation(grey, turns)
         x = torch.from_numpy(np.ascontiguousarray(turned))
+        x = (x - self.mean) / self.std
         x = x.expand(1, self.channels, *self.size)
         return x.to(next(self.net.parameters()))
 

@@ -62,6 +62,10 @@ FAMILIES = {
     "xrv:NAME": ("torchxrayvision", "classifiers of chest films", "findings, maps"),
     "monai:NAME/FILE": ("monai", "2-D networks from a file", "findings, maps"),
     "keras:FILE": ("h5py", "image classifiers of Keras 3", "classes, maps"),
+    "merlin:FILE": ("monai", "an encoder of abdomen CTs", "cells, 3-D maps"),
+    "ct-fm:FILE": ("monai", "an encoder of CTs", "cells, 3-D maps"),
+    "hlip-chest:FILE": ("timm", "an encoder of chest CTs", "cells, 3-D maps"),
+    "spectre:FILE": ("timm", "an encoder of CTs", "cells, 3-D maps"),
 }
 
 

@@ -10,6 +10,7 @@ from radwb.models.checks import printable
 from radwb.models.classifiers import load_monai, load_xrv
 from radwb.models.clip_tags import load_open_clip
 from radwb.models.clips import CONFIG, load_chexzero, load_config_folder
+from radwb.models.encoders3d import ENCODERS, load_encoder
 from radwb.models.folder import load_folder
 from radwb.models.keras_file import load_keras
 from radwb.models.language import Writer
@@ -27,6 +28,7 @@ LIBRARIES = {
     "xrv": load_xrv,
     "monai": load_monai,
     "keras": load_keras,
+    **dict.fromkeys(ENCODERS, load_encoder),
 }
 
 
@@ -61,6 +63,7 @@ def load(
         load("monai:DenseNet121/weights.pt")         # its ViT needs heads=
         load("xrv:densenet121-res224-all", download=True)  # with torchxrayvision
         load("keras:FILE.keras")                     # an image classifier of Keras 3
+        load("merlin:FILE.pt")                       # 3-D: or ct-fm, hlip-chest, spectre
         load("kermany-xception", download=True)      # of children's chest films
         load("astra-ct", download=True)              # a `Net3d`, an encoder of CTs
         load("smollm2", download=True)               # a `Writer`: general English

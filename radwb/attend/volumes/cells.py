@@ -9,6 +9,7 @@ from radwb.attend.tokens import outputs_of
 from radwb.attend.volumes.net import output_of, quiet
 from radwb.attend.volumes.place import layout_of, map_module
 from radwb.data.scan import Volume
+from radwb.models.memory import require_memory
 from radwb.models.net3d import Net3d
 from radwb.models.voxels import shrink, turned_back, turns_of
 
@@ -90,6 +91,7 @@ def cells(net: Net3d, volume: Volume, layer: str | None = None) -> Cells:
         )
     x = net.preprocess(volume)
     with quiet(net):
+        require_memory(net.net, x, net.name)
         module = map_module(net, x, layer)
         with outputs_of(module) as outputs:
             output_of(net, x)

@@ -11,6 +11,7 @@ from radwb.attend.volumes.net import output_of, quiet, score_of
 from radwb.attend.volumes.rows import row_flow
 from radwb.attend.volumes.windows import window_blocks, window_flow
 from radwb.data.scan import Volume
+from radwb.models.memory import require_memory
 from radwb.models.net3d import Net3d
 from radwb.models.voxels import require_room, spread, turned_back, turns_of
 
@@ -69,6 +70,8 @@ def volume_map(
     require_room(volume.shape, step)
     turns = turns_of(volume, net.axes)
     x = net.preprocess(volume)
+    with quiet(net):
+        require_memory(net.net, x, net.name)
     if method == "gradcam":
         grid = gradcam(net, x, target, layer)
     elif method == "occlusion":
