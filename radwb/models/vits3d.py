@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +10,6 @@ from timm.models.eva import EvaBlock
 from torch import nn
 
 from radwb.models.checks import part
-from radwb.models.net3d import Net3d
 from radwb.models.sources import State, renamed
 
 # of HLIP and SPECTRE: how timm's block has it

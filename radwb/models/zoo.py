@@ -63,7 +63,7 @@ def load(
         load("monai:DenseNet121/weights.pt")         # its ViT needs heads=
         load("xrv:densenet121-res224-all", download=True)  # with torchxrayvision
         load("keras:FILE.keras")                     # an image classifier of Keras 3
-        load("merlin:FILE.pt")                       # 3-D: or ct-fm, hlip-chest, spectre
+        load("merlin:FILE.pt")                       # or ct-fm, hlip-chest, spectre
         load("kermany-xception", download=True)      # of children's chest films
         load("astra-ct", download=True)              # a `Net3d`, an encoder of CTs
         load("smollm2", download=True)               # a `Writer`: general English
