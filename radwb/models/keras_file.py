@@ -116,6 +116,12 @@ def _dense(config, channels):
     return nn.Linear(channels, config["units"], bias=config["use_bias"])
 
 
+def _activation(config, channels):
+    # as a module of its own: maps are made of what comes out of modules, and Grad-CAM
+    # is of features behind the ReLU
+    return nn.ReLU() if config["activation"] == "relu" else nn.Identity()
+
+
 # class in Keras -> (config, channels that come in) -> module
 LAYERS = {
     "Conv2D": _conv,
@@ -124,7 +130,7 @@ LAYERS = {
     "MaxPooling2D": _max_pool,
     "Dense": _dense,
     "Add": Add,
-    "Activation": nn.Identity,
+    "Activation": _activation,
     "Dropout": nn.Identity,
     "GlobalAveragePooling2D": GlobalMean,
 }
