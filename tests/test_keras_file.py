@@ -150,6 +150,29 @@ def test_a_map_of_it_is_grad_cam_by_hand(tmp_path, arrays):
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9999
 
 
+def test_a_map_weighs_what_comes_out_of_the_last_relu(tmp_path, arrays):
+    layers = json.loads(json.dumps(HEAD))
+    normed = {"epsilon": 0.1, "scale": True, "center": True}
+    layers[2:3] = [
+        layer("BatchNormalization", "again", "trunk", **normed),
+        layer("Activation", "last", "again", activation="relu"),
+        layer("GlobalAveragePooling2D", "mean", "last"),
+    ]
+    for n, values in enumerate([[1, -2, 1, 2], [-1, 3, 0, -2], [0] * 4, [1] * 4]):
+        arrays[f"layers/batch_normalization/vars/{n}"] = np.float32(values)
+    model = rw.models.load(f"keras:{written(tmp_path / 'a.keras', arrays, layers)}")
+    pixels = np.random.default_rng(1).uniform(size=(SIDE, SIDE)).astype(np.float32)
+    scan = rw.data.Scan(pixels)
+    features = model.net.last_map(model.preprocess(scan)).detach()
+    assert (features == 0).any()
+    weight = torch.from_numpy(arrays["layers/dense/vars/0"])[:, 1]
+    grid = torch.einsum("behw,e->hw", features, weight).clamp(min=0).numpy() / 25
+    expected = rw.data.to_scan(grid, scan.shape, fit=model.fit)
+    found = rw.attend.attention_map(model, scan, method="gradcam", target=1).values
+    assert found.max() > 0
+    assert np.allclose(found, expected, atol=1e-5 * found.max())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -214,6 +214,8 @@ class KerasNet(nn.Module):
                 f"expected an activation of {', '.join(ACTIVATIONS)} in "
                 f"{config['name']}, got {activation!r}"
             )
+        if isinstance(part, nn.ReLU):
+            activation = "linear"  # once is enough, for the gradient too
         self.steps.append((name, activation, inputs))
         return name
 
