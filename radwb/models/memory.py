@@ -58,20 +58,11 @@ def pass_bytes(net: torch.nn.Module, x: torch.Tensor) -> int | None:
     """
     held = _Held()
     try:
-        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as fake:
-            x = fake.from_tensor(x)
-            with held:
-                net(x)
+        with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), held:
+            net(x)
     except Exception:  # whatever a network does with numbers that aren't there
         return None
     return held.most
-
-
-def free_bytes(device: torch.device) -> int:
-    """What is free where a network runs."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available
 
 
 def require_memory(net: torch.nn.Module, x: torch.Tensor, name: str) -> None:
@@ -80,7 +71,9 @@ def require_memory(net: torch.nn.Module, x: torch.Tensor, name: str) -> None:
     if x.shape not in known:
         known[x.shape] = pass_bytes(net, x)
     needed = known[x.shape] or 0
-    free = free_bytes(x.device)
+    free = psutil.virtual_memory().available
+    if x.is_cuda:
+        free = torch.cuda.mem_get_info(x.device)[0]
     if needed > free:
         raise ValueError(
             f"expected at least {needed / 2**30:.3g} GiB of free memory for a pass of "

@@ -11,7 +11,7 @@ import numpy as np
 from radwb.data.scan import Volume
 
 ASKEW = 10  # degrees between the volume's axes and the patient's
-COARSE = 2  # times the network's spacing
+COARSE = 2  # planes of the input that one slice fills
 SEEN = 1 / 3  # of the input, by volume
 LUNG_HU = (-950, -600)
 LUNG = 0.03  # of the volume; the chest of LIDC-IDRI-0001 has 0.15
@@ -20,19 +20,20 @@ SLICES = 16  # that are looked at
 
 
 def warn_if_unlike(net: object, volume: Volume, spans) -> None:
-    """Warn of a volume that lies askew, is coarse, small, without air or lungs.
+    """Warn of a volume that lies askew, or is coarse, small, without air or lungs.
 
     Args:
-        net: a `Net3d`.
-        spans: of `Net3d.spans`; None = only askew is looked for.
+        net: a `Net3d`; one of your own, without a spacing, gets any volume but an askew
+            one unwarned.
+        spans: of `Net3d.spans`.
     """
     found = []
     if net.axes is not None:
         found += _askew(volume)
     if spans is not None:
-        found += _coarse(net, volume) + _small(net, volume, spans)
-        if net.window_hu is not None:
-            found += _without_air(net, volume.voxels)
+        found += _small(net, volume, spans)
+    if spans is not None or net.lungs:
+        found += _coarse(net, volume) + _without_air(net, volume.voxels)
     if found:
         warnings.warn(f"{net.name}: " + "; ".join(found), stacklevel=3)
 
@@ -48,26 +49,24 @@ def _askew(volume):
 
 
 def _coarse(net, volume):
-    # its slices are the coarsest, and so are the network's
-    step = max(volume.spacing_mm)
-    own = max(net.spacing_mm)
-    if step <= COARSE * own:
+    # slices are the coarsest axis, of a volume as of an input
+    n = min(volume.shape)
+    if net.spacing_mm is None:
+        times = min(net.size) / n
+    else:
+        times = max(volume.spacing_mm) / max(net.spacing_mm)
+    if times <= COARSE:
         return []
-    return [
-        f"the slices lie {step:.3g} mm apart, those that it learned from {own:.3g} mm: "
-        f"each is seen {step / own:.1f} times"
-    ]
+    return [f"its slices are coarse: each of the {n} fills {times:.1f} of the input's"]
 
 
 def _small(net, volume, spans):
-    shares = []
-    for n, (start, end) in zip(volume.shape, spans, strict=True):
-        shares.append((min(n, end) - max(0, start)) / (end - start))
-    seen = np.prod(shares)
+    start, end = np.transpose(spans)
+    inside = np.minimum(volume.shape, end) - np.maximum(0, start)
+    seen = np.prod(inside / (end - start))
     if seen >= SEEN:
         return []
-    sides = zip(net.size, net.spacing_mm, strict=True)
-    reach = " x ".join(f"{n * step:.0f}" for n, step in sides)
+    reach = " x ".join(f"{mm:.0f}" for mm in np.multiply(net.size, net.spacing_mm))
     return [
         f"the volume fills {seen:.0%} of the {reach} mm that it sees, the rest is air "
         "(a head, or a part of a body?)"
@@ -76,6 +75,8 @@ def _small(net, volume, spans):
 
 def _without_air(net, voxels):
     """Told from some of the slices."""
+    if net.window_hu is None:
+        return []
     slices = np.asarray(voxels[:: max(1, len(voxels) // SLICES)])
     if slices.min() > AIR:
         return [f"nothing in it is below {AIR} HU: are its values Hounsfield units?"]

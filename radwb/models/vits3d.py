@@ -19,7 +19,6 @@ NAMES = [
     (r"^head\.proj\.", "head."),
     (r"^rope\.periods$", "periods"),
     (r"\.ls(\d)\.gamma$", r".gamma_\1"),
-    (r"\.attn\.q\.", ".attn.query."),
 ]
 
 
@@ -53,12 +52,10 @@ class Vit3d(nn.Module):
         patch = shapes["patch"]
         self.patch_embed = nn.Conv3d(shapes["channels"], width, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = None
-        if shapes["grid"]:
-            self.positions = nn.Parameter(torch.zeros(1, width, *shapes["grid"]))
-        self.register_buffer("periods", None)
-        if shapes["periods"]:
-            self.periods = torch.ones(shapes["periods"])
+        grid = shapes["grid"]
+        self.positions = nn.Parameter(torch.zeros(1, width, *grid)) if grid else None
+        n = shapes["periods"]
+        self.register_buffer("periods", torch.ones(n) if n else None)
         block = partial(
             EvaBlock,
             width,
@@ -82,7 +79,8 @@ class Vit3d(nn.Module):
         """(B, channels, *size) -> (B, K): the class token's, the windows' mean."""
         x = self.patch_embed(x)  # (B, E, d, h, w)
         if self.positions is not None:
-            x = x + self._placed(x.shape[2:])
+            # stretched where the input is of another size
+            x = x + F.interpolate(self.positions, x.shape[2:], mode="trilinear")
         first = self.cls_token.expand(len(x), -1, -1)  # (B, windows, E)
         for n, block in enumerate(self.blocks):
             x = self.entering[n](x)
@@ -92,12 +90,6 @@ class Vit3d(nn.Module):
                 window = [side or whole for side, whole in sides]
             x, first = self._attended(block, x, first, window)
         return self.head(self.norm(first).mean(1))
-
-    def _placed(self, grid):
-        """The positions, stretched where the input is of another size."""
-        if self.positions.shape[2:] == grid:
-            return self.positions
-        return F.interpolate(self.positions, grid, mode="trilinear")
 
     def _attended(self, block, x, first, window):
         counts = [n // side for n, side in zip(x.shape[2:], window, strict=True)]
@@ -131,15 +123,13 @@ class Vit3d(nn.Module):
 
 def vit_tensors(state: State, source: object) -> tuple[dict, dict]:
     """What HLIP's and SPECTRE's names are in `Vit3d`, and the shapes that they tell."""
-    tensors = {}
-    for name, tensor in state.items():
-        if ".attn.kv." in name:  # one matrix for both
-            key, value = tensor.chunk(2)
-            tensors[name.replace(".kv.", ".key.")] = key
-            tensors[name.replace(".kv.", ".value.")] = value
-        else:
-            tensors[name] = tensor
-    tensors = renamed(tensors, NAMES, "{}.qkv.{}")
+    tensors = dict(state)
+    for name in state:
+        if ".attn.q." in name:
+            both = tensors.pop(name.replace(".q.", ".kv."))
+            name_of_three = name.replace(".q.", ".qkv.")
+            tensors[name_of_three] = torch.cat([tensors.pop(name), both])
+    tensors = renamed(tensors, NAMES, "")
     positions = tensors.pop("spatial_posemb", None)  # (1, d, h, w, E)
     scans = tensors.pop("sequential_posemb", None)  # (1, scans, E)
     if positions is not None:
@@ -159,7 +149,6 @@ def _shapes(tensors, source):
     width, channels, *patch = patches.shape
     blocks = [name.split(".")[1] for name in tensors if name.startswith("blocks.")]
     placed = tensors.get("positions")
-    head = tensors.get("head.weight")
     return {
         "width": width,
         "channels": channels,
@@ -169,5 +158,5 @@ def _shapes(tensors, source):
         "grid": None if placed is None else placed.shape[2:],
         "periods": len(tensors.get("periods", ())),
         "scaled": "blocks.0.gamma_1" in tensors,
-        "outputs": 0 if head is None else len(head),
+        "outputs": len(tensors.get("head.weight", ())),
     }
