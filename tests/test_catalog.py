@@ -210,6 +210,20 @@ def test_a_missing_piece_is_named(box):
         fetch("tiny")
 
 
+def test_a_piece_missing_in_a_local_mirror_is_named(box, monkeypatch):
+    root, entry, wheel = box
+    entry["wheel"] = [entry["wheel"], "tiny-box-b==1.0"]
+    entry["sha256"] = [entry["sha256"]] * 2
+    monkeypatch.setenv("RADWB_MIRROR", str(wheel.parent))
+    expected = (
+        r"local mirror: expected tiny-box==1\.0 and tiny-box-b==1\.0 in it, "
+        rf"got {re.escape(wheel.name)} alone"
+    )
+    with pytest.raises(FetchError, match=expected) as caught:
+        fetch("tiny", offline=True)
+    assert len(caught.value.reasons) == 1
+
+
 def test_an_unknown_name_says_which_there_are(box):
     with pytest.raises(FetchError, match="expected one of tiny; got 'huge'"):
         fetch("huge")

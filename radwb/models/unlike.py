@@ -12,7 +12,7 @@ from radwb.data.scan import Volume
 
 ASKEW = 10  # degrees between the volume's axes and the patient's
 COARSE = 2  # planes of the input that one slice fills
-SEEN = 1 / 3  # of the input, by volume
+SEEN = 0.33  # of the input, by volume
 LUNG_HU = (-950, -600)
 LUNG = 0.03  # of the volume; the chest of LIDC-IDRI-0001 has 0.15
 AIR = -200  # HU; a CT has something below
