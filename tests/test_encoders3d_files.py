@@ -11,6 +11,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from monai.data import MetaTensor
+from monai.transforms import (
+    Compose,
+    Orientation,
+    ResizeWithPadOrCrop,
+    ScaleIntensityRange,
+)
 from scipy import ndimage
 
 import radwb as rw
@@ -353,6 +360,38 @@ def test_the_outputs_are_those_of_the_formulas(name, tmp_path):
     expected = CASES[name]["by hand"](state, x)
     assert expected.std() > 0.01
     assert torch.allclose(output, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_ct_is_fed_as_monais_transforms_feed_it(name):
+    """At the network's own spacing, where nothing is resampled; turned otherwise."""
+    fed = {key: value for key, value in ENCODERS[name][2].items() if key != "under"}
+    size = tuple(n // 8 for n in fed["size"])
+    net = rw.attend.Net3d(torch.nn.Conv3d(1, 1, 1), **fed | {"size": size})
+    rng = np.random.default_rng(0)
+    # the first axis is cut, the others are padded
+    shape = (size[0] + 6, size[1] - 4, size[2] - 8)
+    hu = rng.normal(-300, 900, shape).astype(np.float32)
+    affine = np.eye(4)
+    axes = {"S": 2, "P": 1, "A": 1, "R": 0, "L": 0}
+    signs = {"R": 1, "L": -1, "A": 1, "P": -1, "S": 1}
+    for axis, letter in enumerate(fed["axes"]):
+        affine[:3, axis] = 0
+        step = fed["spacing_mm"][axis]
+        affine[axes[letter], axis] = -signs[letter] * step  # RAS, and turned round
+    steps = Compose(
+        [
+            Orientation(axcodes=fed["axes"]),
+            ScaleIntensityRange(*fed["window_hu"], 0, 1, clip=True),
+            ResizeWithPadOrCrop(size),
+        ]
+    )
+    expected = steps(MetaTensor(hu[None], affine=affine)).numpy()[0]
+    expected = (expected - fed.get("mean", 0)) / fed.get("std", 1)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    x = net.preprocess(rw.data.Volume(hu.transpose(1, 2, 0), lps[:, [1, 2, 0, 3]]))
+    assert x.shape[2:] == size
+    assert np.allclose(x[0, 0].detach(), expected, atol=1e-5)
 
 
 def test_a_study_of_several_scans_is_read_as_its_first(tmp_path):

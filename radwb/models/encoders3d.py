@@ -216,7 +216,7 @@ ENCODERS = {
             "notes": (
                 RESAMPLED,
                 "its authors fed slices as their files hold them: a stack from the "
-                "feet up, left to right and front to back, is taken for granted",
+                "feet up, front to back and right to left, is taken for granted",
             ),
         },
     ),
