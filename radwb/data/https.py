@@ -2,9 +2,9 @@
 
 import contextlib
 import email.utils
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep, time
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -92,7 +92,7 @@ def patiently(action: Callable[[], object]) -> object:
         except _Passing as error:
             if error.wait_s > LONGEST_WAIT_S:
                 raise
-            time.sleep(max(pause_s, error.wait_s))
+            sleep(max(pause_s, error.wait_s))
     return action()
 
 
@@ -130,26 +130,24 @@ def _wait_s(retry_after):
         return float(retry_after)
     with contextlib.suppress(ValueError):
         date = email.utils.parsedate_to_datetime(retry_after)
-        return max(0.0, date.timestamp() - time.time())
+        return max(0.0, date.timestamp() - time())
     return 0.0
 
 
 def _blocks(response, url, most):
     size = int(response.headers.get("Content-Length") or 0)
     _check_size(url, size, most)
-    end = time.monotonic() + TIMEOUT_S[1] + most / SLOWEST
+    end = monotonic() + TIMEOUT_S[1] + most / SLOWEST
     got = 0
     try:
         for block in response.iter_content(1 << 16):
             got += len(block)
             _check_size(url, got, most)
-            if time.monotonic() > end:
+            if monotonic() > end:
                 raise DownloadError(f"{url} sends less than {SLOWEST} bytes a second")
             yield block
     except requests.RequestException as error:
-        of = f" of {size:,}" if size else ""
-        message = f"{url} was cut short: {got:,}{of} bytes came ({_cause(error)})"
-        raise _Passing(message) from error
+        raise _Passing(f"{url} was cut short ({_cause(error)})") from error
 
 
 def _check_size(url, size, most):
@@ -164,4 +162,4 @@ def _cause(error):
     inner = error
     while inner.__cause__ or inner.__context__:
         inner = inner.__cause__ or inner.__context__
-    return f"{type(inner).__name__}: {str(inner)[:80]}"
+    return str(inner)[:80] or type(inner).__name__

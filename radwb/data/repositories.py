@@ -79,6 +79,8 @@ def collect(
         DownloadError: some can't be had.
     """
     missing = [file for file in files if not _is_right(folder / file.name, file)]
+    for file in missing:  # damaged since it came
+        (folder / file.name).unlink(missing_ok=True)
     progress(sum(file.size for file in files) - sum(file.size for file in missing))
     with open_web() as web:
         for repository, pin in repositories.items():
