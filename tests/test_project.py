@@ -47,7 +47,7 @@ ROOMS_KNODES = {
     "check.py": 1.5,
     "cli": 3.4,
     "curate": 4.7,
-    "data": 26.0,
+    "data": 30.5,
     "explore": 17.6,
     "fail": 5.6,
     "findings": 1.9,

@@ -6,6 +6,7 @@ lie beside the tests.
 """
 
 import csv
+import hashlib
 import http.server
 import io
 import json
@@ -154,7 +155,7 @@ def small(mirror, monkeypatch, tmp_path):
     monkeypatch.setattr(films, "RECIPES", recipes)
     lines = []
     for name, content in SOURCES.items():
-        checksum = fetching.hashlib.sha256(content).hexdigest()
+        checksum = hashlib.sha256(content).hexdigest()
         lines.append(f"{checksum} {len(content)} {REPOSITORY}/{name}\n")
         mirror.files[f"raw/{REPOSITORY}/{COMMIT}/{name}"] = content
     mirror.files[f"archive/{REPOSITORY}/{COMMIT}"] = packed(SOURCES)
@@ -226,7 +227,10 @@ def test_a_set_is_its_files_in_the_order_of_the_manifest(small, capsys):
     assert np.abs(near).max() <= 60  # a JPEG of the same film
     assert np.abs(near).mean() < 10
     shown = capsys.readouterr().out
-    assert "4 files of 0 MB from github.com/somebody/films; licence: CC BY 3.0" in shown
+    assert (
+        "4 files of 0 MB from github.com/somebody/films (archives of at most" in shown
+    )
+    assert "licence: CC BY 3.0" in shown
     assert "Nobody 2020" in shown
     assert small.asked == [path_of(name) for name in SOURCES]  # few: one by one
     assert [path.name for path in (folder.parent).iterdir()] == ["small"]
@@ -324,7 +328,7 @@ def test_a_lasting_fault_is_one_sentence_and_the_next_call_goes_on(small, fault)
     text = str(error.value)
     assert "\n" not in text
     assert "1 of 4 files are here, and the next call goes on from there" in text
-    assert "let radwb reach github.com" in text
+    assert "run radwb fetch small (at most 1 MB from github.com)" in text
     assert small.asked == [path_of("data.csv"), *[path] * times]
     small.asked.clear()
     fetch("small")
@@ -393,6 +397,19 @@ def test_only_the_reference_bytes_pass_without_a_word(small, capsys):
     fetching.shutil.rmtree(folder)
     fetch("small")
     assert "packed otherwise" not in capsys.readouterr().out
+
+
+def test_a_table_begins_no_large_download(small, monkeypatch):
+    real = sys.modules["radwb.data.real"]
+    monkeypatch.setattr(real, "SETS", ["small"])
+    monkeypatch.setattr(real, "CATALOG", fetching.CATALOG)
+    fetching.CATALOG["small"]["repositories"][REPOSITORY]["archive_mb"] = 101
+    fetching.CATALOG["small"]["site"] = "nowhere"
+    with pytest.raises(FetchError, match="run radwb fetch small .at most 101 MB"):
+        real.real("small")
+    assert small.asked == []
+    fetch("small")
+    assert len(real.real("small")) == 3
 
 
 def test_plain_http_is_refused():

