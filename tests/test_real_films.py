@@ -228,7 +228,8 @@ def test_a_set_is_its_files_in_the_order_of_the_manifest(small, capsys):
     assert np.abs(near).mean() < 10
     shown = capsys.readouterr().out
     assert (
-        "4 files of 0 MB from github.com/somebody/films (archives of at most" in shown
+        "4 files of 0 MB from github.com/somebody/films (archives of 1 MB at most"
+        in shown
     )
     assert "licence: CC BY 3.0" in shown
     assert "Nobody 2020" in shown
@@ -360,7 +361,7 @@ def test_a_file_that_was_damaged_meanwhile_is_asked_for_again(small):
     assert path_of("png/a.png") in small.asked
 
 
-def test_without_a_network_one_sentence_at_once(small):
+def test_without_a_network_one_sentence_at_once(small, capsys):
     small.server.shutdown()
     small.server.server_close()
     start = time.monotonic()
@@ -368,6 +369,7 @@ def test_without_a_network_one_sentence_at_once(small):
         fetch("small")
     assert small.waits == []
     assert time.monotonic() - start < 5
+    assert capsys.readouterr().out == ""  # no licence of what doesn't come
     with pytest.raises(FetchError) as error:
         fetch("small", offline=True)
     assert "reached" not in str(error.value)

@@ -345,16 +345,15 @@ def _from_repositories(repositories, name, part):
     files = manifest(name)
     size = sum(file.size for file in files)
     places = " and ".join(f"github.com/{repository}" for repository in repositories)
-    print(
+    note = (
         f"{name}: {len(files)} files of {size / 1e6:.0f} MB from {places} (archives of "
-        f"at most {archives_mb(name)} MB are read through); licence: "
-        f"{entry['licence']}."
+        f"{archives_mb(name)} MB at most pass by); licence: {entry['licence']}."
     )
     tables = fetch(entry["tables"]) if "tables" in entry else None
     store = private_folder(cache_folder() / f".{name}.files")
     try:
         with _bar(f"downloading {name}", size) as bar:
-            collect(files, repositories, store, bar.update)
+            collect(files, repositories, store, _after_a_note(note, bar.update))
     except DownloadError as error:
         count = sum((store / file.name).exists() for file in files)
         raise FetchError(
@@ -365,6 +364,18 @@ def _from_repositories(repositories, name, part):
     assemble(name, names, store, part / "filled", tables=tables)
     shutil.rmtree(store, ignore_errors=True)
     return True
+
+
+def _after_a_note(note, progress):
+    """`progress`, with the note printed when something comes, so never in vain."""
+    notes = [note]
+
+    def tell(size):
+        while notes:
+            print(notes.pop())
+        progress(size)
+
+    return tell
 
 
 def _missing(name, reasons):

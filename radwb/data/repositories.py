@@ -74,14 +74,16 @@ def collect(
         repositories: OWNER/REPOSITORY -> its commit and, where its archive is worth
             reading through for many files, archive_mb, the most that it may have.
         folder: is made.
-        progress: is told of the bytes of each file that is there.
+        progress: is told of the bytes of each file that is there, and of none when
+            something else passes.
     Raises:
         DownloadError: some can't be had.
     """
     missing = [file for file in files if not _is_right(folder / file.name, file)]
     for file in missing:  # damaged since it came
         (folder / file.name).unlink(missing_ok=True)
-    progress(sum(file.size for file in files) - sum(file.size for file in missing))
+    if len(missing) < len(files):
+        progress(sum(file.size for file in set(files) - set(missing)))
     with open_web() as web:
         for repository, pin in repositories.items():
             its = [file for file in missing if file.repository == repository]
@@ -109,6 +111,7 @@ def _from_archive(web, files, pin, folder, progress):
         try:
             with tarfile.open(fileobj=stream, mode="r|gz") as archive:
                 for member in archive:
+                    progress(0)
                     file = wanted.get(member.name.partition("/")[2])
                     if file and member.isreg() and member.size == file.size:
                         source = archive.extractfile(member)
