@@ -87,6 +87,33 @@ def stall(body, length):
     return act
 
 
+def trickle(body):
+    def act(handler, path):
+        send(200, b"", len(body))(handler, path)
+        for start in range(0, 20, 2):
+            handler.wfile.write(body[start : start + 2])
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+    return act
+
+
+def chunked(body, *, whole=True):
+    """As the host sends an archive: in chunks, no length said beforehand."""
+
+    def act(handler, _):
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for start in range(0, len(body), 1000):
+            chunk = body[start : start + 1000]
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        if whole:
+            handler.wfile.write(b"0\r\n\r\n")
+
+    return act
+
+
 def packed(files, prefix="films-c0ffee/"):
     """A commit's archive as the host packs it."""
     buffer = io.BytesIO()
@@ -246,6 +273,22 @@ def test_many_files_come_in_one_request(small, monkeypatch):
     assert small.asked == [f"archive/{REPOSITORY}/{COMMIT}"]
 
 
+def test_an_archive_in_chunks_is_read_to_its_end(small, monkeypatch):
+    monkeypatch.setattr(repositories, "FEW", 2)
+    path = f"archive/{REPOSITORY}/{COMMIT}"
+    noise = np.random.default_rng(0).bytes(50_000)
+    archive = packed({**SOURCES, "z": noise})
+    small.first[path] = [chunked(archive)]
+    fetch("small")
+    assert small.asked == [path]
+    fetching.shutil.rmtree(fetching.cache_folder())
+    small.asked.clear()
+    some = {name: SOURCES[name] for name in ("data.csv", "png/a.png")}
+    small.first[path] = [chunked(packed({**some, "z": noise})[:40_000], whole=False)]
+    fetch("small")
+    assert small.asked == [path, path_of("png/b.png"), path_of("png/c.png")]
+
+
 @pytest.mark.parametrize("fault", ["cut short", "absent", "no archive", "endless"])
 def test_what_an_archive_lacks_comes_file_by_file(small, monkeypatch, fault):
     monkeypatch.setattr(repositories, "FEW", 2)
@@ -286,6 +329,7 @@ A = SOURCES["png/a.png"]
 PASSING = {
     "cut off": send(200, A[:40], len(A)),
     "stalls": stall(A[:40], len(A)),
+    "silent": lambda *_: time.sleep(1),
     "503": send(503),
     "429": send(429, Retry_After="7"),
 }
@@ -306,6 +350,7 @@ FINAL = {
     "too long": (send(200, A + b"x"), f"sends more than the {len(A):,} bytes", 1),
     "too short": (send(200, A[:-1]), "png/a.png came with another sha256", 1),
     "no length": (send(200, A + A, 0), "another sha256|more than", 1),
+    "trickles": (trickle(A), "sends less than 1,000 bytes a second", 1),
     "always cut": (send(200, A[:40], len(A)), r"cut short .*40 bytes read", 4),
     "always busy": (send(503), "answers 503", 4),
     "long wait": (send(429, Retry_After="3600"), "asks to wait 3600 s", 1),
@@ -320,8 +365,12 @@ FINAL = {
 
 
 @pytest.mark.parametrize("fault", FINAL)
-def test_a_lasting_fault_is_one_sentence_and_the_next_call_goes_on(small, fault):
+def test_a_lasting_fault_is_one_sentence_and_the_next_call_goes_on(
+    small, monkeypatch, fault
+):
     act, reason, times = FINAL[fault]
+    if fault == "trickles":
+        monkeypatch.setattr(https, "SLOWEST", 1000)
     path = path_of("png/a.png")
     small.first[path] = [act] * times
     with pytest.raises(FetchError, match=reason) as error:
