@@ -13,6 +13,9 @@ import io
 import json
 import os
 import re
+import shutil
+import ssl
+import subprocess
 import sys
 import tarfile
 import threading
@@ -483,6 +486,30 @@ def test_a_table_begins_no_large_download(small, monkeypatch):
 def test_plain_http_is_refused():
     with https.open_web() as web, pytest.raises(https.DownloadError, match="https"):
         https.download(web, "http://127.0.0.1:9/a", Path("a"), most=1)
+
+
+def test_a_certificate_is_asked_for(mirror, monkeypatch, tmp_path):
+    """By real TLS: unknown ones are refused, those of the machine's own list taken."""
+    if not shutil.which("openssl"):
+        pytest.skip("TLS isn't tried: no openssl makes a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    make += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(make, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    socket = mirror.server.socket
+    mirror.server.socket = context.wrap_socket(socket, server_side=True)
+    mirror.files["a"] = b"film"
+    url = mirror.url.replace("http:", "https:") + "/a"
+    monkeypatch.setattr(https, "SCHEMES", ("https://",))
+    with https.open_web() as web:
+        with pytest.raises(https.Unreachable, match="certificate verify failed"):
+            https.download(web, url, tmp_path / "a", most=4)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        https.download(web, url, tmp_path / "a", most=4)
+    assert (tmp_path / "a").read_bytes() == b"film"
 
 
 # What the catalog pins
