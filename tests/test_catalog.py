@@ -16,9 +16,18 @@ import zipfile
 
 import pytest
 
-from radwb.data import FetchError, archive, catalog, fetch
+from radwb.data import FetchError, archive, catalog, fetch, https
 
 fetching = sys.modules["radwb.data.fetch"]
+
+
+@pytest.fixture(autouse=True)
+def loopback(monkeypatch):
+    """The servers here speak no TLS; a try more would only take time."""
+    monkeypatch.setattr(https, "SCHEMES", ("https://", "http://127.0.0.1"))
+    monkeypatch.setattr(https, "TRIES", 1)
+
+
 FILES = {"a.csv": b"one,two\n1,2\n", "b.csv": b"three\n3\n"}
 
 
@@ -370,7 +379,7 @@ WHOLE = zipped()
 WRONG = {
     "cut short": (
         (len(WHOLE), WHOLE[:-40]),
-        f"cut short: {len(WHOLE) - 40:,} of {len(WHOLE):,} bytes",
+        f"cut short .*{len(WHOLE) - 40} bytes read, 40 more expected",
     ),
     "encrypted": (
         (len(WHOLE), zipped(encrypted=True)),

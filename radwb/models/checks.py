@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from radwb import data
-from radwb.data.fetch import sha256
+from radwb.data.checksum import sha256
 
 # what config.json of a finished run says of its files
 FINISHED = {"model_sha256": "model.safetensors", "tokenizer_sha256": "tokenizer.json"}
