@@ -7,6 +7,7 @@ processor doesn't fill them. Below, torch takes them for its `meta` device, whic
 no driver and never meets the processor's either.
 """
 
+import threading
 from contextlib import contextmanager
 from unittest.mock import patch
 
@@ -70,6 +71,8 @@ class _Names(TorchFunctionMode):
             return CARD if device == BELOW else device
         if func in (IS_CUDA, IS_META):
             return (DEVICE_OF(*args) == BELOW) == (func == IS_CUDA)
+        if func is torch.device:
+            return func(*args, **kwargs)
         if func == torch.Tensor.cuda:
             return args[0].to(BELOW)
         if func == torch.Tensor.tolist:
@@ -156,6 +159,14 @@ def _require_one_device(name, func, args, tensors):
     )
 
 
+def _with_card(run):
+    def run_there():
+        with _Moves(), _Names():
+            run()
+
+    return run_there
+
+
 @contextmanager
 def fake_gpu():
     """Within it there is a card named "cuda".
@@ -163,11 +174,23 @@ def fake_gpu():
     >>> with fake_gpu():
     ...     model.to("cuda")
     """
-    stream = patch.multiple(
+    rates = patch.multiple(
         torch.cuda,
         is_bf16_supported=lambda *_, **__: False,
         get_rng_state=lambda *_: torch.get_rng_state(),
         set_rng_state=lambda *_: None,
     )
-    with stream, _Moves(), _Names():
+    start = threading.Thread.start
+
+    def start_there(thread):
+        thread.run = _with_card(thread.run)
+        start(thread)
+
+    # a module's parameters stay the same objects, which an optimiser may hold
+    same = patch(
+        "torch.__future__.get_swap_module_params_on_conversion", lambda: True
+    )
+    # modes are each thread's own
+    threads = patch.object(threading.Thread, "start", start_there)
+    with rates, same, threads, _Moves(), _Names():
         yield CARD
