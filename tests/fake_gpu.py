@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -79,6 +80,8 @@ class _Names(TorchFunctionMode):
             return func(args[0].cpu())
         if func in FILLED:
             return self._filled(func, args, dict(kwargs))
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            return func(args[0], _index(args[1]), *args[2:])
         args, kwargs = tree_map(_below, (args, kwargs))
         return func(*args, **kwargs)
 
@@ -102,6 +105,13 @@ def _below(value):
     if isinstance(value, torch.device):
         return BELOW if value.type == "cuda" else value
     return BELOW if isinstance(value, str) and value in ("cuda", "cuda:0") else value
+
+
+def _index(index):
+    """Lists and arrays of numbers as tensors of the processor, which may be indices."""
+    if isinstance(index, tuple):
+        return tuple(_index(part) for part in index)
+    return torch.as_tensor(index) if isinstance(index, list | np.ndarray) else index
 
 
 def _run(func, args, kwargs):
@@ -142,6 +152,8 @@ def _on_card(value):
 
 def _require_one_device(name, func, args, tensors):
     """CUDA's rule: all tensors of a function lie on one device."""
+    if any(t.device == BELOW for t in tensors if not isinstance(t, OnCard)):
+        raise NotImplementedError(f"{name} got a tensor whose numbers torch hid")
     on_card = [t for t in tensors if isinstance(t, OnCard)]
     others = [t for t in tensors if not isinstance(t, OnCard)]
     if not on_card or not others or name in MOVES:
@@ -187,9 +199,7 @@ def fake_gpu():
         start(thread)
 
     # a module's parameters stay the same objects, which an optimiser may hold
-    same = patch(
-        "torch.__future__.get_swap_module_params_on_conversion", lambda: True
-    )
+    same = patch("torch.__future__.get_swap_module_params_on_conversion", lambda: True)
     # modes are each thread's own
     threads = patch.object(threading.Thread, "start", start_there)
     with rates, same, threads, _Moves(), _Names():
