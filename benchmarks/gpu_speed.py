@@ -49,16 +49,17 @@ def training(machine: Machine) -> Iterator[dict]:
     with tempfile.TemporaryDirectory() as folder:
         table = films(folder, 4 * batch, side)
         run = fitted(machine, table, shape, batch, Path(folder) / "run")
+        config = run.config
+        seconds = np.diff(run.log["seconds"])[SKIPPED:]
         model = rw.models.load(run.out)
         data = batches(machine, model, table, batch)
-    cost = run.config["cost"]
+    cost = config["cost"]
     flops = 1e12 * cost["tflop_per_s_estimate"] / cost["images_per_s"]
     peak = peak_flops(machine, 256 if machine.small else 8192)
-    seconds = np.diff(run.log["seconds"])[SKIPPED:]
-    rates = {"fit": batch / np.median(seconds)}
-    about = {"batch": batch, "size": side, "precision": run.config["precision_used"]}
+    rate = batch / np.median(seconds)
+    about = {"batch": batch, "size": side, "precision": config["precision_used"]}
     about |= {"gflop_an_image": flops / 1e9, "parameters": parameters(model.net)}
-    yield rate_row("fit", rates["fit"], flops, peak, about)
+    yield rate_row("fit", rate, flops, peak, about)
 
     def theirs():
         seconds = peer_seconds(machine, model, data, batch)
@@ -67,7 +68,7 @@ def training(machine: Machine) -> Iterator[dict]:
     peer = guarded("open_clip's loop", theirs)
     yield peer
     if "value" in peer:
-        ratio = rates["fit"] / peer["value"]
+        ratio = rate / peer["value"]
         yield figure("fit against open_clip's loop", ratio, "x", batch=batch)
 
 
