@@ -30,7 +30,10 @@ def directions(model, target, n: int) -> torch.Tensor:
             f"expected one target, or a list of {n}, one an image; got a list of "
             f"{len(targets)}"
         )
-    by_target = {t: _direction(model, t) for t in dict.fromkeys(targets)}
+    by_target = {}
+    for one in dict.fromkeys(targets):
+        # a neuron's is made here, a phrase's where the network lies
+        by_target[one] = _direction(model, one).to(model.device)
     return torch.stack([by_target[t] for t in targets])
 
 

@@ -1,5 +1,7 @@
 """Words that a model's tokenizer doesn't know, or never learnt."""
 
+from radwb.models.tokenizer import Tokenizer
+
 
 def doubtful_words(model, phrase: str) -> dict[str, list[str]]:
     """The words of a phrase that the model can't know.
@@ -16,9 +18,8 @@ def doubtful_words(model, phrase: str) -> dict[str, list[str]]:
         never: of a radwb tokenizer, what it reads in pieces: a word that enough
         patients' reports share was learnt whole.
     """
-    bpe = getattr(model.tokenizer, "bpe", None)
-    if bpe is not None:
-        return _in_pieces(bpe, phrase)
+    if isinstance(model.tokenizer, Tokenizer):
+        return _in_pieces(model.tokenizer.bpe, phrase)
     pieces = getattr(model.tokenizer, "pieces", None)
     inner = getattr(model.tokenizer, "tokenizer", model.tokenizer)
     mark = getattr(inner, "unk_token_id", None)

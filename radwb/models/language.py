@@ -155,6 +155,10 @@ class Writer:
         self.name = name
         self.licence = licence
 
+    def to(self, device: str | torch.device) -> "Writer":
+        self.net.to(device)
+        return self
+
     def prompt(self, question: str, *, system: str = SYSTEM) -> str:
         """A question in the form in which the model learned to answer."""
         turns = (("system", system), ("user", question))
@@ -198,14 +202,14 @@ class Writer:
             if token == self.end:
                 break
             answer.append(token)
-            ids = torch.tensor([[token]])
+            ids = ids.new_tensor([[token]])
         return self.tokenizer.decode(answer)
 
     def _ids(self, text):
         ids = self.tokenizer.encode(text).ids
         if not ids:
             raise ValueError("expected a text, got an empty one")
-        return torch.tensor([ids])
+        return torch.tensor([ids], device=self.net.words.weight.device)
 
 
 def load_smollm2(name: str, *, download: bool) -> Writer:

@@ -79,6 +79,10 @@ class Net3d:
             sides = patches.kernel_size
         return tuple(n // side for n, side in zip(self.size, sides, strict=True))
 
+    def to(self, device: str | torch.device) -> "Net3d":
+        self.net.to(device)
+        return self
+
     def preprocess(self, volume: Volume) -> torch.Tensor:
         """Volume -> (1, channels, *size) in [0, 1], less the mean and over std.
 

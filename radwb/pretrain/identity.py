@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from radwb.models.tokenizer import Tokenizer
 from radwb.pretrain.stream import Shards
 
 
@@ -18,9 +19,9 @@ def learnt_from(model, source, parts, columns) -> dict:
     for weights in model.net.state_dict().values():
         sha.update(weights.detach().contiguous().numpy().tobytes())
     identity = {"weights": sha.hexdigest()[:16]}
-    bpe = getattr(model.tokenizer, "bpe", None)
-    if bpe is not None:  # learnt from reports
-        identity["tokenizer"] = _digest([bpe.to_str(), model.tokenizer.context])
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, Tokenizer):  # learnt from reports
+        identity["tokenizer"] = _digest([tokenizer.bpe.to_str(), tokenizer.context])
     if isinstance(source, Shards):
         return identity | {"data": source.digest}
     return identity | _contents(parts, columns)
