@@ -40,12 +40,12 @@ import radwb as rw
 # the encoder then sees half of the resolution, so its results are no results.
 
 # %% tags=["parameters"]
-size = (160, 224, 224)  # of the encoder's input; fast: (80, 112, 112)
+size = (160, 224, 224)  # of the encoder's input; fast: (112, 160, 160)
 offsets = (0, 2, 4, 6)  # ways to cut the body into slabs; fast: (0, 4)
-thick = 4  # cells a slab; fast: 2
-fewest = 40  # cells that an organ needs; fast: 8
+thick = 4  # cells a slab
+fewest = 40  # cells that an organ needs; fast: 12
 seeds = (0, 1, 2)  # random encoders; fast: (0,)
-bend_mm = 12  # spread of the displacements of the bent CT
+bend_mm = 20  # spread of the displacements of the bent CT
 layers = ("layer2", "layer3", "layer4")  # for maps; fast: ("layer4",)
 boxes = 4  # a side, for occlusion; fast: 2
 penalties = (0.001, 0.01, 0.1, 1)  # of the probes, to choose from; fast: (0.01, 0.1)
@@ -81,11 +81,12 @@ catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T
 net = replace(net, size=size, spacing_mm=None, search_size=(64, 96, 96))
 source = rw.data.fetch("lidc-ct")
 ct = rw.data.read(source / "cxr.nii.gz")
-weights = sum(p.numel() for p in net.net.parameters())
-fed = " x ".join(f"{n * mm / k:.1f}" for n, mm, k in zip(ct.shape, ct.spacing_mm, size))
+weights = sum(each.numel() for each in net.net.parameters())
+fed_mm = ct.spacing_mm * np.array(ct.shape) / size
 Markdown(
     f"{weights / 1e6:.1f} million weights, licence {net.licence}. Of this CT it sees "
-    f"voxels of {fed} mm in the window {net.window_hu} HU."
+    f"voxels of {' x '.join(f'{mm:.1f}' for mm in fed_mm)} mm in the window "
+    f"{net.window_hu} HU."
 )
 
 # %% [markdown]
@@ -154,13 +155,13 @@ ORGANS = {
     "back muscle": "autochthon",
     "shoulder": "humerus|scapula|clavicula",
 }
-organs = list(ORGANS)
 
 # %% [markdown]
 # `organ` gets the organ's number in each voxel, from 0, and -1 elsewhere. A look-up table does
 # it: one entry a number of the mask.
 
 # %%
+organs = list(ORGANS)
 structures = pd.read_csv(source / "structures.csv")
 lookup = np.full(256, -1, np.int8)
 for number, pattern in enumerate(ORGANS.values()):
@@ -300,6 +301,10 @@ def measured_anew(net):
     return net
 
 
+# %% [markdown]
+# A random network is one draw. Several seeds say whether it was a lucky one.
+
+# %%
 encoders = {"Astra": encoder}
 for seed in seeds:
     encoders[f"random weights {seed}"] = random_encoder(encoder, seed)
@@ -323,9 +328,9 @@ def bent(voxels, mode, seed=0):
     lattice = lattice_mm * 2 / (W * ct.spacing_mm[2])  # a slice is 2 wide
     push = F.interpolate(lattice, (D, H, W), mode="trilinear", align_corners=True)
     slices = torch.from_numpy(voxels)[:, None].float()
-    grid = F.affine_grid(torch.eye(2, 3).expand(D, 2, 3), slices.shape)
+    grid = F.affine_grid(torch.eye(2, 3).expand(D, 2, 3), slices.shape, False)
     grid = grid + push[0].permute(1, 2, 3, 0)  # (D, H, W, 2)
-    return F.grid_sample(slices, grid, mode, padding_mode="border")[:, 0].numpy()
+    return F.grid_sample(slices, grid, mode, "border", False)[:, 0].numpy()
 
 
 # %% [markdown]
@@ -387,14 +392,21 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+squares = PolynomialFeatures(2, include_bias=False)
+score = make_scorer(mean_recall_solution)
 
+
+# %% [markdown]
+# The tools come from scikit-learn. Each feature is brought to the same spread first.
+
+
+# %%
 def fit_probe(name, X, y, slab):
     linear = LogisticRegression(class_weight="balanced", max_iter=2000, tol=1e-3)
     steps = [StandardScaler(), linear]
     if name in BY_HAND:
-        steps = [StandardScaler(), PolynomialFeatures(2, include_bias=False), *steps]
+        steps = [StandardScaler(), squares, *steps]
     strengths = {"logisticregression__C": penalties}
-    score = make_scorer(mean_recall_solution)
     probe = make_pipeline(*steps)
     search = GridSearchCV(probe, strengths, scoring=score, cv=GroupKFold(2))
     return search.fit(X, y, groups=slab)
@@ -459,16 +471,11 @@ def compared(fit):
 def drawn(results, title):
     by = results.groupby(["features", "anatomy"], sort=False)["recall"]
     summary = by.agg(recall="mean", low="min", high="max").reset_index()
-    lines = f"lines: lowest and highest of {len(offsets)} cuts"
+    random = f"{len(seeds)} random networks"
     look = {"x": "features", "y": "recall", "group": "anatomy"}
-    return rw.show.bars(
-        summary,
-        line=1 / len(kept),
-        y_title="mean recall of the organs",
-        title=title,
-        caption=f"{lines}, {len(seeds)} random networks; dashed: a guess",
-        **look,
-    )
+    look["caption"] = f"lines: all of {len(offsets)} cuts, {random}; dashed: a guess"
+    look["y_title"] = "mean recall of the organs"
+    return rw.show.bars(summary, line=1 / len(kept), title=title, **look)
 
 
 # %% tags=["headline"]
@@ -541,18 +548,29 @@ def crop(volume, cell, half=40):
 
 
 # %%
-_, trains, tests = slabs_of(0)
 training = np.argwhere(cells_in("as scanned", trains))
 scaler, nearest = fitted(fit_nearest, "Astra", 0)
+held_out = np.where(cells_in("mirrored", tests), truths["mirrored"], -1)
 shown = {}
-for number in kept[[0, 2, -2, -1]]:
-    asked = cells_in("mirrored", tests) & (truths["mirrored"] == number)
-    cell = np.argwhere(asked)[asked.sum() // 2]
+
+
+def show_alike(number):
+    cells = np.argwhere(held_out == number)
+    cell = cells[len(cells) // 2]
     numbers = scaler.transform(features["Astra", "mirrored"][tuple(cell)][None])
     shown[f"asked: {organs[number]}"] = crop(volumes["mirrored"], cell)
     for n, row in enumerate(nearest.kneighbors(numbers, 2)[1][0]):
         found = organs[truth[tuple(training[row])]]
         shown[f"{organs[number]}, nearest {n + 1}: {found}"] = crop(ct, training[row])
+
+
+# %% [markdown]
+# Of each of four organs the cell in the middle of the list, so that nobody picked it:
+
+# %%
+for number in np.unique(held_out)[2:6]:  # after none, and lung
+    show_alike(number)
+list(shown)
 
 # %% [markdown]
 # Read by row. The pictures show 56 mm of the slice; a cell is the middle 13 mm.
@@ -653,8 +671,12 @@ def blind_maps(inside):
     }
 
 
+# %% [markdown]
+# The scores, in the layers of cells that were held out:
+
+# %%
 scores = []
-for number in kept:
+for number in np.intersect1d(kept, truth[tests]):
     for name, values in maps_of(number).items():
         points = rw.attend.score_map(values[tests], (truth == number)[tests])
         scores.append({"organ": organs[number], "map": name} | points)
@@ -753,6 +775,11 @@ coarse_cells = rw.attend.cells(coarse, ct)
 inside = coarse_cells.mean(organ == organs.index("heart")) > 0.5
 towards = direction_of(coarse_cells.features, inside, np.ones_like(inside))
 target = torch.from_numpy(towards)
+
+# %% [markdown]
+# The direction is made anew for that resolution. Then the boxes:
+
+# %%
 box = tuple(n // boxes for n in half)
 fall = rw.attend.volume_map(
     coarse, ct, method="occlusion", target=target, mask=box, step=2
@@ -773,11 +800,10 @@ Markdown(
 reading = rw.simulate.ct_findings().iloc[0]
 tumour_mm = np.array(reading["mm L, P, S"].split(","), float)
 away_mm = np.linalg.norm(place - tumour_mm, axis=-1)
-tumour = away_mm <= 12
+tumour = away_mm <= max(12, away_mm.min())  # at least the nearest cell
 at = np.rint(np.linalg.solve(ct.affine, [*tumour_mm, 1])[:3]).astype(int)
-Markdown(
-    f"{reading["what isn't normal"]}: {tumour.sum()} cells. The mask calls it lung."
-)
+said = reading["what isn't normal"]
+Markdown(f"{said}: {tumour.sum()} cells. The mask calls it lung.")
 
 # %% [markdown]
 # **Predict.** Is Astra's tumour a strange place among lung, or one lung cell like any other? And
@@ -792,14 +818,15 @@ lung_share = known.mean(organ == 0)
 lung = (lung_share > 0.5) & ~tumour
 asked = lung_share > 0.2  # with the borders of the lungs
 apart_mm = pairwise_distances(place[asked], place[lung])
+asked.sum(), lung.sum()
 
 
+# %%
 def strangeness(numbers):
     """(d, h, w) NaN where no lung is."""
     scaler = StandardScaler().fit(numbers[lung])
-    away = pairwise_distances(
-        scaler.transform(numbers[asked]), scaler.transform(numbers[lung])
-    )
+    theirs = scaler.transform(numbers[lung])
+    away = pairwise_distances(scaler.transform(numbers[asked]), theirs)
     away[apart_mm < 40] = np.inf
     strange = np.full(asked.shape, np.nan)
     strange[asked] = np.sort(away, 1)[:, :5].mean(1)
@@ -826,8 +853,15 @@ for centre in centres:
 
 # %%
 grey = density[..., 0]
-as_dense = asked & (grey >= grey[tumour].min()) & (grey <= grey[tumour].max())
-as_dense &= away_mm > 40
+low, high = grey[tumour].min() - 25, grey[tumour].max() + 25
+as_dense = asked & (grey > low) & (grey < high) & (away_mm > 40)
+f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
+
+# %% [markdown]
+# All of it for one kind of features:
+
+
+# %%
 
 
 def judged(numbers):
