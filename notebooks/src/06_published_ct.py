@@ -45,7 +45,7 @@ offsets = (0, 2, 4, 6)  # ways to cut the body into slabs; fast: (0, 4)
 thick = 4  # cells a slab
 fewest = 40  # cells that an organ needs; fast: 12
 seeds = (0, 1, 2)  # random encoders; fast: (0,)
-bend_mm = 20  # spread of the displacements of the bent CT
+bend_mm = 12  # spread of the displacements of the bent CT
 layers = ("layer2", "layer3", "layer4")  # for maps; fast: ("layer4",)
 boxes = 4  # a side, for occlusion; fast: 2
 penalties = (0.001, 0.01, 0.1, 1)  # of the probes, to choose from; fast: (0.01, 0.1)
@@ -67,7 +67,7 @@ your_volume = ""  # a path to a CT of yours
 # %%
 net = rw.models.load("astra-ct", download=True)
 catalog = rw.data.catalog().set_index("name")
-catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T
+catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T.style
 
 # %% [markdown]
 # How does it want to be fed? Most failures of other people's models begin here. Astra's own
@@ -80,7 +80,7 @@ catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T
 # %%
 net = replace(net, size=size, spacing_mm=None, search_size=(64, 96, 96))
 source = rw.data.fetch("lidc-ct")
-ct = rw.data.read(source / "cxr.nii.gz")
+ct = replace(rw.data.read(source / "cxr.nii.gz"), modality="CT")
 weights = sum(each.numel() for each in net.net.parameters())
 fed_mm = ct.spacing_mm * np.array(ct.shape) / size
 Markdown(
@@ -471,9 +471,9 @@ def compared(fit):
 def drawn(results, title):
     by = results.groupby(["features", "anatomy"], sort=False)["recall"]
     summary = by.agg(recall="mean", low="min", high="max").reset_index()
-    random = f"{len(seeds)} random networks"
+    random = f"random networks: {len(seeds)}"
     look = {"x": "features", "y": "recall", "group": "anatomy"}
-    look["caption"] = f"lines: all of {len(offsets)} cuts, {random}; dashed: a guess"
+    look["caption"] = f"lines: all {len(offsets)} cuts; {random}; dashed: a guess"
     look["y_title"] = "mean recall of the organs"
     return rw.show.bars(summary, line=1 / len(kept), title=title, **look)
 
@@ -538,13 +538,13 @@ Markdown("We see, in one patient:\n\n" + sentences(retrieved))
 
 
 # %%
-def crop(volume, cell, half=40):
-    """The axial neighbourhood of a cell, 80 pixels wide."""
+def crop(volume, cell, half=80):
+    """The axial neighbourhood of a cell, 160 pixels wide."""
     middles = zip(known.middles(), cell, strict=True)
     d, h, w = (round(middle[index]) for middle, index in middles)
     h, w = np.clip([h, w], half, ct.shape[1] - half)
     piece = volume.voxels[d : d + 1, h - half : h + half, w - half : w + half]
-    return rw.data.Volume(piece, ct.affine, "CT").slice(0, 0, (-160, 240))
+    return rw.data.Volume(piece, ct.affine, "CT").slice(0, 0, (-200, 500))
 
 
 # %%
@@ -573,7 +573,7 @@ for number in np.unique(held_out)[2:6]:  # after none, and lung
 list(shown)
 
 # %% [markdown]
-# Read by row. The pictures show 56 mm of the slice; a cell is the middle 13 mm.
+# Read by row. The pictures show 11 cm of the slice; the cell is the middle centimetre.
 
 # %%
 rw.show.grid(
@@ -581,7 +581,7 @@ rw.show.grid(
     titles=list(shown),
     columns=3,
     title="Similar places, as Astra sees them",
-    caption="axial, window -160 to 240 HU",
+    caption="axial, window -200 to 500 HU",
     cell=180,
 )
 
@@ -919,7 +919,7 @@ rw.show.volume(
     strange_map,
     at=tuple(at),
     window_hu=(-1000, 400),
-    title="How strange is each place of the lungs to Astra? The cross is on the tumour",
+    title="How strange is each place of the lungs to Astra? Planes through the tumour",
 )
 
 # %% [markdown]
