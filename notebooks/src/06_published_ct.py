@@ -126,8 +126,8 @@ cut = rw.attend.cells(replace(encoder, size=whole.size), ct)
 rw.check.matches(cut.features, by_hook.features)
 
 # %% [markdown]
-# Now the cells of the CT at full size. They come along the axes of the volume, with their
-# positions in millimetres.
+# Now the cells of the CT at full size. They come as `rw.attend.Cells`, along the axes of the
+# volume, and know their positions in millimetres.
 
 # %%
 known = rw.attend.cells(encoder, ct)
@@ -684,17 +684,20 @@ scores = pd.DataFrame(scores)
 
 # %% [markdown]
 # AUPRC asks whether the cells of the organ come first when all are sorted by the map. A map drawn
-# blindly scores the organ's share of the cells, which is the last column.
+# blindly scores the organ's share of the cells, which stands in brackets.
 
 # %%
 auprc = scores.pivot_table(index="organ", columns="map", values="auprc", sort=False)
-auprc["share"] = scores.groupby("organ")["area"].first()
+share = scores.groupby("organ")["area"].first()
+rows = [f"{organ} ({share[organ]:.1%})" for organ in auprc.index]
 rw.show.heatmap(
-    auprc,
+    auprc.to_numpy(),
+    rows=rows,
+    columns=list(auprc),
     label="AUPRC",
     limits=(0, 1),
     title="Maps of organs in slabs that were held out",
-    caption="one CT, one cut; share: what a map drawn blindly scores",
+    caption="one CT, one cut, one random network; in brackets: drawn blindly",
 )
 
 # %% [markdown]
@@ -709,7 +712,7 @@ wide.style.format("{:.2f}")
 # For how many organs does each map come first?
 
 # %%
-first = auprc.drop(columns="share").idxmax(axis=1).value_counts()
+first = auprc.idxmax(axis=1).value_counts()
 blind = auprc[["HU", "place", "brightness", "centre"]].max(axis=1)
 better = (auprc["Astra"] > blind).sum()
 Markdown(
