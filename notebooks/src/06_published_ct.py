@@ -57,7 +57,7 @@ your_volume = ""  # a path to a CT of yours
 # The file is Astra's image encoder. Its authors say that Astra writes reports, and learnt
 # that from 90,678 pairs of a CT of chest or abdomen and its report
 # ([arXiv 2605.31437](https://arxiv.org/abs/2605.31437)). They began with the encoder of
-# Merlin: 15,331 CTs, mostly of the abdomen, with reports and diagnosis codes
+# Merlin: 15,331 CTs of the abdomen, with reports and diagnosis codes
 # ([arXiv 2406.06512](https://arxiv.org/abs/2406.06512)).
 #
 # We got it from a package index, where somebody else put it. A checksum says that your file
@@ -71,9 +71,10 @@ catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T.style
 
 # %% [markdown]
 # How does it want to be fed? Most failures of other people's models begin here. Astra's own
-# script squeezes the whole chest into 160 x 224 x 224 voxels, whatever its size in
-# millimetres, and keeps -1000 to 200 HU; Merlin was fed voxels of 3 x 1.5 x 1.5 mm. Inside
-# each file stands neither, so we set what the authors wrote.
+# script cuts off the rim where all is air (here nothing) and squeezes the rest of a chest into
+# 160 x 224 x 224 voxels, whatever its size in millimetres; it keeps -1000 to 200 HU. Merlin
+# was fed voxels of 3 x 1.5 x 1.5 mm. The file of weights says neither, so we set what the
+# authors wrote.
 #
 # `search_size` is the size at which the package asks how a feature map lies over its input.
 
@@ -754,8 +755,8 @@ pd.DataFrame(layer_scores).T.style.format("{:.3f}")
 
 # %% [markdown]
 # Here the direction was made of the very organ that it is scored on, so these numbers say how
-# sharp a layer draws, not what it has learnt. `area` is what a map drawn blindly scores. In the
-# viewer, the key M changes the map.
+# sharp a layer draws, not what it has learnt. `area` is what a map drawn blindly scores. Above
+# the viewer, *Map* chooses the layer.
 
 # %%
 rw.show.volume(
@@ -874,7 +875,7 @@ def judged(numbers):
     return {
         "tumour": value,
         "lung cells below": (strange[lung] < value).mean(),
-        "p of balls": (1 + (null >= value).sum()) / (1 + len(null)),
+        "balls as strange": (1 + (null >= value).sum()) / (1 + len(null)),
         "as dense below": (strange[as_dense] < value).mean(),
     }
 
@@ -887,19 +888,24 @@ verdicts = pd.DataFrame(verdicts).T
 verdicts.style.format("{:.3f}")
 
 # %% [markdown]
-# *lung cells below*: the share of all lung cells that are less strange than the tumour. *p of
-# balls*: the share of balls that are at least as strange, the tumour counted in. *as dense below*:
-# the share of equally dense places at the borders that are less strange.
+# *lung cells below*: the share of all lung cells that are less strange than the tumour. *balls as
+# strange*: the share of balls that are at least as strange, the tumour counted in. *as dense
+# below*: the share of equally dense places at the borders that are less strange. We say that
+# features set the tumour apart where at most one ball in twenty is as strange.
 
 
 # %%
 def about_tumour(name):
     row = verdicts.loc[name]
-    apart = "sets it apart" if row["p of balls"] <= 0.05 else "doesn't set it apart"
+    apart = (
+        "sets it apart" if row["balls as strange"] <= 0.05 else "doesn't set it apart"
+    )
+    below = row[["lung cells below", "balls as strange", "as dense below"]]
+    cells, alike, dense = (f"{value:.1%}" for value in below)
     return (
-        f"- *{name}* {apart} from lung (stranger than {row['lung cells below']:.1%} of the "
-        f"lung cells, p = {row['p of balls']:.3f}); stranger than "
-        f"{row['as dense below']:.0%} of the {as_dense.sum()} places that are as dense."
+        f"- *{name}* {apart}: stranger than {cells} of the lung cells, and {alike} of "
+        f"the balls are as strange; stranger than {dense} of the {as_dense.sum()} "
+        "places that are as dense."
     )
 
 
@@ -908,15 +914,15 @@ Markdown("We see, of one tumour in one patient:\n\n" + "\n".join(lines))
 
 # %% [markdown]
 # Mind what that is: a place can be strange without being recognised. No number here says
-# *tumour*. And where plain density sets it apart, too, the encoder has shown nothing that a
-# threshold doesn't.
+# *tumour*. Where plain density sets it apart, too, a threshold would have done. What an encoder
+# adds shows among the places that are as dense, and there we have one tumour, not a sample.
 #
 # Where else is it strange? The map, over the tumour.
 
 # %%
 strange = strangeness(astra)
 filled = np.nan_to_num(strange - np.nanmin(strange))
-strange_map = known.to_map(filled, step=2)
+strange_map = known.to_map(filled, step=2, method="strangeness")
 rw.show.volume(
     ct,
     strange_map,
@@ -959,7 +965,7 @@ rw.book.headline(
     organ_recall_of_place_and_hu=means["as scanned", "HU and place"],
     organ_recall_mirrored=means["mirrored", "Astra"],
     organ_recall_mirrored_of_place_and_hu=means["mirrored", "HU and place"],
-    tumour_p=verdicts.loc["Astra", "p of balls"],
+    balls_as_strange_as_the_tumour=verdicts.loc["Astra", "balls as strange"],
 )
 
 # %%
@@ -972,7 +978,9 @@ Markdown(f"""
   {means["mirrored", "random weights"]:.0%}.
 - Astra's maps are ahead of all blind ones for {better} of {len(auprc)} organs.
 - The tumour is stranger to Astra than {verdicts.loc["Astra", "lung cells below"]:.1%} of the lung
-  cells; to plain density, than {verdicts.loc["HU", "lung cells below"]:.1%}.
+  cells and than {verdicts.loc["Astra", "as dense below"]:.0%} of the places that are as dense; to
+  plain density, than {verdicts.loc["HU", "lung cells below"]:.1%} and
+  {verdicts.loc["HU", "as dense below"]:.0%}.
 """)
 
 # %% [markdown]
