@@ -896,19 +896,17 @@ verdicts.style.format("{:.3f}")
 
 # %%
 def about_tumour(name):
-    row = verdicts.loc[name]
-    apart = (
-        "sets it apart" if row["balls as strange"] <= 0.05 else "doesn't set it apart"
-    )
-    below = row[["lung cells below", "balls as strange", "as dense below"]]
-    cells, alike, dense = (f"{value:.1%}" for value in below)
+    shares = verdicts.loc[name, ["lung cells below", "balls as strange"]]
+    apart = "sets it apart" if shares.iloc[1] <= 0.05 else "doesn't set it apart"
+    cells, alike = (f"{share:.1%}" for share in shares)
+    dense = f"{verdicts.loc[name, 'as dense below']:.0%} of the {as_dense.sum()}"
     return (
         f"- *{name}* {apart}: stranger than {cells} of the lung cells, and {alike} of "
-        f"the balls are as strange; stranger than {dense} of the {as_dense.sum()} "
-        "places that are as dense."
+        f"the balls are as strange; stranger than {dense} places that are as dense."
     )
 
 
+# %%
 lines = [about_tumour(name) for name in verdicts.index]
 Markdown("We see, of one tumour in one patient:\n\n" + "\n".join(lines))
 
@@ -977,10 +975,8 @@ Markdown(f"""
   {means["mirrored", "Astra"]:.0%}, {means["mirrored", "HU and place"]:.0%} and
   {means["mirrored", "random weights"]:.0%}.
 - Astra's maps are ahead of all blind ones for {better} of {len(auprc)} organs.
-- The tumour is stranger to Astra than {verdicts.loc["Astra", "lung cells below"]:.1%} of the lung
-  cells and than {verdicts.loc["Astra", "as dense below"]:.0%} of the places that are as dense; to
-  plain density, than {verdicts.loc["HU", "lung cells below"]:.1%} and
-  {verdicts.loc["HU", "as dense below"]:.0%}.
+- The tumour, {about_tumour("Astra")[2:]}
+- The same asked of plain density, {about_tumour("HU")[2:]}
 """)
 
 # %% [markdown]
