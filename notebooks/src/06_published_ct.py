@@ -21,6 +21,11 @@
 # **Data**: one real CT with organ masks (LIDC-IDRI-0001, CC BY 3.0); the encoder Astra (MIT).
 #
 # *For teaching and research. Not for clinical use.*
+#
+# An *encoder* turns an image into numbers. People who have no thousand CTs of their own take
+# one that others trained, put a small model of their own behind it, and hope that the numbers
+# hold what they need. This page is about checking that hope, with one CT and a few honest
+# rivals.
 
 # %%
 import copy
@@ -63,6 +68,10 @@ your_volume = ""  # a path to a CT of yours
 # We got it from a package index, where somebody else put it. A checksum says that your file
 # is the one that we tried; who made it we take on trust. Nothing in it is run, only its
 # numbers are read. Whether *this* CT was among those it learnt from isn't stated.
+#
+# `load` asks before it downloads, so we say `download=True`. What it knows of the licence, of
+# the source and of what is taken for granted stands in the catalog and in `net.notes`. Read
+# them before you use somebody's weights: a licence may forbid what you plan.
 
 # %%
 net = rw.models.load("astra-ct", download=True)
@@ -103,6 +112,11 @@ rw.show.planes(ct, window_hu=net.window_hu, title="A chest CT in the encoder's w
 # grid of *cells*, each with 512 numbers. A cell still knows where it lies, so it can be
 # asked about its place. We cut the network there; the rest isn't needed, and the cut one takes
 # seconds instead of a minute.
+#
+# Think of it as a coarse picture with 512 colours. Each colour, or *channel*, answers to some
+# pattern: an edge between air and tissue, a texture, a bright tube. Nobody named the patterns,
+# they are what training found useful. The first stages of such a network answer to small
+# patterns, the last ones to large ones.
 
 # %%
 PARTS = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2")
@@ -129,6 +143,9 @@ rw.check.matches(cut.features, by_hook.features)
 # %% [markdown]
 # Now the cells of the CT at full size. They come as `rw.attend.Cells`, along the axes of the
 # volume, and know their positions in millimetres.
+#
+# A cell is a box of about a centimetre. What it knows comes from a wider surrounding than that
+# box, because every filter looks at its neighbours' answers, and theirs look at theirs.
 
 # %%
 known = rw.attend.cells(encoder, ct)
@@ -160,6 +177,10 @@ ORGANS = {
 # %% [markdown]
 # `organ` gets the organ's number in each voxel, from 0, and -1 elsewhere. A look-up table does
 # it: one entry a number of the mask.
+#
+# An array of 35 million numbers is a lot for comparisons one organ at a time, and a table of
+# 256 entries is not. A number of the mask that belongs to none of our ten stays at -1: kidneys,
+# colon, fat, everything that isn't asked for.
 
 # %%
 organs = list(ORGANS)
@@ -174,6 +195,10 @@ organ = lookup[mask]
 # %% [markdown]
 # A cell belongs to an organ that fills more than half of it. Thin organs fill no cell, so
 # some of the ten are left out: an honest limit of a grid this coarse.
+#
+# `known.mean` averages anything that lies on the CT's voxels over each cell; of a mask it gives
+# the share of the cell that is filled. Cells at the border of two organs belong to neither,
+# which makes the question easier than it is in a hospital.
 
 
 # %%
@@ -253,6 +278,13 @@ for written in (mean_recall, mean_recall_solution):
 # - **HU around**: the density of the cell and of its six neighbours.
 # - **HU and place**: both, with their squares and products.
 # - **random weights**: the same network, each filter's numbers shuffled.
+#
+# Why these? A network that sees an image could lean on three cheap things: how dense a place
+# is, where it lies, and what any random filter would say. Each control has exactly one of them.
+# If Astra isn't ahead of a control, we can't say that it has learnt more than that.
+#
+# The densities are cut to the window that Astra sees, so that no control sees more than it
+# does.
 
 
 # %%
@@ -273,6 +305,13 @@ place.shape, around.shape
 # A shuffled network would drown its signal, since the statistics of its normalisation layers
 # belong to the trained weights. So these are measured anew, on this very CT: a favour to the
 # control, which Astra doesn't get.
+#
+# Random weights are a better control than they sound. A random filter still tells smooth from
+# rough and bright from dark, and the network's shape (small filters, in stages) is itself a
+# good guess about images. What training adds is what is left above it.
+#
+# Shuffling keeps the numbers of each filter bank and loses only their order. So the control
+# differs from Astra in one thing.
 
 
 # %%
@@ -318,6 +357,11 @@ for seed in seeds:
 # vary smoothly, like those with which our simulator makes one patient into many.
 #
 # Slices are bent within their plane, so the slabs that are held out stay held out.
+#
+# `F.grid_sample` fetches each pixel of the new slice from a place of the old one. The places
+# are those of a regular grid, pushed about by the displacements. A coarse lattice of 5 x 5 x 5
+# random pushes, smoothly interpolated, gives neighbouring pixels nearly the same push, so
+# tissue is bent and not torn.
 
 
 # %%
@@ -399,6 +443,12 @@ score = make_scorer(mean_recall_solution)
 
 # %% [markdown]
 # The tools come from scikit-learn. Each feature is brought to the same spread first.
+#
+# Why so plain a probe? Because the question is about the features. A large model behind them
+# could learn the organs by itself, and then its skill would be taken for theirs.
+#
+# `balanced` gives rare organs more weight, so that a hundred cells of aorta count as much as
+# two thousand of lung; it is the same idea as in the score.
 
 
 # %%
@@ -436,6 +486,9 @@ def fitted(fit, name, offset):
 
 # %% [markdown]
 # And asked about the test slabs of one anatomy:
+#
+# Nothing is fitted on the mirrored and the bent CT. They are only asked about, as a new patient
+# would be.
 
 
 # %%
@@ -449,6 +502,9 @@ def recall_of(model, name, anatomy, offset):
 # %% [markdown]
 # **Predict first.** On the CT as scanned: will Astra be ahead of place and density? And on the
 # mirrored one?
+#
+# Write your guess down before you run the next cells. A prediction that was made afterwards is
+# always right.
 
 
 # %%
@@ -485,6 +541,10 @@ drawn(probed, "Which organ is a cell? One patient, fitted on the CT as scanned")
 
 # %% [markdown]
 # We let a function say it: in how many of the cuts is Astra ahead?
+#
+# Compare colours within a group first: what does a change of anatomy cost these features? Then
+# compare groups within a colour. The two questions have different answers, and most published
+# tables show only one of the bars.
 
 
 # %%
@@ -514,6 +574,9 @@ Markdown("We see, in one patient:\n\n" + sentences(probed))
 # A probe learns from labels. Retrieval asks the features alone: of all training cells, which is
 # nearest to this one, and is it of the same organ? Each number is first brought to the same
 # spread.
+#
+# Radiologists do this by heart: where have I seen this before? A retrieval that works needs no
+# training at all, and its answers can be looked at one by one, which a probe's weights can't.
 
 # %%
 from sklearn.neighbors import KNeighborsClassifier
@@ -536,6 +599,9 @@ Markdown("We see, in one patient:\n\n" + sentences(retrieved))
 # %% [markdown]
 # And what do the nearest places look like? Four cells of the mirrored CT, and beside each the
 # two training cells that Astra finds most alike.
+#
+# Numbers hide how wrong an answer is. To take one vessel full of contrast for another is a fair
+# mistake; to take a heart for a shoulder isn't. So look.
 
 
 # %%
@@ -591,6 +657,11 @@ rw.show.grid(
 # A map needs a question, and this encoder has no words: its outputs have no names. So the
 # question is a **direction** among its numbers: the mean of the cells inside of an organ,
 # less the mean of those outside. Both means are taken in the training slabs.
+#
+# Why a direction? Imagine all cells as points in a space of 512 axes. Cells of the heart form a
+# cloud, all the others another one. The arrow from the middle of the others to the middle of
+# the heart is the simplest way to say *more like heart* in this space. It is what a text would
+# be in a model that has words.
 
 
 # %%
@@ -610,6 +681,11 @@ towards_heart = direction_of(astra, heart, training_slabs)
 # Grad-CAM of a direction, by hand. The score is the mean over all cells, times the direction;
 # its gradient is the same in every cell, the direction by the number of cells. So the map is how
 # far each cell points that way, without what points the other way.
+#
+# What is the gradient here? If one cell moves a little along the direction, the mean over all
+# cells moves by that much, divided by the number of cells. It is the same for each cell, since
+# a mean treats them alike. Grad-CAM takes the mean of the gradients as weights, and there is
+# nothing to average away.
 
 # %%
 by_hand = np.maximum(astra @ towards_heart, 0) / truth.size
@@ -636,6 +712,9 @@ rw.show.volume(
 # same recipe with random weights, and four maps that need no network: how near the density is
 # to the organ's, how near the place is to the organ's middle in the training slabs, the CT's own
 # brightness, and the distance to the centre of the picture.
+#
+# The blind maps get the same help as Astra's: they, too, learn from the training slabs where
+# the organ's middle is and how dense it is. A control that is kept ignorant is easily beaten.
 
 
 # %%
@@ -686,6 +765,9 @@ scores = pd.DataFrame(scores)
 # %% [markdown]
 # AUPRC asks whether the cells of the organ come first when all are sorted by the map. A map drawn
 # blindly scores the organ's share of the cells, which stands in brackets.
+#
+# Read the heat map row by row: which column is brightest? And look for rows in which all are
+# dark. There the question is too hard for every map, or the organ too small for the grid.
 
 # %%
 auprc = scores.pivot_table(index="organ", columns="map", values="auprc", sort=False)
@@ -730,6 +812,10 @@ Markdown(
 # our choice. An earlier layer draws finer, and knows less of what the score is about.
 #
 # Only the passes behind that layer are kept for the way back, which holds the memory down.
+#
+# How fine can a map be? The last stage has ten cells along the body and seven across, so that
+# one of them holds a third of the heart. A map of it is a blurred blob by construction,
+# whatever the network knows.
 
 # %%
 deep = rw.attend.cells(net, ct, "layer4")
@@ -771,6 +857,10 @@ rw.show.volume(
 # Grad-CAM trusts gradients. Occlusion trusts nothing: it hides a box, and looks by how much the
 # score falls. It costs a pass a box, so we ask the cut network at half of the resolution, where a
 # pass takes about a second.
+#
+# Occlusion has its own trap: a grey box in a chest is nothing that the network has met, and it
+# may fall for the box instead of missing the organ. Each method asks another question, so two
+# maps that differ needn't mean that one is broken.
 
 # %%
 half = tuple(n // 2 for n in size)
@@ -799,6 +889,9 @@ Markdown(
 # Our CT was taken for normal for months. It isn't: a reader finds a spiculated mass of 23 mm in
 # the left lower lobe. No radiologist signed that, and what it is under the microscope we don't
 # know; we call it the tumour.
+#
+# It is the finding that a user of such an encoder would care about. Nobody trained a probe for
+# it here, and with one tumour nobody could. But one can ask whether it stands out.
 
 # %%
 reading = rw.simulate.ct_findings().iloc[0]
@@ -816,6 +909,10 @@ Markdown(f"{said}: {tumour.sum()} cells. The mask calls it lung.")
 # *Strangeness*: the mean distance of a cell's numbers from the five lung cells that are nearest to
 # it, of those at least 40 mm away in the body. The 40 mm matter: the tumour's nearest
 # neighbours are itself. The tumour's own cells are nobody's neighbours.
+#
+# Why five neighbours, and not the distance to the mean of all lung? Because lung isn't one kind
+# of place: there are vessels, fissures and borders, each with company of its own kind
+# elsewhere. A cell is strange when it has no company.
 
 # %%
 lung_share = known.mean(organ == 0)
@@ -840,6 +937,10 @@ def strangeness(numbers):
 # %% [markdown]
 # The null: balls of the same size elsewhere in the lungs, at least 40 mm from the tumour. They
 # overlap, so their number isn't a number of independent places.
+#
+# A single percentile of four cells would be a weak answer, since neighbouring cells go
+# together. The balls have the tumour's size, so each of them is as lucky or unlucky as the
+# tumour is.
 
 # %%
 rng = np.random.default_rng(0)
@@ -854,6 +955,8 @@ for centre in centres:
 # One more control. The tumour is denser than lung, and anybody sees that. Are there places at the
 # border of the lungs (vessels, pleura, diaphragm) that are as dense, by being half lung and half
 # something else? We ask how strange those are.
+#
+# This is the control that decides. Without it, *strange* could just mean *not black*.
 
 # %%
 grey = density[..., 0]
@@ -934,6 +1037,10 @@ rw.show.volume(
 # Put the path of a CT of the chest (NIfTI, or a folder of DICOM files) into `your_volume` above,
 # and run the page again from there. The last probe then says how much of each organ it
 # finds. Nothing stands beside that number but your own eyes, so look at the CT first.
+#
+# The spacing and the orientation come from the file; a head, or a scan of sixteen slices, would
+# be squeezed into the same box without a murmur, because this encoder was made to be fed so.
+# Whether your volume is what it was trained for, you have to know.
 
 # %%
 path = your_volume or source / "cxr.nii.gz"
