@@ -10,9 +10,10 @@ export RADWB_MIRROR := $(abspath ../shared/data)
 endif
 endif
 
-.PHONY: help tour lab test test-full bench clean
+.PHONY: help tour tour-all lab test test-full bench clean
 help:
 	@echo "make tour       run the core notebooks, write build/gallery/index.html"
+	@echo "make tour-all   run every notebook, the further ones too: about an hour and a half"
 	@echo "make lab        open JupyterLab at notebook 00"
 	@echo "make test       run the tests (make test-full: the slow ones too)"
 	@echo "make bench      measure against other libraries, write build/bench.json"
@@ -21,6 +22,10 @@ help:
 
 tour: $(VENV)/.installed
 	$(BIN)/radwb tour
+
+# the published models' files need the extras that the tests install
+tour-all: $(VENV)/.installed-test
+	$(BIN)/radwb book run
 
 lab: $(VENV)/.installed
 	$(BIN)/radwb lab

@@ -1,5 +1,7 @@
 """3-D encoders from files, fed at their own spacing, and what they know of places."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -173,6 +175,24 @@ def test_cells_know_what_lies_in_them(encoder):
     # between the middles of the first and last voxel
     expected = volume.affine[:3, :3] @ ((np.array(volume.shape) - 1) / 2)
     assert np.allclose(middle, expected + volume.affine[:3, 3], atol=1e-6)
+
+
+def test_cells_are_drawn_as_volume_map_draws_its_own(encoder):
+    """Grad-CAM of a direction at its own layer: how far each cell points that way."""
+    volume = chest((20, 70, 70))
+    parts = ("conv1", "bn1", "act", "maxpool", "layer1")
+    stages = [getattr(encoder.net, part) for part in parts]
+    cut = replace(encoder, net=nn.Sequential(*stages))
+    known = rw.attend.cells(cut, volume)
+    direction = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    by_hand = (known.features @ direction.numpy()).clip(min=0)
+    expected = rw.attend.volume_map(cut, volume, target=direction, step=2)
+    drawn = known.to_map(by_hand / by_hand.size, step=2)
+    assert expected.values.max() > 0
+    assert np.allclose(drawn.values, expected.values, rtol=1e-3, atol=1e-7)
+    assert np.array_equal(drawn.affine, expected.affine)
+    with pytest.raises(ValueError, match=r"one value for each of \(16, 16, 16\) cells"):
+        known.to_map(by_hand[1:])
 
 
 def test_a_piece_of_a_chest_is_refused(encoder):

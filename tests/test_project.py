@@ -62,8 +62,6 @@ ROOMS_KNODES = {
 # public all the same, since
 IN_NO_NOTEBOOK = {
     "explore.explore": "notebooks call it `rw.show.explore`",
-    "attend.Cells": "what `rw.attend.cells` returns",
-    "attend.cells": "for published encoders of volumes (README)",
     "models.Model": "for one's own nn.Module (README)",
 }
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from radwb.attend.map import Map
 from radwb.attend.tokens import outputs_of
 from radwb.attend.volumes.net import output_of, quiet
 from radwb.attend.volumes.place import layout_of, map_module
 from radwb.data.scan import Volume
 from radwb.models.memory import require_memory
 from radwb.models.net3d import Net3d
-from radwb.models.voxels import shrink, turned_back, turns_of
+from radwb.models.voxels import shrink, spread, turned_back, turns_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,29 @@ class Cells:
         high = max(float(voxels.max()), low + 1e-6)
         share = shrink(voxels, list(self.shape), (low, high), self.spans)
         return low + share * (high - low)
+
+    def to_map(
+        self, values: np.ndarray, *, step: int = 1, method: str = "cells"
+    ) -> Map:
+        """(d, h, w) one value a cell, of 0 or more -> a map over the volume.
+
+        Linear between the middles of the cells, as `volume_map` draws its own.
+
+        Args:
+            step: as in `volume_map`.
+            method: the map's name for what the values are.
+        """
+        values = np.asarray(values, np.float32)
+        if values.shape != self.shape:
+            raise ValueError(
+                f"expected one value for each of {self.shape} cells, got an array "
+                f"{values.shape}"
+            )
+        laid = spread(values, self.volume_shape, step, self.spans)
+        affine = self.affine
+        if affine is not None:
+            affine = affine @ np.diag([step, step, step, 1.0])
+        return Map(laid, method, self.layer, affine=affine)
 
     def middles(self) -> list[np.ndarray]:
         """Where the middles of the cells lie along each axis, in voxels."""
