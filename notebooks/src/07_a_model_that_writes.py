@@ -1,0 +1,1069 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7 · Does a model that writes say what is so?
+#
+# A language model turns a list of findings into an impression, in good English. Is it the
+# impression of *this* list? We ask a small published model and a smaller one of our own, and
+# count what they get wrong.
+#
+# **You will** write a labeller and measure its own errors; count wrong polarity, additions
+# and omissions; choose a prompt without cheating; beat the model with a search; see a score
+# that doesn't notice a lie; ask for likelihoods in place of text; and look at the attention
+# of all 270 heads, with controls.
+#
+# **Needs**: 15 minutes on two CPU cores; notebook 12 explains how `lm-tiny` learns.
+# **Data**: 3,955 real reports (Open-i, Demner-Fushman et al. 2016,
+# doi 10.1093/jamia/ocv080, CC BY-NC-ND 4.0, read in place); the simulator. **Models**:
+# SmolLM2-135M-Instruct (Allal et al. 2025, [arXiv 2502.02737](https://arxiv.org/abs/2502.02737),
+# Apache-2.0, 93 MB) and MiniLM (Apache-2.0, 84 MB), downloaded once.
+#
+# *For teaching and research. Not for clinical use.*
+
+# %%
+import re
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import Markdown
+
+import radwb as rw
+
+# %% tags=["parameters"]
+n_virtual = 240  # virtual radiographs, of which we take the findings; fast: 60
+n_dev = 12  # reports and lists on which anything is chosen; fast: 4
+n_test = 40  # reports and lists on which it's measured; fast: 10
+most = 32  # tokens of an answer; fast: 16
+epochs = 4  # passes of our own writer over the training reports; fast: 1
+context = 160  # tokens of a report that it reads, at most
+
+# %% [markdown]
+# The writer is a decoder of 30 layers with 9 attention heads each. It learned general
+# English from the web, and to answer questions; nobody taught it radiology. We take it to
+# see the mechanism, since everything here runs in sight. Larger writers have the same
+# parts.
+
+# %%
+writer = rw.models.load("smollm2", download=True)
+weights = sum(p.numel() for p in writer.net.parameters())
+Markdown(f"{writer.name}, {weights:,} weights, licence {writer.licence}.")
+
+# %% [markdown]
+# The reports are real. Most have two parts that matter here: the *findings*, what is seen
+# in the film, and the *impression*, what it comes to. So each report is a question with its
+# answer. Open-i doesn't say whose a report is: each is taken for a patient's only one.
+
+# %%
+reports = rw.data.reports(rw.data.fetch("openi-reports"))
+reports = reports[(reports["findings"] != "") & (reports["impression"] != "")]
+text = "FINDINGS: " + reports["findings"] + " IMPRESSION: " + reports["impression"]
+report_id = reports["report_id"]
+reports = reports.assign(patient_id=report_id, study_id=report_id, report=text)
+reports = rw.curate.split_by_patient(reports, seed=0)
+train = reports[reports["split"] == "train"]
+reports["split"].value_counts().to_frame("reports")
+
+# %% [markdown]
+# ## A first answer
+# The question has a form that this model has learnt: who speaks stands between marks.
+# `writer.prompt` puts them there. Then the writer takes the likeliest next token, again and
+# again: nothing is drawn by chance.
+
+# %%
+example = reports[reports["split"] == "val"].iloc[2]
+request = "Write the impression of this chest radiograph in one sentence."
+prompt = writer.prompt(f"{request}\n\nFindings: {example['findings']}")
+print(prompt)
+
+# %% [markdown]
+# Before you run the next cell, guess: will it shorten, copy, or invent?
+
+# %%
+parts = {
+    "findings": example["findings"],
+    "the radiologist's impression": example["impression"],
+    "the writer's": writer.write(prompt, most=most),
+}
+pd.Series(parts).to_frame("text").style.format(escape="html")
+
+# %% [markdown]
+# It sounds like a report. Whether it's *this* report takes reading, and reading takes a
+# person. For forty answers of seven writers we need a counter.
+#
+# ## A counter, and how often it errs
+# Our counter is a **labeller**, like that of notebook 1, for seven findings and with three
+# answers: stated (1), denied (0), not named (missing). Two patterns catch a denial, one
+# before the finding and one behind. "No change of the effusion" denies nothing.
+
+# %%
+NAMED = {
+    "Cardiomegaly": r"cardiomegaly|(heart|cardiac|silhouette)[^.;]* enlarge"
+    r"|enlarged (heart|cardiac)",
+    "Edema": "edema",
+    "Consolidation": "consolidation",
+    "Atelectasis": "atelecta",
+    "Pneumothorax": "pneumothora",
+    "Pleural Effusion": "effusion",
+    "Lung Lesion": r"nodule|\bmass",
+}
+
+# %% [markdown]
+# A normal heart is a denial, too, though no enlargement is named: it's written in as one.
+
+# %%
+BEFORE = (
+    r"\b(no|not|without|negative for|free of)\b(?! (significant |interval )?change)"
+)
+BEHIND = r"\b(resolved|absent|is not|are not|excluded)\b"
+CLAUSE_ENDS = r"(?<=[.;])\s+|\n|\bbut\b|\bhowever\b"
+NORMAL_HEART = r"heart (size )?(is |appears )?(normal|within normal)"
+
+
+def is_denied(clause, words):
+    place = re.search(words, clause)
+    before, behind = clause[: place.end()], clause[place.end() :]
+    return bool(re.search(BEFORE, before) or re.search(BEHIND, behind))
+
+
+# %% [markdown]
+# Each clause is asked for each finding. Where one clause states a finding and another
+# denies it, it's stated.
+
+
+# %%
+def stated(text):
+    labels = {}
+    for clause in re.split(CLAUSE_ENDS, text.lower()):
+        clause = re.sub(NORMAL_HEART, "no cardiomegaly", clause)
+        for finding, words in NAMED.items():
+            if re.search(words, clause):
+                label = int(not is_denied(clause, words))
+                labels[finding] = max(labels.get(finding, 0), label)
+    return labels
+
+
+stated("Small left effusion. No pneumothorax or edema. Heart size is normal.")
+
+# %% [markdown]
+# A counter that errs finds errors where there are none, and misses others. So it's measured
+# first: the reports carry codes that experts gave them. Precision is the share of its
+# statements that are coded, sensitivity the share of codes that it finds.
+
+# %%
+CODED = {
+    "Cardiomegaly": "Cardiomegaly",
+    "Edema": "Pulmonary Edema",
+    "Consolidation": "Consolidation",
+    "Atelectasis": "Pulmonary Atelectasis",
+    "Pneumothorax": "Pneumothorax",
+    "Pleural Effusion": "Pleural Effusion",
+    "Lung Lesion": r"Nodule|Mass\b",
+}
+labels = pd.DataFrame([stated(text) for text in reports["report"]], reports.index)
+
+
+# %% [markdown]
+# Wilson's interval goes with each, since some findings are rare.
+
+
+# %%
+def share(hits, n, name):
+    low, high = rw.stats.wilson(hits, n)
+    return rw.stats.format_interval({name: hits / n, "low": low, "high": high}, name)
+
+
+def performance(finding):
+    is_coded = reports["mesh"].str.contains(CODED[finding])
+    is_stated = labels[finding] == 1
+    hits = (is_coded & is_stated).sum()
+    return {
+        "coded": is_coded.sum(),
+        "precision": share(hits, is_stated.sum(), "precision"),
+        "sensitivity": share(hits, is_coded.sum(), "sensitivity"),
+        "denied, though coded": (is_coded & (labels[finding] == 0)).sum(),
+    }
+
+
+# %%
+pd.DataFrame({finding: performance(finding) for finding in CODED}).T
+
+# %% [markdown]
+# Two things stand between a count below and the truth. Our counter takes "may be edema" for
+# a statement, where an expert may not code it. And it was written with these reports in
+# view, so on others it will do worse.
+
+# %%
+is_coded = pd.DataFrame({f: reports["mesh"].str.contains(CODED[f]) for f in CODED})
+is_stated = labels[list(CODED)] == 1
+hits = int((is_coded & is_stated).sum().sum())
+precision = share(hits, int(is_stated.sum().sum()), "precision")
+sensitivity = share(hits, int(is_coded.sum().sum()), "sensitivity")
+Markdown(
+    f"We see over all seven a precision of {precision} and a sensitivity of "
+    f"{sensitivity}: a difference between writers smaller than what this leaves open is "
+    "no difference."
+)
+
+# %% [markdown]
+# ## Three ways to be wrong
+# The list is what was asked about, so it's the truth here, whatever the film shows.
+#
+# - **polarity**: a finding of the list with the other sign;
+# - **addition**: a finding stated that the list doesn't name;
+# - **omission**: a finding that the list states, and that isn't named.
+#
+# Silence about a finding that the list denies is no error: an impression is short.
+#
+# ### Exercise 1: find the errors of an answer
+# Both arguments are labels as `stated` gives them, {finding: 1 or 0}.
+
+
+# %%
+def errors(said, true):
+    """{"polarity": bool, "addition": bool, "omission": bool}."""
+    raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* A finding that was omitted can't have a wrong polarity. `said.get(finding)` is
+# None where nothing was said. A denial that the list lacks is no addition.
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def errors_solution(said, true):
+    both = set(said) & set(true)
+    return {
+        "polarity": any(said[f] != true[f] for f in both),
+        "addition": any(said[f] == 1 and f not in true for f in said),
+        "omission": any(true[f] == 1 and f not in said for f in true),
+    }
+
+
+# %% [markdown]
+# The check turns the sign of one finding, leaves one out, and invents one:
+
+# %%
+true = {"Edema": 1, "Pneumothorax": 0}
+cases = [({"Edema": 0}, true), ({}, true), ({**true, "Lung Lesion": 1}, true)]
+expected = [(True, False, False), (False, False, True), (False, True, False)]
+for mine in (errors, errors_solution):
+    for case, values in zip(cases, expected, strict=True):
+        names = ("polarity", "addition", "omission")
+        rw.check.matches(mine, dict(zip(names, values, strict=True)), *case)
+
+# %% [markdown]
+# ## Two kinds of lists
+# A real findings section is long, and its truth is read by our counter. A list from the
+# simulator is short, and its truth was planted. We take five findings, in an order drawn for
+# each patient: otherwise a place in the list would mean a finding, and no head could be
+# told from one that looks at a place.
+
+# %%
+NOUNS = {
+    "Cardiomegaly": "cardiomegaly",
+    "Edema": "pulmonary edema",
+    "Pneumothorax": "pneumothorax",
+    "Pleural Effusion": "pleural effusion",
+    "Lung Lesion": "lung nodule",
+}
+
+
+def sentence(finding, is_there):
+    article = "a " if finding in ("Pleural Effusion", "Lung Lesion") else ""
+    return f"There is {article if is_there else 'no '}{NOUNS[finding]}."
+
+
+# %% [markdown]
+# One film a patient. The first patients are kept for choosing, others for measuring.
+
+# %%
+films = rw.simulate.cohort(n=n_virtual, seed=0).drop_duplicates("patient_id")
+truth = films[list(NOUNS)].astype(int).reset_index(drop=True)
+order = np.random.default_rng(0).permuted(np.tile(list(NOUNS), (len(films), 1)), axis=1)
+
+
+def findings_list(patient, **changed):
+    labels = {**truth.loc[patient], **changed}
+    return " ".join(sentence(f, labels[f]) for f in order[patient])
+
+
+lists = pd.DataFrame({"text": [findings_list(i) for i in truth.index]})
+lists["labels"] = truth.to_dict("records")
+lists["patient_id"] = films["patient_id"].to_numpy()
+lists["text"].iloc[0]
+
+# %% [markdown]
+# The counter must read every one of these lists without an error, or it can't judge answers
+# about them.
+
+# %%
+rw.check.matches([stated(text) for text in lists["text"]], list(lists["labels"]))
+
+# %% [markdown]
+# Of the real reports half shall state a finding: most of the others could be answered by
+# "no acute abnormality" without being read. Those of the other half name denials alone.
+
+# %%
+reports["text"] = reports["findings"]
+reports["labels"] = reports["findings"].map(stated)
+states_one = reports["labels"].map(lambda labels: 1 in labels.values())
+
+
+def half_and_half(split, n):
+    part = reports[reports["split"] == split]
+    ill = part[states_one[part.index]].head(n // 2)
+    return pd.concat([ill, part[~states_one[part.index]].head(n - n // 2)])
+
+
+cases = {
+    "real reports": half_and_half("test", n_test),
+    "planted lists": lists.iloc[n_dev : n_dev + n_test],
+}
+{name: len(rows) for name, rows in cases.items()}
+
+# %% [markdown]
+# ## Which prompt?
+# The same question can be put in many ways, and the answers differ. Whoever tries many and
+# reports the best has chosen on the test. So we choose on reports of the validation split,
+# and measure once, on the test.
+#
+# Four ways: a plain request, a request with a role, the bare text to be continued, and the
+# bare text behind three solved ones (*few-shot*).
+
+# %%
+solved = pd.concat([train[states_one[train.index]].head(2), train.head(1)])
+shots = "Findings: " + solved["findings"] + "\nImpression: " + solved["impression"]
+shots = "\n\n".join(shots)
+ROLE = "You are a radiologist. You write short and exact reports and add nothing."
+prompts = {
+    "request": lambda text: writer.prompt(f"{request}\n\nFindings: {text}"),
+    "role": lambda text: writer.prompt(f"{text}\n\n{request}", system=ROLE),
+    "bare": lambda text: f"Findings: {text}\nImpression:",
+    "three solved": lambda text: f"{shots}\n\nFindings: {text}\nImpression:",
+}
+
+# %% [markdown]
+# An answer ends with its first line: what comes behind it is a new report. `judged` counts
+# the errors of a writer's answers, one row an answer.
+
+
+# %%
+def ask(style, text):
+    answer = writer.write(prompts[style](text), most=most)
+    return answer.strip().split("\n")[0]
+
+
+def judged(answers, rows):
+    pairs = zip(answers, rows["labels"], strict=True)
+    table = pd.DataFrame([errors_solution(stated(a), true) for a, true in pairs])
+    table["wholly right"] = ~table.any(axis=1)
+    return table.assign(answer=list(answers), patient_id=list(rows["patient_id"]))
+
+
+# %% [markdown]
+# Which will win: asking politely, or showing how?
+
+# %%
+dev = half_and_half("val", n_dev)
+KINDS = ["polarity", "addition", "omission", "wholly right"]
+tried = {}
+for style in prompts:
+    tried[style] = judged([ask(style, text) for text in dev["text"]], dev)
+shares = pd.DataFrame({style: rows[KINDS].mean() for style, rows in tried.items()}).T
+best_style = shares["wholly right"].idxmax()
+shares.style.format("{:.2f}")
+
+# %%
+Markdown(
+    f"We see {shares['wholly right'].min():.2f} to {shares['wholly right'].max():.2f} "
+    f"wholly right by the wording alone, on {len(dev)} reports. We take *{best_style}*. "
+    "Its number on these reports is no result: it was chosen by it."
+)
+
+# %% [markdown]
+# ## Six other writers
+# A number means little alone. What would it take to do as well?
+#
+# - `lm-tiny`, the next-word model of notebook 12: it has read the training reports and
+#   nothing else of the world;
+# - the **impression of the nearest training report**, by words (TF-IDF) or by a sentence
+#   encoder (MiniLM): nothing is written, something is found;
+# - the commonest impression, whatever the findings;
+# - the findings, copied.
+
+# %%
+run = rw.pretrain.fit(
+    reports[["patient_id", "study_id", "split", "report"]],
+    recipe="lm-tiny",
+    out=f"../runs/writer-{epochs}",
+    epochs=epochs,
+    context=context,
+)
+tiny = run.model
+
+# %% [markdown]
+# It goes on with a report behind `IMPRESSION:`, by the same loop as in notebook 12. Its
+# tokenizer writes small letters.
+
+
+# %%
+@torch.no_grad()
+def next_token(net, ids):
+    T = len(ids)
+    x = net.token_embedding(torch.tensor([ids])) + net.positional_embedding[:T]
+    x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:T, :T]))  # (1, T, E)
+    return int((x[0, -1] @ net.token_embedding.weight.T).argmax())
+
+
+def written_by_tiny(text):
+    start, *ids, _ = tiny.tokenizer.encode(f"FINDINGS: {text} IMPRESSION:")
+    ids = [start, *ids][: context - most]
+    asked = len(ids)
+    while len(ids) < asked + most and ids[-1] != tiny.tokenizer.end:
+        ids.append(next_token(tiny.net, ids))
+    return tiny.tokenizer.decode(ids[asked:])
+
+
+# %% [markdown]
+# The two searches. A text is a vector, of counted words or of meaning; the nearest training
+# report is the one whose vector points most nearly the same way.
+
+# %%
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+by_words = words.fit_transform(train["findings"])
+minilm = rw.models.load("minilm", download=True)
+by_meaning = minilm.encode_text(list(train["findings"]))  # (K, 384)
+
+
+def nearest_by_words(text):
+    likeness = by_words @ words.transform([text]).T  # (K, 1)
+    return train["impression"].iloc[int(likeness.toarray().argmax())]
+
+
+def nearest_by_meaning(text):
+    likeness = by_meaning @ minilm.encode_text([text])[0]  # (K,)
+    return train["impression"].iloc[int(likeness.argmax())]
+
+
+# %% [markdown]
+# "There is no effusion" and "there is an effusion" share most of their words, and lie near
+# each other for a sentence encoder as well. Will a search mind the *no*?
+
+# %%
+commonest = train["impression"].mode()[0]
+writers = {
+    "SmolLM2": lambda text: ask(best_style, text),
+    "lm-tiny": written_by_tiny,
+    "nearest, words": nearest_by_words,
+    "nearest, meaning": nearest_by_meaning,
+    "commonest": lambda text: commonest,
+    "copied findings": lambda text: text,
+}
+answers = {}
+for (kind, rows), (name, write) in product(cases.items(), writers.items()):
+    answers[kind, name] = judged([write(text) for text in rows["text"]], rows)
+rows = cases["real reports"]
+answers["real reports", "radiologist"] = judged(rows["impression"], rows)
+
+# %% [markdown]
+# First look at answers, before any number. One list, all writers:
+
+# %%
+shown = (
+    cases["planted lists"]["labels"].map(lambda labels: sum(labels.values())).argmax()
+)
+read = {"the list": cases["planted lists"]["text"].iloc[shown]}
+for name in writers:
+    row = answers["planted lists", name].iloc[shown]
+    wrong = [kind for kind in KINDS[:3] if row[kind]]
+    read[f"{name} ({', '.join(wrong) or 'right'})"] = row["answer"]
+pd.Series(read).to_frame("text").style.format(escape="html")
+
+# %% [markdown]
+# Now the shares, each with its interval by patient. An answer is wholly right with none of
+# the three errors.
+
+
+# %%
+def counted(kind, error):
+    rows = []
+    for (of, name), table in answers.items():
+        if of == kind:
+            patients = table["patient_id"]
+            mean = rw.stats.clustered_mean(table[error], patients, share=True)
+            rows.append({"finding": name, **mean})
+    return pd.DataFrame(rows)
+
+
+# %% tags=["headline"]
+right = {kind: counted(kind, "wholly right") for kind in cases}
+rw.show.forest(
+    right,
+    value="mean",
+    line=None,
+    x_title="share of answers wholly right, 95 % by patient",
+    title="Who writes what is so?",
+    caption=f"{n_test} of each kind; judged by a labeller that errs itself",
+)
+
+# %% [markdown]
+# And what is wrong where it isn't right? Polarity is the error that harms most.
+
+# %%
+by_error = {kind: counted("real reports", kind) for kind in KINDS[:3]}
+rw.show.forest(
+    by_error,
+    value="mean",
+    line=None,
+    x_title="share of answers with the error, 95 % by patient",
+    title="What goes wrong, on real reports",
+    caption=f"{n_test} reports; half of them state a finding",
+)
+
+# %% [markdown]
+# The commonest impression names nothing, so it adds nothing and turns nothing round: it
+# omits. The copy omits nothing, and is no impression: brevity isn't counted here. And the
+# radiologist's own words aren't free of "errors", by this counter: what a person leaves
+# out on purpose, it can't tell from what was forgotten.
+#
+# In words, against the search that anyone could build in an afternoon, paired by patient:
+
+
+# %%
+def against(kind, a, b):
+    ours, theirs = answers[kind, a], answers[kind, b]
+    return rw.stats.compare(
+        ours["wholly right"],
+        theirs["wholly right"],
+        ours["patient_id"],
+        names=(a, b),
+        what="share wholly right",
+        family=4,
+    )
+
+
+ahead = {}
+for kind, name in product(cases, ("SmolLM2", "lm-tiny")):
+    ahead[kind, name] = against(kind, name, "nearest, words")
+told = "\n".join(f"- {kind}: {ahead[kind, name]}" for kind, name in ahead)
+Markdown(f"We see in the share wholly right:\n{told}")
+
+# %% [markdown]
+# ## A score that doesn't mind a lie
+# Most papers score written reports by the words that they share with a radiologist's.
+# ROUGE-L (Lin 2004, [aclanthology.org/W04-1013](https://aclanthology.org/W04-1013)) looks for
+# the longest run of words that both have in this order, gaps allowed, and takes twice its
+# length by the words of both.
+#
+# ### Exercise 2: ROUGE-L
+# Fill a table: cell (i, j) is the longest common run of the first i words of one text and the
+# first j of the other.
+
+
+# %%
+def rouge_l(answer, reference):
+    """Two texts -> 0 to 1; words are runs of letters, in any case."""
+    raise NotImplementedError
+
+
+# %% [markdown]
+# *Hints.* `re.findall(r"\w+", text.lower())` gives the words. Where two words agree, the run
+# grows by one from the cell diagonally before; else take the better of the two neighbours.
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def rouge_l_solution(answer, reference):
+    a, b = (re.findall(r"\w+", text.lower()) for text in (answer, reference))
+    run = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
+    for i, j in product(range(len(a)), range(len(b))):
+        shorter = max(run[i, j + 1], run[i + 1, j])
+        run[i + 1, j + 1] = run[i, j] + 1 if a[i] == b[j] else shorter
+    return 2 * run[-1, -1] / max(len(a) + len(b), 1)
+
+
+# %% [markdown]
+# The check takes the paper's own sentences, for which it gives 3/4 and 2/4:
+
+# %%
+gunman = "police killed the gunman"
+for mine in (rouge_l, rouge_l_solution):
+    rw.check.matches(mine, 0.75, "police kill the gunman", gunman)
+    rw.check.matches(mine, 0.5, "the gunman kill police", gunman)
+
+# %% [markdown]
+# Now lie on purpose: take each list, and turn the sign of one finding. Every one of these
+# texts has the wrong polarity. What does the score say?
+
+# %%
+lies = []
+for i in cases["planted lists"].index:
+    finding = order[i][i % len(NOUNS)]
+    turned = findings_list(i, **{finding: 1 - truth.loc[i, finding]})
+    score = rouge_l_solution(turned, lists["text"][i])
+    is_wrong = errors_solution(stated(turned), lists["labels"][i])["polarity"]
+    lies.append({"wrong polarity": is_wrong, "ROUGE-L": score})
+lies = pd.DataFrame(lies)
+lies.describe().loc[["count", "mean", "min"]]
+
+# %% [markdown]
+# And of the writers, on real reports, against the radiologist's impression? A score that
+# saw errors would be higher for the right answers. How often it is, of two answers of which
+# one is right, is an AUROC.
+
+# %%
+scored = []
+for name in writers:
+    table = answers["real reports", name]
+    pairs = zip(table["answer"], cases["real reports"]["impression"], strict=True)
+    rouge = [rouge_l_solution(answer, reference) for answer, reference in pairs]
+    scored.append(table.assign(writer=name, rouge=rouge))
+scored = pd.concat(scored)
+scored.groupby("writer", sort=False)[["rouge", *KINDS]].mean().style.format("{:.2f}")
+
+# %%
+told_apart = rw.stats.clustered_auroc(
+    scored["wholly right"].astype(int), scored["rouge"], scored["patient_id"]
+)
+Markdown(
+    f"We see that every one of {len(lies)} lies has the wrong polarity "
+    f"({lies['wrong polarity'].mean():.0%}), and a ROUGE-L of at least "
+    f"{lies['ROUGE-L'].min():.2f}. On real reports the score tells right answers from "
+    f"wrong ones with an AUROC of {rw.stats.format_interval(told_apart)}."
+)
+
+# %% [markdown]
+# ## Does it know, and can't say it?
+# A written answer mixes what a model has read off the list with how it likes to talk. There
+# is a fairer question: of two statements that differ in one word, which does it find
+# likelier? Such a **minimal pair** has equal length, needs no labeller, and chance is 0.5.
+#
+# The likelihood of a text is the product of the chances of its tokens, each given those
+# before; its logarithm is a sum. By hand, from the logits:
+
+
+# %%
+def likelihood_by_hand(prompt, answer):
+    before, behind = (writer.tokenizer.encode(t).ids for t in (prompt, answer))
+    ids = torch.tensor([before + behind])
+    with torch.no_grad():
+        chances = writer.net(ids)[0][0].log_softmax(-1)  # (T, V)
+    places = range(len(before) - 1, len(before) + len(behind) - 1)
+    return sum(chances[t, i].item() for t, i in zip(places, behind, strict=True))
+
+
+question = f"Findings: {lists['text'].iloc[0]}\nConclusion: "
+pair = ["Pneumothorax is present", "Pneumothorax is absent"]
+by_hand = [likelihood_by_hand(question, answer) for answer in pair]
+rw.check.matches(by_hand, list(writer.log_likelihood(question, pair)))
+
+# %% [markdown]
+# Three ways to put the pair. Each must have as many tokens with one ending as with the
+# other; the shorter one would win.
+
+# %%
+PAIRS = {
+    "present or absent": ("{} is", " present", " absent"),
+    "yes or no": ("Is there {}? Answer:", " yes", " no"),
+    "found or excluded": ("{} was", " found", " excluded"),
+}
+for _, yes, no in PAIRS.values():
+    lengths = [len(writer.tokenizer.encode(ending).ids) for ending in (yes, no)]
+    rw.check.matches(*lengths)
+
+# %% [markdown]
+# `evidence` is the logarithm of the odds of *yes*, for each of the five findings: above 0 the
+# writer finds it likelier that the finding is there.
+
+
+# %%
+def evidence(text, pair):
+    stem, yes, no = PAIRS[pair]
+    statements = []
+    for noun in NOUNS.values():
+        start = stem.format(noun).capitalize()
+        statements += [start + yes, start + no]
+    prompt = f"Findings: {text}\nConclusion: "
+    for_yes, for_no = writer.log_likelihood(prompt, statements).reshape(-1, 2).T
+    return dict(zip(NOUNS, (for_yes - for_no).tolist(), strict=True))
+
+
+# %% [markdown]
+# Two numbers are told apart. *Which is likelier* is what one reads off a single patient, and
+# a writer that always prefers "absent" is right as often as findings are absent. The *AUROC*
+# asks whether the evidence is higher for patients that have the finding than for others,
+# and such a habit doesn't help it. The wording is chosen on the first patients.
+
+
+# %%
+def auroc(rows, evidence_of):
+    true = pd.DataFrame(list(rows["labels"]))
+    values = pd.DataFrame(evidence_of)[list(true)]
+    return rw.stats.mean_clustered_auroc(true, values, rows["patient_id"])
+
+
+first = lists.iloc[:n_dev]
+by_pair = {}
+for pair in PAIRS:
+    asked = [evidence(text, pair) for text in first["text"]]
+    by_pair[pair] = auroc(first, asked)["auroc"]
+best_pair = max(by_pair, key=by_pair.get)
+pd.Series(by_pair).to_frame("AUROC, on patients for choosing").round(2)
+
+# %% [markdown]
+# Measured on the others, with two controls. With **another patient's list** the answer must
+# be a guess. The **empty list** shows the habit: what does it prefer before it has read
+# anything?
+
+# %%
+rows = cases["planted lists"]
+others = np.roll(rows["text"], 1)
+asked = {
+    "own list": [evidence(text, best_pair) for text in rows["text"]],
+    "another's list": [evidence(text, best_pair) for text in others],
+}
+by_list = []
+for name, values in asked.items():
+    by_list.append({"finding": name, **auroc(rows, values)})
+rw.show.forest(
+    pd.DataFrame(by_list),
+    title=f"Minimal pairs: {best_pair}",
+    x_title="mean AUROC of five findings, 95 % by patient",
+    caption=f"{len(rows)} patients; dashed: a guess",
+)
+
+# %%
+own = pd.DataFrame(asked["own list"])
+true = pd.DataFrame(list(rows["labels"]))
+likelier = (own > 0).astype(int)
+is_right = likelier == true
+habit = pd.Series(evidence("", best_pair))
+table = pd.DataFrame({"share present": true.mean()})
+table["right, where present"] = is_right.where(true == 1).mean()
+table["right, where absent"] = is_right.where(true == 0).mean()
+table["evidence of an empty list"] = habit
+table.style.format("{:.2f}", na_rep="none has it")
+
+# %%
+mean_right = rw.stats.clustered_mean(
+    is_right.mean(axis=1), rows["patient_id"], share=True
+)
+always = max((true == 0).to_numpy().mean(), (true == 1).to_numpy().mean())
+told = rw.stats.format_interval(mean_right, "mean")
+Markdown(
+    f"We see the likelier statement right in {told}; who always takes the commoner sign "
+    f"is right in {always:.2f}. The AUROC, which no habit can earn, is "
+    f"{rw.stats.format_interval(by_list[0])} with the patient's own list and "
+    f"{rw.stats.format_interval(by_list[1])} with another's."
+)
+
+# %% [markdown]
+# ## Where do the heads look?
+# Each of the 270 heads spreads one unit of attention over the tokens read so far. We stop
+# where the writer must decide, behind "Pleural effusion is", and ask each head where it looks
+# then. Which of them looks back at *effusion* in the list?
+
+
+# %%
+def stopped(patient, finding, text=None):
+    text = lists["text"][patient] if text is None else text
+    stem = PAIRS[best_pair][0].format(NOUNS[finding]).capitalize()
+    return f"Findings: {text}\nConclusion: {stem}"
+
+
+def looked_at(model, text):
+    attention, tokens = model.attention(text)  # (L, heads, T, T)
+    return attention[:, :, -1], tokens  # (L, heads, T): from the last token
+
+
+patient, finding = rows.index[shown], "Pleural Effusion"
+heads, tokens = looked_at(writer, stopped(patient, finding))
+rw.check.matches(heads.sum(-1), torch.ones(heads.shape[:2]))
+
+# %% [markdown]
+# One row a head, from the first layer above to the last below; one column a token. Guess
+# first: which token gets most?
+
+# %%
+flat = heads.flatten(0, 1)  # (L * heads, T)
+most_seen = tokens[int(flat.mean(0).argmax())]
+rw.show.heatmap(
+    flat,
+    columns=tokens,
+    label="share of attention",
+    y_title="head, from layer 1 (above) to 30",
+    limits=(0, 0.3),
+    title=f"{flat.mean(0).max():.0%} of all attention goes to '{most_seen.strip()}'",
+    caption=f"from the last token, {len(flat)} heads, one patient; 0.3 and more is yellow",
+    width=900,
+)
+
+# %% [markdown]
+# The stripe on the left is the **attention sink**: a head that has nothing to look for puts
+# its attention on the first token, whatever that is (Xiao et al. 2023,
+# [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). The stripe on the right is recency.
+# Neither says anything of the patient.
+#
+# To find the finding's word we need the tokens that it covers. A token is a stretch of
+# letters, so we add up their lengths.
+
+
+# %%
+def tokens_of(word, tokens):
+    ends = np.cumsum([len(token) for token in tokens])
+    starts = ends - [len(token) for token in tokens]
+    place = "".join(tokens).lower().index(word)  # the first: in the list
+    return (ends > place) & (starts < place + len(word))  # (T,)
+
+
+def share_of(noun, heads, tokens):
+    covered = np.any([tokens_of(word, tokens) for word in noun.split()], axis=0)
+    return heads[:, :, torch.from_numpy(covered)].sum(-1).numpy()  # (L, heads)
+
+
+# %% [markdown]
+# Every word of the list gets some attention. What counts is how much more the **asked**
+# finding gets than the others, whose places are as good, since the order is drawn. One
+# finding a patient is asked for, each in turn.
+
+
+# %%
+def looks_back(model, patient, text=None):
+    finding = list(NOUNS)[patient % len(NOUNS)]
+    heads, tokens = looked_at(model, stopped(patient, finding, text))
+    shares = {f: share_of(noun, heads, tokens) for f, noun in NOUNS.items()}
+    asked = shares.pop(finding)
+    others = np.mean(list(shares.values()), axis=0)
+    sink, recent = heads[:, :, 0].numpy(), heads[:, :, -4:].sum(-1).numpy()
+    return np.stack([asked, others, sink, recent])  # (4, L, heads)
+
+
+LOOKS = ["asked finding", "another finding", "first token", "last four tokens"]
+seen = np.stack([looks_back(writer, i) for i in rows.index])  # (N, 4, L, heads)
+
+# %% [markdown]
+# By layer, over all heads and patients. In which layers does the asked finding part from
+# the others?
+
+# %%
+by_layer = pd.DataFrame(seen.mean(axis=(0, 3)).T, columns=LOOKS)
+by_layer["layer"] = by_layer.index + 1
+rw.show.curve(
+    by_layer,
+    x="layer",
+    panels={"findings": LOOKS[:2], "sink and recency": LOOKS[2:]},
+    title="Where attention goes, from the token before the answer",
+    caption=f"mean share over 9 heads and {len(rows)} patients",
+)
+
+# %% [markdown]
+# One head of 270 that looks back may do so by chance. So the head is **chosen** on the first
+# patients, and **measured** on the others, with two controls on the same patients:
+#
+# - **shuffled words**: the same list as a bag of words. A head that only looks for the same
+#   word still finds it; one that reads sentences doesn't.
+# - **random weights**: the same network, the numbers of each of its matrices shuffled.
+
+# %%
+import copy
+
+
+def shuffled_words(patient):
+    words = lists["text"][patient].replace(".", "").split()
+    return " ".join(np.random.default_rng(patient).permutation(words))
+
+
+@torch.no_grad()
+def with_random_weights(writer, seed=0):
+    other = copy.deepcopy(writer)
+    generator = torch.Generator().manual_seed(seed)
+    for weight in other.net.parameters():
+        order = torch.randperm(weight.numel(), generator=generator)
+        weight.copy_(weight.flatten()[order].view_as(weight))
+    return other
+
+
+# %% [markdown]
+# What is measured is the share on the asked finding minus that on another.
+
+
+# %%
+def more_on_asked(seen):
+    return seen[:, 0] - seen[:, 1]  # (N, L, heads)
+
+
+choosing = np.stack([looks_back(writer, i) for i in first.index])
+gain = more_on_asked(choosing).mean(0)  # (L, heads)
+layer, head = np.unravel_index(gain.argmax(), gain.shape)
+untrained = with_random_weights(writer)
+bags = [looks_back(writer, i, shuffled_words(i)) for i in rows.index]
+arms = {
+    "trained": more_on_asked(seen),
+    "shuffled words": more_on_asked(np.stack(bags)),
+    "random weights": more_on_asked(
+        np.stack([looks_back(untrained, i) for i in rows.index])
+    ),
+}
+
+# %%
+measured = []
+for name, gains in arms.items():
+    mean = rw.stats.clustered_mean(gains[:, layer, head], rows["patient_id"])
+    measured.append({"finding": name, **mean})
+measured = pd.DataFrame(measured)
+rw.show.forest(
+    measured,
+    value="mean",
+    line=0,
+    x_title="share on the asked finding, less that on another",
+    title=f"Head {head + 1} of layer {layer + 1} looks back",
+    caption=f"chosen on {len(first)} patients, measured on {len(rows)} others",
+)
+
+# %%
+trained, bag, blank = (
+    rw.stats.format_interval(r, "mean") for _, r in measured.iterrows()
+)
+against_blank = rw.stats.compare(
+    arms["trained"][:, layer, head],
+    arms["random weights"][:, layer, head],
+    rows["patient_id"],
+    names=("the trained head", "the same head of random weights"),
+    what="share",
+)
+sink = seen[:, 2].mean()
+Markdown(
+    f"We see the first token take {sink:.0%} of all attention. The chosen head gives the "
+    f"asked finding {trained} more than another; in a bag of words {bag}, with random "
+    f"weights {blank}. In this, {against_blank}."
+)
+
+# %% [markdown]
+# ## Looking isn't using
+# A head may look at a word that changes nothing. The test is an edit: change the prompt, and
+# see whether the evidence moves. Five edits, each of one finding a patient:
+#
+# - the asked finding's sentence **turned**, or **left out**,
+# - the same done to **another** finding's sentence, the control,
+# - the **first token** left out, which gets most attention.
+
+
+# %%
+def edited(patient):
+    asked = list(NOUNS)[patient % len(NOUNS)]
+    other = list(NOUNS)[(patient + 1) % len(NOUNS)]
+    text, labels = lists["text"][patient], truth.loc[patient]
+    turned, without = {}, {}
+    for finding in (asked, other):
+        turned[finding] = findings_list(patient, **{finding: 1 - labels[finding]})
+        without[finding] = text.replace(sentence(finding, labels[finding]), "").strip()
+    return {
+        "asked turned": turned[asked],
+        "asked left out": without[asked],
+        "another turned": turned[other],
+        "another left out": without[other],
+    }
+
+
+# %% [markdown]
+# A move counts as positive where it goes the way that it should: away from what the list
+# said of the asked finding. Evidence is in nats; 0.69 doubles the odds.
+
+
+# %%
+def log_odds(start):
+    _, yes, no = PAIRS[best_pair]
+    for_yes, for_no = writer.log_likelihood(start, [yes, no])
+    return (for_yes - for_no).item()
+
+
+moves = []
+for patient in rows.index:
+    finding = list(NOUNS)[patient % len(NOUNS)]
+    away = 1 - 2 * truth.loc[patient, finding]  # from 1 down, from 0 up
+    whole = stopped(patient, finding)
+    before = log_odds(whole)
+    starts = {n: stopped(patient, finding, t) for n, t in edited(patient).items()}
+    starts["first token left out"] = whole.removeprefix("Find")
+    moves.append({n: away * (log_odds(s) - before) for n, s in starts.items()})
+moves = pd.DataFrame(moves)
+
+# %%
+edits = []
+for name in moves:
+    edits.append(
+        {"finding": name, **rw.stats.clustered_mean(moves[name], rows["patient_id"])}
+    )
+rw.show.forest(
+    pd.DataFrame(edits),
+    value="mean",
+    line=0,
+    x_title="change of the evidence away from the list, nats, 95 % by patient",
+    title="What moves the answer?",
+    caption=f"{len(rows)} patients, one finding each",
+)
+
+# %%
+turning = rw.stats.compare(
+    moves["asked turned"],
+    moves["another turned"],
+    rows["patient_id"],
+    names=("turning the asked finding", "turning another"),
+    what="nats",
+)
+tokenless = rw.stats.format_interval(edits[-1], "mean")
+Markdown(
+    f"We see in the evidence: {turning}. Without the first token, on which {sink:.0%} of "
+    f"all attention lay, it moves by {tokenless} nats."
+)
+
+# %% [markdown]
+# The numbers to remember:
+
+# %%
+of_smollm = right["real reports"].set_index("finding")
+rw.book.headline(
+    wholly_right=rw.stats.format_interval(of_smollm.loc["SmolLM2"], "mean"),
+    nearest_report=rw.stats.format_interval(of_smollm.loc["nearest, words"], "mean"),
+    minimal_pairs_auroc=by_list[0]["auroc"],
+    attention_on_first_token=sink,
+)
+
+# %%
+on_lists = right["planted lists"].set_index("finding").loc["SmolLM2"]
+turned_round = counted("real reports", "polarity").set_index("finding").loc["SmolLM2"]
+Markdown(f"""
+## What we found
+- **Writing**: wholly right on real reports
+  {rw.stats.format_interval(of_smollm.loc["SmolLM2"], "mean")}, on planted lists
+  {rw.stats.format_interval(on_lists, "mean")}; a wrong polarity on real reports in
+  {rw.stats.format_interval(turned_round, "mean")}.
+- **Searching**: {ahead["real reports", "SmolLM2"]}.
+- **A score of words**: lies with one turned sign keep a ROUGE-L of
+  {lies["ROUGE-L"].min():.2f} or more.
+- **Asked for likelihoods**: AUROC {rw.stats.format_interval(by_list[0])}.
+- **Looking back**: {against_blank}.
+- **Using**: {turning}.
+""")
+
+# %% [markdown]
+# ## Where it breaks
+# - One small writer that never learnt radiology; its numbers say nothing of a large or a
+#   medical one. The counting, the searches and the controls are what carries over.
+# - The truth of a real report is read by the same labeller that reads the answers: where it
+#   is blind, both are.
+# - Only seven findings count. "The chest radiograph shows a man of 45 years" is invented,
+#   and no error here.
+# - The likeliest token at each step is one way of writing; a text drawn by chance differs
+#   from run to run.
+# - No image was seen by anybody on this page. Drafting a report *from a film* adds every
+#   error of the image tower to those counted here.
