@@ -1078,6 +1078,10 @@ def edited(patient):
     return texts
 
 
+# %% [markdown]
+# For the first patient:
+
+# %%
 patient = rows.index[0]
 pd.Series({"whole": lists["text"][patient], **edited(patient)}).to_frame("list")
 
