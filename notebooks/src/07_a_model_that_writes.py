@@ -284,12 +284,12 @@ def errors_solution(said, true):
 
 # %%
 true = {"Edema": 1, "Pneumothorax": 0}
-cases = [({"Edema": 0}, true), ({}, true), ({**true, "Lung Lesion": 1}, true)]
+answered = [{"Edema": 0}, {}, {**true, "Lung Lesion": 1}]
 expected = [(True, False, False), (False, False, True), (False, True, False)]
 for mine in (errors, errors_solution):
-    for case, values in zip(cases, expected, strict=True):
+    for said, values in zip(answered, expected, strict=True):
         names = ("polarity", "addition", "omission")
-        rw.check.matches(mine, dict(zip(names, values, strict=True)), *case)
+        rw.check.matches(mine, dict(zip(names, values, strict=True)), said, true)
 
 # %% [markdown]
 # ## Two kinds of lists
@@ -555,13 +555,13 @@ pd.Series(read).to_frame("text").style.format(escape="html")
 
 # %%
 def counted(kind, error):
-    rows = []
+    means = []
     for (of, name), table in answers.items():
         if of == kind:
             patients = table["patient_id"]
             mean = rw.stats.clustered_mean(table[error], patients, share=True)
-            rows.append({"finding": name, **mean})
-    return pd.DataFrame(rows)
+            means.append({"finding": name, **mean})
+    return pd.DataFrame(means)
 
 
 # %% tags=["headline"]
