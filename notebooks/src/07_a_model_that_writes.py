@@ -780,7 +780,8 @@ def evidence(text, pair):
 def auroc(rows, evidence_of):
     true = pd.DataFrame(list(rows["labels"]))
     values = pd.DataFrame(evidence_of)[list(true)]
-    return rw.stats.mean_clustered_auroc(true, values, rows["patient_id"])
+    scores = rw.probe.Scores(values, true, rows["patient_id"])
+    return scores.mean_auroc().iloc[0]
 
 
 first = lists.iloc[:n_dev]
