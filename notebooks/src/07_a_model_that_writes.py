@@ -21,8 +21,8 @@
 # **Needs**: 15 minutes on two CPU cores; notebook 12 explains how `lm-tiny` learns.
 # **Data**: 3,955 real reports (Open-i, Demner-Fushman et al. 2016,
 # doi 10.1093/jamia/ocv080, CC BY-NC-ND 4.0, read in place); the simulator. **Models**:
-# SmolLM2-135M-Instruct (Allal et al. 2025, [arXiv 2502.02737](https://arxiv.org/abs/2502.02737),
-# Apache-2.0, 93 MB) and MiniLM (Apache-2.0, 84 MB), downloaded once.
+# SmolLM2-135M-Instruct (Ben Allal et al. 2025, [arXiv 2502.02737](https://arxiv.org/abs/2502.02737),
+# Apache-2.0, 93 MB) and MiniLM (Apache-2.0, 92 MB), downloaded once.
 #
 # *For teaching and research. Not for clinical use.*
 
@@ -68,6 +68,10 @@ Markdown(f"{writer.name}, {weights:,} weights, licence {writer.licence}.")
 # The reports are real. Most have two parts that matter here: the *findings*, what is seen
 # in the film, and the *impression*, what it comes to. So each report is a question with its
 # answer. Open-i doesn't say whose a report is: each is taken for a patient's only one.
+#
+# Seven in ten are for learning, one in ten for choosing, two in ten for measuring. `XXXX`
+# stands where something was taken out that might have named a person. A writer that learns
+# from such reports writes `XXXX` as well, and that's no fault of it.
 
 # %%
 reports = rw.data.reports(rw.data.fetch("openi-reports"))
@@ -82,8 +86,9 @@ reports["split"].value_counts().to_frame("reports")
 # %% [markdown]
 # ## A first answer
 # The question has a form that this model has learnt: who speaks stands between marks.
-# `writer.prompt` puts them there. Then the writer takes the likeliest next token, again and
-# again: nothing is drawn by chance.
+# `writer.prompt` puts them there. Then the writer takes the likeliest next token, puts it
+# behind the text, and asks itself again, until the mark that ends an answer. Nothing is
+# drawn by chance, so the same prompt has the same answer.
 
 # %%
 example = reports[reports["split"] == "val"].iloc[2]
@@ -422,6 +427,10 @@ shares = pd.DataFrame({style: rows[KINDS].mean() for style, rows in tried.items(
 best_style = shares["wholly right"].idxmax()
 shares.style.format("{:.2f}")
 
+# %% [markdown]
+# A role forbids inventions, and examples show the form. Neither teaches a model what it
+# can't do; they move it to another part of what it has read.
+
 # %%
 Markdown(
     f"We see {shares['wholly right'].min():.2f} to {shares['wholly right'].max():.2f} "
@@ -511,7 +520,8 @@ def nearest_by_meaning(text):
 
 # %% [markdown]
 # "There is no effusion" and "there is an effusion" share most of their words, and lie near
-# each other for a sentence encoder as well. Will a search mind the *no*?
+# each other for a sentence encoder as well. Will a search mind the *no*? It has one merit that
+# no writer has: every sentence that it hands out was written by a radiologist, about somebody.
 
 # %%
 commonest = train["impression"].mode()[0]
@@ -566,6 +576,10 @@ def counted(kind, error):
             means.append({"finding": name, **mean})
     return pd.DataFrame(means)
 
+
+# %% [markdown]
+# On planted lists a copy is right by construction, so it isn't a rival there. It shows what
+# the counter says of an answer that holds everything.
 
 # %% tags=["headline"]
 right = {kind: counted(kind, "wholly right") for kind in cases}
@@ -670,6 +684,9 @@ for mine in (rouge_l, rouge_l_solution):
     rw.check.matches(mine, 0.5, "the gunman kill police", gunman)
 
 # %% [markdown]
+# Such scores are cheap, need no judge, and were made for summaries of news, where a
+# different word is mostly a synonym. In a report a different word may be a different patient.
+#
 # Now lie on purpose: take each list, and turn the sign of one finding. "There is no
 # pneumothorax" becomes "There is pneumothorax". Every one of these texts has the wrong
 # polarity, and a radiologist would stop at it. What does the score say?
@@ -702,6 +719,10 @@ for name in writers:
     scored.append(table.assign(writer=name, rouge=rouge))
 scored = pd.concat(scored)
 scored.groupby("writer", sort=False)[["rouge", *KINDS]].mean().style.format("{:.2f}")
+
+# %% [markdown]
+# The columns say it writer by writer. Compare the copy, which has every finding right, with
+# the commonest impression, which says nothing of the patient. Which has the higher ROUGE-L?
 
 # %%
 told_apart = rw.stats.clustered_auroc(
@@ -741,6 +762,10 @@ by_hand = [likelihood_by_hand(question, answer) for answer in pair]
 rw.check.matches(by_hand, list(writer.log_likelihood(question, pair)))
 
 # %% [markdown]
+# By hand the whole text runs through the network for each answer. The package's version
+# reads the prompt once, keeps what it has made of it, and puts each answer behind. The two
+# agree.
+#
 # Three ways to put the pair. Each must have as many tokens with one ending as with the
 # other; the shorter one would win.
 
@@ -839,6 +864,9 @@ table["right, where present"] = is_right.where(true == 1).mean()
 table["right, where absent"] = is_right.where(true == 0).mean()
 table["evidence of an empty list"] = habit
 table.style.format("{:.2f}", na_rep="none has it")
+
+# %% [markdown]
+# In one number, with the share that a habit alone would earn:
 
 # %%
 mean_right = rw.stats.clustered_mean(
@@ -947,7 +975,8 @@ seen = np.stack([looks_back(writer, i) for i in rows.index])  # (N, 4, L, heads)
 
 # %% [markdown]
 # By layer, over all heads and patients. In which layers does the asked finding part from
-# the others?
+# the others? Note that the two panels have scales of their own: what lies on a finding's
+# word is small beside what lies on the first token.
 
 # %%
 by_layer = pd.DataFrame(seen.mean(axis=(0, 3)).T, columns=LOOKS)
@@ -968,6 +997,9 @@ rw.show.curve(
 # - **shuffled words**: the same list as a bag of words. A head that only looks for the same
 #   word still finds it; one that reads sentences doesn't.
 # - **random weights**: the same network, the numbers of each of its matrices shuffled.
+#
+# Which of the two will look back as well? Remember that a network with random weights still
+# gets the same vector for the same word, wherever it stands.
 
 # %%
 import copy
@@ -1038,6 +1070,9 @@ rw.show.forest(
     caption=f"chosen on {len(first)} patients, measured on {len(rows)} others",
 )
 
+# %% [markdown]
+# The comparison is paired: the trained network and the shuffled one read the same prompts.
+
 # %%
 against_blank = rw.stats.compare(
     of_head["trained"],
@@ -1047,6 +1082,10 @@ against_blank = rw.stats.compare(
     what="share",
 )
 sink = seen[:, 2].mean()
+
+# %% [markdown]
+# A head that finds the same word again is no reader of radiology. It's a copier, and copying
+# is most of what a summary of a list needs.
 
 # %%
 stated_means = [rw.stats.format_interval(row, "mean") for _, row in measured.iterrows()]
@@ -1083,7 +1122,7 @@ def edited(patient):
 
 
 # %% [markdown]
-# For the first patient:
+# For the first patient. Each edit is one sentence; the rest of the list stays word for word:
 
 # %%
 patient = rows.index[0]
@@ -1133,6 +1172,10 @@ rw.show.forest(
     caption=f"{len(rows)} patients, one finding each",
 )
 
+# %% [markdown]
+# The fair comparison is between the first row and the third: the same kind of edit, of the
+# finding that was asked for and of another.
+
 # %%
 turning = rw.stats.compare(
     moves["asked turned"],
@@ -1162,6 +1205,10 @@ rw.book.headline(
 )
 
 
+# %% [markdown]
+# The writer's own numbers, for the summary:
+
+
 # %%
 def of_smollm(kind, error):
     rows = counted(kind, error).set_index("finding")
@@ -1170,6 +1217,9 @@ def of_smollm(kind, error):
 
 on_reports, on_lists = (of_smollm(kind, "wholly right") for kind in cases)
 wrong_way = of_smollm("real reports", "polarity")
+
+# %% [markdown]
+# What to take along, in the numbers of this run:
 
 # %%
 Markdown(f"""## What we found
