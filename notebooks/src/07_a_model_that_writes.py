@@ -18,7 +18,8 @@
 # that doesn't notice a lie; ask for likelihoods in place of text; and look at the attention
 # of all 270 heads, with controls.
 #
-# **Needs**: 15 minutes on two CPU cores; notebook 12 explains how `lm-tiny` learns.
+# **Needs**: 15 minutes on two CPU cores, and `pip install 'radwb[language]'` for the reader of
+# GGUF files; notebook 12 explains how `lm-tiny` learns.
 # **Data**: 3,955 real reports (Open-i, Demner-Fushman et al. 2016,
 # doi 10.1093/jamia/ocv080, CC BY-NC-ND 4.0, read in place); the simulator. **Models**:
 # SmolLM2-135M-Instruct (Ben Allal et al. 2025, [arXiv 2502.02737](https://arxiv.org/abs/2502.02737),
@@ -961,31 +962,40 @@ def share_of(noun, heads, tokens):
 
 
 # %% [markdown]
-# Every word of the list gets some attention. What counts is how much more the **asked**
-# finding gets than the others. Their places are as good, since the order is drawn: over many
-# patients each finding stands everywhere. So position can't make a difference here, and a
-# head that looks at, say, the third sentence gains nothing.
+# Every word of the list gets some attention: for its place, its length, its rarity. So we ask
+# twice. The list stays, and with it the word's place; once the question is for this finding
+# ("Pleural effusion is"), once for another ("Lung nodule is"). Only what the *question* draws
+# to the word makes a difference.
 #
-# One finding a patient is asked for, each in turn. Four shares are kept for every head.
+# One finding a patient, each in turn. Four shares are kept for every head.
 
 
 # %%
+def in_turn(patient):
+    return list(NOUNS)[patient % len(NOUNS)], list(NOUNS)[(patient + 1) % len(NOUNS)]
+
+
 def looks_back(model, patient, text=None):
-    finding = list(NOUNS)[patient % len(NOUNS)]
+    finding, another = in_turn(patient)
     heads, tokens = looked_at(model, stopped(patient, finding, text))
-    shares = {f: share_of(noun, heads, tokens) for f, noun in NOUNS.items()}
-    asked = shares.pop(finding)
-    others = np.mean(list(shares.values()), axis=0)
+    asked = share_of(NOUNS[finding], heads, tokens)
     sink, recent = heads[:, :, 0].numpy(), heads[:, :, -4:].sum(-1).numpy()
-    return np.stack([asked, others, sink, recent])  # (4, L, heads)
+    heads, tokens = looked_at(model, stopped(patient, another, text))
+    not_asked = share_of(NOUNS[finding], heads, tokens)
+    return np.stack([asked, not_asked, sink, recent])  # (4, L, heads)
 
 
-LOOKS = ["asked finding", "another finding", "first token", "last four tokens"]
+# %% [markdown]
+# All patients for measuring, some tens of seconds:
+
+# %%
+LOOKS = ["its word, asked for", "its word, another asked for"]
+LOOKS += ["first token", "last four tokens"]
 seen = np.stack([looks_back(writer, i) for i in rows.index])  # (N, 4, L, heads)
 
 # %% [markdown]
-# By layer, over all heads and patients. In which layers does the asked finding part from
-# the others? Note that the two panels have scales of their own: what lies on a finding's
+# By layer, over all heads and patients. In which layers does the question draw attention to
+# the word? Note that the two panels have scales of their own: what lies on a finding's
 # word is small beside what lies on the first token.
 
 # %%
@@ -994,7 +1004,7 @@ by_layer["layer"] = by_layer.index + 1
 rw.show.curve(
     by_layer,
     x="layer",
-    panels={"findings": LOOKS[:2], "sink and recency": LOOKS[2:]},
+    panels={"the finding's word in the list": LOOKS[:2], "sink and recency": LOOKS[2:]},
     title="Where attention goes, from the token before the answer",
     caption=f"mean share over 9 heads and {len(rows)} patients",
 )
@@ -1034,7 +1044,8 @@ def with_random_weights(writer, seed=0):
 # Shuffling keeps the size and the spread of every matrix and throws away what was learnt. So
 # the control differs from the model in one thing.
 #
-# What is measured is the share on the asked finding minus that on another.
+# What is measured is the share on the finding's word when it's asked for, minus the share on
+# the same word when another is.
 
 
 # %%
@@ -1075,7 +1086,7 @@ rw.show.forest(
     measured,
     value="mean",
     line=0,
-    x_title="share on the asked finding, less that on another",
+    x_title="share on the word, asked for minus not asked for",
     title=f"Head {head + 1} of layer {layer + 1} looks back",
     caption=f"chosen on {len(first)} patients, measured on {len(rows)} others",
 )
@@ -1102,8 +1113,8 @@ stated_means = [rw.stats.format_interval(row, "mean") for _, row in measured.ite
 trained, bag, blank = stated_means
 Markdown(
     f"We see the first token take {sink:.0%} of all attention. The chosen head gives the "
-    f"asked finding {trained} more than another; in a bag of words {bag}, with random "
-    f"weights {blank}. In this, {against_blank}."
+    f"finding's word {trained} more when it's asked for; in a bag of words {bag}, with "
+    f"random weights {blank}. In this, {against_blank}."
 )
 
 # %% [markdown]
@@ -1119,8 +1130,7 @@ Markdown(
 
 # %%
 def edited(patient):
-    asked = list(NOUNS)[patient % len(NOUNS)]
-    other = list(NOUNS)[(patient + 1) % len(NOUNS)]
+    asked, other = in_turn(patient)
     text, labels = lists["text"][patient], truth.loc[patient]
     texts = {}
     for name, finding in (("asked", asked), ("another", other)):
@@ -1158,7 +1168,7 @@ def log_odds(start):
 # %%
 moves = []
 for patient in rows.index:
-    finding = list(NOUNS)[patient % len(NOUNS)]
+    finding, _ = in_turn(patient)
     away = 1 - 2 * truth.loc[patient, finding]  # from 1 down, from 0 up
     whole = stopped(patient, finding)
     before = log_odds(whole)
