@@ -141,6 +141,44 @@ def test_writing_is_the_likeliest_token_again_and_again(writer, weights):
     assert writer.write("ab a", most=6) == writer.tokenizer.decode(ids[start:])
 
 
+def log_chances(logits):
+    return logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+
+
+def test_a_likelihood_is_the_sum_over_the_tokens_of_the_answer(writer, weights):
+    prompt = "ab 1"
+    answers = ["a2", "b", " ab<|im_end|>"]
+    expected = []
+    for answer in answers:
+        ids = writer.tokenizer.encode(prompt).ids
+        total = 0.0
+        for token in writer.tokenizer.encode(answer).ids:
+            total += log_chances(by_hand(weights, ids))[token]
+            ids.append(token)
+        expected.append(total)
+    found = writer.log_likelihood(prompt, answers).tolist()
+    assert np.allclose(found, expected, atol=1e-4)
+
+
+def test_the_likelihoods_of_all_next_tokens_sum_to_one(writer):
+    tokens = [token.replace("Ġ", " ") for token in TOKENS]
+    chances = writer.log_likelihood("b 2", tokens).exp()
+    assert chances.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_attention_is_the_softmax_of_turned_queries_and_keys(writer, weights):
+    ids = writer.tokenizer.encode("ab 1").ids
+    block = {name: weights[f"blk.0.{name}"] for name in NAMES}
+    normed = [rms(weights["token_embd"][i], block["attn_norm"]) for i in ids]
+    attention = writer.attention("ab 1")[0][0, 3, -1].numpy()  # the last head's
+    last = len(ids) - 1
+    query = turned((block["attn_q"] @ normed[last])[3 * HEAD :], last)
+    keys = [(block["attn_k"] @ x)[HEAD:] for x in normed]  # heads 2 and 3 share it
+    scores = [query @ turned(key, s) / math.sqrt(HEAD) for s, key in enumerate(keys)]
+    expected = np.exp(scores) / np.exp(scores).sum()
+    assert np.allclose(attention, expected, atol=1e-5)
+
+
 def test_errors_say_what_was_expected(tmp_path, weights, writer):
     with pytest.raises(ValueError, match="at most 4 tokens, got 5"):
         writer.write("ababa a1", most=60)

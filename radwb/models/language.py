@@ -3,6 +3,7 @@
 Source: Touvron et al. 2023, arXiv 2302.13971; grouped heads after arXiv 2305.13245.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,6 +178,25 @@ class Writer:
         weights = self.net(ids)[2]
         words = [self.tokenizer.decode([i]) for i in ids[0].tolist()]
         return torch.cat(weights), words
+
+    @torch.no_grad()
+    def log_likelihood(self, prompt: str, answers: Sequence[str]) -> torch.Tensor:
+        """(K,) the logarithm of the chance of each answer behind a prompt, in nats.
+
+        A longer answer is a less likely one: compare those of as many tokens.
+
+        Args:
+            prompt: as `prompt` gives it, or a text to go on with.
+            answers: K texts, cut into tokens apart from the prompt.
+        """
+        logits, past, _ = self.net(self._ids(prompt))
+        chances = []
+        for answer in answers:
+            ids = self._ids(answer)
+            following, _, _ = self.net(ids, past)
+            behind = torch.cat([logits[:, -1:], following[:, :-1]], 1)  # (1, T, V)
+            chances.append(-F.cross_entropy(behind[0], ids[0], reduction="sum"))
+        return torch.stack(chances)
 
     @torch.no_grad()
     def write(self, prompt: str, *, most: int = 80) -> str:
