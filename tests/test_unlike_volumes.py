@@ -114,6 +114,25 @@ def test_a_pass_is_counted_by_the_tensors_that_are_there_together():
     )
 
 
+def test_a_network_that_keeps_something_from_its_first_pass_is_left_as_it_was():
+    class Keeping(torch.nn.Module):
+        kept = None
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.arange(2.0)
+            return x * self.scale * self.kept
+
+    net = Keeping()
+    assert memory.pass_bytes(net, torch.ones(1, 1, 2, 2, 2)) > 0
+    assert net.kept is None
+    assert net(torch.ones(1, 1, 1, 1, 2)).tolist() == [[[[[0.0, 1.0]]]]]
+
+
 def test_a_network_that_asks_for_its_numbers_is_not_counted():
     class Asking(torch.nn.Module):
         def forward(self, x):

@@ -1,5 +1,6 @@
 """How much memory a pass of a network takes, told without running it."""
 
+import copy
 import weakref
 
 import psutil
@@ -7,8 +8,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-_known = weakref.WeakKeyDictionary()  # network -> {shape of its input: bytes}
 
 
 class _Held(TorchDispatchMode):
@@ -57,7 +56,10 @@ def pass_bytes(net: torch.nn.Module, x: torch.Tensor) -> int | None:
         None where a network can't be followed without its numbers.
     """
     held = _Held()
+    own = {id(t): t for t in (*net.parameters(), *net.buffers())}
     try:
+        # the weights are shared, but what a network keeps from a pass is the copy's
+        net = copy.deepcopy(net, own)
         with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), held:
             net(x)
     except Exception:  # whatever a network does with numbers that aren't there
@@ -67,10 +69,7 @@ def pass_bytes(net: torch.nn.Module, x: torch.Tensor) -> int | None:
 
 def require_memory(net: torch.nn.Module, x: torch.Tensor, name: str) -> None:
     """ValueError where a pass over `x` takes more than the free memory."""
-    known = _known.setdefault(net, {})
-    if x.shape not in known:
-        known[x.shape] = pass_bytes(net, x)
-    needed = known[x.shape] or 0
+    needed = pass_bytes(net, x) or 0
     free = psutil.virtual_memory().available
     if x.is_cuda:
         free = torch.cuda.mem_get_info(x.device)[0]
