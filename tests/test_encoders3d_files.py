@@ -415,7 +415,7 @@ def test_merlins_heads_give_classes_or_are_left_out(tmp_path):
     net, state = loaded("merlin", tmp_path)
     said = " ".join(net.notes)
     assert "heads left out: classifier, contrastive_head" in said
-    assert "not taken: encode_text, logit_scale" in said
+    assert "not: encode_text, logit_scale" in said
     path = tmp_path / "weights.pt"
     options = {"under": ("encode_image.i3_resnet.",), "size": (32, 64, 64)}
     options["channels"] = 3
