@@ -363,6 +363,11 @@ def test_the_outputs_are_those_of_the_formulas(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
+def test_that_a_ct_is_resampled_is_said(name):
+    assert "of another spacing is resampled" in ENCODERS[name][2]["notes"][0]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
 def test_a_ct_is_fed_as_monais_transforms_feed_it(name):
     """At the network's own spacing, where nothing is resampled; turned otherwise."""
     fed = {key: value for key, value in ENCODERS[name][2].items() if key != "under"}
@@ -410,7 +415,7 @@ def test_merlins_heads_give_classes_or_are_left_out(tmp_path):
     net, state = loaded("merlin", tmp_path)
     said = " ".join(net.notes)
     assert "heads left out: classifier, contrastive_head" in said
-    assert "not taken: encode_text, logit_scale" in said
+    assert "not: encode_text, logit_scale" in said
     path = tmp_path / "weights.pt"
     options = {"under": ("encode_image.i3_resnet.",), "size": (32, 64, 64)}
     options["channels"] = 3

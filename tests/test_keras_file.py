@@ -158,6 +158,7 @@ def test_a_map_weighs_what_comes_out_of_the_last_relu(tmp_path, arrays):
         layer("Activation", "last", "again", activation="relu"),
         layer("GlobalAveragePooling2D", "mean", "last"),
     ]
+    layers[-1]["config"]["activation"] = "linear"
     for n, values in enumerate([[1, -2, 1, 2], [-1, 3, 0, -2], [0] * 4, [1] * 4]):
         arrays[f"layers/batch_normalization/vars/{n}"] = np.float32(values)
     model = rw.models.load(f"keras:{written(tmp_path / 'a.keras', arrays, layers)}")

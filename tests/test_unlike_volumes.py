@@ -114,12 +114,31 @@ def test_a_pass_is_counted_by_the_tensors_that_are_there_together():
     )
 
 
+def test_a_network_that_keeps_something_from_its_first_pass_is_left_as_it_was():
+    class Keeping(torch.nn.Module):
+        kept = None
+
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            if self.kept is None:
+                self.kept = torch.arange(2.0)
+            return x * self.scale * self.kept
+
+    net = Keeping()
+    assert memory.pass_bytes(net, torch.ones(1, 1, 2, 2, 2)) > 0
+    assert net.kept is None
+    assert net(torch.ones(1, 1, 1, 1, 2)).tolist() == [[[[[0.0, 1.0]]]]]
+
+
 def test_a_network_that_asks_for_its_numbers_is_not_counted():
     class Asking(torch.nn.Module):
         def forward(self, x):
             return x if float(x.sum()) > 0 else -x
 
-    assert memory.pass_bytes(Asking(), torch.ones(1, 1, 2, 2, 2)) is None
+    assert memory.pass_bytes(Asking(), torch.ones(1, 1, 2, 2, 2)) == 0
 
 
 @pytest.mark.parametrize("call", ["cells", "volume_map"])
@@ -143,6 +162,19 @@ def test_a_pass_that_does_not_fit_is_refused_before_it_is_made(call, monkeypatch
     with pytest.raises(ValueError, match=message):
         getattr(rw.attend, call)(net, chest, **options)
     assert len(ran) == 1  # without numbers
-    free.available = 2**30
+    free.available = 2**20  # enough, after a look
     getattr(rw.attend, call)(net, chest, **options)
-    assert len(ran) > 1
+    assert len(ran) > 2
+
+
+def test_where_memory_is_plenty_no_estimate_is_made(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("estimated")
+
+    monkeypatch.setattr(memory, "pass_bytes", refuse)
+    x = torch.zeros(1, 1, 4, 4, 4)
+    memory.require_memory(torch.nn.Identity(), x, "small")
+    free = types.SimpleNamespace(available=999 * x.nbytes)
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: free)
+    with pytest.raises(AssertionError, match="estimated"):
+        memory.require_memory(torch.nn.Identity(), x, "small")

@@ -155,8 +155,9 @@ def _part(state, under):
         if below:
             own = State({name.removeprefix(prefix): state[name] for name in below})
             others = {name.split(".")[0] for name in set(state) - set(below)}
-            left = ", ".join(sorted(others)) or "nothing"
-            note = f"taken from {prefix!r} in the file; not taken: {left}"
+            note = (
+                f"taken from {prefix!r} in the file; not: {', '.join(sorted(others))}"
+            )
             own.notes = (*state.notes, note)
             return own
     return state
@@ -176,8 +177,8 @@ def _filled(path, name, state, make, what, fed):
     planned = library_call(name, outline, make, path)
     require_fit(planned, state, what, path)
     net = library_call(name, make)
-    notes = state.notes + fill(net, state, path)
-    fed["notes"] = (*fed.get("notes", ()), *notes)
+    left_out = fill(net, state, path)
+    fed["notes"] = (*fed.get("notes", ()), *state.notes, *left_out)
     return Net3d(net.eval(), name=name, **fed)
 
 

@@ -81,7 +81,7 @@ class Vit3d(nn.Module):
         if self.positions is not None:
             # stretched where the input is of another size
             x = x + F.interpolate(self.positions, x.shape[2:], mode="trilinear")
-        first = self.cls_token.expand(len(x), -1, -1)  # (B, windows, E)
+        first = self.cls_token.repeat(len(x), 1, 1)  # (B, windows, E)
         for n, block in enumerate(self.blocks):
             x = self.entering[n](x)
             window = x.shape[2:]
