@@ -1,7 +1,7 @@
 """Files of public repositories at pinned commits, each by its own checksum.
 
-films/NAME.txt lists them in the order of the set's table, a file a line: sha256, bytes,
-OWNER/REPOSITORY/path.
+manifests/NAME.txt lists them in the order of the set's table, a file a line: sha256,
+bytes, OWNER/REPOSITORY/path.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from urllib.parse import quote
 from radwb.data.checksum import sha256
 from radwb.data.https import DownloadError, answer, download, open_web
 
-MANIFESTS = Path(__file__).with_name("films")
+MANIFESTS = Path(__file__).with_name("manifests")
 FILE_URL = "https://raw.githubusercontent.com/{repository}/{commit}/{path}"
 ARCHIVE_URL = "https://github.com/{repository}/archive/{commit}.tar.gz"
 FEW = 20  # files that are asked for one by one; of more, the commit's archive
