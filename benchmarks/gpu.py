@@ -9,22 +9,22 @@ part. A machine without a GPU runs the parts on its processor, which `--small` i
 Rows with a limit are claims, and say whether they are met; the others are figures.
 
 A machine that is lent bare, with torch and without a network, gets what it lacks as
-wheels, 26 MB in all. In the root of the repository, once:
+wheels, 29 MB in all. In the root of the repository, once:
 
     echo /.whl/ >> .git/info/exclude
     for name in anywidget asttokens comm decorator executing ftfy ipython \\
         ipython_pygments_lexers ipywidgets jedi jupyterlab_widgets lightning-fabric \\
-        matplotlib-inline monai nibabel open_clip_torch parso pexpect plotly \\
-        prompt_toolkit psygnal ptyprocess pure_eval pydicom stack_data traitlets \\
-        wcwidth widgetsnbextension; do
+        matplotlib-inline monai nibabel open_clip_torch parso pexpect platformdirs \\
+        plotly prompt_toolkit psygnal ptyprocess pure_eval pydicom stack_data \\
+        traitlets wcwidth widgetsnbextension; do
       python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 \\
         --platform manylinux2014_x86_64 -d .whl $name; done
     python3 -m pip wheel --no-deps -w .whl .
 
 and there, with `.whl` carried and 560 seconds:
 
-    python3 -m pip install -q --no-index --no-deps --no-compile --target /tmp/site \\
-      .whl/*.whl && export PYTHONPATH=/tmp/site && python3 benchmarks/gpu.py \\
+    python3 -m pip install -q --no-index --no-deps --no-compile --target build/site \\
+      .whl/*.whl && export PYTHONPATH=$PWD/build/site && python3 benchmarks/gpu.py \\
       --out $OUT/gpu.json
 """
 

@@ -295,3 +295,19 @@ def test_a_tokenizer_without_unknown_words_says_nothing(table):
     model = dataclasses.replace(rw.models.load(MODEL), tokenizer=Pieces())
     doubtful = rw.explore.vocabulary.doubtful_words(model, "purple bicycle")
     assert doubtful == {"unknown": [], "never": []}
+
+
+def test_the_tokenizer_of_clip_is_not_taken_for_ours():
+    """open_clip's has a method of the name that ours has its words under."""
+    import open_clip
+
+    tokenizer = open_clip.SimpleTokenizer()
+    model = dataclasses.replace(rw.models.load(MODEL), tokenizer=tokenizer)
+    doubtful = rw.explore.vocabulary.doubtful_words(model, "purple bicycle")
+    assert doubtful == {"unknown": [], "never": []}
+    known = rw.pretrain.identity.learnt_from(model, Nothing(), (), ())
+    assert "tokenizer" not in known
+
+
+class Nothing:
+    """Rows of nobody."""
