@@ -23,7 +23,6 @@ from radwb.models.sources import fill
 
 PARTS = ("config.json", "model.weights.h5")
 NESTED = ("Functional", "Model", "Sequential")
-SCORES = ("softmax", "sigmoid")  # left out behind the last layer: logits are wanted
 
 
 class SeparableConv2d(nn.Module):
@@ -131,6 +130,21 @@ LAYERS = {
 ACTIVATIONS = {"relu": F.relu, "linear": nn.Identity()}
 
 
+def _against_the_others(values):
+    """(B, K) before a softmax -> (B, K) log odds of each class.
+
+    A single one of these values says nothing: only their differences do.
+    """
+    classes = values.shape[1]
+    own = torch.eye(classes, dtype=torch.bool, device=values.device)
+    others = values[:, None].expand(-1, classes, -1).masked_fill(own, -torch.inf)
+    return values - others.logsumexp(-1)
+
+
+# behind the last layer, where the log odds of its probabilities are wanted
+LOG_ODDS = {"softmax": _against_the_others, "sigmoid": nn.Identity()}
+
+
 class KerasNet(nn.Module):
     """The layers of a .keras file, run in the order of their connections.
 
@@ -147,6 +161,7 @@ class KerasNet(nn.Module):
         self.channels = {}
         self.parts = nn.ModuleDict()
         self.input = ""
+        self.loss = _of_logits(config.get("compile_config"))
         self.output = self._lay(config["config"], "layers", None)
         pools = [n for n, part in self.parts.items() if isinstance(part, GlobalMean)]
         if len(pools) != 1:
@@ -203,7 +218,7 @@ class KerasNet(nn.Module):
         self.weights[name] = f"{place}/vars"
         self.channels[name] = config.get("filters") or config.get("units") or channels
         activation = config.get("activation", "linear")
-        if activation not in (*ACTIVATIONS, *SCORES):
+        if activation not in (*ACTIVATIONS, *LOG_ODDS):
             raise ValueError(
                 f"expected an activation of {', '.join(ACTIVATIONS)} in "
                 f"{config['name']}, got {activation!r}"
@@ -212,7 +227,7 @@ class KerasNet(nn.Module):
         return name
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, side, side) -> (B, K) logits."""
+        """(B, C, side, side) -> (B, K) logits: their sigmoids are what Keras gives."""
         return self._run(x)[self.output]
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:
@@ -228,9 +243,11 @@ class KerasNet(nn.Module):
         values = {self.input: x}
         for name, activation, inputs in self.steps:
             value = self.parts[name](*[values[other] for other in inputs])
-            if name == self.output and activation in SCORES:
-                activation = "linear"
-            values[name] = ACTIVATIONS[activation](value)
+            known = ACTIVATIONS
+            if name == self.output:
+                known = ACTIVATIONS | LOG_ODDS
+                activation = self.loss or activation
+            values[name] = known[activation](value)
         return values
 
 
@@ -328,6 +345,15 @@ def _kernel(array):
     return array.permute(order)
 
 
+def _of_logits(compiled):
+    """What the loss of the training did itself, behind a last layer without it."""
+    loss = (compiled or {}).get("loss")
+    if not isinstance(loss, dict) or not loss["config"].get("from_logits"):
+        return None
+    categorical = loss["class_name"].endswith("CategoricalCrossentropy")
+    return "softmax" if categorical else "sigmoid"
+
+
 def _inputs(layer):
     """The names of the layers whose outputs go into one."""
     (node,) = layer["inbound_nodes"]
@@ -363,11 +389,13 @@ def keras_model(
     name: str,
     findings: list[str] | None = None,
     notes: tuple[str, ...] = (),
+    fit: str = "squash",
 ) -> Model:
-    """The network as a `Model` whose input is a squashed square on [-1, 1].
+    """The network as a `Model` whose input is a square on [-1, 1].
 
     Args:
         findings: what its outputs mean; None = "class 0" and so on.
+        fit: how a film is made square, as in `Model`.
     """
     channels = net.channels[net.input]
     grey = {"channels": channels, "mean": (0.5,) * channels, "std": (0.5,) * channels}
@@ -379,7 +407,7 @@ def keras_model(
         "image",
         net.side,
         **grey,
-        fit="squash",
+        fit=fit,
         grid=(side, side),
         findings=findings or [f"class {n}" for n in range(net.classes)],
         notes=notes,
