@@ -39,7 +39,7 @@ n_maps = 40  # test films a map is drawn of; fast: 8
 n_tower = 800  # images where a whole tower is fine-tuned; fast: 64
 epochs = 3  # passes over them; fast: 1
 k = 5  # neighbours, for unknown input
-n_real = 300  # real films of one kind, two a patient; fast: 48
+n_real = 200  # real films of one kind, two a patient; fast: 48
 
 # %% [markdown]
 # The model is the one that notebook 2 trained. We take the films of patients it has not met, and paste the name of a
