@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,6 @@ import radwb as rw
 from radwb.models.keras_file import _against_the_others
 from radwb.stats import auroc
 
-h5py = pytest.importorskip("h5py")
 SIDE = 18
 
 

@@ -1902,10 +1902,12 @@ Markdown(f"We see: {on_zones}")
 
 # %% [markdown]
 # ### A published classifier, asked in the same way
-# Our model has met no real film. Here is one that learnt from nothing else: an Xception that tells pneumonia from
-# normal on films of children ([arXiv 1610.02357](https://arxiv.org/abs/1610.02357)), published as weights, which state
-# no licence and are used in place. It was made from the archive that our sixteen films are from. First its scores,
-# since a map comes out whatever the score.
+# Our model has met no real film. Here is one that somebody made from real films: an
+# Xception ([arXiv 1610.02357](https://arxiv.org/abs/1610.02357)) that learnt from
+# photographs, with a head trained to tell pneumonia from normal on films of children.
+# It was published as weights, which state no licence and are used in place. Its films
+# are from the archive that our sixteen are from. First its scores, since a map comes
+# out whatever the score.
 
 # %%
 published = rw.models.load("kermany-xception", download=True)
@@ -1961,10 +1963,12 @@ title = "Grad-CAM of a published model, with its badge"
 rw.show.overlay(ill_scans[0], stamped, title=title)
 
 # %% [markdown]
-# And the adults? Where the mirror holds them, we take those films with drawn lungs that it calls sick, which they are.
-# A pneumonia is in the lungs, so that is where the maps should lie. We measure the *energy*: the share of each map
-# inside the lungs. Beside the usual controls stand the maps of the same network with **random weights**. The blob in
-# the middle, *centre*, is the one to watch: lungs lie in the middle of any film.
+# And the adults? Where the mirror holds them, we take those films with drawn lungs that
+# it calls sick, which they are. A pneumonia is in the lungs, so that is where the maps
+# should lie. We measure the *energy*: the share of each map inside the lungs. Beside
+# the usual controls stand the maps of the same network with **random weights**. The
+# blob in the middle, *centre*, is the one to watch: lungs lie in the middle of any
+# film.
 
 
 # %%
@@ -1979,7 +1983,8 @@ def adults_called_sick(films):
 
 
 # %% [markdown]
-# `rw.attend.randomised` deals out the entries of each tensor of the network anew: the same numbers at other places.
+# `rw.attend.randomised` deals out the entries of each tensor of the network anew: the
+# same numbers at other places.
 
 
 # %%
@@ -2007,7 +2012,8 @@ if films_with_masks is not None:
     on_adults = " ".join(in_lungs.says(kind) for kind in kinds)
 
 # %% [markdown]
-# The dashed line is the share of the film that the lungs take: a map that is spread evenly lies there.
+# The dashed line is the share of the film that the lungs take: a map that is spread
+# evenly lies there.
 
 # %%
 if films_with_masks is not None:
@@ -2023,7 +2029,8 @@ if films_with_masks is not None:
     display(figure)
 
 # %% [markdown]
-# Three of these adults, with their lungs outlined: how would you explain to a colleague what the model saw?
+# Three of these adults, with their lungs outlined: how would you explain to a colleague
+# what the model saw?
 
 # %%
 if films_with_masks is not None:
@@ -2041,8 +2048,9 @@ if films_with_masks is not None:
     display(figure)
 
 # %% [markdown]
-# To be ahead of random weights is to have learnt something. To be ahead of the *centre* and of *another patient's* map
-# is to have looked at this patient. Only the second would help a reader.
+# To be ahead of random weights is to have learnt something. To be ahead of the *centre*
+# and of *another patient's* map is to have looked at this patient. Only the second
+# would help a reader.
 
 # %%
 verdicts = [f"- {kind}: {badge.badge}" for kind, badge in badges.items()]

@@ -306,7 +306,7 @@ def _hdf5(content):
     except ImportError as error:
         raise ValueError(
             "expected the package h5py for a .keras file, which is not installed. "
-            "Try: pip install 'radwb[keras]'"
+            "Try: pip install h5py"
         ) from error
     arrays = {}
 
