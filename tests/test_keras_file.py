@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import radwb as rw
-from radwb.models.keras_file import _against_the_others
+from radwb.models.keras_layers import log_odds
 from radwb.stats import auroc
 
 SIDE = 18
@@ -161,9 +161,9 @@ def test_a_last_layer_of_numbers_stays_as_it_is(tmp_path, arrays):
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_log_odds_of_a_softmax(classes):
     values = 9 * torch.randn(4, classes, generator=torch.Generator().manual_seed(1))
-    odds = _against_the_others(values)
+    odds = log_odds(values)
     assert torch.allclose(odds.sigmoid(), values.softmax(1), atol=1e-6)
-    assert torch.allclose(_against_the_others(values + 7), odds, atol=1e-4)
+    assert torch.allclose(log_odds(values + 7), odds, atol=1e-4)
 
 
 def test_a_network_is_the_one_that_keras_would_run(tmp_path, arrays):

@@ -1105,6 +1105,8 @@ for _, row in called_sick[called_sick["truth"] == "well"].iterrows():
     counted = f"{row['n']} films of {row['patients']} patients"
     words.append(f"{row['films']} {rw.stats.format_interval(row, 'mean')}, {counted}")
 absent = f"Not on this machine, so not shown: {', '.join(missing)}." if missing else ""
+if "kermany" in missing:
+    absent += f" {len(people['children'])} films of children: wide intervals."
 Markdown(f"We see, of the well, a share called sick: {'; '.join(words)}. {absent}")
 
 # %% [markdown]
