@@ -1935,12 +1935,18 @@ maps = []
 for kind in kinds:
     some = rw.attend.attention_maps(published, ill_scans[:4], method=kind, **how)
     maps += some
+
+# %% [markdown]
+# The upper row is Grad-CAM, the lower one occlusion, film by film. Do the two kinds mark
+# the same places?
+
+# %%
 rw.show.grid(
     ill_scans[:4] * 2,
     maps=maps,
     titles=[kind for kind in kinds for _ in range(4)],
     columns=4,
-    title="Four children with pneumonia: what counts for it?",
+    title="Four children with pneumonia: what counts?",
 )
 
 # %% [markdown]
@@ -1958,6 +1964,8 @@ for kind in kinds:
         draws=1,
         groups=ill_children["patient_id"],
     )
+
+# %%
 stamped = badges["gradcam"].stamp(maps[0])
 title = "Grad-CAM of a published model, with its badge"
 rw.show.overlay(ill_scans[0], stamped, title=title)
@@ -1973,13 +1981,11 @@ rw.show.overlay(ill_scans[0], stamped, title=title)
 
 # %%
 def adults_called_sick(films):
-    """Scans with drawn lungs that the published model calls sick; their patients."""
-    answers = rw.probe.classify(published, films[["path", "patient_id"]])
-    called = films[answers.values["Pneumonia"].to_numpy() > 0.5]
-    scans = [rw.data.scan_of(row) for _, row in called.iterrows()]
-    drawn = np.array(["lungs" in scan.truth for scan in scans])
-    with_lungs = [scan for scan in scans if "lungs" in scan.truth]
-    return with_lungs[:n_checked], called["patient_id"][drawn].iloc[:n_checked]
+    """Films that the published model calls sick, with both lungs drawn."""
+    both = films.dropna(subset=["mask_left_lung", "mask_right_lung"])
+    answers = rw.probe.classify(published, both[["path", "patient_id"]])
+    called = answers.values["Pneumonia"].to_numpy() > 0.5
+    return both[called].head(n_checked)
 
 
 # %% [markdown]
@@ -2005,10 +2011,12 @@ def published_maps(scans):
 # %%
 on_adults = on_opacities  # why there are none
 if films_with_masks is not None:
-    adults, owners = adults_called_sick(films_with_masks)
+    chosen = adults_called_sick(films_with_masks)
+    adults = [rw.data.scan_of(row) for _, row in chosen.iterrows()]
     ours, blind = published_maps(adults)
     lungs = [scan.truth["lungs"] for scan in adults]
-    in_lungs = rw.attend.compare_maps(ours, blind, lungs, groups=owners, score="energy")
+    how = {"groups": chosen["patient_id"], "score": "energy"}
+    in_lungs = rw.attend.compare_maps(ours, blind, lungs, **how)
     on_adults = " ".join(in_lungs.says(kind) for kind in kinds)
 
 # %% [markdown]
@@ -2036,15 +2044,10 @@ if films_with_masks is not None:
 if films_with_masks is not None:
     pairs = []
     for kind in kinds:
-        pairs += ours[kind][:3]
-    figure = rw.show.grid(
-        adults[:3] * 2,
-        maps=pairs,
-        titles=[kind for kind in kinds for _ in range(3)],
-        truth="lungs",
-        columns=3,
-        title="Adults called sick",
-    )
+        pairs += badges[kind].stamp(ours[kind][:3])
+    titles = ["gradcam"] * 3 + ["occlusion"] * 3
+    how = {"titles": titles, "truth": "lungs", "columns": 3}
+    figure = rw.show.grid(adults[:3] * 2, maps=pairs, title="Adults called sick", **how)
     display(figure)
 
 # %% [markdown]

@@ -1086,6 +1086,12 @@ for who, films in people.items():
         share = rw.stats.clustered_mean(called, films.patient_id[chosen], share=True)
         rows.append({"films": who, "truth": truth, **share})
 called_sick = pd.DataFrame(rows)
+
+# %% [markdown]
+# A good model has a low bar for the well and a high one for the sick. Where the two bars are alike, the model has lost
+# the difference, and calls for a doctor by the kind of film.
+
+# %%
 rw.show.bars(
     called_sick,
     x="films",
@@ -1096,8 +1102,7 @@ rw.show.bars(
 )
 
 # %% [markdown]
-# A good model has a low bar for the well and a high one for the sick. Where the two bars are alike, the model has lost
-# the difference, and calls for a doctor by the kind of film.
+# Look at the blue bars first: they are people who were sent to a doctor for nothing.
 
 # %%
 words = []
@@ -1143,11 +1148,18 @@ Markdown("We see an AUROC for\n" + "\n".join(lines))
 # %%
 edges = [0, 0.1, 0.5, 0.9, 1]
 names = ["under 10 %", "10 to 50 %", "50 to 90 %", "over 90 %"]
+binned = {}
+for who in people:
+    binned[who] = pd.cut(stated[who], edges, labels=names, include_lowest=True)
+
+# %% [markdown]
+# The share of the sick in each of these bins, and the mean of what was stated there. A bin without films is left out.
+
+# %%
 rows = []
 for who, films in people.items():
-    in_bin = pd.cut(stated[who], edges, labels=names, include_lowest=True)
     for name in names:
-        chosen = in_bin == name
+        chosen = binned[who] == name
         if chosen.any():
             who_is = films["sick"][chosen], films["patient_id"][chosen]
             share = rw.stats.clustered_mean(*who_is, share=True)
@@ -1265,6 +1277,8 @@ by_filter = rw.stats.compare(
     names=("a smooth filter", "the nearest pixel"),
     what="share called sick",
 )
+
+# %%
 Markdown(
     f"We see, of the well among the {name}, in the share called sick: {by_filter}."
 )
@@ -1283,6 +1297,12 @@ features = {
 }
 probes = rw.probe.baselines(features, viewed, label="AP")
 told = rw.probe.compare_scores(probes)
+
+# %% [markdown]
+# If the pixels of a stamp do as well as the features, then the view is written large on every film, and no model can
+# help to notice it.
+
+# %%
 rw.show.forest(
     told.assign(finding=told["scored"]),
     x_title="AUROC for AP against PA, 95 % by patient",

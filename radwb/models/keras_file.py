@@ -236,7 +236,7 @@ def _of_logits(compiled):
     if not isinstance(loss, dict) or not loss["config"].get("from_logits"):
         return None
     categorical = loss["class_name"].endswith("CategoricalCrossentropy")
-    return "softmax" if categorical else "sigmoid"
+    return "softmax" if categorical else None
 
 
 def _inputs(layer):
