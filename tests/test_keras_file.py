@@ -4,15 +4,16 @@ import io
 import json
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 import radwb as rw
+from radwb.models.keras_layers import log_odds
 from radwb.stats import auroc
 
-h5py = pytest.importorskip("h5py")
 SIDE = 18
 
 
@@ -88,7 +89,7 @@ def arrays():
     return {name: array.astype(np.float32) for name, array in made.items()}
 
 
-def written(path, arrays, layers=HEAD, change=None):
+def written(path, arrays, layers=HEAD, change=None, **more):
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         for name, array in arrays.items():
@@ -97,7 +98,7 @@ def written(path, arrays, layers=HEAD, change=None):
             change(file)
     config = {"layers": layers, "output_layers": [["out", 0, 0]]}
     with zipfile.ZipFile(path, "w") as archive:
-        text = json.dumps({"class_name": "Functional", "config": config})
+        text = json.dumps({"class_name": "Functional", "config": config} | more)
         archive.writestr("config.json", text)
         archive.writestr("model.weights.h5", content.getvalue())
     return path
@@ -126,13 +127,53 @@ def by_hand(arrays, x):
     return x.mean((2, 3)) @ weight + bias
 
 
+CROSS_ENTROPY = {
+    "class_name": "CategoricalCrossentropy",
+    "config": {"from_logits": True},
+}
+
+
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", CROSS_ENTROPY])
+def test_a_softmax_keeps_its_probabilities(tmp_path, arrays, loss):
+    """It is the last layer's, or the loss had it and the last layer is linear."""
+    layers = json.loads(json.dumps(HEAD))
+    layers[-1]["config"]["activation"] = (
+        "softmax" if loss != CROSS_ENTROPY else "linear"
+    )
+    path = tmp_path / "a.keras"
+    written(path, arrays, layers, compile_config={"loss": loss})
+    model = rw.models.load(f"keras:{path}")
+    x = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        probabilities = model.classify(x).sigmoid()
+    assert torch.allclose(probabilities, by_hand(arrays, x).softmax(1), atol=1e-5)
+
+
+def test_a_last_layer_of_numbers_stays_as_it_is(tmp_path, arrays):
+    layers = json.loads(json.dumps(HEAD))
+    layers[-1]["config"]["activation"] = "linear"
+    model = rw.models.load(f"keras:{written(tmp_path / 'a.keras', arrays, layers)}")
+    x = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(model.classify(x), by_hand(arrays, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_log_odds_of_a_softmax(classes):
+    values = 9 * torch.randn(4, classes, generator=torch.Generator().manual_seed(1))
+    odds = log_odds(values)
+    assert torch.allclose(odds.sigmoid(), values.softmax(1), atol=1e-6)
+    assert torch.allclose(log_odds(values + 7), odds, atol=1e-4)
+
+
 def test_a_network_is_the_one_that_keras_would_run(tmp_path, arrays):
     path = written(tmp_path / "a.keras", arrays)
     model = rw.models.load(f"keras:{path}")
     x = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         logits = model.classify(x)
-    assert torch.allclose(logits, by_hand(arrays, x), atol=1e-5)
+    values = by_hand(arrays, x)
+    assert torch.allclose(logits, values - values.flip(1), atol=1e-5)
     assert model.findings == ["class 0", "class 1"]
     assert model.grid == (5, 5)
     assert "input on [-1, 1] is assumed" in model.notes[0]
@@ -143,7 +184,8 @@ def test_a_map_of_it_is_grad_cam_by_hand(tmp_path, arrays):
     pixels = np.random.default_rng(1).uniform(size=(SIDE, SIDE)).astype(np.float32)
     scan = rw.data.Scan(pixels)
     features = model.net.last_map(model.preprocess(scan)).detach()
-    weight = torch.from_numpy(arrays["layers/dense/vars/0"])[:, 1]
+    first, second = torch.from_numpy(arrays["layers/dense/vars/0"]).T
+    weight = second - first
     grid = torch.einsum("behw,e->hw", features, weight).clamp(min=0).numpy()
     expected = rw.data.to_scan(grid, scan.shape, fit=model.fit)
     found = rw.attend.attention_map(model, scan, method="gradcam", target=1).values
@@ -226,7 +268,9 @@ def test_the_published_classifier_knows_the_films_it_was_made_for(kermany):
     scans = [rw.data.scan_of(row) for _, row in films.iterrows()]
     x = model.preprocess(scans)
     with torch.no_grad():
-        normal, ill = torch.cat([model.classify(part) for part in x.split(32)]).T
-    assert auroc(films["Pneumonia"] == 1, (ill - normal).numpy()) == pytest.approx(
-        0.990, abs=0.005
-    )
+        _, ill = torch.cat([model.classify(part) for part in x.split(32)]).T
+    sick = (films["Pneumonia"] == 1).to_numpy()
+    assert auroc(sick, ill.numpy()) == pytest.approx(0.990, abs=0.005)
+    right = (ill > 0).numpy() == sick
+    assert right[sick].mean() == pytest.approx(0.94, abs=0.02)
+    assert right[~sick].mean() == pytest.approx(0.97, abs=0.02)

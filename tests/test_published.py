@@ -13,7 +13,8 @@ from radwb.models.language import read_gguf
 from radwb.models.published import ASKED, FAMILIES, PUBLISHED
 from radwb.models.zoo import LIBRARIES
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_keras_file_needs_h5py(tmp_path, without):
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", "x")
     without("h5py")
-    with pytest.raises(ValueError, match=r"pip install 'radwb\[keras\]'"):
+    with pytest.raises(ValueError, match="pip install h5py"):
         rw.models.load(f"keras:{tmp_path / 'a.keras'}")
 
 
@@ -95,6 +96,24 @@ def test_a_language_model_needs_gguf(tmp_path, without):
     without("gguf")
     with pytest.raises(ValueError, match=r"pip install 'radwb\[language\]'"):
         read_gguf(tmp_path / "a.gguf", "a")
+
+
+def test_the_published_figures_of_the_wheels_films(monkeypatch):
+    try:
+        for name in ("kermany-xception", "kermany-16"):
+            rw.data.fetch(name, offline=True)
+    except rw.data.FetchError as error:
+        pytest.skip(f"not all of it is here: {error}")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import published
+
+    monkeypatch.setattr(published, "SETS", ["kermany-16"])
+    table = published.measured(rw.models.load("kermany-xception"))
+    figures = table.set_index("figure")["value"]
+    assert figures["AUROC, pneumonia"] == pytest.approx(0.906, abs=0.02)
+    assert figures["well, called sick"] == 1 / 8
+    assert (table["films"] <= 16).all()
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
 
 
 @pytest.mark.slow

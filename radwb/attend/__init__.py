@@ -22,6 +22,7 @@ from radwb.attend.controls import (
 )
 from radwb.attend.doubt import sanity_check
 from radwb.attend.doubt.alike import agreement, stability
+from radwb.attend.doubt.changes import randomised
 from radwb.attend.doubt.faithful import faithfulness
 from radwb.attend.doubt.heads import compare_ablation, head_census, patch_norms
 from radwb.attend.doubt.twins import label_twins
@@ -55,6 +56,7 @@ __all__ = [
     "label_twins",
     "mean_mask",
     "patch_norms",
+    "randomised",
     "reader_agreement",
     "relevance",
     "rescale",

@@ -1,8 +1,8 @@
 """Convolutional networks from a .keras file, in plain torch: no TensorFlow, no code.
 
 A .keras file is a zip with the layers as JSON and their weights as HDF5
-(https://keras.io/guides/serialization_and_saving). Only the layers of `LAYERS` are
-known: what the published image classifiers are made of.
+(https://keras.io/guides/serialization_and_saving). Only the layers of
+`keras_layers.LAYERS` are known: what the published image classifiers are made of.
 """
 
 import io
@@ -12,129 +12,22 @@ import zipfile
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from timm.layers import create_conv2d, create_pool2d
 from torch import nn
 
 from radwb.models import checks
 from radwb.models.hub import only_own_size
+from radwb.models.keras_layers import (
+    ACTIVATIONS,
+    LAYERS,
+    LOG_ODDS,
+    GlobalMean,
+    SeparableConv2d,
+)
 from radwb.models.model import Model
 from radwb.models.sources import fill
 
 PARTS = ("config.json", "model.weights.h5")
 NESTED = ("Functional", "Model", "Sequential")
-SCORES = ("softmax", "sigmoid")  # left out behind the last layer: logits are wanted
-
-
-class SeparableConv2d(nn.Module):
-    """A convolution of each channel by itself, then one that mixes the channels."""
-
-    def __init__(self, channels, filters, bias, **options):
-        super().__init__()
-        self.depthwise = create_conv2d(channels, channels, groups=channels, **options)
-        self.pointwise = nn.Conv2d(channels, filters, 1, bias=bias)
-
-    def forward(self, x):
-        return self.pointwise(self.depthwise(x))
-
-
-class Add(nn.Module):
-    """The sum of several inputs; like all of `LAYERS` it is made of two arguments."""
-
-    def __init__(self, config, channels):
-        super().__init__()
-
-    def forward(self, *inputs):
-        return sum(inputs)
-
-
-class GlobalMean(nn.Module):
-    """(B, C, h, w) -> (B, C)."""
-
-    def __init__(self, config, channels):
-        super().__init__()
-
-    def forward(self, x):
-        return x.mean((2, 3))
-
-
-def _square(config, key):
-    first, second = config[key]
-    if first != second:
-        raise ValueError(
-            f"expected {key} alike in both directions in {config['name']}, "
-            f"got {config[key]}"
-        )
-    return first
-
-
-def _convolution(config):
-    """Keras's "same" puts the odd row of zeros below, as TensorFlow does."""
-    return {
-        "kernel_size": _square(config, "kernel_size"),
-        "stride": _square(config, "strides"),
-        "dilation": _square(config, "dilation_rate"),
-        "padding": config["padding"],
-    }
-
-
-def _conv(config, channels):
-    options = _convolution(config) | {"bias": config["use_bias"]}
-    return create_conv2d(
-        channels, config["filters"], groups=config["groups"], **options
-    )
-
-
-def _separable(config, channels):
-    if config["depth_multiplier"] != 1:
-        raise ValueError(
-            f"expected a depth_multiplier of 1 in {config['name']}, "
-            f"got {config['depth_multiplier']}"
-        )
-    bias = config["use_bias"]
-    return SeparableConv2d(channels, config["filters"], bias, **_convolution(config))
-
-
-def _norm(config, channels):
-    if not config["scale"] or not config["center"]:
-        raise ValueError(
-            f"expected a scale and a shift in {config['name']}, got one left out"
-        )
-    return nn.BatchNorm2d(channels, eps=config["epsilon"])
-
-
-def _max_pool(config, channels):
-    return create_pool2d(
-        "max",
-        kernel_size=_square(config, "pool_size"),
-        stride=_square(config, "strides"),
-        padding=config["padding"],
-    )
-
-
-def _dense(config, channels):
-    return nn.Linear(channels, config["units"], bias=config["use_bias"])
-
-
-def _activation(config, channels):
-    # as a module of its own: maps are made of what comes out of modules, and Grad-CAM
-    # is of features behind the ReLU
-    return nn.ReLU() if config["activation"] == "relu" else nn.Identity()
-
-
-# class in Keras -> (config, channels that come in) -> module
-LAYERS = {
-    "Conv2D": _conv,
-    "SeparableConv2D": _separable,
-    "BatchNormalization": _norm,
-    "MaxPooling2D": _max_pool,
-    "Dense": _dense,
-    "Add": Add,
-    "Activation": _activation,
-    "Dropout": nn.Identity,
-    "GlobalAveragePooling2D": GlobalMean,
-}
-ACTIVATIONS = {"relu": F.relu, "linear": nn.Identity()}
 
 
 class KerasNet(nn.Module):
@@ -153,6 +46,7 @@ class KerasNet(nn.Module):
         self.channels = {}
         self.parts = nn.ModuleDict()
         self.input = ""
+        self.loss = _of_logits(config.get("compile_config"))
         self.output = self._lay(config["config"], "layers", None)
         pools = [n for n, part in self.parts.items() if isinstance(part, GlobalMean)]
         if len(pools) != 1:
@@ -209,7 +103,7 @@ class KerasNet(nn.Module):
         self.weights[name] = f"{place}/vars"
         self.channels[name] = config.get("filters") or config.get("units") or channels
         activation = config.get("activation", "linear")
-        if activation not in (*ACTIVATIONS, *SCORES):
+        if activation not in (*ACTIVATIONS, *LOG_ODDS):
             raise ValueError(
                 f"expected an activation of {', '.join(ACTIVATIONS)} in "
                 f"{config['name']}, got {activation!r}"
@@ -220,7 +114,7 @@ class KerasNet(nn.Module):
         return name
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C, side, side) -> (B, K) logits."""
+        """(B, C, side, side) -> (B, K) logits: their sigmoids are what Keras gives."""
         return self._run(x)[self.output]
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:
@@ -236,9 +130,11 @@ class KerasNet(nn.Module):
         values = {self.input: x}
         for name, activation, inputs in self.steps:
             value = self.parts[name](*[values[other] for other in inputs])
-            if name == self.output and activation in SCORES:
-                activation = "linear"
-            values[name] = ACTIVATIONS[activation](value)
+            known = ACTIVATIONS
+            if name == self.output:
+                known = ACTIVATIONS | LOG_ODDS
+                activation = self.loss or activation
+            values[name] = known[activation](value)
         return values
 
 
@@ -297,7 +193,7 @@ def _hdf5(content):
     except ImportError as error:
         raise ValueError(
             "expected the package h5py for a .keras file, which is not installed. "
-            "Try: pip install 'radwb[keras]'"
+            "Try: pip install h5py"
         ) from error
     arrays = {}
 
@@ -336,6 +232,15 @@ def _kernel(array):
     return array.permute(order)
 
 
+def _of_logits(compiled):
+    """What the loss of the training did itself, behind a last layer without it."""
+    loss = (compiled or {}).get("loss")
+    if not isinstance(loss, dict) or not loss["config"].get("from_logits"):
+        return None
+    categorical = loss["class_name"].endswith("CategoricalCrossentropy")
+    return "softmax" if categorical else None
+
+
 def _inputs(layer):
     """The names of the layers whose outputs go into one."""
     (node,) = layer["inbound_nodes"]
@@ -371,11 +276,13 @@ def keras_model(
     name: str,
     findings: list[str] | None = None,
     notes: tuple[str, ...] = (),
+    fit: str = "squash",
 ) -> Model:
-    """The network as a `Model` whose input is a squashed square on [-1, 1].
+    """The network as a `Model` whose input is a square on [-1, 1].
 
     Args:
         findings: what its outputs mean; None = "class 0" and so on.
+        fit: how a film is made square, as in `Model`.
     """
     channels = net.channels[net.input]
     grey = {"channels": channels, "mean": (0.5,) * channels, "std": (0.5,) * channels}
@@ -387,7 +294,7 @@ def keras_model(
         "image",
         net.side,
         **grey,
-        fit="squash",
+        fit=fit,
         grid=(side, side),
         findings=findings or [f"class {n}" for n in range(net.classes)],
         notes=notes,

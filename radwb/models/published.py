@@ -14,7 +14,8 @@ from radwb.models.text import MiniLM
 
 KERMANY_NOTES = (
     "trained by its publisher on children's films of Kermany et al.; how they were "
-    "made square isn't stated: squashed, as Keras does, is assumed",
+    "made square isn't stated: squashed by nearest pixels, as Keras's load_img does, "
+    "is assumed",
 )
 
 
@@ -22,7 +23,8 @@ def _kermany_xception(name, *, download):
     (file,) = published_folder(name, download=download).glob("*.keras")
     net, tensors = read_keras(file)
     classes = ["No Finding", "Pneumonia"]  # NORMAL, PNEUMONIA
-    model = keras_model(net, name, classes, KERMANY_NOTES)
+    nearest = data.fit.Fit("squash", filter="nearest")
+    model = keras_model(net, name, classes, KERMANY_NOTES, nearest)
     model.notes += fill(net, tensors, file)
     model.licence = data.catalog().set_index("name").loc[name, "licence"]
     return model

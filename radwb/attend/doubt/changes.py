@@ -4,14 +4,16 @@ The labels a model learned from are changed in `twins`.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 
 from radwb.attend.tower import forward
+from radwb.data.scan import Scan
 from radwb.findings.rows import FINDINGS, synonyms
+from radwb.models.model import Model
 from radwb.models.turns import in_turn
 
 NONSENSE = (
@@ -94,8 +96,10 @@ def _phrased(phrase, target):
     return (phrase, f"no {phrase}") if is_pair else phrase
 
 
-def randomised(model, scans=(), *, seed: int = 0, share: float = 1.0):
-    """A copy of the model, the entries of each tensor of its image tower dealt anew.
+def randomised(
+    model: Model, scans: Sequence[Scan] = (), *, seed: int = 0, share: float = 1.0
+) -> Model:
+    """A copy of your model, the entries of each tensor of its image tower dealt anew.
 
     >>> twin = randomised(model, scans)
     >>> maps = [rw.attend.attention_map(m, scan, target="edema") for m in (model, twin)]
