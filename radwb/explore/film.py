@@ -21,9 +21,8 @@ from radwb.show.mix import (
 )
 from radwb.show.outlines import extent, outline
 from radwb.show.stills import LINE, MARGIN, fitted, write_line
-from radwb.show.theme import FAINT, INK
+from radwb.show.theme import FAINT, INK, LEGAL
 
-LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
 TYPE = 14  # px
 # what lies across from right, left, anterior, posterior, head and feet

@@ -218,8 +218,8 @@ def test_the_heads_live_on_a_page_without_a_kernel(saved, page, tmp_path, made):
     page.keyboard.press("Enter")
     assert chosen.get_attribute("title") == "layer 0, head 2"
     page.locator(".rx-live input[type=range]").fill("0")
-    grey = drawn(page)
-    assert np.ptp(grey[100:400, 100:220], -1).mean() < 1  # the film alone
+    alone = drawn(page)  # grey, with a blue outline
+    assert (alone[..., 0] - alone[..., 2]).max() < 20
     assert page.errors == []
 
 
