@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tables import effusion_table
 
 import radwb as rw
 from radwb.explore import cases as state
@@ -28,28 +27,6 @@ from radwb.show import mix
 MODEL = "radwb-tiny"
 ASKED = "pleural effusion vs no pleural effusion"
 PAIR = ("pleural effusion", "no pleural effusion")
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return rw.models.load(MODEL)
-
-
-@pytest.fixture
-def cases(model, table):
-    return Cases({MODEL: model}, table)
-
-
-@pytest.fixture
-def widget(model, table):
-    widget = rw.show.explore(model, table, finding="Pleural Effusion")
-    yield widget
-    widget.close()
 
 
 def test_the_browser_gets_the_constants_of_pythons_mixture(widget):

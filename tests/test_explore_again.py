@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from ipywidgets.widgets.widget import _instances
-from tables import effusion_table
 
 import radwb as rw
 from radwb.explore import cases as state
@@ -22,11 +21,6 @@ from radwb.explore.kept import Kept, store_of
 
 MODEL = "radwb-tiny"
 ASKED = "pleural effusion vs no pleural effusion"
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
 
 
 @pytest.fixture

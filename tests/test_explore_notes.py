@@ -5,20 +5,9 @@ import stat
 
 import pandas as pd
 import pytest
-from tables import effusion_table
 
 import radwb as rw
 from radwb.explore.notes import COLUMNS, Notes
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return rw.models.load("radwb-tiny")
 
 
 def test_a_note_is_there_at_the_next_explore(model, table, tmp_path):

@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tables import effusion_table
 from towers import timm_model
 
 import radwb as rw
@@ -18,23 +17,6 @@ from radwb.explore.scores import errors_at_median, ordinal, ranks
 MODEL = "radwb-tiny"
 PAIR = ("pleural effusion", "no pleural effusion")
 ASKED = " vs ".join(PAIR)
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return rw.models.load(MODEL)
-
-
-@pytest.fixture
-def widget(model, table):
-    widget = rw.show.explore(model, table, finding="Pleural Effusion")
-    yield widget
-    widget.close()
 
 
 def cosines(model, table, phrases):

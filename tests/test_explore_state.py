@@ -5,19 +5,8 @@ import json
 
 import numpy as np
 import pytest
-from tables import effusion_table
 
 import radwb as rw
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return rw.models.load("radwb-tiny")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import threading
 import numpy as np
 import pytest
 import torch
-from tables import effusion_table
 from towers import film, timm_model, tiny_vit
 
 import radwb as rw
@@ -23,28 +22,6 @@ MODEL = "radwb-tiny"
 PAIR = ("pleural effusion", "no pleural effusion")
 ASKED = " vs ".join(PAIR)
 OF_A_FILM = ("score", "bright", "verdict", "badge", "said", "words", "grid", "thumbs")
-
-
-@pytest.fixture(scope="module")
-def table():
-    return effusion_table()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return rw.models.load(MODEL)
-
-
-@pytest.fixture
-def widget(model, table):
-    widget = rw.show.explore(model, table, finding="Pleural Effusion")
-    yield widget
-    widget.close()
-
-
-@pytest.fixture
-def cases(model, table):
-    return Cases({MODEL: model}, table)
 
 
 @pytest.fixture(scope="module")

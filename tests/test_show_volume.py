@@ -171,6 +171,12 @@ def test_the_extra_itk_cannot_downgrade_ipywidgets():
 # ---- what is shown
 
 
+def words_of(view):
+    """Title and caption of the figure."""
+    title = view.figure.layout.title
+    return f"{title.text}<br>{title.subtitle.text}"
+
+
 def opened(png):
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
 
@@ -223,13 +229,26 @@ def test_the_planes_cross_at_the_maps_peak(ct):
 def test_a_large_volume_is_thinned_and_says_so():
     volume = Volume(RNG.normal(0, 300, (30, 120, 90)).astype(np.float32), AXIAL, "CT")
     view = rw.show.volume(volume, a_map(volume, (3, 61, 40)), side=40)
-    assert "shown at every 1 x 3 x 2" in view.figure.layout.title.subtitle.text
+    assert "shown at every 1 x 3 x 2" in words_of(view)
     assert (
         view.figure.layout.sliders[1].steps[1].label == "4"
     )  # slices keep their numbers
     thin = view.subjects[0].small()
     assert np.array_equal(thin.voxels, volume.voxels[:, ::3, ::2])
     assert np.allclose(thin.affine @ [3, 5, 7, 1], volume.affine @ [3, 15, 14, 1])
+
+
+def test_no_empty_band_stands_between_the_caption_and_the_planes(ct):
+    figure = rw.show.volume(ct, title="A title").figure
+    head = figure.layout.title
+    lines = 1 + head.subtitle.text.count("<br>")
+    words_px = 16 + 24 + 19 * lines
+    assert 25 < figure.layout.margin.t - words_px < 50
+    more = rw.show.volume(ct, np.ones(ct.shape), title="A title").figure
+    further = more.layout.title.subtitle.text.count("<br>") + 1 - lines
+    assert further > 0
+    taller = more.layout.height - figure.layout.height
+    assert taller == 19 * further
 
 
 def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
@@ -251,16 +270,12 @@ def test_a_map_at_every_second_voxel_lies_where_its_affine_says(ct):
 
 
 def test_the_window_is_soft_tissue_for_ct_and_percentiles_for_mr(ct):
-    assert (
-        "window -160 to 240 HU" in rw.show.volume(ct).figure.layout.title.subtitle.text
-    )
+    assert "window -160 to 240 HU" in words_of(rw.show.volume(ct))
     voxels = np.zeros((20, 30, 40), np.float32)
     voxels[5:15, 5:25, 5:35] = RNG.uniform(100, 900, (10, 20, 30))
-    caption = rw.show.volume(
-        Volume(voxels, AXIAL, "MR")
-    ).figure.layout.title.subtitle.text
+    words = words_of(rw.show.volume(Volume(voxels, AXIAL, "MR")))
     low, high = robust_window(voxels)
-    assert f"window {low:.4g} to {high:.4g};" in caption
+    assert f"window {low:.4g} to {high:.4g};" in words
     assert low == pytest.approx(108, abs=3)
     assert high == pytest.approx(892, abs=3)
 
@@ -286,19 +301,15 @@ def test_the_still_says_a_maps_note(ct):
 
 def test_the_badge_is_said_or_that_there_is_none(ct):
     m = a_map(ct, (3, 20, 11))
-    assert (
-        "sanity: not checked" in rw.show.volume(ct, m).figure.layout.title.subtitle.text
-    )
+    assert "sanity: not checked" in words_of(rw.show.volume(ct, m))
     failed = rw.attend.map.Map(
         m.values,
         "rollout",
         affine=ct.affine,
         badge=rw.attend.map.Badge({"parameters": False}, 8),
     )
-    assert (
-        "sanity: fails parameters (n = 8)"
-        in rw.show.volume(ct, failed).figure.layout.title.subtitle.text
-    )
+    said = words_of(rw.show.volume(ct, failed))
+    assert "sanity: fails parameters (n = 8)" in said
 
 
 # ---- our own viewer

@@ -55,9 +55,12 @@ TABLE_STYLE = re.compile(
     r"(?:#T_\w+(?:\s*,\s*#T_\w+)*\s*\{[\w\s:;#.%,-]*\}\s*)*</style>"
 )
 # of a widget, with its picture in it: the sanitiser takes all data addresses away
+# (and of what our script makes it live, letters, numbers and base64)
 STILL_PICTURE = re.compile(
-    r'<img alt="[^"<>]*" src="data:image/(?:png|jpeg);base64,[\w+/=]+">'
+    r'<img alt="[^"<>]*" src="data:image/(?:png|jpeg);base64,[\w+/=]+"'
+    r'(?: data-(?:film|over|heads|shape|place|chosen|what)="[\w+/=., ()-]*")*>'
 )
+LIVE = ' data-heads="'
 # a second wall: of scripts only ours run, no handler, no link to one, and nothing is
 # fetched; no output can know the nonce, which is drawn when the pages are made
 NONCE = secrets.token_urlsafe(16)
@@ -98,7 +101,9 @@ def write_page(nb, path, *, title):
     plotlyjs = Markup(get_plotlyjs()) if figures_of(nb) else ""
     private_folder(path.parent)
     page = ENVIRONMENT.get_template("notebook.html")
-    path.write_text(page.render(nb=nb, title=title, plotlyjs=plotlyjs), "utf-8")
+    live = live_code(nb)
+    html = page.render(nb=nb, title=title, plotlyjs=plotlyjs, live=live)
+    path.write_text(html, "utf-8")
 
 
 def write_index(tour, figures, folder):
@@ -134,6 +139,17 @@ def without_doubles(outputs):
         if not (is_picture and PLOTLY in before and WIDGET in before):
             kept.append(output)
     return kept
+
+
+def live_code(nb):
+    """Our style and script for widgets' pictures that can live on the page."""
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    texts = ["".join(o.get("data", {}).get("text/html", "")) for o in outputs]
+    if not any(STILL in text and LIVE in text for text in texts):
+        return ""
+    from radwb.explore.exported import SCRIPT, STYLE  # torch comes with it
+
+    return Markup(f'<style>{STYLE}</style><script nonce="{NONCE}">{SCRIPT}</script>')
 
 
 def output_html(output):

@@ -3,8 +3,8 @@
 from radwb.attend.methods import METHODS, TABLE
 from radwb.explore import offers
 from radwb.explore.choice import LONGEST
-from radwb.explore.film import LEGAL
 from radwb.show.mix import ALPHA, CONSTANTS
+from radwb.show.theme import LEGAL
 
 # how the panes show film and map; all share it
 LOOK = {

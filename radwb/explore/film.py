@@ -21,9 +21,8 @@ from radwb.show.mix import (
 )
 from radwb.show.outlines import extent, outline
 from radwb.show.stills import LINE, MARGIN, fitted, write_line
-from radwb.show.theme import FAINT, INK
+from radwb.show.theme import FAINT, INK, LEGAL
 
-LEGAL = "Not for clinical use"
 PANEL = 480  # px that a scan's longer side has in a still
 TYPE = 14  # px
 # what lies across from right, left, anterior, posterior, head and feet
@@ -111,18 +110,9 @@ def spoken(name, views):
 
 def panel(scan, values, view, look, rows=1):
     """One pane: what it shows in words, the scan with its map, the score, the badge."""
-    tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
-    picture = _mixed(scan, values, look, (round(wide), round(tall)))
-    pen = ImageDraw.Draw(picture)
-    finding = view["finding"]
-    if look["truth"] and finding in scan.truth:
-        colour = lines_of(scan.truth)[finding]["colour"]
-        x, y, zoom = look["place"]
-        pieces = (_pieces(scan.truth[finding]) - [x, y, x, y]) * zoom + 0.5
-        for line in pieces * [wide, tall, wide, tall]:
-            pen.line(tuple(line), colour, 2)
-    for edge, letter in letters(scan).items():
-        _mark(pen, picture.size, edge, letter)
+    picture = _mixed(scan, values, look, _size(scan))
+    finding = view["finding"] if look["truth"] else None
+    _draw_over(picture, scan, finding, look["place"])
     width = PANEL + 2 * MARGIN
     titles = fitted(title_of(view), TYPE, width)
     verdict = fitted(view["error"] or view["verdict"], TYPE, width)
@@ -139,6 +129,31 @@ def panel(scan, values, view, look, rows=1):
         for n, line in enumerate(lines):
             write_line(page, (MARGIN, first + n * LINE), line, colour, TYPE)
     return page
+
+
+def over(scan, finding):
+    """What lies over the whole film, on a clear ground: an outline, and the letters."""
+    picture = Image.new("RGBA", _size(scan))
+    _draw_over(picture, scan, finding, (0.5, 0.5, 1.0))
+    return picture
+
+
+def _size(scan):
+    """(width, height) of a scan in a still, px."""
+    tall, wide = np.array(extent(scan)) / max(extent(scan)) * PANEL
+    return round(wide), round(tall)
+
+
+def _draw_over(picture, scan, finding, place):
+    pen = ImageDraw.Draw(picture)
+    if finding in scan.truth:
+        colour = lines_of(scan.truth)[finding]["colour"]
+        x, y, zoom = place
+        pieces = (_pieces(scan.truth[finding]) - [x, y, x, y]) * zoom + 0.5
+        for line in pieces * [*picture.size, *picture.size]:
+            pen.line(tuple(line), colour, 2)
+    for edge, letter in letters(scan).items():
+        _mark(pen, picture.size, edge, letter)
 
 
 def _mixed(scan, values, look, size):

@@ -16,6 +16,7 @@ import traitlets
 from radwb.explore.about import LOOK, about
 from radwb.explore.arrange import FIRST, require_columns
 from radwb.explore.choice import Choice
+from radwb.explore.exported import CODE, heads_on_page
 from radwb.explore.film import sheet, spoken
 from radwb.explore.listing import ON_TRUTH, Listing
 from radwb.explore.messages import hear
@@ -77,7 +78,12 @@ class Explorer(anywidget.AnyWidget):
         self.about = words | {"id": self.model_id}
         replace_former(self)
         self.stand_in = StandIn(
-            super()._repr_mimebundle_, self._picture, self._words, ".rx"
+            super()._repr_mimebundle_,
+            self._picture,
+            self._words,
+            ".rx",
+            live=self._live,
+            code=CODE,
         )
         self.observe(lambda _: self.stand_in.changed(), ["views", "look", "case"])
         self.observe(self._changed, ["case", "panes"])
@@ -222,6 +228,9 @@ class Explorer(anywidget.AnyWidget):
 
     def _picture(self):
         return "image/jpeg", encoded(self._still(), "JPEG", quality=88)
+
+    def _live(self):
+        return heads_on_page(self.cases, self.views[: len(self.panes)], self.look)
 
     def _words(self):
         return spoken(self.cases.name(self.case), self.views[: len(self.panes)])

@@ -20,7 +20,7 @@ def label(choice: Choice, columns: int) -> str:
         head = "mean of heads"
     if choice.patches:
         side = "to" if choice.direction == "to" else "of"
-        what += f" {side} {_place(choice.patches, columns)}"
+        what += f" {side} {place_in_grid(choice.patches, columns)}"
     if choice.layer is not None:
         layer = f"layer {choice.layer}"
     if choice.head is not None:
@@ -32,7 +32,8 @@ def label(choice: Choice, columns: int) -> str:
     return text
 
 
-def _place(patches, columns):
+def place_in_grid(patches, columns):
+    """A patch by its row and column, several by their number."""
     if len(patches) > 1:
         return f"{len(patches)} patches"
     return "patch ({}, {})".format(*divmod(patches[0], columns))

@@ -2,6 +2,7 @@
 
 A saved notebook without a kernel, an exported page and the gallery run no widget. So a
 widget is displayed with a picture below it, which is hidden wherever the widget lives.
+What a picture carries along may live on a page without a kernel.
 """
 
 import threading
@@ -34,15 +35,20 @@ class StandIn:
         words: gives what the picture says, in a sentence.
         alive: the CSS selector of what only the living widget puts on the page.
         figure: the mimebundle of a figure that lives on pages without a kernel, too.
+        live: gives the picture's `data-` attributes, of which `code` makes more than a
+            picture where scripts run. Letters, numbers and base64 alone.
+        code: a style and a script, as HTML.
     """
 
-    def __init__(self, view, picture, words, alive, figure=None):
+    def __init__(self, view, picture, words, alive, figure=None, *, live=dict, code=""):
         self.view = view
         self.picture = picture
         self.words = words
         self.alive = f"{alive}:not(.radwb-still *)"
         self.name = f"radwb-{uuid4()}"
         self.figure = figure or {}
+        self.live = live
+        self.code = code
         self.shown = False
         self.timer = None
 
@@ -74,8 +80,12 @@ class StandIn:
         kind, data = self.picture()
         words = plain(self.words())
         style = STYLE.replace("ALIVE", self.alive)
-        picture = f'<img alt="{words}" src="data:{kind};base64,{in_text(data)}">'
-        return f'<div class="{STILL}">{style}{picture}</div>'
+        live = self.live()
+        code = self.code if live else ""
+        marks = "".join(f' data-{name}="{value}"' for name, value in live.items())
+        source = f"data:{kind};base64,{in_text(data)}"
+        picture = f'<img alt="{words}" src="{source}"{marks}>'
+        return f'<div class="{STILL}">{style}{picture}{code}</div>'
 
     def _bundle(self):
         return {"text/html": self.html(), "text/plain": self.words()}

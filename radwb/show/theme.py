@@ -29,6 +29,7 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "star")
 INK = "#1f2933"
 FAINT = "#52606d"
 RULE = "#e4e7eb"
+LEGAL = "Not for clinical use"  # on each widget and its picture
 # outlines of truth: apart from grey and from every colour of a map
 TRUTH = ("#56B4E9", "#009E73", "#CC79A7", "#0072B2")
 # a finding with a colour of its own has it in every figure

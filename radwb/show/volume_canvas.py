@@ -12,6 +12,7 @@ import traitlets
 
 from radwb.show.keys import KEEP_KEYS
 from radwb.show.mix import CONSTANTS, to_bytes
+from radwb.show.theme import LEGAL
 from radwb.show.volume_planes import plane_name, planes_of
 from radwb.show.volume_subject import (
     about_map,
@@ -25,7 +26,6 @@ from radwb.show.volume_subject import (
 from radwb.show.windows import WINDOWS_HU
 
 HERE = Path(__file__).parent
-LEGAL = "Not for clinical use"
 OPPOSITE = {"L": "R", "P": "A", "F": "H", "": ""}
 HEAD = 2  # the world axis that grows to the head; films are read down to the feet
 HOW = (

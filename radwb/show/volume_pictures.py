@@ -8,13 +8,14 @@ from radwb.data.scan import Volume
 from radwb.show.mix import blend, data_uri, encoded
 from radwb.show.outlines import extent
 from radwb.show.stills import LINE, MARGIN, write_line, write_lines
-from radwb.show.theme import INK, broken, plain
+from radwb.show.theme import INK, broken, finish, plain
 from radwb.show.volume_planes import plane_name, planes, planes_of
 
 STEPS = 48  # slices a plane in the figure: a page stays near a megabyte
 TALL = 300  # px of the highest plane in a still
 TYPE = 15  # px
 SLIDERS = 70  # px below the planes
+NAMES = 16  # px that `finish` leaves above a plot and that a line of names leaves empty
 HINT = "axes in mm; the slider below a plane moves its slice"
 
 
@@ -87,21 +88,19 @@ def still(shown, verdict):
 
 def sliders(shown):
     """The planes as a figure, each with a slider; its pictures lie in the figure."""
-    title, notes = shown.head()
-    figure = planes(
-        shown.small, window_hu=shown.window, at=shown.at, title=shown.lines[0]
-    )
-    caption = "<br>".join([*notes, HINT])
-    axes = planes_of(shown.small)
-    extra = 18 * caption.count("<br>")
+    _, notes = shown.head()
+    title = shown.lines[0]
+    figure = planes(shown.small, window_hu=shown.window, at=shown.at, title=title)
     layout = figure.layout
-    top = layout.margin.t
+    planes_px = layout.height - layout.margin.t
+    width = layout.meta["width"]
+    finish(figure, title=title, notes=[*notes, HINT], width=width, legend=False)
+    axes = planes_of(shown.small)
+    top = layout.margin.t - NAMES  # the planes' names are one line here
     figure.update_layout(
         sliders=[_slider(shown, figure, n, axis) for n, axis in enumerate(axes)],
-        title_text=title,
-        title_subtitle_text=caption,
-        height=layout.height + extra + SLIDERS,
-        margin=dict(t=top + extra, b=layout.margin.b + SLIDERS),
+        height=top + planes_px + SLIDERS,
+        margin=dict(t=top, b=layout.margin.b + SLIDERS),
     )
     for note, axis in zip(layout.annotations, axes, strict=True):
         note.text = plane_name(shown.small, axis)
