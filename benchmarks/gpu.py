@@ -76,7 +76,10 @@ def alone(part: str, small: bool, out: Path) -> int:
     rows = []
     for row in PARTS[part](Machine(small)):
         rows.append(row)
-        out.write_text(json.dumps(rows))  # what is done counts, whatever follows
+        # what is done counts, whatever follows; a process stopped here leaves it whole
+        part_of_it = out.with_suffix(".part")
+        part_of_it.write_text(json.dumps(rows))
+        part_of_it.replace(out)
     return 0
 
 
