@@ -645,8 +645,8 @@ told = "\n".join(f"- {kind}: {ahead[kind, name]}" for kind, name in ahead)
 Markdown(f"We see in the share wholly right:\n{told}")
 
 # %% [markdown]
-# ## A score that doesn't mind a lie
-# Most papers score written reports by the words that they share with a radiologist's.
+# ## Does a score of words mind a lie?
+# Many papers score written reports by the words that they share with a radiologist's.
 # ROUGE-L (Lin 2004, [aclanthology.org/W04-1013](https://aclanthology.org/W04-1013)) looks for
 # the longest run of words that both have in this order, gaps allowed, and takes twice its
 # length by the words of both.
@@ -1078,7 +1078,7 @@ def means(values_of):
 
 
 # %% [markdown]
-# A head that looks back reliably lies to the right of the line, and its controls on it.
+# A head that looks back lies to the right of the line. Where do its controls lie?
 
 # %%
 measured = means(of_head)
@@ -1087,7 +1087,7 @@ rw.show.forest(
     value="mean",
     line=0,
     x_title="share on the word, asked for minus not asked for",
-    title=f"Head {head + 1} of layer {layer + 1} looks back",
+    title=f"Does head {head + 1} of layer {layer + 1} look back?",
     caption=f"chosen on {len(first)} patients, measured on {len(rows)} others",
 )
 
@@ -1118,7 +1118,7 @@ Markdown(
 )
 
 # %% [markdown]
-# ## Looking isn't using
+# ## Is looking using?
 # A head may look at a word that changes nothing: what it reads there may be cancelled by
 # another head, or never asked for. The test is an edit: change the prompt, and
 # see whether the evidence moves. Five edits, each of one finding a patient:
