@@ -643,15 +643,15 @@ ahead = {}
 for kind, name in product(cases, ("SmolLM2", "lm-tiny")):
     ahead[kind, name] = against(kind, name, "nearest, words")
 told = "\n".join(f"- {kind}: {ahead[kind, name]}" for kind, name in ahead)
-turned = against("real reports", "SmolLM2", "nearest, words", "polarity")
+more_turned = against("real reports", "SmolLM2", "nearest, words", "polarity")
 Markdown(
     f"We see in the share wholly right:\n{told}\n\n"
-    f"And in the share with a wrong polarity, on real reports: {turned}."
+    f"And in the share with a wrong polarity, on real reports: {more_turned}."
 )
 
 # %% [markdown]
 # Half of the real reports state no finding, and silence is right there: `lm-tiny` and the
-# commonest impression may live of them. So once more, of those alone that state one.
+# commonest impression may live off them. So once more, of those alone that state one.
 
 # %%
 of_ill = {}
@@ -1261,7 +1261,7 @@ wrong_way = of_smollm("real reports", "polarity")
 # %%
 Markdown(f"""## What we found
 - **Writing**: wholly right on real reports {on_reports}, on planted lists {on_lists}.
-- **Polarity** wrong on real reports: {wrong_way}; there {turned}.
+- **Polarity** wrong on real reports: {wrong_way}; there {more_turned}.
 - **Searching**: {ahead["real reports", "SmolLM2"]}.
 - **A score of words**: one turned sign leaves {lies["ROUGE-L"].min():.2f} or more.
 - **Asked for likelihoods**: AUROC {rw.stats.format_interval(by_list[0])}.
