@@ -44,11 +44,11 @@ import radwb as rw
 # and its intervals are wide.
 
 # %% tags=["parameters"]
-n_reports = 4000  # real reports that are read, at most; fast: 800
-n_virtual = 240  # virtual radiographs, of which we take the findings; fast: 60
+n_reports = 4000  # real reports that are read, at most; fast: 600
+n_virtual = 240  # virtual radiographs, of which we take the findings; fast: 40
 n_dev = 10  # reports and lists on which anything is chosen; fast: 4
-n_test = 30  # reports and lists on which it's measured; fast: 8
-most = 40  # tokens of an answer; fast: 16
+n_test = 30  # reports and lists on which it's measured; fast: 6
+most = 40  # tokens of an answer; fast: 12
 epochs = 4  # passes of our own writer over the training reports; fast: 1
 context = 160  # tokens of a report that it reads, at most
 
