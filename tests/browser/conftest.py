@@ -3,12 +3,15 @@
 Where there is none, the tests skip, and say so.
 """
 
+import json
 import os
 import re
 import shutil
 import socket
 import subprocess
 import time
+import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
@@ -56,8 +59,8 @@ def chromium():
         browser.close()
 
 
-@pytest.fixture
-def page(chromium):
+@contextmanager
+def guarded_page(chromium):
     """A page that lets nothing out of this machine.
 
     `page.outside` names what it tried, `page.errors` what broke.
@@ -76,13 +79,45 @@ def page(chromium):
 
     context.route("**/*", gate)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def page(chromium):
+    with guarded_page(chromium) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
-    """A running lab with its own settings, so that nobody's earlier answers count."""
+def address(server):
+    """The running lab as if new: no kernel, and nobody's earlier answers.
+
+    (It takes some ten seconds to start and to stop, so it is started once.)
+    """
+    url, port, home = server
+    yield url, port
+    shut_down_kernels(url)
+    for name in ("settings", "workspaces"):
+        shutil.rmtree(home / name, ignore_errors=True)
+
+
+def shut_down_kernels(url):
+    """Else a notebook that is opened again finds its widgets alive."""
+    base, _, token = url.partition("/lab")
+    headers = {"Authorization": f"token {token.partition('token=')[2]}"}
+    listing = urllib.request.Request(f"{base}/api/sessions", headers=headers)
+    for session in json.load(urllib.request.urlopen(listing)):
+        one = f"{base}/api/sessions/{session['id']}"
+        call = urllib.request.Request(one, headers=headers, method="DELETE")
+        urllib.request.urlopen(call)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """A lab with its own settings: its address, its port and its home."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -108,7 +143,7 @@ def address(tmp_path_factory):
                 rf"http://127\.0\.0\.1:{port}/\S+token=\w+", (home / "log").read_text()
             )
         assert match, (home / "log").read_text()
-        yield match.group(), port
+        yield match.group(), port, home
     finally:
         server.terminate()
         server.wait(60)

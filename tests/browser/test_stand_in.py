@@ -6,17 +6,16 @@ a page of the gallery.
 
 import base64
 import io
-import json
 import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 
 import nbformat
 import numpy as np
 import pytest
 from axe import findings
+from conftest import shut_down_kernels
 from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from tables import effusion_table
@@ -79,20 +78,9 @@ def saved(chromium, address):
     page.keyboard.press("Control+s")
     page.wait_for_timeout(3000)
     page.close()
-    shut_down_kernels(address)
+    shut_down_kernels(address[0])
     yield path, living
     shutil.rmtree(folder)
-
-
-def shut_down_kernels(lab):
-    """Else a notebook that is opened again finds its widgets alive."""
-    base, _, token = lab[0].partition("/lab")
-    headers = {"Authorization": f"token {token.partition('token=')[2]}"}
-    listing = urllib.request.Request(f"{base}/api/sessions", headers=headers)
-    for session in json.load(urllib.request.urlopen(listing)):
-        address = f"{base}/api/sessions/{session['id']}"
-        call = urllib.request.Request(address, headers=headers, method="DELETE")
-        urllib.request.urlopen(call)
 
 
 def still(page):
