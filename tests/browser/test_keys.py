@@ -93,7 +93,8 @@ def test_the_keys_are_those_of_the_notebook(address, page, notebook):  # noqa: F
     assert len(page.evaluate(BOUND)) > 80
 
 
-NIIVUE = 'rw.show.volume(small, m, viewer="ipyniivue")'
+# small: its WebGL is drawn by the CPU here, anew at each key
+NIIVUE = 'rw.show.volume(small, m, viewer="ipyniivue", height=160)'
 
 
 @pytest.mark.parametrize(
