@@ -1702,7 +1702,8 @@ rw.attend.save_map(spot, planted, "../runs/nodule.nii.gz")
 # films: look at it first, since a map comes out whatever the score.
 #
 # Agree or disagree with each map; the button *Copy link* gives the line of code that opens
-# this view again. An exported page shows a picture of it, as it was seen last.
+# this view again. An exported page shows a picture of it, as it was seen last, and below
+# that the heads of this film to point at.
 
 # %%
 rw.show.explore(model, ill, finding=finding, against="gradcam")

@@ -58,7 +58,8 @@ def explore(
             first is made, and read again the next time. None = they go with the widget.
     Returns:
         the widget. A saved notebook and an exported page keep the picture that was seen
-        last. When its cell is run again, it is closed.
+        last, and the heads of its film live there. When its cell is run again, it is
+        closed.
     Raises:
         ValueError: no film, more than two models, an unknown method, a film or model
             of the state that isn't there, or a file in the place of the notes that is

@@ -2,6 +2,7 @@
 
 A saved notebook without a kernel, an exported page and the gallery run no widget. So a
 widget is displayed with a picture below it, which is hidden wherever the widget lives.
+What a picture carries along may live on a page without a kernel.
 """
 
 import threading
