@@ -63,7 +63,8 @@ def lab_page(chromium, address):
     path = folder / "viewer.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": KERNEL}), path)
     with guarded_page(chromium) as page:
-        open_in_lab(page, address, path.relative_to(checkout()))
+        path = path.relative_to(checkout())
+        open_in_lab(page, address, path, "lab/workspaces/shared")
         run_all(page)
         main(page)
         yield page
@@ -106,9 +107,14 @@ def notebook():
     shutil.rmtree(folder)
 
 
-def open_in_lab(page, lab, path):
+def open_in_lab(page, lab, path, room="lab"):
+    """Open a notebook.
+
+    Args:
+        room: two pages in one workspace would open one another's notebooks.
+    """
     base, _, token = lab[0].partition("/lab")
-    page.goto(f"{base}/lab/tree/{path}?{token.partition('?')[2]}")
+    page.goto(f"{base}/{room}/tree/{path}?{token.partition('?')[2]}")
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell")
     page.get_by_text("| Idle").wait_for()
     page.wait_for_timeout(2000)  # it says so a little early
