@@ -122,9 +122,8 @@ def log_odds(values):
 
     A single one of these values says nothing: only their differences do.
     """
-    classes = values.shape[1]
-    own = torch.eye(classes, dtype=torch.bool, device=values.device)
-    others = values[:, None].expand(-1, classes, -1).masked_fill(own, -torch.inf)
+    own = torch.eye(values.shape[1], dtype=torch.bool, device=values.device)
+    others = torch.where(own, -torch.inf, values[:, None])  # (B, K, K)
     return values - others.logsumexp(-1)
 
 
