@@ -1952,7 +1952,8 @@ rw.show.grid(
 
 # %% [markdown]
 # Now the checks from above: the weights dealt out at random, and the other class asked
-# for. A map that stays as it was knows nothing of this model.
+# for. A map that stays as it was knows nothing of this model. Where nothing on an ill
+# film speaks for *no finding*, that map is zero, and a warning says so.
 
 # %%
 badges = {}
