@@ -650,7 +650,8 @@ Markdown(
 )
 
 # %% [markdown]
-# Half of the real reports state no finding, and silence is right there: `lm-tiny` and the
+# The searches look for a list among real reports, whose style is another; on planted lists
+# that is a handicap. Half of the real reports state no finding, and silence is right there: `lm-tiny` and the
 # commonest impression may live off them. So once more, of those alone that state one.
 
 # %%
@@ -1262,6 +1263,8 @@ wrong_way = of_smollm("real reports", "polarity")
 Markdown(f"""## What we found
 - **Writing**: wholly right on real reports {on_reports}, on planted lists {on_lists}.
 - **Polarity** wrong on real reports: {wrong_way}; there {more_turned}.
+- **Where a finding is stated**: SmolLM2 {of_ill["SmolLM2"]}, lm-tiny
+  {of_ill["lm-tiny"]}, the radiologist {of_ill["radiologist"]}.
 - **Searching**: {ahead["real reports", "SmolLM2"]}.
 - **A score of words**: one turned sign leaves {lies["ROUGE-L"].min():.2f} or more.
 - **Asked for likelihoods**: AUROC {rw.stats.format_interval(by_list[0])}.
