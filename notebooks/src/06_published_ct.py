@@ -53,13 +53,7 @@ seeds = (0, 1, 2)  # random encoders; fast: (0,)
 bend_mm = 12  # spread of the displacements of the bent CT
 layers = ("layer2", "layer3", "layer4")  # for maps; fast: ("layer4",)
 boxes = 4  # a side, for occlusion; fast: 2
-penalties = (
-    0.001,
-    0.01,
-    0.1,
-    1,
-    10,
-)  # of the probes, to choose from; fast: (0.01, 0.1)
+penalties = (0.001, 0.01, 0.1, 1, 10)  # to choose from; fast: (0.01, 0.1)
 places = 300  # in the lungs, beside the tumour; fast: 40
 your_volume = ""  # a path to a CT of yours
 
@@ -720,8 +714,16 @@ rw.show.volume(
     ct,
     heart_map,
     window_hu=(-160, 240),
-    title="Where Astra's features point to the heart",
+    title="Grad-CAM of the direction to the heart, second stage",
 )
+
+# %% [markdown]
+# In which organ is it highest?
+
+# %%
+highest = np.unravel_index(heart_map.values.argmax(), heart_map.values.shape)
+number = organ[tuple(2 * np.array(highest))]
+Markdown(f"The peak lies in: {[*organs, 'none of the ten'][number]}.")
 
 # %% [markdown]
 # ### Does the map know more than its controls?
