@@ -51,7 +51,7 @@ thick = 4  # cells a slab
 fewest = 40  # cells that an organ needs; fast: 12
 seeds = (0, 1, 2)  # random encoders; fast: (0,)
 bend_mm = 12  # spread of the displacements of the bent CT
-layers = ("layer2", "layer3", "layer4")  # for maps; fast: ("layer4",)
+layers = ("layer4", "layer3")  # for maps; fast: ("layer4",)
 boxes = 4  # a side, for occlusion; fast: 2
 penalties = (0.001, 0.01, 0.1, 1, 10)  # to choose from; fast: (0.01, 0.1)
 places = 300  # in the lungs, beside the tumour; fast: 40
@@ -830,7 +830,8 @@ Markdown(
 # outputs, made of the coarse cells of its last stage, and Grad-CAM follows it back to a layer of
 # our choice. An earlier layer draws finer, and knows less of what the score is about.
 #
-# Only the passes behind that layer are kept for the way back, which holds the memory down.
+# Only what comes behind that layer is kept for the way back, which holds the memory down. Ask at
+# `layer2` if you have a GiB more to spare.
 #
 # How fine can a map be? The last stage has ten cells along the body and seven across, so a few of
 # them hold the whole heart. A map of it is a blurred blob by construction, whatever the network
