@@ -1102,9 +1102,15 @@ rw.book.headline(
     balls_as_strange_as_the_tumour=verdicts.loc["Astra", "balls as strange"],
 )
 
+# %% [markdown]
+# How often does a random network set the tumour apart, by the same rule?
+
 # %%
 random = verdicts.loc[[name for name in verdicts.index if name.startswith("random")]]
 by_chance = (random["balls as strange"] <= 0.05).sum()
+Markdown(f"We see it for {by_chance} of {len(random)} random networks.")
+
+# %%
 Markdown(f"""
 ## What we found
 - Within one body Astra's features name {means["as scanned", "Astra"]:.0%} of an organ's cells,
