@@ -26,6 +26,7 @@ IS_CUDA = torch.Tensor.is_cuda.__get__
 IS_META = torch.Tensor.is_meta.__get__
 # torch fills these below all modes, so they are made first and moved then
 FILLED = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
+MEMORY = 8 << 30  # bytes of the card
 
 
 class OnCard(torch.Tensor):
@@ -191,6 +192,7 @@ def fake_gpu():
         is_bf16_supported=lambda *_, **__: False,
         get_rng_state=lambda *_: torch.get_rng_state(),
         set_rng_state=lambda *_: None,
+        mem_get_info=lambda *_: (MEMORY, MEMORY),  # free and in all
     )
     start = threading.Thread.start
 
