@@ -1,4 +1,7 @@
-"""Notebooks keep the anatomy that readers rely on; the slow test runs them all."""
+"""Notebooks keep the anatomy that readers rely on; the tests run them.
+
+Those on published models run here in their fast form, all of them in the slow test.
+"""
 
 import ast
 import re
@@ -7,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import radwb as rw
 from radwb.book import pages, run, sync
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +136,18 @@ def test_words_need_no_formula_renderer(source):
 def test_the_last_section_says_where_it_breaks(source):
     words = [c.source for c in sync.build(source).cells if c.cell_type == "markdown"]
     assert any("where it breaks" in w.lower() for w in words[-2:])
+
+
+@pytest.mark.parametrize(("number", "weights"), [("06", "astra-ct"), ("07", "smollm2")])
+def test_a_notebook_on_published_weights_runs_fast(number, weights, tmp_path):
+    try:
+        rw.data.fetch(weights)
+    except rw.data.FetchError as error:
+        pytest.skip(f"{weights} can't be had: {error}")
+    sources = [source for source in SOURCES if source.stem.startswith(number)]
+    (result,) = run.run(sources, tmp_path / "build", fast=True)
+    assert result.error == ""
+    assert result.headline
 
 
 @pytest.mark.slow
