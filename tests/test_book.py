@@ -8,6 +8,7 @@ import re
 
 import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from nbformat.v4 import new_output
 
@@ -298,3 +299,11 @@ def test_a_reference_of_the_package_is_linked_from_the_front_page(ran, tmp_path)
     (tmp_path / "api").mkdir()
     (tmp_path / "api" / "index.html").touch()
     assert link in pages.write_index(tour, {}, tmp_path).read_text()
+
+
+def test_the_page_paints_no_class_of_a_styled_table():
+    table = pd.DataFrame({"a": [1.0]}, index=pd.Index(["x"], name="row")).style
+    names = re.findall(r'class="([^"]+)"', table.to_html())
+    classes = {name for group in names for name in group.split()}
+    assert "blank" in classes
+    assert classes.isdisjoint(re.findall(r"\.([A-Za-z][\w-]*)", pages.STYLESHEET))

@@ -1067,9 +1067,9 @@ rw.show.volume(
 # and run the page again from there. The last probe then says how much of each organ it
 # finds. Nothing stands beside that number but your own eyes, so look at the CT first.
 #
-# The spacing and the orientation come from the file; a head, or a scan of sixteen slices, would
-# be squeezed into the same box without a murmur, because this encoder was made to be fed so.
-# Whether your volume is what it was trained for, you have to know.
+# The spacing and the orientation come from the file. A head, a scan of sixteen thick slices or a
+# tilted gantry is squeezed into the same box, because this encoder was made to be fed so; a
+# warning says it. Whether your volume is what it was trained for, you have to know.
 
 # %%
 path = your_volume or source / "cxr.nii.gz"
@@ -1086,9 +1086,8 @@ pd.DataFrame({"litres": sums.round(2)}, index=np.array(organs)[kept]).T
 # become one of its organs. So the sums are far too large, and that is the answer to a question
 # that should have had another choice.
 #
-# Have you Merlin's file? `rw.models.encoders3d.resnet3d` builds the same network from it:
-# Merlin was fed voxels of 3 x 1.5 x 1.5 mm in a window of -1000 to 1000 HU, which is what
-# `spacing_mm` and `window_hu` are for. The rest of this page stays as it is.
+# Have you Merlin's own file? `rw.models.load("merlin:FILE.pt")` reads it, fed as Merlin was: voxels
+# of 3 x 1.5 x 1.5 mm in a window of -1000 to 1000 HU. The rest of this page stays as it is.
 #
 # The numbers to remember:
 

@@ -7,8 +7,9 @@ from tables import effusion_table
 from test_explore_widget import notebook_in_lab
 
 pytestmark = pytest.mark.browser
-RUNS = 20
-CELL = """import gc, os, threading
+WARM = 8  # runs until the caches, which have bounds, are full
+RUNS = 15
+CELL = """import ctypes, gc, os, threading
 import pandas as pd
 import radwb as rw
 from ipywidgets.widgets.widget import _instances
@@ -17,6 +18,7 @@ model = rw.models.load("radwb-tiny")
 widget = rw.show.explore(model, films, against="gradcam")
 widget.wait(60, idle=True)
 gc.collect()
+ctypes.CDLL(None).malloc_trim(0)  # what is free is not held
 pages = int(open("/proc/self/statm").read().split()[1])
 runs = globals().get("runs", 0) + 1
 mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -26,11 +28,11 @@ widget"""
 SAID = re.compile(r"run (\d+): (\d+) comms, (\d+) threads, (\d+) MB\.")
 
 
-def test_twenty_runs_leave_one_widget(chromium, address):
+def test_more_runs_leave_one_widget(chromium, address):
     table = effusion_table()
     seen = []
     with notebook_in_lab(chromium, address, table, CELL) as page:
-        for n in range(1, RUNS + 4):
+        for n in range(1, WARM + RUNS + 1):
             page.locator(".jp-CodeCell .cm-content").first.click()
             page.keyboard.press("Control+Enter")
             line = page.locator(f".jp-OutputArea :text('run {n}: ')").last
@@ -41,7 +43,7 @@ def test_twenty_runs_leave_one_widget(chromium, address):
         assert page.locator(".rx[data-painted]").count() == 1
         assert page.errors == []
     print(seen)
-    warm, last = seen[2], seen[-1]
+    warm, last = seen[WARM - 1], seen[-1]
     assert last[0] <= warm[0]
     assert last[1] <= warm[1]
-    assert last[2] < warm[2] + 20
+    assert last[2] < warm[2] + 10  # a film and its maps take more
