@@ -107,6 +107,12 @@ def module_of(path):
     return import_module(".".join(parts).removesuffix(".__init__"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def brought():
+    """The data of the examples: a first call says licence and citation besides."""
+    return rw.data.fetch("kermany-16"), rw.data.fetch("lidc-ct")
+
+
 @pytest.mark.parametrize(("path", "text"), EXAMPLES)
 def test_the_example_runs(path, text, request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
