@@ -621,7 +621,9 @@ def crop(volume, cell, half=80):
     middles = zip(known.middles(), cell, strict=True)
     d, h, w = (round(middle[index]) for middle, index in middles)
     h, w = np.clip([h, w], half, ct.shape[1] - half)
-    piece = volume.voxels[d : d + 1, h - half : h + half, w - half : w + half]
+    rows = slice(h - half, h + half)
+    columns = slice(w - half, w + half)
+    piece = volume.voxels[d : d + 1, rows, columns]
     return rw.data.Volume(piece, ct.affine, "CT").slice(0, 0, (-200, 500))
 
 
@@ -928,7 +930,8 @@ reading = rw.simulate.ct_findings().iloc[0]
 tumour_mm = np.array(reading["mm L, P, S"].split(","), float)
 away_mm = np.linalg.norm(place - tumour_mm, axis=-1)
 tumour = away_mm <= max(12, away_mm.min())  # at least the nearest cell
-at = np.rint(np.linalg.solve(ct.affine, [*tumour_mm, 1])[:3]).astype(int)
+voxel = np.linalg.solve(ct.affine, [*tumour_mm, 1])[:3]
+at = np.rint(voxel).astype(int)
 said = reading["what isn't normal"]
 called = organs[organ[tuple(at)]]
 Markdown(f"{said}: {tumour.sum()} cells. The mask calls its middle {called}.")
@@ -961,7 +964,8 @@ def strangeness(numbers):
     away = pairwise_distances(scaler.transform(numbers[asked]), theirs)
     away[apart_mm < 40] = np.inf
     strange = np.full(asked.shape, np.nan)
-    strange[asked] = np.sort(away, 1)[:, :5].mean(1)
+    nearest = np.sort(away, 1)[:, :5]
+    strange[asked] = nearest.mean(1)
     return strange
 
 
@@ -979,7 +983,8 @@ elsewhere = np.argwhere(lung & (away_mm > 40))
 centres = rng.permutation(elsewhere)[:places]
 balls = []
 for centre in centres:
-    ball = np.linalg.norm(place - place[tuple(centre)], axis=-1) <= 12
+    from_centre = place - place[tuple(centre)]
+    ball = np.linalg.norm(from_centre, axis=-1) <= 12
     balls.append(ball & lung)
 
 # %% [markdown]
@@ -991,8 +996,10 @@ for centre in centres:
 
 # %%
 grey = density[..., 0]
-low, high = grey[tumour].min() - 25, grey[tumour].max() + 25
-as_dense = asked & (grey > low) & (grey < high) & (away_mm > 40)
+low = grey[tumour].min() - 25
+high = grey[tumour].max() + 25
+between = (grey > low) & (grey < high)
+as_dense = asked & between & (away_mm > 40)
 f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
 
 # %% [markdown]
@@ -1077,9 +1084,11 @@ mine = rw.data.read(path)
 yours = rw.attend.cells(encoder, mine)
 probe = fitted(fit_probe, "Astra", 0)
 guess = probe.predict(yours.features[yours.inside()])
-litres = np.prod(mine.spacing_mm) * np.prod(mine.shape) / 1e6 / np.prod(yours.shape)
+voxels_a_cell = np.prod(mine.shape) / np.prod(yours.shape)
+litres = np.prod(mine.spacing_mm) * voxels_a_cell / 1e6
 sums = np.bincount(guess, minlength=len(organs))[kept] * litres
-pd.DataFrame({"litres": sums.round(2)}, index=np.array(organs)[kept]).T
+names_kept = np.array(organs)[kept]
+pd.DataFrame({"litres": sums.round(2)}, index=names_kept).T
 
 # %% [markdown]
 # The probe has no word for *none of these*: fat, air around the body and everything else must

@@ -331,7 +331,8 @@ def sentence(finding, is_there):
 # %%
 films = rw.simulate.cohort(n=n_virtual, seed=0).drop_duplicates("patient_id")
 truth = films[list(NOUNS)].astype(int).reset_index(drop=True)
-order = np.random.default_rng(0).permuted(np.tile(list(NOUNS), (len(films), 1)), axis=1)
+unmixed = np.tile(list(NOUNS), (len(films), 1))
+order = np.random.default_rng(0).permuted(unmixed, axis=1)
 
 
 def findings_list(patient, **changed):
@@ -364,9 +365,14 @@ states_one = reports["labels"].map(lambda labels: 1 in labels.values())
 def half_and_half(split, n):
     part = reports[reports["split"] == split]
     ill = part[states_one[part.index]].head(n // 2)
-    return pd.concat([ill, part[~states_one[part.index]].head(n - n // 2)])
+    well = part[~states_one[part.index]].head(n - n // 2)
+    return pd.concat([ill, well])
 
 
+# %% [markdown]
+# So every writer gets the same two piles:
+
+# %%
 cases = {
     "real reports": half_and_half("test", n_test),
     "planted lists": lists.iloc[n_dev : n_dev + n_test],
@@ -388,7 +394,8 @@ cases = {
 # bare text behind three solved ones (*few-shot*).
 
 # %%
-solved = pd.concat([train[states_one[train.index]].head(2), train.head(1)])
+ill = train[states_one[train.index]].head(2)
+solved = pd.concat([ill, train.head(1)])
 shots = "Findings: " + solved["findings"] + "\nImpression: " + solved["impression"]
 shots = "\n\n".join(shots)
 ROLE = "You are a radiologist. You write short and exact reports and add nothing."
@@ -692,7 +699,8 @@ def rouge_l_solution(answer, reference):
     for i, j in product(range(len(a)), range(len(b))):
         shorter = max(run[i, j + 1], run[i + 1, j])
         run[i + 1, j + 1] = run[i, j] + 1 if a[i] == b[j] else shorter
-    return 2 * run[-1, -1] / max(len(a) + len(b), 1)
+    words = len(a) + len(b)
+    return 2 * run[-1, -1] / max(words, 1)
 
 
 # %% [markdown]
@@ -990,14 +998,22 @@ def share_of(noun, heads, tokens):
 
 # %%
 def in_turn(patient):
-    return list(NOUNS)[patient % len(NOUNS)], list(NOUNS)[(patient + 1) % len(NOUNS)]
+    findings = list(NOUNS)
+    turn = patient % len(findings)
+    return findings[turn], findings[(turn + 1) % len(findings)]
 
 
+# %% [markdown]
+# The list stays; only the question at its end changes.
+
+
+# %%
 def looks_back(model, patient, text=None):
     finding, another = in_turn(patient)
     heads, tokens = looked_at(model, stopped(patient, finding, text))
     asked = share_of(NOUNS[finding], heads, tokens)
-    sink, recent = heads[:, :, 0].numpy(), heads[:, :, -4:].sum(-1).numpy()
+    sink = heads[:, :, 0].numpy()
+    recent = heads[:, :, -4:].sum(-1).numpy()
     heads, tokens = looked_at(model, stopped(patient, another, text))
     not_asked = share_of(NOUNS[finding], heads, tokens)
     return np.stack([asked, not_asked, sink, recent])  # (4, L, heads)
