@@ -38,6 +38,7 @@ function folded([name, text], opened) {
     make("summary", {}, name),
     make("p", {}, text),
   );
-  box.ontoggle = () => (box.open ? opened.add(name) : opened.delete(name));
+  // noted at the click: a toggle event comes later, maybe after the next film
+  box.firstChild.onclick = () => (box.open ? opened.delete(name) : opened.add(name));
   return box;
 }
