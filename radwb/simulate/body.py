@@ -11,7 +11,31 @@ from radwb.simulate.anatomy import Anatomy
 
 # the arch's middle lies so far above its leftmost point, where it turns down
 ARCH_MM = 20.0
+CHEST_MM = (135.0, 105.0)  # half axes of an ellipse about the CT's rib cage: X and Y
+SPINE_MM = -25.0  # along Y, the front of the spine
+# middle of each dome of the diaphragm beside the midline and along Y, and its radius
+DOME_MM = (75.0, 10.0, 65.0)
 GLAND = 0.35  # share of a breast that is glandular tissue; the rest is fat
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What of a patient lies beyond the CT: neck, chin and arms.
+
+    Attributes:
+        neck_mm: half the neck's width.
+        slope_mm: how far the shoulders fall from the neck to where they are level.
+        chin_mm: height of the chin above the top of the CT; far above, it is no part
+            of the film.
+        arm_mm: radius of the upper arms; 0 for none.
+        arms_deg: (right, left) angle of the arms, 0 hanging down, 180 straight up.
+    """
+
+    neck_mm: float = 58.0
+    slope_mm: float = 40.0
+    chin_mm: float = 150.0
+    arm_mm: float = 42.0
+    arms_deg: tuple = (15.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -39,6 +63,17 @@ class Body:
             front.
         wobble: (3, 4, 4, 4) displacements in mm on a coarse lattice, smoothly
             interpolated.
+        usual_heart: stretch of a healthy heart of this build; `heart` comes on top.
+        heart_axis_deg: turn of the heart in the frontal plane, positive to a flat one.
+        mediastinum: stretch along X of what lies about the great vessels and the
+            thymus.
+        dome_mm: how far the domes of the diaphragm alone move down: flat in
+            emphysema, high in a child.
+        wall: stretch of what lies outside the rib cage: flanks, muscle, fat.
+        marking: factor on what vessels and septa are denser than the lung.
+        bends: (3, n, n, n) as `wobble`, finer; None for none.
+        bones: (3, n, n, n) displacements in mm of the bones against all else; None.
+        frame: `Frame`, neck and arms; None leaves what the CT's mirrored ends show.
     """
 
     scale: tuple = (1.0, 1.0, 1.0)
@@ -60,6 +95,15 @@ class Body:
     wobble: np.ndarray = field(
         default_factory=lambda: np.zeros((3, 4, 4, 4), np.float32)
     )
+    usual_heart: float = 1.0
+    heart_axis_deg: float = 0.0
+    mediastinum: float = 1.0
+    dome_mm: float = 0.0
+    wall: float = 1.0
+    marking: float = 1.0
+    bends: np.ndarray | None = None
+    bones: np.ndarray | None = None
+    frame: Frame | None = None
 
 
 def rotation(body: Body):
@@ -93,25 +137,40 @@ def to_ct(points, anatomy: Anatomy, body: Body):
     """Where in the CT each point (..., 3) of the virtual patient comes from, mm."""
     half = torch.from_numpy(anatomy.half_mm).float()
     p = points @ rotation(body) / torch.tensor(body.scale)
-    p = p + _wobble(p / half, body)
+    moved = displaced(p / half, body.wobble)
+    if body.bends is not None:
+        moved = moved + displaced(p / half, body.bends)
+    p = _with_wall(p + moved, body)
     p = _with_spine_and_breath(p, anatomy, body)
     heart = np.array(anatomy.marks["heart"])
     arch = np.array(anatomy.marks["knob"]) + (0, 0, ARCH_MM)
     pulled = body.shift_mm * _near(p, heart + (0, 0, 40), 110)
     shift = torch.zeros_like(p)
     shift[..., 0] = pulled + body.aorta_mm * _near(p, arch, 32)
-    p = p - shift
+    p = _with_mediastinum(p - shift, anatomy, body)
     # the heart grows to the left and down more than to the right: the fixed point lies
     # right of its centre
     fixed = torch.from_numpy(heart + np.array([-18.0, 0.0, 10.0])).float()
     near_heart = _near(p, fixed.tolist(), 95)[..., None]
-    grow = 1 + (body.heart - 1) * near_heart * torch.tensor([1.0, 0.8, 0.5])
-    return fixed + (p - fixed) / grow
+    size = body.heart * body.usual_heart
+    grow = 1 + (size - 1) * near_heart * torch.tensor([1.0, 0.8, 0.5])
+    turning = near_heart[..., 0] * _before_spine(p)
+    return fixed + _turned(p - fixed, turning, body) / grow
 
 
-def _wobble(p, body):
-    """Displacements (..., 3) in mm at points of -1 to 1."""
-    lattice = torch.from_numpy(body.wobble)[None]
+def _before_spine(p):
+    return torch.sigmoid((p[..., 1] - SPINE_MM) / 12)
+
+
+def bone_shift(there, anatomy: Anatomy, body: Body):
+    """How far from points (..., 3) of the CT, mm, the bones found there come from."""
+    half = torch.from_numpy(anatomy.half_mm).float()
+    return displaced(there / half, body.bones)
+
+
+def displaced(p, lattice):
+    """Displacements (..., 3) in mm of a lattice at points (..., 3) of -1 to 1."""
+    lattice = torch.from_numpy(lattice)[None]
     at = p[None].flatten(1, -2)[:, None, None]
     displacement = F.grid_sample(
         lattice,
@@ -120,6 +179,36 @@ def _wobble(p, body):
         align_corners=True,
     )
     return displacement[0, :, 0, 0].T.reshape(p.shape)
+
+
+def _with_wall(p, body):
+    """What lies outside an ellipse about the rib cage is stretched away from it."""
+    if body.wall == 1:
+        return p
+    away = (p[..., :2] / torch.tensor(CHEST_MM)).norm(dim=-1).clamp(min=1)
+    inward = (1 + (away - 1) / body.wall) / away
+    return torch.cat((p[..., :2] * inward[..., None], p[..., 2:]), dim=-1)
+
+
+def _with_mediastinum(p, anatomy, body):
+    if body.mediastinum == 1:
+        return p
+    middle = torch.tensor(anatomy.marks["carina"]).float()
+    middle[2] += 20
+    near = _near(p, middle.tolist(), 75) * _before_spine(p)
+    stretch = 1 + (body.mediastinum - 1) * near
+    x = middle[0] + (p[..., 0] - middle[0]) / stretch
+    return torch.cat((x[..., None], p[..., 1:]), dim=-1)
+
+
+def _turned(p, near, body):
+    """Turn points about 0 in the frontal plane, the nearer the more."""
+    if not body.heart_axis_deg:
+        return p
+    angle = np.deg2rad(body.heart_axis_deg) * near
+    x = p[..., 0] * torch.cos(angle) - p[..., 2] * torch.sin(angle)
+    z = p[..., 0] * torch.sin(angle) + p[..., 2] * torch.cos(angle)
+    return torch.stack((x, p[..., 1], z), dim=-1)
 
 
 def _with_spine_and_breath(p, anatomy, body):
@@ -133,6 +222,10 @@ def _with_spine_and_breath(p, anatomy, body):
     # moves along
     left = torch.sigmoid((x - anatomy.marks["carina"][0]) / 25)
     breath = body.inspiration_mm[0] * (1 - left) + body.inspiration_mm[1] * left
+    if body.dome_mm:
+        lateral = (x - anatomy.marks["carina"][0]).abs()
+        from_dome = ((lateral - DOME_MM[0]) ** 2 + (y - DOME_MM[1]) ** 2).sqrt()
+        breath = breath + body.dome_mm * torch.exp(-((from_dome / DOME_MM[2]) ** 2))
     z = z + breath * ((top - z) / (top - bottom)).clamp(0, 1) ** 2
     return torch.stack((x, y, z), dim=-1)
 

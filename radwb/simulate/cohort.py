@@ -24,6 +24,7 @@ from radwb.findings import FINDINGS
 from radwb.findings.parents import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, Anatomy, default_anatomy
+from radwb.simulate.builds import widened
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
@@ -41,6 +42,7 @@ from radwb.simulate.ratios import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
 VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
+BUILD = 4  # number of the stream that a patient's build is drawn from
 COPIES = ("duplicate", "near duplicate")
 
 
@@ -223,6 +225,9 @@ def _make_patient(settings, number):
     rng, noise, words, filing = _streams(settings, number)
     dials = settings.dials
     patient = draw_patient(rng, dials)
+    if dials.builds:
+        shape = np.random.default_rng([settings.seed, number, BUILD])
+        patient = widened(patient, shape, dials.builds, settings.anatomy)
     lasting = draw_lasting(rng, patient, dials, settings.anatomy)
     frailty = float(rng.random())  # drawn once, so that a patient's views agree
     patient = _scanned(filing, patient, lasting, dials)

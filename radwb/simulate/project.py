@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from radwb.simulate import physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, HEARTS, SOFT, Anatomy
-from radwb.simulate.body import Body, soft_tissue, to_ct
+from radwb.simulate.body import Body, bone_shift, soft_tissue, to_ct
+from radwb.simulate.frame import framed
 
 BEAM_Z_MM = 44.0  # the central ray runs through the lungs, above the middle of the CT
 SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
@@ -229,29 +230,59 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     """
     coarse = bend(anatomy, body, view, size, BENT)
     pixel_mm = FIELD_MM / size
-    sums, heart_mm, samples = _cross(anatomy.slabs, coarse, size)
+    bones = None if body.bones is None else _of_bones(coarse, anatomy, body)
+    sums, heart_mm, samples = _cross(anatomy.slabs, coarse, size, bones)
     soft, bone, lungs, hard = sums[:4] / 10  # g/cm2
     gland, fat = soft_tissue(soft, body, anatomy, view, pixel_mm, BEAM_Z_MM)
     a, b = physics.in_water_and_bone("fat")
     soft = soft + (body.lung - 1) * lungs + gland + a * fat
+    if body.marking != 1:
+        vessels = physics.vessels(samples.soft, samples.depth) * samples.path / 10
+        marking = torch.zeros(size**2).index_add_(0, samples.ray, vessels)
+        soft = soft + (body.marking - 1) * marking.reshape(size, size)
     # fat counts below 0 in the basis, and age leaves it alone
     bone = bone + (body.bone - 1) * hard + b * fat
+    if body.frame is not None and view != "LATERAL":
+        soft, bone = framed(soft, bone, _middle(coarse, anatomy, size), body.frame)
     paths = physics.Paths(soft, bone, torch.zeros_like(soft))
     sampled = (anatomy, body, view)
     return Rays(paths, sums[4], heart_mm, samples, coarse, pixel_mm, *sampled)
 
 
-def _cross(slabs, coarse, size):
+def _middle(coarse, anatomy, size):
+    """Where each ray crosses the CT's middle slab, (H, W) of X and of Z in mm."""
+    between = _between(coarse.shape[-1], size)
+    across, up = between @ coarse[len(coarse) // 2, :2] @ between.T
+    half = anatomy.half_mm
+    return across * float(half[0]), up * float(half[2])
+
+
+def _of_bones(coarse, anatomy, body):
+    """`coarse`, where the bones come from that the rays meet."""
+    axis = anatomy.axis
+    half = torch.from_numpy(anatomy.half_mm).float()
+    across, up, path = coarse.unbind(1)
+    along = anatomy.centres[:, None, None].expand_as(up)
+    place = [across * half[1 - axis], along, up * half[2]]
+    if axis == 0:
+        place = [place[1], place[0], place[2]]
+    shift = bone_shift(torch.stack(place, dim=-1), anatomy, body) / half
+    moved = (across + shift[..., 1 - axis], up + shift[..., 2], path)
+    return torch.stack(moved, dim=1)
+
+
+def _cross(slabs, coarse, size, bones=None):
     """Sums along the rays, the path through the heart, and what lies in the lungs.
 
     A few slabs are looked up at a time, so that they stay in the processor's cache.
 
+    Args:
+        bones: like `coarse`, where bones alone come from; None: from there, too.
     Returns:
         (5, H, W): density times mm of water, bone, water of the lungs and bone without
         fat, and mm of lung; (H/2, W/2) mm of heart; `Samples`.
     """
-    n = coarse.shape[-1]
-    between = _between(n, size)
+    between = _between(coarse.shape[-1], size)
     step = max(1, CACHED // size**2)
     sums = torch.zeros(5, size, size)
     heart_mm = torch.zeros(size // 2, size // 2)
@@ -259,19 +290,17 @@ def _cross(slabs, coarse, size):
     parts = []
     for k in range(0, len(slabs), step):
         here = slabs[k : k + step]
-        rows = between @ coarse[k : k + step]  # (step, 3, H, n)
-        pairs = rows[:, :2].movedim(1, 2).reshape(-1, size, 2 * n)
-        grid = (pairs @ _woven(n, size)).reshape(-1, size, size, 2)  # across, up
-        path = rows[:, 2] @ between.T  # (step, H, W)
-        tissue = F.grid_sample(
-            here[:, :HEARTS],
-            grid,
-            padding_mode="reflection",
-            align_corners=False,
-        )
+        grid = _places(coarse[k : k + step], size)
+        path = between @ coarse[k : k + step, 2] @ between.T  # (step, H, W)
+        tissue = _tissue(here[:, :HEARTS], grid)
         # what is mirrored beyond the CT's ends is no second lung
         depth = tissue[:, DEPTH] * (grid[..., 1].abs() <= 1)
         within = depth.abs() > 0.5
+        if bones is not None:
+            moved = _tissue(
+                here[:, BONE : BONE + 1], _places(bones[k : k + step], size)
+            )
+            _move_bones(tissue, moved[:, 0], within)
         _add(sums, tissue, path, within * path)
         heart_mm += _heart_mm(here, grid, path)
         change = (depth - torch.cat((last, depth[:-1]))).abs()
@@ -283,6 +312,35 @@ def _cross(slabs, coarse, size):
         parts.append((index % size**2, k + index // size**2, across, up, *flat))
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
     return sums, heart_mm, Samples(*columns)
+
+
+def _places(coarse, size):
+    """(K, H, W, 2) across and up of all rays, from those of n x n."""
+    n = coarse.shape[-1]
+    rows = _between(n, size) @ coarse[:, :2]  # (K, 2, H, n)
+    pairs = rows.movedim(1, 2).reshape(-1, size, 2 * n)
+    return (pairs @ _woven(n, size)).reshape(-1, size, size, 2)
+
+
+def _tissue(slabs, grid):
+    return F.grid_sample(
+        slabs,
+        grid,
+        padding_mode="reflection",
+        align_corners=False,
+    )
+
+
+def _move_bones(tissue, moved, within):
+    """Put bone where it was moved to, and soft tissue where it was, in place.
+
+    Fat counts below 0 and stays; no bone lies in a lung, and none in air.
+    """
+    was = tissue[:, BONE].clamp(min=0)
+    is_body = ~within & (tissue[:, SOFT] + was > 0.5)
+    now = moved.clamp(min=0) * is_body
+    tissue[:, BONE] += now - was
+    tissue[:, SOFT] += (was - now) * physics.DENSITY["soft"] / physics.DENSITY["bone"]
 
 
 def _add(sums, tissue, path, lung_path):
