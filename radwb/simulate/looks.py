@@ -130,7 +130,7 @@ def _toned(signal, rng):
     """Processing and display: unsharp masks, a window, a curve, a range of greys."""
     size = len(signal)
     sharp = signal + rng.uniform(0, 1.2) * (signal - physics.blur(signal, size / 40))
-    sharp += rng.uniform(0, 1.0) * (signal - physics.blur(signal, 0.8 + size / 200))
+    sharp += rng.uniform(0, 2.5) * (signal - physics.blur(signal, 0.6 + size / 250))
     sharp -= rng.uniform(0, 0.6) * physics.blur(signal, size / 9)
     middle = np.s_[size // 8 : -size // 8 : 2, size // 6 : -size // 6 : 2]
     low, high = np.percentile(sharp[middle], (1, 99))
@@ -142,7 +142,7 @@ def _toned(signal, rng):
     if rng.random() < 0.15:
         x = _equalised(x, rng.uniform(0.4, 1))
     median = np.clip(np.median(x[middle]), 0.05, 0.95)
-    target = np.clip(rng.normal(0.6, 0.13), 0.3, 0.85)
+    target = np.clip(rng.normal(0.73, 0.12), 0.4, 0.92)
     x = x ** np.clip(np.log(target) / np.log(median), 0.45, 2.2)
     black = max(0, rng.normal(0.02, 0.06))
     white = min(1, rng.normal(0.87, 0.1))
@@ -220,11 +220,11 @@ def _shut(pixels, borders, rng):
 
 def _stored(pixels, rng):
     """What storing does: fewer rows once, grain, JPEG."""
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         side = int(np.exp(rng.uniform(*np.log(SIDES))))
         pixels = resampled(pixels, side)
-    strength = rng.uniform(0, 0.02) * (rng.random() < 0.6)
-    pixels = pixels + strength * grain(len(pixels), rng.uniform(0, 1.2), rng)
+    strength = rng.uniform(0, 0.02) * (rng.random() < 0.7)
+    pixels = pixels + strength * grain(len(pixels), rng.uniform(0, 1), rng)
     if rng.random() < 0.4:
         pixels = jpeg(pixels, int(rng.uniform(25, 95)))
     return np.clip(pixels, 0, 1)

@@ -15,7 +15,7 @@ from radwb.simulate.devices import smooth, stroke
 from radwb.simulate.project import BEAM_Z_MM, Rays
 
 SPINE_MM = 28  # half the width of what is left of the bones above the shoulders
-HIGHEST_BONE_MM = 50  # above the lungs; the CT's mirror begins there
+HIGHEST_BONE_MM = 22  # above the lungs; the CT ends and is mirrored there
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +110,9 @@ def _shoulders(paths, place, rng):
     rim = -high + (high - low) * outward ** rng.uniform(0.7, 1.1)
     share = (1 - place.y / rim).clamp(0, 1) ** 0.6
     share = torch.where(place.y > 0, 1.0, share)
-    is_above = (place.y < -HIGHEST_BONE_MM) & (place.x.abs() > SPINE_MM)
-    bone = torch.where(is_above, paths.bone.clamp(max=0), paths.bone)
+    kept = torch.sigmoid((place.y + HIGHEST_BONE_MM) / 4)
+    kept = torch.where(place.x.abs() < SPINE_MM, 1.0, kept)
+    bone = paths.bone.clamp(max=0) + kept * paths.bone.clamp(min=0)
     return replace(paths, soft=paths.soft * share, bone=bone * share)
 
 
