@@ -66,10 +66,12 @@ def stream(look, step):
 
 
 def _widened(paths, margin):
-    """The field goes on at its sides as it ends, and mirrored above and below."""
+    """The field goes on above and below as its mirror; to its sides it rounds off."""
     wide = F.pad(paths.stack()[None], (0, 0, margin, margin), mode="reflect")
     wide = F.pad(wide, (margin, margin, 0, 0), mode="replicate")
-    return physics.Paths(*wide[0])
+    rim = torch.linspace(0, 1, margin + 1)[:-1] ** 0.5
+    share = torch.cat([rim, torch.ones(wide.shape[-1] - 2 * margin), rim.flip(0)])
+    return physics.Paths(*(wide[0] * share))
 
 
 def _framed(rays, rng):
@@ -84,7 +86,8 @@ def _framed(rays, rng):
     extent = ends[:, 1] - ends[:, 0]
     zoom = np.clip((sides * rng.uniform(*FILL) / extent).min(), *ZOOM)
     slack = np.maximum(sides - zoom * extent, 0)
-    lean = rng.uniform(-0.4, 0.4, 2) * slack
+    # films show more of the neck than of the belly
+    lean = rng.uniform((-0.25, -0.4), (0.45, 0.4)) * slack
     offset = lean - zoom * (ends.mean(1) - size / 2)
     gaps = np.stack([slack / 2 + lean, slack / 2 - lean], axis=1)
     shut = rng.random((2, 2)) * (rng.random() < 0.25)
@@ -98,7 +101,7 @@ def detector(site, view, look):
     is_portable = view == "AP"
     return replace(
         site,
-        photons=float(np.exp(rng.uniform(*np.log((50000, 1000000))))),
+        photons=float(np.exp(rng.uniform(*np.log((100000, 2000000))))),
         scatter=rng.uniform(0.1, 0.6) * (1.8 if is_portable else 1),
         unsharp_mm=rng.uniform(0.2, 1.0),
     )

@@ -103,17 +103,29 @@ def _with_breasts(paths, rays, rng):
 
 def _shoulders(paths, place, rng):
     """The neck and the slope of the shoulders, with air above them."""
-    neck = rng.uniform(48, 62)
-    high = rng.uniform(85, 115)
-    low = rng.uniform(25, 45)
+    neck = rng.uniform(42, 58)
+    high = rng.uniform(45, 85)
+    low = rng.uniform(10, 35)
     outward = ((place.x.abs() - neck) / (place.half + 30 - neck)).clamp(0, 1)
     rim = -high + (high - low) * outward ** rng.uniform(0.7, 1.1)
+    inward = torch.sigmoid((neck - place.x.abs()) / 3)
+    rim = rim - 150 * inward  # the neck goes on to the film's edge
     share = (1 - place.y / rim).clamp(0, 1) ** 0.6
     share = torch.where(place.y > 0, 1.0, share)
     kept = torch.sigmoid((place.y + HIGHEST_BONE_MM) / 4)
     kept = torch.where(place.x.abs() < SPINE_MM, 1.0, kept)
     bone = paths.bone.clamp(max=0) + kept * paths.bone.clamp(min=0)
     return replace(paths, soft=paths.soft * share, bone=bone * share)
+
+
+def _flanks(paths, place, rng):
+    """The sides of a wide body, which the CT's field of view cuts."""
+    reach = place.half + rng.uniform(30, 110)
+    rounded = ((reach - place.x.abs()) / 40).clamp(0, 1).sqrt()
+    thick = rng.uniform(4, 15) * rounded * torch.sigmoid((place.y - 20) / 10)
+    is_beside = place.x.abs() > place.half + 8
+    wide = torch.maximum(paths.soft, thick * physics.DENSITY["fat"])
+    return replace(paths, soft=torch.where(is_beside, wide, paths.soft))
 
 
 def _arms(paths, place, rng):
@@ -129,7 +141,7 @@ def _arms(paths, place, rng):
         away = torch.hypot(away, above)
         soft = torch.maximum(soft, _chord(away, radius) * physics.DENSITY["soft"])
         shell = _chord(away, 11) - 0.9 * _chord(away, 7)
-        bone = bone + shell * rng.uniform(0.9, 1.4)
+        bone = bone + shell * rng.uniform(0.5, 1.0)
     return replace(paths, soft=soft, bone=bone)
 
 
@@ -203,7 +215,8 @@ def _collar(paths, place, rng):
 # what a film shows, and how often
 STEPS = {
     _shoulders: 0.85,
-    _arms: 0.5,
+    _flanks: 0.6,
+    _arms: 0.6,
     _gas: 0.5,
     _collar: 0.15,
     _buttons: 0.06,
