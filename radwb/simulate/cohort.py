@@ -222,7 +222,7 @@ def _make_patient(settings, number):
     filing (labels, markers, copies) are drawn from streams of their own, so that a dial
     of the one leaves the others as they are.
     """
-    rng, noise, words, filing = _streams(settings, number)
+    rng, noise, words, filing, appearance = _streams(settings, number)
     dials = settings.dials
     patient = draw_patient(rng, dials)
     if dials.builds:
@@ -242,7 +242,8 @@ def _make_patient(settings, number):
         rays, lungs = _sampled(sampled, patient, findings, view, settings)
         planted = _planted(rays, findings, settings, lungs, is_supine)
         marker = _has_marker(filing, findings, dials)
-        expose = partial(film, rays, planted, patient.site, marker=marker)
+        how = {"marker": marker, "look": _look(appearance, dials)}
+        expose = partial(film, rays, planted, patient.site, **how)
         scan = expose(noise)
         text, errors = _report(findings, before, words, dials)
         row = {
@@ -263,7 +264,17 @@ def _make_patient(settings, number):
 
 
 def _streams(settings, number):
-    return [np.random.default_rng([settings.seed, number, k]) for k in range(4)]
+    return [np.random.default_rng([settings.seed, number, k]) for k in range(5)]
+
+
+def _look(rng, dials):
+    """The seed of a film's drawn look, None where it has its site's.
+
+    A film of more `looks` keeps the look that it has of fewer.
+    """
+    is_drawn = rng.random() < dials.looks
+    seed = int(rng.integers(2**32))
+    return seed if is_drawn else None
 
 
 def _identity(settings, number, study):

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from radwb.data import Scan, Volume
 from radwb.findings.parents import with_parent_masks
-from radwb.simulate import display, physics
+from radwb.simulate import display, looks, physics
 from radwb.simulate.anatomy import (
     BONE,
     DEPTH,
@@ -39,6 +39,7 @@ def render(
     seed: int = 0,
     anatomy: Anatomy | None = None,
     organs: bool = False,
+    look: int | None = None,
 ) -> Scan:
     """Make one virtual radiograph.
 
@@ -59,6 +60,7 @@ def render(
         seed: of noise and placement.
         anatomy: an `Anatomy`; default the public chest CT.
         organs: add the outlines "Lungs" and "Heart" to the truth.
+        look: seed of a drawn look in the place of the site's (`Dials.looks`).
     Returns:
         Scan with truth masks, that of Lung Opacity the union of the hazy patch's and
         its children's masks (`radwb.findings.FINDINGS`); spacing in mm at the middle of
@@ -73,20 +75,31 @@ def render(
     body = shaped(body or Body(), findings, visibility, cnr)
     rays = sample(anatomy, body, view, size)
     planted = plant(rays, findings, visibility=visibility, cnr=cnr)
-    return film(rays, planted, site, np.random.default_rng(seed), organs=organs)
+    rng = np.random.default_rng(seed)
+    return film(rays, planted, site, rng, organs=organs, look=look)
 
 
-def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) -> Scan:
-    """Place, expose, develop and stamp one film of a sampled patient."""
+def film(
+    rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False, look=None
+) -> Scan:
+    """Place, expose, develop and stamp one film of a sampled patient.
+
+    With a look, as much is drawn from `rng` as without, so that later films stay as
+    they are.
+    """
     how = display.SITES[site]
     size = rays.paths.soft.shape[0]
     truth = planted.truth | rays.organs if organs else planted.truth
-    primary = physics.transmit(planted.paths, physics.BEAM_OF[rays.view])
     masks = [torch.from_numpy(mask).float() for mask in truth.values()]
     zoom = rng.uniform(1.10, 1.28)
     degrees = rng.normal(0, 1.5)
     offset = rng.normal(0, 0.018, 2) * size
-    layers = display.shift(torch.stack([primary, *masks]), degrees, zoom, offset)
+    if look is None:
+        primary = physics.transmit(planted.paths, physics.BEAM_OF[rays.view])
+        layers = display.shift(torch.stack([primary, *masks]), degrees, zoom, offset)
+    else:
+        how = looks.detector(how, rays.view, look)
+        layers, zoom, shut = looks.placed(rays, planted.paths, masks, look)
     primary, *masks = layers.numpy()
     spacing = rays.pixel_mm / zoom
     signal = physics.expose(
@@ -97,18 +110,30 @@ def film(rays: Rays, planted: Planted, site, rng, *, marker=True, organs=False) 
         rng=rng,
     )
     borders = rng.integers(0, 1 + int(how.shutter * size), 4)
-    pixels = display.collimate(display.develop(signal, how), borders)
-    pixels = np.maximum(pixels, display.burned_in(how, size, marker))
-    seen = display.collimate(np.ones_like(pixels), borders) > 0
+    if look is None:
+        pixels, seen = _developed(signal, how, borders, marker)
+    else:
+        pixels, seen = looks.developed(signal, shut, rays.view, marker, look)
     masks = [(mask > 0.5) & seen for mask in masks]
-    facing = "P" if rays.view == "LATERAL" else "L"
+    return _scan(pixels, dict(zip(truth, masks, strict=True)), spacing, rays.view)
+
+
+def _developed(signal, how, borders, marker):
+    """What a site makes of a signal, and which pixels were exposed."""
+    pixels = display.collimate(display.develop(signal, how), borders)
+    pixels = np.maximum(pixels, display.burned_in(how, len(pixels), marker))
+    return pixels, display.collimate(np.ones_like(pixels), borders) > 0
+
+
+def _scan(pixels, truth, spacing, view):
+    facing = "P" if view == "LATERAL" else "L"
     return Scan(
         pixels,
         spacing_mm=(spacing, spacing),
-        view=rays.view,
+        view=view,
         modality="DX",
         source="radwb simulator",
-        truth=with_parent_masks(dict(zip(truth, masks, strict=True))),
+        truth=with_parent_masks(truth),
         orientation=(facing, "F"),
     )
 

@@ -19,7 +19,7 @@ STAYS = 0.6  # chance that what comes and goes is still there in the next study
 NEW = 0.4  # factor on the chance of a new finding in a later study
 # dials that came after the first cohorts: named only where they are turned, as cohorts
 # are kept by a dial's `repr`
-LATER = ("builds",)
+LATER = ("builds", "looks")
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,9 @@ class Dials:
             patient: the same bytes, or exposed anew.
         builds: how much more the patients' builds differ, from 0 (adults near to the
             CT's) to 1 (children, the obese, the emphysematous, the crooked: `widened`).
+        looks: share of the films that have a look of their own in the place of their
+            site's: detector, processing, greys, framing, arms, clothes, letters,
+            storage (`radwb.simulate.looks`).
     """
 
     prevalence: dict = field(default_factory=dict)
@@ -92,6 +95,7 @@ class Dials:
     duplicates: float = 0.0
     near_duplicates: float = 0.0
     builds: float = 0.0
+    looks: float = 0.0
 
     def __repr__(self):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -140,6 +144,7 @@ def _check_chances(dials):
         "duplicates",
         "near_duplicates",
         "builds",
+        "looks",
     )
     chances = dials.prevalence | dials.portable | dials.together
     chances |= {name: getattr(dials, name) for name in single}
