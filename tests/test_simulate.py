@@ -915,6 +915,21 @@ def test_confounders_come_at_the_strength_that_was_asked_for():
         Dials(marker=("Edema", 7))
 
 
+def test_a_dial_that_came_later_is_in_a_cohorts_key_only_where_it_is_turned():
+    """Cohorts are kept by this text: another one, and each is made anew."""
+    kept = (
+        "Dials(prevalence={}, healthy=0.3, by_site={}, by_sex={}, by_age="
+        "{'Cardiomegaly': 0.02, 'Pleural Other': 0.02, 'Lung Lesion': 0.01}, together="
+        "{('Edema', 'Pleural Effusion'): 0.4, ('Cardiomegaly', 'Edema'): 0.15, "
+        "('Pleural Effusion', 'Atelectasis'): 0.1}, drain=0.9, portable={'Edema': 0.4, "
+        "'Support Devices': 0.4}, marker=(), scanner=(), cnr=None, label_noise=0.0, "
+        "report_error=0.0, withhold=('Edema',), duplicates=0.0, near_duplicates=0.0)"
+    )
+    assert repr(Dials(drain=0.9, withhold=("Edema",))) == kept
+    turned = repr(Dials(drain=0.9, withhold=("Edema",), builds=0.5))
+    assert turned == kept[:-1] + ", builds=0.5)"
+
+
 @pytest.fixture(scope="module")
 def confounded():
     dials = Dials(

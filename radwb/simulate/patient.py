@@ -3,7 +3,7 @@
 Site, sex, age and body stay; findings come and go from study to study.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
@@ -17,6 +17,9 @@ LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
 SPLIT = {"train": 0.7, "val": 0.1, "test": 0.2}  # by patient
 STAYS = 0.6  # chance that what comes and goes is still there in the next study
 NEW = 0.4  # factor on the chance of a new finding in a later study
+# dials that came after the first cohorts: named only where they are turned, as cohorts
+# are kept by a dial's `repr`
+LATER = ("builds",)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Dials:
         withhold: findings that no report mentions.
         duplicates, near_duplicates: share of the films filed again under another
             patient: the same bytes, or exposed anew.
+        builds: how much more the patients' builds differ, from 0 (adults near to the
+            CT's) to 1 (children, the obese, the emphysematous, the crooked: `widened`).
     """
 
     prevalence: dict = field(default_factory=dict)
@@ -86,6 +91,16 @@ class Dials:
     withhold: tuple = ()
     duplicates: float = 0.0
     near_duplicates: float = 0.0
+    builds: float = 0.0
+
+    def __repr__(self):
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        defaults = {f.name: f.default for f in fields(self)}
+        for name in LATER:
+            if values[name] == defaults[name]:
+                del values[name]
+        named = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"Dials({named})"
 
     def __post_init__(self):
         _check_names(self)
@@ -124,6 +139,7 @@ def _check_chances(dials):
         "report_error",
         "duplicates",
         "near_duplicates",
+        "builds",
     )
     chances = dials.prevalence | dials.portable | dials.together
     chances |= {name: getattr(dials, name) for name in single}
