@@ -11,6 +11,7 @@ from radwb.findings import FINDINGS
 from radwb.simulate.body import Body
 from radwb.simulate.display import SITES
 from radwb.simulate.findings import PLANTED, Finding, draw, edema_kind
+from radwb.simulate.words import GRAMMARS
 
 PREVALENCE = {name: FINDINGS[name].planting.prevalence for name in PLANTED}
 LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
@@ -19,7 +20,7 @@ STAYS = 0.6  # chance that what comes and goes is still there in the next study
 NEW = 0.4  # factor on the chance of a new finding in a later study
 # dials that came after the first cohorts: named only where they are turned, as cohorts
 # are kept by a dial's `repr`
-LATER = ("builds",)
+LATER = ("builds", "wording")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Dials:
             patient: the same bytes, or exposed anew.
         builds: how much more the patients' builds differ, from 0 (adults near to the
             CT's) to 1 (children, the obese, the emphysematous, the crooked: `widened`).
+        wording: of the reports: "plain", a small grammar; or "wide", with more of what
+            radiologists write (`radwb.simulate.wide`). What is true stays the same.
     """
 
     prevalence: dict = field(default_factory=dict)
@@ -92,6 +95,7 @@ class Dials:
     duplicates: float = 0.0
     near_duplicates: float = 0.0
     builds: float = 0.0
+    wording: str = "plain"
 
     def __repr__(self):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -106,6 +110,10 @@ class Dials:
         _check_names(self)
         _check_scanner(self.scanner)
         _check_chances(self)
+        if self.wording not in GRAMMARS:
+            raise ValueError(
+                f"expected a wording of {', '.join(GRAMMARS)}, got {self.wording!r}"
+            )
 
 
 def _check_names(dials):
