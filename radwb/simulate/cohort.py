@@ -359,6 +359,7 @@ def _report(findings, before, rng, dials):
         style=style,
         withhold=dials.withhold,
         error=dials.report_error,
+        wording=dials.wording,
     )
     return text, json.dumps(errors) if errors else ""
 

@@ -7,47 +7,46 @@ import re
 
 from radwb.findings.devices import TIPS, device_name, device_phrase, tip_words
 
-PLACED = (
-    "There is a {name} with its {part} {where}.",
-    "The {part} of the {name} {lies} {where}.",
-    "{name}, {part} {where}.",
-)
-MISPLACED = (
-    "The {name} is {fault}, its {part} {where}.",
-    "The {name} is malpositioned, with its {part} {where}.",
-)
-IN_PLACE = ("There is a {name}.", "{name} in place.")  # nobody says where it ends
-LEADS = ("ECG leads overlie the chest.", "Overlying ECG leads.")
 SHORT = 0.4  # share of the impressions that name a well placed device alone
 UNSAID = 0.7  # share of the reports that pass over ECG leads beside other devices
 
 
-def in_findings(device, rng):
+def in_findings(device, rng, grammar):
     """A sentence that names the device, where its tip is, and whether that is wrong."""
     if device.kind == "ECG leads":
-        return pick(rng, LEADS)
+        return pick(rng, grammar.leads)
     name = device_name(device.kind, device.side)
     part, where = tip_words(device.kind, device.side, device.tip, device.tip_cm)
     if not device.tip:
-        return with_article(pick(rng, IN_PLACE).format(name=name))
+        text = pick(rng, grammar.in_place).format(name=name)
+        return with_article(_renamed(text, rng, grammar))
     fault = TIPS[device.kind][device.tip].fault
     lies = "project" if where.startswith("over") else "lie"
     if part != "lead tips":
         lies += "s"
-    templates = MISPLACED if fault else PLACED
+    templates = grammar.misplaced if fault else grammar.placed
     text = pick(rng, templates).format(
         name=name, part=part, where=where, fault=fault, lies=lies
     )
-    return with_article(text)
+    return with_article(_renamed(text, rng, grammar))
 
 
-def in_impression(device, rng):
+def in_impression(device, rng, grammar):
     """The device with its tip; one that lies well may be named alone."""
     tip = device.tip
     is_misplaced = tip and TIPS[device.kind][tip].fault
     if not is_misplaced and rng.random() < SHORT:
         tip = ""
-    return device_phrase(device.kind, device.side, tip, device.tip_cm) + "."
+    text = device_phrase(device.kind, device.side, tip, device.tip_cm) + "."
+    return _renamed(text, rng, grammar)
+
+
+def _renamed(text, rng, grammar):
+    """With other names of the device and of the vein, where the grammar has some."""
+    for name, others in grammar.renamed.items():
+        if name in text:
+            text = text.replace(name, pick(rng, others))
+    return text
 
 
 def without_leads(mentions, rng):

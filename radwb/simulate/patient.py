@@ -11,6 +11,7 @@ from radwb.findings import FINDINGS
 from radwb.simulate.body import Body
 from radwb.simulate.display import SITES
 from radwb.simulate.findings import PLANTED, Finding, draw, edema_kind
+from radwb.simulate.words import GRAMMARS
 
 PREVALENCE = {name: FINDINGS[name].planting.prevalence for name in PLANTED}
 LASTING = tuple(name for name in PLANTED if FINDINGS[name].planting.lasting)
@@ -19,7 +20,7 @@ STAYS = 0.6  # chance that what comes and goes is still there in the next study
 NEW = 0.4  # factor on the chance of a new finding in a later study
 # dials that came after the first cohorts: named only where they are turned, as cohorts
 # are kept by a dial's `repr`
-LATER = ("builds", "looks")
+LATER = ("builds", "looks", "wording")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Dials:
         looks: share of the films that have a look of their own in the place of their
             site's: detector, processing, greys, framing, arms, clothes, letters,
             storage (`radwb.simulate.looks`).
+        wording: of the reports: "plain", a small grammar; or "wide", with more of what
+            radiologists write (`radwb.simulate.wide`). What is true stays the same.
     """
 
     prevalence: dict = field(default_factory=dict)
@@ -96,6 +99,7 @@ class Dials:
     near_duplicates: float = 0.0
     builds: float = 0.0
     looks: float = 0.0
+    wording: str = "plain"
 
     def __repr__(self):
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -110,6 +114,10 @@ class Dials:
         _check_names(self)
         _check_scanner(self.scanner)
         _check_chances(self)
+        if self.wording not in GRAMMARS:
+            raise ValueError(
+                f"expected a wording of {', '.join(GRAMMARS)}, got {self.wording!r}"
+            )
 
 
 def _check_names(dials):

@@ -3,44 +3,16 @@
 import re
 from typing import NamedTuple
 
-from radwb.findings import FINDINGS
-from radwb.findings.devices import NO_DEVICES, device_phrase
-from radwb.findings.parents import with_children
+from radwb.findings.devices import device_phrase
 from radwb.simulate.device_words import (
     in_findings,
     in_impression,
     pick,
     with_article,
 )
+from radwb.simulate.wording import COVERS, ORDER, PLAIN, REPORTED
 
-REPORTED = {name: row.report for name, row in FINDINGS.items() if row.report}
-ORDER = tuple(sorted(REPORTED, key=lambda name: REPORTED[name].rank))
-# a denial's reach: who denies an opacity denies its children
-COVERS = {name: with_children({name}) for name in ORDER}
-
-FRAMES = ("There is {}.", "{} is present.", "{} is seen.")
-HEDGES = ("Possible {}.", "Questionable {}.")
-BARE = ("{}.", *HEDGES)  # these take a phrase without its article
-LONG_HEDGES = (
-    *HEDGES,
-    "There may be {}.",
-    "{} is suspected.",
-    "Subtle change that could represent {}.",
-)
-NO = ("No {}.", "There is no {}.", "No evidence of {}.", "No {} is seen.")
 SIZES = ("small", "moderate", "large")
-DEGREE = {"small": "mild", "moderate": "moderate", "large": "marked"}
-CHANGES = {
-    "worse": ("has increased", "has worsened"),
-    "better": ("has decreased", "has improved"),
-    "unchanged": ("is unchanged", "is stable"),
-    "new": ("is new", "is new since the prior study"),
-    "gone": ("is no longer seen", "has resolved with no residual change"),
-}
-DEVICE_CHANGES = CHANGES | {
-    "moved": ("has been repositioned", "has been replaced"),
-    "gone": ("has been removed", "is no longer seen"),
-}
 SAME = 0.12  # a smaller change of severity goes unnoticed
 
 
@@ -72,30 +44,41 @@ def phrase(f):
     """A finding in a few words, without an article."""
     if f.name == "Support Devices":
         return device_phrase(f.kind, f.side, f.tip, f.tip_cm)
-    return _without_article(_fill(_wording(f).phrases[0], f))
+    return _without_article(_fill(_wording(f, PLAIN).phrases[0], f, _graded(f)))
 
 
-def _wording(f):
-    report = REPORTED[f.name]
+def _wording(f, grammar):
+    report = grammar.reported[f.name]
     return report.by_kind.get(f.kind, report)
 
 
-def _fill(template, f, in_cm=False):
+def _graded(f, grammar=PLAIN, rng=None):
+    """Words for the severity: the first there are, or one of them."""
+    size = size_word(f.severity)
+    options = {"size": grammar.sizes[size], "degree": grammar.degrees[size]}
+    if rng is None:
+        return {kind: words[0] for kind, words in options.items()}
+    return {kind: pick(rng, words) for kind, words in options.items()}
+
+
+def _fill(template, f, graded, in_cm=False):
     """A template with the finding's words, single spaces and the right article."""
     size = size_word(f.severity)
     bulk = "" if size == "moderate" else size
     if in_cm:
         bulk = f"{f.radius_mm / 5:.1f} cm"
+    degree = graded["degree"]
     text = template.format(
         **f._asdict(),
-        size=size,
-        degree=DEGREE[size],
+        **graded,
+        adverb=degree and f"{degree}ly",
         bulk=bulk,
         what=nodule_or_mass(f),
         where=f.lobe or f"{f.side} lung",
     )
     text = with_article(" ".join(text.split()))
     if f.side == "bilateral":
+        text = text.replace("bilateral-sided", "bilateral")
         return _without_article(text).replace("effusion", "effusions")
     return text
 
@@ -129,23 +112,25 @@ def _are_twins(a, b):
     )
 
 
-def sentence(f, rng, style=None, hedges=HEDGES):
+def sentence(f, rng, grammar, style=None, hedges=None):
     """A sentence that states a finding: for FINDINGS with a style, else IMPRESSION."""
     if f.name == "Support Devices":
-        text = in_findings(f, rng) if style else in_impression(f, rng)
-        return _capital(text)
+        write = in_findings if style else in_impression
+        return _capital(write(f, rng, grammar))
     is_terse = style is None or rng.random() < style.terse
     in_cm = style is not None and rng.random() < style.numbers
     is_bilateral = f.side == "bilateral"
     takes_prose = not (is_terse or f.unsure or is_bilateral)
+    graded = _graded(f, grammar, rng)
     if takes_prose and rng.random() < 0.5:
-        return _capital(_fill(pick(rng, _wording(f).sentences), f, in_cm))
-    frames = BARE[:1] if is_terse else FRAMES
+        template = pick(rng, _wording(f, grammar).sentences)
+        return _capital(_fill(template, f, graded, in_cm))
+    frames = grammar.terse if is_terse else grammar.frames
     if f.unsure:
-        frames = hedges
+        frames = hedges or grammar.hedges
     frame = pick(rng, frames)
-    text = _fill(pick(rng, _wording(f).phrases), f, in_cm)
-    if frame in BARE:
+    text = _fill(pick(rng, _wording(f, grammar).phrases), f, graded, in_cm)
+    if frame in grammar.bare:
         text = _without_article(text)
     if is_bilateral:
         frame = frame.replace(" is ", " are ")
@@ -157,7 +142,7 @@ def noun(f):
     return f.kind if f.name == "Support Devices" else REPORTED[f.name].nouns[0]
 
 
-def denials(names, rng, style, wrongly_denied):
+def denials(names, rng, style, grammar, wrongly_denied):
     """[(place in ORDER, sentence)] that deny these names, one to three in a sentence.
 
     Args:
@@ -167,35 +152,45 @@ def denials(names, rng, style, wrongly_denied):
     sentences = []
     if "Support Devices" in names and "Support Devices" not in wrongly_denied:
         names = [name for name in names if name != "Support Devices"]
-        text = _capital(pick(rng, NO_DEVICES)) + "."
+        text = _capital(pick(rng, grammar.no_devices)) + "."
         sentences.append((ORDER.index("Support Devices"), text))
     while names:
         n = 1 + int(rng.integers(1, 3)) * (rng.random() < style.combine)
         nouns = []
         for name in names[:n]:
-            nouns.append(wrongly_denied.get(name) or pick(rng, REPORTED[name].nouns))
-        text = pick(rng, NO).format(_listed(nouns))
+            nouns.append(
+                wrongly_denied.get(name) or pick(rng, grammar.reported[name].nouns)
+            )
+        text = _denied(nouns, pick(rng, grammar.no), pick(rng, grammar.commas))
         sentences.append((ORDER.index(names[0]), text))
         names = names[n:]
     return sentences
 
 
-def _listed(nouns):
-    """One, or two with "or", or more with commas."""
+def _denied(nouns, frame, comma):
+    """One, or two with "or", or more with commas; a plural takes "are"."""
     *first, last = nouns
-    if not first:
-        return last
-    comma = "," if len(first) > 1 else ""
-    return f"{', '.join(first)}{comma} or {last}"
+    listed = last
+    if first:
+        before = comma if len(first) > 1 else ""
+        listed = f"{', '.join(first)}{before} or {last}"
+    nearest = first[0] if frame.startswith("There is") and first else last
+    if re.search("[^is]s$", nearest):
+        frame = re.sub(r"^There is(?= no {)|(?<={}) is\b", _are, frame)
+    return frame.format(listed)
 
 
-def comparisons(mentions, prior, closed, rng):
+def _are(match):
+    return match[0].replace("is", "are")
+
+
+def comparisons(mentions, prior, closed, rng, grammar):
     """What became of each finding since the prior study.
 
     A `closed` one that isn't there is not said to be gone.
     """
     if not (mentions or prior or closed):
-        return ["No interval change."]
+        return [pick(rng, grammar.unchanged)]
     before = _by_place(prior)
     changes = []
     for place, f in _by_place(mentions).items():
@@ -203,7 +198,7 @@ def comparisons(mentions, prior, closed, rng):
     for f in before.values():
         if not COVERS[f.name] & closed:
             changes.append((f, "gone"))
-    return [_compared(f, change, rng) for f, change in changes]
+    return [_compared(f, change, rng, grammar) for f, change in changes]
 
 
 def _by_place(mentions):
@@ -227,9 +222,11 @@ def _change(f, before):
     return "worse" if step > 0 else "better"
 
 
-def _compared(f, change, rng):
+def _compared(f, change, rng, grammar):
     name = f"lung {nodule_or_mass(f)}" if f.name == "Lung Lesion" else noun(f)
     where = f.side if f.name == "Fracture" else f.lobe or f.side
-    verbs = DEVICE_CHANGES if f.name == "Support Devices" else CHANGES
-    verb = pick(rng, verbs[change])
-    return " ".join(f"The {where} {name} {verb}.".split())
+    sentences = grammar.changes
+    if f.name == "Support Devices":
+        sentences = grammar.device_changes
+    text = pick(rng, sentences[change]).format(f"{where} {name}")
+    return " ".join(text.split())

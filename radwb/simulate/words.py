@@ -7,14 +7,8 @@ import re
 from dataclasses import dataclass
 
 from radwb.findings.parents import with_children
-from radwb.findings.rows import PARENT
 from radwb.simulate.device_words import pick, without_leads
 from radwb.simulate.sentences import (
-    COVERS,
-    HEDGES,
-    LONG_HEDGES,
-    ORDER,
-    REPORTED,
     Mention,
     arranged,
     comparisons,
@@ -22,31 +16,10 @@ from radwb.simulate.sentences import (
     sentence,
 )
 from radwb.simulate.slips import with_slip
+from radwb.simulate.wide import WIDE
+from radwb.simulate.wording import COVERS, ORDER, PLAIN, REPORTED
 
-EVERY = frozenset(ORDER)
-AIRSPACE = EVERY & {"Lung Opacity", *PARENT["Lung Opacity"]}
-CLEAR = AIRSPACE | {"Pneumothorax", "Pleural Effusion"}
-NORMAL = {  # sentence: what it denies
-    "No acute cardiopulmonary abnormality.": EVERY - {"Support Devices"},
-    "No acute findings.": EVERY - {"Support Devices"},
-    "Normal chest radiograph.": EVERY,
-}
-BOILERPLATE = {  # sentences to choose from: what each of them denies
-    ("Heart size is normal.", "The cardiac silhouette is normal in size."): {
-        "Cardiomegaly"
-    },
-    ("Mediastinal contours are unremarkable.",): {"Cardiomegaly", "Atelectasis"},
-    ("Pulmonary vascularity is normal.",): {"Edema"},
-    ("The lungs are clear.", "Both lungs are well expanded and clear."): CLEAR,
-    ("The trachea is midline.",): {"Atelectasis"},
-    ("The costophrenic angles are sharp.",): {"Pleural Effusion", "Pleural Other"},
-    ("The bones are intact.", "The visualized skeleton is unremarkable."): {"Fracture"},
-    (
-        "Soft tissues are unremarkable.",
-        "The visualized upper abdomen is unremarkable.",
-    ): set(),
-}
-NEUTRAL = "Chest radiograph."
+GRAMMARS = {"plain": PLAIN, "wide": WIDE}
 
 
 @dataclass(frozen=True)
@@ -91,6 +64,7 @@ def report_and_key(
     omit=0.15,
     withhold=(),
     error=0.0,
+    wording="plain",
 ):
     """Write the report of one study, and the key of the error planted in it.
 
@@ -113,6 +87,8 @@ def report_and_key(
             withheld no sentence denies the parent.
         error: chance of one planted error: wrong side, omitted, denied, false positive
             or wrong severity.
+        wording: a grammar of `GRAMMARS`: "plain", or "wide", nearer to real reports,
+            which may leave the size of a moderate finding unsaid.
     Returns:
         "FINDINGS: ... IMPRESSION: ..." of which one may lack, by style, and a list of
         dicts with kind, finding, said and truth. But for the error, each section that's
@@ -123,6 +99,7 @@ def report_and_key(
     """
     if style not in STYLES:
         raise ValueError(f"expected a style of {', '.join(STYLES)}, got {style!r}")
+    grammar = GRAMMARS[wording]
     withheld = with_children(withhold)
     true = _mentions(findings, withheld)
     prior = None if before is None else _mentions(before, withheld)
@@ -140,12 +117,14 @@ def report_and_key(
     changes = []
     if prior is not None:
         right = [f for f in mentions if f._replace(unsure=False) in true]
-        changes = comparisons(right, prior, closed, rng)
-    limits = dict(closed=closed, wrongly_denied=wrongly_denied)
+        changes = comparisons(right, prior, closed, rng, grammar)
+    limits = dict(grammar=grammar, closed=closed, wrongly_denied=wrongly_denied)
     text = _text(mentions, changes, rng, STYLES[style], omit, limits)
     if rng.random() < STYLES[style].comparison:
-        compared_with = "None" if prior is None else "Prior chest radiograph"
-        text = f"COMPARISON: {compared_with}. {text}"
+        compared_with = pick(rng, grammar.compared[prior is not None])
+        text = f"COMPARISON: {compared_with} {text}"
+    if grammar.technique and rng.random() < 0.2:
+        text = f"TECHNIQUE: {pick(rng, grammar.technique)} {text}"
     return text, [slip] if slip else []
 
 
@@ -179,7 +158,8 @@ def _text(mentions, changes, rng, style, omit, limits):
     impression = ["IMPRESSION:", *_impression(mentions, rng, style, **limits)]
     if missing < style.lacks_findings:
         return " ".join([*impression, *changes])
-    hedges = HEDGES if lacks_impression else LONG_HEDGES
+    grammar = limits["grammar"]
+    hedges = grammar.hedges if lacks_impression else grammar.long_hedges
     body = _findings(mentions, rng, style, hedges, omit, **limits)
     text = " ".join(["FINDINGS:", *body, *changes])
     if rng.random() < style.short_lobes:
@@ -194,46 +174,59 @@ def _short(lobe):
     return f"{lobe[1]}{lobe[2]}l".upper()
 
 
-def _findings(mentions, rng, style, hedges, omit, *, closed, wrongly_denied):
+def _findings(mentions, rng, style, hedges, omit, *, grammar, closed, wrongly_denied):
     """Sentences of FINDINGS, sorted by anatomy or with what is abnormal first."""
     abnormal_first = rng.random() < style.positives_first
     ranked = []
     for f in arranged(mentions):
         rank = -1 if abnormal_first else ORDER.index(f.name)
-        ranked.append((rank, sentence(f, rng, style, hedges)))
+        ranked.append((rank, sentence(f, rng, grammar, style, hedges)))
     denied = set(wrongly_denied)
     for name in ORDER:
         chance = min(1, REPORTED[name].denied * style.denials) * (1 - omit)
         if rng.random() < chance and not COVERS[name] & closed:
             denied.add(name)
-    ranked += denials(_sorted(denied), rng, style, wrongly_denied)
-    for sentences, names in BOILERPLATE.items():
-        if rng.random() < style.boilerplate * (1 - omit) and not names & closed:
+    ranked += denials(_sorted(denied), rng, style, grammar, wrongly_denied)
+    # the more kinds of such sentences there are, the rarer is each
+    usual = style.boilerplate * len(PLAIN.boilerplate) / len(grammar.boilerplate)
+    for sentences, names in grammar.boilerplate.items():
+        if rng.random() < usual * (1 - omit) and not names & closed:
             rank = min(map(ORDER.index, names), default=len(ORDER))
             ranked.append((rank, pick(rng, sentences)))
     ranked.sort(key=lambda pair: pair[0])
-    return [text for _, text in ranked] or [NEUTRAL]
+    return [text for _, text in ranked] or [pick(rng, grammar.neutral)]
 
 
 def _sorted(names):
     return [name for name in ORDER if name in names]
 
 
-def _impression(mentions, rng, style, *, closed, wrongly_denied):
+def _impression(mentions, rng, style, *, grammar, closed, wrongly_denied):
     """Sentences of IMPRESSION: what is present, that all is normal, usual denials."""
-    sentences = [sentence(f, rng) for f in arranged(mentions)]
-    normal = [text for text, denied in NORMAL.items() if not denied & closed]
+    sentences = [sentence(f, rng, grammar) for f in arranged(mentions)]
+    if grammar.anatomy and rng.random() < grammar.anatomy:
+        sentences += _normal_anatomy(rng, grammar, closed)
+    normal = [text for text, denied in grammar.normal.items() if not denied & closed]
     free = [name for name in ORDER[:-1] if not COVERS[name] & closed]
     denied = set(wrongly_denied)
     if normal:
         sentences.append(pick(rng, normal))
     elif free and _closes(sentences, rng, style):
         denied |= _usual(free, rng)
-    for _, text in denials(_sorted(denied), rng, style, wrongly_denied):
+    for _, text in denials(_sorted(denied), rng, style, grammar, wrongly_denied):
         sentences.append(text)
     if len(sentences) > 1 and rng.random() < style.numbered:
         return [f"{i}. {text}" for i, text in enumerate(sentences, 1)]
-    return sentences or [NEUTRAL]
+    return sentences or [pick(rng, grammar.neutral)]
+
+
+def _normal_anatomy(rng, grammar, closed):
+    """A sentence about what is normal, where one may be said."""
+    fitting = []
+    for texts, names in grammar.boilerplate.items():
+        if not names & closed:
+            fitting.append(texts)
+    return [pick(rng, pick(rng, fitting))] if fitting else []
 
 
 def _closes(sentences, rng, style):
