@@ -169,7 +169,7 @@ def classifier(heads: Mapping[str, Head]) -> Model:
             "that read another. Try a classifier for each tower"
         )
     net = _Headed(start, list(heads.values()))
-    names = ("size", "channels", "mean", "std", "fit", "grid")
+    names = ("size", "channels", "mean", "std", "fit", "grid", "tone")
     about = {name: getattr(start, name) for name in names}
     return Model(net, start.name, "image", **about, findings=list(heads))
 

@@ -41,7 +41,7 @@ class Tuned:
 
     def classifier(self, finding: str) -> Model:
         """The same network as a `Model` with one finding, for `rw.attend`'s maps."""
-        names = ("size", "channels", "mean", "std", "fit", "grid")
+        names = ("size", "channels", "mean", "std", "fit", "grid", "tone")
         about = {name: getattr(self.model, name) for name in names}
         net = _Headed(self.model.net, self.head)
         return Model(net, self.model.name, "image", **about, findings=[finding])

@@ -31,6 +31,7 @@ from radwb.models.text import WordPieces, clip_on_minilm
 from radwb.models.timm_towers import timm_model
 from radwb.models.tiny import clip_tiny, supervised_tiny
 from radwb.models.tokenizer import Tokenizer
+from radwb.models.tone import check_tone
 
 # what model.json says of a Model, in its own names
 FIELDS = ("kind", "size", "channels", "mean", "std", "fit", "findings", "licence")
@@ -77,6 +78,8 @@ def _described(model):
     fit = data.fit.Fit(model.fit)
     if (fit.filter, fit.share) != ("bilinear", 1):
         about |= {"filter": fit.filter, "share": fit.share}
+    if model.tone != "plain":
+        about["tone"] = model.tone
     if model.notes:
         about["notes"] = list(model.notes)
     return about
@@ -216,6 +219,7 @@ def _take_over(model, about):
     model.std = tuple(about["std"])
     model.findings = about["findings"]
     model.licence = about["licence"]
+    model.tone = check_tone(about.get("tone", "plain"))
     resample = about.get("filter", "bilinear")
     share = about.get("share", 1.0)
     model.fit = data.fit.Fit(about["fit"], filter=resample, share=share)

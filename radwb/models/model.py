@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from radwb import data
 from radwb.models.attention import bf16_tower, block_of_rows, runs_by_block
 from radwb.models.checks import check_preprocessing
+from radwb.models.tone import TONES, check_tone
 from radwb.models.turns import in_turn
 
 
@@ -54,9 +55,11 @@ class Model:
         findings: what the columns of `classify` mean, else None.
         licence: of the weights.
         notes: what was found out or taken for granted when the weights were read.
+        tone: what is done with a film's greys before mean and std: "plain" (nothing),
+            "equalised" or "local" (`radwb.models.tone`).
     Raises:
         ValueError: a mean or std that isn't one finite number a channel, a std of 0, a
-            size or fit that can't be.
+            size, fit or tone that can't be.
     """
 
     net: nn.Module = field(repr=False)
@@ -73,9 +76,11 @@ class Model:
     findings: list[str] | None = None
     licence: str = ""
     notes: tuple[str, ...] = ()
+    tone: str = "plain"
 
     def __post_init__(self):
         check_preprocessing(self.size, self.channels, self.mean, self.std, self.fit)
+        check_tone(self.tone)
         self.fit = data.fit.Fit(self.fit)
         self.net.eval()
 
@@ -113,8 +118,10 @@ class Model:
 
     def normalise(self, x: torch.Tensor) -> torch.Tensor:
         """(B, 1, S, S) grey in [0, 1] -> (B, channels, S, S) on the network's scale."""
-        mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
+        x = TONES[self.tone](x)
+        # a GPU isn't waited for
+        scale = torch.tensor([self.mean, self.std]).to(x.device, non_blocking=True)
+        mean, std = scale.view(2, 1, -1, 1, 1)
         return (x.expand(-1, self.channels, -1, -1) - mean) / std
 
     def encode_image(self, x: torch.Tensor) -> torch.Tensor:

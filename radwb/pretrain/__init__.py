@@ -5,6 +5,7 @@ Captions, augmentation, schedule, precision, resume, log, many devices.
 
 from radwb.pretrain import objectives
 from radwb.pretrain.augment import augment, crop_keeping
+from radwb.pretrain.beside import Beside
 from radwb.pretrain.captions import caption_of
 from radwb.pretrain.diagnose import diagnose, if_healthy
 from radwb.pretrain.fit import fit
@@ -15,6 +16,7 @@ from radwb.pretrain.run import Run
 
 __all__ = [
     "RECIPES",
+    "Beside",
     "Recipe",
     "Run",
     "SameCaptionLoss",

@@ -15,6 +15,7 @@ def augment(
     *,
     seed: int,
     first: int = 0,
+    whole: int | None = None,
     strength: float = 1.0,
     crop: float = 1.0,
 ) -> torch.Tensor:
@@ -31,6 +32,8 @@ def augment(
         seed: the same seed gives the same changes, on any device.
         first: image i gets the change number first + i, so that several processes can
             share a batch.
+        whole: images of the batch that they share; default those up to the last one
+            here.
         strength: 1 shifts up to 5 %, scales up to 10 %, turns up to 7 degrees; 0
             changes nothing.
         crop: the least share of a side that stays in view, anywhere; for objectives
@@ -42,20 +45,24 @@ def augment(
     device = x.device
     rng = torch.Generator().manual_seed(seed)
     # one field of noise, cut elsewhere for each image
-    field = torch.randn(2 * S, 2 * S, generator=rng).to(device)
-    draw = torch.rand(first + B, 10, generator=rng)[first:]  # (B, 10)
+    field = torch.randn(2 * S, 2 * S, generator=rng).to(device, non_blocking=True)
+    here = slice(first, first + B)
+    whole = whole or first + B
+    draw = torch.rand(whole, 10, generator=rng)[here]  # (B, 10)
     u = (draw[:, :8] * 2 - 1).T * strength  # (8, B) in [-1, 1]
     theta = _placements(u)  # (B, 2, 3)
     if crop < 1:
-        theta = _cropped(theta, torch.rand(first + B, 3, generator=rng)[first:], crop)
-    grid = F.affine_grid(theta.to(device), x.shape, align_corners=False)
+        theta = _cropped(theta, torch.rand(whole, 3, generator=rng)[here], crop)
+    theta = theta.to(device, non_blocking=True)
+    grid = F.affine_grid(theta, x.shape, align_corners=False)
     x = F.grid_sample(x, grid, align_corners=False)
-    contrast, brightness, gamma, grain = (v.view(B, 1, 1, 1).to(device) for v in u[4:])
+    contrast, brightness, gamma, grain = (
+        v.view(B, 1, 1, 1) for v in u[4:].to(device, non_blocking=True)
+    )
     x = (x - 0.5) * (1 + 0.2 * contrast) + 0.5 + 0.1 * brightness
     x = x.clamp(1e-4, 1) ** torch.exp(0.2 * gamma)
-    corners = (draw[:, 8:] * S).long().tolist()
-    noise = torch.stack([field[i : i + S, j : j + S] for i, j in corners])  # (B, S, S)
-    return (x + 0.02 * grain.abs() * noise[:, None]).clamp(0, 1)
+    noise = cuts(field, draw[:, 8:].to(device, non_blocking=True))
+    return (x + 0.02 * grain.abs() * noise).clamp(0, 1)
 
 
 def _placements(u):
@@ -73,6 +80,20 @@ def _cropped(theta, draw, least):
     share = least + (1 - least) * draw[:, :1, None]  # (B, 1, 1)
     shift = (draw[:, 1:, None] * 2 - 1) * (1 - share)  # (B, 2, 1)
     return torch.cat([theta[..., :2] * share, theta[..., 2:] + shift], -1)
+
+
+def cuts(field: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
+    """A piece of one field of noise for each film, cut elsewhere.
+
+    Args:
+        field: (2 S, 2 S).
+        draw: (B, 2) in [0, 1), where.
+    Returns:
+        (B, 1, S, S).
+    """
+    S = len(field) // 2
+    row, column = (draw * S).long().T
+    return field.unfold(0, S, 1).unfold(1, S, 1)[row, column][:, None]
 
 
 def crop_keeping(

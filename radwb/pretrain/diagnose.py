@@ -110,12 +110,14 @@ def untrained(model: models.Model, *, seed: int = 0) -> models.Model:
     A tiny one is drawn anew, of another each layer that knows how it is drawn.
     """
     builder = model.spec.get("builder")
-    if builder == "clip-tiny":
-        twin = models.clip_tiny(model.tokenizer, seed=seed, shape=model.spec["shape"])
-        return twin.to(model.device)
-    if builder == "supervised-tiny":
-        findings = model.findings or []
-        twin = models.supervised_tiny(findings, seed=seed, shape=model.spec["shape"])
+    if builder in ("clip-tiny", "supervised-tiny"):
+        shape = model.spec["shape"]
+        if builder == "clip-tiny":
+            twin = models.clip_tiny(model.tokenizer, seed=seed, shape=shape)
+        else:
+            findings = model.findings or []
+            twin = models.supervised_tiny(findings, seed=seed, shape=shape)
+        twin.tone = model.tone
         return twin.to(model.device)
     twin = copy.copy(model)
     twin.net = copy.deepcopy(model.net)

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,8 +13,11 @@ from lightning_fabric import Fabric
 
 from radwb import models
 from radwb.models.checks import require_whole
+from radwb.models.tone import check_tone
 from radwb.pretrain import index
 from radwb.pretrain import run as runs
+from radwb.pretrain.beside import Beside, films_beside, read_beside
+from radwb.pretrain.degrade import check_augmentation
 from radwb.pretrain.folder import require_place
 from radwb.pretrain.identity import learnt_from, where_unusual
 from radwb.pretrain.loop import Job, Options, train
@@ -42,6 +46,9 @@ def fit(
     size: int | None = None,
     shape: dict | None = None,
     context: int | None = None,
+    tone: str | None = None,
+    augmentation: str = "mild",
+    beside: Beside | pd.DataFrame | None = None,
     start: str | Path | None = None,
     extra_texts: Sequence[str] = (),
     devices: int | str = 1,
@@ -97,6 +104,14 @@ def fit(
         shape: what differs from `rw.models.tiny.SHAPE`, e.g. {"layers": 4}.
         context: tokens that a text may have, the rest is cut off; default 64, or that
             of `start`. Reports need more.
+        tone: what is done with a film's greys, here and wherever the model is used:
+            "plain", "equalised" or "local" (`radwb.models.tone`); default plain, or
+            that of `start`.
+        augmentation: of the films at each step; "mild" shifts, turns and brightens a
+            little, "strong" also shows them as other machines would. No flip is in
+            either.
+        beside: films without labels, learnt from in the same tower (`Beside`, or a
+            table for its defaults).
         start: a model whose weights and tokenizer to go on from; default random
             weights.
         extra_texts: further texts for the tokenizer.
@@ -131,6 +146,9 @@ def fit(
     before = runs.read_config(out) if resume else {}
     source = _source(table, shards, out, before)
     columns = needs(recipe, source.rows)
+    if isinstance(beside, pd.DataFrame):
+        beside = Beside(beside)
+    unlabelled = films_beside(beside, source.rows)
     films = RECIPES[recipe].views > 0
     places, left_out = seen_by_a_run(source.rows, columns=columns, images=films)
     # from here on there are no other rows: nothing can learn from them by mistake
@@ -138,13 +156,17 @@ def fit(
     model = starting_model(
         source.rows, recipe, seed, size, shape, context, start, extra_texts
     )
+    model.tone = check_tone(tone or model.tone)
     learn, val = _parts(source, model, batch, films)
+    unlabelled, of_unlabelled = read_beside(beside, unlabelled, model, batch)
     settings = dict(recipe=recipe, epochs=epochs, batch=batch, lr=lr, seed=seed)
     settings |= dict(precision=precision, start=str(start or ""))
     identity = {
         **settings,
         **learnt_from(model, source, (learn, val), columns),
-        **where_unusual(accumulate=accumulate, chunk=chunk, ema=ema),
+        **where_unusual(accumulate=accumulate, chunk=chunk, ema=ema, tone=model.tone),
+        **where_unusual(augmentation=check_augmentation(augmentation)),
+        **of_unlabelled,
     }
     if before.get("identity") != identity:
         before = {}
@@ -153,10 +175,19 @@ def fit(
     about = {"model": model.spec, "n_train": len(learn.rows), "n_val": len(val.rows)}
     about |= {"left_out": left_out, "versions": runs.versions()}
     options = Options(
-        accumulate, chunk, ema, max_bad, watts, resume, save_every, callback
+        accumulate,
+        chunk,
+        ema,
+        max_bad,
+        watts,
+        resume,
+        save_every,
+        callback,
+        augmentation,
+        beside and replace(beside, films=None),
     )
-    fabric = _fabric(devices, num_nodes, strategy, precision, before)
-    fabric.launch(train, Job(model, learn, val, out, identity, about, options))
+    job = Job(model, learn, val, out, identity, about, options, unlabelled)
+    _fabric(devices, num_nodes, strategy, precision, before).launch(train, job)
     return _finished(out)
 
 

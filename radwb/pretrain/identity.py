@@ -6,6 +6,8 @@ import json
 from radwb.models.tokenizer import Tokenizer
 from radwb.pretrain.stream import Shards
 
+USUAL = (1, None, "plain", "mild")  # what options are by default
+
 
 def learnt_from(model, source, parts, columns) -> dict:
     """Digests of weights, tokenizer and data.
@@ -32,7 +34,12 @@ def where_unusual(**options) -> dict:
 
     So a run that was made before they existed is still known.
     """
-    return {name: v for name, v in options.items() if v not in (1, None)}
+    return {name: v for name, v in options.items() if v not in USUAL}
+
+
+def digest_of_films(part) -> str:
+    """Of the squares of a part, in their order."""
+    return _digest(_films(part))
 
 
 def _contents(parts, columns) -> dict:

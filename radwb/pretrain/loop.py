@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +24,15 @@ from radwb.models.model import autocast
 from radwb.pretrain import cache, cost, folder, lock, stop
 from radwb.pretrain import run as runs
 from radwb.pretrain.average import Average
+from radwb.pretrain.beside import Beside, Joint
 from radwb.pretrain.checkpoint import read_checkpoint
+from radwb.pretrain.feed import Feed, Shown
 from radwb.pretrain.index import check_damage
 from radwb.pretrain.measures import stuck
 from radwb.pretrain.progress import Progress
 from radwb.pretrain.recipe import mixed
 from radwb.pretrain.recipes import RECIPES
-from radwb.pretrain.stream import InMemory, Queue, Shards, share
+from radwb.pretrain.stream import InMemory, Queue, Shards
 
 WARMUP = 0.05  # share of the steps
 WEIGHT_DECAY = 0.1
@@ -49,6 +52,8 @@ class Options:
     resume: bool
     save_every: int
     callback: Callable[[dict], None] | None
+    augmentation: str = "mild"
+    beside: Beside | None = None
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Job:
         out: folder of the run.
         identity: the settings, and what the run learns from.
         about: what else stands in config.json.
+        films: without labels, of `options.beside`.
     """
 
     model: models.Model
@@ -70,6 +76,7 @@ class Job:
     identity: dict
     about: dict
     options: Options
+    films: InMemory | None = None
 
 
 def train(fabric: Fabric, job: Job) -> None:
@@ -120,11 +127,13 @@ class Loop:
         if self.first:
             self._prepare()
         fabric.barrier()
-        self.source = job.train
+        self.device = fabric.device
+        self.source = job.train.on(self.device)
         self.lost = []
         self.queue = Queue(self.source, batch=self.batch, seed=self.seed)
         self.steps = self.queue.steps(job.identity["epochs"])
         self.stopping = False
+        self.ready = None
         self.held_out = None
         if isinstance(self.source, Shards):
             self._check_damage([])
@@ -150,12 +159,19 @@ class Loop:
         # spawned processes share the memory of what they are sent: train a copy of it
         self.model.net = copy.deepcopy(self.job.model.net)
         recipe = RECIPES[self.job.identity["recipe"]]
-        self.task = recipe(
-            self.model, self.source.rows, rank=self.rank, world=self.world
-        ).train()
-        of_this = self.batch // self.world
         options = self.options
-        cache.check(self.fabric, self.task, of_this, options.accumulate, options.chunk)
+        self.pairs = recipe(
+            self.model, self.source.rows, rank=self.rank, world=self.world
+        )
+        self.pairs.augmentation = options.augmentation
+        self.feeds = [Feed(self.queue, self.pairs, self.steps, seed=self.seed)]
+        self.task = self.pairs
+        self.joint = None
+        if options.beside:
+            self._put_beside(options.beside)
+        self.task.train()
+        of_this = self.batch // self.world
+        cache.check(self.fabric, self.pairs, of_this, options.accumulate, options.chunk)
         lr = self.job.identity["lr"]
         self.optimizer = adamw(self.task, lr)
         self.set_rate = schedule(self.optimizer, lr, self.steps)
@@ -163,6 +179,23 @@ class Loop:
         self.average = None
         if options.ema:
             self.average = Average(self.model.net, options.ema)
+
+    def _put_beside(self, beside):
+        """A second recipe and its feed, for films without labels."""
+        if self.options.accumulate > 1 or self.options.chunk:
+            raise ValueError(
+                "expected accumulate=1 and chunk=None with beside, got "
+                f"{self.options.accumulate} and {self.options.chunk}. Try a smaller "
+                "batch, or a smaller share of films."
+            )
+        self.joint = Joint(self.pairs, beside, self.job.films.rows)
+        self.task = self.joint
+        seed = mixed(self.seed, 3)
+        films = self.job.films.on(self.device)
+        n = beside.films_a_step(self.batch, self.world)
+        queue = Queue(films, batch=n, seed=seed)
+        feed = Feed(queue, self.joint.films, self.steps, seed=seed, mirrors=True)
+        self.feeds.append(feed)
 
     def _resume(self):
         average = self.average and self.average.state
@@ -174,33 +207,12 @@ class Loop:
         """Whether an epoch ends with this step."""
         return self.queue.epoch(step + 1) > self.queue.epoch(step)
 
-    def inputs(self, step: int):
-        """This process's share of a step.
-
-        Returns:
-            x and targets, which the recipe takes; the squares and rows that they are
-            made of.
-        """
-        rows = share(self.queue.rows(step), self.rank, self.world)
-        images = None
-        if self.task.views:
-            ahead = None
-            if step + 1 < self.steps:
-                ahead = share(self.queue.rows(step + 1), self.rank, self.world)
-            images, rows, lost = self.source.batch(rows, ahead)
-            if lost:
-                self._check_damage(lost)
-        first = self.rank * len(rows)
-        views = []
-        for number in range(self.task.views):
-            seed = mixed(self.seed, step, number)
-            views.append(self.task.view(images, seed=seed, first=first))
-        x = tuple(views) or None
-        if len(views) == 1:
-            x = views[0]
-        targets = self.task.targets(rows, mixed(self.seed, step, 2))
-        targets = tuple(t.to(self.fabric.device) for t in targets)
-        return x, targets, images, rows
+    def inputs(self, step: int) -> list[Shown]:
+        """This process's share of a step: of the pairs, and of films beside them."""
+        shown = [feed(step) for feed in self.feeds]
+        if shown[0].lost:
+            self._check_damage(shown[0].lost)
+        return shown
 
     def _check_damage(self, lost):
         before = self.source.skipped + self.lost
@@ -215,57 +227,85 @@ class Loop:
 
     def step(self, step: int, interrupt: stop.Interrupt) -> dict:
         """One step of the optimiser; returns its row of the log."""
-        x, targets, images, rows = self.inputs(step)
+        shown = self.ready or self.inputs(step)
         lr = self.set_rate(step)
-        loss = self._backward(x, targets)
+        losses = self._backward(shown)
         # all stop where one is asked to
-        requested = loss.new_tensor(float(interrupt.requested))
-        both = torch.stack([loss, requested])
-        loss, requested = self.fabric.all_reduce(both, reduce_op="mean").tolist()
+        requested = losses.new_full((1,), float(interrupt.requested))
+        both = torch.cat([losses, requested])
+        means = self.fabric.all_reduce(both, reduce_op="mean")
+        norm = self._update(step)
+        self.ready = None
+        if self.device.type == "cuda" and step + 1 < self.steps:
+            self.ready = self.inputs(step + 1)  # while the GPU is at this one
+        loss, *beside, requested = means.tolist()  # waits for it
         self.stopping = requested > 0
-        if not math.isfinite(loss):
-            self._give_up(loss, step, images, rows)
-        norm = self.fabric.clip_gradients(
-            self.wrapped, self.stepper, max_norm=CLIP_NORM
-        )
-        self.stepper.step()
-        self.stepper.zero_grad()
-        self.task.after_step((step + 1) / self.steps)
-        if self.average:
-            self.average.update(self.model.net, step)
-        images_here = self.batch * (step + 1 - self.done)
-        return {
+        self._require_numbers(loss, beside, float(norm), step, shown[0])
+        row = {
             "step": step + 1,
             "epoch": self.queue.epoch(step),
             "seconds": self.progress.seconds(),
             "loss": loss,
+        }
+        if beside:
+            row["loss_beside"] = beside[0]
+        images_here = self.batch * (step + 1 - self.done)
+        return row | {
             "lr": lr,
             "grad_norm": float(norm),
             "logit_scale": self.model.logit_scale,
             "images_per_s": images_here / self.progress.seconds_of_steps(),
         }
 
-    def _backward(self, x, targets) -> torch.Tensor:
-        options = self.options
-        on_cpu = self.fabric.device.type == "cpu"
-        slow = on_cpu and self.precision == "bf16-mixed"
-        with explicit_attention(self.task) if slow else nullcontext():
-            if options.chunk:
-                return cache.cached(self.fabric, self.task, x, targets, options.chunk)
-            return cache.accumulated(
-                self.fabric, self.wrapped, x, targets, options.accumulate
-            )
+    def _update(self, step) -> torch.Tensor:
+        """Follow the gradient; returns its norm before it was clipped."""
+        norm = self.fabric.clip_gradients(
+            self.wrapped,
+            self.stepper,
+            max_norm=CLIP_NORM,
+            error_if_nonfinite=False,  # would wait for the GPU; looked at later
+        )
+        self.stepper.step()
+        self.stepper.zero_grad()
+        self.task.after_step((step + 1) / self.steps)
+        if self.average:
+            self.average.update(self.model.net, step)
+        return norm
 
-    def _give_up(self, loss, step, images, rows):
-        about = self.source.rows.iloc[rows]
+    def _backward(self, shown) -> torch.Tensor:
+        """(1,) the loss of the pairs, or (2,) and that of the films beside them."""
+        options = self.options
+        slow = self.device.type == "cpu" and self.precision == "bf16-mixed"
+        with explicit_attention(self.task) if slow else nullcontext():
+            if self.joint:
+                loss = self.wrapped(*((s.x, *s.targets) for s in shown))
+                self.fabric.backward(loss)
+                return self.joint.losses
+            x, targets = shown[0].x, shown[0].targets
+            if options.chunk:
+                run = partial(cache.cached, self.fabric, self.task)
+                return run(x, targets, options.chunk)[None]
+            run = partial(cache.accumulated, self.fabric, self.wrapped)
+            return run(x, targets, options.accumulate)[None]
+
+    def _require_numbers(self, loss, beside, norm, step, shown):
+        """Refuse a loss or a gradient that is no number, and keep its batch."""
+        values = {"loss": loss, "gradient's norm": norm}
+        if beside:
+            values["loss beside"] = beside[0]
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        about = self.source.rows.iloc[shown.rows]
         names = about.get("path", about.get("key", about.index))
         raise stop.not_a_number(
-            loss,
+            wrong[0],
+            values[wrong[0]],
             f"step {step} (epoch {self.queue.epoch(step)})",
             out=self.job.out,
             rank=self.rank,
-            images=images,
-            rows=rows,
+            images=shown.images,
+            rows=shown.rows,
             names=[str(name) for name in names],
             lr=self.job.identity["lr"],
         )
@@ -279,7 +319,7 @@ class Loop:
                 columns = self._look(late)
             rows = [r for r in self.progress.rows if r["epoch"] == row["epoch"]]
             losses = [r["loss"] for r in rows]
-            guess = self.task.guess(self.batch)
+            guess = self.pairs.guess(self.batch)
             if guess and late and losses and stuck(np.mean(losses), guess):
                 warning = columns.get("warning")
                 columns["warning"] = f"{STUCK}; {warning}" if warning else STUCK
@@ -289,7 +329,7 @@ class Loop:
 
     def _look(self, late: bool) -> dict:
         """What the recipe says of held-out rows, with the averaged weights."""
-        held_out = self.held_out or self.task.on(self.job.val.rows)
+        held_out = self.held_out or self.pairs.on(self.job.val.rows)
         self.held_out = held_out.eval()
         held_out.late = late
         cast = autocast(self.fabric.device, self.precision)
@@ -332,7 +372,7 @@ class Loop:
 
     def _end(self) -> dict:
         """What config.json says of a finished run."""
-        end = {"guess": self.task.guess(self.batch), "finished": True}
+        end = {"guess": self.pairs.guess(self.batch), "finished": True}
         for key, name in FINISHED.items():
             path = self.job.out / name
             if path.is_file():
@@ -341,9 +381,15 @@ class Loop:
 
     def _flops(self) -> float:
         """Of a sample's step; each process counts, since a loss may gather from all."""
-        x, targets, *_ = self.inputs(0)
-        x, targets = next(cache.pieces(x, targets, 16))
-        return cost.step_flops(self.task, x, targets, self.precision)
+        flops = [self._flops_of(feed) for feed in self.feeds]
+        if self.joint:
+            flops[1] *= self.options.beside.share
+        return sum(flops)
+
+    def _flops_of(self, feed) -> float:
+        shown = feed(0)
+        x, targets = next(cache.pieces(shown.x, shown.targets, 16))
+        return cost.step_flops(feed.task, x, targets, self.precision)
 
     def _spent(self, flops: float) -> dict:
         last = self.progress.rows[-1]

@@ -15,6 +15,7 @@ from torch import nn
 from radwb.models.model import Model, squares
 from radwb.models.tiny import seeded
 from radwb.pretrain.augment import augment
+from radwb.pretrain.degrade import degrade
 from radwb.pretrain.losses import gather
 
 AT_ONCE = 32  # rows that validation passes through the network together
@@ -55,6 +56,7 @@ class Recipe(nn.Module):
         views: 1, x is (B, C, S, S), augmented and normalised; 2, x is a tuple of two of
             these; 0, no images, x is None.
         crop: least share of a side that a view shows, for `augment`.
+        augmentation: "mild" or "strong", as `fit` was asked for.
         builds: what `fit` starts from: "image-text" (clip_tiny), "findings" or "image"
             (supervised_tiny).
         columns: of the table, beside its findings.
@@ -66,6 +68,7 @@ class Recipe(nn.Module):
 
     views = 1
     crop = 1.0
+    augmentation = "mild"
     builds = "image"
     columns = ("split",)
     whole_batch = False
@@ -147,7 +150,12 @@ class Recipe(nn.Module):
         return [gather(tensor, self.world) for tensor in tensors]
 
     def view(
-        self, images: torch.Tensor, *, seed: int | None = None, first: int = 0
+        self,
+        images: torch.Tensor,
+        *,
+        seed: int | None = None,
+        first: int = 0,
+        whole: int | None = None,
     ) -> torch.Tensor:
         """(B, S, S) uint8 -> (B, C, S, S) for the network; with a seed, augmented.
 
@@ -155,10 +163,15 @@ class Recipe(nn.Module):
             images: squares of grey values.
             seed: of the changes.
             first: number of the first image in the batch of all processes.
+            whole: images of that batch.
         """
-        x = squares(images, self.model.size).to(self.model.device)
+        # a quarter of the bytes as they are kept
+        images = images.to(self.model.device, non_blocking=True)
+        x = squares(images, self.model.size)
         if seed is not None:
-            x = augment(x, seed=seed, first=first, crop=self.crop)
+            x = augment(x, seed=seed, first=first, whole=whole, crop=self.crop)
+            if self.augmentation == "strong":
+                x = degrade(x, seed=seed, first=first)
         return self.model.normalise(x)
 
     def two_views(

@@ -79,4 +79,5 @@ def _classifier(model, findings, seed):
     shape = {name: model.spec["shape"][name] for name in SHAPE}
     fresh = models.supervised_tiny(findings, seed=seed, shape=shape)
     fresh.net.visual = model.net.visual
+    fresh.tone = model.tone
     return fresh

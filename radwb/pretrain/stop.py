@@ -37,14 +37,23 @@ class Interrupt:
 
 
 def not_a_number(
-    loss: float, where: str, *, out: Path, rank: int, images, rows, names, lr: float
+    what: str,
+    value: float,
+    where: str,
+    *,
+    out: Path,
+    rank: int,
+    images,
+    rows,
+    names,
+    lr: float,
 ) -> FloatingPointError:
-    """The error of a loss that is none; its batch is kept in a file.
+    """The error of a loss or gradient that is none; its batch is kept in a file.
 
     It numbers the rows, since file names may name patients and errors end in logs.
 
     Args:
-        loss, where: of the step.
+        what: is none; value: what it is; where: the step.
         out: folder of the run; rank: number of the process.
         images: (B, S, S) uint8, or None; rows: (B,) of them.
         names: of the rows, for the file's metadata.
@@ -54,13 +63,13 @@ def not_a_number(
     path = out / f"bad_batch{suffix}.safetensors"
     tensors = {"rows": torch.as_tensor(np.asarray(rows, np.int64))}
     if images is not None:
-        tensors["images"] = images.contiguous()
+        tensors["images"] = images.cpu().contiguous()
     save_file(tensors, path, metadata={"names": json.dumps(names)})
     private_file(path)
     numbers = ", ".join(str(row) for row in rows[:16])
     more = " ..." if len(rows) > 16 else ""
     return FloatingPointError(
-        f"the loss is {loss} at {where}. Its batch is in {path}: rows {numbers}{more} "
-        "of the training split; the file has their names. "
+        f"the {what} is {value} at {where}. Its batch is in {path}: rows "
+        f"{numbers}{more} of the training split; the file has their names. "
         f"Try lr={lr / 3:.0e}, precision='32-true', or look at these images."
     )

@@ -41,7 +41,17 @@ class InMemory:
 
     def batch(self, rows: np.ndarray, ahead: np.ndarray | None = None):
         """(B, S, S) uint8 of some rows; the rows; and that nothing was skipped."""
-        return self.pixels[rows], rows, []
+        places = torch.from_numpy(rows).to(self.pixels.device, non_blocking=True)
+        return self.pixels[places], rows, []
+
+    def on(self, device: torch.device) -> "InMemory":
+        """The same with its pixels on a GPU, where they fit into a quarter of it."""
+        if device.type != "cuda" or self.pixels is None:
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        if self.pixels.nbytes > free / 4:
+            return self
+        return InMemory(self.rows, self.pixels.to(device))
 
     def take(self, places: np.ndarray) -> "InMemory":
         """The rows at these (N,) places."""
@@ -133,6 +143,10 @@ class Shards:
         except Exception as error:
             return error
 
+    def on(self, device: torch.device) -> "Shards":
+        """The same: pixels stay on disk."""
+        return self
+
     def take(self, places: np.ndarray) -> "Shards":
         """The samples at these (N,) places; their index stays that of all."""
         rows = self.rows.iloc[places].reset_index(drop=True)
@@ -202,6 +216,7 @@ class Queue:
     """The rows of each step: the epochs one after another, cut into batches."""
 
     def __init__(self, source: InMemory | Shards, *, batch: int, seed: int):
+        self.source = source
         self.size = batch
         self.length = source.length(batch)
         # a batch spans two epochs at most, unless it is larger than they

@@ -86,7 +86,9 @@ def untrained(model: "Model", seeds: Sequence[int] = SEEDS) -> list:
     twins = []
     for seed in seeds:
         about = {"name": f"{model.name}, untrained {seed}", "seed": seed}
-        twins.append(build(outputs, shape=model.spec.get("shape"), **about))
+        twin = build(outputs, shape=model.spec.get("shape"), **about)
+        twin.tone = model.tone
+        twins.append(twin)
     return twins
 
 
