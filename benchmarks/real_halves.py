@@ -122,7 +122,8 @@ PROBES = {
     "covid-text": ("Lung Opacity",),
 }
 # set -> name of a mean -> over which findings, those of ten patients or more
-MEANS = {"nih-64": {"mean of the simulator's": PLANTED, "mean of NIH's 14": NIH_14}}
+SIMULATED = "mean of the simulator's"
+MEANS = {"nih-64": {SIMULATED: PLANTED, "mean of NIH's 14": NIH_14}}
 
 
 def view_of(table: pd.DataFrame) -> np.ndarray:

@@ -84,7 +84,7 @@ def zone_rank(map, lungs, grades) -> float:
 
 def kept_points(folder, films, judge, which, name) -> dict[str, pd.DataFrame]:
     """score -> (films, controls), of maps that need no model; computed once."""
-    key = f"maps-{name}-{digest(films_digest(films, []), which)}"
+    file = f"maps-{name}-{digest(films_digest(films, []), which)}"
 
     def make():
         arrays = {}
@@ -94,7 +94,7 @@ def kept_points(folder, films, judge, which, name) -> dict[str, pd.DataFrame]:
         return arrays
 
     points = {}
-    for key, values in kept(folder, key, make).items():
+    for key, values in kept(folder, file, make).items():
         score, control = key.split("|")
         points.setdefault(score, {})[control] = values
     return {score: pd.DataFrame(of_score) for score, of_score in points.items()}

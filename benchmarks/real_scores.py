@@ -7,7 +7,7 @@ patients, averaged, note. A row whose who is "model minus X" is a paired differe
 from functools import partial
 
 import numpy as np
-from real_halves import MEANS, PROBES, WORDS, view_of
+from real_halves import MEANS, PROBES, SIMULATED, WORDS, view_of
 from real_kept import digest, films_digest, kept
 
 import radwb as rw
@@ -36,7 +36,8 @@ def words(model, table, name, Z, folder) -> list[dict]:
         scores["view"] = rw.probe.Scores.of(view, table, findings)
         if name in MEANS:
             scores["count of others"] = rw.probe.finding_count_control(model_scores)
-        rows += tidy(scores, table, name, f"words, {pool}")
+        means = {SIMULATED: MEANS[name][SIMULATED]} if name in MEANS else {}
+        rows += tidy(scores, table, name, f"words, {pool}", means)
     return rows
 
 
@@ -63,8 +64,9 @@ def probes(model, table, name, Z, folder) -> list[dict]:
         rivals = rival_probes(model, table, findings, folder)
         compared = scores | {who: rivals[who] for who in RIVALS}
         beside = {who: rivals[who] for who in ("brightness", "view")}
-        rows += tidy(compared, table, name, "probe")
-        rows += tidy(beside, table, name, "probe", compare=False)
+        means = MEANS.get(name, {})
+        rows += tidy(compared, table, name, "probe", means)
+        rows += tidy(beside, table, name, "probe", means, compare=False)
     rare = [finding for finding in asked if finding not in findings]
     return rows + [listed(table, name, "probe", finding) for finding in rare]
 
@@ -119,7 +121,7 @@ def probed(features, table, findings) -> dict[str, np.ndarray]:
     return arrays
 
 
-def tidy(scores, table, name, measure, *, compare=True) -> list[dict]:
+def tidy(scores, table, name, measure, means, *, compare=True) -> list[dict]:
     """Rows of each finding and of each mean, with the first's paired differences.
 
     Differences are corrected for the number of others that it is compared with.
@@ -132,7 +134,7 @@ def tidy(scores, table, name, measure, *, compare=True) -> list[dict]:
     for finding in findings:
         some = rows_of(scores, [finding], compare)
         rows += [row | about | {"averaged": finding in enough} for row in some]
-    for mean, members in MEANS.get(name, {}).items():
+    for mean, members in means.items():
         members = [finding for finding in members if finding in enough]
         if members:
             note = {"finding": mean, "averaged": False, "note": ", ".join(members)}
