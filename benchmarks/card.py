@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from radwb_tiny import HEADLINE_SEED, RECIPE, unseen
-from real_films import POOLS, SEEDS, SETS, measured
+from whole_sets import POOLS, SEEDS, SETS, measured
 
 import radwb as rw
 

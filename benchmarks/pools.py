@@ -20,7 +20,7 @@ import sys
 
 import numpy as np
 import pandas as pd
-from real_films import SETS, findings_in
+from whole_sets import SETS, findings_in
 
 import radwb as rw
 from radwb.probe.text import logmeanexp
