@@ -64,7 +64,8 @@ def test_halves_are_disjoint_and_together_all():
         real_halves.in_half(table, "test")
 
 
-def test_a_patient_of_both_covid_sets_is_in_one_half():
+def test_a_patient_of_both_covid_sets_is_in_one_half(monkeypatch):
+    monkeypatch.setenv("RADWB_OFFLINE", "1")
     try:
         sets = [rw.data.real(name) for name in COVID_SETS]
     except rw.data.FetchError:
@@ -100,7 +101,8 @@ def test_no_reporting_patient_and_no_label_is_in_unlabelled(monkeypatch):
     assert set(films["path"]) == set(tuned["path"])
 
 
-def test_no_real_reporting_patient_is_in_unlabelled():
+def test_no_real_reporting_patient_is_in_unlabelled(monkeypatch):
+    monkeypatch.setenv("RADWB_OFFLINE", "1")
     try:
         films = real_halves.unlabelled()
     except rw.data.FetchError:
@@ -202,6 +204,28 @@ def test_a_pixel_baseline_is_what_scikit_learn_gives_by_hand(
     rows = real_scores.probes(model, children, "kermany", Z, cache)
     assert value(rows, "probe", f"pixels {size}") == pytest.approx(expected, abs=1e-9)
     assert expected > 0.9  # the corner is found, so the test isn't of noise alone
+
+
+def test_untrained_towers_are_of_the_models_tone(model, children, cache):
+    asked = children, ["Pneumonia"], cache
+    real_scores.rival_probes(model, *asked)
+    before = set(cache.iterdir())
+    real_scores.rival_probes(model, *asked)
+    assert set(cache.iterdir()) == before  # kept
+    real_scores.rival_probes(OfTone(model, "equalised"), *asked)
+    (new,) = set(cache.iterdir()) - before
+    assert new.name.startswith("untrained-")
+
+
+class OfTone:
+    """A model that says which tone its input has."""
+
+    def __init__(self, model, tone):
+        self.model = model
+        self.tone = tone
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
 
 
 def test_a_rare_finding_is_listed_and_in_no_mean():
@@ -313,6 +337,12 @@ def test_choosing_reads_no_reporting_film_and_misses_no_missing_set(
     assert numbers["kermany_probe"] > 0.5
     assert np.isnan(numbers["choice"])  # not chosen by what is there alone
     json.dumps(real_films.as_json(rows), allow_nan=False)
+    fewer = real_films.measure(model, "tune", cache=tmp_path, towers=False)
+    assert set(rows["who"]) - set(fewer["who"]) == {
+        "untrained, mean of 5",
+        "model minus untrained, mean of 5",
+    }
+    assert real_films.headline(fewer)["kermany_probe"] == numbers["kermany_probe"]
     with pytest.raises(Exception, match="nowhere"):
         real_films.measure(model, "report", cache=tmp_path)
 
