@@ -102,6 +102,7 @@ def measure(
     *,
     seed: int | None = None,
     cache: str | Path | None = None,
+    towers: bool = True,
 ) -> pd.DataFrame:
     """The protocol's rows for one model on one half of the patients.
 
@@ -110,6 +111,8 @@ def measure(
         half: "tune" or "report".
         seed: of the model's training, written into each row.
         cache: folder for what needs no model; None takes real_baselines in radwb's.
+        towers: False leaves the untrained towers out, which a new shape takes a minute
+            for; the headline doesn't need them.
     Returns:
         model, seed, set, half, measure ("words, pair", "words, any", "probe", "maps,
         energy", "maps, auprc", "maps, rank of means", "maps, rank of energies"),
@@ -124,7 +127,7 @@ def measure(
     folder = Path(cache or cache_folder() / "real_baselines")
     rows = []
     for name in SETS:
-        rows += in_turn(name, partial(scored, model, name, half, folder))
+        rows += in_turn(name, partial(scored, model, name, half, folder, towers))
     rows += in_turn("covid-masks", partial(maps, model, half, folder))
     table = pd.DataFrame(rows).assign(model=model.name, seed=seed, half=half)
     return table.reindex(columns=COLUMNS)
@@ -138,12 +141,12 @@ def in_turn(name, ask) -> list[dict]:
         return [{"set": name, "measure": "missing", "note": str(error)[:200]}]
 
 
-def scored(model, name, half, folder) -> list[dict]:
+def scored(model, name, half, folder, towers) -> list[dict]:
     """Words and probes on one half of a set."""
     table = films_of(name, half)
     Z = rw.models.embed(model, table)
     asked = (model, table, name, Z, folder)
-    return words(*asked) + probes(*asked)
+    return words(*asked) + probes(*asked, towers=towers)
 
 
 def headline(rows: pd.DataFrame) -> dict[str, float]:

@@ -51,7 +51,7 @@ def brightness_of(table, findings, fit, folder):
     return rw.probe.Scores.of(values, table, findings)
 
 
-def probes(model, table, name, Z, folder) -> list[dict]:
+def probes(model, table, name, Z, folder, *, towers=True) -> list[dict]:
     """Linear probes of the model's vectors, of pixels, and of untrained towers.
 
     Folds by patient, the penalty chosen among the patients of a fold's training part.
@@ -61,8 +61,8 @@ def probes(model, table, name, Z, folder) -> list[dict]:
     rows = []
     if findings:
         scores = rw.probe.baselines({"model": Z}, table, label=findings)
-        rivals = rival_probes(model, table, findings, folder)
-        compared = scores | {who: rivals[who] for who in RIVALS}
+        rivals = rival_probes(model, table, findings, folder, towers=towers)
+        compared = scores | {who: rivals[who] for who in RIVALS if who in rivals}
         beside = {who: rivals[who] for who in ("brightness", "view")}
         means = MEANS.get(name, {})
         rows += tidy(compared, table, name, "probe", means)
@@ -71,15 +71,15 @@ def probes(model, table, name, Z, folder) -> list[dict]:
     return rows + [listed(table, name, "probe", finding) for finding in rare]
 
 
-def rival_probes(model, table, findings, folder) -> dict[str, list]:
+def rival_probes(model, table, findings, folder, *, towers=True) -> dict[str, list]:
     """Scores of every probe that needs no training, computed once and kept."""
     films = films_digest(table, findings)
     same_input = digest(films, model.fit)
-    same_tower = digest(same_input, model.spec.get("shape"), model.size)
-    parts = {
-        f"probes-{same_input}": partial(pixel_features, model, table),
-        f"untrained-{same_tower}": partial(tower_features, model, table),
-    }
+    seen_as = [tone for tone in [getattr(model, "tone", "plain")] if tone != "plain"]
+    same_tower = digest(same_input, model.spec.get("shape"), model.size, *seen_as)
+    parts = {f"probes-{same_input}": partial(pixel_features, model, table)}
+    if towers:
+        parts[f"untrained-{same_tower}"] = partial(tower_features, model, table)
     rivals = {}
     for name, features in parts.items():
         make = partial(probed, features, table, findings)

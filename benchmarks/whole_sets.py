@@ -1,7 +1,7 @@
 """What a model is worth on real radiographs: in words and to a linear probe, each
 beside what needs no model.
 
-python benchmarks/real_films.py [MODEL]     prints AUROCs with 95 % intervals by
+python benchmarks/whole_sets.py [MODEL]     prints AUROCs with 95 % intervals by
 patient, and paired differences
 
 NIH ChestX-ray14 at 64 px (mined labels) and Kermany's children, development sets that
