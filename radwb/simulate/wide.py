@@ -125,7 +125,7 @@ BOILERPLATE = {
         "Heart size within normal limits.",
         "The heart size is within normal limits.",
         "Heart size appears within normal limits.",
-        "The heart is normal in size and contour.",
+        "Heart of normal size and contour.",
         "The heart is not enlarged.",
         "The cardiac silhouette is normal in size.",
         "The cardiac silhouette is within normal limits.",
@@ -143,7 +143,7 @@ BOILERPLATE = {
         "Cardiomediastinal silhouette is within normal limits.",
         "Cardio mediastinal silhouette is unremarkable.",
         "The cardiomediastinal contours are within normal limits.",
-        "Cardiac and mediastinal contours are within normal limits.",
+        "Cardiac and mediastinal contours within normal limits.",
         "Heart and mediastinum are normal.",
         "The heart and mediastinum are unremarkable.",
         "Cardiac and mediastinal silhouettes are normal.",
@@ -163,7 +163,7 @@ BOILERPLATE = {
     ): VESSELS,
     (
         "Heart size and pulmonary vascularity are normal.",
-        "Heart size and pulmonary vascularity within normal limits.",
+        "Pulmonary vascularity and heart size within normal limits.",
         "Heart size and pulmonary vasculature appear normal.",
     ): HEART | VESSELS,
     (
@@ -192,7 +192,7 @@ BOILERPLATE = {
         "No parenchymal abnormality is identified in either lung.",
     ): CLEAR | PLEURAL,
     (
-        "Heart size is normal and lungs are clear.",
+        "Heart size normal and lungs clear.",
         "Normal heart size and clear lungs.",
     ): HEART | VESSELS | CLEAR | PLEURAL,
     (
@@ -323,7 +323,7 @@ WIDE = PLAIN._replace(
         "moved": (
             *PLAIN.device_changes["moved"],
             "The {} has been repositioned since the previous exam.",
-            "Interval repositioning of the {}.",
+            "Repositioned {}.",
         ),
         "gone": (
             *PLAIN.device_changes["gone"],
