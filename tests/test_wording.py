@@ -39,7 +39,7 @@ IMPLIED = {  # denials that don't name what they deny
         ORDER
     ),
     "lungs[^.]* clear|clear lungs|clear and expanded|parenchyma"
-    "|lungs are (?:free|neg)": {
+    "|lungs are (?:free|neg)|lungs and pleural": {
         *AIRSPACE,
         "Pneumothorax",
         "Pleural Effusion",
@@ -79,7 +79,7 @@ READER = {
     "|has cleared|remov",
     "UNCERTAIN": plain.UNCERTAIN + "|Probable|Suspect|Suspicion|Cannot|Likely|may "
     "represent|suggestive|questionable|possibl|difficult",
-    "LONGEST": 12,
+    "LONGEST": 14,
 }
 
 
