@@ -282,3 +282,37 @@ def test_the_mixture_of_styles_is_like_the_real_reports(real):
 def test_no_longer_sentence_is_a_real_one(real):
     virtual = [text for text, _ in many("wide", n=2000)]
     plain.test_no_longer_sentence_is_a_real_one(real, virtual)
+
+
+def test_wide_prompts_speak_as_wide_reports_do():
+    """Every word that is asked is one that a model may have read."""
+    rng = np.random.default_rng(41)
+    text = " ".join(
+        wide(plain.study(rng, none=0.2), rng, style="ABCDEF"[i % 6])[0]
+        for i in range(1500)
+    )
+    known = set(re.findall("[a-z]+", text.lower()))
+    asked = rw.probe.Prompts.wide([*ORDER, "Pneumonia"])
+    for side in (asked.positive, asked.negative):
+        for name, phrases in side.items():
+            words = set(re.findall("[a-z]+", " ".join(phrases).lower()))
+            assert words <= known, name
+
+
+@pytest.mark.parametrize("name", [n for n in ORDER if n != "Support Devices"])
+def test_wide_prompts_state_on_one_side_and_deny_on_the_other(name):
+    affirm, deny = rw.probe.Prompts.wide([name]).pair(name)
+    for phrase in affirm:
+        affirmed, denied = read(phrase)
+        assert name in affirmed and not denied, phrase
+    for phrase in deny:
+        affirmed, denied = read(phrase)
+        assert denied and not affirmed, phrase
+
+
+def test_wide_prompts_know_what_the_grammar_has_no_word_for():
+    asked = rw.probe.Prompts.wide(["Hernia", "No Finding", "Support Devices"])
+    assert "negative for hernia." in asked.negative["Hernia"]
+    assert "normal chest." in asked.positive["No Finding"]
+    usual = rw.probe.Prompts.of(["Support Devices"])
+    assert asked.pair("Support Devices") == usual.pair("Support Devices")

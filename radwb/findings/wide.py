@@ -297,6 +297,83 @@ NOUNS = {
         "displaced rib fractures",
     ),
 }
+# what a prompt calls it, and what of it is normal where it isn't there
+CALLED = {
+    "Cardiomegaly": (
+        "cardiomegaly",
+        "cardiac enlargement",
+        "enlarged heart",
+        "enlarged cardiac silhouette",
+    ),
+    "Lung Opacity": (
+        "lung opacity",
+        "pulmonary opacity",
+        "airspace disease",
+        "airspace opacity",
+        "infiltrate",
+        "patchy opacity",
+    ),
+    "Lung Lesion": (
+        "lung nodule",
+        "pulmonary nodule",
+        "lung mass",
+        "noncalcified nodule",
+        "suspicious pulmonary mass",
+    ),
+    "Edema": (
+        "pulmonary edema",
+        "interstitial edema",
+        "pulmonary vascular congestion",
+    ),
+    "Consolidation": (
+        "consolidation",
+        "airspace consolidation",
+        "focal consolidation",
+        "consolidation consistent with pneumonia",
+    ),
+    "Pneumonia": (
+        "pneumonia",
+        "consolidation consistent with pneumonia",
+        "infiltrate",
+        "airspace disease",
+    ),
+    "Atelectasis": (
+        "atelectasis",
+        "basilar atelectasis",
+        "linear atelectasis",
+        "atelectasis and volume loss",
+    ),
+    "Pneumothorax": ("pneumothorax", "apical pneumothorax"),
+    "Pleural Effusion": ("pleural effusion", "effusion"),
+    "Pleural Other": (
+        "pleural thickening",
+        "apical pleural thickening",
+        "thickening of the pleura",
+    ),
+    "Fracture": ("rib fracture", "fracture"),
+}
+_CLEAR = ("clear lungs", "the lungs are clear", "no focal airspace disease")
+FINE = {
+    "Cardiomegaly": (
+        "heart size is normal",
+        "normal heart size",
+        "the heart is normal in size",
+        "the cardiac silhouette is within normal limits",
+    ),
+    "Lung Opacity": _CLEAR,
+    "Lung Lesion": (*_CLEAR, "no nodules or masses"),
+    "Edema": ("normal pulmonary vascularity", "no vascular congestion"),
+    "Consolidation": _CLEAR,
+    "Pneumonia": (*_CLEAR, "no focal consolidation", "no infiltrate"),
+    "Atelectasis": _CLEAR,
+    "Pneumothorax": ("the pleural spaces are clear",),
+    "Pleural Effusion": (
+        "the costophrenic angles are sharp",
+        "the pleural spaces are clear",
+    ),
+    "Pleural Other": ("no pleural abnormality",),
+    "Fracture": ("no acute bony abnormality", "the ribs are intact"),
+}
 
 
 def wide_reports():
