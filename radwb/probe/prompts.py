@@ -7,12 +7,40 @@ from itertools import product
 from radwb.findings import FINDINGS
 from radwb.findings.devices import NO_DEVICES, device_phrases
 from radwb.findings.rows import PARENT, stated, synonyms
+from radwb.findings.wide import CALLED, FINE
 
 # chosen on validation patients of the simulator: words of size help, and a normal chest
 # denies better than "no X"
 POSITIVE = ("{}", "small {}", "moderate {}", "large {}")
 NEGATIVE = ("no {}", "there is no {}", "no evidence of {}")
 NORMAL = ("no acute cardiopulmonary abnormality", "normal chest radiograph")
+# for `wide`: how real reports state, deny, and call a chest normal
+WIDE_POSITIVE = (
+    "{}.",
+    "there is {}.",
+    "{} is present.",
+    "mild {}.",
+    "small {}.",
+    "moderate {}.",
+    "large {}.",
+    "severe {}.",
+)
+WIDE_NEGATIVE = (
+    "no {}.",
+    "there is no {}.",
+    "no evidence of {}.",
+    "negative for {}.",
+    "no {} is identified.",
+)
+WIDE_NORMAL = (
+    "no acute cardiopulmonary abnormality.",
+    "no acute cardiopulmonary findings.",
+    "no acute cardiopulmonary disease.",
+    "no acute disease.",
+    "no evidence of active disease.",
+    "normal chest.",
+    "negative chest.",
+)
 # for `spoken`, chosen there too: how large, which kind, and where
 SIZES = ("small", "moderate", "large", "mild", "marked")
 SIDES = ("right", "left")
@@ -70,6 +98,31 @@ class Prompts:
         if "No Finding" in affirm:
             affirm["No Finding"] = tuple(normal)
             deny["No Finding"] = ("abnormal chest radiograph",)
+        return cls(affirm, deny)
+
+    @classmethod
+    def wide(cls, findings: Iterable[str]) -> "Prompts":
+        """Each finding as real reports speak of it, for `pool="pair"`.
+
+        More names, more ways to state and to deny, and what is normal where a finding
+        isn't there (`radwb.findings.wide`). For a model that has read such words: real
+        reports, or virtual ones of `Dials(wording="wide")`.
+
+        >>> Prompts.wide(["Pneumonia"]).negative["Pneumonia"][-8:-6]
+        ('no infiltrate.', 'no acute cardiopulmonary abnormality.')
+        """
+        pair = cls.of(findings)
+        affirm = dict(pair.positive)
+        deny = dict(pair.negative)
+        for finding in affirm:
+            names = CALLED.get(finding, synonyms(finding))
+            normal = tuple(f"{text}." for text in FINE.get(finding, ())) + WIDE_NORMAL
+            if finding in ("Support Devices", "No Finding"):
+                continue
+            affirm[finding] = _filled(WIDE_POSITIVE, names)
+            deny[finding] = _filled(WIDE_NEGATIVE, names) + normal
+        if "No Finding" in affirm:
+            affirm["No Finding"] = WIDE_NORMAL
         return cls(affirm, deny)
 
     @classmethod
