@@ -1,4 +1,4 @@
-"""How far does a simulator carry, and what carries it? One lever at a time, three seeds.
+"""How far does a simulator carry, and what carries it? A lever at a time, three seeds.
 
 python benchmarks/levers.py [LEVER ...]     trains and measures; build/levers/*.json
 python benchmarks/levers.py --small         the same in miniature, to see that it runs
@@ -19,6 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 import radwb as rw
 
@@ -48,22 +50,33 @@ class Lever:
     Attributes:
         dials: of the simulator.
         fit: arguments of `rw.pretrain.fit`.
-        real: whether real films without labels are seen beside the virtual ones.
+        real: sets of real films that are seen without labels beside the virtual ones.
     """
 
     dials: dict = field(default_factory=dict)
     fit: dict = field(default_factory=dict)
-    real: bool = False
+    real: tuple[str, ...] = ()
 
 
 LOOKS = {"looks": 1.0}
 BUILDS = {"builds": 1.0}
 WORDS = {"wording": "wide"}
+VARIED = LOOKS | BUILDS
+STRONG = {"augmentation": "strong"}
+TUNING = ("nih-64", "kermany", "hannover")  # their tuning halves
+MORE = (*TUNING, "kermany-more")
 LEVERS = {
     "base": Lever(),
+    "together": Lever(dials=VARIED | WORDS, fit=STRONG, real=MORE),
+    "virtual only": Lever(dials=VARIED | WORDS, fit=STRONG),
     "looks": Lever(dials=LOOKS),
     "builds": Lever(dials=BUILDS),
+    "strong augmentation": Lever(fit=STRONG),
+    "real films": Lever(real=TUNING),
+    "more real films": Lever(real=MORE),
+    "equalised": Lever(fit={"tone": "equalised"}),
     "wording": Lever(dials=WORDS),
+    "larger": Lever(fit={"size": 160, "shape": {"layers": 5}}),
 }
 
 
@@ -82,13 +95,13 @@ def unseen(budget: Budget):
 
 
 def run(name: str, seed: int, budget: Budget, out: Path) -> None:
-    """Train one lever with one seed, and ask it; in the process that was begun for it."""
-    from real_films import headline, measure, unlabelled
+    """Train one lever with one seed, and ask it, in a process begun for it."""
+    from real_films import as_json, headline, measure
 
     lever = LEVERS[name]
     options = dict(lever.fit)
     if lever.real:
-        options["beside"] = unlabelled()
+        options["beside"] = unlabelled(lever.real)
     began = time.monotonic()
     trained = rw.pretrain.fit(
         cohort_of(lever, budget),
@@ -104,12 +117,23 @@ def run(name: str, seed: int, budget: Budget, out: Path) -> None:
     model = trained.model.to("cpu")
     virtual = on_virtual(model, budget)
     for half in ("tune", "report"):
-        rows = measure(model, half)
+        rows = measure(model, half, seed=seed, towers=False)
         found = about | {"virtual": virtual, "headline": headline(rows)}
-        found["rows"] = rows.assign(seed=seed).to_dict("records")
+        found["rows"] = as_json(rows)
         found["all_s"] = time.monotonic() - began
         path = out / f"{name}-{seed}.{half}.json"
         path.write_text(json.dumps(found, default=float) + "\n")
+
+
+def unlabelled(sets) -> pd.DataFrame:
+    """Films without labels: of a set that is measured on, the tuning half alone."""
+    from real_halves import UNLABELLED, in_half
+
+    films = []
+    for name in sets:
+        table = rw.data.real(name)
+        films.append(in_half(table, "tune") if name in UNLABELLED else table)
+    return pd.concat(films)[["path", "patient_id"]].assign(split="train")
 
 
 def on_virtual(model, budget) -> dict[str, float]:
@@ -122,7 +146,7 @@ def on_virtual(model, budget) -> dict[str, float]:
         asked = rw.probe.zero_shot(
             model, table, findings, pool=pool, embeddings=embeddings
         )
-        means[pool] = float(asked.mean_auroc()["value"].iloc[0])
+        means[pool] = float(asked.mean_auroc()["auroc"].iloc[0])
     return means
 
 

@@ -14,7 +14,7 @@ import radwb as rw
 from radwb.probe.baselines import untrained
 
 LEAST = 10  # patients with a finding, and without: with fewer it is listed, no more
-POOLS = ("pair", "any")
+WAYS = ("pair", "any", "wide")  # wide: in pairs, as real reports speak
 SEEDS = (0, 1, 2, 3, 4)
 SIZES = (16, 32)
 # whom a probe of the model's vectors is compared with; brightness and view stand beside
@@ -29,15 +29,18 @@ def words(model, table, name, Z, folder) -> list[dict]:
     grey = brightness_of(table, findings, model.fit, folder)
     view = view_of(table).repeat(len(findings), axis=1)
     rows = []
-    for pool in POOLS:
-        asked = {"pool": pool, "embeddings": Z}
+    for way in WAYS:
+        asked = {"pool": way, "embeddings": Z}
+        if way == "wide":
+            wide = rw.probe.Prompts.wide(findings)
+            asked |= {"pool": "pair", "prompts": wide}
         model_scores = rw.probe.zero_shot(model, table, findings, **asked)
         scores = {"model": model_scores, "brightness": grey}
         scores["view"] = rw.probe.Scores.of(view, table, findings)
         if name in MEANS:
             scores["count of others"] = rw.probe.finding_count_control(model_scores)
         means = {SIMULATED: MEANS[name][SIMULATED]} if name in MEANS else {}
-        rows += tidy(scores, table, name, f"words, {pool}", means)
+        rows += tidy(scores, table, name, f"words, {way}", means)
     return rows
 
 
