@@ -2,13 +2,14 @@
 
 python benchmarks/levers.py [LEVER ...]     trains and measures; build/levers/*.json
 python benchmarks/levers.py --small         the same in miniature, to see that it runs
+python benchmarks/levers.py --release       candidates for radwb-tiny, too
 
-Each lever changes one thing of the recipe of `radwb-tiny` at half its budget: as many
-films, as many passes. A run is a process of its own, which trains and then asks the
-protocol of `real_films.py`: rows of the tuning half go to LEVER-SEED.tune.json, what is
-read once at the end to LEVER-SEED.report.json. A run that is there already isn't run
-again. Cohorts are made first, beside each other; trainings begin as their films are
-there.
+Each lever changes one thing of `radwb-tiny`'s recipe, at a budget of its own that is
+the same for all: as many films, as many passes. A run is a process of its own, which
+trains and then asks the protocol of `real_films.py`: NAME-SEED.tune.json holds what
+levers are chosen by, NAME-SEED.report.json what is read once, at the end. A run that is
+there already isn't run again. Cohorts are made beside each other, and a training begins
+when its films are there. `python benchmarks/levers_table.py` makes the table of it.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -26,21 +28,30 @@ import radwb as rw
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (0, 1, 2)
-COHORT_SEED = 1  # of the films that are trained on, as radwb-tiny's
 UNSEEN_SEED = 7  # of virtual patients that nothing was chosen on
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What each run may use, whatever its lever."""
+    """What a run may use.
+
+    Attributes:
+        films: of each cohort.
+        cohorts: their seeds; none is the notebooks' (0) or `UNSEEN_SEED`.
+        unseen: films of plain virtual patients that it is asked about.
+    """
 
     films: int
     epochs: int
     unseen: int
+    cohorts: tuple[int, ...] = (1,)
 
 
-FULL = Budget(films=7200, epochs=16, unseen=1200)
-SMALL = Budget(films=160, epochs=1, unseen=60)
+BUDGETS = {
+    "full": Budget(films=4800, epochs=20, unseen=1200),
+    "small": Budget(films=160, epochs=1, unseen=60),
+    "release": Budget(films=4800, epochs=16, unseen=1200, cohorts=(1, 2, 3)),
+}
 
 
 @dataclass(frozen=True)
@@ -61,71 +72,53 @@ class Lever:
 LOOKS = {"looks": 1.0}
 BUILDS = {"builds": 1.0}
 WORDS = {"wording": "wide"}
-VARIED = LOOKS | BUILDS
+EVERY = LOOKS | BUILDS | WORDS
 STRONG = {"augmentation": "strong"}
+EQUALISED = {"tone": "equalised"}
+GROUNDED = {"recipe": "grounded-tiny"}
 TUNING = ("nih-64", "kermany", "hannover")  # their tuning halves
 MORE = (*TUNING, "kermany-more")
 LEVERS = {
     "base": Lever(),
-    "together": Lever(dials=VARIED | WORDS, fit=STRONG, real=MORE),
-    "virtual only": Lever(dials=VARIED | WORDS, fit=STRONG),
-    "looks": Lever(dials=LOOKS),
-    "builds": Lever(dials=BUILDS),
+    "together": Lever(EVERY, STRONG | GROUNDED, MORE),
+    "no real film": Lever(EVERY, STRONG | GROUNDED),
+    "looks": Lever(LOOKS),
+    "builds": Lever(BUILDS),
     "strong augmentation": Lever(fit=STRONG),
     "real films": Lever(real=TUNING),
     "more real films": Lever(real=MORE),
-    "equalised": Lever(fit={"tone": "equalised"}),
-    "wording": Lever(dials=WORDS),
+    "equalised": Lever(fit=EQUALISED),
+    "wording": Lever(WORDS),
+    "grounded": Lever(fit=GROUNDED),
     "larger": Lever(fit={"size": 160, "shape": {"layers": 5}}),
+}
+CANDIDATES = {
+    "release together": LEVERS["together"],
+    "release equalised": Lever(EVERY, STRONG | GROUNDED | EQUALISED, MORE),
 }
 
 
-def cohort_of(lever: Lever, budget: Budget):
-    """The virtual films of a lever; one patient in 28 is kept to follow the run."""
+def cohort_of(lever: Lever, budget: Budget, seed: int) -> pd.DataFrame:
+    """Virtual films of one seed; one patient in 28 is kept to follow the run."""
     dials = rw.simulate.Dials(**lever.dials)
-    table = rw.simulate.cohort(n=budget.films, seed=COHORT_SEED, dials=dials)
+    table = rw.simulate.cohort(n=budget.films, seed=seed, dials=dials)
     patients = sorted(table["patient_id"].unique())
     held_out = table["patient_id"].isin(patients[::28])
     return table.assign(split=held_out.map({True: "val", False: "train"}))
 
 
-def unseen(budget: Budget):
+def films_of(lever: Lever, budget: Budget) -> pd.DataFrame:
+    """All virtual films that a run learns from."""
+    cohorts = [cohort_of(lever, budget, seed) for seed in budget.cohorts]
+    return pd.concat(cohorts, ignore_index=True)
+
+
+def unseen(budget: Budget) -> pd.DataFrame:
     """Plain virtual patients that no run has seen."""
     return rw.simulate.cohort(n=budget.unseen, seed=UNSEEN_SEED)
 
 
-def run(name: str, seed: int, budget: Budget, out: Path) -> None:
-    """Train one lever with one seed, and ask it, in a process begun for it."""
-    from real_films import as_json, headline, measure
-
-    lever = LEVERS[name]
-    options = dict(lever.fit)
-    if lever.real:
-        options["beside"] = unlabelled(lever.real)
-    began = time.monotonic()
-    trained = rw.pretrain.fit(
-        cohort_of(lever, budget),
-        recipe="sentences-tiny",
-        out=out / "runs" / f"{name}-{seed}",
-        epochs=budget.epochs,
-        batch=64,
-        lr=1e-3,
-        seed=seed,
-        **options,
-    )
-    about = {"lever": name, "seed": seed, "seconds": trained.config["seconds"]}
-    model = trained.model.to("cpu")
-    virtual = on_virtual(model, budget)
-    for half in ("tune", "report"):
-        rows = measure(model, half, seed=seed, towers=False)
-        found = about | {"virtual": virtual, "headline": headline(rows)}
-        found["rows"] = as_json(rows)
-        found["all_s"] = time.monotonic() - began
-        path = out / f"{name}-{seed}.{half}.json"
-        path.write_text(json.dumps(found, default=float) + "\n")
-
-
-def unlabelled(sets) -> pd.DataFrame:
+def unlabelled(sets: tuple[str, ...]) -> pd.DataFrame:
     """Films without labels: of a set that is measured on, the tuning half alone."""
     from real_halves import UNLABELLED, in_half
 
@@ -136,73 +129,126 @@ def unlabelled(sets) -> pd.DataFrame:
     return pd.concat(films)[["path", "patient_id"]].assign(split="train")
 
 
-def on_virtual(model, budget) -> dict[str, float]:
+def run(name: str, seed: int, budget: Budget, out: Path) -> None:
+    """Train one lever with one seed, and ask it."""
+    lever = (LEVERS | CANDIDATES)[name]
+    options = {"recipe": "sentences-tiny", "batch": 64, "lr": 1e-3} | lever.fit
+    if lever.real:
+        options["beside"] = unlabelled(lever.real)
+    trained = rw.pretrain.fit(
+        films_of(lever, budget),
+        out=out / "runs" / f"{name}-{seed}",
+        epochs=budget.epochs,
+        seed=seed,
+        **options,
+    )
+    config = trained.config
+    about = {"lever": name, "seed": seed, "films": config["n_train"]}
+    about |= {key: config[key] for key in ("seconds", "images_per_s", "cost")}
+    asked(trained.model.to("cpu"), about, budget, out)
+
+
+def asked(model: rw.models.Model, about: dict, budget: Budget, out: Path) -> None:
+    """The protocol's rows of both halves, each in a file of its own."""
+    from real_films import as_json, headline, measure
+
+    about = about | {"virtual": on_virtual(model, budget)}
+    for half in ("tune", "report"):
+        rows = measure(model, half, seed=about["seed"], towers=False)
+        found = about | {"headline": headline(rows), "rows": as_json(rows)}
+        path = out / f"{about['lever']}-{about['seed']}.{half}.json"
+        path.write_text(json.dumps(found, default=float) + "\n")
+
+
+def on_virtual(model: rw.models.Model, budget: Budget) -> dict[str, float]:
     """Mean AUROC in words on unseen plain virtual patients, by each way to ask."""
     table = unseen(budget)
     findings = list(rw.simulate.PLANTED)
     embeddings = rw.models.embed(model, table)
     means = {}
     for pool in ("pair", "any"):
-        asked = rw.probe.zero_shot(
+        scores = rw.probe.zero_shot(
             model, table, findings, pool=pool, embeddings=embeddings
         )
-        means[pool] = float(asked.mean_auroc()["auroc"].iloc[0])
+        means[pool] = float(scores.mean_auroc()["auroc"].iloc[0])
     return means
 
 
-def all_runs(names, budget, out, workers, seeds=SEEDS) -> None:
-    """Cohorts beside each other, and trainings as soon as their films are there."""
-    out.mkdir(parents=True, exist_ok=True)
-    cohorts = {}
-    with ThreadPoolExecutor(len(LEVERS)) as makers, ThreadPoolExecutor(workers) as pool:
-        for name in names:
-            key = json.dumps(LEVERS[name].dials)
-            if key not in cohorts:
-                cohorts[key] = makers.submit(alone, ["--cohort", name], budget, out)
-        runs = []
-        for seed in seeds:
-            for name in names:
-                films = cohorts[json.dumps(LEVERS[name].dials)]
-                words = ["--run", name, str(seed)]
-                runs.append(pool.submit(after, films, words, budget, out))
-        wait(runs)
+class Schedule:
+    """Processes: cohorts beside each other, trainings as their films are there.
 
+    Args:
+        out: where logs and figures go.
+        workers: trainings at a time.
+        began: seconds of the clock, for the lines that are printed.
+    """
 
-def after(films, words, budget, out) -> None:
-    """One run, when its films are made."""
-    films.result()
-    if not (out / f"{words[1]}-{words[2]}.report.json").exists():
-        alone(words, budget, out)
+    def __init__(self, out: Path, workers: int):
+        self.out = out
+        self.began = time.monotonic()
+        self.cohorts = {}
+        self.makers = ThreadPoolExecutor(16)
+        self.trainers = ThreadPoolExecutor(workers)
 
+    def cohort(self, name: str, lever: Lever, size: str, seed: int):
+        """The process that makes a cohort, begun where none has."""
+        key = (json.dumps(lever.dials), seed)
+        if key not in self.cohorts:
+            words = ["--cohort", name, str(seed), "--budget", size]
+            self.cohorts[key] = self.makers.submit(self.alone, words)
+        return self.cohorts[key]
 
-def alone(words, budget, out) -> None:
-    """This file with other words, in a process of its own; its output in a file."""
-    command = [sys.executable, __file__, *words, "--out", str(out)]
-    command += ["--small"] * (budget == SMALL)
-    began = time.monotonic()
-    with open(out / f"{'-'.join(words).strip('-')}.log", "w") as log:
-        code = subprocess.run(command, stdout=log, stderr=log).returncode
-    print(f"{time.monotonic() - began:5.0f} s", *words, f"exit {code}", flush=True)
+    def training(self, name: str, seed: int, size: str):
+        lever = (LEVERS | CANDIDATES)[name]
+        make = partial(self.cohort, name, lever, size)
+        films = [make(number) for number in BUDGETS[size].cohorts]
+        words = ["--run", name, str(seed), "--budget", size]
+        return self.trainers.submit(self.after, films, words)
+
+    def after(self, films, words):
+        wait(films)
+        if not (self.out / f"{words[1]}-{words[2]}.report.json").exists():
+            self.alone(words)
+
+    def alone(self, words: list[str]) -> None:
+        """This file with other words, in a process of its own; its output in a file."""
+        command = [sys.executable, __file__, *words, "--out", str(self.out)]
+        log = self.out / f"{'-'.join(words[:3]).strip('-')}.log"
+        begun = time.monotonic() - self.began
+        with log.open("w") as file:
+            code = subprocess.run(command, stdout=file, stderr=file).returncode
+        ended = time.monotonic() - self.began
+        print(f"{begun:4.0f} to {ended:4.0f} s", *words, f"exit {code}", flush=True)
 
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("levers", nargs="*", help=", ".join(LEVERS))
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--release", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "levers")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--cohort", help=argparse.SUPPRESS)
+    parser.add_argument("--budget", default="full", choices=BUDGETS)
+    parser.add_argument("--cohort", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args(words)
-    budget = SMALL if given.small else FULL
+    budget = BUDGETS[given.budget]
     if given.cohort:
-        cohort_of(LEVERS[given.cohort], budget)
-        unseen(budget)
-    elif given.run:
+        name, seed = given.cohort
+        cohort_of((LEVERS | CANDIDATES)[name], budget, int(seed))
+        return
+    if given.run:
         name, seed = given.run
-        run(name, int(seed), budget, given.out)
-    else:
-        all_runs(given.levers or list(LEVERS), budget, given.out, given.workers)
+        return run(name, int(seed), budget, given.out)
+    size = "small" if given.small else "full"
+    given.out.mkdir(parents=True, exist_ok=True)
+    unseen(BUDGETS[size])
+    schedule = Schedule(given.out, given.workers)
+    runs = [(name, seed, size) for seed in SEEDS for name in given.levers or LEVERS]
+    if given.release:
+        release = "small" if given.small else "release"
+        runs[2:2] = [(name, 0, release) for name in CANDIDATES]
+    wait([schedule.training(*each) for each in runs])
 
 
 if __name__ == "__main__":

@@ -209,11 +209,15 @@ class Sentences(Contrastive):
         return math.log(batch) + math.log(self.each) / 2
 
     def represent(self, x, tokens, drawn, right):
-        """(B, E) images, (B, each, E) sentences; equal ones are encoded once."""
+        """(B, E) images and (B, each, E) sentences."""
+        return self.image_points(x), self.sentence_points(tokens, drawn)
+
+    def sentence_points(self, tokens, drawn):
+        """(B, each, E) sentences; equal ones are encoded once."""
         _, first, again = np.unique(drawn.cpu(), return_index=True, return_inverse=True)
         texts = self.text_points(tokens.flatten(0, 1)[first])
         again = torch.as_tensor(again.reshape(drawn.shape), device=texts.device)
-        return self.image_points(x), texts[again]
+        return texts[again]
 
     def loss_of(self, points, tokens, drawn, right):
         images, texts, drawn, right = self.gather(*points, drawn, right)

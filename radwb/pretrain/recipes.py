@@ -3,6 +3,7 @@
 import pandas as pd
 
 from radwb import data
+from radwb.pretrain.grounded import Grounded
 from radwb.pretrain.paired import Contrastive, Local, Sentences, Sigmoid, Supervised
 from radwb.pretrain.recipe import Recipe
 from radwb.pretrain.unpaired import (
@@ -18,6 +19,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "siglip-tiny": Sigmoid,
     "local-tiny": Local,
     "sentences-tiny": Sentences,
+    "grounded-tiny": Grounded,
     "supervised-tiny": Supervised,
     "mae-tiny": MaskedImage,
     "simclr-tiny": Views,
