@@ -235,6 +235,9 @@ def main(words: list[str]) -> None:
     budget = BUDGETS[given.budget]
     if given.cohort:
         name, seed = given.cohort
+        if name == "unseen":
+            unseen(budget)
+            return
         cohort_of((LEVERS | CANDIDATES)[name], budget, int(seed))
         return
     if given.run:
@@ -242,8 +245,8 @@ def main(words: list[str]) -> None:
         return run(name, int(seed), budget, given.out)
     size = "small" if given.small else "full"
     given.out.mkdir(parents=True, exist_ok=True)
-    unseen(BUDGETS[size])
     schedule = Schedule(given.out, given.workers)
+    schedule.makers.submit(schedule.alone, ["--cohort", "unseen", "7"])
     runs = [(name, seed, size) for seed in SEEDS for name in given.levers or LEVERS]
     if given.release:
         release = "small" if given.small else "release"
