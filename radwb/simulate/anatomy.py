@@ -82,6 +82,12 @@ class Anatomy:
         return hashlib.sha256(content).hexdigest()[:16]
 
     @cached_property
+    def thick_bone(self):
+        """(K // 2, 1, Z, W) bone of two slabs each, g/cm3, without fat."""
+        bone = self.slabs[:, BONE : BONE + 1].clamp(min=0)
+        return (bone[:-1:2] + bone[1::2]) / 2
+
+    @cached_property
     def lobe_points(self):
         """Lobe label -> (N, 3) positions in mm."""
         voxel = 2 * self.half_mm / np.array(self.lobes.shape[::-1])

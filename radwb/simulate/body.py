@@ -71,6 +71,9 @@ class Body:
             emphysema, high in a child.
         wall: stretch of what lies outside the rib cage: flanks, muscle, fat.
         marking: factor on what vessels and septa are denser than the lung.
+        vessels: (3, n, n, n) displacements in mm of the lungs' vessels against all
+            else; None.
+        swapped: each lung has the vessels of the other; with `vessels` only.
         bends: (3, n, n, n) as `wobble`, finer; None for none.
         bones: (3, n, n, n) displacements in mm of the bones against all else; None.
         frame: `Frame`, neck and arms; None leaves what the CT's mirrored ends show.
@@ -101,6 +104,8 @@ class Body:
     dome_mm: float = 0.0
     wall: float = 1.0
     marking: float = 1.0
+    vessels: np.ndarray | None = None
+    swapped: bool = False
     bends: np.ndarray | None = None
     bones: np.ndarray | None = None
     frame: Frame | None = None

@@ -13,7 +13,7 @@ from radwb.simulate.body import Body, Frame, bone_shift, to_ct
 
 # shares of the patients at `builds` of 1; the others are of usual build
 KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
-LEAST = 0.25  # of a voxel's volume that a bend may leave
+LEAST = 0.12  # of a voxel's volume that a bend may leave
 # shapes that findings give a body (`findings.shaped`), so that none of them folds it
 STRAINS = (
     {},
@@ -66,6 +66,8 @@ def _usual(body, rng, builds):
         bone=body.bone * float(np.exp(rng.uniform(-0.1, 0.6) * builds)),
         marking=float(np.exp(rng.uniform(-0.7, 0.5) * builds)),
         lung=body.lung * float(np.exp(rng.normal(0, 0.15 * builds))),
+        vessels=rng.normal(0, 14 * builds, (3, 6, 6, 6)).astype(np.float32),
+        swapped=bool(rng.random() < 0.5 * builds),
         bends=smooth.astype(np.float32),
         bones=_bones(rng, builds),
     )
@@ -199,7 +201,7 @@ def _unfolded(body: Body, anatomy: Anatomy):
     return body
 
 
-def least_volume(body: Body, anatomy: Anatomy, n=13):
+def least_volume(body: Body, anatomy: Anatomy, n=9):
     """The smallest volume of the CT that a unit of the patient's comes from.
 
     It is the least determinant of the bend's Jacobian, also of the bones', in the
