@@ -71,8 +71,8 @@ class Body:
             emphysema, high in a child.
         wall: stretch of what lies outside the rib cage: flanks, muscle, fat.
         marking: factor on what vessels and septa are denser than the lung.
-        vessels: (3, n, n, n) displacements in mm of the lungs' vessels against all
-            else; None.
+        vessels: (n, 7) waves that the lungs' vessels are displaced by against all else:
+            mm along X, Y, Z, radians a mm along X, Y, Z, phase; None.
         swapped: each lung has the vessels of the other; with `vessels` only.
         bends: (3, n, n, n) as `wobble`, finer; None for none.
         bones: (3, n, n, n) displacements in mm of the bones against all else; None.

@@ -15,12 +15,7 @@ from radwb.simulate.body import Body, Frame, bone_shift, to_ct
 KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
 LEAST = 0.12  # of a voxel's volume that a bend may leave
 # shapes that findings give a body (`findings.shaped`), so that none of them folds it
-STRAINS = (
-    {},
-    {"heart": 1.65},
-    {"heart": 1.65, "shift_mm": 20.0},
-    {"heart": 1.65, "shift_mm": -20.0},
-)
+STRAINS = ({"heart": 1.65, "shift_mm": 20.0}, {"heart": 1.65, "shift_mm": -20.0})
 
 
 def widened(patient, rng, builds: float, anatomy: Anatomy):
@@ -66,11 +61,19 @@ def _usual(body, rng, builds):
         bone=body.bone * float(np.exp(rng.uniform(-0.1, 0.6) * builds)),
         marking=float(np.exp(rng.uniform(-0.7, 0.5) * builds)),
         lung=body.lung * float(np.exp(rng.normal(0, 0.15 * builds))),
-        vessels=rng.normal(0, 14 * builds, (3, 6, 6, 6)).astype(np.float32),
+        vessels=_vessels(rng, builds),
         swapped=bool(rng.random() < 0.5 * builds),
         bends=smooth.astype(np.float32),
         bones=_bones(rng, builds),
     )
+
+
+def _vessels(rng, builds):
+    """Waves of 120 mm and more that move the vessels by a centimetre or two."""
+    mm = rng.normal(0, 10 * builds, (4, 3))
+    rate = rng.normal(0, 1, (4, 3)) * 2 * np.pi / 180
+    phase = rng.uniform(0, 2 * np.pi, (4, 1))
+    return np.hstack([mm, rate, phase]).astype(np.float32)
 
 
 def _bones(rng, builds, slope=0.0):
