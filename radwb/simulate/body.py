@@ -210,7 +210,7 @@ def _turned(p, near, body):
     """Turn points about 0 in the frontal plane, the nearer the more."""
     if not body.heart_axis_deg:
         return p
-    angle = np.deg2rad(body.heart_axis_deg) * near
+    angle = -np.deg2rad(body.heart_axis_deg) * near
     x = p[..., 0] * torch.cos(angle) - p[..., 2] * torch.sin(angle)
     z = p[..., 0] * torch.sin(angle) + p[..., 2] * torch.cos(angle)
     return torch.stack((x, p[..., 1], z), dim=-1)

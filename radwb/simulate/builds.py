@@ -16,7 +16,8 @@ KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
 LEAST = 0.12  # share of a volume that a bend may leave
 # least and most stretch along X, Y, Z; no device needs more room than the least Z has
 SCALES = ((0.80, 0.86, 0.80), (1.24, 1.24, 1.20))
-FLAT = 0.25  # mm that flat ribs lie higher in front for each mm
+# of flat ribs: mm that they come from below in the CT, for each mm forward
+FLAT = -0.25
 # shapes that findings give a body (`findings.shaped`), so that none of them folds it
 STRAINS = ({"heart": 1.65, "shift_mm": 20.0}, {"heart": 1.65, "shift_mm": -20.0})
 
@@ -127,7 +128,7 @@ def _child(body, rng):
         body,
         usual_heart=body.usual_heart * float(rng.uniform(1.1, 1.3)),
         heart_axis_deg=body.heart_axis_deg + float(rng.uniform(0, 14)),
-        mediastinum=body.mediastinum * float(rng.uniform(1.0, 1.6)),
+        mediastinum=body.mediastinum * float(rng.uniform(1.0, 1.8)),
         dome_mm=body.dome_mm - float(rng.uniform(0, 25)),
         kyphosis_mm=0.3 * body.kyphosis_mm,
         aorta_mm=0.0,

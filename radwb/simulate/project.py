@@ -248,7 +248,9 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     # fat counts below 0 in the basis, and age leaves it alone
     bone = bone + (body.bone - 1) * hard + b * fat
     if body.frame is not None and view != "LATERAL":
-        soft, bone = framed(soft, bone, _middle(coarse, anatomy, size), body.frame)
+        soft, bone = framed(
+            soft, bone, _middle(coarse, anatomy, size), body.frame, anatomy
+        )
     paths = physics.Paths(soft, bone, torch.zeros_like(soft))
     sampled = (anatomy, body, view)
     return Rays(paths, sums[4], heart_mm, samples, coarse, pixel_mm, *sampled)
