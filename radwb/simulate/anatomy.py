@@ -35,6 +35,7 @@ ENDS_MM = 36.0
 SOFT_HU = 60  # the CT carries iodine; a radiograph's patient does not
 FAT_HU = -80  # what is mirrored beyond the ends is as dense as that, and so no lung
 REACH_MM = 60  # half the width of the widest notch in the lungs that is closed
+RIM_MM = 5.0  # a lung's rim is left out where its vessels are looked up
 SOFT, BONE, DEPTH, HEARTS = range(4)  # channels
 
 
@@ -80,6 +81,20 @@ class Anatomy:
         )
         content = self.slabs.numpy().tobytes() + self.lobes.tobytes() + text.encode()
         return hashlib.sha256(content).hexdigest()[:16]
+
+    @cached_property
+    def thick_bone(self):
+        """(K // 2, 1, Z, W) bone of two slabs each, g/cm3, without fat."""
+        bone = self.slabs[:, BONE : BONE + 1].clamp(min=0)
+        return (bone[:-1:2] + bone[1::2]) / 2
+
+    @cached_property
+    def lungs(self):
+        """(K, Z, W) density well within the lungs, far below 0 elsewhere."""
+        is_lung = (self.slabs[:, DEPTH].abs() > RIM_MM).float()
+        # without the voxels that border on what is none
+        is_inner = -F.max_pool3d(-is_lung[None], 3, 1, 1)[0] > 0.5
+        return torch.where(is_inner, self.slabs[:, SOFT], -3.0)
 
     @cached_property
     def lobe_points(self):

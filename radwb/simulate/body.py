@@ -71,6 +71,9 @@ class Body:
             emphysema, high in a child.
         wall: stretch of what lies outside the rib cage: flanks, muscle, fat.
         marking: factor on what vessels and septa are denser than the lung.
+        vessels: (n, 7) waves that the lungs' vessels are displaced by against all else:
+            mm along X, Y, Z, radians a mm along X, Y, Z, phase; None.
+        swapped: each lung has the vessels of the other; with `vessels` only.
         bends: (3, n, n, n) as `wobble`, finer; None for none.
         bones: (3, n, n, n) displacements in mm of the bones against all else; None.
         frame: `Frame`, neck and arms; None leaves what the CT's mirrored ends show.
@@ -101,6 +104,8 @@ class Body:
     dome_mm: float = 0.0
     wall: float = 1.0
     marking: float = 1.0
+    vessels: np.ndarray | None = None
+    swapped: bool = False
     bends: np.ndarray | None = None
     bones: np.ndarray | None = None
     frame: Frame | None = None
@@ -205,7 +210,7 @@ def _turned(p, near, body):
     """Turn points about 0 in the frontal plane, the nearer the more."""
     if not body.heart_axis_deg:
         return p
-    angle = np.deg2rad(body.heart_axis_deg) * near
+    angle = -np.deg2rad(body.heart_axis_deg) * near
     x = p[..., 0] * torch.cos(angle) - p[..., 2] * torch.sin(angle)
     z = p[..., 0] * torch.sin(angle) + p[..., 2] * torch.cos(angle)
     return torch.stack((x, p[..., 1], z), dim=-1)

@@ -13,14 +13,13 @@ from radwb.simulate.body import Body, Frame, bone_shift, to_ct
 
 # shares of the patients at `builds` of 1; the others are of usual build
 KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
-LEAST = 0.25  # of a voxel's volume that a bend may leave
+LEAST = 0.12  # share of a volume that a bend may leave
+# least and most stretch along X, Y, Z; no device needs more room than the least Z has
+SCALES = ((0.80, 0.86, 0.80), (1.24, 1.24, 1.20))
+# of flat ribs: mm that they come from below in the CT, for each mm forward
+FLAT = -0.25
 # shapes that findings give a body (`findings.shaped`), so that none of them folds it
-STRAINS = (
-    {},
-    {"heart": 1.65},
-    {"heart": 1.65, "shift_mm": 20.0},
-    {"heart": 1.65, "shift_mm": -20.0},
-)
+STRAINS = ({"heart": 1.65, "shift_mm": 20.0}, {"heart": 1.65, "shift_mm": -20.0})
 
 
 def widened(patient, rng, builds: float, anatomy: Anatomy):
@@ -47,17 +46,15 @@ def widened(patient, rng, builds: float, anatomy: Anatomy):
 
 def _usual(body, rng, builds):
     """More of what differs between all patients."""
-    scale = np.array(body.scale) * np.exp(rng.normal(0, 0.08 * builds, 3))
+    body = _stretched(body, rng.normal(0, 0.08 * builds, 3))
+    body = _breathed(body, rng.normal(0, 10 * builds) + rng.normal(0, 6 * builds, 2))
     smooth = rng.normal(0, 4.5 * builds, (3, 7, 7, 7))
     smooth[1] *= 0.6  # along the rays there is little to see
-    down = rng.normal(0, 10 * builds) + rng.normal(0, 6 * builds, 2)
     return replace(
         body,
-        scale=tuple(np.clip(scale, (0.80, 0.78, 0.80), (1.22, 1.2, 1.18)).tolist()),
-        usual_heart=float(np.exp(rng.normal(0, 0.05 * builds))),
-        heart_axis_deg=float(rng.normal(0, 9 * builds)),
+        usual_heart=float(np.exp(rng.normal(0.02, 0.04) * builds)),
+        heart_axis_deg=float(np.clip(rng.normal(3, 8) * builds, -8, 20)),
         mediastinum=float(np.exp(rng.normal(0, 0.12 * builds))),
-        inspiration_mm=tuple((np.array(body.inspiration_mm) + down).tolist()),
         dome_mm=float(rng.normal(0, 16 * builds)),
         taper=body.taper + float(rng.normal(0, 0.3 * builds)),
         scoliosis_mm=body.scoliosis_mm + float(rng.normal(0, 4 * builds)),
@@ -66,18 +63,39 @@ def _usual(body, rng, builds):
         bone=body.bone * float(np.exp(rng.uniform(-0.1, 0.6) * builds)),
         marking=float(np.exp(rng.uniform(-0.7, 0.5) * builds)),
         lung=body.lung * float(np.exp(rng.normal(0, 0.15 * builds))),
+        vessels=_vessels(rng, builds),
+        swapped=bool(rng.random() < 0.5 * builds),
         bends=smooth.astype(np.float32),
         bones=_bones(rng, builds),
     )
+
+
+def _stretched(body, change):
+    """Larger or smaller along X, Y, Z, within what a film holds of a patient."""
+    scale = np.array(body.scale) * np.exp(change)
+    return replace(body, scale=tuple(scale.clip(*SCALES).tolist()))
+
+
+def _breathed(body, down):
+    """The diaphragm lower by some mm, within what lungs do."""
+    inspiration = np.array(body.inspiration_mm) + down
+    return replace(body, inspiration_mm=tuple(inspiration.clip(-45, 45).tolist()))
+
+
+def _vessels(rng, builds):
+    """Waves of 120 mm and more that move the vessels by a centimetre or two."""
+    mm = rng.normal(0, 10 * builds, (4, 3))
+    rate = rng.normal(0, 1, (4, 3)) * 2 * np.pi / 180
+    phase = rng.uniform(0, 2 * np.pi, (4, 1))
+    return np.hstack([mm, rate, phase]).astype(np.float32)
 
 
 def _bones(rng, builds, slope=0.0):
     """Ribs higher or lower, closer or wider, steeper or flatter than the CT's."""
     y = np.linspace(-130, 130, 4)[:, None]
     z = np.linspace(-200, 200, 4)[:, None, None]
-    shift = (
-        rng.normal(0, builds, (3, 4, 4, 4)) * np.array([1.5, 0, 4])[:, None, None, None]
-    )
+    shift = rng.normal(0, builds, (3, 4, 4, 4))
+    shift *= np.array([1.5, 0, 4])[:, None, None, None]  # mm along X, Y, Z
     slope = slope + rng.normal(0, 0.12 * builds)
     closer = rng.normal(0, 0.08 * builds)
     shift[2] += rng.normal(0, 8 * builds) + slope * y + closer * z
@@ -89,8 +107,7 @@ def _frame(rng, kind):
     neck = rng.uniform(52, 66)
     if kind == "stout":
         neck = neck + rng.uniform(8, 25)
-    up = 0.5 if is_child else 0.1  # share with raised arms
-    is_up = rng.random() < up
+    is_up = rng.random() < (0.5 if is_child else 0.1)
     degrees = rng.uniform(130, 175) if is_up else rng.uniform(6, 35)
     near_chin = is_child or rng.random() < 0.2
     arms = np.clip(degrees + rng.normal(0, 5, 2), 2, 178)
@@ -105,17 +122,13 @@ def _frame(rng, kind):
 
 def _child(body, rng):
     """A round, short chest with a large heart and thymus, and flat ribs."""
-    across, deep, high = body.scale
-    shape = np.exp(rng.normal((0.04, 0.12, -0.10), 0.05))
-    scale = np.array(body.scale) * shape
-    down = rng.normal(-14, 8)
+    body = _stretched(body, rng.normal((0.04, 0.12, -0.10), 0.05))
+    body = _breathed(body, rng.normal(-14, 8))
     return replace(
         body,
-        scale=tuple(np.clip(scale, (0.80, 0.78, 0.80), (1.25, 1.25, 1.18)).tolist()),
-        usual_heart=body.usual_heart * float(rng.uniform(1.05, 1.22)),
+        usual_heart=body.usual_heart * float(rng.uniform(1.1, 1.3)),
         heart_axis_deg=body.heart_axis_deg + float(rng.uniform(0, 14)),
-        mediastinum=body.mediastinum * float(rng.uniform(1.0, 1.6)),
-        inspiration_mm=tuple((np.array(body.inspiration_mm) + down).tolist()),
+        mediastinum=body.mediastinum * float(rng.uniform(1.0, 1.8)),
         dome_mm=body.dome_mm - float(rng.uniform(0, 25)),
         kyphosis_mm=0.3 * body.kyphosis_mm,
         aorta_mm=0.0,
@@ -127,17 +140,13 @@ def _child(body, rng):
     )
 
 
-FLAT = 0.25  # mm that flat ribs lie higher in front for each mm
-
-
 def _stout(body, rng):
     """A thick wall, a high diaphragm and a heart that lies flat on it."""
-    down = rng.uniform(-32, -8)
+    body = _breathed(body, rng.uniform(-32, -8))
     return replace(
         body,
         wall=float(rng.uniform(1.4, 2.3)),
         fat_mm=body.fat_mm + float(rng.uniform(10, 35)),
-        inspiration_mm=tuple((np.array(body.inspiration_mm) + down).tolist()),
         heart_axis_deg=body.heart_axis_deg + float(rng.uniform(4, 16)),
         mediastinum=body.mediastinum * float(rng.uniform(1.0, 1.25)),
         breast_mm=body.breast_mm * float(rng.uniform(1.0, 1.45)),
@@ -146,14 +155,12 @@ def _stout(body, rng):
 
 def _overinflated(body, rng):
     """A barrel of a chest with low, flat domes, a thin upright heart and dark lungs."""
-    scale = np.array(body.scale) * np.exp(rng.normal((0, 0.12, 0.08), 0.03))
-    down = rng.uniform(15, 40)
+    body = _stretched(body, rng.normal((0, 0.12, 0.08), 0.03))
+    body = _breathed(body, rng.uniform(15, 40))
     return replace(
         body,
-        scale=tuple(np.clip(scale, (0.80, 0.78, 0.80), (1.22, 1.25, 1.22)).tolist()),
-        usual_heart=body.usual_heart * float(rng.uniform(0.82, 0.95)),
-        heart_axis_deg=body.heart_axis_deg - float(rng.uniform(4, 16)),
-        inspiration_mm=tuple((np.array(body.inspiration_mm) + down).tolist()),
+        usual_heart=body.usual_heart * float(rng.uniform(0.86, 0.97)),
+        heart_axis_deg=body.heart_axis_deg - float(rng.uniform(4, 12)),
         dome_mm=body.dome_mm + float(rng.uniform(15, 45)),
         kyphosis_mm=body.kyphosis_mm + float(rng.uniform(0, 12)),
         lung=body.lung * float(rng.uniform(0.6, 0.85)),
@@ -199,7 +206,7 @@ def _unfolded(body: Body, anatomy: Anatomy):
     return body
 
 
-def least_volume(body: Body, anatomy: Anatomy, n=13):
+def least_volume(body: Body, anatomy: Anatomy, n=9):
     """The smallest volume of the CT that a unit of the patient's comes from.
 
     It is the least determinant of the bend's Jacobian, also of the bones', in the

@@ -17,11 +17,12 @@ from radwb.simulate.anatomy import (
     Anatomy,
     default_anatomy,
 )
-from radwb.simulate.body import Body, to_ct
+from radwb.simulate.body import Body, bone_shift, to_ct
 from radwb.simulate.findings import Finding, shaped
 from radwb.simulate.mechanisms import Lungs, in_order
 from radwb.simulate.plant import Planted, plant
 from radwb.simulate.project import AXIS, Rays, sample
+from radwb.simulate.vessels import retextured
 
 NOISE_HU = 15  # of a virtual CT
 SLICES = 16  # of a virtual CT, bent at a time
@@ -214,20 +215,41 @@ def _tissue(axes, anatomy, body):
         )
         points = torch.stack(grid[::-1], dim=-1)  # (d, H, W, 3) x, y, z
         there = to_ct(points, anatomy, body)
-        tissue = F.grid_sample(
-            slabs,
-            (there / half)[None],
-            padding_mode="zeros",
-            align_corners=False,
-        )[0]
+        tissue = _looked_up(slabs, there / half)
+        if body.bones is not None:
+            moved = there + bone_shift(there, anatomy, body)
+            tissue = _with_bones(tissue, _looked_up(slabs, moved / half)[BONE])
+        within = tissue[DEPTH].abs() > 0.5
+        if body.marking != 1 or body.vessels is not None:
+            lung = (tissue[SOFT][within], tissue[DEPTH][within], there[within])
+            tissue[SOFT][within] = retextured(*lung, anatomy, body)
+        index = torch.nonzero(within.flatten()).squeeze(1) + k * len(y) * len(x)
         soft[k : k + SLICES] = tissue[SOFT]
         bone[k : k + SLICES] = tissue[BONE]
-        within = tissue[DEPTH].abs() > 0.5
-        index = torch.nonzero(within.flatten()).squeeze(1) + k * len(y) * len(x)
         parts.append((index, tissue[DEPTH][within], there[within]))
     index, depth, where = map(torch.cat, zip(*parts, strict=True))
     lungs = Lungs.at(index, soft.view(-1)[index], depth, where, anatomy, body)
     return soft, bone, lungs
+
+
+def _looked_up(slabs, at):
+    """(C, d, H, W) of the CT at points (d, H, W, 3) of -1 to 1."""
+    found = F.grid_sample(
+        slabs,
+        at[None],
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    return found[0]
+
+
+def _with_bones(tissue, bone):
+    """Tissue (C, ...) whose bones are others; soft tissue lies where the CT's were."""
+    was = tissue[BONE].clamp(min=0)
+    change = bone.clamp(min=0) - was
+    soft = tissue[SOFT] - change * physics.BESIDE_BONE
+    rest = tissue[BONE + 1 :]
+    return torch.cat((soft[None], (tissue[BONE] + change)[None], rest))
 
 
 def _to_hu(soft, bone, body):

@@ -3,62 +3,67 @@
 import torch
 
 from radwb.simulate import physics
+from radwb.simulate.anatomy import ENDS_MM, Anatomy
 from radwb.simulate.body import Frame
 
-TOP_MM = 156.0  # the CT's own slices end little above it; what follows is their mirror
-EDGE_MM = 176.0  # the CT is as wide; what lies beside it is its mirror
 SPINE_MM = 28.0  # half the width of the spine with its processes
-WINDPIPE_MM = (-14.0, 8.0)  # its middle and half its width in the neck
+WINDPIPE_MM = 8.0  # half its width
 # g/cm2 through the middle of neck and chin, and what air takes of it
 NECK_CM = 12.0
 CHIN_CM = 14.0
 WINDPIPE_CM = 1.6
-SHOULDERS_MM = 190.0  # half the width of the shoulders
 CHIN_MM = 58.0  # half its width
-SHOULDER_MM = {"down": (176.0, 138.0), "up": (158.0, 158.0)}  # middle of its head
+# where the arms begin, against the side and the top of the CT's own slices: X and Z
+SHOULDER_MM = {"down": (-4.0, -18.0), "up": (-22.0, 2.0)}
 ARM_MM = 330.0
 HUMERUS = (0.28, 0.15)  # radius of the bone and of its marrow, of the arm's
 
 
-def framed(soft, bone, where, frame: Frame):
+def framed(soft, bone, where, frame: Frame, anatomy: Anatomy):
     """Water and bone along each ray with neck, chin, shoulders and arms, g/cm2.
 
     Args:
         soft, bone: (H, W) of the CT's patient, mirrored beyond its ends.
         where: (H, W) of X and of Z in the CT, mm, of each ray.
+        anatomy: what of it is the CT's own and no mirror image.
     """
     x, z = where
-    soft, bone = _necked(soft, bone, x, z, frame)
-    if frame.arm_mm:
-        for side, degrees in zip((-1, 1), frame.arms_deg, strict=True):
-            flesh, humerus = _arm(side * x, z, degrees, frame.arm_mm)
-            # hidden by the shoulder's flesh, which is as deep
-            soft = torch.maximum(soft, flesh)
-            bone = bone + humerus
-    return soft, bone
-
-
-def _necked(soft, bone, x, z, frame):
-    above = (z - TOP_MM).clamp(min=0)
-    profile = _profile(x, above, frame)
-    # the shoulders go on as they are cut off, and turn into the neck
-    shoulders = soft * profile / _profile(x, torch.zeros_like(above), frame)
-    away = (x - WINDPIPE_MM[0]) / WINDPIPE_MM[1]
-    neck = (NECK_CM * profile - WINDPIPE_CM * torch.exp(-(away**2))).clamp(min=0)
-    share = (above / 30).clamp(max=1)
-    share = share * share * (3 - 2 * share)
+    side = float(anatomy.half_mm[0])
+    top = float(anatomy.half_mm[2]) - ENDS_MM - 9  # the last slices fade
+    above = (z - top).clamp(min=0)
+    windpipe = x - anatomy.marks["trachea"][-1][0]
+    inside = torch.sigmoid((side - 4 - x.abs()) / 3)
+    soft = inside * _necked(soft, x, above, windpipe, frame, side)
     # mirrored collar bones and shoulder blades are none
     spine = torch.sigmoid((SPINE_MM - x.abs()) / 3)
     kept = torch.exp(-above / 8)
-    inside = torch.sigmoid((EDGE_MM - x.abs()) / 3)
-    soft = inside * (shoulders + share * (neck - shoulders))
     bone = inside * bone * (kept + (1 - kept) * 0.8 * spine)
-    return _with_chin(soft, bone, x, above, frame)
+    soft, bone = _with_chin(soft, bone, x, above, frame)
+    if not frame.arm_mm:
+        return soft, bone
+    for sign, degrees in zip((-1, 1), frame.arms_deg, strict=True):
+        out, up = SHOULDER_MM["down" if degrees < 90 else "up"]
+        flesh, humerus = _arm(sign * x - side - out, z - top - up, degrees, frame)
+        # hidden by the shoulder's flesh, which is as deep
+        soft = torch.maximum(soft, flesh)
+        bone = bone + humerus
+    return soft, bone
 
 
-def _profile(x, above, frame):
+def _necked(soft, x, above, windpipe, frame, side):
+    profile = _profile(x, above, frame, side)
+    # the shoulders go on as they are cut off, and turn into the neck
+    shoulders = soft * profile / _profile(x, torch.zeros_like(above), frame, side)
+    air = WINDPIPE_CM * torch.exp(-((windpipe / WINDPIPE_MM) ** 2))
+    neck = (NECK_CM * profile - air).clamp(min=0)
+    share = (above / 30).clamp(max=1)
+    share = share * share * (3 - 2 * share)
+    return shoulders + share * (neck - shoulders)
+
+
+def _profile(x, above, frame, side):
     """Thickness where shoulders turn into the neck, 1 in the middle."""
-    wide = SHOULDERS_MM - frame.neck_mm
+    wide = side + 10 - frame.neck_mm
     width = frame.neck_mm + wide * torch.exp(-above / frame.slope_mm)
     return (1 - (x / width) ** 2).clamp(min=1e-6).sqrt()
 
@@ -71,17 +76,17 @@ def _with_chin(soft, bone, x, above, frame):
     return torch.maximum(soft, share * CHIN_CM), bone + share * jaw
 
 
-def _arm(x, z, degrees, radius):
-    """Soft tissue and bone of an upper arm on the side where x grows, g/cm2."""
-    top = SHOULDER_MM["down" if degrees < 90 else "up"]
+def _arm(x, z, degrees, frame):
+    """Soft tissue and bone of an upper arm, g/cm2, from X outward, Z up of its head."""
     angle = torch.deg2rad(torch.tensor(degrees))
-    right, down = torch.sin(angle), torch.cos(angle)
-    along = (x - top[0]) * right + (top[1] - z) * down
-    along = along.clamp(0, ARM_MM)
-    away = ((x - top[0] - along * right) ** 2 + (z - top[1] + along * down) ** 2).sqrt()
-    chords = [_chord_cm(away, radius * share) for share in (1.0, *HUMERUS)]
-    cortex = chords[1] - chords[2]
-    flesh = physics.DENSITY["soft"] * (chords[0] - cortex)
+    out = torch.sin(angle)
+    down = torch.cos(angle)
+    along = (x * out - z * down).clamp(0, ARM_MM)
+    away = ((x - along * out) ** 2 + (z + along * down) ** 2).sqrt()
+    radii = [frame.arm_mm * share for share in (1.0, *HUMERUS)]
+    arm, humerus, marrow = [_chord_cm(away, radius) for radius in radii]
+    cortex = humerus - marrow
+    flesh = physics.DENSITY["soft"] * (arm - cortex)
     return flesh, physics.DENSITY["bone"] * cortex
 
 

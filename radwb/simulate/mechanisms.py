@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from radwb.findings import FINDINGS
-from radwb.simulate import physics
 from radwb.simulate.findings import Finding
 from radwb.simulate.organs import LOBES
 from radwb.simulate.project import Rays
@@ -71,9 +70,6 @@ class Lungs:
         self.depth = depth.abs()
         self.right = depth > 0
         self.density = soft * body.lung
-        if body.marking != 1:
-            marking = (body.marking - 1) * physics.vessels(soft, depth)
-            self.density = self.density + marking
         self.x, self.y, self.z = where
 
     def on(self, side):

@@ -19,7 +19,8 @@ MASS_ATTENUATION = {
 }
 BASIS = ("water", "bone", "metal")  # what lies along a ray is written in these
 DENSITY = {"water": 1.0, "fat": 0.95, "soft": 1.06, "bone": 1.92}  # g/cm3
-LUNG = 0.25  # g/cm3, the densest of what is air spaces and not a vessel
+# g of soft tissue that give way to 1 g of bone
+BESIDE_BONE = DENSITY["soft"] / DENSITY["bone"]
 CT_KEV = 70  # effective energy at which a CT's Hounsfield units are read
 # share of the photons in bins about KEV: tungsten, 12 degrees, by SpekPy 2
 # (Poludniowski et al. 2021)
@@ -107,18 +108,6 @@ def materials(hu, bones):
     water = np.where(share > 0, beside_bone, water)
     bone = np.where(is_fat, b * fat, DENSITY["bone"] * share)
     return water.astype(np.float32), bone.astype(np.float32)
-
-
-def vessels(soft, depth):
-    """What of a lung's density is vessels and septa: what exceeds the air spaces'.
-
-    Under the chest wall it is the wall's share of a voxel, and no vessel.
-
-    Args:
-        soft: (N,) g/cm3.
-        depth: (N,) under the chest wall, mm, of either sign.
-    """
-    return (soft - LUNG).clamp(0, 0.6) * ((depth.abs() - 3) / 8).clamp(0, 1)
 
 
 def line_integral(paths: Paths, kev: float = 60):

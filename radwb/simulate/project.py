@@ -11,6 +11,7 @@ from radwb.simulate import physics
 from radwb.simulate.anatomy import BONE, DEPTH, FIELD_MM, HEARTS, SOFT, Anatomy
 from radwb.simulate.body import Body, bone_shift, soft_tissue, to_ct
 from radwb.simulate.frame import framed
+from radwb.simulate.vessels import retextured
 
 BEAM_Z_MM = 44.0  # the central ray runs through the lungs, above the middle of the CT
 SOURCE_MM = {"PA": 1830.0, "AP": 1150.0, "LATERAL": 1830.0}
@@ -230,20 +231,26 @@ def sample(anatomy: Anatomy, body: Body, view="PA", size=160) -> Rays:
     """
     coarse = bend(anatomy, body, view, size, BENT)
     pixel_mm = FIELD_MM / size
-    bones = None if body.bones is None else _of_bones(coarse, anatomy, body)
-    sums, heart_mm, samples = _cross(anatomy.slabs, coarse, size, bones)
+    sums, heart_mm, samples = _cross(anatomy.slabs, coarse, size)
     soft, bone, lungs, hard = sums[:4] / 10  # g/cm2
+    if body.marking != 1 or body.vessels is not None:
+        samples, change = _retextured(samples, anatomy, body, size)
+        soft = soft + change
+        lungs = lungs + change
     gland, fat = soft_tissue(soft, body, anatomy, view, pixel_mm, BEAM_Z_MM)
     a, b = physics.in_water_and_bone("fat")
+    if body.bones is not None:
+        change = _moved_bone(anatomy, body, coarse, size) / 10 - hard
+        hard = hard + change
+        bone = bone + change
+        soft = soft - change * physics.BESIDE_BONE
     soft = soft + (body.lung - 1) * lungs + gland + a * fat
-    if body.marking != 1:
-        vessels = physics.vessels(samples.soft, samples.depth) * samples.path / 10
-        marking = torch.zeros(size**2).index_add_(0, samples.ray, vessels)
-        soft = soft + (body.marking - 1) * marking.reshape(size, size)
     # fat counts below 0 in the basis, and age leaves it alone
     bone = bone + (body.bone - 1) * hard + b * fat
     if body.frame is not None and view != "LATERAL":
-        soft, bone = framed(soft, bone, _middle(coarse, anatomy, size), body.frame)
+        soft, bone = framed(
+            soft, bone, _middle(coarse, anatomy, size), body.frame, anatomy
+        )
     paths = physics.Paths(soft, bone, torch.zeros_like(soft))
     sampled = (anatomy, body, view)
     return Rays(paths, sums[4], heart_mm, samples, coarse, pixel_mm, *sampled)
@@ -255,6 +262,41 @@ def _middle(coarse, anatomy, size):
     across, up = between @ coarse[len(coarse) // 2, :2] @ between.T
     half = anatomy.half_mm
     return across * float(half[0]), up * float(half[2])
+
+
+def _retextured(samples, anatomy, body, size):
+    """The samples with other vessels, and (H, W) g/cm2 that they add along the rays."""
+    axis = anatomy.axis
+    half = anatomy.half_mm
+    across = samples.across * float(half[1 - axis])
+    where = [across, anatomy.centres[samples.slab], samples.up * float(half[2])]
+    if axis == 0:
+        where = [where[1], where[0], where[2]]
+    where = torch.stack(where, dim=-1)
+    soft = retextured(samples.soft, samples.depth, where, anatomy, body)
+    change = torch.zeros(size**2)
+    change.index_add_(0, samples.ray, (soft - samples.soft) * samples.path / 10)
+    return replace(samples, soft=soft), change.reshape(size, size)
+
+
+def _moved_bone(anatomy, body, coarse, size):
+    """(H, W) density times mm of bone on its own way (`Body.bones`).
+
+    Bones are smooth along the rays: two slabs are taken for one.
+    """
+    way = _of_bones(coarse, anatomy, body)
+    way = torch.stack([way[:-1:2], way[1::2]])  # (2, K / 2, 3, n, n)
+    places = way[:, :, :2].mean(0)
+    path = way[:, :, 2].sum(0)
+    between = _between(coarse.shape[-1], size)
+    total = torch.zeros(size, size)
+    step = max(1, CACHED // size**2)
+    for k in range(0, len(places), step):
+        here = slice(k, k + step)
+        bone = _tissue(anatomy.thick_bone[here], _places(places[here], size))
+        mm = between @ path[here] @ between.T
+        total += (bone[:, 0] * mm).sum(0)
+    return total
 
 
 def _of_bones(coarse, anatomy, body):
@@ -271,13 +313,11 @@ def _of_bones(coarse, anatomy, body):
     return torch.stack(moved, dim=1)
 
 
-def _cross(slabs, coarse, size, bones=None):
+def _cross(slabs, coarse, size):
     """Sums along the rays, the path through the heart, and what lies in the lungs.
 
     A few slabs are looked up at a time, so that they stay in the processor's cache.
 
-    Args:
-        bones: like `coarse`, where bones alone come from; None: from there, too.
     Returns:
         (5, H, W): density times mm of water, bone, water of the lungs and bone without
         fat, and mm of lung; (H/2, W/2) mm of heart; `Samples`.
@@ -296,11 +336,6 @@ def _cross(slabs, coarse, size, bones=None):
         # what is mirrored beyond the CT's ends is no second lung
         depth = tissue[:, DEPTH] * (grid[..., 1].abs() <= 1)
         within = depth.abs() > 0.5
-        if bones is not None:
-            moved = _tissue(
-                here[:, BONE : BONE + 1], _places(bones[k : k + step], size)
-            )
-            _move_bones(tissue, moved[:, 0], within)
         _add(sums, tissue, path, within * path)
         heart_mm += _heart_mm(here, grid, path)
         change = (depth - torch.cat((last, depth[:-1]))).abs()
@@ -329,18 +364,6 @@ def _tissue(slabs, grid):
         padding_mode="reflection",
         align_corners=False,
     )
-
-
-def _move_bones(tissue, moved, within):
-    """Put bone where it was moved to, and soft tissue where it was, in place.
-
-    Fat counts below 0 and stays; no bone lies in a lung, and none in air.
-    """
-    was = tissue[:, BONE].clamp(min=0)
-    is_body = ~within & (tissue[:, SOFT] + was > 0.5)
-    now = moved.clamp(min=0) * is_body
-    tissue[:, BONE] += now - was
-    tissue[:, SOFT] += (was - now) * physics.DENSITY["soft"] / physics.DENSITY["bone"]
 
 
 def _add(sums, tissue, path, lung_path):
