@@ -21,6 +21,7 @@ MARGIN = 0.125  # of the side, by which the field is widened for films that show
 FILL = (0.62, 0.95)  # how much of the film's height or width the lungs take
 ZOOM = (0.85, 1.6)
 SEEN_MM = 60  # of lung, from which on a ray looks like lung beside the diaphragm
+LEAST_SPREAD = (0.09, 0.15)  # real films of four sets: 5 % below 0.10, half below 0.15
 SIDES = (64, 512)  # rows that a film was once stored with, px
 MARKERS = {"left": ("R", "RT", "R", "(R)"), "right": ("L", "LT", "L", "(L)")}
 # what is burned in says nothing that the view doesn't: AP films are portable ones
@@ -124,7 +125,7 @@ def _uneven(signal, look):
     signal = signal + slope[0] * at[:, None] + slope[1] * at
     if rng.random() < 0.15:
         cycles = rng.uniform(0.22, 0.45) * size / 2
-        lines = rng.uniform(0.002, 0.012) * np.sin(np.pi * cycles * at)
+        lines = rng.uniform(0.001, 0.006) * np.sin(np.pi * cycles * at)
         signal = signal + (lines if rng.random() < 0.5 else lines[:, None])
     return signal
 
@@ -135,21 +136,33 @@ def _toned(signal, rng):
     sharp = signal + rng.uniform(0, 1.2) * (signal - physics.blur(signal, size / 40))
     sharp += rng.uniform(0, 2.5) * (signal - physics.blur(signal, 0.6 + size / 250))
     sharp -= rng.uniform(0, 0.6) * physics.blur(signal, size / 9)
-    middle = np.s_[size // 8 : -size // 8 : 2, size // 6 : -size // 6 : 2]
-    low, high = np.percentile(sharp[middle], (1, 99))
+    low, high = np.percentile(_middle(sharp), (1, 99))
     # from lungs that are black to an open field that is
-    low -= rng.uniform(0, 1) * (low - sharp.min())
+    low -= rng.uniform(0, 0.9) * (low - sharp.min())
     high += rng.uniform(-0.04, 0.3) * (high - low)
     x = np.clip((sharp - low) / (high - low), 0, 1)
     x = _curved(x, rng.uniform(0.5, 5), rng.uniform(0.3, 0.6))
     if rng.random() < 0.15:
         x = _equalised(x, rng.uniform(0.4, 1))
-    median = np.clip(np.median(x[middle]), 0.05, 0.95)
+    median = np.clip(np.median(_middle(x)), 0.05, 0.95)
     target = np.clip(rng.normal(0.73, 0.12), 0.4, 0.92)
     x = x ** np.clip(np.log(target) / np.log(median), 0.45, 2.2)
     black = max(0, rng.normal(0.02, 0.06))
     white = min(1, rng.normal(0.87, 0.1))
-    return black + (max(white, 0.6) - black) * x
+    return _spread(black + (max(white, 0.6) - black) * x, rng.uniform(*LEAST_SPREAD))
+
+
+def _spread(greys, least):
+    """Greys whose deviation over a film's middle is at least so much."""
+    middle = _middle(greys)
+    wider = max(1, least / middle.std())
+    return np.clip(middle.mean() + (greys - middle.mean()) * wider, 0, 1)
+
+
+def _middle(film):
+    """Some pixels of the chest."""
+    size = len(film)
+    return film[size // 8 : -size // 8 : 2, size // 6 : -size // 6 : 2]
 
 
 def _curved(x, contrast, toe):
@@ -167,22 +180,25 @@ def _equalised(x, share):
 
 
 def _lettered(pixels, borders, view, marker, rng):
-    """A side marker, true to the side, and up to two notes at the film's rim."""
+    """A side marker, true to the side, and up to two notes in other corners."""
     size = len(pixels)
     top, bottom, left, right = borders
-    rows, columns = (top, size - bottom), (left, size - right)
+    columns = (left, size - right)
+    corners = [(high, side) for high in (True, False) for side in MARKERS]
+    corners = [corners[k] for k in rng.permutation(len(corners))]
     if marker:
         side = str(rng.choice(list(MARKERS)))
+        corners.remove((True, side))
         text = str(rng.choice(MARKERS[side]))
         height = int(rng.uniform(0.045, 0.1) * size)
         row = top + rng.choice([0.04, 0.04, 0.5]) * (size - top - bottom)
         pixels = _stamped(pixels, text, height, (row, side), columns, rng)
-    for _ in range(rng.choice(3, p=[0.6, 0.3, 0.1])):
-        text = str(rng.choice([*TEXTS[view], *NOTES]))
+    notes = rng.permutation([*TEXTS[view], *NOTES])
+    for k in range(rng.choice(3, p=[0.6, 0.3, 0.1])):
+        is_high, side = corners[k]
         height = int(rng.uniform(0.03, 0.055) * size)
-        row = rng.choice([rows[0] + 1, rows[1] - 1.6 * height])
-        side = str(rng.choice(["left", "right"]))
-        pixels = _stamped(pixels, text, height, (row, side), columns, rng)
+        row = top + 1 if is_high else size - bottom - 1.6 * height
+        pixels = _stamped(pixels, str(notes[k]), height, (row, side), columns, rng)
     return pixels
 
 

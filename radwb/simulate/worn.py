@@ -108,7 +108,7 @@ def _shoulders(paths, place, rng):
     low = rng.uniform(10, 35)
     outward = ((place.x.abs() - neck) / (place.half + 30 - neck)).clamp(0, 1)
     rim = -high + (high - low) * outward ** rng.uniform(0.7, 1.1)
-    inward = torch.sigmoid((neck - place.x.abs()) / 3)
+    inward = torch.sigmoid((neck - place.x.abs()) / 7)
     rim = rim - 150 * inward  # the neck goes on to the film's edge
     share = (1 - place.y / rim).clamp(0, 1) ** 0.6
     share = torch.where(place.y > 0, 1.0, share)
