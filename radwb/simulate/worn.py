@@ -186,20 +186,9 @@ def _necklace(paths, place, rng):
     low = rng.uniform(-30, -12)
     points = [(-wide, low - 70), (-wide / 2, low - 15), (0, low)]
     points += [(-x, y) for x, y in points[1::-1]]
-    return _with_wire(paths, place, smooth(points, 2.0), rng.uniform(0.05, 0.2))
-
-
-def _zip(paths, place, rng):
-    """A zip in the midline: teeth that a film just resolves."""
-    y = np.arange(rng.uniform(-70, -20), float(place.y[-1, 0]), 4.0)
-    x = rng.normal(0, 8) + rng.normal(0, 3) * np.sin(y / 60)
-    return _with_wire(paths, place, np.stack([x, y], 1), rng.uniform(0.05, 0.15))
-
-
-def _with_wire(paths, place, points, grams):
-    """Metal along a curve of (N, 2) mm, g in a cm of it."""
     sigma = np.hypot(0.6, 0.4 * place.pixel_mm) / place.pixel_mm
     curve = smooth(place.pixels(points), 0.5)
+    grams = rng.uniform(0.05, 0.2)  # in a cm of it
     wire = grams * stroke(place.shape, curve, sigma) / (place.pixel_mm / 10)
     return replace(paths, metal=paths.metal + torch.from_numpy(wire).float())
 
@@ -221,5 +210,4 @@ STEPS = {
     _collar: 0.15,
     _buttons: 0.06,
     _necklace: 0.08,
-    _zip: 0.05,
 }
