@@ -78,17 +78,20 @@ def test_a_look_is_the_same_again_whatever_the_workers():
         assert a.pixels.max() <= 1
 
 
-@pytest.mark.parametrize("look", range(8))
-def test_truth_lies_where_the_finding_is(anatomy, mass, look):
+def test_truth_lies_where_the_finding_is(anatomy, mass):
     """Two films of one look, one with the finding: they differ within its mask."""
-    how = dict(size=SIZE, anatomy=anatomy, look=look)
-    sick = rw.simulate.render([mass], **how)
-    well = rw.simulate.render([], **how)
-    mask = sick.truth["Lung Lesion"]
-    change = np.abs(sick.pixels - well.pixels)
-    assert mask.any()
-    assert auroc(mask.ravel().astype(int), change.ravel()) > 0.9
-    assert change[mask].mean() > 0.05 * well.pixels.std()
+    found = []
+    for look in range(9):
+        how = dict(size=SIZE, anatomy=anatomy, look=look)
+        sick = rw.simulate.render([mass], **how)
+        well = rw.simulate.render([], **how)
+        mask = sick.truth["Lung Lesion"]
+        change = np.abs(sick.pixels - well.pixels)
+        found.append(auroc(mask.ravel().astype(int), change.ravel()))
+        assert mask.any()
+        assert change[mask].mean() > 0.05 * well.pixels.std()
+    assert np.median(found) > 0.95
+    assert min(found) > 0.8
 
 
 def test_masks_move_with_the_film(anatomy, mass):
@@ -128,7 +131,7 @@ def test_what_is_worn_lies_outside_the_lungs(rays, step):
     midline = np.abs(place.x.numpy()) < 25
     changed = np.zeros(place.shape, bool)
     for seed in range(20):
-        after = step(before, place, np.random.default_rng(seed))
+        after = worn.put_on(step, before, place, np.random.default_rng(seed))
         changed |= ((after.stack() - before.stack()).abs() > 1e-3).any(0).numpy()
     assert changed.any()
     assert (changed & lungs & ~midline).sum() <= 0.01 * lungs.sum()
@@ -137,7 +140,7 @@ def test_what_is_worn_lies_outside_the_lungs(rays, step):
 def test_shoulders_leave_air_above_them_and_the_neck(rays):
     place = worn._place(rays, MARGIN)
     paths = looks._widened(rays.paths, MARGIN)
-    shown = worn._shoulders(paths, place, np.random.default_rng(0)).soft
+    shown = worn.put_on(worn._shoulders, paths, place, np.random.default_rng(0)).soft
     is_above = place.y < -100
     aside = is_above & (place.x.abs() > 90)
     neck = is_above & (place.x.abs() < 20)
@@ -148,12 +151,12 @@ def test_shoulders_leave_air_above_them_and_the_neck(rays):
 def test_arms_hold_a_bone_and_gas_lets_rays_through(rays):
     place = worn._place(rays, MARGIN)
     paths = looks._widened(rays.paths, MARGIN)
-    arms = worn._arms(paths, place, np.random.default_rng(1))
+    arms = worn.put_on(worn._arms, paths, place, np.random.default_rng(1))
     added = (arms.bone - paths.bone).numpy()
     beside = np.abs(place.x.numpy()) > place.half
     assert added.max() > 0.3
     assert (added[np.broadcast_to(~beside, added.shape)] == 0).all()
-    gas = worn._gas(paths, place, np.random.default_rng(1))
+    gas = worn.put_on(worn._gas, paths, place, np.random.default_rng(1))
     less = (paths.soft - gas.soft).numpy()
     assert less.min() >= 0
     assert less.max() > 1
@@ -230,7 +233,7 @@ def test_no_film_is_flat_and_exposures_differ(rays):
     films = [looks._toned(signal, np.random.default_rng(k)) for k in range(40)]
     spreads = [looks._middle(film).std() for film in films]
     means = [film.mean() for film in films]
-    assert min(spreads) > 0.8 * looks.LEAST_SPREAD[0]
+    assert min(spreads) > 0.8 * looks.TONE["spread"][0]
     assert np.ptp(means) > 0.25
     assert all(film.min() >= 0 and film.max() <= 1 for film in films)
 
