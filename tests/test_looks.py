@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 import radwb as rw
-from radwb.simulate import Dials, display, looks, physics, worn
+from radwb.simulate import Dials, display, looks, physics, stored, worn
 from radwb.simulate.anatomy import FIELD_MM
 from radwb.simulate.body import Body
 from radwb.simulate.measures import slope, spectrum
@@ -36,7 +36,7 @@ def rays(anatomy):
 @pytest.fixture(scope="module")
 def texture():
     """A film of noise that falls off as anatomy's does."""
-    film = looks.grain(128, 1.5, np.random.default_rng(0))
+    film = stored.grain(128, 1.5, np.random.default_rng(0))
     return 0.5 + 0.12 * film
 
 
@@ -191,23 +191,23 @@ def test_a_portable_film_scatters_more():
 @pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
 def test_grain_has_the_spectrum_that_was_asked_for(exponent):
     rng = np.random.default_rng(0)
-    noise = np.stack([looks.grain(128, exponent, rng) for _ in range(8)])
+    noise = np.stack([stored.grain(128, exponent, rng) for _ in range(8)])
     assert slope(spectrum(noise)).mean() == pytest.approx(-2 * exponent, abs=0.15)
     assert noise.std() == pytest.approx(1, abs=0.01)
 
 
 def test_a_film_of_few_rows_has_nothing_finer(texture):
-    small = looks.resampled(texture, 32)
+    small = stored.resampled(texture, 32)
     lost = spectrum(texture[None])[0] - spectrum(small[None])[0]
     assert lost[:8].max() < 1  # dB
     assert lost[32:].min() > 10
-    assert looks.resampled(texture, 128) is texture
+    assert stored.resampled(texture, 128) is texture
 
 
 def test_jpeg_leaves_blocks_of_eight_and_less_at_a_better_quality(texture):
     errors = []
     for quality in (25, 90):
-        film = looks.jpeg(texture, quality)
+        film = stored.jpeg(texture, quality)
         steps = np.abs(np.diff(film, axis=1)).mean(0)
         at_blocks = steps[7::8].mean() / np.delete(steps, np.s_[7::8]).mean()
         errors.append((np.abs(film - texture).mean(), at_blocks))
@@ -255,7 +255,7 @@ def test_borders_are_not_exposed():
     film = np.full((64, 64), 0.5)
     greys = []
     for seed in range(40):
-        shut, seen = looks._shut(film, borders, np.random.default_rng(seed))
+        shut, seen = stored.shut(film, borders, np.random.default_rng(seed))
         assert not seen[:6].any()
         assert not seen[:, -14:].any()
         assert seen[20:50, 6:36].all()
@@ -268,24 +268,24 @@ def test_a_marker_is_true_to_its_side(monkeypatch):
     """R is stamped on the patient's right, which is the image's left."""
     stamped = []
 
-    def stamp(pixels, text, height, place, columns, rng):
-        stamped.append((text.strip("()"), place[1]))
+    def stamp(pixels, borders, text, row, side, how, rng):
+        stamped.append((text.strip("()"), side))
         return pixels
 
-    monkeypatch.setattr(looks, "_stamped", stamp)
+    monkeypatch.setattr(stored, "_stamped", stamp)
     borders = (0, 0, 0, 0)
     film = np.zeros((64, 64))
     for seed in range(60):
         for marker in (True, False):
             rng = np.random.default_rng(seed)
-            looks._lettered(film, borders, "AP", marker, rng)
+            stored.lettered(film, borders, "AP", marker, rng)
     sides = {text: side for text, side in stamped if text in ("R", "RT", "L", "LT")}
     assert sides == {"R": "left", "RT": "left", "L": "right", "LT": "right"}
     n_markers = sum(text in sides for text, _ in stamped)
     assert n_markers == 60  # none where the film is to have none
     notes = {text for text, _ in stamped} - set(sides)
-    assert notes & set(looks.TEXTS["AP"])
-    assert not notes & {*looks.TEXTS["PA"], *looks.TEXTS["LATERAL"]}
+    assert notes & set(stored.TEXTS["AP"])
+    assert not notes & {*stored.TEXTS["PA"], *stored.TEXTS["LATERAL"]}
 
 
 def test_letters_change_the_rim_alone():
@@ -293,7 +293,7 @@ def test_letters_change_the_rim_alone():
     change = np.zeros(film.shape, bool)
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        marked = looks._lettered(film, (8, 8, 8, 8), "PA", True, rng)
+        marked = stored.lettered(film, (8, 8, 8, 8), "PA", True, rng)
         change |= marked != film
     assert change.any()
     assert not change[:, 48:80].any()

@@ -42,9 +42,9 @@ class Place:
 
     def pixels(self, points):
         """(N, 2) row and column of points (x, y) in mm."""
-        points = np.asarray(points, float)
         corner = (float(self.x[0, 0]), float(self.y[0, 0]))
-        return ((points - corner) / self.pixel_mm)[:, ::-1]
+        at = (np.array(points) - corner) / self.pixel_mm
+        return at[:, ::-1]
 
 
 def strengths(ranges, rng):
@@ -82,16 +82,19 @@ def _place(rays, margin):
     mm = rays.pixel_mm
     lungs = rays.organs["Lungs"]
     places = np.argwhere(lungs)
-    (top, right), (_, left) = places.min(0), places.max(0)
-    middle = (right + left) / 2
-    is_left = places[:, 1] > middle
-    lows = [places[~is_left, 0].max(), places[is_left, 0].max()]
-    at = torch.arange(-margin, len(lungs) + margin).float()
+    rows, columns = places.T
+    top = float(rows.min())
+    middle = (columns.min() + columns.max()) / 2
+    is_left = columns > middle
+    right_floor = rows[~is_left].max() - top
+    left_floor = rows[is_left].max() - top
+    at = torch.arange(-margin, len(lungs) + margin)
+    at = at.float()
     return Place(
         x=(at[None] - middle) * mm,
         y=(at[:, None] - top) * mm,
-        half=float(left - middle) * mm,
-        floor=tuple(float(low - top) * mm for low in lows),
+        half=np.ptp(columns) / 2 * mm,
+        floor=(right_floor * mm, left_floor * mm),
         pixel_mm=mm,
     )
 
@@ -125,29 +128,37 @@ def _with_breasts(paths, rays, rng):
 def _shoulders(paths, place, how, rng):
     """The neck and the slope of the shoulders, with air above them."""
     aside = place.x.abs()
-    outward = (aside - how["neck"]) / (place.half + 30 - how["neck"])
-    slope = outward.clamp(0, 1) ** how["bend"]
-    rim = -how["high"] + (how["high"] - how["low"]) * slope
-    # the neck goes on to the film's edge
-    rim = rim - 150 * torch.sigmoid((how["neck"] - aside) / 7)
-    share = 1 - place.y / rim
+    neck = how["neck"]
+    high = how["high"]
+    outward = (aside - neck) / (place.half + 30 - neck)
+    outward = outward.clamp(0, 1) ** how["bend"]
+    height = high + (how["low"] - high) * outward
+    inward = torch.sigmoid((neck - aside) / 7)
+    height = height + 150 * inward  # the neck goes on to the film's edge
+    share = 1 + place.y / height
     share = share.clamp(0, 1) ** 0.6
     share = torch.where(place.y > 0, 1.0, share)
     kept = torch.sigmoid((place.y + HIGHEST_BONE_MM) / 4)
     kept = torch.where(aside < SPINE_MM, 1.0, kept)
     fat = paths.bone.clamp(max=0)  # it counts below 0
     bone = fat + kept * paths.bone.clamp(min=0)
-    return replace(paths, soft=paths.soft * share, bone=bone * share)
+    return replace(
+        paths,
+        soft=paths.soft * share,
+        bone=bone * share,
+    )
 
 
 def _flanks(paths, place, how, rng):
     """The sides of a wide body, which the CT's field of view cuts."""
     aside = place.x.abs() - place.half
-    rounded = ((how["reach"] - aside) / 40).clamp(0, 1).sqrt()
+    inside = (how["reach"] - aside) / 40
+    rounded = inside.clamp(0, 1).sqrt()
     low = torch.sigmoid((place.y - 20) / 10)
-    thick = how["thick"] * rounded * low
-    wide = torch.maximum(paths.soft, thick * physics.DENSITY["fat"])
-    return replace(paths, soft=torch.where(aside > 8, wide, paths.soft))
+    fat = how["thick"] * rounded * low
+    wide = torch.maximum(paths.soft, fat)
+    soft = torch.where(aside > 8, wide, paths.soft)
+    return replace(paths, soft=soft)
 
 
 def _arms(paths, place, how, rng):
@@ -160,10 +171,10 @@ def _arms(paths, place, how, rng):
         axis = axis + how["spread"] * place.y.clamp(min=0)
         above = (how["top"] - place.y).clamp(min=0)
         away = torch.hypot(sign * place.x - axis, above)
-        muscle = _chord(away, how["radius"]) * physics.DENSITY["soft"]
-        shell = _chord(away, 11) - 0.9 * _chord(away, 7)
+        muscle = physics.DENSITY["soft"] * _chord(away, how["radius"])
         soft = torch.maximum(soft, muscle)
-        bone = bone + how["bone"] * shell
+        marrow = 0.9 * _chord(away, 7)
+        bone = bone + how["bone"] * (_chord(away, 11) - marrow)
     return replace(paths, soft=soft, bone=bone)
 
 
@@ -184,11 +195,15 @@ def _gas(paths, place, how, rng):
             x = -x
             low = place.floor[0]
         y = low + height + rng.uniform(12, 60)
-        away = torch.hypot((place.x - x) / width, (place.y - y) / height)
-        gas = gas + _chord(away * width, width) * how["share"]
-    gas[(place.y < max(place.floor)).flatten()] = 0
+        across = place.x - x
+        down = (place.y - y) * width / height
+        away = torch.hypot(across, down)
+        gas = gas + how["share"] * _chord(away, width)
+    is_above = place.y < max(place.floor)
+    gas[is_above.flatten()] = 0
     left = (paths.soft - gas).clamp(min=0.2)
-    return replace(paths, soft=torch.minimum(left, paths.soft))
+    soft = torch.minimum(left, paths.soft)
+    return replace(paths, soft=soft)
 
 
 def _buttons(paths, place, how, rng):
@@ -205,34 +220,47 @@ def _buttons(paths, place, how, rng):
 
 def _necklace(paths, place, how, rng):
     """A chain about the neck, above the lungs."""
-    wide, low = how["wide"], how["low"]
+    wide = how["wide"]
+    low = how["low"]
     half = [(-wide, low - 70), (-wide / 2, low - 15)]
     other = [(-x, y) for x, y in reversed(half)]
     points = smooth([*half, (0, low), *other], 2.0)
     mm = place.pixel_mm
     sigma = np.hypot(0.6, 0.4 * mm) / mm
     curve = smooth(place.pixels(points), 0.5)
-    wire = stroke(place.shape, curve, sigma) / (mm / 10)
-    wire = torch.from_numpy(how["grams"] * wire).float()
-    return replace(paths, metal=paths.metal + wire)
+    wire = stroke(place.shape, curve, sigma)
+    grams = how["grams"] / (mm / 10)
+    metal = paths.metal + torch.from_numpy(grams * wire)
+    return replace(paths, metal=metal.float())
 
 
 def _collar(paths, place, how, rng):
     """The cloth of a gown about the neck: a soft edge with folds."""
-    fold = how["fold"] * torch.sin(place.x / how["length"])
-    inside = torch.sigmoid((how["low"] - place.y + fold) / 2)
-    return replace(paths, soft=paths.soft + how["grams"] * inside)
+    fold = torch.sin(place.x / how["length"])
+    rim = how["low"] + how["fold"] * fold
+    inside = torch.sigmoid((rim - place.y) / 2)
+    soft = paths.soft + how["grams"] * inside
+    return replace(paths, soft=soft)
 
 
-BONE = {"dense": (0.9, 1.4), "sharp": (0, 1.5)}
-BREASTS = {"dense": (0, 2), "wide": (0.7, 1.2)}
+BONE = {
+    "dense": (0.9, 1.4),
+    "sharp": (0, 1.5),
+}
+BREASTS = {
+    "dense": (0, 2),
+    "wide": (0.7, 1.2),
+}
 SHOULDERS = {
     "neck": (42, 58),
     "high": (45, 85),
     "low": (10, 35),
     "bend": (0.7, 1.1),
 }
-FLANKS = {"reach": (30, 110), "thick": (4, 15)}
+FLANKS = {
+    "reach": (30, 110),
+    "thick": (4, 14),
+}
 ARMS = {
     "radius": (36, 52),
     "gap": (13, 20),
