@@ -28,6 +28,7 @@ from radwb.simulate.builds import widened
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
+from radwb.simulate.looks import drawn
 from radwb.simulate.mechanisms import Lungs
 from radwb.simulate.patient import (
     Dials,
@@ -242,9 +243,8 @@ def _make_patient(settings, number):
         rays, lungs = _sampled(sampled, patient, findings, view, settings)
         planted = _planted(rays, findings, settings, lungs, is_supine)
         marker = _has_marker(filing, findings, dials)
-        how = {"marker": marker, "look": _look(appearance, dials)}
+        how = {"marker": marker, "look": drawn(appearance, dials.looks)}
         expose = partial(film, rays, planted, patient.site, **how)
-        scan = expose(noise)
         text, errors = _report(findings, before, words, dials)
         row = {
             **_identity(settings, number, study),
@@ -258,23 +258,13 @@ def _make_patient(settings, number):
             "report_errors": errors,
             "copy_of": "",
         }
-        films += _copies(scan, row, expose, filing, dials, splits)
+        films += _copies(expose(noise), row, expose, filing, dials, splits)
         before = findings
     return films
 
 
 def _streams(settings, number):
     return [np.random.default_rng([settings.seed, number, k]) for k in range(5)]
-
-
-def _look(rng, dials):
-    """The seed of a film's drawn look, None where it has its site's.
-
-    A film of more `looks` keeps the look that it has of fewer.
-    """
-    is_drawn = rng.random() < dials.looks
-    seed = int(rng.integers(2**32))
-    return seed if is_drawn else None
 
 
 def _identity(settings, number, study):

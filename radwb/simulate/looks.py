@@ -4,32 +4,59 @@ A look is a seed. Each step of making the film draws from a stream of its own un
 that seed, so that a change of one step leaves the others as they are.
 """
 
-import io
 from dataclasses import replace
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage
 from torch.nn import functional as F
 
-from radwb.data.letters import letters
 from radwb.simulate import display, physics
-from radwb.simulate.worn import worn
+from radwb.simulate.stored import lettered, shut, stored
+from radwb.simulate.worn import strengths, worn
 
 MARGIN = 0.125  # of the side, by which the field is widened for films that show more
-FILL = (0.62, 0.95)  # how much of the film's height or width the lungs take
 ZOOM = (0.85, 1.6)
 SEEN_MM = 60  # of lung, from which on a ray looks like lung beside the diaphragm
-SIDES = (64, 512)  # rows that a film was once stored with, px
-MARKERS = {"left": ("R", "RT", "R", "(R)"), "right": ("L", "LT", "L", "(L)")}
-# what is burned in says nothing that the view doesn't: AP films are portable ones
-TEXTS = {
-    "AP": ("AP", "PORTABLE", "AP PORTABLE", "MOBILE", "BEDSIDE"),
-    "PA": ("PA", "ERECT", "PA ERECT", "UPRIGHT", "STANDING"),
-    "LATERAL": ("LAT", "LATERAL"),
+GRID = 0.15  # share of the films that show their grid
+
+# strengths from least to most, each film's own; photons and rows as logarithms
+FRAME = {
+    "fill": (0.62, 0.95),  # share of the film's height or width that the lungs take
+    # where the lungs lie in the room that is left: films show more neck than belly
+    "down": (-0.25, 0.45),
+    "across": (-0.4, 0.4),
 }
-NOTES = ("ROOM 2", "WARD 7", "14:20", "07:55", "2.5 mAs", "110 kV", "S 1.8", "CHEST")
+DETECTOR = {
+    "log_photons": (11.5, 14.5),
+    "scatter": (0.1, 0.6),
+    "unsharp_mm": (0.2, 1.0),
+}
+LINES = {
+    "cycles": (0.22, 0.45),  # of the grid, a pixel
+    "depth": (0.001, 0.006),
+}
+TONE = {
+    "edge": (0, 1.2),
+    "fine_edge": (0, 2.5),
+    "flatten": (0, 0.6),
+    "low": (0, 0.9),  # 0: lungs may be black, 1: nothing but the open field
+    "high": (-0.04, 0.3),
+    "contrast": (0.5, 5),
+    "toe": (0.3, 0.6),
+    "equalised": (0.4, 1),
+    # real films of four sets: 5 % below 0.10, half below 0.15
+    "spread": (0.09, 0.15),
+}
+
+
+def drawn(rng, share):
+    """The seed of a film's look, None where it has its site's.
+
+    A film keeps its look when the share grows.
+    """
+    chance = rng.random()
+    seed = int(rng.integers(2**32))
+    return seed if chance < share else None
 
 
 def placed(rays, paths, masks, look):
@@ -53,9 +80,10 @@ def placed(rays, paths, masks, look):
     primary = physics.transmit(paths, str(beam))
     degrees = rng.normal(0, 3.5 if rays.view == "AP" else 1.8)
     zoom, offset, borders = _framed(rays, rng)
+    degrees = np.clip(degrees, -9, 9)
     masks = [F.pad(mask, (margin,) * 4) for mask in masks]
     layers = torch.stack([primary, *masks])
-    layers = display.shift(layers, np.clip(degrees, -9, 9), zoom, offset)
+    layers = display.shift(layers, degrees, zoom, offset)
     inside = slice(margin, margin + size)
     return layers[:, inside, inside], zoom, borders
 
@@ -67,52 +95,81 @@ def stream(look, step):
 
 def _widened(paths, margin):
     """The field goes on above and below as its mirror; to its sides it rounds off."""
-    wide = F.pad(paths.stack()[None], (0, 0, margin, margin), mode="reflect")
+    stack = paths.stack()
+    flat = torch.ones(stack.shape[-1])
+    rim = torch.linspace(0, 1, margin + 1)
+    rim = rim[:-1] ** 0.5
+    share = torch.cat([rim, flat, rim.flip(0)])
+    wide = F.pad(stack[None], (0, 0, margin, margin), mode="reflect")
     wide = F.pad(wide, (margin, margin, 0, 0), mode="replicate")
-    rim = torch.linspace(0, 1, margin + 1)[:-1] ** 0.5
-    share = torch.cat([rim, torch.ones(wide.shape[-1] - 2 * margin), rim.flip(0)])
-    return physics.Paths(*(wide[0] * share))
+    return physics.Paths(*(share * wide[0]))
 
 
 def _framed(rays, rng):
     """Magnification, move in px and borders, such that the lungs are on the film."""
+    size = len(rays.lung_mm)
+    first, last = _lungs(rays)
+    extent = last - first
+    sides = size * _format(rng)
+    how = strengths(FRAME, rng)
+    zoom = (how["fill"] * sides / extent).min()
+    zoom = np.clip(zoom, *ZOOM)
+    room = np.maximum(sides - zoom * extent, 0)
+    lean = room * (how["down"], how["across"])
+    aside = (first + last - size) / 2
+    offset = lean - zoom * aside
+    before = room / 2 + lean
+    after = room / 2 - lean
+    borders = _borders((size - sides) / 2, before, after, rng)
+    return float(zoom), offset, borders
+
+
+def _lungs(rays):
+    """First and last (row, column) of what looks like lung."""
     lungs = rays.lung_mm.numpy() > SEEN_MM
-    size = len(lungs)
-    spans = [np.flatnonzero(lungs.any(axis)) for axis in (1, 0)]
-    ends = np.array([(span[0], span[-1] + 1) for span in spans])
+    places = np.argwhere(lungs)
+    return places.min(0), places.max(0) + 1
+
+
+def _format(rng):
+    """(height, width) of a film in the square, the longer side 1."""
+    aspect = np.exp(rng.normal(0.08, 0.16))
+    aspect = np.clip(aspect, 0.75, 1.4)
     is_square = rng.random() < 0.35
-    aspect = 1 if is_square else np.exp(np.clip(rng.normal(0.08, 0.16), -0.3, 0.35))
-    sides = size * np.array([min(1, 1 / aspect), min(1, aspect)])
-    extent = ends[:, 1] - ends[:, 0]
-    zoom = np.clip((sides * rng.uniform(*FILL) / extent).min(), *ZOOM)
-    slack = np.maximum(sides - zoom * extent, 0)
-    # films show more of the neck than of the belly
-    lean = rng.uniform((-0.25, -0.4), (0.45, 0.4)) * slack
-    offset = lean - zoom * (ends.mean(1) - size / 2)
-    gaps = np.stack([slack / 2 + lean, slack / 2 - lean], axis=1)
-    shut = rng.random((2, 2)) * (rng.random() < 0.25)
-    borders = ((size - sides) / 2)[:, None] + 0.8 * shut * gaps
-    return float(zoom), offset, np.floor(borders).astype(int).ravel()
+    if is_square:
+        aspect = 1
+    sides = (1 / aspect, aspect)
+    return np.minimum(1, sides)
+
+
+def _borders(beyond, before, after, rng):
+    """(top, bottom, left, right) in px: what the format leaves, and the shutters.
+
+    A shutter stays within the room `before` and `after` the lungs.
+    """
+    share = 0.8 * rng.random((2, 2))
+    if rng.random() < 0.75:
+        share[:] = 0
+    room = np.stack([before, after], axis=1)
+    borders = beyond[:, None] + share * room
+    return borders.astype(int).ravel()
 
 
 def detector(site, view, look):
     """A `Site` with another detector and another dose."""
-    rng = stream(look, 2)
-    is_portable = view == "AP"
-    return replace(
-        site,
-        photons=float(np.exp(rng.uniform(*np.log((100000, 2000000))))),
-        scatter=rng.uniform(0.1, 0.6) * (1.8 if is_portable else 1),
-        unsharp_mm=rng.uniform(0.2, 1.0),
-    )
+    how = strengths(DETECTOR, stream(look, 2))
+    if view == "AP":
+        how["scatter"] *= 1.8
+    how["photons"] = np.exp(how.pop("log_photons"))
+    return replace(site, **how)
 
 
 def developed(signal, borders, view, marker, look):
     """Display values 0 to 1 of a film, and which pixels of it were exposed."""
     pixels = _toned(_uneven(signal, look), stream(look, 4))
-    pixels = _lettered(pixels, borders, view, marker, stream(look, 5))
-    pixels, seen = _shut(pixels, borders, stream(look, 6))
-    return _stored(pixels, stream(look, 7)).astype(np.float32), seen
+    pixels = lettered(pixels, borders, view, marker, stream(look, 5))
+    pixels, seen = shut(pixels, borders, stream(look, 6))
+    return stored(pixels, stream(look, 7)).astype(np.float32), seen
 
 
 def _uneven(signal, look):
@@ -120,145 +177,88 @@ def _uneven(signal, look):
     rng = stream(look, 3)
     size = len(signal)
     at = np.linspace(-1, 1, size)
-    slope = rng.normal(0, 0.06, 2)
-    signal = signal + slope[0] * at[:, None] + slope[1] * at
-    if rng.random() < 0.15:
-        cycles = rng.uniform(0.22, 0.45) * size / 2
-        lines = rng.uniform(0.002, 0.012) * np.sin(np.pi * cycles * at)
-        signal = signal + (lines if rng.random() < 0.5 else lines[:, None])
-    return signal
+    down, across = rng.normal(0, 0.06, 2)
+    slope = down * at[:, None] + across * at
+    signal = signal + slope
+    if rng.random() > GRID:
+        return signal
+    how = strengths(LINES, rng)
+    lines = np.sin(np.pi * size * how["cycles"] * at)
+    lines = how["depth"] * lines
+    if rng.random() < 0.5:
+        lines = lines[:, None]
+    return signal + lines
 
 
 def _toned(signal, rng):
     """Processing and display: unsharp masks, a window, a curve, a range of greys."""
-    size = len(signal)
-    sharp = signal + rng.uniform(0, 1.2) * (signal - physics.blur(signal, size / 40))
-    sharp += rng.uniform(0, 2.5) * (signal - physics.blur(signal, 0.6 + size / 250))
-    sharp -= rng.uniform(0, 0.6) * physics.blur(signal, size / 9)
-    middle = np.s_[size // 8 : -size // 8 : 2, size // 6 : -size // 6 : 2]
-    low, high = np.percentile(sharp[middle], (1, 99))
-    # from lungs that are black to an open field that is
-    low -= rng.uniform(0, 1) * (low - sharp.min())
-    high += rng.uniform(-0.04, 0.3) * (high - low)
-    x = np.clip((sharp - low) / (high - low), 0, 1)
-    x = _curved(x, rng.uniform(0.5, 5), rng.uniform(0.3, 0.6))
+    how = strengths(TONE, rng)
+    sharp = _processed(signal, how)
+    middle = _middle(sharp)
+    low, high = np.percentile(middle, (1, 99))
+    low -= how["low"] * (low - sharp.min())
+    high += how["high"] * (high - low)
+    x = (sharp - low) / (high - low)
+    x = _curved(x.clip(0, 1), how["contrast"], how["toe"])
     if rng.random() < 0.15:
-        x = _equalised(x, rng.uniform(0.4, 1))
-    median = np.clip(np.median(x[middle]), 0.05, 0.95)
-    target = np.clip(rng.normal(0.73, 0.12), 0.4, 0.92)
-    x = x ** np.clip(np.log(target) / np.log(median), 0.45, 2.2)
-    black = max(0, rng.normal(0.02, 0.06))
-    white = min(1, rng.normal(0.87, 0.1))
-    return black + (max(white, 0.6) - black) * x
+        x = _equalised(x, how["equalised"])
+    target = rng.normal(0.73, 0.12)
+    x = _exposed(x, np.clip(target, 0.4, 0.92))
+    black = rng.normal(0.02, 0.06)
+    white = rng.normal(0.87, 0.1)
+    black = max(black, 0)
+    white = np.clip(white, 0.6, 1)
+    return _spread(black + (white - black) * x, how["spread"])
+
+
+def _processed(signal, how):
+    """Two unsharp masks, and fewer of the low frequencies."""
+    size = len(signal)
+    low = physics.blur(signal, size / 9)
+    edges = signal - physics.blur(signal, size / 40)
+    fine = signal - physics.blur(signal, 0.6 + size / 250)
+    sharp = signal - how["flatten"] * low
+    sharp += how["edge"] * edges
+    return sharp + how["fine_edge"] * fine
+
+
+def _exposed(x, target):
+    """A gamma that brings the chest's median near a target: over- or underexposed."""
+    median = np.median(_middle(x))
+    median = np.clip(median, 0.05, 0.95)
+    gamma = np.log(target) / np.log(median)
+    return x ** np.clip(gamma, 0.45, 2.2)
+
+
+def _spread(greys, least):
+    """Greys whose deviation over a film's middle is at least so much."""
+    middle = _middle(greys)
+    mean = middle.mean()
+    wider = max(1, least / middle.std())
+    greys = mean + wider * (greys - mean)
+    return np.clip(greys, 0, 1)
+
+
+def _middle(film):
+    """Some pixels of the chest."""
+    rows, columns = np.array(film.shape) // (8, 6)
+    return film[rows:-rows:2, columns:-columns:2]
 
 
 def _curved(x, contrast, toe):
     """An S-shaped display curve from 0 to 1; nearly a line at low contrast."""
-    ends = np.array([0, 1])
-    black, white = 1 / (1 + np.exp(-contrast * (ends - toe)))
-    return (1 / (1 + np.exp(-contrast * (x - toe))) - black) / (white - black)
+
+    def curve(grey):
+        return 1 / (1 + np.exp(contrast * (toe - grey)))
+
+    black = curve(0)
+    white = curve(1)
+    return (curve(x) - black) / (white - black)
 
 
 def _equalised(x, share):
     """Towards equally many pixels of each grey."""
-    counts = np.histogram(x, 256, (0, 1))[0]
+    counts, _ = np.histogram(x, 256, (0, 1))
     rank = np.cumsum(counts) / x.size
-    return (1 - share) * x + share * rank[(x * 255).astype(int)]
-
-
-def _lettered(pixels, borders, view, marker, rng):
-    """A side marker, true to the side, and up to two notes at the film's rim."""
-    size = len(pixels)
-    top, bottom, left, right = borders
-    rows, columns = (top, size - bottom), (left, size - right)
-    if marker:
-        side = str(rng.choice(list(MARKERS)))
-        text = str(rng.choice(MARKERS[side]))
-        height = int(rng.uniform(0.045, 0.1) * size)
-        row = top + rng.choice([0.04, 0.04, 0.5]) * (size - top - bottom)
-        pixels = _stamped(pixels, text, height, (row, side), columns, rng)
-    for _ in range(rng.choice(3, p=[0.6, 0.3, 0.1])):
-        text = str(rng.choice([*TEXTS[view], *NOTES]))
-        height = int(rng.uniform(0.03, 0.055) * size)
-        row = rng.choice([rows[0] + 1, rows[1] - 1.6 * height])
-        side = str(rng.choice(["left", "right"]))
-        pixels = _stamped(pixels, text, height, (row, side), columns, rng)
-    return pixels
-
-
-def _stamped(pixels, text, height, place, columns, rng):
-    """A word at a row of the left or right rim; plain, on a plate, or dark on one."""
-    word = letters(text, max(6, height)) / 255
-    row, side = place
-    wide = min(word.shape[1], columns[1] - columns[0])
-    inset = int(rng.uniform(0, 0.06) * len(pixels))
-    start = columns[0] + inset if side == "left" else columns[1] - wide - inset
-    start = int(np.clip(start, 0, len(pixels) - wide))
-    row = int(np.clip(row, 0, len(pixels) - len(word)))
-    there = np.s_[row : row + len(word), start : start + wide]
-    word = word[:, :wide]
-    out = pixels.copy()
-    grey = rng.uniform(0.5, 1)
-    under = pixels[there]
-    kind = rng.choice(["plain", "on black", "on white"], p=[0.75, 0.15, 0.1])
-    if kind != "plain":
-        under = np.full_like(under, 0 if kind == "on black" else grey)
-    ink = 0 if kind == "on white" else grey
-    out[there] = under + (ink - under) * word
-    return out
-
-
-def _shut(pixels, borders, rng):
-    """Borders of the collimator or the format: black, seldom white, a little askew."""
-    size = len(pixels)
-    top, bottom, left, right = borders
-    shut = np.ones_like(pixels)
-    shut[top : size - bottom, left : size - right] = 0
-    if rng.random() < 0.25:
-        askew = ndimage.rotate(shut, rng.normal(0, 1.5), reshape=False, order=1, cval=1)
-        shut = np.maximum(shut, askew.clip(0, 1))
-    grey = rng.choice([0, 0.03, 0.95], p=[0.8, 0.12, 0.08])
-    return pixels + (grey - pixels) * shut, shut < 0.5
-
-
-def _stored(pixels, rng):
-    """What storing does: fewer rows once, grain, JPEG."""
-    if rng.random() < 0.4:
-        side = int(np.exp(rng.uniform(*np.log(SIDES))))
-        pixels = resampled(pixels, side)
-    strength = rng.uniform(0, 0.02) * (rng.random() < 0.7)
-    pixels = pixels + strength * grain(len(pixels), rng.uniform(0, 1), rng)
-    if rng.random() < 0.4:
-        pixels = jpeg(pixels, int(rng.uniform(25, 95)))
-    return np.clip(pixels, 0, 1)
-
-
-def resampled(pixels, side):
-    """A film that was stored with `side` rows once; unchanged if it has no more."""
-    size = len(pixels)
-    if side >= size:
-        return pixels
-    film = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None, None]
-    small = F.interpolate(film, size=(side, side), mode="area")
-    large = F.interpolate(small, size=(size, size), mode="bicubic")
-    return large[0, 0].numpy()
-
-
-def grain(size, slope, rng):
-    """(size, size) noise of mean 0 and deviation 1 whose amplitude falls as f^-slope.
-
-    Real films' finest octaves lie between white (0) and anatomy's (about 1.5).
-    """
-    cycles = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    cycles[0, 0] = np.inf
-    white = rng.standard_normal((size, size), dtype=np.float32)
-    texture = np.fft.irfft2(np.fft.rfft2(white) * cycles**-slope, s=(size, size))
-    return (texture - texture.mean()) / texture.std()
-
-
-def jpeg(pixels, quality):
-    """As a JPEG of that quality gives it back."""
-    file = io.BytesIO()
-    film = Image.fromarray(np.round(pixels.clip(0, 1) * 255).astype(np.uint8))
-    film.save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file), np.float32) / 255
+    grey = (255 * x).astype(int)
+    return (1 - share) * x + share * rank[grey]

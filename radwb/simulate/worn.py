@@ -42,9 +42,14 @@ class Place:
 
     def pixels(self, points):
         """(N, 2) row and column of points (x, y) in mm."""
-        points = np.asarray(points, float)
         corner = (float(self.x[0, 0]), float(self.y[0, 0]))
-        return ((points - corner) / self.pixel_mm)[:, ::-1]
+        at = (np.array(points) - corner) / self.pixel_mm
+        return at[:, ::-1]
+
+
+def strengths(ranges, rng):
+    """One number from each range (least, most)."""
+    return {name: rng.uniform(*span) for name, span in ranges.items()}
 
 
 def worn(paths: physics.Paths, rays: Rays, margin, rng) -> physics.Paths:
@@ -55,39 +60,51 @@ def worn(paths: physics.Paths, rays: Rays, margin, rng) -> physics.Paths:
             by `margin` pixels on each side.
         rng: numpy Generator.
     """
-    paths = replace(paths, bone=_crisp(paths.bone, rays.pixel_mm, rng))
+    bone = _crisp(paths.bone, rays.pixel_mm, rng)
+    paths = replace(paths, bone=bone)
     if rays.view == "LATERAL":
         return paths
     place = _place(rays, margin)
-    for step, chance in STEPS.items():
+    for step, (chance, _) in STEPS.items():
         seed = rng.integers(2**32)
         if rng.random() < chance:
-            paths = step(paths, place, np.random.default_rng(seed))
+            paths = put_on(step, paths, place, np.random.default_rng(seed))
     return _with_breasts(paths, rays, rng)
 
 
+def put_on(step, paths, place, rng):
+    """Paths with one of STEPS, in strengths of its ranges."""
+    _, ranges = STEPS[step]
+    return step(paths, place, strengths(ranges, rng), rng)
+
+
 def _place(rays, margin):
-    lungs = rays.organs["Lungs"]
-    rows = np.flatnonzero(lungs.any(1))
-    columns = np.flatnonzero(lungs.any(0))
-    middle = columns.mean()
-    at = torch.arange(-margin, len(lungs) + margin)
-    halves = np.split(lungs, [int(middle)], axis=1)
-    floor = [np.flatnonzero(lung.any(1))[-1] - rows[0] for lung in halves]
     mm = rays.pixel_mm
+    lungs = rays.organs["Lungs"]
+    places = np.argwhere(lungs)
+    rows, columns = places.T
+    top = float(rows.min())
+    middle = (columns.min() + columns.max()) / 2
+    is_left = columns > middle
+    right_floor = rows[~is_left].max() - top
+    left_floor = rows[is_left].max() - top
+    at = torch.arange(-margin, len(lungs) + margin)
+    at = at.float()
     return Place(
-        x=((at - middle) * mm)[None].float(),
-        y=((at - rows[0]) * mm)[:, None].float(),
-        half=float(np.ptp(columns)) / 2 * mm,
-        floor=tuple(float(low) * mm for low in floor),
+        x=(at[None] - middle) * mm,
+        y=(at[:, None] - top) * mm,
+        half=np.ptp(columns) / 2 * mm,
+        floor=(right_floor * mm, left_floor * mm),
         pixel_mm=mm,
     )
 
 
 def _crisp(bone, pixel_mm, rng):
     """Ribs as sharp as a film shows them: the CT's slices blur them along Z."""
-    fine = bone - torch.from_numpy(physics.blur(bone.numpy(), 5 / pixel_mm))
-    return rng.uniform(0.9, 1.4) * bone + rng.uniform(0, 1.5) * fine
+    how = strengths(BONE, rng)
+    wide = physics.blur(bone.numpy(), 5 / pixel_mm)
+    fine = bone - torch.from_numpy(wide)
+    return how["dense"] * bone + how["sharp"] * fine
 
 
 def _with_breasts(paths, rays, rng):
@@ -95,131 +112,188 @@ def _with_breasts(paths, rays, rng):
     body = rays.body
     if not body.breast_mm:
         return paths
-    more = replace(body, breast_mm=body.breast_mm * rng.uniform(0.7, 1.2), fat_mm=0)
-    how = (rays.anatomy, rays.view, rays.pixel_mm, BEAM_Z_MM)
-    gland, _ = soft_tissue(paths.soft, more, *how)
-    return replace(paths, soft=paths.soft + rng.uniform(0, 2) * gland)
+    how = strengths(BREASTS, rng)
+    other = replace(body, breast_mm=body.breast_mm * how["wide"], fat_mm=0)
+    gland, _ = soft_tissue(
+        paths.soft,
+        other,
+        rays.anatomy,
+        rays.view,
+        rays.pixel_mm,
+        BEAM_Z_MM,
+    )
+    return replace(paths, soft=paths.soft + how["dense"] * gland)
 
 
-def _shoulders(paths, place, rng):
+def _shoulders(paths, place, how, rng):
     """The neck and the slope of the shoulders, with air above them."""
-    neck = rng.uniform(42, 58)
-    high = rng.uniform(45, 85)
-    low = rng.uniform(10, 35)
-    outward = ((place.x.abs() - neck) / (place.half + 30 - neck)).clamp(0, 1)
-    rim = -high + (high - low) * outward ** rng.uniform(0.7, 1.1)
-    inward = torch.sigmoid((neck - place.x.abs()) / 3)
-    rim = rim - 150 * inward  # the neck goes on to the film's edge
-    share = (1 - place.y / rim).clamp(0, 1) ** 0.6
+    aside = place.x.abs()
+    neck = how["neck"]
+    high = how["high"]
+    outward = (aside - neck) / (place.half + 30 - neck)
+    outward = outward.clamp(0, 1) ** how["bend"]
+    height = high + (how["low"] - high) * outward
+    inward = torch.sigmoid((neck - aside) / 7)
+    height = height + 150 * inward  # the neck goes on to the film's edge
+    share = 1 + place.y / height
+    share = share.clamp(0, 1) ** 0.6
     share = torch.where(place.y > 0, 1.0, share)
     kept = torch.sigmoid((place.y + HIGHEST_BONE_MM) / 4)
-    kept = torch.where(place.x.abs() < SPINE_MM, 1.0, kept)
-    bone = paths.bone.clamp(max=0) + kept * paths.bone.clamp(min=0)
-    return replace(paths, soft=paths.soft * share, bone=bone * share)
+    kept = torch.where(aside < SPINE_MM, 1.0, kept)
+    fat = paths.bone.clamp(max=0)  # it counts below 0
+    bone = fat + kept * paths.bone.clamp(min=0)
+    return replace(
+        paths,
+        soft=paths.soft * share,
+        bone=bone * share,
+    )
 
 
-def _flanks(paths, place, rng):
+def _flanks(paths, place, how, rng):
     """The sides of a wide body, which the CT's field of view cuts."""
-    reach = place.half + rng.uniform(30, 110)
-    rounded = ((reach - place.x.abs()) / 40).clamp(0, 1).sqrt()
-    thick = rng.uniform(4, 15) * rounded * torch.sigmoid((place.y - 20) / 10)
-    is_beside = place.x.abs() > place.half + 8
-    wide = torch.maximum(paths.soft, thick * physics.DENSITY["fat"])
-    return replace(paths, soft=torch.where(is_beside, wide, paths.soft))
+    aside = place.x.abs() - place.half
+    inside = (how["reach"] - aside) / 40
+    rounded = inside.clamp(0, 1).sqrt()
+    low = torch.sigmoid((place.y - 20) / 10)
+    fat = how["thick"] * rounded * low
+    wide = torch.maximum(paths.soft, fat)
+    soft = torch.where(aside > 8, wide, paths.soft)
+    return replace(paths, soft=soft)
 
 
-def _arms(paths, place, rng):
+def _arms(paths, place, how, rng):
     """Upper arms beside the chest: muscle around a hollow bone."""
     soft = paths.soft
     bone = paths.bone
-    spread = rng.uniform(0, 0.35)
     for sign in (-1, 1):
-        radius = rng.uniform(36, 52)
-        axis = place.half + radius + rng.uniform(8, 25)
-        away = (sign * place.x - axis - spread * place.y.clamp(min=0)).abs()
-        above = (-place.y + rng.uniform(-10, 15)).clamp(min=0)
-        away = torch.hypot(away, above)
-        soft = torch.maximum(soft, _chord(away, radius) * physics.DENSITY["soft"])
-        shell = _chord(away, 11) - 0.9 * _chord(away, 7)
-        bone = bone + shell * rng.uniform(0.5, 1.0)
+        gap = how["gap"] + rng.uniform(-5, 5)
+        axis = place.half + how["radius"] + gap
+        axis = axis + how["spread"] * place.y.clamp(min=0)
+        above = (how["top"] - place.y).clamp(min=0)
+        away = torch.hypot(sign * place.x - axis, above)
+        muscle = physics.DENSITY["soft"] * _chord(away, how["radius"])
+        soft = torch.maximum(soft, muscle)
+        marrow = 0.9 * _chord(away, 7)
+        bone = bone + how["bone"] * (_chord(away, 11) - marrow)
     return replace(paths, soft=soft, bone=bone)
 
 
 def _chord(away, radius):
-    """cm of a cylinder or a ball that a ray crosses `away` mm from its middle."""
-    return 0.2 * (radius**2 - away**2).clamp(min=0).sqrt()
+    """Path in cm through a cylinder or a ball, `away` mm from its middle."""
+    squared = radius**2 - away**2
+    return 0.2 * squared.clamp(min=0).sqrt()
 
 
-def _gas(paths, place, rng):
+def _gas(paths, place, how, rng):
     """Gas in stomach and colon, well below the lungs."""
-    soft = paths.soft
+    gas = torch.zeros(place.shape)
     for _ in range(rng.integers(1, 5)):
         width, height = rng.uniform(10, 32, 2)
-        x = rng.uniform(0.15, 0.9) * place.half
-        y = place.floor[1] + height + rng.uniform(12, 60)
+        x = place.half * rng.uniform(0.15, 0.9)
+        low = place.floor[1]
         if rng.random() < 0.25:
             x = -x
-            y += place.floor[0] - place.floor[1]
-        away = torch.hypot((place.x - x) / width, (place.y - y) / height)
-        soft = soft - _chord(away * width, width) * rng.uniform(0.4, 0.9)
-    is_below = place.y > max(place.floor)
-    soft = torch.where(is_below, soft.clamp(min=0.2), paths.soft)
-    return replace(paths, soft=torch.minimum(soft, paths.soft))
+            low = place.floor[0]
+        y = low + height + rng.uniform(12, 60)
+        across = place.x - x
+        down = (place.y - y) * width / height
+        away = torch.hypot(across, down)
+        gas = gas + how["share"] * _chord(away, width)
+    is_above = place.y < max(place.floor)
+    gas[is_above.flatten()] = 0
+    left = (paths.soft - gas).clamp(min=0.2)
+    soft = torch.minimum(left, paths.soft)
+    return replace(paths, soft=soft)
 
 
-def _buttons(paths, place, rng):
+def _buttons(paths, place, how, rng):
     """A row of buttons or press studs in the midline."""
-    step = rng.uniform(45, 90)
-    x = rng.normal(0, 6)
-    heights = np.arange(rng.uniform(-60, 0), place.y[-1, 0], step)
     metal = paths.metal
-    for y in heights:
-        away = torch.hypot(place.x - x - rng.normal(0, 2), place.y - y)
-        disc = ((rng.uniform(4, 7) - away) / place.pixel_mm + 0.5).clamp(0, 1)
-        metal = metal + rng.uniform(0.1, 0.5) * disc
+    lowest = float(place.y[-1])
+    for y in np.arange(how["first"], lowest, how["step"]):
+        x = how["x"] + rng.normal(0, 2)
+        away = torch.hypot(place.x - x, place.y - y)
+        disc = (how["radius"] - away) / place.pixel_mm + 0.5
+        metal = metal + how["grams"] * disc.clamp(0, 1)
     return replace(paths, metal=metal)
 
 
-def _necklace(paths, place, rng):
+def _necklace(paths, place, how, rng):
     """A chain about the neck, above the lungs."""
-    wide = rng.uniform(45, 70)
-    low = rng.uniform(-30, -12)
-    points = [(-wide, low - 70), (-wide / 2, low - 15), (0, low)]
-    points += [(-x, y) for x, y in points[1::-1]]
-    return _with_wire(paths, place, smooth(points, 2.0), rng.uniform(0.05, 0.2))
-
-
-def _zip(paths, place, rng):
-    """A zip in the midline: teeth that a film just resolves."""
-    y = np.arange(rng.uniform(-70, -20), float(place.y[-1, 0]), 4.0)
-    x = rng.normal(0, 8) + rng.normal(0, 3) * np.sin(y / 60)
-    return _with_wire(paths, place, np.stack([x, y], 1), rng.uniform(0.05, 0.15))
-
-
-def _with_wire(paths, place, points, grams):
-    """Metal along a curve of (N, 2) mm, g in a cm of it."""
-    sigma = np.hypot(0.6, 0.4 * place.pixel_mm) / place.pixel_mm
+    wide = how["wide"]
+    low = how["low"]
+    half = [(-wide, low - 70), (-wide / 2, low - 15)]
+    other = [(-x, y) for x, y in reversed(half)]
+    points = smooth([*half, (0, low), *other], 2.0)
+    mm = place.pixel_mm
+    sigma = np.hypot(0.6, 0.4 * mm) / mm
     curve = smooth(place.pixels(points), 0.5)
-    wire = grams * stroke(place.shape, curve, sigma) / (place.pixel_mm / 10)
-    return replace(paths, metal=paths.metal + torch.from_numpy(wire).float())
+    wire = stroke(place.shape, curve, sigma)
+    grams = how["grams"] / (mm / 10)
+    metal = paths.metal + torch.from_numpy(grams * wire)
+    return replace(paths, metal=metal.float())
 
 
-def _collar(paths, place, rng):
+def _collar(paths, place, how, rng):
     """The cloth of a gown about the neck: a soft edge with folds."""
-    fold = rng.uniform(2, 8) * torch.sin(place.x / rng.uniform(8, 20))
-    low = rng.uniform(-45, -15)
-    inside = torch.sigmoid((low - place.y + fold) / 2)
-    return replace(paths, soft=paths.soft + rng.uniform(0.1, 0.5) * inside)
+    fold = torch.sin(place.x / how["length"])
+    rim = how["low"] + how["fold"] * fold
+    inside = torch.sigmoid((rim - place.y) / 2)
+    soft = paths.soft + how["grams"] * inside
+    return replace(paths, soft=soft)
 
 
-# what a film shows, and how often
+BONE = {
+    "dense": (0.9, 1.4),
+    "sharp": (0, 1.5),
+}
+BREASTS = {
+    "dense": (0, 2),
+    "wide": (0.7, 1.2),
+}
+SHOULDERS = {
+    "neck": (42, 58),
+    "high": (45, 85),
+    "low": (10, 35),
+    "bend": (0.7, 1.1),
+}
+FLANKS = {
+    "reach": (30, 110),
+    "thick": (4, 14),
+}
+ARMS = {
+    "radius": (36, 52),
+    "gap": (13, 20),
+    "spread": (0, 0.35),
+    "top": (-10, 15),
+    "bone": (0.5, 1.0),
+}
+GAS = {"share": (0.4, 0.9)}
+COLLAR = {
+    "fold": (2, 8),
+    "length": (8, 20),
+    "low": (-45, -15),
+    "grams": (0.1, 0.5),
+}
+BUTTONS = {
+    "first": (-60, 0),
+    "step": (45, 90),
+    "x": (-10, 10),
+    "radius": (4, 7),
+    "grams": (0.1, 0.5),
+}
+NECKLACE = {
+    "wide": (45, 70),
+    "low": (-30, -12),
+    "grams": (0.05, 0.2),  # in a cm of it
+}
+# what a film shows, the share of the films that do, and in which strengths: mm, g/cm2
 STEPS = {
-    _shoulders: 0.85,
-    _flanks: 0.6,
-    _arms: 0.6,
-    _gas: 0.5,
-    _collar: 0.15,
-    _buttons: 0.06,
-    _necklace: 0.08,
-    _zip: 0.05,
+    _shoulders: (0.85, SHOULDERS),
+    _flanks: (0.6, FLANKS),
+    _arms: (0.6, ARMS),
+    _gas: (0.5, GAS),
+    _collar: (0.15, COLLAR),
+    _buttons: (0.06, BUTTONS),
+    _necklace: (0.08, NECKLACE),
 }
