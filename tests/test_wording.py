@@ -316,3 +316,16 @@ def test_wide_prompts_know_what_the_grammar_has_no_word_for():
     assert "normal chest." in asked.positive["No Finding"]
     usual = rw.probe.Prompts.of(["Support Devices"])
     assert asked.pair("Support Devices") == usual.pair("Support Devices")
+
+
+def test_the_wording_changes_no_film_and_no_label():
+    how = dict(n=3, seed=5, size=32)
+    try:
+        films = list(rw.simulate.stream(**how))
+    except rw.data.FetchError:
+        pytest.skip("no film is compared: lidc-ct is in no mirror")
+    others = list(rw.simulate.stream(**how, dials=Dials(wording="wide")))
+    for (film, row), (other, other_row) in zip(films, others, strict=True):
+        assert (film.pixels == other.pixels).all()
+        assert row.pop("report") != other_row.pop("report")
+        assert repr(row) == repr(other_row)
