@@ -6,6 +6,7 @@ larger than the set's side in pixels, JPEG of quality 90; masks as PNG.
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,13 +125,13 @@ def _hannover(source):
         }
 
 
-def _kermany(source):
+def _kermany(source, side=448):
     for path in source.images:
-        first, _, rest = path.stem.partition("_")
+        first, _, rest = path.stem.removeprefix("NORMAL2-").partition("_")
         patient = first.replace("IM-", "normal")[:10] if not rest else first
         kind = rest.partition("_")[0]
         finding = {"bacteria": "bacterial pneumonia", "virus": "viral pneumonia"}
-        _, film = _film(path, 448, source.out)
+        _, film = _film(path, side, source.out)
         yield {
             "image": film["image"],
             "patient_id": f"kermany-{patient}",
@@ -311,6 +312,7 @@ RECIPES: dict[str, tuple[Callable, str]] = {
     "nih-64": (_nih, "/NIH1000/"),
     "hannover": (_hannover, "/png/"),
     "kermany": (_kermany, "/dataset/"),
+    "kermany-more": (partial(_kermany, side=256), "/BTL_Machine_Learning/"),
     "covid-masks": (_covid_masks, "/images/"),
     "covid-text": (_covid_text, "/images/"),
     "vqa-rad": (_vqa, "/VQA_RAD Image Folder/"),

@@ -52,9 +52,11 @@ def real(name: str) -> pd.DataFrame:
     `brixia_F`).
 
     Args:
-        name: one of kermany-16, kermany, nih-64, hannover, covid-masks, covid-text.
+        name: one of kermany-16, kermany, kermany-more, nih-64, hannover, covid-masks,
+            covid-text.
     Raises:
-        FetchError: the set is in no mirror; or (kermany, covid-text) more than 100 MB
+        FetchError: the set is in no mirror; or (kermany, kermany-more, covid-text)
+            more than 100 MB
             would have to come for it, which `fetch(name)` does.
         ValueError: the name isn't an image set.
     """
@@ -140,7 +142,12 @@ def _covid_masks(raw):
 
 
 # set -> what makes its labels from metadata.csv, where they have other names there
-LABELS = {"nih-64": _nih, "kermany": _kermany, "covid-masks": _covid_masks}
+LABELS = {
+    "nih-64": _nih,
+    "kermany": _kermany,
+    "kermany-more": _kermany,
+    "covid-masks": _covid_masks,
+}
 
 
 def _truth_files(name, raw, folder):
