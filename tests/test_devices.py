@@ -12,17 +12,19 @@ import pytest
 import test_keras_file
 import test_language
 import torch
-from fake_gpu import CARD, fake_gpu
+from fake_gpu import CARD, OnCard, fake_gpu
 from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.strategies import SingleDeviceStrategy
 from test_encoders3d import chest, encoder, state  # noqa: F401, fixtures
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from towers import film, timm_model, tiny_clip, tiny_vit
 
 import radwb as rw
 from radwb.attend.doubt.changes import randomised
 from radwb.fail import tune
+from radwb.pretrain.loop import Loop
 
 FILMS = [film(seed) for seed in range(5)]
 PHRASE = "right pleural effusion"
@@ -332,12 +334,16 @@ def trained(table, out, **options):
 
 RUNS = {recipe: {"recipe": recipe} for recipe in rw.pretrain.RECIPES}
 RUNS["in chunks"] = {"recipe": "clip-tiny", "chunk": 4}
+RUNS["with films beside"] = {"recipe": "sentences-tiny", "augmentation": "strong"}
+RUNS["with another tone"] = {"recipe": "clip-tiny", "tone": "equalised"}
 RUNS["averaged"] = {"recipe": "supervised-tiny", "accumulate": 2, "ema": 0.9}
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_training(run, table, tmp_path):
-    options = RUNS[run]
+    options = dict(RUNS[run])
+    if run == "with films beside":
+        options["beside"] = table.loc[table["split"] == "train", ["path", "patient_id"]]
     here = trained(table, tmp_path / "here", **options)
     with fake_gpu(), patch("radwb.pretrain.fit.Fabric", fabric_on_card):
         there = trained(table, tmp_path / "there", **options)
@@ -360,6 +366,53 @@ def test_a_run_is_resumed(table, tmp_path):
         cut = trained(table, tmp_path / "cut", **options)
     assert len(cut.log) == len(whole.log)
     assert np.allclose(cut.log.loss, whole.log.loss, rtol=1e-3)
+
+
+class Readings(TorchDispatchMode):
+    """Counts how often the processor asks the card for numbers, and so waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name
+        device = (kwargs or {}).get("device")
+        to_processor = device is not None and device.type == "cpu"
+        from_card = bool(args) and isinstance(args[0], OnCard)
+        if name == "aten::_local_scalar_dense" or (to_processor and from_card):
+            self.counts[-1] += from_card
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("recipe", ["sentences-tiny", "clip-tiny", "supervised-tiny"])
+def test_a_step_does_not_wait_for_the_card_before_its_end(recipe, table, tmp_path):
+    """All of a step is handed over, and the next one's films, before a number is read.
+
+    Each reading lets the card fall idle until the processor has caught up.
+    """
+    readings = Readings()
+    step = Loop.step
+    inputs = Loop.inputs
+    seen = []
+
+    def counted_step(loop, number, interrupt):
+        readings.counts.append(0)
+        with readings:
+            return step(loop, number, interrupt)
+
+    def counted_inputs(loop, number):
+        result = inputs(loop, number)
+        if readings.counts:
+            seen.append((number, readings.counts[-1]))
+        return result
+
+    steps = patch.multiple(Loop, step=counted_step, inputs=counted_inputs)
+    with fake_gpu(), patch("radwb.pretrain.fit.Fabric", fabric_on_card), steps:
+        trained(table, tmp_path / "a", recipe=recipe, augmentation="strong")
+    assert [number for number, _ in seen] == [0, 1, 2]
+    assert [count for _, count in seen] == [0, 0, 0]
+    assert all(0 < count < 8 for count in readings.counts)
 
 
 # the explorer

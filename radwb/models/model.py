@@ -178,15 +178,23 @@ def image_features(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return features
 
 
-def text_features(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def text_features(
+    net: nn.Module, tokens: torch.Tensor, *, at_once: bool = False
+) -> torch.Tensor:
     """(K, T) -> (K, E) as `net.encode_text`, without the work that changes nothing.
 
     Texts are cut to the longest and done in batches of like length. With a causal mask
     and pooling at the end token, what stands behind that token doesn't matter.
+
+    Args:
+        at_once: all in one batch, as long as they are, for a GPU in training: it needs
+            no small batches, and would be waited for to know the lengths.
     """
     pools_at_end = getattr(net, "text_pool_type", None) == "argmax"
     if not pools_at_end or getattr(net, "attn_mask", None) is None:
         return net.encode_text(tokens)
+    if at_once:
+        return _causal_text(net, tokens)
     lengths = tokens.argmax(-1) + 1  # (K,)
     order = lengths.argsort()
     parts = []

@@ -17,7 +17,7 @@ from radwb.pretrain.recipes import RECIPES
 from radwb.pretrain.stream import InMemory
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Beside:
     """Films of yours without labels, for a second term of `fit`'s loss.
 

@@ -131,7 +131,8 @@ def fit(
         max_bad: share of damaged samples that stops the run.
         watts: of a core or GPU, for the energy estimate; default 10 a core, 400 a GPU.
         resume: False starts anew in any case.
-        save_every: steps from one checkpoint to the next.
+        save_every: steps from one checkpoint to the next; on a GPU, where writing them
+            would take more than a tenth of the time, it's more.
         callback: called with each row of the log.
     Raises:
         ValueError: the table, the shards or the settings don't fit, or patients are on

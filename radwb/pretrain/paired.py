@@ -52,7 +52,10 @@ class Contrastive(Recipe):
         return F.normalize(image_features(self.net, x).float(), dim=-1)  # (B, E)
 
     def text_points(self, tokens):
-        return F.normalize(text_features(self.net, tokens).float(), dim=-1)  # (B, E)
+        # of a step; a GPU has no memory for all sentences of a validation
+        at_once = tokens.is_cuda and self.net.training
+        points = text_features(self.net, tokens, at_once=at_once)  # (B, E)
+        return F.normalize(points.float(), dim=-1)
 
     def loss(self, images, texts, ids):
         # bf16 logits would be off by up to 0.4
@@ -187,7 +190,8 @@ class Sentences(Contrastive):
         texts = sorted(set().union(*reports))
         number = {text: i for i, text in enumerate(texts)}
         numbers = [torch.tensor(sorted(number[t] for t in r)) for r in reports]
-        self.spoken = self.model.tokenizer(texts)  # (U, context)
+        spoken = self.model.tokenizer(texts)  # (U, context)
+        self.spoken = spoken[:, : int(spoken.argmax(-1).max()) + 1]  # to the longest
         self.counts = torch.tensor([len(n) for n in numbers])  # (N,)
         # which sentences a report has: (N, M)
         self.sentences = pad_sequence(numbers, batch_first=True, padding_value=-1)
@@ -214,8 +218,16 @@ class Sentences(Contrastive):
 
     def sentence_points(self, tokens, drawn):
         """(B, each, E) sentences; equal ones are encoded once."""
+        """(B, E) images, (B, each, E) sentences."""
+        return self.image_points(x), self.sentence_points(tokens, drawn)
+
+    def sentence_points(self, tokens, drawn):
+        """(B, each, E); equal ones are encoded once, but by a GPU in training."""
+        tokens = tokens.flatten(0, 1)
+        if tokens.is_cuda and self.net.training:  # asking it what is equal would wait
+            return self.text_points(tokens).unflatten(0, drawn.shape)
         _, first, again = np.unique(drawn.cpu(), return_index=True, return_inverse=True)
-        texts = self.text_points(tokens.flatten(0, 1)[first])
+        texts = self.text_points(tokens[first])
         again = torch.as_tensor(again.reshape(drawn.shape), device=texts.device)
         return texts[again]
 

@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 from radwb.pretrain import run as runs
 from radwb.pretrain.checkpoint import write_checkpoint
 
+KEEPING = 0.1  # of a GPU's time goes into checkpoints, at most
 MOST_ROWS = 2000  # of a log, about; where epochs end there is always one
 
 
@@ -26,6 +27,8 @@ class Progress:
         self.before_s = state.get("seconds", 0.0)
         self.aside_s = 0.0  # since this start, with anything but steps
         self.began = time.perf_counter()
+        self.kept = self.began
+        self.keeping_s = 0.0  # that the last checkpoint took
         self.every = max(1, loop.steps // MOST_ROWS)
         self.writer = runs.scalars(self.out, loop.done) if loop.first else None
         self.bar = tqdm(
@@ -57,12 +60,18 @@ class Progress:
         if keep or row["step"] % self.every == 0:
             self.rows.append({k: v for k, v in row.items() if k != "similarity"})
             self._to_tensorboard(row)
-        if keep:
+        if keep and self._is_time():
             self.keep(row)
         self.bar.set_postfix(self._last_seen(), refresh=False)
         self.bar.update()
         if self.loop.options.callback:
             self.loop.options.callback(row)
+
+    def _is_time(self) -> bool:
+        """Whether a checkpoint is due; a GPU would wait for one after the other."""
+        on_cpu = self.loop.device.type == "cpu"
+        since = time.perf_counter() - self.kept
+        return on_cpu or KEEPING * since >= self.keeping_s
 
     def _to_tensorboard(self, row):
         if self.writer:
@@ -83,6 +92,7 @@ class Progress:
     def keep(self, row: dict) -> None:
         """Write the log and the checkpoint after this row's step."""
         with self.aside():
+            began = time.perf_counter()
             loop = self.loop
             runs.write_log(self.out, self.rows)
             about = {"step": row["step"], "seconds": self.seconds(), "rows": self.rows}
@@ -90,6 +100,8 @@ class Progress:
             write_checkpoint(self.out, loop.task, loop.optimizer, about, average)
             if self.writer:
                 self.writer.flush()
+            self.kept = time.perf_counter()
+            self.keeping_s = self.kept - began
 
     def stop(self, row: dict, *, together: bool = False) -> None:
         """Keep the last whole step and leave; `together`: all processes do.

@@ -18,7 +18,8 @@ from radwb.pretrain.augment import augment
 from radwb.pretrain.degrade import degrade
 from radwb.pretrain.losses import gather
 
-AT_ONCE = 32  # rows that validation passes through the network together
+# rows that validation passes together, by the kind of device
+AT_ONCE = {"cpu": 32, "cuda": 256}
 Points = tuple[torch.Tensor, ...]  # each (B, ...), a row a sample
 Views = torch.Tensor | Points | None  # what a network is shown, by Recipe.views
 
@@ -183,9 +184,10 @@ class Recipe(nn.Module):
         return tuple(self.view(images[rows], seed=s, first=first) for s in seeds)
 
     def loss_without_pairs(
-        self, images: torch.Tensor | None, n: int, *, batch: int = AT_ONCE
+        self, images: torch.Tensor | None, n: int, *, batch: int | None = None
     ) -> float:
         """The mean of `forward` over n rows, of a loss that is a mean over samples."""
+        batch = batch or self.at_once
         targets = [t.to(self.model.device) for t in self.targets(np.arange(n))]
 
         def loss_of(rows):
@@ -193,6 +195,11 @@ class Recipe(nn.Module):
             return self(x, *(t[rows] for t in targets))
 
         return self.mean_loss(n, loss_of, batch=batch)
+
+    @property
+    def at_once(self) -> int:
+        """Rows that validation passes through the network together."""
+        return AT_ONCE.get(self.model.device.type, AT_ONCE["cpu"])
 
     def mean_loss(self, n: int, loss_of: Callable, *, batch: int) -> float:
         """The mean of `loss_of(rows)` over n rows, `batch` at a time.
@@ -204,7 +211,7 @@ class Recipe(nn.Module):
 
     def in_parts(self, represent: Callable, n: int, *, dim: int = 0) -> list:
         """The tensors of `represent(rows)` over n rows, joined along `dim`."""
-        parts = [represent(rows) for rows in torch.arange(n).split(AT_ONCE)]
+        parts = [represent(rows) for rows in torch.arange(n).split(self.at_once)]
         return [torch.cat(tensors, dim) for tensors in zip(*parts, strict=True)]
 
 
