@@ -114,9 +114,9 @@ def measure(
         towers: False leaves the untrained towers out, which a new shape takes a minute
             for; the headline doesn't need them.
     Returns:
-        model, seed, set, half, measure ("words, pair", "words, any", "words, wide", "probe",
-        "maps, energy", "maps, auprc", "maps, rank of means", "maps, rank of energies"),
-        finding (or a mean's name), who ("model", a control, or "A minus B": a paired
+        model, seed, set, half, measure ("words, pair", "words, any", "words, wide",
+        "probe", "maps, energy", "maps, auprc", "maps, rank of means", "maps, rank of
+        energies"), finding (or a mean's name), who ("model", a control, or "A minus B": a paired
         difference), value, low, high (95 % by patient, corrected as `real_scores` and
         `real_maps` say), positive_patients, patients, averaged (of ten patients or
         more, so in the means), note. A set that isn't there has one row, whose note

@@ -41,7 +41,9 @@ class Grounded(Sentences):
         super().read(table)
         self.named = [f for f in data.findings_of(table) if f in FINDINGS]
         phrases = [p.format(name_of(f)) for p in PHRASES for f in self.named]
-        self.phrases = self.model.tokenizer(phrases).unflatten(0, (len(PHRASES), -1))
+        tokens = self.model.tokenizer(phrases)
+        tokens = tokens[:, : int(tokens.argmax(-1).max()) + 1]  # to the longest
+        self.phrases = tokens.unflatten(0, (len(PHRASES), -1))  # (P, K, context)
         self.covered = covered(table, self.named, self.model)  # (N, K, T), NaN unknown
 
     def build(self):

@@ -213,11 +213,6 @@ class Sentences(Contrastive):
         return math.log(batch) + math.log(self.each) / 2
 
     def represent(self, x, tokens, drawn, right):
-        """(B, E) images and (B, each, E) sentences."""
-        return self.image_points(x), self.sentence_points(tokens, drawn)
-
-    def sentence_points(self, tokens, drawn):
-        """(B, each, E) sentences; equal ones are encoded once."""
         """(B, E) images, (B, each, E) sentences."""
         return self.image_points(x), self.sentence_points(tokens, drawn)
 
