@@ -116,10 +116,10 @@ def measure(
     Returns:
         model, seed, set, half, measure ("words, pair", "words, any", "words, wide",
         "probe", "maps, energy", "maps, auprc", "maps, rank of means", "maps, rank of
-        energies"), finding (or a mean's name), who ("model", a control, or "A minus B": a paired
-        difference), value, low, high (95 % by patient, corrected as `real_scores` and
-        `real_maps` say), positive_patients, patients, averaged (of ten patients or
-        more, so in the means), note. A set that isn't there has one row, whose note
+        energies"), finding (or a mean's name), who ("model", a control, or "A minus B":
+        a paired difference), value, low, high (95 % by patient, corrected as
+        `real_scores` and `real_maps` say), positive_patients, patients, averaged (of
+        ten patients or more, so in the means), note. A set that isn't there has one row, whose note
         says so.
     """
     if isinstance(model, str | Path):
