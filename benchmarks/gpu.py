@@ -45,7 +45,7 @@ LIMITS = {
     "capture": 60,
     "maps": 90,
     "volumes": 70,
-    "training": 90,
+    "training": 150,
     "embedding": 60,
     "latency": 70,
     "explorer": 70,

@@ -119,8 +119,8 @@ def measure(
         energies"), finding (or a mean's name), who ("model", a control, or "A minus B":
         a paired difference), value, low, high (95 % by patient, corrected as
         `real_scores` and `real_maps` say), positive_patients, patients, averaged (of
-        ten patients or more, so in the means), note. A set that isn't there has one row, whose note
-        says so.
+        ten patients or more, so in the means), note. A set that isn't there has one
+        row, whose note says so.
     """
     if isinstance(model, str | Path):
         model = rw.models.load(str(model))
