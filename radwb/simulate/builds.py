@@ -64,6 +64,7 @@ def _usual(body, rng, builds):
         marking=float(np.exp(rng.uniform(-0.7, 0.5) * builds)),
         lung=body.lung * float(np.exp(rng.normal(0, 0.15 * builds))),
         vessels=_vessels(rng, builds),
+        even=True,
         swapped=bool(rng.random() < 0.5 * builds),
         bends=smooth.astype(np.float32),
         bones=_bones(rng, builds),

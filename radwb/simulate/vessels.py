@@ -24,13 +24,13 @@ def retextured(soft, depth, where, anatomy: Anatomy, body: Body):
     if body.vessels is not None:
         from_there = _elsewhere(where, anatomy, body)
         # neither a hilum of one's own nor one from there is cut through
-        share = _airy(soft) * _airy(from_there) * inside
+        share = airy(soft) * airy(from_there) * inside
         soft = soft + share * (from_there - soft)
     vessels = (soft - AIRY).clamp(0, SOLID - AIRY) * inside
     return soft + (body.marking - 1) * vessels
 
 
-def _airy(soft):
+def airy(soft):
     """1 in the lung, 0 in what is too dense for one, or none."""
     return ((SOLID - soft) / 0.2).minimum(soft / LEAST).clamp(0, 1)
 
