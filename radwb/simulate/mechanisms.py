@@ -14,7 +14,7 @@ TISSUE = 1.06
 AIRLESS = 0.95
 PLEURA = 0.85
 BRONCHUS = 0.05
-EVEN = 16  # waves of an even texture
+EVEN = 8  # waves of an even texture
 # from the hilum to a lobe's root, mm: an upper lobe collapses above it, a lower one
 # behind the heart
 ROOT = {
@@ -185,8 +185,9 @@ def pneumothorax(lungs: Lungs, f: Finding, density):
     packed = 1.1 + 0.5 * f.severity
     if lungs.even:
         # what borders on the heart is no lung
-        packed = 1 + (packed - 1) * airy(density)
-        air = air * airy(density)
+        is_airy = airy(density)
+        packed = 1 + (packed - 1) * is_airy
+        air = air * is_airy
     lung = density * packed * (1 - air)
     low = (depth - lungs.blur / 2).maximum(gap - 1.6)
     high = (depth + lungs.blur / 2).minimum(gap + 1.6)
