@@ -74,6 +74,9 @@ class Body:
         vessels: (n, 7) waves that the lungs' vessels are displaced by against all else:
             mm along X, Y, Z, radians a mm along X, Y, Z, phase; None.
         swapped: each lung has the vessels of the other; with `vessels` only.
+        even: findings are of even texture: of more waves, and a lung that shrinks is
+            denser, or gives way to air, where it is no rim; False as in the first
+            cohorts.
         bends: (3, n, n, n) as `wobble`, finer; None for none.
         bones: (3, n, n, n) displacements in mm of the bones against all else; None.
         frame: `Frame`, neck and arms; None leaves what the CT's mirrored ends show.
@@ -106,6 +109,7 @@ class Body:
     marking: float = 1.0
     vessels: np.ndarray | None = None
     swapped: bool = False
+    even: bool = False
     bends: np.ndarray | None = None
     bones: np.ndarray | None = None
     frame: Frame | None = None

@@ -13,13 +13,12 @@ from radwb.simulate.body import Body, Frame, bone_shift, to_ct
 
 # shares of the patients at `builds` of 1; the others are of usual build
 KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
-LEAST = 0.12  # share of a volume that a bend may leave
+LEAST = 0.15  # share of a volume that a bend may leave
 # least and most stretch along X, Y, Z; no device needs more room than the least Z has
 SCALES = ((0.80, 0.86, 0.80), (1.24, 1.24, 1.20))
 # of flat ribs: mm that they come from below in the CT, for each mm forward
 FLAT = -0.25
-# shapes that findings give a body (`findings.shaped`), so that none of them folds it
-STRAINS = ({"heart": 1.65, "shift_mm": 20.0}, {"heart": 1.65, "shift_mm": -20.0})
+LARGEST_HEART = 1.65  # that a finding gives a body (`findings.shaped`)
 
 
 def widened(patient, rng, builds: float, anatomy: Anatomy):
@@ -64,6 +63,7 @@ def _usual(body, rng, builds):
         marking=float(np.exp(rng.uniform(-0.7, 0.5) * builds)),
         lung=body.lung * float(np.exp(rng.normal(0, 0.15 * builds))),
         vessels=_vessels(rng, builds),
+        even=True,
         swapped=bool(rng.random() < 0.5 * builds),
         bends=smooth.astype(np.float32),
         bones=_bones(rng, builds),
@@ -194,7 +194,7 @@ BUILDS = {
 def _unfolded(body: Body, anatomy: Anatomy):
     """The body with its irregular bends weakened until no finding can fold it."""
     for _ in range(6):
-        if min(least_volume(replace(body, **s), anatomy) for s in STRAINS) > LEAST:
+        if least_volume(replace(body, heart=LARGEST_HEART), anatomy) > LEAST:
             break
         body = replace(
             body,

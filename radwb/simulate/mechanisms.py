@@ -7,12 +7,14 @@ from radwb.findings import FINDINGS
 from radwb.simulate.findings import Finding
 from radwb.simulate.organs import LOBES
 from radwb.simulate.project import Rays
+from radwb.simulate.vessels import airy
 
 FLUID = 1.03  # g/cm3
 TISSUE = 1.06
 AIRLESS = 0.95
 PLEURA = 0.85
 BRONCHUS = 0.05
+EVEN = 8  # waves of an even texture
 # from the hilum to a lobe's root, mm: an upper lobe collapses above it, a lower one
 # behind the heart
 ROOT = {
@@ -67,6 +69,7 @@ class Lungs:
     def _fill(self, anatomy, body, depth, soft, where):
         self.anatomy = anatomy
         self.supine = body.supine
+        self.even = body.even
         self.depth = depth.abs()
         self.right = depth > 0
         self.density = soft * body.lung
@@ -123,14 +126,15 @@ class Lungs:
         y = self.y[where]
         z = self.z[where]
         waves = 0
-        for _ in range(5):
+        n = EVEN if self.even else 5  # of few, one may stand out as stripes
+        for _ in range(n):
             k = rng.normal(size=3)
             k *= 2 * np.pi / (scale_mm * rng.uniform(0.6, 1.6) * np.linalg.norm(k))
             a, b, c = k.tolist()
             phase = float(rng.uniform(0, 6.28))
             waves = waves + torch.cos(x * a + y * b + z * c + phase)
         texture = torch.zeros_like(self.x)
-        texture[where] = waves / 2.5
+        texture[where] = waves / np.sqrt(1.25 * n)
         return texture
 
 
@@ -178,7 +182,13 @@ def pneumothorax(lungs: Lungs, f: Finding, density):
     gap = (14 + 30 * f.severity) * ((rise - 0.45 + 0.25 * f.severity) / 0.5).clamp(0, 1)
     depth = lungs.depth - 1
     air = ((gap - depth) / lungs.blur + 0.5).clamp(0, 1)
-    lung = density * (1.1 + 0.5 * f.severity) * (1 - air)
+    packed = 1.1 + 0.5 * f.severity
+    if lungs.even:
+        # what borders on the heart is no lung
+        is_airy = airy(density)
+        packed = 1 + (packed - 1) * is_airy
+        air = air * is_airy
+    lung = density * packed * (1 - air)
     low = (depth - lungs.blur / 2).maximum(gap - 1.6)
     high = (depth + lungs.blur / 2).minimum(gap + 1.6)
     line = ((high - low) / lungs.blur).clamp(0, 1) * (gap > 2)
@@ -252,7 +262,8 @@ def haze(lungs: Lungs, f: Finding, density):
     """A hazy, ill-defined patch through which the vessels show."""
     reach = 30 + 30 * f.severity
     near = torch.sigmoid((reach - lungs.distance(f.centre)) / 10) * lungs.on(f.side)
-    patches = (1 + 0.7 * lungs.texture(f, 22)).clamp(min=0.1)
+    patchy = 0.3 if lungs.even else 0.7
+    patches = (1 + patchy * lungs.texture(f, 22)).clamp(min=0.1)
     return _thicker(density, (0.30 + 0.20 * f.severity) * near * patches)
 
 

@@ -284,33 +284,35 @@ def _moved_bone(anatomy, body, coarse, size):
 
     Bones are smooth along the rays: two slabs are taken for one.
     """
-    way = _of_bones(coarse, anatomy, body)
-    way = torch.stack([way[:-1:2], way[1::2]])  # (2, K / 2, 3, n, n)
-    places = way[:, :, :2].mean(0)
-    path = way[:, :, 2].sum(0)
+    pairs = (coarse[:-1:2] + coarse[1::2]) / 2
+    along = (anatomy.centres[:-1:2] + anatomy.centres[1::2]) / 2
+    places = _of_bones(pairs, along, anatomy, body)
     between = _between(coarse.shape[-1], size)
     total = torch.zeros(size, size)
     step = max(1, CACHED // size**2)
     for k in range(0, len(places), step):
         here = slice(k, k + step)
         bone = _tissue(anatomy.thick_bone[here], _places(places[here], size))
-        mm = between @ path[here] @ between.T
-        total += (bone[:, 0] * mm).sum(0)
+        path = between @ (2 * pairs[here, 2]) @ between.T
+        total += (bone[:, 0] * path).sum(0)
     return total
 
 
-def _of_bones(coarse, anatomy, body):
-    """`coarse`, where the bones come from that the rays meet."""
+def _of_bones(coarse, along, anatomy, body):
+    """(K, 2, n, n) across and up, -1 to 1, where the bones come from that rays meet.
+
+    Args:
+        along: (K,) where the slabs of `coarse` lie, mm.
+    """
     axis = anatomy.axis
     half = torch.from_numpy(anatomy.half_mm).float()
-    across, up, path = coarse.unbind(1)
-    along = anatomy.centres[:, None, None].expand_as(up)
+    across, up, _ = coarse.unbind(1)
+    along = along[:, None, None].expand_as(up)
     place = [across * half[1 - axis], along, up * half[2]]
     if axis == 0:
         place = [place[1], place[0], place[2]]
     shift = bone_shift(torch.stack(place, dim=-1), anatomy, body) / half
-    moved = (across + shift[..., 1 - axis], up + shift[..., 2], path)
-    return torch.stack(moved, dim=1)
+    return torch.stack((across + shift[..., 1 - axis], up + shift[..., 2]), dim=1)
 
 
 def _cross(slabs, coarse, size):

@@ -24,13 +24,13 @@ def retextured(soft, depth, where, anatomy: Anatomy, body: Body):
     if body.vessels is not None:
         from_there = _elsewhere(where, anatomy, body)
         # neither a hilum of one's own nor one from there is cut through
-        share = _airy(soft) * _airy(from_there) * inside
+        share = airy(soft) * airy(from_there) * inside
         soft = soft + share * (from_there - soft)
     vessels = (soft - AIRY).clamp(0, SOLID - AIRY) * inside
     return soft + (body.marking - 1) * vessels
 
 
-def _airy(soft):
+def airy(soft):
     """1 in the lung, 0 in what is too dense for one, or none."""
     return ((SOLID - soft) / 0.2).minimum(soft / LEAST).clamp(0, 1)
 
@@ -38,14 +38,11 @@ def _airy(soft):
 def _elsewhere(where, anatomy, body):
     """(N,) density that the vessels are taken from."""
     half = torch.from_numpy(anatomy.half_mm).float()
-    at = where
-    for wave in body.vessels:
-        amplitude, rate, phase = torch.tensor(wave).split((3, 3, 1))
-        at = at + amplitude * torch.sin(where @ rate + phase)[:, None]
+    amplitude, rate, phase = torch.from_numpy(body.vessels).split((3, 3, 1), dim=1)
+    at = where + torch.sin(where @ rate.T + phase[:, 0]) @ amplitude
     if body.swapped:
         edges = [p[0] for s in ("right", "left") for p in anatomy.marks[f"{s} edge"]]
-        x = 2 * float(np.mean(edges)) - at[:, :1]
-        at = torch.cat((x, at[:, 1:]), dim=1)
+        at[:, 0] = 2 * float(np.mean(edges)) - at[:, 0]
     order = [1 - anatomy.axis, 2, anatomy.axis]  # across, up and along the slabs
     return F.grid_sample(
         anatomy.lungs[None, None],
