@@ -27,7 +27,7 @@ FRAME = {
     "across": (-0.4, 0.4),
 }
 DETECTOR = {
-    "log_photons": (11.5, 14.5),
+    "log_photons": (12.2, 14.9),
     "scatter": (0.1, 0.6),
     "unsharp_mm": (0.2, 1.0),
 }
@@ -37,7 +37,7 @@ LINES = {
 }
 TONE = {
     "edge": (0, 1.2),
-    "fine_edge": (0, 2.5),
+    "fine_edge": (0, 2.0),
     "flatten": (0, 0.6),
     "low": (0, 0.9),  # 0: lungs may be black, 1: nothing but the open field
     "high": (-0.04, 0.3),

@@ -13,7 +13,7 @@ from radwb.simulate.worn import strengths
 
 STORED = {
     "log_rows": (4.16, 6.24),  # 64 to 512
-    "grain": (0, 0.02),
+    "grain": (0, 0.016),
     "exponent": (0, 1),
     "quality": (25, 95),
 }
@@ -132,7 +132,7 @@ def shut(pixels, borders, rng):
 def stored(pixels, rng):
     """What storing does: fewer rows once, grain, JPEG."""
     how = strengths(STORED, rng)
-    is_small, is_grained, is_jpeg = rng.random(3) < (0.4, 0.7, 0.4)
+    is_small, is_grained, is_jpeg = rng.random(3) < (0.4, 0.8, 0.4)
     if is_small:
         pixels = resampled(pixels, int(np.exp(how["log_rows"])))
     if is_grained:

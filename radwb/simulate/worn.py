@@ -289,7 +289,7 @@ NECKLACE = {
 }
 # what a film shows, the share of the films that do, and in which strengths: mm, g/cm2
 STEPS = {
-    _shoulders: (0.85, SHOULDERS),
+    _shoulders: (1, SHOULDERS),
     _flanks: (0.6, FLANKS),
     _arms: (0.6, ARMS),
     _gas: (0.5, GAS),
