@@ -50,13 +50,13 @@ ROOMS_KNODES = {
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,
-    "findings": 1.9,
+    "findings": 2.5,
     "identifiers.py": 0.8,
     "models": 30.8,
     "pretrain": 25.1,
-    "probe": 7.6,
+    "probe": 7.7,
     "show": 17.8,
-    "simulate": 38.6,
+    "simulate": 40.6,
     "stats": 7.3,
 }
 # public all the same, since
