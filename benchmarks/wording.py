@@ -23,7 +23,7 @@ from radwb.simulate.patient import draw_lasting, draw_patient, draw_study
 from radwb.simulate.words import GRAMMARS, STYLES, report_and_key
 
 PARTS = ("findings", "impression")
-SENTENCES = 4000  # of the virtual ones, and half as many real ones, that are compared
+SENTENCES = 2000  # of the virtual ones, and half as many real ones, that are compared
 
 
 def held_out(report_id):
