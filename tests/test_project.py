@@ -52,8 +52,8 @@ ROOMS_KNODES = {
     "fail": 5.6,
     "findings": 1.9,
     "identifiers.py": 0.8,
-    "models": 30.8,
-    "pretrain": 25.1,
+    "models": 31.2,
+    "pretrain": 28.6,
     "probe": 7.6,
     "show": 17.8,
     "simulate": 38.6,
@@ -63,6 +63,7 @@ ROOMS_KNODES = {
 IN_NO_NOTEBOOK = {
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
+    "pretrain.Beside": "notebook 03 (16)",
 }
 
 
