@@ -52,7 +52,7 @@ def joint_of(table, films, recipe, *, weight=0.7):
     tokenizer = rw.models.Tokenizer.train(rows["report"])
     model = rw.models.clip_tiny(tokenizer, shape=SHAPE | {"size": 32})
     pairs = RECIPES["clip-tiny"](model, rows)
-    joint = Joint(pairs, rw.pretrain.Beside(films, recipe, weight), films).train()
+    joint = Joint(pairs, RECIPES[recipe], films, weight).train()
     shown = []
     for task, part in ((pairs, rows), (joint.films, films)):
         source = InMemory(part, torch.from_numpy(rw.data.images(part, 32)))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -61,17 +61,20 @@ class Beside:
                 f"{self.share}. Try no beside=."
             )
 
-    def films_a_step(self, batch: int, world: int) -> int:
-        """How many of a step, which `world` processes share evenly."""
-        return max(1, round(self.share * batch / world)) * world
-
 
 def _needs_films_alone(recipe):
     return recipe.builds == "image" and recipe.views and recipe.columns == ("split",)
 
 
-def films_beside(beside: Beside | None, table: pd.DataFrame) -> InMemory | None:
-    """The films for training, not yet read.
+def films_a_step(share: float, batch: int, world: int) -> int:
+    """Films beside a batch of pairs, which `world` processes share evenly."""
+    return max(1, round(share * batch / world)) * world
+
+
+def kept_apart(
+    beside: Beside | pd.DataFrame | None, table: pd.DataFrame
+) -> Beside | None:
+    """`fit`'s argument, once no patient of it is held out.
 
     Args:
         table: all rows of the pairs, those for validation and test among them.
@@ -81,49 +84,54 @@ def films_beside(beside: Beside | None, table: pd.DataFrame) -> InMemory | None:
     """
     if beside is None:
         return None
+    if isinstance(beside, pd.DataFrame):
+        beside = Beside(beside)
     films = data.check_table(beside.films)
     if "split" not in films:
         films = films.assign(split="train")
     known = ["path", "patient_id", "split"]
     pairs = table[[name for name in known if name in table]]
     check_split(pd.concat([films[known], pairs], ignore_index=True))
-    return InMemory(films)
+    return replace(beside, films=films)
 
 
 def read_beside(
-    beside: Beside | None, films: InMemory | None, model: Model, batch: int
-) -> tuple[InMemory | None, dict]:
-    """The films for training and their squares, and what a run is known by of them.
+    beside: Beside | None, model: Model, batch: int
+) -> tuple[InMemory | None, dict | None]:
+    """The films for training with their squares, and what a run knows them by.
 
     Raises:
         ValueError: there are fewer films than a step takes.
     """
     if beside is None:
-        return None, {}
-    films = films.part("train", None, size=model.size, fit=model.fit, films=True)
+        return None, None
+    how = {"size": model.size, "fit": model.fit, "films": True}
+    films = InMemory(beside.films).part("train", None, **how)
     n = len(films.rows)
-    if n < beside.films_a_step(batch, 1):
+    least = films_a_step(beside.share, batch, 1)
+    if n < least:
         raise ValueError(
-            f"expected at least {beside.films_a_step(batch, 1)} films beside (those of "
-            f"one step), got {n}. Try share={n / batch / 2:.1g}."
+            f"expected at least {least} films beside (those of one step), got {n}. "
+            f"Try share={n / batch / 2:.1g}."
         )
     known_by = {name: getattr(beside, name) for name in ("recipe", "weight", "share")}
-    return films, {"beside": known_by | {"films": digest_of_films(films)}}
+    return films, known_by | {"films": digest_of_films(films)}
 
 
 class Joint(nn.Module):
     """Two recipes on one network: pairs, and films beside them."""
 
-    def __init__(self, pairs: Recipe, beside: Beside, rows: pd.DataFrame):
+    def __init__(
+        self, pairs: Recipe, films: type[Recipe], rows: pd.DataFrame, weight: float
+    ):
         super().__init__()
         self.pairs = pairs
         trained = [p for p in pairs.net.parameters() if p.requires_grad]
-        recipe = RECIPES[beside.recipe]
-        self.films = recipe(pairs.model, rows, rank=pairs.rank, world=pairs.world)
+        self.films = films(pairs.model, rows, rank=pairs.rank, world=pairs.world)
         for parameter in trained:  # the films' recipe froze what it doesn't reach
             parameter.requires_grad_(True)
         self.films.augmentation = "strong"
-        self.weight = beside.weight
+        self.weight = weight
         self.losses = None
 
     def forward(self, pairs: tuple, films: tuple) -> torch.Tensor:

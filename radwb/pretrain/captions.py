@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import pandas as pd
 import torch
@@ -21,8 +22,11 @@ def caption_of(report: str) -> str:
     >>> caption_of("FINDINGS: Sharp angles. IMPRESSION: No effusion.")
     'No effusion.'
     """
-    if is_missing(report):
-        return ""
+    return "" if is_missing(report) else _caption_of(report)
+
+
+@lru_cache(2**16)  # a run asks for each several times
+def _caption_of(report):
     parts = sections(report)
     texts = (parts[name] for name in ("impression", "findings", "other"))
     return next((text for text in texts if not is_missing(text)), "")

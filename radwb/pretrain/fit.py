@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +15,12 @@ from radwb.models.checks import require_whole
 from radwb.models.tone import check_tone
 from radwb.pretrain import index
 from radwb.pretrain import run as runs
-from radwb.pretrain.beside import Beside, films_beside, read_beside
+from radwb.pretrain.beside import Beside, kept_apart, read_beside
 from radwb.pretrain.degrade import check_augmentation
 from radwb.pretrain.folder import require_place
 from radwb.pretrain.identity import learnt_from, where_unusual
-from radwb.pretrain.loop import Job, Options, train
+from radwb.pretrain.job import Job, Options
+from radwb.pretrain.loop import train
 from radwb.pretrain.recipes import RECIPES, needs
 from radwb.pretrain.rows import seen_by_a_run
 from radwb.pretrain.start import starting_model
@@ -147,9 +147,7 @@ def fit(
     before = runs.read_config(out) if resume else {}
     source = _source(table, shards, out, before)
     columns = needs(recipe, source.rows)
-    if isinstance(beside, pd.DataFrame):
-        beside = Beside(beside)
-    unlabelled = films_beside(beside, source.rows)
+    beside = kept_apart(beside, source.rows)
     films = RECIPES[recipe].views > 0
     places, left_out = seen_by_a_run(source.rows, columns=columns, images=films)
     # from here on there are no other rows: nothing can learn from them by mistake
@@ -159,16 +157,13 @@ def fit(
     )
     model.tone = check_tone(tone or model.tone)
     learn, val = _parts(source, model, batch, films)
-    unlabelled, of_unlabelled = read_beside(beside, unlabelled, model, batch)
+    unlabelled, known_by = read_beside(beside, model, batch)
     settings = dict(recipe=recipe, epochs=epochs, batch=batch, lr=lr, seed=seed)
     settings |= dict(precision=precision, start=str(start or ""))
-    identity = {
-        **settings,
-        **learnt_from(model, source, (learn, val), columns),
-        **where_unusual(accumulate=accumulate, chunk=chunk, ema=ema, tone=model.tone),
-        **where_unusual(augmentation=check_augmentation(augmentation)),
-        **of_unlabelled,
-    }
+    learnt = learnt_from(model, source, (learn, val), columns)
+    changes = dict(accumulate=accumulate, chunk=chunk, ema=ema, tone=model.tone)
+    changes |= dict(augmentation=check_augmentation(augmentation), beside=known_by)
+    identity = settings | learnt | where_unusual(**changes)
     if before.get("identity") != identity:
         before = {}
     if before.get("finished"):
@@ -176,16 +171,7 @@ def fit(
     about = {"model": model.spec, "n_train": len(learn.rows), "n_val": len(val.rows)}
     about |= {"left_out": left_out, "versions": runs.versions()}
     options = Options(
-        accumulate,
-        chunk,
-        ema,
-        max_bad,
-        watts,
-        resume,
-        save_every,
-        callback,
-        augmentation,
-        beside and replace(beside, films=None),
+        accumulate, chunk, ema, max_bad, watts, resume, save_every, callback
     )
     job = Job(model, learn, val, out, identity, about, options, unlabelled)
     _fabric(devices, num_nodes, strategy, precision, before).launch(train, job)

@@ -5,9 +5,7 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,59 +22,21 @@ from radwb.models.model import autocast
 from radwb.pretrain import cache, cost, folder, lock, stop
 from radwb.pretrain import run as runs
 from radwb.pretrain.average import Average
-from radwb.pretrain.beside import Beside, Joint
+from radwb.pretrain.beside import Joint, films_a_step
 from radwb.pretrain.checkpoint import read_checkpoint
 from radwb.pretrain.feed import Feed, Shown
 from radwb.pretrain.index import check_damage
+from radwb.pretrain.job import Job
 from radwb.pretrain.measures import stuck
 from radwb.pretrain.progress import Progress
 from radwb.pretrain.recipe import mixed
 from radwb.pretrain.recipes import RECIPES
-from radwb.pretrain.stream import InMemory, Queue, Shards
+from radwb.pretrain.stream import Queue, Shards
 
 WARMUP = 0.05  # share of the steps
 WEIGHT_DECAY = 0.1
 CLIP_NORM = 1.0
 STUCK = "loss stuck at that of a guess"
-
-
-@dataclass
-class Options:
-    """Those arguments of `fit` that only the loop reads."""
-
-    accumulate: int
-    chunk: int | None
-    ema: float | None
-    max_bad: float
-    watts: float | None
-    resume: bool
-    save_every: int
-    callback: Callable[[dict], None] | None
-    augmentation: str = "mild"
-    beside: Beside | None = None
-
-
-@dataclass
-class Job:
-    """All that a process needs; it is sent to each.
-
-    Args:
-        model: that the run starts from.
-        train, val: the rows for training and for validation.
-        out: folder of the run.
-        identity: the settings, and what the run learns from.
-        about: what else stands in config.json.
-        films: without labels, of `options.beside`.
-    """
-
-    model: models.Model
-    train: InMemory | Shards
-    val: InMemory
-    out: Path
-    identity: dict
-    about: dict
-    options: Options
-    films: InMemory | None = None
 
 
 def train(fabric: Fabric, job: Job) -> None:
@@ -158,21 +118,22 @@ class Loop:
         self.model = copy.copy(self.job.model)
         # spawned processes share the memory of what they are sent: train a copy of it
         self.model.net = copy.deepcopy(self.job.model.net)
-        recipe = RECIPES[self.job.identity["recipe"]]
+        identity = self.job.identity
+        recipe = RECIPES[identity["recipe"]]
         options = self.options
         self.pairs = recipe(
             self.model, self.source.rows, rank=self.rank, world=self.world
         )
-        self.pairs.augmentation = options.augmentation
+        self.pairs.augmentation = identity.get("augmentation", "mild")
         self.feeds = [Feed(self.queue, self.pairs, self.steps, seed=self.seed)]
         self.task = self.pairs
         self.joint = None
-        if options.beside:
-            self._put_beside(options.beside)
+        if "beside" in identity:
+            self._put_beside(**identity["beside"])
         self.task.train()
         of_this = self.batch // self.world
         cache.check(self.fabric, self.pairs, of_this, options.accumulate, options.chunk)
-        lr = self.job.identity["lr"]
+        lr = identity["lr"]
         self.optimizer = adamw(self.task, lr)
         self.set_rate = schedule(self.optimizer, lr, self.steps)
         self.wrapped, self.stepper = self.fabric.setup(self.task, self.optimizer)
@@ -180,7 +141,7 @@ class Loop:
         if options.ema:
             self.average = Average(self.model.net, options.ema)
 
-    def _put_beside(self, beside):
+    def _put_beside(self, recipe, weight, share, films):
         """A second recipe and its feed, for films without labels."""
         if self.options.accumulate > 1 or self.options.chunk:
             raise ValueError(
@@ -188,11 +149,11 @@ class Loop:
                 f"{self.options.accumulate} and {self.options.chunk}. Try a smaller "
                 "batch, or a smaller share of films."
             )
-        self.joint = Joint(self.pairs, beside, self.job.films.rows)
-        self.task = self.joint
-        seed = mixed(self.seed, 3)
         films = self.job.films.on(self.device)
-        n = beside.films_a_step(self.batch, self.world)
+        self.joint = Joint(self.pairs, RECIPES[recipe], films.rows, weight)
+        self.task = self.joint
+        n = films_a_step(share, self.batch, self.world)
+        seed = mixed(self.seed, 3)
         queue = Queue(films, batch=n, seed=seed)
         feed = Feed(queue, self.joint.films, self.steps, seed=seed, mirrors=True)
         self.feeds.append(feed)
@@ -383,7 +344,7 @@ class Loop:
         """Of a sample's step; each process counts, since a loss may gather from all."""
         flops = [self._flops_of(feed) for feed in self.feeds]
         if self.joint:
-            flops[1] *= self.options.beside.share
+            flops[1] *= self.job.identity["beside"]["share"]
         return sum(flops)
 
     def _flops_of(self, feed) -> float:
