@@ -40,16 +40,22 @@ class Budget:
         films: of each cohort.
         cohorts: their seeds; none is the notebooks' (0) or `UNSEEN_SEED`.
         unseen: films of plain virtual patients that it is asked about.
+        start: weights to go on from; "" begins with random ones.
     """
 
     films: int
     epochs: int
     unseen: int
     cohorts: tuple[int, ...] = (1,)
+    lr: float = 1e-3
+    start: str = ""
 
 
 BUDGETS = {
     "full": Budget(films=4800, epochs=20, unseen=1200),
+    "continued": Budget(
+        films=1200, epochs=5, unseen=600, cohorts=(2,), lr=5e-4, start="radwb-tiny"
+    ),
     "small": Budget(films=160, epochs=1, unseen=60),
     "release": Budget(films=4800, epochs=16, unseen=1200, cohorts=(1, 2, 3)),
 }
@@ -134,9 +140,12 @@ def unlabelled(sets: tuple[str, ...]) -> pd.DataFrame:
 def run(name: str, seed: int, budget: Budget, out: Path) -> None:
     """Train one lever with one seed, and ask it."""
     lever = (LEVERS | CANDIDATES)[name]
-    options = {"recipe": "sentences-tiny", "batch": 64, "lr": 1e-3} | lever.fit
+    options = {"recipe": "sentences-tiny", "batch": 64, "lr": budget.lr} | lever.fit
+    if budget.start:
+        options["start"] = budget.start
     if lever.real:
-        options["beside"] = unlabelled(lever.real)
+        films = unlabelled(lever.real)
+        options["beside"] = rw.pretrain.Beside(films, share=0.5)
     trained = rw.pretrain.fit(
         films_of(lever, budget),
         out=out / "runs" / f"{name}-{seed}",
@@ -226,10 +235,16 @@ class Schedule:
         print(f"{begun:4.0f} to {ended:4.0f} s", *words, f"exit {code}", flush=True)
 
 
+def possible(name: str, size: str) -> bool:
+    """Whether a lever has the shape of the weights that it would go on from."""
+    return not (BUDGETS[size].start and "shape" in LEVERS[name].fit)
+
+
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("levers", nargs="*", help=", ".join(LEVERS))
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--continued", action="store_true")
     parser.add_argument("--release", action="store_true")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "levers")
     parser.add_argument("--workers", type=int, default=1, help="trainings at a time")
@@ -248,11 +263,12 @@ def main(words: list[str]) -> None:
     if given.run:
         name, seed = given.run
         return run(name, int(seed), budget, given.out)
-    size = "small" if given.small else "full"
+    size = "small" if given.small else "continued" if given.continued else "full"
+    levers = [name for name in given.levers or LEVERS if possible(name, size)]
     given.out.mkdir(parents=True, exist_ok=True)
     schedule = Schedule(given.out, given.workers)
     schedule.makers.submit(schedule.alone, ["--cohort", "unseen", "7"])
-    runs = [(name, seed, size) for seed in SEEDS for name in given.levers or LEVERS]
+    runs = [(name, seed, size) for seed in SEEDS for name in levers]
     if given.release:
         release = "small" if given.small else "release"
         runs[2:2] = [(name, 0, release) for name in CANDIDATES]
