@@ -24,7 +24,7 @@ from radwb.findings import FINDINGS
 from radwb.findings.parents import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, Anatomy, default_anatomy
-from radwb.simulate.builds import widened
+from radwb.simulate.builds import draw_built
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
@@ -32,7 +32,6 @@ from radwb.simulate.mechanisms import Lungs
 from radwb.simulate.patient import (
     Dials,
     draw_lasting,
-    draw_patient,
     draw_split,
     draw_study,
 )
@@ -42,7 +41,6 @@ from radwb.simulate.ratios import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
 VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
-BUILD = 4  # number of the stream that a patient's build is drawn from
 COPIES = ("duplicate", "near duplicate")
 
 
@@ -218,16 +216,13 @@ def _one_thread():
 def _make_patient(settings, number):
     """[(scan, row)] of one patient.
 
-    It depends on nothing but the settings and the number. Patients, noise, words and
-    filing (labels, markers, copies) are drawn from streams of their own, so that a dial
-    of the one leaves the others as they are.
+    It depends on nothing but the settings and the number. Patients, noise, words,
+    filing (labels, markers, copies) and builds are drawn from streams of their own, so
+    that a dial of the one leaves the others as they are.
     """
-    rng, noise, words, filing = _streams(settings, number)
+    rng, noise, words, filing, shape = _streams(settings, number)
     dials = settings.dials
-    patient = draw_patient(rng, dials)
-    if dials.builds:
-        shape = np.random.default_rng([settings.seed, number, BUILD])
-        patient = widened(patient, shape, dials.builds, settings.anatomy)
+    patient = draw_built(rng, shape, dials, settings.anatomy)
     lasting = draw_lasting(rng, patient, dials, settings.anatomy)
     frailty = float(rng.random())  # drawn once, so that a patient's views agree
     patient = _scanned(filing, patient, lasting, dials)
@@ -263,7 +258,7 @@ def _make_patient(settings, number):
 
 
 def _streams(settings, number):
-    return [np.random.default_rng([settings.seed, number, k]) for k in range(4)]
+    return [np.random.default_rng([settings.seed, number, k]) for k in range(5)]
 
 
 def _identity(settings, number, study):
