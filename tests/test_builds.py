@@ -16,6 +16,7 @@ from radwb.simulate.builds import KINDS, LARGEST_HEART, least_volume, widened
 from radwb.simulate.devices import to_film
 from radwb.simulate.film import render_ct
 from radwb.simulate.measures import equalise
+from radwb.simulate.mechanisms import Lungs, pneumothorax
 from radwb.simulate.patient import draw_patient
 from radwb.simulate.plant import plant
 from radwb.simulate.project import sample
@@ -307,3 +308,35 @@ def test_a_cohort_of_builds_keeps_its_labels_true():
     large = np.array([row["Cardiomegaly"] for row in rows])
     ratio = np.array([row["cardiothoracic_ratio"] for row in rows])
     assert rw.stats.auroc(large, ratio) > 0.85
+
+
+def test_an_even_pneumothorax_leaves_the_border_of_the_heart_alone(anatomy):
+    """What is dense borders on the heart or the wall, and is no lung to be emptied."""
+    air = Finding("Pneumothorax", 0.5, "left")
+    changed = {}
+    for even in (False, True):
+        lungs = Lungs(sample(anatomy, Body(even=even), "PA", SIZE))
+        is_rim = lungs.density > 0.75
+        change = pneumothorax(lungs, air, lungs.density) - lungs.density
+        changed[even] = change.abs()[is_rim & (lungs.depth > 20)].mean().item()
+        assert change.min() < -0.1  # air where there was lung
+    assert changed[True] < 0.2 * changed[False]
+
+
+def test_an_even_texture_is_as_strong_but_of_no_one_direction(anatomy):
+    spreads = {}
+    striped = {}
+    for even in (False, True):
+        lungs = Lungs(sample(anatomy, Body(even=even), "PA", SIZE))
+        textures = []
+        stripes = []
+        for seed in range(12):
+            haze = Finding("Lung Opacity", 0.5, "left", texture=seed)
+            textures.append(lungs.texture(haze, 40))
+            seen = lungs.project(textures[-1])[16:48, 16:48].numpy()
+            power = np.abs(np.fft.fft2(seen - seen.mean())) ** 2
+            stripes.append(power.max() / power.sum())
+        spreads[even] = torch.stack(textures).std().item()
+        striped[even] = np.mean(stripes)
+    assert spreads[True] == pytest.approx(spreads[False], rel=0.1)
+    assert striped[True] < striped[False]

@@ -10,6 +10,7 @@ import torch
 
 from radwb.simulate.anatomy import Anatomy
 from radwb.simulate.body import Body, Frame, bone_shift, to_ct
+from radwb.simulate.patient import draw_patient
 
 # shares of the patients at `builds` of 1; the others are of usual build
 KINDS = {"child": 0.25, "stout": 0.2, "overinflated": 0.12, "crooked": 0.08}
@@ -19,6 +20,18 @@ SCALES = ((0.80, 0.86, 0.80), (1.24, 1.24, 1.20))
 # of flat ribs: mm that they come from below in the CT, for each mm forward
 FLAT = -0.25
 LARGEST_HEART = 1.65  # that a finding gives a body (`findings.shaped`)
+
+
+def draw_built(rng, shape, dials, anatomy: Anatomy):
+    """Draw one virtual patient, of a wide population where `dials.builds` is turned.
+
+    Args:
+        rng, shape: draw the patient, and what the dial adds.
+    """
+    patient = draw_patient(rng, dials)
+    if not dials.builds:
+        return patient
+    return widened(patient, shape, dials.builds, anatomy)
 
 
 def widened(patient, rng, builds: float, anatomy: Anatomy):

@@ -24,7 +24,7 @@ from radwb.findings import FINDINGS
 from radwb.findings.parents import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, Anatomy, default_anatomy
-from radwb.simulate.builds import widened
+from radwb.simulate.builds import draw_built
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
@@ -33,7 +33,6 @@ from radwb.simulate.mechanisms import Lungs
 from radwb.simulate.patient import (
     Dials,
     draw_lasting,
-    draw_patient,
     draw_split,
     draw_study,
 )
@@ -43,8 +42,6 @@ from radwb.simulate.ratios import anatomy_ratios
 from radwb.simulate.words import STYLES, report_and_key
 
 VERSION = 4  # raise it with any change of a film or a word: cohorts are kept by it
-BUILD = 4  # number of the stream that a patient's build is drawn from
-COPIES = ("duplicate", "near duplicate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,16 +216,13 @@ def _one_thread():
 def _make_patient(settings, number):
     """[(scan, row)] of one patient.
 
-    It depends on nothing but the settings and the number. Patients, noise, words and
-    filing (labels, markers, copies) are drawn from streams of their own, so that a dial
-    of the one leaves the others as they are.
+    It depends on nothing but the settings and the number. Patients, noise, words,
+    filing (labels, markers, copies), builds and looks are drawn from streams of their
+    own, so that a dial of the one leaves the others as they are.
     """
-    rng, noise, words, filing, appearance = _streams(settings, number)
+    rng, noise, words, filing, shape, look = _streams(settings, number)
     dials = settings.dials
-    patient = draw_patient(rng, dials)
-    if dials.builds:
-        shape = np.random.default_rng([settings.seed, number, BUILD])
-        patient = widened(patient, shape, dials.builds, settings.anatomy)
+    patient = draw_built(rng, shape, dials, settings.anatomy)
     lasting = draw_lasting(rng, patient, dials, settings.anatomy)
     frailty = float(rng.random())  # drawn once, so that a patient's views agree
     patient = _scanned(filing, patient, lasting, dials)
@@ -243,7 +237,7 @@ def _make_patient(settings, number):
         rays, lungs = _sampled(sampled, patient, findings, view, settings)
         planted = _planted(rays, findings, settings, lungs, is_supine)
         marker = _has_marker(filing, findings, dials)
-        how = {"marker": marker, "look": drawn(appearance, dials.looks)}
+        how = {"marker": marker, "look": drawn(look, dials.looks)}
         expose = partial(film, rays, planted, patient.site, **how)
         text, errors = _report(findings, before, words, dials)
         row = {
@@ -258,13 +252,13 @@ def _make_patient(settings, number):
             "report_errors": errors,
             "copy_of": "",
         }
-        films += _copies(expose(noise), row, expose, filing, dials, splits)
+        films += copies(expose(noise), row, expose, filing, dials, splits)
         before = findings
     return films
 
 
 def _streams(settings, number):
-    return [np.random.default_rng([settings.seed, number, k]) for k in range(5)]
+    return [np.random.default_rng([settings.seed, number, k]) for k in range(6)]
 
 
 def _identity(settings, number, study):
@@ -381,24 +375,3 @@ def _labels(findings, planted, rng, dials):
     columns["planted"] = json.dumps([asdict(f) for f in findings])
     columns["label_errors"] = ", ".join(flipped)
     return columns
-
-
-def _copies(scan, row, expose, rng, dials, splits):
-    """[(scan, row)] of a film, and of its copies that are filed under another patient.
-
-    They may lie in another part of the split.
-    """
-    films = [(scan, row)]
-    chances = (dials.duplicates, dials.near_duplicates)
-    for kind, chance in zip(COPIES, chances, strict=True):
-        if chance and rng.random() < chance:
-            copied = {
-                "path": f"{row['path']}_{kind.split()[0]}",
-                "patient_id": f"{row['patient_id']}-{kind[0]}",
-                "study_id": f"{row['study_id']}-{kind[0]}",
-                "copy_of": row["study_id"],
-                "split": splits[kind],
-            }
-            film_again = scan if kind == "duplicate" else expose(rng)
-            films.append((film_again, row | copied))
-    return films

@@ -266,13 +266,8 @@ def _middle(coarse, anatomy, size):
 
 def _retextured(samples, anatomy, body, size):
     """The samples with other vessels, and (H, W) g/cm2 that they add along the rays."""
-    axis = anatomy.axis
-    half = anatomy.half_mm
-    across = samples.across * float(half[1 - axis])
-    where = [across, anatomy.centres[samples.slab], samples.up * float(half[2])]
-    if axis == 0:
-        where = [where[1], where[0], where[2]]
-    where = torch.stack(where, dim=-1)
+    along = anatomy.centres[samples.slab]
+    where = _in_mm(samples.across, along, samples.up, anatomy)
     soft = retextured(samples.soft, samples.depth, where, anatomy, body)
     change = torch.zeros(size**2)
     change.index_add_(0, samples.ray, (soft - samples.soft) * samples.path / 10)
@@ -304,15 +299,20 @@ def _of_bones(coarse, along, anatomy, body):
     Args:
         along: (K,) where the slabs of `coarse` lie, mm.
     """
-    axis = anatomy.axis
-    half = torch.from_numpy(anatomy.half_mm).float()
     across, up, _ = coarse.unbind(1)
-    along = along[:, None, None].expand_as(up)
-    place = [across * half[1 - axis], along, up * half[2]]
-    if axis == 0:
-        place = [place[1], place[0], place[2]]
-    shift = bone_shift(torch.stack(place, dim=-1), anatomy, body) / half
-    return torch.stack((across + shift[..., 1 - axis], up + shift[..., 2]), dim=1)
+    where = _in_mm(across, along[:, None, None].expand_as(up), up, anatomy)
+    half = torch.from_numpy(anatomy.half_mm).float()
+    shift = bone_shift(where, anatomy, body) / half
+    across_shift = shift[..., 1 - anatomy.axis]
+    return torch.stack((across + across_shift, up + shift[..., 2]), dim=1)
+
+
+def _in_mm(across, along, up, anatomy):
+    """(..., 3) X, Y, Z in the CT of points across and up (-1 to 1) and along (mm)."""
+    half = anatomy.half_mm
+    across = across * float(half[1 - anatomy.axis])
+    x, y = (across, along) if anatomy.axis == 1 else (along, across)
+    return torch.stack((x, y, up * float(half[2])), dim=-1)
 
 
 def _cross(slabs, coarse, size):
