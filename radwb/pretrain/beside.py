@@ -28,10 +28,9 @@ class Beside:
     some of them mirrored (nothing here names a side), under the strong augmentation.
     The gradient is that of the pairs' loss and `weight` times that of the films'.
 
-    The films pass by themselves and are normed as in use, by the statistics that batch
-    norms keep of the pairs: with statistics of their own they would be learnt from as
-    they are never shown later. To keep the tower from telling the two kinds apart, put
-    films of the pairs' patients among these, too.
+    Pairs and films pass the tower's batch norms together: with statistics of their own
+    they would be learnt from as they are never shown later. To keep the tower from
+    telling the two kinds apart, put films of the pairs' patients among these, too.
 
     Args:
         films: needs path and patient_id. Where it has a split, rows in "train" alone
@@ -136,8 +135,11 @@ class Joint(nn.Module):
 
     def forward(self, pairs: tuple, films: tuple) -> torch.Tensor:
         """The loss of both, of what each recipe takes: x and its targets."""
-        of_pairs = self.pairs(*pairs)
-        with normed_as_in_use(self.films):
+        entering = [self.films.entering(*films)]
+        if self.pairs.views:
+            entering.insert(0, self.pairs.entering(*pairs))
+        with normed_together(self.pairs.net.visual, entering):
+            of_pairs = self.pairs(*pairs)
             of_films = self.films(*films)
         self.losses = torch.stack([of_pairs.detach(), of_films.detach()])
         return of_pairs + self.weight * of_films
@@ -148,10 +150,24 @@ class Joint(nn.Module):
 
 
 @contextmanager
-def normed_as_in_use(task: nn.Module) -> Iterator[None]:
-    """Batch norms take the statistics that they keep, and leave them as they are."""
-    task.eval()
+def normed_together(visual: nn.Module, entering: list[torch.Tensor]) -> Iterator[None]:
+    """Within it, the tower's stem gives what it made of all that enters it at once.
+
+    In the stem are the batch norms. With statistics of its own, either kind of film
+    would be learnt from as it is never shown later.
+
+    Args:
+        visual: an image tower; one without open_clip's `conv1` is left as it is.
+        entering: (B, C, S, S) of each pass, in their order.
+    """
+    stem = getattr(visual, "conv1", None)
+    if stem is None:
+        yield
+        return
+    parts = stem(torch.cat(entering)).split([len(x) for x in entering])
+    remaining = iter(parts)
+    stem.forward = lambda x: next(remaining)
     try:
         yield
     finally:
-        task.train()
+        del stem.forward

@@ -112,6 +112,10 @@ class Recipe(nn.Module):
         """The loss of what `represent` gave for all of a batch, a scalar."""
         raise NotImplementedError
 
+    def entering(self, x: Views, *targets: torch.Tensor) -> torch.Tensor:
+        """What `forward` passes through the image tower, (n, C, S, S)."""
+        return torch.cat(x) if self.views == 2 else x
+
     def terms(self, *targets: torch.Tensor) -> torch.Tensor | None:
         """How many terms the loss is the mean of; None if each sample has as many."""
         return None

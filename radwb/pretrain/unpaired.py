@@ -39,13 +39,15 @@ class MaskedImage(Recipe):
         seed = mixed(seed, self.rank)
         return (objectives.random_mask(len(rows), tokens, self.share, seed=seed),)
 
-    def forward(self, x, mask):
+    def entering(self, x, mask):
         p = self.patch
         H, _ = self.model.grid
         hidden = repeat(mask, "b (h w) -> b 1 (h p) (w q)", h=H, p=p, q=p)
-        # 0 is mid-grey
-        _, tokens = patch_tokens(self.net, x.masked_fill(hidden, 0))  # (B, T, E)
-        return objectives.mae(self.head(tokens), x, mask, p)
+        return x.masked_fill(hidden, 0)  # mid-grey
+
+    def forward(self, x, mask):
+        _, tokens = patch_tokens(self.net, self.entering(x, mask))  # (B, T, E)
+        return objectives.mae(self.head(tokens), x, mask, self.patch)
 
 
 class Views(Recipe):
