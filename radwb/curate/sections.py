@@ -187,14 +187,26 @@ def sections(report: str) -> dict[str, str]:
     if not isinstance(report, str):
         return dict.fromkeys(NAMES, "")
     report = _in_lines(report)
+    out = dict.fromkeys(NAMES, "")
+    for name, start, end in section_spans(report):
+        out[name] = f"{out[name]} {' '.join(report[start:end].split())}".strip()
+    return out
+
+
+def section_spans(report: str) -> list[tuple[str, int, int]]:
+    """Where each section's text lies: (name, start, end), in the order of the report.
+
+    >>> section_spans("FINDINGS: Clear.")
+    [('other', 0, 0), ('findings', 9, 16)]
+
+    Args:
+        report: its lines end in a line feed.
+    """
     headings = [m for m in HEADING.finditer(report) if _stands_alone(report, m)]
     names = ["other", *(_section(m[m.lastgroup]) for m in headings)]
     starts = [0, *(m.end() for m in headings)]
     ends = [*(m.start() for m in headings), len(report)]
-    out = dict.fromkeys(NAMES, "")
-    for name, start, end in zip(names, starts, ends, strict=True):
-        out[name] = f"{out[name]} {' '.join(report[start:end].split())}".strip()
-    return out
+    return list(zip(names, starts, ends, strict=True))
 
 
 def _in_lines(report):

@@ -1,0 +1,127 @@
+"""From a report to its mentions: what it names, and which words decide."""
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+from radwb.curate.reports.rules import Kind, rules
+from radwb.curate.sections import section_spans
+
+READ = ("findings", "impression", "addendum", "other")
+STATED, DENIED, UNSURE, APART = 1.0, 0.0, -1.0, float("nan")
+LABELS = {"stated": STATED, "denied": DENIED, "unsure": UNSURE, "apart": APART}
+REACH = 300  # letters that a cue reaches, at most: some reports have no full stops
+NEW_LINE = re.compile(r"\n(?=[ \t]*(?:\n|[A-ZÀ-Þ]|[-•*>]|\d{1,2}[.)]))")
+
+
+class Tag(NamedTuple):
+    """Words of the tables in a text."""
+
+    kind: Kind
+    start: int
+    end: int
+
+
+class Mention(NamedTuple):
+    """A finding that a report names.
+
+    Attributes:
+        label: 1 stated, 0 denied, -1 uncertain, NaN past or asked.
+        finding: a key of `FINDINGS`, or "other".
+        start, end: of its words in the report.
+        cue_start, cue_end: of the words that made it so; its own where none did.
+    """
+
+    finding: str
+    label: float
+    start: int
+    end: int
+    cue_start: int
+    cue_end: int
+
+
+def mentions(report, language):
+    """The mentions of a report, in its order."""
+    found = []
+    for name, start, end in section_spans(report):
+        if name in READ:
+            letters, places = _plain(report[start:end])
+            for tag, cue in _with_cues(_tags(letters, language)):
+                spans = (tag.start, tag.end, cue.start, cue.end)
+                spans = (start + places[place] for place in spans)
+                found.append(Mention(tag.kind.finding, _label(cue), *spans))
+    return found
+
+
+def _label(cue):
+    return LABELS[cue.kind.role.partition("_")[0]]
+
+
+def _plain(text):
+    """In small letters without accents, and where each of these stood.
+
+    A line that begins anew, not one that was only broken, becomes a vertical tab.
+    """
+    text = NEW_LINE.sub("\v", text)
+    if text.isascii():
+        return text.lower(), range(len(text) + 1)
+    letters = []
+    places = []
+    for place, letter in enumerate(text):
+        parts = unicodedata.normalize("NFD", letter.lower())
+        kept = [part for part in parts if not unicodedata.combining(part)]
+        letters += kept
+        places += [place] * len(kept)
+    return "".join(letters), [*places, len(text)]
+
+
+def _tags(letters, language):
+    pattern, kinds, _ = rules(language)
+    return [Tag(kinds[m.lastgroup], *m.span()) for m in pattern.finditer(letters)]
+
+
+def _with_cues(tags):
+    """(tag, the tag that decides on it) of each finding, clause by clause."""
+    clause = []
+    for tag in tags:
+        if tag.kind.role != "ends":
+            clause.append(tag)
+            continue
+        yield from _decided(clause)
+        clause = []
+    yield from _decided(clause)
+
+
+def _decided(clause):
+    before = _reaching(clause)
+    after = _reaching(clause[::-1], "_after")[::-1]
+    for place, tag in enumerate(clause):
+        if tag.kind.finding:
+            cues = (before[place], after[place], _alternative(clause, place))
+            nearest = next((cue for cue in cues if cue), tag)
+            is_open = tag.kind.role == "stated"
+            yield tag, nearest if is_open else tag
+
+
+def _reaching(clause, side="_before"):
+    """The last cue of this side before each tag, in its order; a denial outlasts doubt.
+
+    No sign of what is suspicious for a tumour is no sign of a tumour.
+    """
+    cue = None
+    reaching = []
+    for tag in clause:
+        if tag.kind.role.endswith(side):
+            doubts = tag.kind.role.startswith("unsure")
+            if not (cue and doubts and cue.kind.role == "denied_before"):
+                cue = tag
+        if cue and abs(tag.start - cue.start) > REACH:
+            cue = None
+        reaching.append(cue)
+    return reaching
+
+
+def _alternative(clause, place):
+    """The "or" beside a finding."""
+    beside = clause[max(0, place - 1) : place + 2]
+    return next((tag for tag in beside if tag.kind.role == "unsure_between"), None)
