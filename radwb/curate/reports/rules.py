@@ -79,5 +79,5 @@ def _spelt(text, gap, words):
     for name, meant in words.items():
         text = text.replace(f"{{{name}}}", meant)
     text = text.replace(" ... ", " GAP").replace("*", r"\w*+").replace("(", "(?:")
-    text = text.replace(" ?", r"\s*+").replace(" ", r"\s++")
+    text = text.replace(" ?", r"[\s-]*+").replace(" ", r"[\s-]++")
     return text.replace("GAP", gap)
