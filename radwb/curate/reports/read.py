@@ -84,16 +84,25 @@ def _with_cues(tags):
     """(tag, the tag that decides on it) of each finding, clause by clause."""
     clause = []
     for tag in tags:
-        if tag.kind.role != "ends":
+        if tag.kind.role == "ends":
+            yield from _decided(clause)
+            clause = []
+        elif tag.kind.role.endswith("_near"):
+            clause.append(_turned(tag, clause))
+        else:
             clause.append(tag)
-            continue
-        yield from _decided(clause)
-        clause = []
     yield from _decided(clause)
 
 
+def _turned(tag, clause):
+    """A cue that may stand on either side looks back to a finding just before it."""
+    looks_back = clause and clause[-1].kind.finding
+    role = tag.kind.role.removesuffix("near") + ("after" if looks_back else "before")
+    return tag._replace(kind=Kind(role))
+
+
 def _decided(clause):
-    before = _reaching(clause)
+    before = _reaching(clause, "_before")
     after = _reaching(clause[::-1], "_after")[::-1]
     for place, tag in enumerate(clause):
         if tag.kind.finding:
@@ -103,18 +112,21 @@ def _decided(clause):
             yield tag, nearest if is_open else tag
 
 
-def _reaching(clause, side="_before"):
-    """The last cue of this side before each tag, in its order; a denial outlasts doubt.
+def _reaching(clause, side):
+    """The cue of this side that reaches each tag: the last one.
 
-    No sign of what is suspicious for a tumour is no sign of a tumour.
+    Doubt doesn't follow a denial, but for a comma: no sign of what is suspicious for a
+    tumour is no sign of a tumour.
     """
     cue = None
     reaching = []
+    denies = False
     for tag in clause:
-        if tag.kind.role.endswith(side):
-            doubts = tag.kind.role.startswith("unsure")
-            if not (cue and doubts and cue.kind.role == "denied_before"):
-                cue = tag
+        role = tag.kind.role
+        denies = denies and role != "comma"
+        if role.endswith(side) and not (denies and role.startswith("unsure")):
+            cue = tag
+            denies = role.startswith("denied")
         if cue and abs(tag.start - cue.start) > REACH:
             cue = None
         reaching.append(cue)
@@ -122,6 +134,6 @@ def _reaching(clause, side="_before"):
 
 
 def _alternative(clause, place):
-    """The "or" beside a finding."""
+    """The "versus" beside a finding."""
     beside = clause[max(0, place - 1) : place + 2]
-    return next((tag for tag in beside if tag.kind.role == "unsure_between"), None)
+    return next((tag for tag in beside if tag.kind.role.endswith("_between")), None)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 LANGUAGES = {"en": "english", "de": "german", "es": "spanish"}
 OTHER = "other"  # what is abnormal and none of the 14
+MARKS = r"(?P<end>[!?;\v]|\.(?!\d)|(?<!\d)\.)|(?P<comma>,)"
 GAP = 8  # words between the two parts of a pattern, at most
 
 
@@ -69,9 +70,9 @@ def _compiled(table):
         kinds[group] = kind
         branches.setdefault(group, []).append(_spelt(text, gap, words))
     grouped = [f"(?P<{name}>{'|'.join(parts)})" for name, parts in branches.items()]
-    end = r"(?P<end>[!?;\v]|\.(?!\d)|(?<!\d)\.)"
-    pattern = re.compile(rf"{end}|\b(?:{'|'.join(grouped)})(?!\w)")
-    return Rules(pattern, kinds | {"end": Kind("ends")}, tuple(table["findings"]))
+    kinds |= {"end": Kind("ends"), "comma": Kind("comma")}
+    pattern = re.compile(rf"{MARKS}|\b(?:{'|'.join(grouped)})(?!\w)")
+    return Rules(pattern, kinds, tuple(table["findings"]))
 
 
 def _spelt(text, gap, words):
