@@ -76,7 +76,7 @@ def _plain(text):
 
 
 def _tags(letters, language):
-    pattern, kinds, _ = rules(language)
+    pattern, kinds = rules(language)
     return [Tag(kinds[m.lastgroup], *m.span()) for m in pattern.finditer(letters)]
 
 
