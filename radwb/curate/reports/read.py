@@ -5,7 +5,7 @@ import unicodedata
 from typing import NamedTuple
 
 from radwb.curate.reports.rules import Kind, rules
-from radwb.curate.sections import section_spans
+from radwb.curate.sections import in_lines_with_places, section_spans
 
 READ = ("findings", "impression", "addendum", "other")
 STATED, DENIED, UNSURE, APART = 1.0, 0.0, -1.0, float("nan")
@@ -42,13 +42,16 @@ class Mention(NamedTuple):
 
 def mentions(report, language):
     """The mentions of a report, in its order."""
+    if not isinstance(report, str):
+        return []
+    text, places = in_lines_with_places(report)
     found = []
-    for name, start, end in section_spans(report):
+    for name, start, end in section_spans(text):
         if name in READ:
-            letters, places = _plain(report[start:end])
+            letters, within = _plain(text[start:end])
             for tag, cue in _with_cues(_tags(letters, language)):
                 spans = (tag.start, tag.end, cue.start, cue.end)
-                spans = (start + places[place] for place in spans)
+                spans = (places[start + within[place]] for place in spans)
                 found.append(Mention(tag.kind.finding, _label(cue), *spans))
     return found
 

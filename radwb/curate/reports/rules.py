@@ -56,7 +56,7 @@ def rules(language):
 
 def _compiled(table):
     stops = _spelt(table["words"]["gap_stops"], "")
-    gap = rf"(?:(?!{stops}\b)[\w,/()'-]++\s++){{0,{GAP}}}?"
+    gap = rf"(?:(?!{stops}\b)[\w,/()'-]{{1,40}}+\s++){{0,{GAP}}}?"
     by_letter = {}
     for kind, text in _entries(table):
         for form in _forms(_filled(text, table["words"])):
