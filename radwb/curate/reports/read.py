@@ -100,8 +100,8 @@ def _with_cues(tags):
 def _turned(tag, clause):
     """A cue that may stand on either side looks back to a finding just before it."""
     looks_back = clause and clause[-1].kind.finding
-    role = tag.kind.role.removesuffix("near") + ("after" if looks_back else "before")
-    return tag._replace(kind=Kind(role))
+    side = "after" if looks_back else "before"
+    return tag._replace(kind=Kind(f"{tag.kind.role}_{side}"))
 
 
 def _decided(clause):
@@ -119,7 +119,7 @@ def _reaching(clause, side):
     """The cue of this side that reaches each tag: the last one.
 
     Doubt doesn't follow a denial, but for a comma: no sign of what is suspicious for a
-    tumour is no sign of a tumour.
+    tumour is no sign of a tumour. What is near reaches no further than a comma.
     """
     cue = None
     reaching = []
@@ -127,13 +127,23 @@ def _reaching(clause, side):
     for tag in clause:
         role = tag.kind.role
         denies = denies and role != "comma"
+        if cue and not _goes_on(cue, tag):
+            cue = None
         if role.endswith(side) and not (denies and role.startswith("unsure")):
             cue = tag
             denies = role.startswith("denied")
-        if cue and abs(tag.start - cue.start) > REACH:
-            cue = None
         reaching.append(cue)
     return reaching
+
+
+def _goes_on(cue, tag):
+    """Whether a cue reaches this tag, if it reached the one before."""
+    role = cue.kind.role
+    if tag.kind.role == "comma":
+        return "_near" not in role
+    if tag.kind.role == "ends_denial":
+        return not role.startswith("denied")
+    return abs(tag.start - cue.start) <= REACH
 
 
 def _alternative(clause, place):

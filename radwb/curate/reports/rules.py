@@ -18,7 +18,7 @@ class Kind(NamedTuple):
 
     Attributes:
         role: "stated", "denied" or "unsure", of a cue with the side to which it looks
-            ("denied_before"); "apart_before", "neutral", "comma" or "ends".
+            ("denied_before"); or "apart_before", "neutral", "comma", "ends"...
         finding: empty for a cue.
     """
 
