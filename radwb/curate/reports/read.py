@@ -51,8 +51,9 @@ def mentions(report, language):
             letters, within = _plain(text[start:end])
             for tag, cue in _with_cues(_tags(letters, language)):
                 spans = (tag.start, tag.end, cue.start, cue.end)
-                spans = (places[start + within[place]] for place in spans)
-                found.append(Mention(tag.kind.finding, _label(cue), *spans))
+                spans = [places[start + within[place]] for place in spans]
+                for finding in tag.kind.finding.split("+"):
+                    found.append(Mention(finding, _label(cue), *spans))
     return found
 
 
