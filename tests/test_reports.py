@@ -15,11 +15,22 @@ from test_words import ORDER, finding, one, prior, study
 import radwb as rw
 from radwb.curate import label_reports, why
 from radwb.curate.reports.read import mentions
-from radwb.curate.reports.rules import LANGUAGES, rules
+from radwb.curate.reports.rules import LANGUAGES, OTHER, _entries, rules, table
 from radwb.findings import FINDINGS
 from radwb.simulate.words import report_and_key
 
 NAN = float("nan")
+ROLES = {
+    "stated",
+    "denied",
+    "unsure",
+    "neutral",
+    "ends",
+    "ends_denial",
+    "unsure_between",
+}
+ROLES |= {"denied_before", "denied_after", "denied_near", "apart_before", "apart_after"}
+ROLES |= {"unsure_before", "unsure_after", "unsure_near"}
 # stanfordmlgroup/chexpert-labeler, sample_reports.csv and labeled_reports.csv, MIT
 CHEXPERT = {
     "Heart size normal and lungs are clear. No edema or pneumonia. No effusion": {
@@ -147,12 +158,69 @@ Widened mediastinum. | Enlarged Cardiomediastinum | 1
 Healed rib fractures. | Fracture | 1
 Right chest tube in place. | Support Devices | 1
 Hydropneumothorax. | Pleural Effusion | 1
+Hydropneumothorax. | Pneumothorax | 1
 Air-space disease. | Lung Opacity | 1
 Pleuro-parenchymal scarring. | Pleural Other | 1
 something else
 Pericardial effusion. | Pleural Effusion | nan
 Massive effusion. | Lung Lesion | nan
 Known thyroid mass. | Lung Lesion | nan
+"""
+
+GERMAN = """
+German
+Kein Pneumothorax. | Pneumothorax | 0
+Kein Anhalt für einen Pleuraerguss. | Pleural Effusion | 0
+Kein Nachweis von Infiltraten oder Ergüssen. | Pleural Effusion | 0
+Kleiner Pleuraerguß links. | Pleural Effusion | 1
+Herz vergrößert. | Cardiomegaly | 1
+Herz nicht vergrößert. | Cardiomegaly | 0
+Herzgröße im Normbereich, normal konfiguriertes Herz. | Cardiomegaly | 0
+Grenzwertig großes Herz. | Cardiomegaly | -1
+Herz grenzwertig vergrößert. | Cardiomegaly | -1
+V.a. Pneumonie rechts. | Pneumonia | -1
+Verdacht auf Pneumonie. | Pneumonia | -1
+Ein Infiltrat ist nicht sicher auszuschließen. | Pneumonia | -1
+Kein Erguss, aber Rundherd im linken Oberlappen. | Lung Lesion | 1
+Keine wesentliche Änderung des Ergusses. | Pleural Effusion | 1
+Erguss vollständig zurückgebildet. | Pleural Effusion | 0
+Z.n. Pneumonie. | Pneumonia | nan
+Rippenfraktur links. Keine Stauung. | Edema | 0
+Rippenfraktur links. Keine Stauung. | Fracture | 1
+ZVK in regelrechter Lage. | Support Devices | 1
+Plattenatelektase versus Infiltrat. | Atelectasis | -1
+Indikation: Pneumonie? Befund: Keine Konsolidierung. | Pneumonia | nan
+Klinische Angaben: Pneumothorax. Beurteilung: Unauffälliger Befund. | Pneumothorax | nan
+Unauffälliger Befund. Kein Erguss. | No Finding | 1
+Pleuraschwiele rechts. | Pleural Other | 1
+Ein Pneumothorax ist nicht mehr nachweisbar. | Pneumothorax | 0
+"""
+SPANISH = """
+Spanish
+Sin neumotórax. | Pneumothorax | 0
+No se observa derrame pleural. | Pleural Effusion | 0
+No se aprecian infiltrados ni condensaciones. | Consolidation | 0
+Pequeño derrame pleural izquierdo. | Pleural Effusion | 1
+Cardiomegalia. | Cardiomegaly | 1
+Aumento de la silueta cardíaca. | Cardiomegaly | 1
+Silueta cardíaca de tamaño normal. | Cardiomegaly | 0
+Índice cardiotorácico en el límite alto de lo normal. | Cardiomegaly | -1
+Posible neumonía. | Pneumonia | -1
+No se puede descartar neumonía. | Pneumonia | -1
+Opacidad, podría corresponder a atelectasia. | Atelectasis | -1
+Atelectasia vs neumonía. | Atelectasis | -1
+Sin cambios en el derrame pleural. | Pleural Effusion | 1
+Resolución del derrame pleural. | Pleural Effusion | 0
+Sin derrame, pero con nódulo en lóbulo superior derecho. | Lung Lesion | 1
+Antecedentes de neumonía. | Pneumonia | nan
+Motivo: neumonía. Hallazgos: sin infiltrados. | Pneumonia | nan
+Radiografía de tórax sin hallazgos patológicos. | No Finding | 1
+Fractura costal antigua. | Fracture | 1
+Marcapasos. | Support Devices | 1
+Engrosamiento pleural apical. | Pleural Other | 1
+Senos costofrénicos libres. | Pleural Effusion | 0
+siluet cardiac aument . derram pleural izquierd . | Pleural Effusion | 1
+no apreci infiltr ni condens pulmonar . | Lung Opacity | 0
 """
 
 
@@ -180,6 +248,29 @@ def test_a_cue_decides_within_its_clause(text, name, expected):
     assert label(text, name) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.parametrize(("text", "name", "expected"), cases(GERMAN))
+def test_a_german_report(text, name, expected):
+    assert label(text, name, "de") == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(("text", "name", "expected"), cases(SPANISH))
+def test_a_spanish_report(text, name, expected):
+    assert label(text, name, "es") == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_pattern_hides_another(language):
+    pattern, kinds = rules(language)
+    for kind, text in _entries(table(language)):
+        if re.fullmatch(r"[a-z *]+", text) and "..." not in text:
+            example = text.replace("*", "")
+            assert kinds[pattern.match(example).lastgroup] == kind, text
+            assert pattern.match(example)[0] == example
+        for name in filter(None, kind.finding.split("+")):
+            assert name in {*FINDINGS, OTHER}
+        assert kind.role in ROLES
+
+
 @pytest.mark.parametrize("report", CHEXPERT)
 def test_the_cases_that_chexperts_labeller_publishes(report):
     assert stated(report) == CHEXPERT[report]
@@ -188,6 +279,11 @@ def test_the_cases_that_chexperts_labeller_publishes(report):
 @pytest.mark.parametrize("report", NEGBIO)
 def test_the_reports_that_negbio_publishes(report):
     assert stated(report) == NEGBIO[report]
+
+
+def test_without_a_full_stop_a_denial_ends_after_a_while():
+    report = "No effusion " + "and then some words " * 20 + "edema"
+    assert stated(report) == {"Pleural Effusion": 0, "Edema": 1}
 
 
 def test_no_finding_needs_a_normal_word_and_nothing_abnormal():

@@ -50,8 +50,13 @@ def rules(language):
             f"expected a language of {', '.join(LANGUAGES)}, got {language!r}. Try to "
             "translate radwb/curate/reports/english.toml."
         )
+    return _compiled(table(language))
+
+
+def table(language):
+    """The table of a language as it's written."""
     file = resources.files(__package__) / f"{LANGUAGES[language]}.toml"
-    return _compiled(tomllib.loads(file.read_text(encoding="utf-8")))
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _compiled(table):
