@@ -90,6 +90,7 @@ Effusion is not seen. | Pleural Effusion | 0
 The endotracheal tube has been removed. | Support Devices | 0
 Pneumonia is unlikely. | Pneumonia | 0
 denied by its own words
+Possible effusion, heart size is normal. | Cardiomegaly | 0
 The heart is not enlarged. | Cardiomegaly | 0
 Heart size is normal. | Cardiomegaly | 0
 Heart size, mediastinal contour and vascularity are normal. | Cardiomegaly | 0
@@ -135,6 +136,7 @@ Evaluate for pneumothorax. | Pneumothorax | nan
 Overlap could obscure a nodule. | Lung Lesion | nan
 Fractures may not be demonstrated. | Fracture | nan
 INDICATION: pneumonia. FINDINGS: No edema. | Pneumonia | nan
+[INDICATION] Pneumonia.<br>[FINDINGS] No edema. | Pneumonia | nan
 COMPARISON: CT with effusion. IMPRESSION: Clear lungs. | Pleural Effusion | nan
 FINDINGS: Effusion. RECOMMENDATION: CT to exclude a mass. | Lung Lesion | nan
 looks like a cue
@@ -429,7 +431,7 @@ def test_time_grows_with_the_length_alone(unit):
         return min(spent)
 
     # 64 times with the square of the length
-    assert seconds(24_000) < 24 * seconds(3_000) + 0.1
+    assert seconds(12_000) < 24 * seconds(1_500) + 0.1
 
 
 def test_a_report_of_a_million_letters():
