@@ -46,9 +46,8 @@ def label_reports(
         ValueError: there is no such language or column.
     """
     rules(language)  # refuses a language before the first report
-    index = getattr(reports, "index", None)
-    index = None if callable(index) else index  # a list's is a method
     texts = _texts(reports)
+    index = texts.index if isinstance(texts, pd.Series) else None
     labels = [_labels(text, language) for text in texts]
     return pd.DataFrame(labels, index, columns=list(FINDINGS), dtype=float)
 
