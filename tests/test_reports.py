@@ -122,6 +122,9 @@ Small apical pneumothorax is not excluded. | Pneumothorax | -1
 Edema is suspected. | Edema | -1
 Consolidation is a possibility. | Consolidation | -1
 uncertain by its own words
+Mild vascular congestion. | Edema | -1
+No vascular congestion. | Edema | 0
+No nodular opacity. | Lung Lesion | 0
 Borderline heart size. | Cardiomegaly | -1
 The heart is borderline enlarged. | Cardiomegaly | -1
 Nodular opacity in the left lung. | Lung Lesion | -1
@@ -135,6 +138,7 @@ History of pneumonia. | Pneumonia | nan
 Evaluate for pneumothorax. | Pneumothorax | nan
 Overlap could obscure a nodule. | Lung Lesion | nan
 Fractures may not be demonstrated. | Fracture | nan
+Small effusions may be missed. | Pleural Effusion | nan
 INDICATION: pneumonia. FINDINGS: No edema. | Pneumonia | nan
 [INDICATION] Pneumonia.<br>[FINDINGS] No edema. | Pneumonia | nan
 COMPARISON: CT with effusion. IMPRESSION: Clear lungs. | Pleural Effusion | nan

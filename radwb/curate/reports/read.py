@@ -112,8 +112,7 @@ def _decided(clause):
         if tag.kind.finding:
             cues = (before[place], after[place], _alternative(clause, place))
             nearest = next((cue for cue in cues if cue), tag)
-            is_open = tag.kind.role == "stated"
-            yield tag, nearest if is_open else tag
+            yield tag, tag if tag.kind.role == "denied" else nearest
 
 
 def _reaching(clause, side):
