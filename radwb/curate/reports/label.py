@@ -38,7 +38,9 @@ def label_reports(
 
     Args:
         reports: a table with a column `report`, or texts; what is no text has no label.
-        language: "en"; "de" and "es" have shorter tables (`radwb/curate/reports`).
+        language: "en"; "de" and "es" have shorter tables (`radwb/curate/reports`), of
+            which the Spanish one was measured on PadChest, the German one on no
+            labelled reports.
     Returns:
         One row a report, with the table's index, and one column a finding: 1 stated, 0
         denied, -1 uncertain, NaN not mentioned. `why` shows the words.
