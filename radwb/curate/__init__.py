@@ -2,6 +2,7 @@
 
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
+from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
@@ -10,7 +11,9 @@ __all__ = [
     "films",
     "index",
     "join_labels",
+    "label_reports",
     "one_patient_per_image",
     "sections",
     "split_by_patient",
+    "why",
 ]

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 # from the heading that says most of the film to the one that says least:
 # IMPRESSION/RECOMMENDATION is an impression
@@ -165,7 +166,22 @@ MARK = re.compile(
 BRACKETS = re.compile(
     rf"^[ \t]*+\[({CAPITAL}{ANY_LETTERS})\][ \t]*[:：]?", re.MULTILINE
 )
-LINE_BREAK = r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>"
+LINE_BREAK = re.compile(
+    r"\r\n?|[\v\f\x85\u2028\u2029]|(?:\\r)?\\n(?![a-z])|<br\s{0,3}/?>"
+)
+# what hospitals' systems, JSON, HTML and Excel make of a line: how it's meant
+MENDED = (
+    (re.compile(r"\\\.br\\"), "\n"),
+    (re.compile("\xa0"), " "),
+    (LINE_BREAK, "\n"),
+    (re.compile(r"_x000[dD]_|[\u200b\u2060\ufeff]"), ""),
+    (BRACKETS, r"\1:"),
+    (MARK, ""),
+)
+COMPOSED = (
+    re.compile(r"\w[\u0300-\u036f]+"),
+    lambda match: unicodedata.normalize("NFC", match[0]),
+)
 
 
 def sections(report: str) -> dict[str, str]:
@@ -187,14 +203,26 @@ def sections(report: str) -> dict[str, str]:
     if not isinstance(report, str):
         return dict.fromkeys(NAMES, "")
     report = _in_lines(report)
+    out = dict.fromkeys(NAMES, "")
+    for name, start, end in section_spans(report):
+        out[name] = f"{out[name]} {' '.join(report[start:end].split())}".strip()
+    return out
+
+
+def section_spans(report: str) -> list[tuple[str, int, int]]:
+    """Where each section's text lies: (name, start, end), in the order of the report.
+
+    >>> section_spans("FINDINGS: Clear.")
+    [('other', 0, 0), ('findings', 9, 16)]
+
+    Args:
+        report: its lines end in a line feed.
+    """
     headings = [m for m in HEADING.finditer(report) if _stands_alone(report, m)]
     names = ["other", *(_section(m[m.lastgroup]) for m in headings)]
     starts = [0, *(m.end() for m in headings)]
     ends = [*(m.start() for m in headings), len(report)]
-    out = dict.fromkeys(NAMES, "")
-    for name, start, end in zip(names, starts, ends, strict=True):
-        out[name] = f"{out[name]} {' '.join(report[start:end].split())}".strip()
-    return out
+    return list(zip(names, starts, ends, strict=True))
 
 
 def _in_lines(report):
@@ -203,11 +231,36 @@ def _in_lines(report):
     Windows', old Macs' and HL7's, and those that went through JSON, HTML or Excel.
     """
     report = unicodedata.normalize("NFC", report)
-    report = report.replace("\\.br\\", "\n").replace("\xa0", " ")
-    report = re.sub(LINE_BREAK, "\n", report)
-    report = re.sub(r"_x000[dD]_|[\u200b\u2060\ufeff]", "", report)
-    report = BRACKETS.sub(r"\1:", report)
-    return MARK.sub("", report)
+    for pattern, meant in MENDED:
+        report = pattern.sub(meant, report)
+    return report
+
+
+def in_lines_with_places(report: str) -> tuple[str, Sequence[int]]:
+    """A report as `sections` reads it, and where each of its letters stood.
+
+    >>> in_lines_with_places("Clear.<br>No edema.")[0]
+    'Clear.\\nNo edema.'
+
+    Returns:
+        The text, and the place in `report` of each letter and of its end.
+    """
+    places = range(len(report) + 1)
+    if _in_lines(report) == report:
+        return report, places
+    for pattern, meant in (COMPOSED, *MENDED):
+        pieces = []
+        kept = []
+        end = 0
+        for match in pattern.finditer(report):
+            new = meant(match) if callable(meant) else match.expand(meant)
+            pieces += [report[end : match.start()], new]
+            kept += [*places[end : match.start()]]
+            kept += [places[match.start()]] * len(new)
+            end = match.end()
+        report = "".join([*pieces, report[end:]])
+        places = [*kept, *places[end:]]
+    return report, places
 
 
 def _section(heading):

@@ -25,6 +25,7 @@ from radwb.findings.parents import with_children, with_parents
 from radwb.simulate import anatomy as ct
 from radwb.simulate.anatomy import FIELD_MM, Anatomy, default_anatomy
 from radwb.simulate.builds import draw_built
+from radwb.simulate.copies import COPIES, copies
 from radwb.simulate.display import SITES
 from radwb.simulate.film import film
 from radwb.simulate.findings import PLANTED, shaped
