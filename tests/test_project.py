@@ -53,7 +53,7 @@ ROOMS_KNODES = {
     "findings": 1.9,
     "identifiers.py": 0.8,
     "models": 31.2,
-    "pretrain": 28.6,
+    "pretrain": 28.8,
     "probe": 7.6,
     "show": 17.8,
     "simulate": 38.6,
