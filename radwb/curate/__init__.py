@@ -1,5 +1,6 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
+from radwb.curate.deidentify import deidentify
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.sections import sections
@@ -7,6 +8,7 @@ from radwb.curate.split import check_split, one_patient_per_image, split_by_pati
 
 __all__ = [
     "check_split",
+    "deidentify",
     "films",
     "index",
     "join_labels",

@@ -134,18 +134,21 @@ def _unpacked(content):
         return content
 
 
-def left_in(content: bytes, known: Known, but: Iterable[str] = ()) -> list[str]:
+def left_in(
+    content: bytes, known: Known, but: Iterable[str] = (), *, shortest: int = SURE
+) -> list[str]:
     """Which known values a file about to be written still holds, as whole words.
 
     Args:
         content: all its bytes.
         but: texts that were written on purpose, such as a moved date.
+        shortest: characters of a value that is looked for.
     """
     content = content.lower()
     spared = set(but)
     left = []
     for text in known.texts():
-        long_enough = len(text) >= SURE
+        long_enough = len(text) >= shortest
         if long_enough and text not in spared and _stands(text, content):
             left.append(text)
     return left

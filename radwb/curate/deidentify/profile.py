@@ -14,7 +14,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, UID_dictionary
+from pydicom.uid import (
+    PYDICOM_IMPLEMENTATION_UID,
+    ExplicitVRLittleEndian,
+    UID_dictionary,
+)
 
 from radwb.curate.deidentify.known import Known, day_of
 from radwb.curate.deidentify.scrub import scrub
@@ -81,6 +85,7 @@ VALUED = ("PatientID", "Address", "Telephone", "Institution", "Accession", "Seri
 BINARY = ("OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW")
 TABLES = ("LUTData", "PaletteColorLookupTableData")  # that pixels need; no text in it
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+CODES = ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion")
 FREE = ("LT", "ST", "UT", "UC", "UR")  # whatever somebody typed
 TEXT = ("AE", "CS", "LO", "SH", *FREE)
 TIMES = ("DA", "DT", "TM")
@@ -107,7 +112,9 @@ class Plan:
 @cache
 def actions() -> dict[int, str]:
     """X, Z, D or U of each attribute in the table of the Basic Profile."""
-    from dicomanonymizer.dicomfields_selector import dicom_anonymization_database_selector
+    from dicomanonymizer.dicomfields_selector import (
+        dicom_anonymization_database_selector,
+    )
 
     lists = dicom_anonymization_database_selector(TABLE)
     strictest = {"X_D": "D", "X_Z": "Z", "X_Z_D": "D", "Z_D": "D", "X_Z_U_STAR": "U"}
@@ -120,21 +127,29 @@ def actions() -> dict[int, str]:
     return table
 
 
-def identifying(ds: Dataset) -> Known:
+def identifying(ds: Dataset, keep: frozenset = frozenset()) -> Known:
     """Names, numbers, places and days of a header with all its sequences."""
     known = Known()
     for element in elements(ds):
+        if _kept(element.keyword, keep):
+            continue
         for text in _texts(element):
-            if element.VR == "PN":
-                known.add_name(text)
-            elif element.VR in ("DA", "DT"):
-                known.add_day(text)
-            elif element.VR == "UI":
-                if text not in UID_dictionary and text.count(".") > 3:
-                    known.add_value(text)
-            elif any(word in element.keyword for word in VALUED):
-                known.add_value(text)
+            _add(known, element, text, keep)
     return known
+
+
+def _add(known, element, text, keep):
+    if element.VR == "PN":
+        known.add_name(text)
+    elif element.VR in ("DA", "DT"):
+        if "full dates" not in keep or "BirthDate" in element.keyword:
+            known.add_day(text)
+    elif element.VR == "UI":
+        own = text not in UID_dictionary and text.count(".") > 3
+        if own and "uids" not in keep:
+            known.add_value(text)
+    elif any(word in element.keyword for word in VALUED):
+        known.add_value(text)
 
 
 def elements(ds: Dataset):
@@ -151,7 +166,7 @@ def elements(ds: Dataset):
 
 
 def clean(ds: Dataset, plan: Plan) -> Dataset:
-    """A new data set that has nothing but what passed; pixels are left to the caller."""
+    """A new data set of what passed; pixels are left to the caller."""
     new = Dataset()
     for tag in sorted(ds.keys()):
         if BaseTag(tag).element == 0:
@@ -176,6 +191,7 @@ def finish(new: Dataset, plan: Plan) -> None:
     codes += [OPTIONS[name] for name in sorted(plan.keep - {"pixels"})]
     if "pixels" not in plan.keep:
         codes.append(("113101", "Clean Pixel Data Option"))
+        new.BurnedInAnnotation = "NO"
     new.DeidentificationMethodCodeSequence = [_code(*code) for code in codes]
     times = {"dates": "MODIFIED", "full dates": "UNMODIFIED"}
     kept = [text for name, text in times.items() if name in plan.keep]
@@ -216,22 +232,29 @@ def _texts(element):
 
 def _passed(element, plan):
     """The new value, None for an element that goes."""
-    tag = element.tag
-    if tag.is_private or tag.group in CURVES or tag.group in OVERLAYS:
-        return None
     keyword = element.keyword
-    if element.VR in BINARY or keyword in PIXELS:
-        return element.value if keyword.endswith(TABLES) else None
-    if not keyword:
-        return None  # a tag that the dictionary doesn't know
+    if _goes(element):
+        return None
+    if element.VR in BINARY:
+        return element.value
     if element.VR in TIMES:
         return _time(element, plan)
     if element.VR == "UI":
         return _many(element, lambda uid: _uid(uid, plan))
-    action = "K" if _kept(keyword, plan.keep) else actions().get(tag)
+    action = "K" if _kept(keyword, plan.keep) else actions().get(element.tag)
     if element.VR == "SQ":
         return _sequence(element, action, plan)
     return _value(element, action, plan)
+
+
+def _goes(element):
+    """Private or unknown elements, drawings, and whatever binary can't be read."""
+    tag = element.tag
+    keyword = element.keyword
+    if tag.is_private or not keyword or tag.group in CURVES or tag.group in OVERLAYS:
+        return True
+    binary = element.VR in BINARY and not keyword.endswith(TABLES)
+    return binary or keyword in PIXELS
 
 
 def _kept(keyword, keep):
@@ -247,7 +270,8 @@ def _sequence(element, action, plan):
 
 
 def _value(element, action, plan):
-    if action == "X":
+    free = element.VR in FREE and action is None and "descriptions" not in plan.keep
+    if action == "X" or free:
         return None
     if action == "Z" or element.VR == "PN" and action is None:
         plan.done["emptied"] += 1
@@ -257,9 +281,7 @@ def _value(element, action, plan):
         return _dummy(element.VR)
     if element.VR == "AS":
         return _many(element, _age)
-    if element.VR in FREE and action is None and "descriptions" not in plan.keep:
-        return None
-    if element.VR in TEXT:
+    if element.VR in TEXT and element.keyword not in CODES:
         return _many(element, lambda text: _scrubbed(text, element.VR, plan))
     return element.value
 
@@ -301,7 +323,7 @@ def _uid(text, plan):
 
 def _time(element, plan):
     """A date moved, kept or emptied; a birth date says the age too well."""
-    if element.keyword.endswith("BirthDate") or "BirthDate" in element.keyword:
+    if "BirthDate" in element.keyword:
         return ""
     if "full dates" in plan.keep:
         return element.value
@@ -331,5 +353,3 @@ def _moved(text, plan):
         return ""
     plan.moved.add(moved)
     return moved + text[8:]
-
-
