@@ -10,6 +10,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
 
 from radwb.curate.deidentify.burned import cover_words
 from radwb.curate.deidentify.known import left_in
@@ -24,7 +27,8 @@ OTHER_KINDS = {
     "1.2.840.10008.1.3.10": "a DICOMDIR names all originals. Leave it out",
     "1.2.840.10008.5.1.4.1.1.104.1": "a PDF in DICOM can't be cleaned",
 }
-NOT_SEEN = ("EncapsulatedDocument", "WaveformSequence", "AudioSampleData")
+NOT_SEEN = ("EncapsulatedDocument", "WaveformSequence")
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 BLANK = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 SHORT = 3  # letters of a name that a header is searched for
 
@@ -35,33 +39,49 @@ def clean_dicom(ds: Dataset, path: Path, plan: Plan) -> bytes:
     Compressed pixels hold comments of their own, and values may follow the last row:
     what is written are the decoded values and nothing else.
     """
-    kind = str(ds.get("SOPClassUID", ""))
+    _refuse_kind(ds, path)
+    new = clean(ds, plan)
+    new.SpecificCharacterSet = "ISO_IR 192"
+    # a file without them is read all the same, and may be written as what it is
+    new.SOPClassUID = _kind(ds) or SECONDARY_CAPTURE
+    if not new.get("SOPInstanceUID"):
+        new.SOPInstanceUID = plan.secret.uid(str(path.resolve()))
+    _refuse_left(_header_bytes(new), path, plan)
+    finish(new, plan)
+    if any(keyword in ds for keyword in PIXELS):
+        check_image(ds, path.name)
+        _set_pixels(new, ds, stored_pixels(ds, path), plan)
+    out = io.BytesIO()
+    new.save_as(out, enforce_file_format=True)
+    return out.getvalue()
+
+
+def _refuse_kind(ds, path):
+    kind = _kind(ds)
     unseen = [keyword for keyword in NOT_SEEN if keyword in ds]
     if kind in OTHER_KINDS or unseen:
         why = OTHER_KINDS.get(kind, f"{unseen} can't be searched for identifiers")
         raise ReadError(f"{path.name}: {why}")
-    has_pixels = any(keyword in ds for keyword in PIXELS)
-    if not has_pixels and "Rows" in ds:
-        raise ReadError(f"{path.name}: Rows without pixels")
-    new = clean(ds, plan)
-    if "SOPInstanceUID" not in new or not kind:
-        raise ReadError(f"{path.name}: SOPInstanceUID or SOPClassUID is missing")
-    finish(new, plan)
-    _refuse_left(_bytes(new), path, plan, shortest=SHORT)
-    if has_pixels:
-        check_image(ds, path.name)
-        _set_pixels(new, ds, stored_pixels(ds, path), plan)
-    return _bytes(new)
+    is_image = "Rows" in ds or "Image Storage" in kind.name
+    if is_image and not any(keyword in ds for keyword in PIXELS):
+        raise ReadError(f"{path.name}: an image without its pixels")
 
 
-def _bytes(ds):
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
+def _kind(ds):
+    kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID", "")
+    return UID(str(kind))
+
+
+def _header_bytes(ds):
+    out = DicomBytesIO()
+    out.is_implicit_VR = False
+    out.is_little_endian = True
+    write_dataset(out, ds)
     return out.getvalue()
 
 
-def _refuse_left(content, path, plan, **how):
-    left = left_in(content, plan.known, plan.moved | {plan.patient}, **how)
+def _refuse_left(content, path, plan):
+    left = left_in(content, plan.known, plan.moved, shortest=SHORT)
     if left:
         raise ReadError(
             f"{path.name}: {len(left)} identifying values were still there after "

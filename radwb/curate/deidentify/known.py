@@ -29,6 +29,11 @@ SPELLINGS = (
     "%d/%m/%y",
     "%m/%d/%y",
 )
+# what stands where a name was, and names nobody
+PLACEHOLDERS = frozenset(
+    ("anonymous", "anonymized", "name", "none", "n/a", "patient", "removed", "test")
+    + ("unknown", "unnamed", "xxxx")
+)
 ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1")
 
 
@@ -43,12 +48,12 @@ class Known:
     def add_name(self, text: str) -> None:
         """A person's name, of which each word identifies."""
         words = re.split(r"[\^=\s,;.\\/()_]+", text)
-        self.names |= {word for word in words if len(word) > 1 and _letters(word)}
+        self.names |= {word for word in words if len(word) > 1 and _is_name(word)}
 
     def add_value(self, text: str) -> None:
         """A number, a place or a text that identifies as a whole."""
         text = text.strip(" \0")
-        if len(text) >= SHORTEST and text.lower() not in ("none", "unknown", "n/a"):
+        if len(text) >= SHORTEST and text.lower() not in PLACEHOLDERS:
             self.values.add(text)
 
     def add_day(self, text: str) -> None:
@@ -171,8 +176,9 @@ def day_of(text: str) -> date | None:
         return None
 
 
-def _letters(word):
-    return any(character.isalpha() for character in word)
+def _is_name(word):
+    has_letters = any(character.isalpha() for character in word)
+    return has_letters and word.lower() not in PLACEHOLDERS
 
 
 def _loose(text):
