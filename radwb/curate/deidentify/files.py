@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from radwb.curate.deidentify.burned import cover_words
 from radwb.curate.deidentify.known import left_in
@@ -40,6 +40,7 @@ def clean_dicom(ds: Dataset, path: Path, plan: Plan) -> bytes:
     what is written are the decoded values and nothing else.
     """
     _refuse_kind(ds, path)
+    plan.swapped = ds.file_meta.TransferSyntaxUID == ExplicitVRBigEndian
     new = clean(ds, plan)
     new.SpecificCharacterSet = "ISO_IR 192"
     # a file without them is read all the same, and may be written as what it is

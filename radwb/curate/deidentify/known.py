@@ -77,11 +77,21 @@ class Known:
         return sorted(self.names | self.values | days, key=len, reverse=True)
 
     def pattern(self) -> re.Pattern | None:
-        """What finds any of it as whole words, whatever their case."""
-        texts = [_loose(text) for text in self.texts() if len(text) >= SHORTEST]
-        if not texts:
-            return None
-        return re.compile(rf"(?<!\w)(?:{'|'.join(texts)})(?!\w)", re.IGNORECASE)
+        """What finds its values and days as whole words, whatever their case."""
+        days = {text for day in self.days for text in spellings(day)}
+        return _any_of(self.values | days)
+
+    def name_pattern(self) -> re.Pattern | None:
+        """What finds its names as whole words, whatever their case."""
+        return _any_of(self.names)
+
+
+def _any_of(texts):
+    longest_first = sorted(texts, key=len, reverse=True)
+    either = [_loose(text) for text in longest_first if len(text) >= SHORTEST]
+    if not either:
+        return None
+    return re.compile(rf"(?<!\w)(?:{'|'.join(either)})(?!\w)", re.IGNORECASE)
 
 
 def spellings(day: date) -> set[str]:

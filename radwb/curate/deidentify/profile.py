@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.dataelem import DataElement
 from pydicom.dataset import FileMetaDataset
@@ -21,7 +22,7 @@ from pydicom.uid import (
 )
 
 from radwb.curate.deidentify.known import Known, day_of
-from radwb.curate.deidentify.scrub import scrub
+from radwb.curate.deidentify.scrub import scrub, without
 from radwb.curate.deidentify.secret import Secret
 
 TABLE = "dicomfields_2026c"
@@ -91,6 +92,7 @@ TEXT = ("AE", "CS", "LO", "SH", *FREE)
 TIMES = ("DA", "DT", "TM")
 CURVES = range(0x5000, 0x5100)
 OVERLAYS = range(0x6000, 0x6100)
+LENGTHS = {"LO": 64, "SH": 16}
 NUMBERS = ("DS", "IS")
 REMOVED = {"AS": "000Y", "DA": "19000101", "DT": "19000101", "TM": "000000"}
 GONE = "REMOVED"
@@ -105,6 +107,7 @@ class Plan:
     keep: frozenset
     patient: str
     known: Known
+    swapped: bool = False  # whether the file's words begin with their high byte
     done: Counter = field(default_factory=Counter)
     moved: set = field(default_factory=set)
 
@@ -236,7 +239,8 @@ def _passed(element, plan):
     if _goes(element):
         return None
     if element.VR in BINARY:
-        return element.value
+        words = np.frombuffer(element.value, dtype="u2")
+        return (words.byteswap() if plan.swapped else words).tobytes()
     if element.VR in TIMES:
         return _time(element, plan)
     if element.VR == "UI":
@@ -279,6 +283,8 @@ def _value(element, action, plan):
     if action in ("D", "U"):
         plan.done["replaced"] += 1
         return _dummy(element.VR)
+    if action == "K" and element.keyword not in KEPT["descriptions"]:
+        return _many(element, _age) if element.VR == "AS" else element.value
     if element.VR == "AS":
         return _many(element, _age)
     if element.VR in TEXT and element.keyword not in CODES:
@@ -295,11 +301,13 @@ def _dummy(vr):
 
 
 def _scrubbed(text, vr, plan):
-    new = scrub(text, plan.known, words=vr not in ("CS", "AE"))
-    if new == text:
-        return text
-    plan.done["scrubbed"] += 1
-    return "" if vr in ("CS", "AE") else new[:64] if vr == "LO" else new[:16]
+    if vr in ("CS", "AE"):  # one word, which goes as a whole
+        new = text if without(text, plan.known) == text else ""
+    else:
+        # first what isn't known, whose place and title would go with the known
+        new = without(scrub(text), plan.known)[: LENGTHS.get(vr)]
+    plan.done["scrubbed"] += new != text
+    return new
 
 
 def _many(element, action):

@@ -13,7 +13,7 @@ from pathlib import Path
 from radwb.curate.deidentify.known import SHORTEST, Known
 
 
-def scrub(text: str, known: Known | None = None, *, words: bool = True) -> str:
+def scrub(text: str, known: Known | None = None) -> str:
     """Replace what identifies somebody by [name], [date], [number], [place] or [age].
 
     >>> scrub("Dr Smith saw a 12 mm nodule, T4, on 3 May 2021.")
@@ -21,20 +21,24 @@ def scrub(text: str, known: Known | None = None, *, words: bool = True) -> str:
 
     Args:
         known: of the same patient's header, found wherever it stands.
-        words: whether to look for what no header names, too.
     """
     known = known or Known()
-    names = set(known.names)
-    pattern = known.pattern()
-    if words:
-        names |= _people(text)
+    names = known.names | _people(text)
     if names:
         text = _names(names).sub("[name]", text)
+    pattern = known.pattern()
     if pattern:
         text = pattern.sub("[removed]", text)
-    if words:
-        for kind, identifier in _patterns()["others"].items():
-            text = identifier.sub(lambda match, kind=kind: _instead(match, kind), text)
+    for kind, identifier in _patterns()["others"].items():
+        text = identifier.sub(lambda match, kind=kind: _instead(match, kind), text)
+    return text
+
+
+def without(text: str, known: Known) -> str:
+    """A text without what is known, whatever its case: for fields of few words."""
+    for pattern, new in ((known.name_pattern(), "[name]"), (known.pattern(), "")):
+        if pattern:
+            text = pattern.sub(new, text)
     return text
 
 
@@ -71,7 +75,8 @@ def _names(names):
     either = "|".join(map(_cased, words))
     one = rf"(?:{either})(?![\w])(?!(?x:{spared}))"
     more = rf"(?:[\s,.^'’-]+(?:(?:{either})(?!\w)|[A-Z]\.))*"
-    return re.compile(rf"(?<!\w){one}{more}(?!(?x:{spared}))")
+    pair = rf"(?i:(?:{either})[\s,^]+(?:{either}))(?!\w)"  # also in lower case
+    return re.compile(rf"(?<!\w)(?:{one}{more}|{pair})(?!(?x:{spared}))")
 
 
 def _cased(word):
