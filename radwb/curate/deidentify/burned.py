@@ -24,6 +24,7 @@ MARKERS = """
     chest cm mm kv kvp mas hu ww wl standing sitting seated axial coronal sagittal
     anterior posterior superior inferior ant post head feet image series view zoom
     scale slice thickness window level lossy lossless synthetic no not
+    rechts links re li bettaufnahme aufnahme liegend stehend sitzend
 """
 
 

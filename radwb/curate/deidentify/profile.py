@@ -283,13 +283,16 @@ def _value(element, action, plan):
     if action in ("D", "U"):
         plan.done["replaced"] += 1
         return _dummy(element.VR)
-    if action == "K" and element.keyword not in KEPT["descriptions"]:
-        return _many(element, _age) if element.VR == "AS" else element.value
+    return _kept_value(element, action, plan)
+
+
+def _kept_value(element, action, plan):
     if element.VR == "AS":
         return _many(element, _age)
-    if element.VR in TEXT and element.keyword not in CODES:
-        return _many(element, lambda text: _scrubbed(text, element.VR, plan))
-    return element.value
+    asked_for = action == "K" and element.keyword not in KEPT["descriptions"]
+    if element.VR not in TEXT or element.keyword in CODES or asked_for:
+        return element.value
+    return _many(element, lambda text: _scrubbed(text, element.VR, plan))
 
 
 def _dummy(vr):
