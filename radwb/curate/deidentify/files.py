@@ -70,7 +70,10 @@ def _refuse_kind(ds, path):
 
 def _kind(ds):
     kind = ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID", "")
-    return UID(str(kind))
+    kind = UID(str(kind))
+    if kind and not kind.is_valid:  # it may have swallowed the next elements
+        raise ReadError("(0008,0016) SOPClassUID is no UID: a damaged header")
+    return kind
 
 
 def _header_bytes(ds):

@@ -4,6 +4,8 @@ The table of attributes is dicom-anonymizer's. What it doesn't name is judged by
 kind, so that no text, date or binary value stays because nobody thought of it.
 """
 
+import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -89,10 +91,18 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 CODES = ("CodeValue", "CodingSchemeDesignator", "CodingSchemeVersion")
 FREE = ("LT", "ST", "UT", "UC", "UR")  # whatever somebody typed
 TEXT = ("AE", "CS", "LO", "SH", *FREE)
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 TIMES = ("DA", "DT", "TM")
 CURVES = range(0x5000, 0x5100)
 OVERLAYS = range(0x6000, 0x6100)
-LENGTHS = {"LO": 64, "SH": 16}
+LENGTHS = {
+    **{"AE": 16, "AS": 4, "CS": 16, "DA": 26, "DS": 16, "DT": 54, "IS": 12, "LO": 64},
+    **{"SH": 16, "TM": 28, "UI": 64},
+}
+KINDS = {  # of numbers, as they are stored
+    **{"US": "<u2", "SS": "<i2", "UL": "<u4", "SL": "<i4", "UV": "<u8", "SV": "<i8"},
+    **{"FL": "<f4", "FD": "<f8", "AT": "<u4"},
+}
 NUMBERS = ("DS", "IS")
 REMOVED = {"AS": "000Y", "DA": "19000101", "DT": "19000101", "TM": "000000"}
 GONE = "REMOVED"
@@ -258,7 +268,23 @@ def _goes(element):
     if tag.is_private or not keyword or tag.group in CURVES or tag.group in OVERLAYS:
         return True
     binary = element.VR in BINARY and not keyword.endswith(TABLES)
-    return binary or keyword in PIXELS
+    return binary or keyword in PIXELS or _swallowed(element)
+
+
+def _swallowed(element):
+    """Whether a wrong length has made the next elements a part of this one's value.
+
+    Then it is longer than may be, or has bytes that no text has, or numbers that
+    spell a word.
+    """
+    if element.VR in KINDS:
+        numbers = np.array(element.value or 0, dtype=KINDS[element.VR])
+        return re.search(rb"[A-Za-z]{4}", numbers.tobytes()) is not None
+    if isinstance(element.value, bytes):
+        return element.VR not in BINARY and re.search(rb"\w{4}", element.value)
+    longest = LENGTHS.get(element.VR, math.inf)
+    texts = _texts(element)
+    return any(len(text) > longest or CONTROL.search(text) for text in texts)
 
 
 def _kept(keyword, keep):
