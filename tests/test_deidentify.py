@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -256,6 +257,52 @@ def test_what_a_name_leaves_behind_is_never_written(film):
     known.add_name(str(film.PatientName))
     assert left_in(f"a {NAME} b".encode("utf-16-le"), known) == [NAME]
     assert left_in(b"a quillfeathers b", known) == []  # another word
+
+
+def test_a_value_that_swallowed_the_next_elements_goes(film, tmp_path):
+    film.Manufacturer = "x" * 14
+    folder = saved(film, tmp_path / "in")
+    path = folder / "film.dcm"
+    whole = path.read_bytes()
+    start = whole.index(b"LO\x0e\0" + b"x" * 14)
+    end = whole.index(NAME.encode()) + 60
+    length = (end - start - 4).to_bytes(2, "little")
+    path.write_bytes(whole[: start + 2] + length + whole[start + 4 :])
+    assert NAME in str(pydicom.dcmread(path, force=True).Manufacturer)
+    rw.curate.deidentify(folder, tmp_path / "out", keep=UNREAD)
+    assert find_values(tmp_path / "out", [NAME, "Anselmo"]) == []
+
+
+def test_damaged_headers_leak_nothing(film, tmp_path):
+    film.PatientComments = f"{NAME} Anselmo"
+    film.OtherPatientIDsSequence = [Dataset()]
+    film.OtherPatientIDsSequence[0].PatientID = "MRN4711998"
+    folder = saved(film, tmp_path / "in")
+    whole = (folder / "film.dcm").read_bytes()
+    end = whole.index(film.PixelData[:40])
+    rng = np.random.default_rng(0)
+    for n in range(60):
+        damaged = bytearray(whole)
+        for place in rng.integers(128, end, 2):
+            damaged[place] = rng.integers(256)
+        (folder / f"{n}.dcm").write_bytes(damaged)
+    table = rw.curate.deidentify(folder, tmp_path / "out", keep=UNREAD)
+    assert (table["refused"] == "").sum() > 5
+    values = [NAME, "Anselmo", "MRN4711998", "19430503"]
+    assert find_values(tmp_path / "out", values) == []
+
+
+def test_names_of_other_scripts_are_found(film, tmp_path):
+    film.SpecificCharacterSet = "ISO_IR 192"
+    film.PatientName = "Yamada^Tarou=山田^太郎"
+    film.Manufacturer = "山田のX線"
+    film.SeriesDescription = "胸部 太郎 Müller"
+    film.ReferringPhysicianName = "Müller"
+    folder = saved(film, tmp_path / "in")
+    cleaned(folder, tmp_path / "out", keep=(*UNREAD, "descriptions"))
+    values = ["山田", "太郎", "Yamada", "Müller"]
+    assert len(find_values(folder, values)) == 4
+    assert find_values(tmp_path / "out", values) == []
 
 
 # what stays
@@ -592,6 +639,13 @@ CLINICAL = [
 @pytest.mark.parametrize("text", CLINICAL, ids=lambda text: text[:20])
 def test_clinical_words_survive(text):
     assert scrub(text) == text
+
+
+@pytest.mark.parametrize("part", ["1.2.", "A^", "Ab^", "a@", "12-", "Dr A ", "de la "])
+def test_a_report_of_any_length_takes_time_in_proportion(part):
+    start = time.process_time()
+    scrub(part * (300_000 // len(part)))
+    assert time.process_time() - start < 20
 
 
 def test_a_disease_survives_a_patient_of_its_name():

@@ -62,6 +62,7 @@ ROOMS_KNODES = {
 # public all the same, since
 IN_NO_NOTEBOOK = {
     "curate.deidentify": "notebook 01 (17)",
+    "curate.find_values": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
 }

@@ -1,6 +1,7 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
 from radwb.curate.deidentify import deidentify
+from radwb.curate.deidentify.known import find_values
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.sections import sections
@@ -10,6 +11,7 @@ __all__ = [
     "check_split",
     "deidentify",
     "films",
+    "find_values",
     "index",
     "join_labels",
     "one_patient_per_image",

@@ -93,10 +93,11 @@ def deidentify(
 
 def _checked(keep):
     keep = frozenset([keep] if isinstance(keep, str) else keep)
-    unknown = keep - set(OPTIONS)
+    options = [*OPTIONS, "pixels"]
+    unknown = keep - set(options)
     if unknown:
         raise ValueError(
-            f"expected options of {list(OPTIONS)}, got {sorted(unknown)} in keep"
+            f"expected options of {options}, got {sorted(unknown)} in keep"
         )
     return keep
 
@@ -194,7 +195,7 @@ def _cleaned(row, path, out, plan):
         header = load(path)
         plan.known.update(identifying(header, plan.keep))
     plan.patient = _patient(row, header, path, plan)
-    for column in ("name", "study_id"):
+    for column in ("name", "study_id", *(["site"] * ("institution" not in plan.keep))):
         if isinstance(row.get(column), str):
             plan.known.add_value(row[column])
     if kind == "dicom":

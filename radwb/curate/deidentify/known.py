@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
-SHORTEST = 3  # characters of a number or a place; a shorter one is in every text
+SHORTEST = 3  # bytes of a number or a place; a shorter one is in every text
 SURE = 6  # bytes of a value that doesn't stand in pixels by chance
 SPELLINGS = (
     "%Y%m%d",
@@ -53,7 +53,7 @@ class Known:
     def add_value(self, text: str) -> None:
         """A number, a place or a text that identifies as a whole."""
         text = text.strip(" \0")
-        if len(text) >= SHORTEST and text.lower() not in PLACEHOLDERS:
+        if _length(text) >= SHORTEST and text.lower() not in PLACEHOLDERS:
             self.values.add(text)
 
     def add_day(self, text: str) -> None:
@@ -88,10 +88,22 @@ class Known:
 
 def _any_of(texts):
     longest_first = sorted(texts, key=len, reverse=True)
-    either = [_loose(text) for text in longest_first if len(text) >= SHORTEST]
-    if not either:
-        return None
-    return re.compile(rf"(?<!\w)(?:{'|'.join(either)})(?!\w)", re.IGNORECASE)
+    long_enough = (text for text in longest_first if _length(text) >= SHORTEST)
+    either = [_whole(text) for text in long_enough]
+    return re.compile("|".join(either), re.IGNORECASE) if either else None
+
+
+def _length(text):
+    """In bytes: a name of two Chinese characters is as rare as one of six letters."""
+    return len(text.encode("utf-8", "replace"))
+
+
+def _whole(text):
+    """A value as a whole word; blanks may be of any length, and DOE^JOHN DOE, JOHN."""
+    loose = r"[\s^,]+".join(map(re.escape, re.split(r"[\s^,]+", text)))
+    if re.search(r"[\u2e80-\uffef]", text):  # these scripts have no blanks
+        return loose
+    return rf"(?<!\w){loose}(?!\w)"
 
 
 def spellings(day: date) -> set[str]:
@@ -137,7 +149,10 @@ def find_values(folder: str | Path, values: Iterable[str]) -> list[tuple[str, st
 
 def encoded(text: str) -> set[bytes]:
     """A value in lower case as a file may hold it."""
-    return {text.lower().encode(code, "replace") for code in ENCODINGS}
+    codes = ENCODINGS if text.isascii() else ENCODINGS[:-1]
+    forms = {text.lower().encode(code, "replace") for code in codes}
+    latin = text.lower().encode("latin-1", "ignore")
+    return forms | {latin} if len(latin) == len(text) else forms
 
 
 def _unpacked(content):
@@ -157,13 +172,13 @@ def left_in(
     Args:
         content: all its bytes.
         but: texts that were written on purpose, such as a moved date.
-        shortest: characters of a value that is looked for.
+        shortest: bytes of a value that is looked for.
     """
     content = content.lower()
     spared = set(but)
     left = []
     for text in known.texts():
-        long_enough = len(text) >= shortest
+        long_enough = _length(text) >= shortest
         if long_enough and text not in spared and _stands(text, content):
             left.append(text)
     return left
@@ -189,8 +204,3 @@ def day_of(text: str) -> date | None:
 def _is_name(word):
     has_letters = any(character.isalpha() for character in word)
     return has_letters and word.lower() not in PLACEHOLDERS
-
-
-def _loose(text):
-    """Blanks may be of any length and kind; DOE^JOHN is also DOE, JOHN."""
-    return r"[\s^,]+".join(map(re.escape, re.split(r"[\s^,]+", text)))

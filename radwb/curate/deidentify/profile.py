@@ -6,10 +6,12 @@ kind, so that no text, date or binary value stays because nobody thought of it.
 
 import math
 import re
+import tomllib
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
@@ -28,62 +30,7 @@ from radwb.curate.deidentify.scrub import scrub, without
 from radwb.curate.deidentify.secret import Secret
 
 TABLE = "dicomfields_2026c"
-OPTIONS = {
-    "dates": ("113107", "Retain Longitudinal Temporal Information Modified Dates"),
-    "full dates": ("113106", "Retain Longitudinal Temporal Information Full Dates"),
-    "patient": ("113108", "Retain Patient Characteristics Option"),
-    "device": ("113109", "Retain Device Identity Option"),
-    "institution": ("113112", "Retain Institution Identity Option"),
-    "uids": ("113110", "Retain UIDs Option"),
-    "descriptions": ("113105", "Clean Descriptors Option"),
-    "pixels": None,
-}
-KEPT = {
-    "patient": (
-        "PatientAge",
-        "PatientSex",
-        "PatientSexNeutered",
-        "PatientSize",
-        "PatientWeight",
-        "PatientBodyMassIndex",
-        "EthnicGroup",
-        "PregnancyStatus",
-        "SmokingStatus",
-    ),
-    "device": (
-        "DeviceSerialNumber",
-        "StationName",
-        "PerformedStationName",
-        "ScheduledStationName",
-        "DetectorID",
-        "GantryID",
-        "GeneratorID",
-        "CassetteID",
-        "PlateID",
-        "DeviceUID",
-        "DeviceDescription",
-        "DeviceLabel",
-    ),
-    "institution": (
-        "InstitutionName",
-        "InstitutionAddress",
-        "InstitutionalDepartmentName",
-        "InstitutionCodeSequence",
-        "InstitutionalDepartmentTypeCodeSequence",
-    ),
-    "descriptions": (
-        "StudyDescription",
-        "SeriesDescription",
-        "ProtocolName",
-        "PerformedProcedureStepDescription",
-        "RequestedProcedureDescription",
-        "AcquisitionProtocolDescription",
-        "AcquisitionDeviceProcessingDescription",
-        "DerivationDescription",
-        "ImageComments",
-        "ContrastBolusAgent",
-    ),
-}
+OPTIONS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 VALUED = ("PatientID", "Address", "Telephone", "Institution", "Accession", "Serial")
 BINARY = ("OB", "OW", "OF", "OD", "OL", "OV", "UN", "OB or OW")
 TABLES = ("LUTData", "PaletteColorLookupTableData")  # that pixels need; no text in it
@@ -201,7 +148,8 @@ def finish(new: Dataset, plan: Plan) -> None:
     new.PatientIdentityRemoved = "YES"
     new.DeidentificationMethod = "radwb.curate.deidentify, DICOM PS3.15 Basic Profile"
     codes = [("113100", "Basic Application Confidentiality Profile")]
-    codes += [OPTIONS[name] for name in sorted(plan.keep - {"pixels"})]
+    options = [OPTIONS[name] for name in sorted(plan.keep - {"pixels"})]
+    codes += [(option["code"], option["meaning"]) for option in options]
     if "pixels" not in plan.keep:
         codes.append(("113101", "Clean Pixel Data Option"))
         new.BurnedInAnnotation = "NO"
@@ -288,7 +236,7 @@ def _swallowed(element):
 
 
 def _kept(keyword, keep):
-    return any(keyword in KEPT.get(name, ()) for name in keep)
+    return any(keyword in OPTIONS[name]["keeps"] for name in keep - {"pixels"})
 
 
 def _sequence(element, action, plan):
@@ -315,7 +263,9 @@ def _value(element, action, plan):
 def _kept_value(element, action, plan):
     if element.VR == "AS":
         return _many(element, _age)
-    asked_for = action == "K" and element.keyword not in KEPT["descriptions"]
+    asked_for = (
+        action == "K" and element.keyword not in OPTIONS["descriptions"]["keeps"]
+    )
     if element.VR not in TEXT or element.keyword in CODES or asked_for:
         return element.value
     return _many(element, lambda text: _scrubbed(text, element.VR, plan))
