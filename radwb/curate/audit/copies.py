@@ -1,15 +1,18 @@
 """`near_duplicates`: films that are one film, whoever it was filed under."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional as F
 
 from radwb.curate.audit.align import (
-    BATCH,
     correlation,
     details,
-    similarity,
+    laid,
     still,
+    stretch,
     warped,
 )
 from radwb.curate.audit.hashes import bits_apart, hash_pairs
@@ -19,9 +22,14 @@ from radwb.identifiers import identifiers
 LIKE = 0.8  # details of two patients' films: at most 0.72; of one film anew: 0.9
 RADIUS = 6  # bits that hashes may differ in to be held against each other
 NEIGHBOURS = 5  # of each film that are held against it
-WORTH = 0.4  # likeness from which on a neighbour is
-PROMISING = 0.5  # likeness from which on a pair is laid on each other more finely
+WORTH = 0.35  # likeness from which on a neighbour is
+SURE = 0.9  # likeness from which on nothing more is tried
+FINE = ((1, 10), (2, 8))  # (level of detail, steps)
+COARSE_TO_FINE = ((0, 15), *FINE)
 MOST_FILMS = 20_000  # of which all are held against all; above, the hashes propose alone
+STRETCHED = 1.0  # likeness lost a log: chests differ by how wide they are, copies don't
+ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
+BATCH = 256  # pairs at a time: bounds the memory
 BLURS = (4.0, 2.0, 1.0)  # px of 64: coarse details, middle ones, fine ones
 KINDS = ("near copy", "mirrored copy", "inverted copy")
 COLUMNS = ["first", "second", "kind", "likeness", "bits"]
@@ -85,29 +93,58 @@ def _same_pixels(digests, usable):
 
 def _near(pictures, films, patients, likeness):
     """Pairs of the `films` whose details agree."""
-    pairs = pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})
+    found = [pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})]
     if len(films) < 2:
-        return pairs
+        return found[0]
     small = pictures.small[films].astype(np.float32) / 255
     layers = [details(small, blur) for blur in BLURS]
+    layers[0] = [F.avg_pool2d(part, 2) for part in layers[0]]
     hashed = _by_hash(pictures.hashes[films])
-    found = [pairs]
-    straight = laid_on_mean(layers[0])
-    plain = _descriptors(layers[-1], straight)
     for kind in KINDS:
         turned = [_turned(layer, kind) for layer in layers]
-        matrix = straight if kind == KINDS[0] else laid_on_mean(turned[0], layers[0])
-        proposed = hashed if kind == KINDS[0] else hashed[:0]
-        if len(films) <= MOST_FILMS:
-            others = _descriptors(turned[-1], matrix)
-            proposed = np.vstack([proposed, _neighbours(others, plain, patients[films])])
-        proposed = _across(proposed, patients[films])
-        alike = verified(turned, layers, matrix, straight, proposed)
-        kept = alike >= likeness
-        rows = np.sort(films[proposed[kept]], axis=1)
-        new = {"first": rows[:, 0], "second": rows[:, 1], "likeness": alike[kept]}
-        found.append(pd.DataFrame(new).assign(kind=kind, bits=0))
+        for start in _starts(turned, layers):
+            pairs = hashed if kind == KINDS[0] else hashed[:0]
+            if len(films) <= MOST_FILMS:
+                near = _neighbours(turned, layers, start, patients[films])
+                pairs = np.vstack([pairs, near])
+            pairs = _across(pairs, patients[films])
+            alike = verified(turned, layers, start, pairs)
+            rows = np.sort(films[pairs[alike >= likeness]], axis=1)
+            new = {"first": rows[:, 0], "second": rows[:, 1], "kind": kind}
+            new["likeness"] = alike[alike >= likeness]
+            found.append(pd.DataFrame(new))
+            hashed = hashed[:0]
     return pd.concat(found)
+
+
+class Start(NamedTuple):
+    """How films may lie on each other, to begin with.
+
+    Attributes:
+        moving, fixed: (N, 2, 3) matrices that lay the film that moves, and the other,
+            on common ground.
+        level: of detail at which neighbours are sought there.
+        most: neighbours of a film.
+        ways: at which levels of detail, in how many steps, a pair is laid on each other.
+    """
+
+    moving: torch.Tensor
+    fixed: torch.Tensor
+    level: int
+    most: int
+    ways: tuple
+
+
+def _starts(turned, layers):
+    """Starts on the mean of all films, as the films are, and cropped."""
+    plain = turned[0] is layers[0]
+    mean = laid_on_mean(layers[0])
+    moved = mean if plain else laid_on_mean(turned[0], layers[0])
+    yield Start(moved, mean, level=1, most=NEIGHBOURS if plain else 2, ways=FINE)
+    as_is = still(len(mean))
+    for zoom in ZOOMS if plain else ZOOMS[:1]:
+        zoomed = as_is * torch.tensor([zoom, zoom, 1])
+        yield Start(zoomed, as_is, level=0, most=1, ways=COARSE_TO_FINE)
 
 
 def _by_hash(hashes):
@@ -121,8 +158,8 @@ def _by_hash(hashes):
 
 
 def _across(pairs, patients):
-    """Pairs of two patients, each once, the lower number first."""
-    pairs = np.sort(pairs[patients[pairs[:, 0]] != patients[pairs[:, 1]]], axis=1)
+    """Pairs of two patients, each once; the first is the one that is moved."""
+    pairs = pairs[patients[pairs[:, 0]] != patients[pairs[:, 1]]]
     return np.unique(pairs, axis=0).reshape(-1, 2)
 
 
@@ -157,7 +194,7 @@ def laid_on_mean(layer, onto=None) -> torch.Tensor:
 def _on(mean, values, matrix):
     def lay(values, matrix):
         fixed = mean.expand_as(values)
-        return similarity(values, fixed, torch.ones_like(values), matrix, steps=10)
+        return laid(values, fixed, torch.ones_like(values), matrix, 10)
 
     return _in_batches(lay, values, matrix)
 
@@ -168,58 +205,69 @@ def _in_batches(function, *tensors):
 
 
 def _descriptors(layer, matrix):
-    """(N, D) fine details of the films as they lie on the mean, of length 1."""
+    """(N, D) details of the films as they lie on the mean, of length 1."""
     values, seen = layer
-    laid = _in_batches(warped, values * seen, matrix)[:, 4:-4, 4:-4]
+    laid = _in_batches(warped, values * seen, matrix)[:, 2:-2, 2:-2]
     laid = laid.flatten(1)
     laid = laid - laid.mean(1, keepdim=True)
     return laid / (laid.norm(dim=1, keepdim=True) + 1e-6)
 
 
-def _neighbours(others, plain, patients):
+def _neighbours(turned, layers, start, patients):
     """(P, 2) each film's nearest ones of other patients that are worth a look."""
+    others = _descriptors(turned[start.level], start.moving)
+    plain = _descriptors(layers[start.level], start.fixed)
     patients = torch.from_numpy(patients)
-    most = min(NEIGHBOURS, len(plain))
+    most = min(start.most, len(plain))
     found = []
-    for start in range(0, len(plain), BATCH):
-        alike = others[start : start + BATCH] @ plain.T
-        own = patients[start : start + BATCH, None] == patients[None]
-        alike = alike.masked_fill(own, -1)
-        best, place = alike.topk(most, dim=1)
+    for begin in range(0, len(plain), BATCH):
+        alike = others[begin : begin + BATCH] @ plain.T
+        own = patients[begin : begin + BATCH, None] == patients[None]
+        best, place = alike.masked_fill(own, -1).topk(most, dim=1)
         row, rank = torch.nonzero(best > WORTH, as_tuple=True)
-        found.append(torch.stack([row + start, place[row, rank]], dim=1))
+        found.append(torch.stack([row + begin, place[row, rank]], dim=1))
     return torch.cat(found).numpy()
 
 
-def verified(moving, fixed, start, end, pairs: np.ndarray) -> np.ndarray:
+def verified(moving, fixed, start: Start, pairs: np.ndarray) -> np.ndarray:
     """(P,) how alike the details of pairs are, once one is laid on the other.
 
     Args:
         moving, fixed: `details` of all films, coarse, middle and fine; the first of a
             pair is moved onto the second.
-        start, end: (N, 2, 3) how each lies on the mean.
+        start: how they lie to begin with.
         pairs: (P, 2) films.
     """
     out = np.zeros(len(pairs))
     for begin in range(0, len(pairs), BATCH):
         a, b = torch.from_numpy(pairs[begin : begin + BATCH]).T
-        matrix = _between(start[a], end[b])
-        best = _alike(moving[2], fixed[2], a, b, matrix)
-        for level, steps in ((1, 10), (2, 8)):
-            (values, _), (ground, seen) = moving[level], fixed[level]
-            matrix = similarity(values[a], ground[b], seen[b], matrix, steps)
-            best = torch.maximum(best, _alike(moving[2], fixed[2], a, b, matrix))
-            go_on = best > PROMISING
-            out[begin : begin + BATCH] = best
-            if not go_on.any():
-                break
+        first = _between(start.moving[a], start.fixed[b])
+        best = _alike(moving[2], fixed[2], a, b, first)
+        for ways in dict.fromkeys((FINE, start.ways)):
+            behind = torch.nonzero(best < SURE).flatten()
+            found = _laid_and_alike(
+                moving, fixed, a[behind], b[behind], first[behind], ways
+            )
+            best[behind] = torch.maximum(best[behind], found)
+        out[begin : begin + BATCH] = best
     return out
+
+
+def _laid_and_alike(moving, fixed, a, b, matrix, ways):
+    """How alike pairs are once laid on each other at some levels of detail."""
+    for level, steps in ways:
+        (values, _), (ground, seen) = moving[level], fixed[level]
+        matrix = laid(
+            values[a], ground[b], seen[b], matrix, steps, stretching=level == 2
+        )
+    return _alike(moving[2], fixed[2], a, b, matrix)
 
 
 def _alike(moving, fixed, a, b, matrix):
     (values, there), (ground, seen) = moving, fixed
     both = (warped(there[a], matrix) > 0.99) * seen[b]
-    return correlation(warped(values[a], matrix), ground[b], both)
+    alike = correlation(warped(values[a], matrix), ground[b], both)
+    return alike - STRETCHED * stretch(matrix)
 
 
 def _between(start, end):

@@ -24,7 +24,7 @@ class Pictures:
     """What an audit keeps of N films: some kilobytes each, whatever their size.
 
     Attributes:
-        small: (N, S, S) uint8, letterboxed; 0 where a film can't be read.
+        small: (N, S, S) uint8, squashed; 0 where a film can't be read.
         hashes: (N,) uint64 of the whole films (`image_hashes`).
         digests: (N,) of all the pixels: equal for the same pixels in another file.
         facts: rows, columns, mean, spread (grey levels), black, white (shares of the
@@ -85,7 +85,7 @@ def _picture(path):
 def _looked_at(scan):
     pixels = np.asarray(scan.pixels)
     levels = np.round(pixels.clip(0, 1) * 255).astype(np.uint8)
-    square = to_input(scan.pixels, SIDE, aspect=scan.aspect)
+    square = to_input(scan.pixels, SIDE, fit="squash")
     digest = hashlib.sha256(repr(pixels.shape).encode() + levels.tobytes())
     counts = np.bincount(levels.ravel(), minlength=256) / levels.size
     mean = counts @ np.arange(256)
