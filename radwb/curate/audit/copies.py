@@ -26,7 +26,9 @@ WORTH = 0.35  # likeness from which on a neighbour is
 SURE = 0.9  # likeness from which on nothing more is tried
 FINE = ((1, 10), (2, 8))  # (level of detail, steps)
 COARSE_TO_FINE = ((0, 15), *FINE)
-MOST_FILMS = 20_000  # of which all are held against all; above, the hashes propose alone
+MOST_FILMS = (
+    20_000  # of which all are held against all; above, the hashes propose alone
+)
 STRETCHED = 1.0  # likeness lost a log: chests differ by how wide they are, copies don't
 ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
 BATCH = 256  # pairs at a time: bounds the memory
@@ -275,3 +277,31 @@ def _between(start, end):
     last = torch.tensor([0.0, 0, 1]).expand(len(end), 1, 3)
     inverse = torch.linalg.inv(torch.cat([end, last], dim=1))
     return (torch.cat([start, last], dim=1) @ inverse)[:, :2]
+
+
+class Lying(NamedTuple):
+    """Films as they lie on the mean of all: (N, D) descriptors of length 1."""
+
+    descriptors: torch.Tensor
+
+    @classmethod
+    def of(cls, pictures: Pictures, films: np.ndarray) -> "Lying":
+        """Of the films with these numbers."""
+        small = pictures.small[films].astype(np.float32) / 255
+        coarse = [F.avg_pool2d(part, 2) for part in details(small, BLURS[0])]
+        return cls(_descriptors(details(small, BLURS[1]), laid_on_mean(coarse)))
+
+    def nearest(self, rows, among, films) -> np.ndarray:
+        """For each of the rows that row `among` others whose film looks most like it.
+
+        Args:
+            rows, among: rows of a table.
+            films: (N,) rows of the table that the descriptors are of, in order.
+        """
+        these, those = np.searchsorted(films, rows), np.searchsorted(films, among)
+        out = np.empty(len(these), int)
+        for begin in range(0, len(these), BATCH):
+            some = torch.from_numpy(these[begin : begin + BATCH])
+            alike = self.descriptors[some] @ self.descriptors[those].T
+            out[begin : begin + BATCH] = alike.argmax(1).numpy()
+        return among[out]
