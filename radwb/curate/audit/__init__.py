@@ -13,7 +13,7 @@ from radwb.curate.audit.labels import (
 from radwb.curate.audit.leaks import copied, faked, kept_apart, with_parts
 from radwb.curate.audit.oddities import odd_films, views
 from radwb.curate.audit.pictures import Pictures, read_pictures
-from radwb.curate.audit.result import COLUMNS, Audit, collected
+from radwb.curate.audit.result import Audit, collected
 from radwb.curate.audit.shortcuts import shortcuts, shown_within
 from radwb.curate.audit.texts import named, reported
 from radwb.data.table import findings_of
@@ -105,7 +105,7 @@ def _checked(table, features, truth):
 
 
 def _audit_films(log, table, pictures):
-    """Copies and odd films. Returns the pairs, and (films, features of them) or None."""
+    """Copies and odd films; returns pairs, and (films, their features) or None."""
     none = pd.DataFrame(columns=["first", "second", "kind", "likeness", "across"])
     if pictures is False or "path" not in table.columns or table.empty:
         log.skip("films", "no film was read")
