@@ -29,7 +29,7 @@ COARSE_TO_FINE = ((0, 15), *FINE)
 MOST_FILMS = (
     20_000  # of which all are held against all; above, the hashes propose alone
 )
-STRETCHED = 1.0  # likeness lost a log: chests differ by how wide they are, copies don't
+STRETCHED = 1.0  # likeness lost a log: chests differ in width, copies don't
 ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
 BATCH = 256  # pairs at a time: bounds the memory
 BLURS = (4.0, 2.0, 1.0)  # px of 64: coarse details, middle ones, fine ones
@@ -127,7 +127,7 @@ class Start(NamedTuple):
             on common ground.
         level: of detail at which neighbours are sought there.
         most: neighbours of a film.
-        ways: at which levels of detail, in how many steps, a pair is laid on each other.
+        ways: at which levels of detail, in how many steps, pairs are laid.
     """
 
     moving: torch.Tensor

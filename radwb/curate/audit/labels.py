@@ -67,7 +67,7 @@ def against_truth(table: pd.DataFrame, truth: pd.DataFrame) -> list[dict]:
         wrong = known & (y != true)
         if not wrong.any():
             continue
-        said, given, there = known & (y == 1), {}, {}
+        said = known & (y == 1)
         given = clustered_mean(true[said], patient[said], share=True)
         real = known & (true == 1)
         there = clustered_mean(y[real], patient[real], share=True)

@@ -96,7 +96,7 @@ def copied(pairs: pd.DataFrame, table: pd.DataFrame, films: int) -> list[dict]:
 def faked(
     lying: Lying, pairs: pd.DataFrame, table: pd.DataFrame, films: np.ndarray
 ) -> list[dict]:
-    """What AUROC the leaks fake: a classifier that copies the most similar film's label.
+    """What AUROC the leaks fake: to copy the label of the film that is most alike.
 
     It reads films in train, once all of them and once those alone that share no patient
     and no film with the test part; both answer for the test films that are concerned.
@@ -141,7 +141,7 @@ def faked(
         rows.append(
             row(
                 "AUROC that a leak fakes",
-                "leak" if gap.verdict == "ahead" else "look",
+                "leak" if gap.verdict == "ahead" else "note",
                 f"on the {len(tested)} test films concerned by {what}, {gap}",
                 about=what,
                 n=len(tested),
