@@ -39,8 +39,10 @@ MOST = 5_000  # films that a picture's features are tried on
 def metadata_scores(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
     """{(column, level): (N,) number}: numbers as they are, 1 or 0 for a group's rows.
 
-    >>> sorted(metadata_scores(table[["sex", "view"]]))
-    [('sex', 'M'), ('view', 'PA')]
+    Of two groups the smaller one is asked.
+
+    >>> list(metadata_scores(pd.DataFrame({"view": ["PA", "AP", "PA"]})))
+    [('view', 'AP')]
     """
     scores = {}
     for column in table.columns.intersection(METADATA, sort=False):
@@ -48,10 +50,11 @@ def metadata_scores(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 2:
             scores[column, ""] = values.to_numpy(dtype=float)
             continue
-        levels = sorted(values.dropna().astype(str).unique())
-        if not 2 <= len(levels) <= LEVELS:
+        counts = values.dropna().astype(str).value_counts().sort_index()
+        if not 2 <= len(counts) <= LEVELS:
             continue
-        for level in levels if len(levels) > 2 else levels[1:]:
+        levels = counts.index if len(counts) > 2 else [counts.idxmin()]
+        for level in levels:
             known = values.notna().to_numpy()
             is_level = (values.astype(str) == level).to_numpy(dtype=float)
             scores[column, level] = np.where(known, is_level, np.nan)
