@@ -942,7 +942,9 @@ for name, cells in agreed.groupby(level="asked", sort=False):
 # %%
 by_luck = 2 * 0.5**seeds
 share = agreed.any(axis=1).mean()
-lines.append(f"\nAll seeds agree in {share:.0%} of the cells; by luck in {by_luck:.0%}.")
+lines.append(
+    f"\nAll seeds agree in {share:.0%} of the cells; by luck in {by_luck:.0%}."
+)
 Markdown("We see\n" + "\n".join(lines))
 
 # %% [markdown]

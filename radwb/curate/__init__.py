@@ -1,8 +1,8 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
+from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
-from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.reports import label_reports, why
