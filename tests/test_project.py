@@ -46,7 +46,7 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
-    "curate": 40.0,
+    "curate": 30.2,
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,
@@ -61,11 +61,15 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
+    "curate.audit": "notebook 01 (17)",
+    "curate.deidentify": "notebook 01 (17)",
+    "curate.find_values": "notebook 01 (17)",
     "curate.label_reports": "notebook 01 (17)",
+    "curate.near_duplicates": "notebook 01 (17)",
     "curate.why": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
-    "pretrain.Beside": "notebook 03 (16)",
+    "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",
 }
 
 
