@@ -137,7 +137,7 @@ def test_loss_stays_that_of_the_pairs(table, films, tmp_path):
     assert both.log["loss"][0] == pytest.approx(alone.log["loss"][0], rel=1e-6)
     assert both.log["loss_beside"].notna().all()
     assert "loss_beside" not in alone.log
-    assert both.config["identity"]["beside"]["recipe"] == "dino-tiny"
+    assert both.config["identity"]["beside"]["recipe"] == "simclr-tiny"
     assert "beside" not in alone.config["identity"]
     flops = [run.config["cost"]["tflop_per_s_estimate"] for run in (alone, both)]
     rates = [run.config["images_per_s"] for run in (alone, both)]
