@@ -13,10 +13,12 @@ import json
 from pathlib import Path
 
 import pandas as pd
+from levers import LEVERS
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "radwb" / "models" / "weights" / "radwb-tiny" / "levers.csv"
 BASE = "base"
+SEVERAL = ("no real film", "together")  # levers at a time, so shown last
 
 
 def numbers_of(folder: Path) -> pd.DataFrame:
@@ -38,7 +40,11 @@ def against_base(numbers: pd.DataFrame) -> pd.DataFrame:
     key = ["seed", "number"]
     base = numbers[numbers["lever"] == BASE].set_index(key)["value"].rename("base")
     table = numbers.join(base, on=key)
-    return table.assign(change=table["value"] - table["base"])
+    table = table.assign(change=table["value"] - table["base"])
+    singles = [name for name in LEVERS if name not in SEVERAL]
+    place = {name: n for n, name in enumerate([*singles, *SEVERAL])}
+    order = table["lever"].map(place).argsort(kind="stable")
+    return table.iloc[order]
 
 
 def verdict(changes: pd.Series) -> str:
