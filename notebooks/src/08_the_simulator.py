@@ -44,7 +44,7 @@ from radwb.simulate import physics, repair
 # smaller ones behind `fast:`.
 
 # %% tags=["parameters"]
-n = 300  # virtual films for each setting of the dials; fast: 36
+n = 240  # virtual films for each setting of the dials; fast: 36
 n_reports = 1000  # virtual reports of each wording; fast: 100
 n_boot = 200  # resamples of the patients; fast: 20
 shown = 12  # films in a picture
@@ -594,7 +594,8 @@ def pairs_of(setting, measure):
 # `forest` wants the rows' names in a column `finding`; here they are names of sets.
 
 # %%
-wrong = {name: pairs_of(name, "small pixels, equalised") for name in settings}rw.show.forest(
+wrong = {name: pairs_of(name, "small pixels, equalised") for name in settings}
+rw.show.forest(
     wrong,
     value="wrong",
     line=None,
