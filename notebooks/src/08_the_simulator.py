@@ -301,10 +301,12 @@ def loudness(ball):
     return loudest / elsewhere
 
 
+before, after = (loudness(balls[name]) for name in pair_titles)
+
+# %%
 Markdown(
-    f"We see that the place answers with {loudness(balls['as scanned']):.1f} times "
-    "what 99 in 100 places of the lungs stay below as scanned, and with "
-    f"{loudness(balls['repaired']):.1f} times after the repair."
+    f"We see that the place answers with {before:.1f} times what 99 in 100 places of "
+    f"the lungs stay below as scanned, and with {after:.1f} times after the repair."
 )
 
 # %% [markdown]
