@@ -378,8 +378,8 @@ contact_sheet("plain", "Twelve patients, all dials at 0")
 contact_sheet("looks", "The same patients, looks at 1")
 
 # %% [markdown]
-# Some are small copies blown up again, some have been through a JPEG, some have borders,
-# buttons, leads, letters, an arm. The chests are the same. Next the other dial, alone:
+# Grain, small copies blown up again, traces of a JPEG, borders, letters, a slanted collimator:
+# they differ as pictures do. The chests are the same. Next the other dial, alone:
 
 # %%
 contact_sheet("builds", "Twelve other builds, builds at 1")
