@@ -63,6 +63,8 @@ ROOMS_KNODES = {
 IN_NO_NOTEBOOK = {
     "curate.label_reports": "notebook 01 (17)",
     "curate.why": "notebook 01 (17)",
+    "curate.deidentify": "notebook 01 (17)",
+    "curate.find_values": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "notebook 03 (16)",

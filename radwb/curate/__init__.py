@@ -1,5 +1,7 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
+from radwb.curate.deidentify import deidentify
+from radwb.curate.deidentify.known import find_values
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.reports import label_reports, why
@@ -8,7 +10,9 @@ from radwb.curate.split import check_split, one_patient_per_image, split_by_pati
 
 __all__ = [
     "check_split",
+    "deidentify",
     "films",
+    "find_values",
     "index",
     "join_labels",
     "label_reports",
