@@ -1,5 +1,6 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
+from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
 from radwb.curate.films import films, join_labels
@@ -9,6 +10,7 @@ from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
 __all__ = [
+    "audit",
     "check_split",
     "deidentify",
     "films",
@@ -16,6 +18,7 @@ __all__ = [
     "index",
     "join_labels",
     "label_reports",
+    "near_duplicates",
     "one_patient_per_image",
     "sections",
     "split_by_patient",

@@ -1,0 +1,307 @@
+"""`near_duplicates`: films that are one film, whoever it was filed under."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from radwb.curate.audit.align import (
+    correlation,
+    details,
+    laid,
+    still,
+    stretch,
+    warped,
+)
+from radwb.curate.audit.hashes import bits_apart, hash_pairs
+from radwb.curate.audit.pictures import Pictures, read_pictures
+from radwb.identifiers import identifiers
+
+LIKE = 0.8  # details of two patients' films: at most 0.72; of one film anew: 0.9
+RADIUS = 6  # bits that hashes may differ in to be held against each other
+NEIGHBOURS = 5  # of each film that are held against it
+WORTH = 0.35  # likeness from which on a neighbour is
+SURE = 0.9  # likeness from which on nothing more is tried
+FINE = ((1, 10), (2, 8))  # (level of detail, steps)
+COARSE_TO_FINE = ((0, 15), *FINE)
+MOST_FILMS = (
+    20_000  # of which all are held against all; above, the hashes propose alone
+)
+STRETCHED = 1.0  # likeness lost a log: chests differ in width, copies don't
+ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
+BATCH = 256  # pairs at a time: bounds the memory
+BLURS = (4.0, 2.0, 1.0)  # px of 64: coarse details, middle ones, fine ones
+KINDS = ("near copy", "mirrored copy", "inverted copy")
+COLUMNS = ["first", "second", "kind", "likeness", "bits"]
+
+
+def near_duplicates(
+    table: pd.DataFrame, *, likeness: float = LIKE, pictures: Pictures | None = None
+) -> pd.DataFrame:
+    """Find films of two patients that are one film, and any film that stands twice.
+
+    Also where it was cropped, zoomed, turned a little, exposed anew, mirrored or
+    inverted, or got another marker. Hashes and the nearest neighbours among small
+    pictures, all laid on their mean, propose pairs; each is then laid on each other,
+    and the correlation of their fine details decides.
+
+    >>> twice = pd.concat([table.head(3), table.head(1).assign(patient_id="other")])
+    >>> near_duplicates(twice)[["first", "second", "kind"]].values.tolist()
+    [[0, 3, 'same pixels']]
+
+    Args:
+        table: needs path and patient_id. Films of one patient are held against each
+            other for the same pixels alone: a follow-up is no copy.
+        likeness: correlation from which on two films count as one.
+        pictures: what `read_pictures(table)` gave, if it is at hand.
+    Returns:
+        a row a pair, most alike first: `first` < `second` (rows of the table, counted
+        from 0), `kind` (same pixels, near copy, mirrored copy, inverted copy),
+        `likeness`, `bits` between their hashes. Of films with the same pixels each is
+        paired with the first one.
+    """
+    pictures = pictures or read_pictures(table)
+    patients = _patients(table)
+    usable = pictures.usable
+    same = _same_pixels(pictures.digests, usable)
+    repeated = same["second"].to_numpy()
+    films = np.setdiff1d(np.flatnonzero(usable), repeated)
+    near = _near(pictures, films, patients, likeness)
+    near["bits"] = bits_apart(
+        pictures.hashes[near["first"]], pictures.hashes[near["second"]]
+    ).astype(int)
+    pairs = pd.concat([same, near]).sort_values(
+        ["likeness", "first", "second"], ascending=[False, True, True]
+    )
+    return pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
+
+
+def _patients(table):
+    """Each row's patient; a row without one is a patient of its own."""
+    names = identifiers(table["patient_id"])
+    own = [n if name is None else name for n, name in enumerate(names)]
+    return pd.factorize(np.array(own, dtype=object))[0]
+
+
+def _same_pixels(digests, usable):
+    rows = pd.DataFrame({"digest": digests, "second": np.arange(len(digests))})
+    rows = rows[usable]
+    rows["first"] = rows.groupby("digest")["second"].transform("first")
+    pairs = rows.loc[rows["first"] < rows["second"], ["first", "second"]]
+    return pairs.assign(kind="same pixels", likeness=1.0, bits=0)
+
+
+def _near(pictures, films, patients, likeness):
+    """Pairs of the `films` whose details agree."""
+    found = [pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})]
+    if len(films) < 2:
+        return found[0]
+    small = pictures.small[films].astype(np.float32) / 255
+    layers = [details(small, blur) for blur in BLURS]
+    layers[0] = [F.avg_pool2d(part, 2) for part in layers[0]]
+    hashed = _by_hash(pictures.hashes[films])
+    for kind in KINDS:
+        turned = [_turned(layer, kind) for layer in layers]
+        for start in _starts(turned, layers):
+            pairs = hashed if kind == KINDS[0] else hashed[:0]
+            if len(films) <= MOST_FILMS:
+                near = _neighbours(turned, layers, start, patients[films])
+                pairs = np.vstack([pairs, near])
+            pairs = _across(pairs, patients[films])
+            alike = verified(turned, layers, start, pairs)
+            rows = np.sort(films[pairs[alike >= likeness]], axis=1)
+            new = {"first": rows[:, 0], "second": rows[:, 1], "kind": kind}
+            new["likeness"] = alike[alike >= likeness]
+            found.append(pd.DataFrame(new))
+            hashed = hashed[:0]
+    return pd.concat(found)
+
+
+class Start(NamedTuple):
+    """How films may lie on each other, to begin with.
+
+    Attributes:
+        moving, fixed: (N, 2, 3) matrices that lay the film that moves, and the other,
+            on common ground.
+        level: of detail at which neighbours are sought there.
+        most: neighbours of a film.
+        ways: at which levels of detail, in how many steps, pairs are laid.
+    """
+
+    moving: torch.Tensor
+    fixed: torch.Tensor
+    level: int
+    most: int
+    ways: tuple
+
+
+def _starts(turned, layers):
+    """Starts on the mean of all films, as the films are, and cropped."""
+    plain = turned[0] is layers[0]
+    mean = laid_on_mean(layers[0])
+    moved = mean if plain else laid_on_mean(turned[0], layers[0])
+    yield Start(moved, mean, level=1, most=NEIGHBOURS if plain else 2, ways=FINE)
+    as_is = still(len(mean))
+    for zoom in ZOOMS if plain else ZOOMS[:1]:
+        zoomed = as_is * torch.tensor([zoom, zoom, 1])
+        yield Start(zoomed, as_is, level=0, most=1, ways=COARSE_TO_FINE)
+
+
+def _by_hash(hashes):
+    """(P, 2) films whose hashes are close; of many equal ones each with the first."""
+    different, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+    close = hash_pairs(different, RADIUS)
+    pairs = first[close[["first", "second"]].to_numpy()]
+    place = np.arange(len(hashes))
+    equal = np.stack([first[group], place], axis=1)[first[group] != place]
+    return np.vstack([pairs, equal])
+
+
+def _across(pairs, patients):
+    """Pairs of two patients, each once; the first is the one that is moved."""
+    pairs = pairs[patients[pairs[:, 0]] != patients[pairs[:, 1]]]
+    return np.unique(pairs, axis=0).reshape(-1, 2)
+
+
+def _turned(layer, kind):
+    """Details and where they count, of the picture mirrored or inverted."""
+    values, seen = layer
+    if kind == "mirrored copy":
+        return values.flip(-1), seen.flip(-1)
+    if kind == "inverted copy":
+        return -values, seen
+    return layer
+
+
+def laid_on_mean(layer, onto=None) -> torch.Tensor:
+    """(N, 2, 3) matrices that lay each film's coarse details on the mean of all.
+
+    Args:
+        layer: coarse `details`.
+        onto: those of the films whose mean it is; None for the same.
+    """
+    values = layer[0] * layer[1]
+    same = onto is None
+    ground = values if same else onto[0] * onto[1]
+    matrix = still(len(values))
+    place = still(len(ground))
+    for _ in range(3):
+        mean = _in_batches(warped, ground, place).mean(0)
+        place = _on(mean, ground, place)
+    return place if same else _on(mean, values, matrix)
+
+
+def _on(mean, values, matrix):
+    def lay(values, matrix):
+        fixed = mean.expand_as(values)
+        return laid(values, fixed, torch.ones_like(values), matrix, 10)
+
+    return _in_batches(lay, values, matrix)
+
+
+def _in_batches(function, *tensors):
+    parts = zip(*(tensor.split(BATCH) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts])
+
+
+def _descriptors(layer, matrix):
+    """(N, D) details of the films as they lie on the mean, of length 1."""
+    values, seen = layer
+    laid = _in_batches(warped, values * seen, matrix)[:, 2:-2, 2:-2]
+    laid = laid.flatten(1)
+    laid = laid - laid.mean(1, keepdim=True)
+    return laid / (laid.norm(dim=1, keepdim=True) + 1e-6)
+
+
+def _neighbours(turned, layers, start, patients):
+    """(P, 2) each film's nearest ones of other patients that are worth a look."""
+    others = _descriptors(turned[start.level], start.moving)
+    plain = _descriptors(layers[start.level], start.fixed)
+    patients = torch.from_numpy(patients)
+    most = min(start.most, len(plain))
+    found = []
+    for begin in range(0, len(plain), BATCH):
+        alike = others[begin : begin + BATCH] @ plain.T
+        own = patients[begin : begin + BATCH, None] == patients[None]
+        best, place = alike.masked_fill(own, -1).topk(most, dim=1)
+        row, rank = torch.nonzero(best > WORTH, as_tuple=True)
+        found.append(torch.stack([row + begin, place[row, rank]], dim=1))
+    return torch.cat(found).numpy()
+
+
+def verified(moving, fixed, start: Start, pairs: np.ndarray) -> np.ndarray:
+    """(P,) how alike the details of pairs are, once one is laid on the other.
+
+    Args:
+        moving, fixed: `details` of all films, coarse, middle and fine; the first of a
+            pair is moved onto the second.
+        start: how they lie to begin with.
+        pairs: (P, 2) films.
+    """
+    out = np.zeros(len(pairs))
+    for begin in range(0, len(pairs), BATCH):
+        a, b = torch.from_numpy(pairs[begin : begin + BATCH]).T
+        first = _between(start.moving[a], start.fixed[b])
+        best = _alike(moving[2], fixed[2], a, b, first)
+        for ways in dict.fromkeys((FINE, start.ways)):
+            behind = torch.nonzero(best < SURE).flatten()
+            found = _laid_and_alike(
+                moving, fixed, a[behind], b[behind], first[behind], ways
+            )
+            best[behind] = torch.maximum(best[behind], found)
+        out[begin : begin + BATCH] = best
+    return out
+
+
+def _laid_and_alike(moving, fixed, a, b, matrix, ways):
+    """How alike pairs are once laid on each other at some levels of detail."""
+    for level, steps in ways:
+        (values, _), (ground, seen) = moving[level], fixed[level]
+        matrix = laid(
+            values[a], ground[b], seen[b], matrix, steps, stretching=level == 2
+        )
+    return _alike(moving[2], fixed[2], a, b, matrix)
+
+
+def _alike(moving, fixed, a, b, matrix):
+    (values, there), (ground, seen) = moving, fixed
+    both = (warped(there[a], matrix) > 0.99) * seen[b]
+    alike = correlation(warped(values[a], matrix), ground[b], both)
+    return alike - STRETCHED * stretch(matrix)
+
+
+def _between(start, end):
+    """(B, 2, 3) how the first lies on the second, both of which lie on the mean."""
+    last = torch.tensor([0.0, 0, 1]).expand(len(end), 1, 3)
+    inverse = torch.linalg.inv(torch.cat([end, last], dim=1))
+    return (torch.cat([start, last], dim=1) @ inverse)[:, :2]
+
+
+class Lying(NamedTuple):
+    """Films as they lie on the mean of all: (N, D) descriptors of length 1."""
+
+    descriptors: torch.Tensor
+
+    @classmethod
+    def of(cls, pictures: Pictures, films: np.ndarray) -> "Lying":
+        """Of the films with these numbers."""
+        small = pictures.small[films].astype(np.float32) / 255
+        coarse = [F.avg_pool2d(part, 2) for part in details(small, BLURS[0])]
+        return cls(_descriptors(details(small, BLURS[1]), laid_on_mean(coarse)))
+
+    def nearest(self, rows, among, films) -> np.ndarray:
+        """For each of the rows that row `among` others whose film looks most like it.
+
+        Args:
+            rows, among: rows of a table.
+            films: (N,) rows of the table that the descriptors are of, in order.
+        """
+        these, those = np.searchsorted(films, rows), np.searchsorted(films, among)
+        out = np.empty(len(these), int)
+        for begin in range(0, len(these), BATCH):
+            some = torch.from_numpy(these[begin : begin + BATCH])
+            alike = self.descriptors[some] @ self.descriptors[those].T
+            out[begin : begin + BATCH] = alike.argmax(1).numpy()
+        return among[out]
