@@ -13,11 +13,10 @@
 # all; reports deny more than they state; the same patient comes twice; and a table can give
 # the answer away without a single pixel.
 #
-# **You will** read a DICOM file by hand, plant an inverted copy, put a CT together in
+# **You will** read a DICOM file by hand, plant an inverted radiograph, put a CT together in
 # millimetres, index a folder that holds damaged files, cut 3,955 real reports into sections
-# and label them, look for what a simulator planted and measure how far it is from real
-# films, find names where nobody looks, split by patient and measure what a wrong split
-# leaks, and predict oedema from a table alone.
+# and label them, look for what a simulator planted, find names where nobody looks, split by
+# patient and measure what a wrong split leaks, and predict oedema from a table alone.
 #
 # **Needs**: notebook 0; 3 minutes on two CPU cores, 2 more to simulate the cohort the first
 # time. **Data**: chest CT LIDC-IDRI-0001 as DICOM (CC BY 3.0); Open-i reports
@@ -51,7 +50,6 @@ import radwb as rw
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort; notebooks 2 to 5 use the same
 low, high = -160, 240  # window for soft tissue, HU
-n_boot = 200  # resamples of the patients
 n_twice = 800  # of them are filmed again, with the CT as scanned; fast: 60
 seeds = 5  # trainings of each detector; fast: 2
 passes = 20  # over its films, each training; fast: 2
@@ -131,26 +129,29 @@ Markdown(
 # which they are black.
 #
 # ## What if the file is upside down in grey?
-# In the photometric interpretation MONOCHROME1 the largest number is black. Some radiographs
-# are stored so, and a reader that ignores the field sees air as bone. We plant such a copy:
-# the numbers are turned over, and the field says so. Does anybody notice?
+# In the photometric interpretation MONOCHROME1 the largest number is black. Some detectors
+# store radiographs so, and a reader that ignores the field sees air as bone. We write a
+# radiograph of a virtual patient, who has a mass in the right lung, and plant such a copy
+# beside it: the numbers are turned over, and the fields say so. Does anybody notice?
 #
-# We work in an empty folder that the machine may throw away later. The window that the
-# file proposes goes, and so does the value that marks what lies outside of the
-# scanner's circle: both belong to the numbers as they were.
+# We work in an empty folder that the machine may throw away later. `dx_data_set` makes
+# a data set of the kind that a digital radiograph has (DX), with 12 bits a pixel, so 0 to
+# 4095.
 
 # %%
+from radwb.simulate.files import dx_data_set
+
 inbox = Path(tempfile.mkdtemp())
-ds = pydicom.dcmread(path)
-for keyword in ("WindowCenter", "WindowWidth", "PixelPaddingValue"):
-    delattr(ds, keyword)  # so that both copies show their full range
-ds.save_as(inbox / "plain.dcm")
-stored = ds.pixel_array
-inverted = stored.max() - stored + stored.min()
+centre_mm = (-75, 10, 70)
+mass = rw.simulate.Finding("Lung Lesion", 0.9, "right", centre_mm, kind="solid")
+radiograph = rw.simulate.render([mass], seed=1)
+ds = dx_data_set(radiograph, {"patient_id": "0007"}, "plain", seed=0)
+ds.save_as(inbox / "plain.dcm", enforce_file_format=True)
+turned_over = 4095 - ds.pixel_array
+ds.PixelData = turned_over.tobytes()
 ds.PhotometricInterpretation = "MONOCHROME1"
-ds.PixelData = inverted.tobytes()
-ds.save_as(inbox / "inverted.dcm")
-[file.name for file in sorted(inbox.iterdir())]
+ds.PresentationLUTShape = "INVERSE"  # the same said again, for viewers
+ds.save_as(inbox / "inverted.dcm", enforce_file_format=True)
 
 # %% [markdown]
 # We read both files, and imitate a reader that ignores the field by turning the grey over
@@ -166,6 +167,7 @@ rw.show.grid(
     [original, naive, copy],
     titles=["original", "copy, field ignored", "copy, read"],
     columns=3,
+    title="One radiograph, stored in two ways (simulator)",
 )
 
 # %% [markdown]
@@ -945,104 +947,8 @@ rw.show.grid(
 # says that there is nothing. On the right, lung from elsewhere in the same chest has taken
 # their place.
 #
-# How is it done? We go to the CT itself, and to the mask that says which voxel is lung.
-# `nib` reads NIfTI files, in which both are often shared, and `healthy` moves lung into the
-# places of the tumour and the band.
-
-# %%
-import nibabel as nib
-
-from radwb.simulate import repair
-
-ct_folder = rw.data.fetch("lidc-ct")
-ct_file = nib.load(ct_folder / "cxr.nii.gz")
-voxel_mm = ct_file.header.get_zooms()
-hu = np.asarray(ct_file.dataobj)
-organs = np.asarray(nib.load(ct_folder / "mask.nii.gz").dataobj)
-healed, _ = repair.healthy(hu, organs, voxel_mm)
-hu.shape
-
-# %% [markdown]
-# We cut a square of 105 mm around the tumour out of one slice, before and after.
+# Notebook 8 mends that lung step by step, and looks for what is left of the tumour.
 #
-# `MASS.centre` is the voxel in its middle. Of the voxel's numbers we make grey as
-# before, with a lung window from -1350 to 150 HU.
-
-# %%
-x, y, z = repair.MASS.centre
-
-
-def around_the_mass(volume):
-    square = volume[x - 75 : x + 75, y - 75 : y + 75, z]
-    return rw.data.Scan(np.clip((square.T[::-1] + 1350) / 1500, 0, 1))
-
-
-squares = [around_the_mass(hu), around_the_mass(healed)]
-rw.show.grid(
-    squares, titles=pair_titles, columns=2, cell=330, title="The place, lung window"
-)
-
-# %% [markdown]
-# The eye is content. What shows that the tumour is gone? A detector of balls, which knows
-# nothing of the place: it smooths the CT at seven sizes, and asks each time how far a voxel
-# lies above its surroundings (the Laplacian of a Gaussian).
-#
-# `np.s_` keeps a piece of an array by name, here 70 slices with everything in them.
-# `isin` marks the voxels whose mask number is one of the lung's.
-
-# %%
-upper = np.s_[..., 40:110]  # the slices around it
-lungs = np.isin(organs[upper], repair.LUNGS)
-
-
-def ball_response(volume):
-    return rw.simulate.blob_response(volume[upper], lungs, voxel_mm, grid_mm=2.0)
-
-
-balls = {"as scanned": ball_response(hu), "repaired": ball_response(healed)}
-cells = balls["repaired"].shape
-cells
-
-# %% [markdown]
-# How loud is its answer at the tumour's place, against the lungs further away? We need the
-# distance of each cell from the tumour's centre in millimetres.
-#
-# The answer comes on a grid of its own, with cells of 2 mm.
-
-# %%
-cell_voxels = np.divide(lungs.shape, cells)
-places_mm = np.indices(cells).T * cell_voxels * voxel_mm
-centre_mm = np.multiply([x, y, z - 40], voxel_mm)
-away_mm = np.linalg.norm(places_mm - centre_mm, axis=-1).T
-
-
-def loudness(ball):
-    return np.nanmax(ball[away_mm < 14]) / np.nanpercentile(ball[away_mm > 35], 99)
-
-
-Markdown(
-    f"We see that the place answers with {loudness(balls['as scanned']):.1f} times "
-    "what 99 in 100 places of the lungs stay below as scanned, and with "
-    f"{loudness(balls['repaired']):.1f} times after the repair."
-)
-
-# %% [markdown]
-# What is left are vessels, and no ball.
-#
-# Could it be your CT instead? `rw.simulate.from_arrays` takes any chest CT with a mask of
-# its organs. We give it every fourth voxel of the repaired one, so that it takes seconds
-# only, and ask for a film.
-
-# %%
-every = np.s_[::4, ::4, ::2]
-coarse_mm = np.multiply(voxel_mm, (4, 4, 2))
-coarse = rw.simulate.from_arrays(healed[every], organs[every], coarse_mm)
-rw.show.scan(
-    rw.simulate.render(anatomy=coarse, seed=1),
-    title="A film of a chest from arrays",
-)
-
-# %% [markdown]
 # ### What do false reports do to a model?
 # We film the same virtual patients a second time, with the CT as scanned. Labels and reports
 # stay as they are, and are now wrong wherever they deny a lesion. How many are there?
@@ -1283,232 +1189,9 @@ Markdown(
 # Patches of a transformer see one another, so the change isn't confined to the tumour's
 # place.
 #
-# ### What does a ray see?
-# Each tissue weakens X-rays by its mass along the ray, and soft rays, those of low energy,
-# more than hard ones (NIST's tables). Behind thick tissue only the hard ones are left. By
-# hand: the energy that passes through `cm` of water, summed over the four energies of a
-# beam.
-#
-# The part that passes a layer falls by the same factor with each centimetre:
-# `exp(-weakening * cm)`.
-
-# %%
-from radwb.simulate import physics
-
-keV = np.array(physics.KEV)
-weakening = np.array(physics.MASS_ATTENUATION["water"])  # cm2/g
-
-
-def passed_by_hand(cm):
-    carried = np.array(physics.BEAMS["90 kVp"]) * keV  # by each part of the beam
-    return (carried * np.exp(-weakening * cm)).sum() / carried.sum()
-
-
-f"{passed_by_hand(10):.1%} pass 10 cm of water"
-
-# %% [markdown]
-# The simulator does this for every pixel, with the paths through soft tissue, bone and
-# metal. With water alone the two must agree.
-
-
-# %%
-def passed(cm):
-    water = torch.tensor([[float(cm)]])
-    none = torch.zeros(1, 1)
-    paths = physics.Paths(soft=water, bone=none, metal=none)
-    return float(physics.transmit(paths, "90 kVp"))
-
-
-rw.check.matches(passed_by_hand, passed, cases=[(1,), (10,), (25,)])
-
-# %% [markdown]
-# How much does one more centimetre take away, at the skin and after 24 cm?
-
-# %%
-first_cm = 1 - passed(1)
-last_cm = 1 - passed(25) / passed(24)
-Markdown(
-    f"We see that the first centimetre of water weakens this beam by {first_cm:.0%}, "
-    f"the 25th by {last_cm:.0%}: the beam hardens. {passed(25):.2%} arrive, and a "
-    "chest film lives on those."
-)
-
-# %% [markdown]
-# ### When is a finding visible?
-# A mass is seen against ribs and vessels, not against nothing. Its **contrast-to-noise
-# ratio** (CNR) is the change it makes over the spread of what lies around it. At 1 the
-# change is as large as that spread.
-#
-# We plant the same mass with four of them. A finding has a kind, a severity, a side, a
-# place in millimetres, a lobe and a texture, and `cnr` sets its contrast.
-
-# %%
-place_of_mass = (-75.0, 10.0, 70.0)
-mass = rw.simulate.Finding(
-    lesion, 0.5, "right", place_of_mass, "right upper lobe", "solid"
-)
-levels = (0.25, 0.5, 1.0, 2.0)
-rw.show.grid(
-    [rw.simulate.render([mass], cnr=level, anatomy=anatomy) for level in levels],
-    titles=[f"CNR {level}" for level in levels],
-    columns=4,
-    title="One mass, four contrasts",
-)
-
-# %% [markdown]
-# It grows out of the ribs from left to right. The cohort doesn't choose its contrasts; it
-# takes what severity and place give.
-
-# %%
-cnr = table["Lung Lesion cnr"].dropna()
-Markdown(
-    "We see that half of the cohort's lung lesions have a CNR below "
-    f"{cnr.median():.2f}; {(cnr < 0.5).mean():.0%} lie below 0.5."
-)
-
-# %% [markdown]
-# They are positives all the same, as in life.
-#
-# ### Do virtual reports read like real ones?
-# A grammar wrote them, from what was planted, in the styles of six reporters. It was set by
-# counting in the Open-i reports; none of their sentences was copied. Here are the same
-# counts on both sides. `report_statistics` reads any list of reports, yours as well.
-
-# %%
-counts = pd.DataFrame(
-    {
-        "real": rw.simulate.report_statistics(list(reports.report)),
-        "virtual": rw.simulate.report_statistics(list(table.report)),
-    }
-).round(2)
-counts
-
-# %% [markdown]
-# *Words* and *sentences* are medians. *Negated* and *uncertain* are shares of the mentions
-# of a finding. *Vocabulary* is the number of different words in a thousand.
-
-# %%
-Markdown(
-    f"We see a median of {counts.virtual.words:.0f} words against "
-    f"{counts.real.words:.0f} in real reports, and {counts.virtual.negated:.0%} "
-    f"against {counts.real.negated:.0%} of the mentions denied; but only "
-    f"{counts.virtual.vocabulary:.0f} different words in a thousand against "
-    f"{counts.real.vocabulary:.0f}: the grammar is narrow."
-)
-
-# %% [markdown]
-# One of them, of a film with several findings:
-
-# %%
-several = planted_count.to_numpy() > 1
-Markdown(f"*{table.report[several].iloc[0]}*")
-
-# %% [markdown]
-# ### How far is a simulator from real films?
-# We try to tell virtual from real, and see how easily it goes: by grey values, by texture,
-# and by a classifier that is trained to do it. Where `RADWB_MIRROR` holds real adult films
-# we take those, else 16 films of children, which differ for other reasons, too.
-#
-# `real` gives a set of real films as a table with the same columns as the cohort's.
-
-# %%
-try:
-    real = rw.data.real("covid-text")
-    real = real[real.view.isin(["PA", "AP"])]
-    real_films = "real adult films"
-except rw.data.FetchError:
-    real = rw.data.real("kermany-16")
-    real_films = "real films of children"
-Markdown(f"{len(real)} {real_films}.")
-
-# %% [markdown]
-# Images of both kinds are made equally large before they are compared. The intervals
-# come from resamples of the patients.
-#
-# One film of each virtual patient, about as many as there are real ones:
-
-# %%
-virtual = table.drop_duplicates("patient_id").head(max(60, len(real)))
-gap = rw.simulate.realism(virtual, real, n_boot=n_boot)
-print(gap)
-
-# %% [markdown]
-# Each row of the summary is one property, virtual and real, with the gap and its interval.
-# One of them deserves a picture: how much of an image is coarse, and how much is fine. The
-# power of each frequency says it, from few cycles across the film to many.
-#
-# Each step along the axis doubles the frequency.
-
-# %%
-across = "log2 of cycles across the film"
-spectra = gap.spectra.rename(columns={"real": real_films})
-spectra[across] = np.log2(spectra.cycles)
-rw.show.curve(
-    spectra,
-    x=across,
-    panels={"log power (dB)": ["virtual", real_films]},
-    title="Power by frequency, virtual and real",
-)
-
-# %% [markdown]
-# Where the curves part, a model could learn the simulator's texture in place of the disease.
-# And the anatomy? The width of the heart over that of the chest is the **cardiothoracic
-# ratio**. `RADWB_MIRROR` may hold films on which somebody drew hearts and lungs.
-#
-# `density` gives shares, since there are many more virtual hearts than real ones.
-
-# %%
-hearts = {"virtual": table["cardiothoracic_ratio"]}
-try:
-    drawn = rw.simulate.add_ratios(rw.data.real("covid-masks"))
-    hearts["real, drawn by hand"] = drawn["cardiothoracic_ratio"].dropna()
-except rw.data.FetchError:
-    print("no films with drawn hearts on this machine")
-rw.show.hist(
-    hearts,
-    density=True,
-    x_title="cardiothoracic ratio",
-    title="How large are the hearts?",
-)
-
-# %% [markdown]
-# Above 0.5 a heart is called large.
-
-# %%
-medians = [f"{name} {ratio.median():.2f}" for name, ratio in hearts.items()]
-Markdown(f"We see medians of {', '.join(medians)}.")
-
-# %% [markdown]
-# Now the classifier. It sees small images, with the grey values made equal, so that it can't
-# go by brightness alone. An AUROC of 0.5 would be a guess, 1 a perfect verdict. As a control
-# it tells one half of the real films from the other.
-
-# %%
-measures = gap.summary.set_index("measure")
-told_apart = measures.loc["AUROC, small pixels, equalised"]
-control = measures.loc["AUROC, small pixels, real against real"]
-Markdown(
-    "We see that a classifier of tiny images tells virtual from real with an AUROC of "
-    f"{told_apart.gap:.2f} ({told_apart.low:.2f} to {told_apart.high:.2f}; two halves "
-    f"of the real films: {control.gap:.2f})."
-)
-
-# %% [markdown]
-# Do virtual patients resemble one another more than real ones do? We ask how alike each is
-# to the nearest other patient.
-
-# %%
-nearest = measures.loc["nearest other patient, correlation"]
-alike = "no less than"
-if nearest.low > 0:
-    alike = "more than"
-Markdown(
-    f"We see that virtual patients resemble one another {alike} real ones do "
-    f"(correlation with the nearest {nearest.virtual:.2f} and {nearest.real:.2f})."
-)
-
-# %% [markdown]
-# **What a model scores here says how a method behaves, not how it would do in a hospital.**
+# Notebook 8 takes the simulator apart: what a ray sees, when a finding is visible, and how
+# far these films and reports are from real ones. Here it's enough to remember this:
+# **what a model scores here says how a method behaves, not how it would do in a hospital.**
 #
 # ## Who stands on both sides?
 # A patient has several films, and they look alike. Dealing out **images** at random puts
