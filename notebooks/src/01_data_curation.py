@@ -50,6 +50,7 @@ import radwb as rw
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort; notebooks 2 to 5 use the same
 low, high = -160, 240  # window for soft tissue, HU
+n_boot = 200  # resamples of the reports
 n_twice = 800  # of them are filmed again, with the CT as scanned; fast: 60
 seeds = 5  # trainings of each detector; fast: 2
 passes = 20  # over its films, each training; fast: 2
@@ -733,8 +734,8 @@ marked(report)
 mentioned = rw.curate.why(report).set_index("finding")
 Markdown(
     "We see the sentence behind a broken bone: "
-    f"*{mentioned.sentence['Fracture'].replace('*', '')}* What is broken is a wire of a "
-    "sternotomy, and whoever made XXXX of the names took *wire* along with them."
+    f"*{mentioned.sentence['Fracture']}* What is broken is probably a wire, and whoever "
+    "made XXXX of the names took that word along with them."
 )
 
 # %% [markdown]
@@ -783,7 +784,7 @@ for finding, code in code_of.items():
         alarm = labels[finding].isin(values).to_numpy().astype(int)
         scores.append({"finding": finding, "counts": counts, **f1(alarm, coded)})
 scores = pd.DataFrame(scores)
-rw.show.bars(scores, x="finding", y="F1", group="counts", title="Uncertain is no yes")
+rw.show.bars(scores, x="finding", y="F1", group="counts", title="Is a doubt a yes?")
 
 # %% [markdown]
 # The lines are 95 % intervals. The last group has one bar twice: a normal report is never
