@@ -46,7 +46,11 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
+<<<<<<< HEAD
     "curate": 7.3,
+=======
+    "curate": 13.2,
+>>>>>>> h_H
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,

@@ -40,8 +40,6 @@ FREE = ("LT", "ST", "UT", "UC", "UR")  # whatever somebody typed
 TEXT = ("AE", "CS", "LO", "SH", *FREE)
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")
 TIMES = ("DA", "DT", "TM")
-CURVES = range(0x5000, 0x5100)
-OVERLAYS = range(0x6000, 0x6100)
 LENGTHS = {
     **{"AE": 16, "AS": 4, "CS": 16, "DA": 26, "DS": 16, "DT": 54, "IS": 12, "LO": 64},
     **{"SH": 16, "TM": 28, "UI": 64},
@@ -210,13 +208,13 @@ def _passed(element, plan):
 
 
 def _goes(element):
-    """Private or unknown elements, drawings, and whatever binary can't be read."""
-    tag = element.tag
+    """Whatever isn't known, and whatever binary can't be read.
+
+    Private elements, curves and overlays have no keyword, as unknown ones.
+    """
     keyword = element.keyword
-    if tag.is_private or not keyword or tag.group in CURVES or tag.group in OVERLAYS:
-        return True
     binary = element.VR in BINARY and not keyword.endswith(TABLES)
-    return binary or keyword in PIXELS or _swallowed(element)
+    return not keyword or binary or keyword in PIXELS or _swallowed(element)
 
 
 def _swallowed(element):
