@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from attention import ATTENTION
 from browser import BROWSER
+from copies import COPIES
 from embedding import EMBEDDING
 from explorer import EXPLORER
 from rows import row, timed
@@ -233,6 +234,7 @@ ROWS = {
     **VOLUMES,
     **BROWSER,
     **EXPLORER,
+    **COPIES,
 }
 
 
@@ -254,7 +256,7 @@ def main(names: list[str]) -> int:
         if found is None:
             tqdm.write(
                 f"{name}: not measured, its peer is not installed "
-                "(grad-cam; playwright and Chromium)"
+                "(grad-cam; playwright and Chromium; imagehash; faiss-cpu)"
             )
             continue
         found = found if isinstance(found, list) else [found]

@@ -46,11 +46,7 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
-<<<<<<< HEAD
-    "curate": 7.3,
-=======
-    "curate": 13.2,
->>>>>>> h_H
+    "curate": 20.0,
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,
@@ -65,10 +61,6 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
-    "curate.label_reports": "notebook 01 (17)",
-    "curate.why": "notebook 01 (17)",
-    "curate.deidentify": "notebook 01 (17)",
-    "curate.find_values": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "notebook 03 (16)",

@@ -19,7 +19,7 @@ from radwb.curate.audit.hashes import bits_apart, hash_pairs
 from radwb.curate.audit.pictures import Pictures, read_pictures
 from radwb.identifiers import identifiers
 
-LIKE = 0.8  # details of two patients' films: at most 0.72; of one film anew: 0.9
+LIKE = 0.8  # two patients' films reached 0.72; virtual ones exposed anew 0.83 or more
 RADIUS = 6  # bits that hashes may differ in to be held against each other
 NEIGHBOURS = 5  # of each film that are held against it
 WORTH = 0.35  # likeness from which on a neighbour is

@@ -82,7 +82,7 @@ def _waves():
 def bits_apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """In how many bits two hashes differ (Hamming's distance).
 
-    >>> bits_apart(np.uint64(5), np.uint64(6))
+    >>> int(bits_apart(np.uint64(5), np.uint64(6)))
     2
 
     Args:

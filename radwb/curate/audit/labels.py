@@ -122,27 +122,29 @@ def label_noise(
         )
         suspected = {"row": known[issues], "finding": finding, "label": labels[issues]}
         suspects.append(pd.DataFrame(suspected).assign(chance=chance[issues, 1]))
-        if not len(issues):
-            continue
-        wrong = np.isin(np.arange(len(labels)), issues).astype(float)
-        share = clustered_mean(wrong, patient[known], share=True)
-        by = "the reports" if features is None else "the features"
-        rows.append(
-            row(
-                "label noise",
-                "look" if share["mean"] >= RARE else "note",
-                f"{finding}: {len(issues)} labels aren't borne out by {by}, a share of "
-                f"{format_interval(share, 'mean')}",
-                about=finding,
-                n=len(issues),
-                of=len(labels),
-                patients=len(set(patient[known[issues]])),
-                value=share,
-                evidence=known[issues][:2],
-            )
-        )
+        if len(issues):
+            by = "the reports" if features is None else "the features"
+            rows.append(_noise(finding, issues, known, patient[known], by))
     empty = pd.DataFrame(columns=["row", "finding", "label", "chance"])
     return rows, pd.concat([empty, *suspects], ignore_index=True)
+
+
+def _noise(finding, issues, known, patient, by):
+    """The row of a finding's suspected labels."""
+    wrong = np.isin(np.arange(len(known)), issues).astype(float)
+    share = clustered_mean(wrong, patient, share=True)
+    return row(
+        "label noise",
+        "look" if share["mean"] >= RARE else "note",
+        f"{finding}: {len(issues)} labels aren't borne out by {by}, a share of "
+        f"{format_interval(share, 'mean')}",
+        about=finding,
+        n=len(issues),
+        of=len(known),
+        patients=len(set(patient[issues])),
+        value=share,
+        evidence=known[issues][:2],
+    )
 
 
 def _words(reports) -> sparse.csr_matrix:

@@ -120,38 +120,40 @@ def faked(
         tested = films[tested[films]]
         learnt = films[train[films]]
         kept = films[(train & ~trained)[films]]
-        if not len(tested) or not len(kept):
-            continue
-        truth = table.iloc[tested][findings_of(table)].reset_index(drop=True)
-        truth = truth.loc[:, truth.isin([0, 1]).any()]
-        if truth.empty:
-            continue
-        with_leak = lying.nearest(tested, learnt, films)
-        without = lying.nearest(tested, kept, films)
-        labels = table[truth.columns]
-        gap = compare_auroc(
-            truth,
-            labels.iloc[with_leak].eq(1).astype(float).reset_index(drop=True),
-            labels.iloc[without].eq(1).astype(float).reset_index(drop=True),
-            patient[tested],
-            names=("copying with the leak", "without it"),
-            what="AUROC",
-        )
-        value = {"mean": gap.difference, "low": gap.low, "high": gap.high}
-        rows.append(
-            row(
-                "AUROC that a leak fakes",
-                "leak" if gap.verdict == "ahead" else "note",
-                f"on the {len(tested)} test films concerned by {what}, {gap}",
-                about=what,
-                n=len(tested),
-                of=int(test.sum()),
-                patients=len(set(patient[tested])),
-                value=value,
-                evidence=(tested[0], with_leak[0]),
-            )
-        )
+        if len(tested) and len(kept):
+            with_leak = lying.nearest(tested, learnt, films)
+            without = lying.nearest(tested, kept, films)
+            rows += _gap(table, what, tested, with_leak, without, int(test.sum()))
     return rows
+
+
+def _gap(table, what, tested, with_leak, without, of):
+    """The row of one leak; none where no concerned film has a label."""
+    truth = table.iloc[tested][findings_of(table)].reset_index(drop=True)
+    truth = truth.loc[:, truth.isin([0, 1]).any()]
+    if truth.empty:
+        return []
+    labels = table[truth.columns].eq(1).astype(float)
+    patient = identifiers(table["patient_id"])[tested]
+    gap = compare_auroc(
+        truth,
+        labels.iloc[with_leak].reset_index(drop=True),
+        labels.iloc[without].reset_index(drop=True),
+        patient,
+        names=("copying with the leak", "without it"),
+    )
+    found = row(
+        "AUROC that a leak fakes",
+        "leak" if gap.verdict == "ahead" else "note",
+        f"on the {len(tested)} test films concerned by {what}, {gap}",
+        about=what,
+        n=len(tested),
+        of=of,
+        patients=len(set(patient)),
+        value={"mean": gap.difference, "low": gap.low, "high": gap.high},
+        evidence=(tested[0], with_leak[0]),
+    )
+    return [found]
 
 
 def _copies(pairs, train, test):

@@ -149,19 +149,14 @@ def shown_within(
         if s is None:
             continue
         overall = clustered_auroc(z, s, patient)
+        asked = [f for f, c, g in told if (c, g) == (column, group)]
+        within = _within(part, asked, z, s, patient)
         said = [f"films show {column} {group}: AUROC {format_interval(overall)}"]
-        for finding in [f for f, c, g in told if (c, g) == (column, group)]:
-            y = part[finding].to_numpy(dtype=float)
-            for value, word in ((1, "with"), (0, "without")):
-                number = clustered_auroc(
-                    z[y == value], s[y == value], patient[y == value]
-                )
-                said.append(f"{format_interval(number)} {word} {finding}")
         rows.append(
             row(
                 "films show the metadata",
                 "note",
-                "; ".join(said),
+                "; ".join([*said, *within]),
                 about=f"{column} {group}",
                 n=overall["positives"],
                 of=overall["n"],
@@ -171,6 +166,16 @@ def shown_within(
             )
         )
     return rows
+
+
+def _within(table, findings, z, s, patient):
+    """The AUROC with its interval, with and without each finding, in words."""
+    for finding in findings:
+        y = table[finding].to_numpy(dtype=float)
+        for value, word in ((1, "with"), (0, "without")):
+            of = y == value
+            number = clustered_auroc(z[of], s[of], patient[of])
+            yield f"{format_interval(number)} {word} {finding}"
 
 
 def out_of_fold(features, y, patient) -> np.ndarray | None:

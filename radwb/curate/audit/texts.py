@@ -14,7 +14,7 @@ from radwb.identifiers import identifiers, numbered
 from radwb.stats import clustered_auroc, format_interval
 
 INPUTS = ("prompt", "question", "indication", "history", "text", "caption")
-SURPRISE = 25.0  # `common_passages`: 2,000 virtual patients alone stay below 15
+SURPRISE = 25.0  # `common_passages`: clean virtual cohorts of 150 stay below 11
 WORDS = 30
 MOST = 20_000  # reports whose sections are read
 DATE = r"\b(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)?\d{2}|(?:19|20)\d{2}-\d{2}-\d{2})\b"
