@@ -31,6 +31,7 @@ import re
 import shutil
 import tempfile
 from html import escape
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -917,6 +918,164 @@ pictures = rw.curate.films(rw.curate.index(inbox / "pictures"))
 alone = rw.curate.one_patient_per_image(pictures)
 before_and_after = {"in the index": pictures.patient_id, "said by us": alone.patient_id}
 pd.DataFrame(before_and_after)
+
+# %% [markdown]
+# ### Can the names be taken out?
+# The first idea is to empty the three fields that are made for a patient's name, number and
+# day of birth. We do so in a copy of the folder, and search every byte of the files for
+# each value that was planted in a header. How many of them, do you think, are still there?
+
+
+# %%
+in_header = answer_key["where"] == "header"
+planted_values = sorted(set(answer_key.value[in_header]))
+
+
+def count_by_hand(folder):
+    contents = [file.read_bytes() for file in sorted(folder.glob("*.dcm"))]
+    everything = b"".join(contents)
+    return sum(value.encode() in everything for value in planted_values)
+
+
+(inbox / "emptied").mkdir()
+for file in named.path:
+    ds = pydicom.dcmread(file)
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate"):
+        setattr(ds, keyword, "")
+    ds.save_as(inbox / "emptied" / Path(file).name)
+
+# %% [markdown]
+# `rw.curate.find_values` searches file names and other spellings of letters (UTF-16) as
+# well. On these files the two must agree.
+
+
+# %%
+def count_by_radwb(folder):
+    found = rw.curate.find_values(folder, planted_values)
+    return len({value for file, value in found})
+
+
+folders = [(inbox / "named",), (inbox / "emptied",)]
+rw.check.matches(count_by_hand, count_by_radwb, cases=folders)
+Markdown(
+    f"We see {count_by_hand(inbox / 'named')} values before and "
+    f"{count_by_hand(inbox / 'emptied')} after: the rest stands in other fields."
+)
+
+# %% [markdown]
+# `rw.curate.deidentify` follows a list of all fields that can identify, part 15 of the DICOM
+# standard (the Basic Application Level Confidentiality Profile). `keep` says what a
+# researcher still needs: "dates" are moved by one number of days a patient, "patient" is sex
+# and age. First we let it clean the headers alone (`"pixels"` are kept, too), and search the
+# copies in the same way. May we share them?
+
+# %%
+keep = ["dates", "patient"]
+headers_only = inbox / "headers only"
+copies = rw.curate.deidentify(named, headers_only, keep=[*keep, "pixels"])
+Markdown(
+    f"We see {count_by_radwb(headers_only)} planted values in the bytes of "
+    f"{len(copies)} copies."
+)
+
+# %% [markdown]
+# No search for bytes can read a picture. The letters of above are still in the third film.
+# Now all of it: the words in the pixels are read (OCR) and covered, markers such as *R*
+# stay. That needs the extra `pip install 'radwb[curate]'`; without it the pixels stay as
+# they are. The key, a file that leads back to the patients, is only made since we name it.
+
+# %%
+key_file = inbox / "key.json"
+has_no_key = not key_file.exists()
+if find_spec("rapidocr") is None:
+    print("words in pixels stay: no OCR on this machine")
+    keep.append("pixels")
+shared = rw.curate.deidentify(named, inbox / "shared", keep=keep, key=key_file)
+words_in_full(shared[["patient_id", "done", "refused"]])
+
+# %%
+cleaned = rw.data.scan_of(shared.iloc[2])
+rw.show.grid(
+    [film, cleaned],
+    titles=["before", "after"],
+    columns=2,
+    cell=330,
+    title="A name in the pixels (simulator, invented person)",
+)
+
+# %% [markdown]
+# Is a name gone, and is nothing else? The answer key has the box of each name: we compare
+# the pixels inside and outside.
+#
+# A pixel counts as changed where its grey moves by more than a thousandth of the range.
+
+# %%
+burned = answer_key[answer_key["where"] == "pixels"].set_index("file")
+top, left, bottom, right = map(int, burned.place[named.path.iloc[2]].split(","))
+changed = np.abs(cleaned.pixels - film.pixels) > 0.001
+letters = film.pixels > 0.9
+inside = np.zeros_like(changed)
+inside[top:bottom, left:right] = True
+covered = changed[inside & letters].mean()
+Markdown(
+    f"We see that {covered:.0%} of the letters' pixels have changed, and "
+    f"{changed[~inside].mean():.1%} of the pixels outside the box."
+)
+
+# %% [markdown]
+# Some fields of its header, before and after. What does *StudyDate* say?
+
+# %%
+keywords = ["PatientName", "PatientID", "PatientBirthDate", "PatientAge", "PatientSex"]
+keywords += ["StudyDate", "InstitutionName", "PatientComments", "ViewPosition"]
+fields = {}
+for column, file in {"before": named.path[2], "after": shared.path[2]}.items():
+    ds = pydicom.dcmread(file, stop_before_pixels=True)
+    fields[column] = [str(ds.get(keyword, "(no such field)")) for keyword in keywords]
+words_in_full(pd.DataFrame({"field": keywords, **fields}))
+
+# %% [markdown]
+# The date is a wrong one, on purpose. Two films of one patient are moved alike, so the days
+# between them stay. And the report, before and after:
+
+# %%
+words_in_full(
+    pd.DataFrame({"before": [named.report[2]], "after": [shared.report[2]]}).T
+)
+
+# %% [markdown]
+# The findings are still there. Now the whole of what we would share is searched for every
+# value of the answer key: each byte of each file, file names, and the reports.
+
+
+# %%
+def day(table, row):
+    header = pydicom.dcmread(table.path[row], stop_before_pixels=True)
+    return pd.Timestamp(header.StudyDate)
+
+
+in_files = rw.curate.find_values(inbox / "shared", answer_key.value)
+reports_shared = " ".join(shared.report).lower()
+in_reports = [v for v in set(answer_key.value) if v.lower() in reports_shared]
+Markdown(
+    f"We see {len(in_files)} of {answer_key.value.nunique()} values in the files and "
+    f"{len(in_reports)} in the reports. Between the two films of one patient lie "
+    f"{(day(named, 2) - day(named, 1)).days} days before and "
+    f"{(day(shared, 2) - day(shared, 1)).days} after."
+)
+
+# %% [markdown]
+# The key holds every patient's number, so it must never travel with the films. Who may read
+# it?
+#
+# Three digits say what the owner, the group and all others may do; 6 is read and write.
+
+# %%
+rights = oct(key_file.stat().st_mode)[-3:]
+Markdown(
+    f"We see rights of {rights}. Before we named it there was "
+    f"{'none' if has_no_key else 'one already'}, and without it nobody leads back."
+)
 
 # %% [markdown]
 # ### What did the CT bring along?
