@@ -705,25 +705,33 @@ report = reports.set_index("report_id").report["CXR2181"]
 words_in_full(pd.DataFrame({"CXR2181": report.splitlines()}))
 
 # %% [markdown]
-# And here is what the labeller read. One of its labels is wrong. Which?
-#
-# Between the marked words the report is copied with `escape`, which makes of `<` a sign to
-# be read and not a command.
+# And here is what the labeller read: each word gets a colour and, behind it, its label. One
+# of the labels is wrong. Which?
 
 # %%
 colours = {1: "#f6b26b", 0: "#b6d7a8", -1: "#ffe599"}
 meanings = {1: "stated", 0: "denied", -1: "uncertain"}
 
 
+def with_its_label(row):
+    colour = colours.get(row.label, "#d9d9d9")
+    meaning = meanings.get(row.label, "not said")
+    style = f"background-color: {colour}; color: black"
+    words = f'<span style="{style}">{escape(row.words)}</span>'
+    return f"{words} <small>({row.finding}, {meaning})</small>"
+
+
+# %% [markdown]
+# Between the marked words the report is copied with `escape`, which makes of `<` a sign to
+# be read and not a command.
+
+
+# %%
 def marked(report):
-    text, end = "", 0
+    text = ""
+    end = 0
     for row in rw.curate.why(report).itertuples():
-        colour = colours.get(row.label, "#d9d9d9")
-        meaning = meanings.get(row.label, "not said")
-        style = f"background-color: {colour}; color: black"
-        text += escape(report[end : row.start])
-        text += f'<span style="{style}">{escape(row.words)}</span>'
-        text += f" <small>({row.finding}, {meaning})</small>"
+        text += escape(report[end : row.start]) + with_its_label(row)
         end = row.end
     return HTML(f"<p>{text}{escape(report[end:])}</p>")
 
@@ -1546,6 +1554,11 @@ except rw.data.FetchError:
     print("those films are not on this machine: here are the virtual ones again")
     published = doubtful
 twice = rw.curate.near_duplicates(published)
+
+# %% [markdown]
+# The pair that is most alike:
+
+# %%
 most_alike = list(twice.loc[0, ["first", "second"]])
 numbers = [str(number) for number in published.patient_id]
 rw.show.grid(
