@@ -145,7 +145,7 @@ def run(name: str, seed: int, budget: Budget, out: Path) -> None:
         options["start"] = budget.start
     if lever.real:
         films = unlabelled(lever.real)
-        options["beside"] = rw.pretrain.Beside(films, share=0.5)
+        options["beside"] = rw.pretrain.Beside(films, "dino-tiny", share=0.5)
     trained = rw.pretrain.fit(
         films_of(lever, budget),
         out=out / "runs" / f"{name}-{seed}",

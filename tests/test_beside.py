@@ -13,6 +13,7 @@ import radwb as rw
 from radwb.pretrain import objectives
 from radwb.pretrain.beside import Joint
 from radwb.pretrain.feed import Feed, mirrored
+from radwb.pretrain.recipe import Recipe
 from radwb.pretrain.recipes import RECIPES
 from radwb.pretrain.stream import InMemory, Queue
 
@@ -136,7 +137,7 @@ def test_loss_stays_that_of_the_pairs(table, films, tmp_path):
     assert both.log["loss"][0] == pytest.approx(alone.log["loss"][0], rel=1e-6)
     assert both.log["loss_beside"].notna().all()
     assert "loss_beside" not in alone.log
-    assert both.config["identity"]["beside"]["recipe"] == "dino-tiny"
+    assert both.config["identity"]["beside"]["recipe"] == "simclr-tiny"
     assert "beside" not in alone.config["identity"]
     flops = [run.config["cost"]["tflop_per_s_estimate"] for run in (alone, both)]
     rates = [run.config["images_per_s"] for run in (alone, both)]
@@ -218,6 +219,21 @@ def test_a_film_and_its_mirror_image_show_the_same_views():
     assert (turned ^ same).all()
     assert 70 < turned.sum() < 130
     assert torch.equal(mirrored(x[50:90], seed=0, first=50), y[50:90])
+
+
+def test_a_gradient_that_is_no_number_names_the_step(table, tmp_path, monkeypatch):
+    """The loss is one, its gradient isn't: the root of a square of 0."""
+
+    class Root(Recipe):
+        def forward(self, x):
+            nothing = 0 * self.net.visual(x).square().sum()
+            return nothing.sqrt() + 1
+
+    monkeypatch.setitem(RECIPES, "root", Root)
+    shape = {name: SHAPE[name] for name in ("width", "heads", "layers", "embed")}
+    with pytest.raises(FloatingPointError, match="gradient's norm is nan at step 0"):
+        fit(table, tmp_path / "a", recipe="root", shape=shape)
+    assert (tmp_path / "a" / "bad_batch.safetensors").is_file()
 
 
 BAD = [

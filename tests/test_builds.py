@@ -11,7 +11,7 @@ from scipy import ndimage
 import radwb as rw
 from radwb.simulate import Dials, Finding, physics
 from radwb.simulate.anatomy import DEPTH, FIELD_MM, SOFT
-from radwb.simulate.body import Body, Frame
+from radwb.simulate.body import Body, Frame, to_ct
 from radwb.simulate.builds import KINDS, LARGEST_HEART, least_volume, widened
 from radwb.simulate.devices import to_film
 from radwb.simulate.film import render_ct
@@ -187,6 +187,16 @@ def test_a_film_has_the_vessels_that_its_samples_have(anatomy):
     assert change.abs().sum() > 0
 
 
+def test_a_ct_has_other_vessels_in_its_lungs_alone(anatomy):
+    nowhere = np.zeros((1, 7), np.float32)
+    how = dict(anatomy=anatomy, spacing_mm=(16.0, 8.0, 8.0))
+    body = Body(vessels=nowhere, swapped=True)
+    plain, swapped = (render_ct(body=b, **how).voxels for b in (Body(), body))
+    is_lung = (plain > -950) & (plain < -600)
+    assert (plain != swapped)[is_lung].mean() > 0.15
+    assert (plain != swapped)[plain > 0].mean() < 0.01
+
+
 def test_only_lungs_are_looked_up_for_vessels(anatomy):
     is_none = anatomy.slabs[:, DEPTH] == 0
     assert (anatomy.lungs[is_none] < 0).all()
@@ -247,11 +257,10 @@ def test_the_heart_turns_about_its_middle_and_the_spine_does_not(anatomy):
         return np.rad2deg(np.arctan2(z * np.sign(x), abs(x)))
 
     assert slant(15.0) > slant(-10.0) + 8
-    spines = []
-    for degrees in (0.0, 15.0):
-        bone = sample(anatomy, Body(heart_axis_deg=degrees), "PA", SIZE).paths.bone
-        spines.append(bone[25:45, 26:38].argmax(1).float().mean())
-    assert abs(spines[0] - spines[1]) < 0.5
+    turned = Body(heart_axis_deg=20.0, mediastinum=1.5)
+    vertebrae = torch.tensor([[20.0, -75.0, z] for z in (-60.0, 0.0, 60.0)])
+    moved = to_ct(vertebrae, anatomy, turned) - to_ct(vertebrae, anatomy, Body())
+    assert moved.abs().max() < 1
 
 
 def test_a_mediastinum_widens_above_the_heart(anatomy):
@@ -314,12 +323,16 @@ def test_an_even_pneumothorax_leaves_the_border_of_the_heart_alone(anatomy):
     """What is dense borders on the heart or the wall, and is no lung to be emptied."""
     air = Finding("Pneumothorax", 0.5, "left")
     changed = {}
+    emptied = {}
     for even in (False, True):
         lungs = Lungs(sample(anatomy, Body(even=even), "PA", SIZE))
         is_rim = lungs.density > 0.75
         change = pneumothorax(lungs, air, lungs.density) - lungs.density
         changed[even] = change.abs()[is_rim & (lungs.depth > 20)].mean().item()
+        emptied[even] = change[is_rim].min().item()
         assert change.min() < -0.1  # air where there was lung
+    assert emptied[False] < -0.5
+    assert emptied[True] > -0.2
     assert changed[True] < 0.2 * changed[False]
 
 

@@ -9,7 +9,9 @@ import radwb as rw
 from radwb.simulate import Dials, display, looks, physics, stored, worn
 from radwb.simulate.anatomy import FIELD_MM
 from radwb.simulate.body import Body
+from radwb.simulate.film import film
 from radwb.simulate.measures import slope, spectrum
+from radwb.simulate.plant import plant
 from radwb.simulate.project import sample
 from radwb.stats import auroc
 
@@ -286,6 +288,45 @@ def test_a_marker_is_true_to_its_side(monkeypatch):
     notes = {text for text, _ in stamped} - set(sides)
     assert notes & set(stored.TEXTS["AP"])
     assert not notes & {*stored.TEXTS["PA"], *stored.TEXTS["LATERAL"]}
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_word_stands_at_its_rim(side):
+    film = np.zeros((96, 96))
+    how = {"height": 0.1, "inset": 0.02, "grey": 0.9}
+    rng = np.random.default_rng(0)
+    marked = stored._stamped(film, (0, 0, 5, 5), "R", 0.5, side, how, rng)
+    columns = np.flatnonzero(marked.any(0))
+    near = columns - 5 if side == "left" else 90 - columns
+    assert 0 <= near.min() <= 4
+    assert near.max() < 16
+
+
+def test_a_film_without_a_marker_gets_none(rays, monkeypatch):
+    """The dial `marker` holds in every look."""
+    texts = []
+
+    def stamp(pixels, borders, text, row, side, how, rng):
+        texts.append(str(text).strip("()"))
+        return pixels
+
+    monkeypatch.setattr(stored, "_stamped", stamp)
+    for marker, n in ((True, 20), (False, 0)):
+        texts.clear()
+        for look in range(20):
+            rng = np.random.default_rng(0)
+            film(rays, plant(rays, []), "A", rng, marker=marker, look=look)
+        assert sum(text in ("R", "RT", "L", "LT") for text in texts) == n
+
+
+def test_what_the_collimator_hides_is_in_no_mask(anatomy, mass, monkeypatch):
+    borders = np.array([SIZE // 2, 0, 0, 0])
+    monkeypatch.setattr(looks, "_borders", lambda *how: borders)
+    how = dict(size=SIZE, anatomy=anatomy, organs=True)
+    for look in range(4):
+        truth = rw.simulate.render([mass], look=look, **how).truth
+        assert truth["Lungs"][SIZE // 2 + 4 :].any()
+        assert not truth["Lungs"][: SIZE // 2 - 4].any()
 
 
 def test_letters_change_the_rim_alone():

@@ -63,7 +63,7 @@ ROOMS_KNODES = {
 IN_NO_NOTEBOOK = {
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
-    "pretrain.Beside": "notebook 03 (16)",
+    "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",
 }
 
 

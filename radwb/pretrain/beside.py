@@ -22,7 +22,7 @@ class Beside:
     """Films of yours without labels, for a second term of `fit`'s loss.
 
     >>> films = table.loc[table["split"] == "train", ["path", "patient_id"]]
-    >>> beside = rw.pretrain.Beside(films, recipe="simclr-tiny", weight=0.5)
+    >>> beside = rw.pretrain.Beside(films, recipe="dino-tiny", weight=0.5)
 
     A step takes, beside its `batch` of pairs, so many of these films, at random crops,
     some of them mirrored (nothing here names a side), under the strong augmentation.
@@ -35,7 +35,7 @@ class Beside:
     Args:
         films: needs path and patient_id. Where it has a split, rows in "train" alone
             are seen. No patient of the table's split "val" or "test" may be among them.
-        recipe: one of those for images alone: "dino-tiny", "simclr-tiny", "mae-tiny".
+        recipe: one of those for images alone: "simclr-tiny", "dino-tiny", "mae-tiny".
         weight: of the term.
         share: films a step, in parts of the batch.
     Raises:
@@ -43,7 +43,7 @@ class Beside:
     """
 
     films: pd.DataFrame
-    recipe: str = "dino-tiny"
+    recipe: str = "simclr-tiny"
     weight: float = 1.0
     share: float = 1.0
 

@@ -25,14 +25,14 @@ class Place:
     Attributes:
         x, y: (1, W) and (H, 1), mm to the left of the lungs' middle and below the apex.
         half: half the lungs' width, mm.
-        floor: (right, left), how low the lungs reach, mm.
+        floor: how low the lungs reach, mm.
         pixel_mm: side of a pixel.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     half: float
-    floor: tuple
+    floor: float
     pixel_mm: float
 
     @property
@@ -85,16 +85,13 @@ def _place(rays, margin):
     rows, columns = places.T
     top = float(rows.min())
     middle = (columns.min() + columns.max()) / 2
-    is_left = columns > middle
-    right_floor = rows[~is_left].max() - top
-    left_floor = rows[is_left].max() - top
     at = torch.arange(-margin, len(lungs) + margin)
     at = at.float()
     return Place(
         x=(at[None] - middle) * mm,
         y=(at[:, None] - top) * mm,
         half=np.ptp(columns) / 2 * mm,
-        floor=(right_floor * mm, left_floor * mm),
+        floor=float(np.ptp(rows)) * mm,
         pixel_mm=mm,
     )
 
@@ -190,17 +187,13 @@ def _gas(paths, place, how, rng):
     for _ in range(rng.integers(1, 5)):
         width, height = rng.uniform(10, 32, 2)
         x = place.half * rng.uniform(0.15, 0.9)
-        low = place.floor[1]
         if rng.random() < 0.25:
             x = -x
-            low = place.floor[0]
-        y = low + height + rng.uniform(12, 60)
+        y = place.floor + height + rng.uniform(12, 60)
         across = place.x - x
         down = (place.y - y) * width / height
         away = torch.hypot(across, down)
         gas = gas + how["share"] * _chord(away, width)
-    is_above = place.y < max(place.floor)
-    gas[is_above.flatten()] = 0
     left = (paths.soft - gas).clamp(min=0.2)
     soft = torch.minimum(left, paths.soft)
     return replace(paths, soft=soft)

@@ -84,7 +84,7 @@ def audit(
         collected(log.rows).reset_index(drop=True),
         pd.DataFrame(log.examined),
         pairs,
-        pd.DataFrame(log.flags, columns=["row", "check"]),
+        pd.DataFrame(log.flags, columns=["row", "check"]).drop_duplicates(),
         table,
     )
 
