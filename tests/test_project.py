@@ -61,12 +61,6 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
-    "curate.audit": "notebook 01 (17)",
-    "curate.deidentify": "notebook 01 (17)",
-    "curate.find_values": "notebook 01 (17)",
-    "curate.label_reports": "notebook 01 (17)",
-    "curate.near_duplicates": "notebook 01 (17)",
-    "curate.why": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",
