@@ -16,7 +16,7 @@
 # that make virtual patients, films and reports more various; guess which films are real; and
 # let a classifier guess, before and after each dial.
 #
-# **Needs**: notebook 1; about five minutes on two CPU cores. **Data**: chest CT LIDC-IDRI-0001
+# **Needs**: notebook 1; about three minutes on two CPU cores. **Data**: chest CT LIDC-IDRI-0001
 # with organ masks (CC BY 3.0); Open-i reports (CC BY-NC-ND 4.0, read in place); 16 real
 # radiographs of children (CC BY 4.0); further real films where `RADWB_MIRROR` or the cache
 # holds them (notebook 3 uses the same).
