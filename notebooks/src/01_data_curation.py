@@ -19,10 +19,11 @@
 # where nobody looks and take them out, split by patient, measure what a wrong split and a
 # film under two numbers leak, and predict oedema from a table alone.
 #
-# **Needs**: notebook 0; 3 minutes on two CPU cores, 2 more to simulate the cohort the first
-# time; `pip install 'radwb[curate]'` to read words in pixels. **Data**: chest CT LIDC-IDRI-0001 as DICOM (CC BY 3.0); Open-i reports
-# (CC BY-NC-ND 4.0, read in place); NIH ChestX-ray14 table (free use with attribution);
-# pydicom's test files (MIT); the simulator.
+# **Needs**: notebook 0; 3 minutes on two CPU cores, 2 more to simulate the cohorts the first
+# time; `pip install 'radwb[curate]'` to read words in pixels. **Data**: chest CT
+# LIDC-IDRI-0001 as DICOM (CC BY 3.0); Open-i reports (CC BY-NC-ND 4.0, read in place); NIH
+# ChestX-ray14 table (free use with attribution); pydicom's test files (MIT); the simulator;
+# where they are, public COVID films (mostly CC BY-NC-SA).
 #
 # *For teaching and research. Not for clinical use.*
 
@@ -747,8 +748,8 @@ marked(report)
 mentioned = rw.curate.why(report).set_index("finding")
 Markdown(
     "We see the sentence behind a broken bone: "
-    f"*{escape(mentioned.sentence['Fracture'])}* What is broken is probably a wire, and whoever "
-    "made XXXX of the names took that word along with them."
+    f"*{escape(mentioned.sentence['Fracture'])}* What is broken is probably a wire, "
+    "and whoever made XXXX of the names took that word along with them."
 )
 
 # %% [markdown]
