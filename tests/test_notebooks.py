@@ -1,6 +1,6 @@
 """Notebooks keep the anatomy that readers rely on; the tests run them.
 
-Those on published models run here in their fast form, all of them in the slow test.
+Those beyond the tour run here in their fast form, all of them in the slow test.
 """
 
 import ast
@@ -138,12 +138,15 @@ def test_the_last_section_says_where_it_breaks(source):
     assert any("where it breaks" in w.lower() for w in words[-2:])
 
 
-@pytest.mark.parametrize(("number", "weights"), [("06", "astra-ct"), ("07", "smollm2")])
-def test_a_notebook_on_published_weights_runs_fast(number, weights, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "needed"),
+    [("06", "astra-ct"), ("07", "smollm2"), ("08", "kermany-16")],
+)
+def test_a_further_notebook_runs_fast(number, needed, tmp_path):
     try:
-        rw.data.fetch(weights)
+        rw.data.fetch(needed)
     except rw.data.FetchError as error:
-        pytest.skip(f"{weights} can't be had: {error}")
+        pytest.skip(f"{needed} can't be had: {error}")
     sources = [source for source in SOURCES if source.stem.startswith(number)]
     (result,) = run.run(sources, tmp_path / "build", fast=True)
     assert result.error == ""
