@@ -1535,7 +1535,7 @@ rw.show.grid(
 # %%
 is_fake = found.rows.check == "AUROC that a leak fakes"
 fake = found.rows[is_fake].iloc[0]
-faked = f"{fake.value:.2f} ({fake.low:.2f} to {fake.high:.2f})"
+faked = rw.stats.format_interval(fake, "value")
 Markdown(
     f"We see that on {fake.n} test films of {fake.patients} numbers the copies raise its "
     f"mean AUROC by {faked}."
