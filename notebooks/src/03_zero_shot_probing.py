@@ -949,7 +949,9 @@ for name, cells in agreed.groupby(level="asked", sort=False):
 # %%
 by_luck = 2 * 0.5 ** per_lever.max()
 share = agreed.any(axis=1).mean()
-luck = f"All seeds agree in {share:.0%} of the cells; by luck it would be {by_luck:.0%}."
+luck = (
+    f"All seeds agree in {share:.0%} of the cells; by luck it would be {by_luck:.0%}."
+)
 Markdown("We see, in all seeds\n" + "\n".join(lines) + f"\n\n{luck}")
 
 # %% [markdown]
