@@ -13,7 +13,7 @@ from radwb.curate.audit import read_pictures
 from radwb.curate.audit.copies import LIKE, Lying
 from radwb.curate.audit.hashes import bits_apart, hash_pairs, image_hashes
 from radwb.curate.audit.labels import against_truth, label_noise
-from radwb.curate.audit.leaks import faked, with_parts
+from radwb.curate.audit.leaks import copied, faked, with_parts
 from radwb.curate.audit.passages import common_passages
 from radwb.curate.audit.shortcuts import shortcuts, shown_within
 from radwb.curate.audit.texts import named
@@ -37,6 +37,12 @@ def hashes(n, near=50, seed=0):
 @pytest.mark.parametrize("radius", [0, 1, 3, 6, 9, 16])
 def test_the_close_hashes_are_those_of_brute_force(radius):
     values = hashes(1500)
+    for copy in range(8):
+        # as many bits as may differ, and as far from each other as can be
+        bits = (copy + np.arange(radius) * 64 // max(radius, 1)) % 64
+        values[800 + copy] = values[700 + copy]
+        for bit in bits.astype(np.uint64):
+            values[800 + copy] ^= np.uint64(1) << bit
     apart = bits_apart(values[:, None], values[None])
     first, second = np.nonzero(np.triu(apart <= radius, 1))
     pairs = hash_pairs(values, radius)
@@ -118,12 +124,40 @@ def test_copies_under_another_patient_are_found_and_nothing_else():
 
 
 @pytest.mark.parametrize("seed", range(CLEAN))
-def test_a_clean_cohort_has_no_leak(seed):
-    table = rw.simulate.cohort(n=40, seed=500 + seed)
+def test_a_clean_cohort_has_no_leak_and_no_copy(seed):
+    """Metadata may tell a finding in it: the sick are filmed in bed, by design."""
+    table = rw.simulate.cohort(n=40, seed=500 + seed, size=64)
     audit = rw.curate.audit(table)
-    assert audit.leaks.empty
     assert audit.pairs.empty
-    assert not (audit.rows["severity"] == "look").any()
+    odd = audit.rows["severity"] != "note"
+    assert set(audit.rows["check"][odd]) <= {"metadata tells the finding"}
+
+
+def test_true_labels_of_a_few_patients_are_not_doubted():
+    """A model of their reports is no judge: it doubted a sixth of the labels of 40."""
+    table = rw.simulate.cohort(n=40, seed=500, size=64)
+    audit = rw.curate.audit(table, pictures=False)
+    assert "label noise" not in set(audit.rows["check"])
+    examined = audit.examined.set_index("check")
+    assert "no judge" in examined.loc["label noise", "note"]
+
+
+def test_an_audit_says_what_it_did_not_look_for(monkeypatch):
+    module = import_module("radwb.curate.audit")
+    copies = import_module("radwb.curate.audit.copies")
+    table = rw.simulate.cohort(n=40, seed=500, size=64)
+    notes = rw.curate.audit(table).examined.set_index("check")["note"]
+    assert notes["copies"] == ""
+    assert notes["AUROC that a leak fakes"] == ""
+    for part in (module, copies):
+        monkeypatch.setattr(part, "MOST_FILMS", 30)
+    monkeypatch.setattr(module, "MOST_REPORTS", 30)
+    notes = rw.curate.audit(table).examined.set_index("check")["note"]
+    assert "mirrored" in notes["copies"]
+    assert "films" in notes["AUROC that a leak fakes"]
+    assert "films nor features" in notes["films show the metadata"]
+    assert "alone" in notes["reports"]
+    assert "truth" in notes["label against the truth"]
 
 
 def changes(film, rng):
@@ -162,6 +196,25 @@ def test_a_changed_real_film_is_known_again(tmp_path):
     kind = {kinds[n]: k for n, k in zip(again, found["kind"], strict=False)}
     assert kind[0, "mirrored"] == "mirrored copy"
     assert kind[0, "inverted"] == "inverted copy"
+
+
+def test_among_many_films_hashes_propose_the_copies(tmp_path, monkeypatch):
+    module = import_module("radwb.curate.audit.copies")
+    films = rw.data.real("kermany-16")[["path", "patient_id"]]
+    rows = []
+    for place in (0, 5, 9, 14):
+        path = tmp_path / f"{place}.png"
+        with Image.open(films["path"][place]) as film:
+            film.convert("L").point(lambda v: int(255 * (v / 255) ** 1.3)).save(path)
+        rows.append({"path": str(path), "patient_id": f"copy of {place}"})
+    table = pd.concat([films, pd.DataFrame(rows)], ignore_index=True)
+    monkeypatch.setattr(module, "MOST_FILMS", 5)
+    monkeypatch.setattr(module, "MOST_PAIRS", 2)
+    found = rw.curate.near_duplicates(table).sort_values("first")
+    n = len(films)
+    expected = [[0, n], [5, n + 1], [9, n + 2], [14, n + 3]]
+    assert found[["first", "second"]].values.tolist() == expected
+    assert set(found["kind"]) == {"near copy"}
 
 
 def test_films_of_one_patient_are_no_copies_unless_the_pixels_are(tmp_path):
@@ -207,6 +260,22 @@ def test_a_leak_fakes_an_auroc_and_says_which_films():
     assert audit.pairs["across"].sum() == 45
     first, second = audit.show(0)
     assert np.array_equal(first.pixels, second.pixels)
+    leaks = {"study in two parts", "same pixels", "AUROC that a leak fakes"}
+    assert set(audit.leaks["check"]) == leaks
+
+
+def test_a_copy_leaks_between_two_parts_alone():
+    pairs = pd.DataFrame({"first": [0, 0, 0, 0], "second": [1, 2, 3, 4]})
+    pairs = pairs.assign(kind="near copy", likeness=0.9, bits=3)
+    table = pd.DataFrame({"patient_id": list("abcda")})
+    assert not with_parts(pairs, table)["across"].any()
+    table["split"] = ["train", "train", "test", None, "test"]
+    pairs = with_parts(pairs, table)
+    assert pairs["across"].tolist() == [False, True, False, True]
+    rows = pd.DataFrame(copied(pairs, table, 5))
+    said = rows.set_index("severity")[["n", "patients"]]
+    assert said.loc["leak"].values.tolist() == [[2, 2], [2, 1]]
+    assert said.loc["look"].tolist() == [3, 3]
 
 
 def test_no_auroc_is_faked_where_nothing_leaks():
@@ -264,6 +333,11 @@ def test_films_show_a_view_within_class():
     told = [(EDEMA, "view", table["view"].value_counts().idxmin())]
     (blind,) = shown_within(table, told, seen, films)
     assert blind["low"] < 0.5 < blind["high"] or blind["value"] < 0.5
+    # films that show who it is, and no more
+    patients = pd.factorize(table["patient_id"])[0]
+    who = rng.normal(size=(patients.max() + 1, 400)).astype(np.float32)
+    (known,) = shown_within(table, told, who[patients], films)
+    assert known["value"] < 0.7  # 0.9 where the probe had seen the patient
     seen[:, 0] += 6 * (table["view"] == "AP")
     (row,) = shown_within(table, told, seen, films)
     assert row["low"] > 0.9
@@ -309,10 +383,22 @@ def test_mined_pneumothorax_against_the_adjudicated():
     assert "recall 0.46" in row["sentence"]
 
 
+def test_labels_against_the_truth_by_hand():
+    table = patients_table(10, {EDEMA: 0.5}, images=(1, 1))
+    table[EDEMA] = [1, 1, 1, 1, 0, 0, 0, 0, 1, np.nan]
+    truth = pd.DataFrame({EDEMA: [1, 1, 1, 0, 1, 1, 0, 0, np.nan, 1]})
+    (row,) = against_truth(table, truth)
+    assert row["value"] == pytest.approx(3 / 4)
+    assert "precision 0.75" in row["sentence"]
+    assert "recall 0.60" in row["sentence"]
+    assert (row["n"], row["of"], row["patients"]) == (3, 8, 3)
+    assert (row["first"], row["second"]) == (3, 4)
+
+
 def test_flipped_labels_are_found_by_the_reports():
     pytest.importorskip("cleanlab")
     dials = rw.simulate.Dials(label_noise=0.1)
-    table = rw.simulate.cohort(n=300, seed=0, dials=dials)
+    table = rw.simulate.cohort(n=300, seed=0, size=64, dials=dials)
     _, suspects = label_noise(table)
     flipped = {
         (row, finding)
@@ -333,7 +419,9 @@ def test_a_label_that_an_indication_names_is_told():
     (row,) = named(table)
     assert row["value"] == 1
     assert row["n"] == ill.sum()
-    table["report"] = "INDICATION: Cough. FINDINGS: Pneumothorax."
+    table["report"] = np.where(
+        ill, "INDICATION: Cough. FINDINGS: Pneumothorax.", "INDICATION: Cough."
+    )
     assert named(table) == []
 
 
@@ -369,7 +457,9 @@ def test_odd_films_are_flagged(tmp_path):
     with Image.open(good["path"][0]) as film:
         inverted = np.asarray(film.convert("L").point(lambda v: 255 - v))
     flat = np.full((64, 64), 90, np.uint8)
-    table = films_table(tmp_path / "odd", [inverted, flat, flat + 170])
+    unlike = noise_films(1, side=64)[0]
+    odd = [inverted, flat, flat + 170, unlike]
+    table = films_table(tmp_path / "odd", odd)
     (tmp_path / "odd" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     broken = {"path": str(tmp_path / "odd" / "broken.png"), "patient_id": "b"}
     gone = {"path": str(tmp_path / "gone.png"), "patient_id": "g"}
@@ -379,7 +469,7 @@ def test_odd_films_are_flagged(tmp_path):
     assert rows == {
         "constant": [21, 22],
         "polarity": [20],
-        "unreadable": [23, 24],
+        "unreadable": [24, 25],
         "inverted copy": [0, 20],
     }
 

@@ -6,6 +6,7 @@ import pandas as pd
 from radwb.curate.audit.copies import MOST_FILMS, Lying, near_duplicates
 from radwb.curate.audit.labels import (
     MANY,
+    SOME,
     against_truth,
     class_balance,
     label_noise,
@@ -14,15 +15,21 @@ from radwb.curate.audit.leaks import copied, faked, kept_apart, with_parts
 from radwb.curate.audit.oddities import odd_films, views
 from radwb.curate.audit.pictures import Pictures, read_pictures
 from radwb.curate.audit.result import Audit, collected
-from radwb.curate.audit.shortcuts import shortcuts, shown_within
-from radwb.curate.audit.texts import named, reported
+from radwb.curate.audit.shortcuts import MOST_SHOWN, shortcuts, shown_within
+from radwb.curate.audit.texts import MOST_REPORTS, named, reported
 from radwb.data.table import findings_of
 
 __all__ = ["Audit", "Pictures", "audit", "near_duplicates", "read_pictures"]
 
+COARSE = 4  # px of 64: films are told apart by view or site at this grain
+HASHES_ALONE = (
+    f"more than {MOST_FILMS} films: close hashes alone proposed copies, so cropped, "
+    "zoomed, mirrored and inverted ones weren't looked for"
+)
+
 
 class _Log:
-    """Rows so far, and of each check how many rows it saw or why it wasn't made."""
+    """Rows so far, and of each check how many rows it saw and what it passed over."""
 
     def __init__(self, table):
         self.table = table
@@ -30,11 +37,12 @@ class _Log:
         self.flags = []
         self.examined = []
 
-    def add(self, check, rows, *, of=None, flags=()):
+    def add(self, check, rows, *, of=None, flags=(), note=""):
         self.rows += rows
         self.flags += list(flags)
         of = len(self.table) if of is None else of
-        self.examined.append({"check": check, "of": of, "found": len(rows), "note": ""})
+        seen = {"check": check, "of": of, "found": len(rows), "note": note}
+        self.examined.append(seen)
 
     def skip(self, check, why):
         self.examined.append({"check": check, "of": 0, "found": 0, "note": why})
@@ -75,11 +83,7 @@ def audit(
         log.skip("identifiers across the split", "no column split")
     pairs, shown = _audit_films(log, table, pictures)
     _audit_labels(log, table, features, truth, shown)
-    if "report" in table.columns and table["report"].notna().any():
-        rows, flags = reported(table)
-        log.add("reports", rows, flags=flags.to_dict("records"))
-    else:
-        log.skip("reports", "no column report")
+    _audit_reports(log, table)
     return Audit(
         collected(log.rows).reset_index(drop=True),
         pd.DataFrame(log.examined),
@@ -121,14 +125,29 @@ def _audit_films(log, table, pictures):
         for pair in pairs.itertuples()
         for place in (pair.first, pair.second)
     ]
-    log.add("copies", copied(pairs, table, len(films)), of=len(films), flags=flags)
-    if not len(films) or len(films) > MOST_FILMS:
+    rows = copied(pairs, table, len(films))
+    is_many = len(films) > MOST_FILMS
+    note = HASHES_ALONE if is_many else ""
+    log.add("copies", rows, of=len(films), flags=flags, note=note)
+    if is_many:
+        log.skip("AUROC that a leak fakes", f"more than {MOST_FILMS} films")
+    if is_many or not len(films):
         return pairs, None
-    lying = Lying.of(pictures, films)
-    if "split" in table.columns and findings_of(table):
-        log.add("AUROC that a leak fakes", faked(lying, pairs, table, films))
-    small = pictures.small[films][:, ::4, ::4].reshape(len(films), -1)
-    return pairs, (films, small.astype(np.float32))
+    _audit_faked(log, table, pictures, pairs, films)
+    small = pictures.small[films]
+    coarse = small[:, ::COARSE, ::COARSE].astype(np.float32)
+    return pairs, (films, coarse.reshape(len(films), -1))
+
+
+def _audit_faked(log, table, pictures, pairs, films):
+    check = "AUROC that a leak fakes"
+    if "split" not in table.columns:
+        log.skip(check, "no column split")
+    elif not findings_of(table):
+        log.skip(check, "no column of a finding")
+    else:
+        lying = Lying.of(pictures, films)
+        log.add(check, faked(lying, pairs, table, films), of=len(films))
 
 
 def _audit_labels(log, table, features, truth, shown):
@@ -144,20 +163,30 @@ def _audit_labels(log, table, features, truth, shown):
         shown = np.arange(len(table)), np.asarray(features)
     if shown is not None:
         films, values = shown
-        log.add("films show the metadata", shown_within(table, told, values, films))
-    log.add("label named", named(table))
-    if truth is not None:
+        rows = shown_within(table, told, values, films)
+        of = min(len(films), MOST_SHOWN)
+        note = f"the first {of} films alone" if len(films) > of else ""
+        log.add("films show the metadata", rows, of=of, note=note)
+    else:
+        log.skip("films show the metadata", "neither films nor features were looked at")
+    note = f"indications of the first {MOST_REPORTS} reports alone"
+    log.add("label named", named(table), note=note if _is_long(table) else "")
+    if truth is None:
+        log.skip("label against the truth", "no truth was given")
+    else:
         log.add("label against the truth", against_truth(table, truth))
     _audit_noise(log, table, features)
 
 
 def _audit_noise(log, table, features):
-    has_words = "report" in table.columns and table["report"].notna().any()
-    if features is None and not has_words:
+    if features is None and not _has_reports(table):
         log.skip("label noise", "no features and no reports")
         return
     if len(table) > MANY:
         log.skip("label noise", f"more than {MANY} rows")
+        return
+    if table["patient_id"].nunique() < SOME:
+        log.skip("label noise", f"under {SOME} patients: a model of so few is no judge")
         return
     try:
         rows, suspects = label_noise(table, features)
@@ -166,3 +195,20 @@ def _audit_noise(log, table, features):
         return
     flags = suspects[["row"]].assign(check="label noise").to_dict("records")
     log.add("label noise", rows, flags=flags)
+
+
+def _audit_reports(log, table):
+    if not _has_reports(table):
+        log.skip("reports", "no column report")
+        return
+    rows, flags = reported(table)
+    note = f"sections of the first {MOST_REPORTS} alone" if _is_long(table) else ""
+    log.add("reports", rows, flags=flags.to_dict("records"), note=note)
+
+
+def _has_reports(table):
+    return "report" in table.columns and table["report"].notna().any()
+
+
+def _is_long(table):
+    return _has_reports(table) and len(table) > MOST_REPORTS

@@ -26,12 +26,11 @@ WORTH = 0.35  # likeness from which on a neighbour is
 SURE = 0.9  # likeness from which on nothing more is tried
 FINE = ((1, 10), (2, 8))  # (level of detail, steps)
 COARSE_TO_FINE = ((0, 15), *FINE)
-MOST_FILMS = (
-    20_000  # of which all are held against all; above, the hashes propose alone
-)
+MOST_FILMS = 20_000  # all held against all; above, the hashes propose alone
 STRETCHED = 1.0  # likeness lost a log: chests differ in width, copies don't
 ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
 BATCH = 256  # pairs at a time: bounds the memory
+MOST_PAIRS = 2_000  # whose films' details are kept at a time, above MOST_FILMS
 BLURS = (4.0, 2.0, 1.0)  # px of 64: coarse details, middle ones, fine ones
 KINDS = ("near copy", "mirrored copy", "inverted copy")
 COLUMNS = ["first", "second", "kind", "likeness", "bits"]
@@ -95,28 +94,57 @@ def _same_pixels(digests, usable):
 
 def _near(pictures, films, patients, likeness):
     """Pairs of the `films` whose details agree."""
-    found = [pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})]
+    none = pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})
     if len(films) < 2:
-        return found[0]
-    small = pictures.small[films].astype(np.float32) / 255
-    layers = [details(small, blur) for blur in BLURS]
-    layers[0] = [F.avg_pool2d(part, 2) for part in layers[0]]
+        return none
     hashed = _by_hash(pictures.hashes[films])
+    hashed = _across(hashed, patients[films])
+    if len(films) > MOST_FILMS:
+        found = _alike_by_hash(pictures, films, hashed, likeness)
+    else:
+        found = _alike_among_all(pictures, films, patients, hashed, likeness)
+    return pd.concat([none, *found])
+
+
+def _alike_among_all(pictures, films, patients, hashed, likeness):
+    """Copies of each kind: all films are held against all."""
+    layers = _layers(pictures, films)
     for kind in KINDS:
         turned = [_turned(layer, kind) for layer in layers]
         for start in _starts(turned, layers):
-            pairs = hashed if kind == KINDS[0] else hashed[:0]
-            if len(films) <= MOST_FILMS:
-                near = _neighbours(turned, layers, start, patients[films])
-                pairs = np.vstack([pairs, near])
-            pairs = _across(pairs, patients[films])
+            near = _neighbours(turned, layers, start, patients[films])
+            near = _across(near, patients[films])
+            pairs = np.unique(np.vstack([hashed, near]), axis=0)
             alike = verified(turned, layers, start, pairs)
-            rows = np.sort(films[pairs[alike >= likeness]], axis=1)
-            new = {"first": rows[:, 0], "second": rows[:, 1], "kind": kind}
-            new["likeness"] = alike[alike >= likeness]
-            found.append(pd.DataFrame(new))
-            hashed = hashed[:0]
-    return pd.concat(found)
+            yield _copies(films[pairs], kind, alike, likeness)
+            hashed = hashed[:0]  # they are looked at once
+
+
+def _alike_by_hash(pictures, films, hashed, likeness):
+    """Copies among the pairs whose hashes are close; some pairs at a time."""
+    for begin in range(0, len(hashed), MOST_PAIRS):
+        pairs = hashed[begin : begin + MOST_PAIRS]
+        used, place = np.unique(pairs, return_inverse=True)
+        layers = _layers(pictures, films[used])
+        as_is = still(len(used))
+        start = Start(as_is, as_is, level=0, most=0, ways=COARSE_TO_FINE)
+        alike = verified(layers, layers, start, place.reshape(-1, 2))
+        yield _copies(films[pairs], KINDS[0], alike, likeness)
+
+
+def _layers(pictures, films):
+    """Details of films, coarse to fine, and where they count."""
+    small = pictures.small[films].astype(np.float32) / 255
+    coarse, *finer = [details(small, blur) for blur in BLURS]
+    return [[F.avg_pool2d(part, 2) for part in coarse], *finer]
+
+
+def _copies(pairs, kind, alike, likeness):
+    """Those of the pairs of rows that are alike enough, as a table."""
+    is_copy = alike >= likeness
+    rows = np.sort(pairs[is_copy], axis=1)
+    found = pd.DataFrame(rows, columns=["first", "second"])
+    return found.assign(kind=kind, likeness=alike[is_copy])
 
 
 class Start(NamedTuple):

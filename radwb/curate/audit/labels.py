@@ -16,6 +16,7 @@ FEW = 5  # patients: no interval stands on fewer
 RARE = 0.01
 FOLDS = 5
 MOST_LETTERS = 20_000  # of a report
+SOME = 60  # patients: of fewer the reports' model doubted a sixth of true labels
 MANY = 20_000  # rows from which on noise isn't sought: the folds would take minutes
 
 
@@ -135,7 +136,7 @@ def _noise(finding, issues, known, patient, by):
     share = clustered_mean(wrong, patient, share=True)
     return row(
         "label noise",
-        "look" if share["mean"] >= RARE else "note",
+        "look" if share["low"] >= RARE else "note",
         f"{finding}: {len(issues)} labels aren't borne out by {by}, a share of "
         f"{format_interval(share, 'mean')}",
         about=finding,

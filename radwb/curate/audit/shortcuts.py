@@ -33,7 +33,7 @@ LEVELS = 12  # of a column: more are names, no groups
 LEAST = 0.05  # of an AUROC beyond a coin's: less is of no use to a model
 STRONG = 0.15
 FOLDS = 5
-MOST = 5_000  # films that a picture's features are tried on
+MOST_SHOWN = 5_000  # films that a picture's features are tried on
 
 
 def metadata_scores(table: pd.DataFrame) -> dict[tuple[str, str], np.ndarray]:
@@ -135,8 +135,8 @@ def shown_within(
         features: (M, D) of the films: of a model, or their small pictures.
         films: (M,) rows of the table.
     """
-    some = films[:MOST]
-    features = features[:MOST]
+    some = films[:MOST_SHOWN]
+    features = features[:MOST_SHOWN]
     part = table.iloc[some]
     patient, _ = numbered(part["patient_id"])
     scores = metadata_scores(part)

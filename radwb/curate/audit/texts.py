@@ -16,7 +16,7 @@ from radwb.stats import clustered_auroc, format_interval
 INPUTS = ("prompt", "question", "indication", "history", "text", "caption")
 SURPRISE = 25.0  # `common_passages`: clean virtual cohorts of 150 stay below 11
 WORDS = 30
-MOST = 20_000  # reports whose sections are read
+MOST_REPORTS = 20_000  # reports whose sections are read
 DATE = r"\b(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)?\d{2}|(?:19|20)\d{2}-\d{2}-\d{2})\b"
 IDENTIFIERS = {
     "date": re.compile(DATE),
@@ -77,7 +77,7 @@ def _left(table):
 
 
 def _without_sections(table):
-    reports = table["report"].iloc[:MOST]
+    reports = table["report"].iloc[:MOST_REPORTS]
     known = np.flatnonzero([isinstance(r, str) and bool(r.strip()) for r in reports])
     headed = []
     for place in known:
@@ -177,7 +177,9 @@ def named(table: pd.DataFrame) -> list[dict]:
 
 
 def _indications(reports):
-    some = [r[:MOST_LETTERS] if isinstance(r, str) else "" for r in reports[:MOST]]
+    some = [
+        r[:MOST_LETTERS] if isinstance(r, str) else "" for r in reports[:MOST_REPORTS]
+    ]
     found = [sections(text)["indication"] for text in some]
     return [*found, *[""] * (len(reports) - len(found))]
 
