@@ -67,7 +67,8 @@ def laid(moving, fixed, seen, matrix, steps, *, stretching=False) -> torch.Tenso
     """
     slopes = _slopes(fixed)
     if not stretching:
-        slopes = torch.cat([slopes[:, :1] + slopes[:, 1:2], slopes[:, 2:]], dim=1)
+        across, down, *others = slopes.split(1, dim=1)
+        slopes = torch.cat([across + down, *others], dim=1)
     slopes = slopes * seen[:, None]
     slopes = slopes.flatten(2)  # (B, 4 or 5, S*S)
     curvature = slopes @ slopes.transpose(1, 2)
@@ -97,27 +98,35 @@ def _without(matrix, step):
     """The movement after the small one is undone first."""
     wide, high, angle, *shift = step.T
     one = torch.ones_like(wide)
-    small = torch.stack([one + wide, -angle, angle, one + high], dim=1).view(-1, 2, 2)
+    across = torch.stack([one + wide, -angle], dim=1)
+    down = torch.stack([angle, one + high], dim=1)
+    small = torch.stack([across, down], dim=1)
     back = torch.linalg.inv(small)
     linear = matrix[:, :, :2] @ back
     away = linear @ torch.stack(shift, dim=1)[..., None]
     new = torch.cat([linear, matrix[:, :, 2:] - away], dim=2)
     sizes = torch.linalg.vector_norm(linear, dim=1)  # (B, 2) across, down
-    kept = (sizes > ZOOMS[0]) & (sizes < ZOOMS[1]) & (new[:, :, 2].abs() < 1)
-    return torch.where(kept.all(1)[:, None, None], new, matrix)
+    in_size = (sizes > ZOOMS[0]) & (sizes < ZOOMS[1])
+    in_place = new[:, :, 2].abs() < 1
+    kept = (in_size & in_place).all(1)
+    return torch.where(kept[:, None, None], new, matrix)
 
 
 def correlation(moving, fixed, seen) -> torch.Tensor:
     """(B,) of details where both pictures are seen; 0 where that is under a quarter."""
     weight = seen.flatten(1)
-    a, b = moving.flatten(1), fixed.flatten(1)
-    total = weight.sum(1, keepdim=True) + 1e-6
-    a = (a - (a * weight).sum(1, keepdim=True) / total) * weight
-    b = (b - (b * weight).sum(1, keepdim=True) / total) * weight
+    a = _centred(moving.flatten(1), weight)
+    b = _centred(fixed.flatten(1), weight)
     size = (a * a).sum(1) * (b * b).sum(1)
     value = (a * b).sum(1) / (size.sqrt() + 1e-6)
     enough = weight.mean(1) > 0.25
     return torch.where(enough, value, 0.0)
+
+
+def _centred(values, weight):
+    total = weight.sum(1, keepdim=True) + 1e-6
+    mean = (values * weight).sum(1, keepdim=True) / total
+    return (values - mean) * weight
 
 
 def stretch(matrix: torch.Tensor) -> torch.Tensor:

@@ -76,7 +76,8 @@ def _waves():
     """(KEPT, SIDE) the lowest cosines."""
     frequency = np.arange(KEPT)[:, None]
     place = 2 * np.arange(SIDE) + 1
-    return (2 * np.cos(np.pi * frequency * place / (2 * SIDE))).astype(np.float32)
+    angle = np.pi * frequency * place / (2 * SIDE)
+    return (2 * np.cos(angle)).astype(np.float32)
 
 
 def bits_apart(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -136,18 +137,23 @@ def _agreeing(N, radius):
 def _close_in(hashes, mask, radius):
     """[codes of pairs that agree in the bits of `mask` and nearly in the others]."""
     N = len(hashes)
+    if N < 2:
+        return
     keys = hashes & mask
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    starts = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]]) if N else []
-    ends = np.r_[starts[1:], N] if N else []
+    is_first = np.r_[True, keys[1:] != keys[:-1]]
+    starts = np.flatnonzero(is_first)
+    ends = np.r_[starts[1:], N]
     # each place is held against those behind it in its run
-    behind = np.repeat(ends, np.diff(np.r_[starts, N])) - np.arange(N) - 1 if N else []
+    end = np.repeat(ends, ends - starts)
+    behind = end - np.arange(N) - 1
     places = np.flatnonzero(behind)
-    for part in _in_chunks(places, np.asarray(behind)[places]):
+    for part in _in_chunks(places, behind[places]):
         counts = behind[part]
         left = np.repeat(part, counts)
-        steps = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
+        before = np.cumsum(counts) - counts
+        steps = np.arange(len(left)) - np.repeat(before, counts)
         first, second = order[left], order[left + steps + 1]
         close = bits_apart(hashes[first], hashes[second]) <= radius
         low = np.minimum(first[close], second[close])
