@@ -330,7 +330,8 @@ def test_choosing_reads_no_reporting_film_and_misses_no_missing_set(
     expected = {"nih-64", "hannover", "covid-text", "kermany-16", "covid-masks"}
     assert set(missing["set"]) == expected
     scored = rows[rows["set"] == "kermany"]
-    assert set(scored["measure"]) == {"words, pair", "words, any", "probe"}
+    ways = {"words, pair", "words, any", "words, wide"}
+    assert set(scored["measure"]) == {*ways, "probe"}
     assert set(rows["seed"]) == {3}
     assert set(rows["half"]) == {"tune"}
     numbers = real_films.headline(rows)
