@@ -8,7 +8,13 @@ import torch.nn.functional as F
 
 import radwb as rw
 from radwb import models
-from radwb.pretrain.grounded import TO_POSITIVES, covered, on_patches, patch_shares
+from radwb.pretrain.grounded import (
+    TO_POSITIVES,
+    Grounded,
+    covered,
+    on_patches,
+    patch_shares,
+)
 
 SIZE = 64  # 4 x 4 patches of 16
 
@@ -56,13 +62,19 @@ def test_a_finding_without_a_mask_is_not_asked_for(tmp_path, model):
     shares = covered(pd.DataFrame(rows), ["Pneumothorax"], model)
     assert shares[0, 0, 0] == 1
     assert shares[0, 0, 1:].sum() == 0
-    assert shares[1].isnan().all()
+    assert (shares[1] == -1).all()
     assert (shares[2] == 0).all()
+
+
+def test_shards_are_refused_since_their_masks_are_not_read(model):
+    rows = pd.DataFrame({"key": ["a"], "report": ["No finding."], "split": ["train"]})
+    with pytest.raises(ValueError, match="got shards.*Try fit"):
+        Grounded(model, rows)
 
 
 def test_the_term_is_the_mean_over_what_is_known():
     found = torch.tensor([[[2.0, -1.0, 0.5]]])
-    share = torch.tensor([[[1.0, 0.0, float("nan")]]])
+    share = torch.tensor([[[1.0, 0.0, -1.0]]])
     yes = -F.logsigmoid(torch.tensor(2.0))
     no = -F.logsigmoid(torch.tensor(1.0))
     by_hand = (TO_POSITIVES * yes + no) / 2

@@ -38,14 +38,20 @@ def squares(n=16, side=32, seed=0):
 
 
 @pytest.fixture(scope="module")
-def table():
+def table(tmp_path_factory):
+    """Films with a bright square each, which is the lesion where there is one."""
+    folder = tmp_path_factory.mktemp("films")
+    for i, square in enumerate(squares()):
+        pixels = square.numpy().astype(np.float32) / 255
+        truth = {"Lung Lesion": pixels > 0.5} if i % 4 > 1 else {}
+        rw.data.write_png(rw.data.Scan(pixels, truth=truth), folder / f"{i}.png")
     rows = [
         f"FINDINGS: A square in row {i % 4}. IMPRESSION: Row {i % 4}, column {i // 4}."
         for i in range(16)
     ]
     return pd.DataFrame(
         {
-            "path": [f"{i}.png" for i in range(16)],
+            "path": [str(folder / f"{i}.png") for i in range(16)],
             "patient_id": [f"p{i}" for i in range(16)],
             "report": rows,
             "split": "train",

@@ -38,13 +38,18 @@ class Grounded(Sentences):
     weight = 1.0
 
     def read(self, table):
+        if "key" in table:
+            raise ValueError(
+                "expected a table of films with masks beside them, got shards, whose "
+                "masks aren't read. Try fit(table, ...), or recipe='sentences-tiny'."
+            )
         super().read(table)
         self.named = [f for f in data.findings_of(table) if f in FINDINGS]
         phrases = [p.format(name_of(f)) for p in PHRASES for f in self.named]
         tokens = self.model.tokenizer(phrases)
         tokens = tokens[:, : int(tokens.argmax(-1).max()) + 1]  # to the longest
         self.phrases = tokens.unflatten(0, (len(PHRASES), -1))  # (P, K, context)
-        self.covered = covered(table, self.named, self.model)  # (N, K, T), NaN unknown
+        self.covered = covered(table, self.named, self.model)  # (N, K, T), -1 unknown
 
     def build(self):
         self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -82,8 +87,8 @@ class Grounded(Sentences):
 
 
 def on_patches(found: torch.Tensor, covered: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy of (B, K, T) logits against shares, NaN left out."""
-    known = ~covered.isnan()
+    """Binary cross-entropy of (B, K, T) logits against shares, -1 left out."""
+    known = covered >= 0
     weight = torch.full_like(found[0, 0, :1], TO_POSITIVES)
     return F.binary_cross_entropy_with_logits(
         found[known], covered[known], pos_weight=weight
@@ -104,7 +109,7 @@ def covered(table: pd.DataFrame, findings: list[str], model: Model) -> torch.Ten
         findings: K columns of the table.
         model: whose input and patches these are.
     Returns:
-        (N, K, T) float16 from 0 to 1; NaN where a film has a finding and no mask.
+        (N, K, T) float16 from 0 to 1; -1 where a film has a finding and no mask.
     """
 
     def of_film(row):
@@ -115,7 +120,7 @@ def covered(table: pd.DataFrame, findings: list[str], model: Model) -> torch.Ten
             if mask is not None and mask.any():
                 shares[k] = patch_shares(mask, model)
             elif row[finding] != 0:
-                shares[k] = np.nan
+                shares[k] = -1
         return shares
 
     rows = table.to_dict("records")
