@@ -5,7 +5,8 @@ python benchmarks/levers.py --small         the same in miniature, to see that i
 python benchmarks/levers.py --release       candidates for radwb-tiny, too
 
 Each lever changes one thing of `radwb-tiny`'s recipe, at a budget of its own that is
-the same for all: as many films, as many passes. A run is a process of its own, which
+the same for all: as many virtual films, as many passes; real films without labels come
+on top of them. A run is a process of its own, which
 trains and then asks the protocol of `real_films.py`. NAME-SEED.tune.json holds what
 levers are chosen by; NAME-SEED.report.json, of those that `REPORTED` names, is read
 once, at the end. A run that is there already isn't run again. Cohorts are made beside
@@ -194,7 +195,6 @@ class Schedule:
     Args:
         out: where logs and figures go.
         workers: trainings at a time.
-        began: seconds of the clock, for the lines that are printed.
     """
 
     def __init__(self, out: Path, workers: int):

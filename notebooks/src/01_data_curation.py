@@ -1032,8 +1032,9 @@ rw.show.grid(
 )
 
 # %% [markdown]
-# The bar is wider than the name, since letters may go on where the OCR saw none. The answer
-# key has the box of each name, so we compare the pixels inside and outside.
+# The words in pixels are read by an OCR, which `make tour` installs (the extra `curate`). Its bar is wider than the
+# name, since letters may go on where it saw none. Without an OCR the name stays, the call says so, and both numbers
+# below are 0. The answer key has the box of each name, so we compare the pixels inside and outside.
 #
 # A pixel counts as changed where its grey moves by more than a thousandth of the range.
 

@@ -878,8 +878,9 @@ Markdown("We see\n" + "\n".join(lines))
 # %% [markdown]
 # ## How far does a simulator carry?
 # Can the gap be closed without a single real label? We turned one lever at a time and trained the shipped model on
-# for a while, with the same budget each (`benchmarks/levers.py --continued`). That takes two cores an hour, so the
-# notebook reads what came out.
+# for a while, with as many virtual films and passes each (`benchmarks/levers.py --continued`). Where real films stand
+# beside them, they come on top: half as many again at each step, so those two or three rows had more. All this takes
+# two cores an hour, so the notebook reads what came out.
 #
 # - In the simulator: **looks** (films as other machines make them), **builds** (children, the obese, the crooked),
 #   **wording** (reports with more of what radiologists write).
@@ -932,8 +933,11 @@ rw.show.heatmap(
 )
 
 # %% [markdown]
-# Three seeds are few. So we say that a lever helps or harms only where it has three and all agree on the sign. Three
-# coins fall alike in a quarter of all throws, so some cells agree by luck: mind that before you believe a single one.
+# Three seeds are few. So we name a lever only where it has three and all agree on the sign. Three coins fall alike in
+# a quarter of all throws, so some cells agree by luck: mind that before you believe a single one. And the cells aren't
+# independent. All stand on the same patients, and all changes of a seed on the same base: a base that was lucky makes
+# every lever look bad. The seeds speak for the training alone; other patients might tell another story, and an
+# interval over so few of NIH's would be wider than any of these changes.
 
 # %%
 thrice = levers[levers["lever"].map(per_lever) == per_lever.max()]
@@ -950,7 +954,8 @@ for name, cells in agreed.groupby(level="asked", sort=False):
 by_luck = 2 * 0.5 ** per_lever.max()
 share = agreed.any(axis=1).mean()
 luck = (
-    f"All seeds agree in {share:.0%} of the cells; by luck it would be {by_luck:.0%}."
+    f"All seeds agree in {share:.0%} of the cells; independent coins would in "
+    f"{by_luck:.0%}, and these aren't independent."
 )
 Markdown("We see, in all seeds\n" + "\n".join(lines) + f"\n\n{luck}")
 

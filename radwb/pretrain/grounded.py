@@ -18,7 +18,7 @@ from radwb.models.model import Model
 from radwb.pretrain.paired import Sentences
 from radwb.pretrain.recipe import patch_tokens
 
-HALF_HIDDEN = 0.25  # share of a patch from which on it is the finding's
+WHOLE = 0.25  # share of a patch from which on it is the finding's
 PHRASES = ("there is {}", "{}", "findings of {}")
 TO_POSITIVES = 5.0  # weight: a finding covers few patches
 
@@ -134,4 +134,4 @@ def patch_shares(mask: np.ndarray, model: Model) -> np.ndarray:
     """(T,) share of each patch of the model's that a mask (H, W) covers."""
     square = to_input(mask.astype(np.float32), model.size, fit=model.fit)
     share = F.adaptive_avg_pool2d(torch.from_numpy(square)[None, None], model.grid)
-    return (share.flatten() / HALF_HIDDEN).clamp(max=1).numpy()
+    return (share.flatten() / WHOLE).clamp(max=1).numpy()
