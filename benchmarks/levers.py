@@ -127,19 +127,10 @@ def unseen(budget: Budget) -> pd.DataFrame:
     return rw.simulate.cohort(n=budget.unseen, seed=UNSEEN_SEED)
 
 
-def unlabelled(sets: tuple[str, ...]) -> pd.DataFrame:
-    """Films without labels: of a set that is measured on, the tuning half alone."""
-    from real_halves import UNLABELLED, in_half
-
-    films = []
-    for name in sets:
-        table = rw.data.real(name)
-        films.append(in_half(table, "tune") if name in UNLABELLED else table)
-    return pd.concat(films)[["path", "patient_id"]].assign(split="train")
-
-
 def run(name: str, seed: int, budget: Budget, out: Path) -> None:
     """Train one lever with one seed, and ask it."""
+    from real_halves import unlabelled
+
     lever = (LEVERS | CANDIDATES)[name]
     options = {"recipe": "sentences-tiny", "batch": 64, "lr": budget.lr} | lever.fit
     if budget.start:

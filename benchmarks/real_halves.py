@@ -55,14 +55,16 @@ def in_half(table: pd.DataFrame, which: str) -> pd.DataFrame:
     return table[of_half].reset_index(drop=True)
 
 
-def unlabelled() -> pd.DataFrame:
+def unlabelled(sets: tuple[str, ...] = UNLABELLED) -> pd.DataFrame:
     """The real films that image-only training may use: path, patient_id, split "train".
 
-    They are the tuning half's of hannover, kermany and nih-64, no label among them.
+    Args:
+        sets: of one that is measured on, the tuning half alone comes, no label with it.
     """
     parts = []
-    for name in UNLABELLED:
-        films = in_half(rw.data.real(name), "tune")
+    for name in sets:
+        films = rw.data.real(name)
+        films = in_half(films, "tune") if name in UNLABELLED else films
         parts.append(films[["path", "patient_id"]])
     return pd.concat(parts, ignore_index=True).assign(split="train")
 

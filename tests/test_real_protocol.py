@@ -101,10 +101,11 @@ def test_no_reporting_patient_and_no_label_is_in_unlabelled(monkeypatch):
     assert set(films["path"]) == set(tuned["path"])
 
 
-def test_no_real_reporting_patient_is_in_unlabelled(monkeypatch):
+@pytest.mark.parametrize("more", [(), ("kermany-more",)])
+def test_no_real_reporting_patient_is_in_unlabelled(monkeypatch, more):
     monkeypatch.setenv("RADWB_OFFLINE", "1")
     try:
-        films = real_halves.unlabelled()
+        films = real_halves.unlabelled((*real_halves.UNLABELLED, *more))
     except rw.data.FetchError:
         pytest.skip("the real sets are in no mirror")
     reported = set()
