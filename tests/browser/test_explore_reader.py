@@ -53,6 +53,14 @@ RECORD = """() => {
 }"""
 
 
+# what a kernel's channels do once they are closed
+GO_ON_WITHOUT_CHANNELS = """() => {
+    const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
+    const comms = [...kernel._comms.values()];
+    comms.forEach(comm => comm.send = () => { throw Error("Cannot send"); });
+    document.querySelector("button[title='Next film']").click();
+    comms.forEach(comm => delete comm.send);
+}"""
 # the words beside the film, and whether its heads are blank
 BESIDE = """() => {
     const side = document.querySelector(".rx-side");
@@ -316,6 +324,17 @@ def test_a_widget_without_its_kernel_sleeps_and_is_woken(page):  # noqa: F811
     page.get_by_text("film 1 of 6").wait_for()
     page.locator(".rx-sleep").wait_for(state="hidden")
     until(page, "relevance")
+
+
+def test_a_message_after_the_last_is_no_error(page):  # noqa: F811
+    page.locator(".rx-strip").focus()
+    settled(page)
+    page.evaluate(GO_ON_WITHOUT_CHANNELS)
+    errors = page.errors.copy()
+    page.errors.clear()
+    # ipywidgets says so itself; what nobody caught would be here as it was thrown
+    assert errors
+    assert all(error.startswith("Could not send widget sync") for error in errors)
 
 
 SESSION = "jupyterapp.shell.currentWidget.sessionContext"

@@ -36,7 +36,7 @@ function linkBox(model) {
   model.on("msg:custom", heard);
   return {
     root,
-    ask: () => model.send({ link: true }),
+    ask: () => tellPython(model, { link: true }),
     leave: () => model.off("msg:custom", heard),
   };
 }

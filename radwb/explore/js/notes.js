@@ -39,7 +39,7 @@ function noteBox(model) {
   function send(film, changes) {
     const note = { ...noteOf(film), ...changes };
     sent = { film, note, before: model.get("notes") };
-    model.send({ note: { case: film, ...note } });
+    tellPython(model, { note: { case: film, ...note } });
     update();
   }
   function keep() {

@@ -179,7 +179,7 @@ function busyBox(model, n) {
     make("i"),
     what,
     share,
-    button("Cancel", "Stop this computation", () => model.send({ cancel: n })),
+    button("Cancel", "Stop this computation", () => tellPython(model, { cancel: n })),
   );
   function update({ busy = "" }) {
     write(what, busy);

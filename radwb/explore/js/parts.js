@@ -51,6 +51,16 @@ function set(model, name, value) {
   model.save_changes();
 }
 
+// A message may be late by a kernel: its channel is closed then, which the sleep guard
+// says to the reader.
+function tellPython(model, content) {
+  try {
+    model.send(content);
+  } catch (error) {
+    console.warn(`radwb: nobody hears ${Object.keys(content)}: ${error.message}`);
+  }
+}
+
 // Change a part of what all panes share.
 function setLook(model, changes) {
   set(model, "look", { ...model.get("look"), ...changes });

@@ -28,7 +28,7 @@ function sleepGuard(model, tell) {
       () => say("No answer yet: the kernel is busy with another cell, or stopped."),
       8000,
     );
-    model.send({ ping: Date.now() });
+    tellPython(model, { ping: Date.now() });
   }
   function heard(content) {
     if (!content.pong) return;

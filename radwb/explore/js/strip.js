@@ -145,7 +145,7 @@ function stripPictures(model, changed) {
     if (!missing.length) return;
     timer = setTimeout(() => {
       missing.forEach((film) => asked.add(film));
-      model.send({ thumbs: missing });
+      tellPython(model, { thumbs: missing });
     }, 200);
   }
   function heard({ thumbs }, buffers) {

@@ -293,7 +293,7 @@ function fullFilms(model, arrived) {
     if (kept.has(scan.case)) return kept.get(scan.case);
     if (cols > scan.cols && wanted > scan.cols && !asked.has(scan.case)) {
       asked.add(scan.case);
-      model.send({ full: scan.case });
+      tellPython(model, { full: scan.case });
     }
     return scan;
   }

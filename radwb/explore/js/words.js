@@ -62,7 +62,7 @@ function badgeLine(model, n) {
   const check = button(
     "Check",
     "Would the map change with other weights or words? Takes a while",
-    () => model.send({ check: n }),
+    () => tellPython(model, { check: n }),
   );
   const root = make("div", { className: "rx-badge" }, badge, check);
   function update(view, now, wrong) {
