@@ -55,7 +55,7 @@ class Budget:
 BUDGETS = {
     "full": Budget(films=4800, epochs=20, unseen=1200),
     "continued": Budget(
-        films=1200, epochs=5, unseen=600, cohorts=(2,), lr=5e-4, start="radwb-tiny"
+        films=1200, epochs=5, unseen=600, cohorts=(2,), lr=5e-4, start="radwb-tiny-v2"
     ),
     "small": Budget(films=160, epochs=1, unseen=60),
     "release": Budget(films=4800, epochs=16, unseen=1200, cohorts=(1, 2, 3)),
