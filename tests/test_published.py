@@ -26,7 +26,7 @@ def empty_cache(tmp_path, monkeypatch):
 def test_every_name_is_listed_with_licence_and_what_it_can_be_asked(empty_cache):
     table = rw.models.published().set_index("name")
     assert set(ASKED) == set(PUBLISHED)
-    assert {"radwb-tiny", *PUBLISHED, *FAMILIES} == set(table.index)
+    assert {"radwb-tiny", "radwb-tiny-v2", *PUBLISHED, *FAMILIES} == set(table.index)
     assert (table[["what", "asked", "licence", "source"]] != "").all(axis=None)
     assert not table.loc[list(PUBLISHED), "here"].any()
     assert table.loc["radwb-tiny", "here"]

@@ -18,6 +18,7 @@ from tables import films_table, patients_table
 import radwb as rw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import real_against  # noqa: E402
 import real_films  # noqa: E402
 import real_halves  # noqa: E402
 import real_kept  # noqa: E402
@@ -171,6 +172,24 @@ def test_a_perfect_score_has_one_and_an_equal_one_half(model, children, cache):
         assert gap == pytest.approx(expected - rival, abs=1e-9)
 
 
+def test_two_models_differ_by_what_each_of_them_has(model, children):
+    sick = children["Pneumonia"].to_numpy()
+    phrases = rw.probe.Prompts.of(["Pneumonia"]).pair("Pneumonia")
+    yes, no = (rw.probe.class_embedding(model, each) for each in phrases)
+    vectors = {
+        "model": np.where(sick[:, None] == 1, yes, no),
+        "before": np.repeat(yes[None], len(sick), axis=0),
+    }
+    both = {"model": model, "before": model}
+    rows = real_against.in_words(both, vectors, children, "kermany")
+    rows += real_against.in_probes(vectors, children, "kermany")
+    for measure in ("words, pair", "probe"):
+        for who, expected in (("model", 1), ("before", 0.5)):
+            assert value(rows, measure, who) == pytest.approx(expected, abs=1e-9)
+        gap = value(rows, measure, "model minus before")
+        assert gap == pytest.approx(0.5, abs=1e-9)
+
+
 def by_hand(X, y, patients):
     """Nested folds by patient with scikit-learn's own search of C; (N,) scores."""
     scores = np.zeros(len(y))
@@ -271,6 +290,21 @@ def test_a_lesions_own_mask_has_one_and_a_constant_map_its_area(zoned):
     lungs = [scan.truth["lungs"].astype(float) for scan in zoned["scan"]]
     points = real_maps.judged_by_lesion(zoned, lungs)
     assert np.allclose(points["energy"], 0.5)  # half of the lungs is opaque
+
+
+def test_two_models_maps_differ_by_what_each_of_them_has(zoned, monkeypatch):
+    drawn = {"model": "Lung Opacity", "before": "lungs"}
+
+    def maps_of(who, scans, method):
+        return [scan.truth[drawn[who]].astype(float) for scan in scans]
+
+    monkeypatch.setattr(real_against, "maps_of", maps_of)
+    both = {"model": "model", "before": "before"}
+    asked = (both, zoned, real_maps.judged_by_lesion, "covid-masks")
+    rows = real_against.in_maps(*asked)
+    wanted = {"model": 1, "before": 0.5, "model minus before": 0.5}
+    for who, expected in wanted.items():
+        assert value(rows, "maps, energy", who, "Lung Opacity") == expected
 
 
 def test_a_map_of_the_grades_ranks_the_zones_and_the_lungs_area_does_not(zoned):

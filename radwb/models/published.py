@@ -57,6 +57,10 @@ SHIPPED = {
     "source": "the package",
     "here": True,
 }
+BEFORE = SHIPPED | {
+    "name": "radwb-tiny-v2",
+    "what": "the release before, trained on plain virtual films alone",
+}
 # family -> its package, what it gives, what is asked of its networks
 FAMILIES = {
     "open_clip:NAME": ("open_clip", "image and text towers", "a phrase, probes, maps"),
@@ -82,7 +86,7 @@ def published() -> pd.DataFrame:
         it's here; at the end a row for each family whose weights come from its hub or a
         file of yours (here: its package is installed).
     """
-    rows = [SHIPPED]
+    rows = [SHIPPED, BEFORE]
     catalog = data.catalog().set_index("name")
     for name, asked in ASKED.items():
         entry = catalog.loc[name]

@@ -153,7 +153,7 @@ def available(contains: str = "") -> list[str]:
     """The names that `load` knows here, to pick a published model by a part of it.
 
     >>> available("radwb")
-    ['radwb-tiny']
+    ['radwb-tiny', 'radwb-tiny-v2']
 
     Args:
         contains: a part of the name, in any case. Runs aren't listed: they are loaded
