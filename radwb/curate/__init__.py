@@ -3,6 +3,7 @@
 from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
+from radwb.curate.dicomweb.client import from_dicomweb
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
 from radwb.curate.reports import label_reports, why
@@ -15,6 +16,7 @@ __all__ = [
     "deidentify",
     "films",
     "find_values",
+    "from_dicomweb",
     "index",
     "join_labels",
     "label_reports",
