@@ -62,6 +62,8 @@ ROOMS_KNODES = {
 # public all the same, since
 IN_NO_NOTEBOOK = {
     "curate.from_dicomweb": "notebook 01 (17)",
+    "curate.layout": "notebook 01 (17)",
+    "curate.layouts": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",

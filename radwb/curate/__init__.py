@@ -6,6 +6,7 @@ from radwb.curate.deidentify.known import find_values
 from radwb.curate.dicomweb.client import from_dicomweb
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
+from radwb.curate.layouts import layout, layouts
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
@@ -19,6 +20,8 @@ __all__ = [
     "from_dicomweb",
     "index",
     "join_labels",
+    "layout",
+    "layouts",
     "label_reports",
     "near_duplicates",
     "one_patient_per_image",
