@@ -30,12 +30,12 @@ def _boxes(rows, about):
     told = about["boxes"]
     edges = rows[told["edges"]].apply(pd.to_numeric, errors="coerce")
     rows = rows[edges.notna().all(axis=1)]
-    edges = edges.loc[rows.index].to_numpy(float)
+    edges = edges.loc[rows.index].to_numpy(float, copy=True)
     if told["form"] == "xywh":
         edges[:, 2:] += edges[:, :2]
     images = fill(about["columns"]["image"][0], rows)
     names = fill(told["name"], rows)
-    readers = rows.get(told.get("reader"), pd.Series(None, rows.index, dtype=object))
+    readers = fill(f"{{{told.get('reader', '')}}}", rows)
     findings = _findings(about)
     for image, name, reader, edge in zip(images, names, readers, edges, strict=True):
         left, top, right, bottom = edge.tolist()
@@ -82,7 +82,8 @@ def _shape(path):
     if path.suffix in (".dcm", ".dicom"):
         header = pydicom.dcmread(path, stop_before_pixels=True)
         return header.Rows, header.Columns
-    return Image.open(path).size[::-1]
+    with Image.open(path) as picture:
+        return picture.size[::-1]
 
 
 def _masks(boxes, shape, frame):

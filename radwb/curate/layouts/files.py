@@ -105,7 +105,7 @@ class Files:
         told = about.get("split", {})
         parts = pd.Series(None, films.index, dtype=object)
         if "tables" in told:
-            parts = films["_table"].map(told["tables"])
+            parts = films["_table"].map(told["tables"]).astype(object)
         if "split" in films:
             parts = films["split"].replace("validate", "val")
         for name, part in told.get("lists", {}).items():

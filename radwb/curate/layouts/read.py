@@ -1,9 +1,10 @@
 """One reader for all layouts; what a set is like stands in its TOML beside this file.
 
 [table] files: alternatives, each a list of tables that are one; needs: columns without
-which nothing goes; rename; patterns: named groups of a column become columns. [[joins]]
-further tables, which may be absent. [columns] of the result: a list of templates, of
-which the first that can be filled counts. An image's template is the end of its path.
+which nothing goes; own: the columns that are kept, else all; rename; patterns: named
+groups of a column become columns. [[joins]]: further tables, which may be absent.
+[columns] of the result: a list of templates, of which the first that can be filled
+counts. An image's template is the end of its path.
 """
 
 import tomllib
@@ -62,12 +63,8 @@ def layout(
     >>> head = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age"
     >>> text = f"{head},Patient Gender,View Position\\n{line}\\n"
     >>> _ = Path("Data_Entry_2017_v2020.csv").write_text(text)
-    >>> layout("nih", ".")[["patient_id", "view", "Edema", "Lung Opacity"]].iloc[0]
-    patient_id      13
-    view            AP
-    Edema            1
-    Lung Opacity     1
-    Name: 0, dtype: object
+    >>> layout("nih", ".")[["patient_id", "view", "Edema", "Lung Lesion"]].values
+    array([['13', 'AP', 1.0, 1.0]], dtype=object)
 
     Labels keep the meaning that the set gives them. CheXpert's and MIMIC's are 1, 0, -1
     and blank. Where a set lists what is there (NIH, PadChest, Open-i), what isn't
@@ -108,7 +105,8 @@ def layout(
         _from_headers(table)
     if masks is not None:
         write_masks(table, about.get("boxes", {}).get("frame"), masks)
-    return _ordered(table, films)
+    own = about["table"].get("own", films.columns)
+    return _ordered(table, films[films.columns.intersection(own, sort=False)])
 
 
 def _about(name):
@@ -146,7 +144,8 @@ def _columns(films, about, files):
     """The schema's columns, one row an image."""
     columns = about["columns"]
     table = pd.DataFrame(index=films.index)
-    found = [files.image(row) for row in zip(*_filled(columns["image"], films))]
+    endings = zip(*_filled(columns["image"], films), strict=True)
+    found = [files.image(row) for row in endings]
     table["path"] = [path and path_text(path) for path, _ in found]
     table["patient_id"] = identifiers(first_of(columns.get("patient_id", []), films))
     table["study_id"] = first_of(columns.get("study_id", []), films)
@@ -175,9 +174,9 @@ def _reports(headings, films):
     present = {text: c for text, c in headings.items() if c in films}
     for row in films[[*present.values()]].itertuples(index=False):
         parts = [
-            f"{heading}: {text}" if heading else text
+            f"{heading}: {text.strip()}" if heading else text.strip()
             for heading, text in zip(present, row, strict=True)
-            if isinstance(text, str) and text not in ("", "Not given.")
+            if isinstance(text, str) and text.strip() not in ("", "Not given.")
         ]
         written.append("\n".join(parts) or None)
     return written
