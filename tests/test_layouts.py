@@ -2,6 +2,7 @@
 
 import gzip
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,15 @@ CHEXPERT = (
     "Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Edema,Pleural Effusion,Pneumonia"
 )
 MIMIC_LABELS = "subject_id,study_id,Edema,No Finding,Pneumothorax"
+PADCHEST_ALIKE = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Fracture",
+    "Pneumonia",
+    "Pneumothorax",
+)
 PADCHEST = (
     "ImageID,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,"
     "Projection,Report,Labels"
@@ -567,6 +577,25 @@ def test_openi_has_a_row_an_image_and_the_experts_codes(tmp_path):
     assert table["report"][0] == "FINDINGS: Clear lungs."
 
 
+def test_a_report_that_is_cut_off_is_named(tmp_path):
+    openi(tmp_path)
+    write(tmp_path, "ecgen-radiology/2.xml", "<eCitation><uId id='CXR2'/>")
+    with pytest.raises(ValueError, match=r"2\.xml: expected the XML of a report"):
+        rw.curate.layout("openi", tmp_path)
+
+
+def test_a_damaged_film_is_a_row_with_its_reason(tmp_path):
+    rsna(tmp_path / "set")
+    film = tmp_path / "set/stage_2_train_images/0005.dcm"
+    film.write_bytes(b"no DICOM")
+    table = rw.curate.layout("rsna", tmp_path / "set", masks=tmp_path / "masks")
+    assert table["refused"].tolist() == [
+        "",
+        "0005.dcm: damaged (InvalidDicomError)",
+        "",
+    ]
+
+
 def test_ct_rate_takes_the_corrected_volumes_and_refuses_brains(tmp_path):
     table = made("ct-rate", tmp_path)
     assert values(table, "patient_id", "study_id", "sex", "age_years", "split") == [
@@ -662,3 +691,41 @@ def test_padchest_labels_are_torchxrayvisions_where_both_mean_the_same(tmp_path)
     ):
         their = theirs[finding].to_numpy()[known]
         assert (their == ours[finding][known]).all(), finding
+
+
+def test_rsnas_target_and_vindrs_any_reader_are_torchxrayvisions(tmp_path):
+    source = "kaggle_stage_2_train_labels.csv.zip"
+    xrv = pytest.importorskip("torchxrayvision.datasets")
+    with zipfile.ZipFile(Path(xrv.datapath, source)) as archive:
+        archive.extractall(tmp_path)
+    with pytest.warns(UserWarning, match="stage_2_detailed_class_info"):
+        ours = rw.curate.layout("rsna", tmp_path)
+    data, theirs = xrv_labels("RSNA_Pneumonia_Dataset", tmp_path, views=["PA", "AP"])
+    ours = ours.set_index("patientId").loc[data.csv["patientId"]]
+    assert (ours["Pneumonia"].to_numpy() == theirs["Pneumonia"]).all()
+    assert (ours["boxes"].notna().to_numpy() == data.csv["has_masks"]).all()
+    folder = included(tmp_path, "vinbigdata-train.csv.gz", "train.csv.gz")
+    ours = rw.curate.layout("vindr", folder).set_index("image_id")
+    data, theirs = xrv_labels("VinDr_Dataset", tmp_path)
+    ours = ours.loc[data.csv["image_id"]]
+    renamed = {"Pleural Effusion": "Effusion", "Pleural Other": "Pleural_Thickening"}
+    for finding in ("Atelectasis", "Cardiomegaly", "Consolidation", *renamed):
+        their = theirs[renamed.get(finding, finding)]
+        assert ((ours[finding] != 0).to_numpy() == their).all(), finding
+
+
+def test_mimic_labels_are_torchxrayvisions(tmp_path):
+    ours = made("mimic-jpg", tmp_path)
+    place = str(tmp_path / "mimic-cxr-2.0.0-{}.csv.gz")
+    paths = {
+        "csvpath": place.format("chexpert"),
+        "metacsvpath": place.format("metadata"),
+    }
+    data, theirs = xrv_labels(
+        "MIMIC_Dataset", tmp_path / "files", views=["PA"], **paths
+    )
+    assert data.csv["patientid"].tolist() == ours["patient_id"][:1].tolist()
+    assert theirs[["Edema", "Pneumothorax"]].isna().to_numpy().tolist() == [
+        [True, False]
+    ]
+    assert values(ours, "Edema", "Pneumothorax")[0] == [-1, 0]

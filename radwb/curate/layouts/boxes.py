@@ -35,7 +35,7 @@ def _boxes(rows, about):
         edges[:, 2:] += edges[:, :2]
     images = fill(about["columns"]["image"][0], rows)
     names = fill(told["name"], rows)
-    readers = fill(f"{{{told.get('reader', '')}}}", rows)
+    readers = fill(told.get("reader", "{no reader}"), rows)
     findings = _findings(about)
     for image, name, reader, edge in zip(images, names, readers, edges, strict=True):
         left, top, right, bottom = edge.tolist()

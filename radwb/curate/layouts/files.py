@@ -139,7 +139,13 @@ class Files:
 
     def xml_roots(self, folder):
         for path in sorted(folder.glob("*.xml"), key=_number):
-            yield ElementTree.parse(path).getroot()
+            try:
+                yield ElementTree.parse(path).getroot()
+            except ElementTree.ParseError as error:
+                raise ValueError(
+                    f"{path.name}: expected the XML of a report, got {error}. Try to "
+                    "fetch it again, or to take it away."
+                ) from error
 
 
 def _number(path):

@@ -42,6 +42,9 @@ def layouts() -> pd.DataFrame:
     >>> layouts().loc["chexpert", "title"]
     'CheXpert'
 
+    TorchXRayVision's classes aren't wrapped: they give tensors, not tables, drop -1
+    and pool findings. They are what the tests compare with.
+
     Returns:
         a row a set, by name: title, paper, access, licence; `seen`, where its files'
         names and columns were seen when this was written, `unseen`, what couldn't be;
@@ -57,7 +60,8 @@ def layout(
 ) -> pd.DataFrame:
     """A folder of a public set, laid out as its publisher does, as our table.
 
-    Tables and images are found wherever they lie in the folder, tables also as .gz.
+    Tables and images are found wherever they lie in the folder, tables also as .gz; a
+    folder that is only a link isn't followed.
 
     >>> line = "00000013_005.png,Edema|Mass,5,13,60,M,AP"
     >>> head = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age"
