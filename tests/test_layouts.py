@@ -630,7 +630,6 @@ def test_rows_without_an_images_name_are_not_lost(tmp_path):
 
 def xrv_labels(name, folder, **options):
     xrv = pytest.importorskip("torchxrayvision.datasets")
-    options = {"unique_patients": False, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = getattr(xrv, name)(imgpath=str(folder), **options)
@@ -646,7 +645,9 @@ def included(folder, source, name):
 def test_nih_labels_are_torchxrayvisions(tmp_path):
     name = "Data_Entry_2017_v2020.csv.gz"
     ours = rw.curate.layout("nih", included(tmp_path, name, name))
-    data, theirs = xrv_labels("NIH_Dataset", tmp_path, views=["PA", "AP"])
+    data, theirs = xrv_labels(
+        "NIH_Dataset", tmp_path, unique_patients=False, views=["PA", "AP"]
+    )
     assert len(ours) == len(theirs) == 112_120
     assert (data.csv["Image Index"].to_numpy() == ours["Image Index"]).all()
     assert (data.csv["patientid"].to_numpy() == ours["patient_id"]).all()
@@ -663,7 +664,9 @@ def test_chexpert_labels_are_torchxrayvisions_before_it_drops_the_uncertain(tmp_
     folder = included(tmp_path, "chexpert_train.csv.gz", "train.csv.gz")
     ours = rw.curate.layout("chexpert", folder)
     views = ["PA", "AP", "L", "LL", "RL"]
-    data, theirs = xrv_labels("CheX_Dataset", tmp_path, views=views)
+    data, theirs = xrv_labels(
+        "CheX_Dataset", tmp_path, unique_patients=False, views=views
+    )
     assert len(ours) == len(theirs) == 223_414
     assert ("patient" + data.csv["patientid"]).tolist() == ours["patient_id"].tolist()
     for name in theirs.columns:
@@ -678,7 +681,9 @@ def test_padchest_labels_are_torchxrayvisions_where_both_mean_the_same(tmp_path)
     name = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz"
     ours = rw.curate.layout("padchest", included(tmp_path, name, name))
     views = ["PA", "L", "AP", "AP Supine"]
-    data, theirs = xrv_labels("PC_Dataset", tmp_path, views=views)
+    data, theirs = xrv_labels(
+        "PC_Dataset", tmp_path, unique_patients=False, views=views
+    )
     keys = data.csv["ImageID"].to_numpy()
     ours = ours.set_index("ImageID").loc[keys]
     known = ours["No Finding"].notna().to_numpy()

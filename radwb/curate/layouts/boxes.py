@@ -41,7 +41,8 @@ def _boxes(rows, about):
         left, top, right, bottom = edge.tolist()
         corners = (top, left, bottom, right)
         finding = findings.get(name)
-        yield image, dict(finding=finding, name=name, reader=reader, box=corners)
+        told_by = reader if isinstance(reader, str) else None
+        yield image, dict(finding=finding, name=name, reader=told_by, box=corners)
 
 
 def _findings(about):

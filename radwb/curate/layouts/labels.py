@@ -22,22 +22,19 @@ def labels_of(raw, films, blocks):
     for block in blocks:
         for finding, values in CODINGS[block["coding"]](raw, films, block).items():
             labels[finding] = np.asarray(values, float)
-    published = any(block["coding"] == "same" for block in blocks)
-    labels = labels if published else with_parents(labels)
+    if not blocks[0].get("published"):
+        labels = with_parents(labels)
     return labels[[finding for finding in FINDINGS if finding in labels]]
 
 
-def _same(raw, films, block):
-    """Columns of the same names and meaning."""
-    named = [finding for finding in FINDINGS if finding in films]
-    return {finding: pd.to_numeric(films[finding]) for finding in named}
-
-
 def _columns(raw, films, block):
-    """A column a finding, 1 or 0."""
-    names = {finding: columns[0] for finding, columns in block["names"].items()}
-    present = {name: column for name, column in names.items() if column in films}
-    return {name: pd.to_numeric(films[column]) for name, column in present.items()}
+    """A column a finding, of the same name where nothing else is said."""
+    names = block.get("names", {finding: [finding] for finding in FINDINGS})
+    return {
+        finding: pd.to_numeric(films[column])
+        for finding, (column,) in names.items()
+        if column in films
+    }
 
 
 def _listed(raw, films, block):
@@ -109,4 +106,4 @@ def _says(raw, names, column):
     return own.apply(pd.to_numeric).eq(1).any(axis=1)
 
 
-CODINGS = {"same": _same, "columns": _columns, "list": _listed, "readers": _readers}
+CODINGS = {"columns": _columns, "list": _listed, "readers": _readers}

@@ -31,6 +31,8 @@ ABOUT = ["title", "paper", "access", "licence", "seen", "unseen", "torchxrayvisi
 VIEWS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP"}
 VIEWS |= dict.fromkeys(("L", "LL", "RL", "LATERAL", "Lateral"), "LATERAL")
 SEXES = {"M": "M", "F": "F", "Male": "M", "Female": "F"}
+VALUES = {"study_id": None, "view": VIEWS, "sex": SEXES, "study_date": None}
+SAID = ["view", "sex", "age_years"]
 HEADER = ["ViewPosition", "PatientSex", "PatientAge"]
 
 
@@ -148,28 +150,22 @@ def _columns(films, about, files):
     """The schema's columns, one row an image."""
     columns = about["columns"]
     table = pd.DataFrame(index=films.index)
-    endings = zip(*_filled(columns["image"], films), strict=True)
-    found = [files.image(row) for row in endings]
+    endings = [fill(template, films) for template in columns["image"]]
+    found = [files.image(row) for row in zip(*endings, strict=True)]
     table["path"] = [path and path_text(path) for path, _ in found]
     table["patient_id"] = identifiers(first_of(columns.get("patient_id", []), films))
-    table["study_id"] = first_of(columns.get("study_id", []), films)
-    table["view"] = first_of(columns.get("view", []), films, VIEWS)
+    for column, known in VALUES.items():
+        if column in COLUMNS or column in columns:
+            table[column] = first_of(columns.get(column, []), films, known)
     table["site"] = about["site"]
-    table["sex"] = first_of(columns.get("sex", []), films, SEXES)
     table["age_years"] = ages(columns, films)
     table["report"] = _reports(about.get("report", {}), films)
     table["split"] = files.split(about, films)
     if "report_file" in columns:
         _read_reports(table, first_of(columns["report_file"], films), files)
-    if "study_date" in columns:
-        table["study_date"] = first_of(columns["study_date"], films)
     table["refused"] = [why for _, why in found]
     table["refused"] = files.refused(about, films).fillna(table["refused"])
     return table
-
-
-def _filled(templates, films):
-    return [fill(template, films) for template in templates]
 
 
 def _reports(headings, films):
@@ -199,27 +195,23 @@ def _read_reports(table, names, files):
 
 def _from_headers(table):
     """View, sex and age of the DICOM headers, where the tables don't say them."""
-    lacking = table[["view", "sex", "age_years"]].isna().any(axis=1)
-    rows = table.index[lacking & (table["refused"] == "")]
-    for row in tqdm(rows, "reading headers", delay=2, leave=False):
-        path = table.at[row, "path"]
-        try:
-            header = pydicom.dcmread(
-                path, specific_tags=HEADER, stop_before_pixels=True
-            )
-        except Exception as error:
-            name = Path(path).name
-            table.at[row, "refused"] = f"{name}: damaged ({type(error).__name__})"
-            continue
-        age = pd.DataFrame({"age": [str(header.get("PatientAge") or "")]})
-        said = {
-            "view": view_of(header),
-            "sex": SEXES.get(header.get("PatientSex")),
-            "age_years": ages({"age": ["{age}"]}, age)[0],
-        }
-        for column, value in said.items():
-            if pd.isna(table.at[row, column]):
-                table.at[row, column] = value
+    lacking = table[SAID].isna().any(axis=1)
+    paths = table["path"][lacking & (table["refused"] == "")]
+    bar = tqdm(paths, "reading headers", delay=2, leave=False)
+    said = pd.DataFrame(map(_of_header, bar), paths.index, [*SAID, "refused"])
+    said["age_years"] = ages({"age": ["{age_years}"]}, said)
+    for column in SAID:
+        table[column] = table[column].where(table[column].notna(), said[column])
+    table.loc[said.index, "refused"] = said["refused"]
+
+
+def _of_header(path):
+    try:
+        header = pydicom.dcmread(path, specific_tags=HEADER, stop_before_pixels=True)
+    except Exception as error:
+        return None, None, None, f"{Path(path).name}: damaged ({type(error).__name__})"
+    sex = SEXES.get(header.get("PatientSex"))
+    return view_of(header), sex, str(header.get("PatientAge") or ""), ""
 
 
 def _ordered(table, films):
