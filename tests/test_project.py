@@ -46,7 +46,7 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
-    "curate": 30.8,
+    "curate": 37.6,
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,
@@ -61,6 +61,9 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
+    "curate.from_dicomweb": "notebook 01 (17)",
+    "curate.layout": "notebook 01 (17)",
+    "curate.layouts": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",

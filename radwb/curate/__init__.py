@@ -3,8 +3,10 @@
 from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
+from radwb.curate.dicomweb.client import from_dicomweb
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
+from radwb.curate.layouts import layout, layouts
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
@@ -15,8 +17,11 @@ __all__ = [
     "deidentify",
     "films",
     "find_values",
+    "from_dicomweb",
     "index",
     "join_labels",
+    "layout",
+    "layouts",
     "label_reports",
     "near_duplicates",
     "one_patient_per_image",
