@@ -44,13 +44,15 @@ class Evidence:
         thing = self.things.iloc[number]
         places = [place for place in thing[["first", "second"]] if place >= 0]
         rows = concerned(self.audit, thing)
+        droppable = bool(thing["droppable"])
+        is_pair = len(places) == 2 and thing["check"] not in IN_TWO_PARTS
         return dict(
             check=thing["check"],
             severity=thing["severity"],
             sentence=sentence(self.audit, thing),
             value=_value(rows),
-            droppable=bool(thing["droppable"]),
-            pair=len(places) == 2 and thing["check"] not in IN_TWO_PARTS,
+            droppable=droppable,
+            pair=droppable and is_pair,
             sides=[self._side(thing, rows, places, n) for n in range(len(places))],
         )
 
@@ -72,6 +74,8 @@ class Evidence:
             column=column,
             text=pieces(text, found),
             read=thing["check"] in ON_TEXT,
+            # a page that is handed on keeps no text that may name somebody
+            private=thing["check"] == "identifier left",
             goes=bool(thing["droppable"]) and self._goes(places, n),
         )
 
@@ -100,7 +104,7 @@ class Evidence:
         if len(places) == 1:
             return True
         stays = min(places, key=lambda place: (self.rank[place], place))
-        return places[n] != stays
+        return bool(places[n] != stays)
 
 
 def _value(rows):

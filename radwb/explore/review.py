@@ -7,7 +7,7 @@ import pandas as pd
 import traitlets
 
 from radwb.curate.audit import Audit
-from radwb.curate.audit.flagged import flagged
+from radwb.curate.audit.flagged import IN_TWO_PARTS, flagged
 from radwb.curate.audit.verdicts import COLUMNS, VERDICTS, row_names
 from radwb.explore.evidence import Evidence
 from radwb.explore.notes import LONGEST, Notes
@@ -39,7 +39,8 @@ def review(audit: Audit, *, verdicts: str | Path | None = None) -> "Review":
             again the next time. None = they go with the widget.
     Returns:
         the widget: `judge`, `go`, `filter` drive it, `flagged` is what it goes through,
-        `verdicts` what was judged.
+        `verdicts` what was judged. A page without a kernel keeps the picture that was
+        seen last, but no report that may still name somebody.
     Raises:
         ValueError: a file in the place of the verdicts that is none of theirs.
     """
@@ -141,7 +142,7 @@ class Review(anywidget.AnyWidget):
         thing = self.flagged.iloc[number]
         if not thing["droppable"]:
             return ["keep", "unsure"]
-        is_pair = thing["second"] >= 0 and not thing["check"].endswith("two parts")
+        is_pair = thing["second"] >= 0 and thing["check"] not in IN_TWO_PARTS
         return [v for v in VERDICTS if is_pair or v not in OF_BOTH]
 
     def save(self, path: str | Path) -> Path:
@@ -215,7 +216,10 @@ class Review(anywidget.AnyWidget):
 
 def _nothing(audit):
     checks = len(audit.examined)
-    return f"Nothing is flagged: {checks} checks saw {len(audit.table)} rows."
+    return (
+        f"No film, pair or report is flagged: {checks} checks were made of "
+        f"{len(audit.table)} rows"
+    )
 
 
 def _named(things, names):
@@ -224,6 +228,6 @@ def _named(things, names):
     named = []
     for thing in things.itertuples():
         first, second = names[thing.first], names[thing.second]
-        case = f"{thing.check}: {first} | {second}"
+        case = f"{thing.check}, {thing.about or first} | {second}"
         named.append(dict(case=case, check=thing.check, first=first, second=second))
     return named

@@ -52,7 +52,9 @@ def _below(about, shown):
 def _panel(side):
     """A film, or why there is none, with its name; and the text that was looked at."""
     width = PANEL + 2 * MARGIN
-    text = "".join(part for part, _ in side["text"]) if side["read"] else ""
+    text = ""
+    if side["read"] and not side["private"]:
+        text = "".join(part for part, _ in side["text"])
     lines = fitted(side["name"], TYPE, width) + fitted(side["problem"], TYPE, width)
     lines = [line for line in lines if line]
     below = fitted(text, TYPE, width)[:LINES] if text else []

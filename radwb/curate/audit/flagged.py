@@ -16,7 +16,7 @@ IN_TWO_PARTS = {
     f"{NAMES[name].split()[0]} in two parts": name for name in KEPT_TOGETHER
 }
 SECTIONS = ("findings", "impression")
-COLUMNS = ["check", "severity", "first", "second", "droppable"]
+COLUMNS = ["check", "severity", "about", "first", "second", "droppable"]
 MOST_SAID = 3  # sentences of one check
 
 
@@ -28,13 +28,15 @@ def flagged(audit: Audit) -> pd.DataFrame:
     ['same pixels', 0, 3]
 
     Returns:
-        check; severity; first and second (rows of the table counted from 0, -1 for
-        none); droppable: whether there is something to drop. A row of the audit that
-        is about the table as a whole has its evidence, and nothing to drop.
+        check; severity; about (finding or column), first and second (rows of the table
+        counted from 0, -1 for none); droppable: whether there is something to drop. A
+        row of the audit that is about the table as a whole has its evidence, and
+        nothing to drop; without a film or report as its evidence it isn't here.
     """
     parts = [_in_two_parts(audit), _copies(audit), _single(audit)]
-    things = pd.concat(parts, ignore_index=True).assign(droppable=True)
-    whole = audit.rows[~audit.rows["check"].isin(things["check"])]
+    things = pd.concat(parts, ignore_index=True).assign(about="", droppable=True)
+    rows = audit.rows[audit.rows["first"] >= 0]
+    whole = rows[~rows["check"].isin(things["check"])]
     things = pd.concat([things, whole.assign(droppable=False)[COLUMNS]])
     place = {check: n for n, check in reversed([*enumerate(audit.rows["check"])])}
     order = things["check"].map(place).fillna(len(place))
@@ -50,8 +52,7 @@ def concerned(audit: Audit, thing: pd.Series) -> pd.DataFrame:
     """
     rows = audit.rows[audit.rows["check"] == thing["check"]]
     if not thing["droppable"]:
-        evidence = rows[["first", "second"]] == [thing["first"], thing["second"]]
-        return rows[evidence.all(axis=1)]
+        return rows[rows["about"] == thing["about"]]
     if thing["check"] in COPIES:
         pair = _pair(audit, thing)
         where = "in two parts of the split" if pair["across"] else "in one part"
@@ -67,8 +68,10 @@ def concerned(audit: Audit, thing: pd.Series) -> pd.DataFrame:
 
 def sentence(audit: Audit, thing: pd.Series) -> str:
     """What was found of a flagged thing: of a pair its own, else that of its check."""
-    if thing["droppable"] and thing["check"] in COPIES:
+    if thing["check"] in COPIES:
         return _said_of_pair(audit, thing)
+    if thing["check"] in IN_TWO_PARTS:
+        return _said_of_parts(audit, thing)
     said = list(concerned(audit, thing)["sentence"])
     more = len(said) - MOST_SAID
     end = [f"and {more} more of this check"] if more > 0 else []
@@ -92,6 +95,14 @@ def _said_of_pair(audit, thing):
         f"two films of {who} {where} are one film: likeness {pair['likeness']:.2f} "
         f"(one film is {LIKE} or more), {pair['bits']} of 64 bits apart"
     )
+
+
+def _said_of_parts(audit, thing):
+    column = IN_TWO_PARTS[thing["check"]]
+    names = identifiers(audit.table[column])
+    count = audit.table["split"][names == names[thing["first"]]].value_counts()
+    parts = [f"{n} in {part}" for part, n in count.items()]
+    return f"one {NAMES[column]} has rows in {len(parts)} parts: {', '.join(parts)}"
 
 
 def _in_two_parts(audit):
@@ -164,5 +175,6 @@ def _passage(table):
 
 
 def _together(parts):
-    empty = pd.DataFrame(columns=COLUMNS[:-1]).astype({"first": int, "second": int})
-    return pd.concat([empty, *(part[COLUMNS[:-1]] for part in parts if len(part))])
+    columns = ["check", "severity", "first", "second"]
+    empty = pd.DataFrame(columns=columns).astype({"first": int, "second": int})
+    return pd.concat([empty, *(part[columns] for part in parts if len(part))])
