@@ -74,8 +74,6 @@ class Evidence:
             column=column,
             text=pieces(text, found),
             read=thing["check"] in ON_TEXT,
-            # a page that is handed on keeps no text that may name somebody
-            private=thing["check"] == "identifier left",
             goes=bool(thing["droppable"]) and self._goes(places, n),
         )
 

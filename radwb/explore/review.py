@@ -39,8 +39,8 @@ def review(audit: Audit, *, verdicts: str | Path | None = None) -> "Review":
             again the next time. None = they go with the widget.
     Returns:
         the widget: `judge`, `go`, `filter` drive it, `flagged` is what it goes through,
-        `verdicts` what was judged. A page without a kernel keeps the picture that was
-        seen last, but no report that may still name somebody.
+        `verdicts` what was judged. A saved notebook and an exported page keep the films
+        that were seen last, and no text: it may name somebody.
     Raises:
         ValueError: a file in the place of the verdicts that is none of theirs.
     """
@@ -69,6 +69,7 @@ class Review(anywidget.AnyWidget):
         self.flagged = flagged(audit)
         self.evidence = Evidence(audit, self.flagged)
         self.noted = noted
+        self.texts = []  # of what is shown, in pieces, one text a side
         self.named = _named(self.flagged, row_names(audit.table))
         self.order = list(range(len(self.flagged)))
         count = self.flagged["check"].value_counts(sort=False)
@@ -158,6 +159,7 @@ class Review(anywidget.AnyWidget):
         self.unobserve_all()
         self.order = []
         self.evidence = None
+        self.texts = []
 
     def _of(self, number):
         return self.noted.of(self.named[number]["case"])
@@ -169,7 +171,10 @@ class Review(anywidget.AnyWidget):
         place = {"number": number, "at": self.at, "of": len(self.order)}
         done = sum(bool(self._of(n)["verdict"]) for n in self.order)
         judged = self._of(number) | {"done": done}
-        self.shown = self.evidence.of(number) | place | judged
+        found = self.evidence.of(number)
+        # sent when it is asked for: what is synced, a saved notebook may hold
+        self.texts = [side.pop("text") for side in found["sides"]]
+        self.shown = found | place | judged
         self.stand_in.changed()
 
     def _kept(self, _):
@@ -189,6 +194,8 @@ class Review(anywidget.AnyWidget):
     def _heard(self, _, message, __):
         if "ping" in message:
             self.send({"pong": message["ping"]})
+        if "texts" in message:
+            self.send({"texts": self.texts, "number": self.shown.get("number")})
         if "open" in message:
             self._next_open()
         if "judge" in message:

@@ -8,12 +8,11 @@ from radwb.explore.film import PANEL
 from radwb.show.stills import LINE, MARGIN, fitted, write_lines
 
 TYPE = 14  # px
-LINES = 12  # of a text
 WIDTH = 2 * (PANEL + 2 * MARGIN)
 
 
 def still(about: dict, shown: dict) -> Image.Image:
-    """What is shown: films side by side, texts, and what was found in words."""
+    """What is shown: films side by side, and what was found in words."""
     head = fitted(heading(about, shown), TYPE, WIDTH)
     panels = [_panel(side) for side in shown.get("sides", [])]
     films = max((one.height for one in panels), default=0)
@@ -50,23 +49,17 @@ def _below(about, shown):
 
 
 def _panel(side):
-    """A film, or why there is none, with its name; and the text that was looked at."""
+    """A film, or why there is none, with its name. No text: it may name somebody."""
     width = PANEL + 2 * MARGIN
-    text = ""
-    if side["read"] and not side["private"]:
-        text = "".join(part for part, _ in side["text"])
-    lines = fitted(side["name"], TYPE, width) + fitted(side["problem"], TYPE, width)
-    lines = [line for line in lines if line]
-    below = fitted(text, TYPE, width)[:LINES] if text else []
+    lines = fitted(side["name"], TYPE, width)
+    if side["problem"]:
+        lines += fitted(side["problem"], TYPE, width)
     top = LINE * len(lines) + 6
-    height = 0
     film = None
     if side["picture"]:
         film = Image.open(io.BytesIO(side["picture"]))
-        height = film.height
-    page = Image.new("RGB", (width, top + height + LINE * len(below) + 12), "white")
+    page = Image.new("RGB", (width, top + (film.height if film else 0)), "white")
     write_lines(page, 0, lines, TYPE)
-    if film is not None:
+    if film:
         page.paste(film, (MARGIN, top))
-    write_lines(page, top + height + 6, below, TYPE)
     return page

@@ -143,7 +143,7 @@ def _outside(reasons, drops, table):
         names = identifiers(table[column])
         rows = pd.DataFrame({"name": names, "part": table["split"].to_numpy()})
         rows = rows.assign(rank=rank).dropna()
-        ends = here[["first", "second"]].stack().astype(int)
+        ends = here[["first", "second"]].stack().dropna().astype(int)
         rows = rows[rows["name"].isin(names[ends])].sort_values(["rank", "part"])
         stays = rows.groupby("name", sort=False)["part"].transform("first")
         for place in rows.index[rows["part"] != stays]:

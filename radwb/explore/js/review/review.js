@@ -13,15 +13,15 @@ function render({ model, el }) {
   const walk = walker(model);
   const bar = reviewBar(model, walk);
   const found = foundWords(model);
-  const sides = make("div", { className: "rr-sides" });
   const verdicts = verdictBox(model, () => sleep.ask());
+  const sides = sidesOf(model, verdicts);
   const body = make(
     "fieldset", // one word turns all its controls off
     { className: "rx-body", ariaLabel: "What was flagged" },
     bar.root,
     found.root,
     verdicts.root,
-    sides,
+    sides.root,
     footOf(
       model,
       "← → other things flagged · n: next without a verdict · d, k, u: drop, keep, unsure, " +
@@ -29,8 +29,6 @@ function render({ model, el }) {
     ),
   );
   const sleep = sleepGuard(model, slept, "change:at change:keep");
-  let pictures = [];
-  let known;
 
   function slept(asleep) {
     holdFocus(root, () => (body.disabled = asleep));
@@ -39,12 +37,7 @@ function render({ model, el }) {
   function update() {
     const shown = model.get("shown");
     holdFocus(root, () => {
-      for (const part of [bar, found, verdicts]) part.update();
-      if (shown.number !== known) {
-        known = shown.number;
-        pictures.forEach((address) => URL.revokeObjectURL(address));
-        pictures = showSides(sides, shown, verdicts);
-      }
+      for (const part of [bar, found, verdicts, sides]) part.update();
     });
     walk.arrived();
     root.dataset.painted = +(root.dataset.painted || 0) + 1;
@@ -59,8 +52,7 @@ function render({ model, el }) {
   update();
   return () => {
     model.off("change:shown", update);
-    pictures.forEach((address) => URL.revokeObjectURL(address));
-    for (const part of [verdicts, sleep]) part.leave();
+    for (const part of [verdicts, sides, sleep]) part.leave();
   };
 }
 

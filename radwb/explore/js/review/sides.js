@@ -1,25 +1,51 @@
 // The evidence: a film or two beside each other, with what is known of them, and texts
 // with the words that were found.
 
-// Returns the addresses of the pictures, to be let go of.
-function showSides(box, { sides = [], pair }, verdicts) {
-  const addresses = [];
-  const shown = sides.map((side, n) => {
-    const one = make("section", {
-      className: "rr-side",
-      ariaLabel: sideName(n, sides),
+function sidesOf(model, verdicts) {
+  const root = make("div", { className: "rr-sides" });
+  let addresses = []; // of pictures, to be let go of
+  let known;
+
+  function forget() {
+    addresses.forEach((address) => URL.revokeObjectURL(address));
+    addresses = [];
+  }
+  function update() {
+    const { number, sides = [], pair } = model.get("shown");
+    if (number === known) return;
+    known = number;
+    forget();
+    root.replaceChildren(
+      ...sides.map((side, n) => oneSide(side, n, sides, pair, addresses, verdicts)),
+    );
+    if (sides.length) tellPython(model, { texts: true });
+  }
+  function heard({ texts, number }) {
+    if (!texts || number !== known) return;
+    const { sides } = model.get("shown");
+    texts.forEach((text, n) => {
+      const box = textOfSide(text, n, sides);
+      root.children[n].querySelector(".rr-report").replaceChildren(...box);
     });
-    one.append(make("div", { className: "rr-name", title: side.name }, side.name));
-    one.append(pictureOfSide(side, n, sides, addresses));
-    if (side.goes) one.append(make("div", { className: "rr-goes" }, GOES));
-    if (pair) one.append(dropOne(n, verdicts));
-    one.append(factsOfSide(side));
-    if (side.text.length) one.append(textOfSide(side, n, sides));
-    return one;
-  });
-  box.replaceChildren(...shown);
-  box.classList.toggle("rr-two", sides.length > 1);
-  return addresses;
+  }
+  model.on("msg:custom", heard);
+  function leave() {
+    forget();
+    model.off("msg:custom", heard);
+  }
+  return { root, update, leave };
+}
+
+function oneSide(side, n, sides, pair, addresses, verdicts) {
+  const root = make("section", { className: "rr-side", ariaLabel: sideName(n, sides) });
+  root.append(
+    make("div", { className: "rr-name", title: side.name }, side.name),
+    pictureOfSide(side, n, sides, addresses),
+  );
+  if (side.goes) root.append(make("div", { className: "rr-goes" }, GOES));
+  if (pair) root.append(dropOne(n, verdicts));
+  root.append(factsOfSide(side), make("div", { className: "rr-report" }));
+  return root;
 }
 
 const GOES = "“Drop” takes this one out";
@@ -51,7 +77,9 @@ function factsOfSide({ facts }) {
   return box;
 }
 
-function textOfSide({ column, text, read }, n, sides) {
+function textOfSide(text, n, sides) {
+  if (!text.length) return [];
+  const { column, read } = sides[n];
   const words = make("p", {
     className: "rr-text",
     tabIndex: 0, // it scrolls
@@ -63,5 +91,5 @@ function textOfSide({ column, text, read }, n, sides) {
       what ? make("mark", { title: what }, part, make("small", {}, what)) : part,
     ),
   );
-  return make("details", { open: read }, make("summary", {}, column), words);
+  return [make("details", { open: read }, make("summary", {}, column), words)];
 }
