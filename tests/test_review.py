@@ -20,6 +20,7 @@ from radwb.curate.audit.result import COLUMNS, Audit
 from radwb.curate.audit.texts import WORDS
 from radwb.curate.audit.verdicts import row_names
 from radwb.explore.evidence import LONGEST, pieces
+from radwb.explore.films import Films
 
 LONG = "A cough since the hay harvest. " + " ".join(
     f"On day {day} a fever of {day + 38} degrees." for day in range(1, 16)
@@ -465,10 +466,10 @@ def test_of_thousands_of_things_one_is_sent_and_read(monkeypatch):
 
 
 def test_a_film_that_breaks_its_reader_is_still_judged(audit, monkeypatch):
-    def broken(row):
+    def broken(films, case):
         raise RuntimeError("")
 
-    monkeypatch.setattr(sys.modules["radwb.explore.films"].data, "scan_of", broken)
+    monkeypatch.setattr(Films, "scan", broken)
     widget = rw.show.review(audit)
     shown = show(widget, "constant")
     assert shown["sides"][0]["problem"] == "the film can't be read: RuntimeError"
