@@ -442,6 +442,17 @@ def test_one_check_at_a_time(audit):
     assert widget.shown["of"] == len(widget.flagged)
 
 
+def test_a_step_beyond_the_end_is_taken_back(audit):
+    """The browser may not know yet that fewer are kept now."""
+    widget = rw.show.review(audit)
+    widget.filter("constant")
+    told = []
+    widget.send_state = told.append
+    widget.set_state({"at": 4})
+    assert (widget.at, widget.shown["at"]) == (0, 0)
+    assert "at" in told
+
+
 def many_flags(n):
     """An audit that flagged each of n rows."""
     table = pd.DataFrame({"path": [f"{row}.png" for row in range(n)]})

@@ -97,7 +97,16 @@ class Review(anywidget.AnyWidget):
 
     def go(self, at: int) -> None:
         """Show what stands at a place among those that are kept, counted from 0."""
-        self.at = min(max(at, 0), max(len(self.order) - 1, 0))
+        self.at = at
+
+    @traitlets.validate("at")
+    def _within(self, proposal):
+        return min(max(proposal["value"], 0), max(len(self.order) - 1, 0))
+
+    def set_state(self, sync_data):
+        super().set_state(sync_data)
+        if sync_data.get("at", self.at) != self.at:
+            self.send_state("at")  # a step beyond the end: the browser goes back
 
     def filter(self, check: str = "") -> None:
         """Keep what one check flagged; "" keeps all.

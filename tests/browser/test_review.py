@@ -61,6 +61,9 @@ def films():
 def lab(chromium, address, films):
     with notebook_in_lab(chromium, address, films, CELL, "'below'") as page:
         page.evaluate(WATCH_TITLE)
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_selector(".rr[data-painted]", timeout=180_000)  # torch comes
         yield page
 
 

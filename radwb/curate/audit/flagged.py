@@ -15,7 +15,6 @@ COPIES = ("same pixels", *KINDS)
 IN_TWO_PARTS = {
     f"{NAMES[name].split()[0]} in two parts": name for name in KEPT_TOGETHER
 }
-SECTIONS = ("findings", "impression")
 COLUMNS = ["check", "severity", "about", "first", "second", "droppable"]
 MOST_SAID = 3  # sentences of one check
 
@@ -57,13 +56,13 @@ def concerned(audit: Audit, thing: pd.Series) -> pd.DataFrame:
         pair = _pair(audit, thing)
         where = "in two parts of the split" if pair["across"] else "in one part"
         return rows[rows["about"] == where]
-    text = audit.table.get("report", pd.Series(dtype=object)).get(thing["first"])
+    if thing["check"] not in ("identifier left", "section missing"):
+        return rows
+    text = audit.table["report"].iloc[thing["first"]][:MOST_LETTERS]
     if thing["check"] == "identifier left":
         return rows[[bool(IDENTIFIERS[kind].search(text)) for kind in rows["about"]]]
-    if thing["check"] == "section missing":
-        there = sections(text[:MOST_LETTERS])
-        return rows[[not there[name] for name in rows["about"]]]
-    return rows
+    there = sections(text)
+    return rows[[not there[name] for name in rows["about"]]]
 
 
 def sentence(audit: Audit, thing: pd.Series) -> str:
@@ -87,7 +86,7 @@ def _pair(audit, thing):
 def _said_of_pair(audit, thing):
     pair = _pair(audit, thing)
     patient = identifiers(
-        audit.table["patient_id"].iloc[[pair["first"], pair["second"]]]
+        audit.table["patient_id"].iloc[list(pair[["first", "second"]])]
     )
     who = "one patient" if patient[0] == patient[1] else "two patients"
     where = "in two parts of the split" if pair["across"] else "in one part"

@@ -93,9 +93,10 @@ function walker(model) {
   }
   const isThere = () => model.get("shown").at === model.get("at");
   function ask() {
-    const to = wanted;
+    if (wanted === null) return;
+    const to = Math.min(wanted, model.get("shown").of - 1); // others may be kept now
     wanted = null;
-    if (to !== null && to !== model.get("at")) set(model, "at", to);
+    if (to !== model.get("at")) set(model, "at", to);
   }
   return {
     step: (by) => go((wanted ?? model.get("at")) + by),
@@ -108,7 +109,12 @@ function reviewBar(model, walk) {
   const position = make("span", { className: "rx-position", ariaLive: "polite" });
   const done = make("span", { className: "rr-done" });
   const all = model.get("about").checks;
-  const keep = make("select", { onchange: () => set(model, "keep", keep.value) });
+  const keep = make("select", {
+    onchange: () => {
+      model.set("at", 0);
+      set(model, "keep", keep.value);
+    },
+  });
   const total = all.reduce((sum, [, n]) => sum + n, 0);
   keep.append(
     make("option", { value: "" }, `all (${total})`),
