@@ -101,12 +101,8 @@ class Review(anywidget.AnyWidget):
 
     @traitlets.validate("at")
     def _within(self, proposal):
+        # the browser may not know yet that fewer are kept now; it is told
         return min(max(proposal["value"], 0), max(len(self.order) - 1, 0))
-
-    def set_state(self, sync_data):
-        super().set_state(sync_data)
-        if sync_data.get("at", self.at) != self.at:
-            self.send_state("at")  # a step beyond the end: the browser goes back
 
     def filter(self, check: str = "") -> None:
         """Keep what one check flagged; "" keeps all.
