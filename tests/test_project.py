@@ -47,15 +47,16 @@ ROOMS_KNODES = {
     "check.py": 1.5,
     "cli": 3.4,
     "curate": 37.6,
+    "curate": 34.4,
     "data": 30.6,
-    "explore": 18.4,
+    "explore": 21.6,
     "fail": 5.6,
     "findings": 2.5,
     "identifiers.py": 0.8,
     "models": 31.2,
     "pretrain": 29.7,
     "probe": 7.7,
-    "show": 17.8,
+    "show": 17.9,
     "simulate": 51.7,
     "stats": 7.3,
 }
@@ -64,9 +65,12 @@ IN_NO_NOTEBOOK = {
     "curate.from_dicomweb": "notebook 01 (17)",
     "curate.layout": "notebook 01 (17)",
     "curate.layouts": "notebook 01 (17)",
+    "curate.apply_verdicts": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
+    "explore.review": "notebooks call it `rw.show.review`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",
+    "show.review": "notebook 01 (17)",
 }
 
 

@@ -1,6 +1,7 @@
 """A folder becomes a table, reports become sections, patients stay on one side."""
 
 from radwb.curate.audit import audit, near_duplicates
+from radwb.curate.audit.verdicts import apply_verdicts
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
 from radwb.curate.dicomweb.client import from_dicomweb
@@ -12,6 +13,7 @@ from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
 __all__ = [
+    "apply_verdicts",
     "audit",
     "check_split",
     "deidentify",

@@ -1,8 +1,9 @@
-"""The reading window: maps on the scan, cases in order of doubt.
+"""Two windows: maps on films in order of doubt, and what an audit flagged.
 
-One widget in Python (widget.py) and JavaScript (js/).
+Each is one widget in Python (widget.py, review.py) and JavaScript (js/).
 """
 
+from radwb.explore.review import review
 from radwb.explore.start import explore
 
-__all__ = ["explore"]
+__all__ = ["explore", "review"]

@@ -131,6 +131,14 @@ def panel(scan, values, view, look, rows=1):
     return page
 
 
+def whole(scan):
+    """The whole film, with what lies at its edges."""
+    grey = shrink(scan.pixels, PANEL).clip(0, 1)
+    picture = blend(grey, None, 0).resize(_size(scan))
+    _draw_over(picture, scan, None, (0.5, 0.5, 1.0))
+    return picture
+
+
 def over(scan, finding):
     """What lies over the whole film, on a clear ground: an outline, and the letters."""
     picture = Image.new("RGBA", _size(scan))

@@ -36,11 +36,15 @@ class Notes:
 
     Args:
         path: of the CSV; None keeps them in memory.
+        columns: of the CSV: case, verdict, note, when, and what else is noted.
     Raises:
         ValueError: a file is there that isn't one of notes.
     """
 
-    def __init__(self, path: str | Path | None = None):
+    def __init__(
+        self, path: str | Path | None = None, columns: tuple[str, ...] = COLUMNS
+    ):
+        self.columns = columns
         self.path = None if path is None else Path(path).expanduser()
         self._keep(self._read())
 
@@ -66,9 +70,11 @@ class Notes:
         table = self._read()  # another window may have written meanwhile
         others = table[table["case"] != row["case"]]
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {column: _text(row.get(column)) for column in COLUMNS} | {"when": now}
+        line = {column: _text(row.get(column)) for column in self.columns} | {
+            "when": now
+        }
         is_empty = not line["verdict"] and not line["note"]
-        new = pd.DataFrame([] if is_empty else [line], columns=COLUMNS)
+        new = pd.DataFrame([] if is_empty else [line], columns=self.columns)
         table = pd.concat([others, new], ignore_index=True)
         self._write(table)
         self._keep(table)
@@ -80,18 +86,18 @@ class Notes:
 
     def _read(self):
         if self.path is None:
-            return getattr(self, "table", pd.DataFrame(columns=COLUMNS))
+            return getattr(self, "table", pd.DataFrame(columns=self.columns))
         if not self.path.exists():
-            return pd.DataFrame(columns=COLUMNS)
+            return pd.DataFrame(columns=self.columns)
         try:
             table = pd.read_csv(self.path, dtype=str, keep_default_na=False)
             found = list(table.columns)
         except (OSError, ValueError) as problem:  # pandas' own are ValueErrors
             found = type(problem).__name__
-        if found != list(COLUMNS):
+        if found != list(self.columns):
             raise ValueError(
                 f"{self.path.name}: expected notes, a CSV with the columns "
-                f"{', '.join(COLUMNS)}; got {found}. It stays as it is. "
+                f"{', '.join(self.columns)}; got {found}. It stays as it is. "
                 "Try another name."
             )
         return table

@@ -22,6 +22,7 @@ __all__ = [
     "live",
     "overlay",
     "planes",
+    "review",
     "scan",
     "scatter",
     "volume",
@@ -29,10 +30,10 @@ __all__ = [
 
 
 def __getattr__(name):
-    # the reading window stands to the right of every stage: it comes when asked for
-    if name == "explore":
-        from radwb.explore import explore
+    # these windows stand to the right of every stage: they come when asked for
+    if name in ("explore", "review"):
+        from radwb import explore
 
-        globals()[name] = explore
-        return explore
+        globals()[name] = getattr(explore, name)
+        return globals()[name]
     raise AttributeError(f"rw.show has {', '.join(__all__)}; got {name!r}")

@@ -9,7 +9,7 @@ from radwb.curate.audit.passages import MOST_LETTERS, common_passages
 from radwb.curate.audit.result import row
 from radwb.curate.sections import sections
 from radwb.data.table import findings_of
-from radwb.findings.rows import synonyms
+from radwb.findings.rows import FINDINGS, synonyms
 from radwb.identifiers import identifiers, numbered
 from radwb.stats import clustered_auroc, format_interval
 
@@ -113,10 +113,7 @@ def _alike(table):
             f"one is {holders.max()} patients'"
         )
         yield _evident("same report", "note", sentence, same, table, example), same
-    passages = common_passages(reports, patient)
-    passages = passages[
-        (passages["surprise"] > SURPRISE) & (passages["words"] >= WORDS)
-    ]
+    passages = unusual_passages(table)
     if len(passages):
         pair = passages.iloc[0][["first", "second"]].astype(int)
         places = np.unique(passages[["first", "second"]])
@@ -129,6 +126,13 @@ def _alike(table):
             _evident("passage in common", "note", sentence, places, table, pair),
             places,
         )
+
+
+def unusual_passages(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of two patients' reports whose common passages are more than chance."""
+    patient, _ = numbered(table["patient_id"])
+    passages = common_passages(table["report"], patient)
+    return passages[(passages["surprise"] > SURPRISE) & (passages["words"] >= WORDS)]
 
 
 def _evident(check, severity, sentence, places, table, pair):
@@ -192,5 +196,11 @@ def _labels(table):
         known = table["diagnosis"].dropna().astype(str)
         for name in known.value_counts().index[:10]:
             y = (table["diagnosis"] == name).astype(float)
-            last = re.split(r"[/;,]", name)[-1].strip().lower()
-            yield y.rename(name), (last,)
+            yield y.rename(name), words_naming(name)
+
+
+def words_naming(label: str) -> tuple[str, ...]:
+    """Words by which a text names a finding, or a diagnosis such as A/B/C."""
+    if label in FINDINGS:
+        return synonyms(label)
+    return (re.split(r"[/;,]", label)[-1].strip().lower(),)

@@ -68,12 +68,6 @@ function render({ model, el }) {
   };
 }
 
-// A widget that sleeps hears no key; the notebook's save goes on.
-function noKeys(event, asleep) {
-  const chord = event.ctrlKey || event.metaKey;
-  if (asleep && !chord) event.stopPropagation();
-}
-
 // The keys of the widget as a whole; those of the film and of the heads are theirs.
 function keys(event, model, panes, notes) {
   const typing = event.target.matches("select, textarea, input:not([type=range])");
@@ -110,14 +104,10 @@ function save(model, panes) {
 }
 
 function foot(model) {
-  const help =
+  return footOf(
+    model,
     "← → film · a, d, u: agree, disagree, unsure · drag: window, level " +
-    "(double click: reset, fit) · Ctrl + wheel: zoom · click, Shift + arrows: what a patch attends to " +
-    "(Esc: back)";
-  return make(
-    "div",
-    { className: "rx-foot" },
-    make("span", {}, help),
-    make("b", {}, model.get("about").legal),
+      "(double click: reset, fit) · Ctrl + wheel: zoom · click, Shift + arrows: what a patch attends to " +
+      "(Esc: back)",
   );
 }

@@ -119,3 +119,13 @@ function paint(canvas, lut, values) {
 function brush(canvas) {
   return canvas.getContext("2d", { willReadFrequently: true });
 }
+
+// The keys in words, and that it is no medical device.
+function footOf(model, help) {
+  return make(
+    "div",
+    { className: "rx-foot" },
+    make("span", {}, help),
+    make("b", {}, model.get("about").legal),
+  );
+}

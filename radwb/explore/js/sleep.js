@@ -1,6 +1,10 @@
 // A widget whose kernel is gone says so, and how to wake it.
 
-function sleepGuard(model, tell) {
+function sleepGuard(
+  model,
+  tell,
+  wishes = "change:case change:panes change:arranged", // what Python is to answer
+) {
   const root = make("div", { className: "rx-sleep", role: "status", hidden: true });
   const session = model.widget_manager?.context?.sessionContext; // a notebook's
   let live; // the widget's own model, of which anywidget shows a part
@@ -38,7 +42,6 @@ function sleepGuard(model, tell) {
   }
 
   const signals = [session?.statusChanged, session?.kernelChanged].filter(Boolean);
-  const wishes = "change:case change:panes change:arranged";
   signals.forEach((signal) => signal.connect(soon));
   model.on("comm_live_update", soon);
   model.on(wishes, ask);
@@ -55,7 +58,7 @@ function sleepGuard(model, tell) {
     model.off(wishes, ask);
     model.off("msg:custom", heard);
   }
-  return { root, leave };
+  return { root, ask, leave };
 }
 
 // null where the page can't know: an exported page, whose stand-in says so itself.
@@ -73,4 +76,10 @@ function isAwake(live, session) {
   const kernel = session.session?.kernel;
   if (!kernel || kernel.status === "dead") return false;
   return kernel.hasComm?.(live.model_id) ?? true; // not those of a kernel before
+}
+
+// A widget that sleeps hears no key; the notebook's save goes on.
+function noKeys(event, asleep) {
+  const chord = event.ctrlKey || event.metaKey;
+  if (asleep && !chord) event.stopPropagation();
 }
