@@ -88,16 +88,6 @@ def _like_the_mean(pictures):
     out = np.zeros(len(usable))
     if usable.sum() < 8:
         return out
-
-
-def _parts(films):
-    """Some films at a time: all of them in floats would be most of the memory."""
-    return np.split(films, range(AT_ONCE, len(films), AT_ONCE))
-
-
-def _coarse(small):
-    small = torch.from_numpy(small.astype(np.float32))
-    return F.avg_pool2d(small[:, None], BLUR)[:, 0]
     films = np.flatnonzero(usable)
     coarse = torch.cat([_coarse(pictures.small[some]) for some in _parts(films)])
     middle = coarse.median(0).values.expand_as(coarse)
