@@ -1,6 +1,7 @@
 """Work on many files at once: in processes here, or on joblib's other backends."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -44,7 +45,7 @@ def as_done(
             for n, result in _at_once(call, waiting, workers):
                 del waiting[n]
                 yield n, result
-        except BrokenProcessPool:
+        except _ending():
             for n in list(waiting)[: LIKELY * workers]:
                 yield n, _alone(call, waiting.pop(n), lost)
 
@@ -71,5 +72,11 @@ def _alone(call, item, lost):
     try:
         pool = Parallel(2, return_as="list")  # 1 would be this process
         return pool([delayed(call)(0, item)])[0][1]
-    except BrokenProcessPool:
+    except _ending():
         return lost(item)
+
+
+def _ending():
+    """What is raised where an item ended its process, here or on a Dask cluster."""
+    cluster = sys.modules.get("distributed")
+    return (BrokenProcessPool, cluster.KilledWorker) if cluster else BrokenProcessPool
