@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from radwb.curate.deidentify.known import Known
 from radwb.curate.deidentify.scrub import scrub
@@ -16,8 +17,11 @@ LARGEST = 2000  # px that the longer side is reduced to
 MARGIN = 2  # px around a word, and a tenth of its height: letters have rims
 # heights that a line goes on at both ends: where it crosses a bright part of the film,
 # the OCR loses its first or last letters
-BESIDE = 2
+BESIDE = 3
 CUT = (0.2, 99.8)  # percentiles of what is shown: one hot pixel must not hide a text
+FINE = 0.9  # px of what is shown to the OCR: finer is noise
+AROUND = 71  # px of it on which contrast is made even: some letters
+CONTRAST = 45  # grey levels that the usual difference on them becomes
 ROUNDS = 3
 DATE = re.compile(r"\d{1,4}\s*[/.-]\s*\d{1,2}\s*[/.-]\s*\d{1,4}")
 # what a console or a marker writes about the film and not about a person
@@ -54,8 +58,7 @@ def cover_words(frames: np.ndarray, known: Known, fill: float) -> list[Word]:
     """
     covered = []
     for _ in range(ROUNDS):
-        shown = [_shown(frame) for frame in _looked_at(frames)]
-        words = [word for frame in shown for word in _read(frame)]
+        words = [word for frame in _looked_at(frames) for word in _read(frame)]
         found = identifying(words, known)
         if not found:
             break
@@ -146,14 +149,33 @@ def check_ocr() -> None:
     _engine()
 
 
-def _read(shown):
-    """The lines of text in a picture."""
-    height, width = shown.shape[:2]
+def _read(frame):
+    """The lines of text in a frame, as it is and where its contrast is made even."""
+    height, width = frame.shape[:2]
     factor = max(1.0, SIDE / min(height, width))
     factor = min(factor, LARGEST / max(height, width))
     size = (round(width * factor), round(height * factor))
-    picture = Image.fromarray(shown).resize(size, Image.Resampling.BICUBIC)
-    result = _engine()(np.asarray(picture))
+    shown = Image.fromarray(_shown(frame)).resize(size, Image.Resampling.BICUBIC)
+    grey = frame if frame.ndim == 2 else frame.mean(axis=2)
+    grey = Image.fromarray(grey.astype(np.float32))
+    grey = grey.resize(size, Image.Resampling.BICUBIC)
+    pictures = np.asarray(shown), _evened(np.asarray(grey))
+    return [word for picture in pictures for word in _lines(picture, factor)]
+
+
+def _evened(grey):
+    """(H, W, 3) uint8 in which text on a bright part stands out as on a dark one."""
+    smooth = gaussian_filter(grey, FINE)
+    rest = smooth - uniform_filter(smooth, AROUND)
+    power = np.maximum(uniform_filter(rest**2, AROUND), 0)
+    contrast = np.sqrt(power) + 1e-3 * np.ptp(grey) + 1e-9
+    even = np.clip(128 + CONTRAST * rest / contrast, 0, 255)
+    return np.repeat(even.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _lines(picture, factor):
+    """The lines of text in a picture that is `factor` times its frame."""
+    result = _engine()(picture)
     if result.boxes is None:
         return []
     words = []
