@@ -140,7 +140,7 @@ def recall(seed: int, each: int) -> pd.DataFrame:
 
 
 def touched(films, name: str) -> None:
-    """Print how many of the films that hold no text were changed, and by which words."""
+    """Print how many of the films, which hold no text, were changed by which words."""
     start = time.process_time()
     words = [cover_words(film[None].copy(), Known(), 0) for film in films]
     seconds = time.process_time() - start

@@ -143,16 +143,21 @@ def measured(n: int) -> dict:
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=int, nargs="*", default=[10_000, 30_000, 100_000])
-    sizes = parser.parse_args().rows
+def by_rows(sizes: list[int]) -> pd.DataFrame:
+    """One row a size, each measured in a process of its own, as a peak is a process's;
+    `exponent` of the growth of CPU seconds since the size before.
+    """
     rw.simulate.cohort(n=BASE)
-    # a process each, as the peak of memory is the process's
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         table = pd.DataFrame(pool.imap(measured, sizes))
     growth = np.log(table["cpu_s"]).diff() / np.log(table["rows"]).diff()
-    print(table.assign(exponent=growth.round(2)).to_string(index=False))
+    return table.assign(exponent=growth.round(2))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", type=int, nargs="*", default=[10_000, 30_000, 100_000])
+    print(by_rows(parser.parse_args().rows).to_string(index=False))
 
 
 if __name__ == "__main__":
