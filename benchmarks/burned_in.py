@@ -54,7 +54,7 @@ CT = "dicom_robustness/made/phi_in_header.dcm"
 def hard_films(seed: int, each: int):
     """(kind, frames, fill, box) of films with one line burned in."""
     rng = np.random.default_rng(seed)
-    table = rw.simulate.cohort(n=30, seed=24 + seed, size=SIZE)
+    table = rw.simulate.cohort(n=12, seed=24 + seed, size=SIZE)
     ct = _ct()
     for kind in KINDS:
         for _ in range(each):

@@ -9,6 +9,7 @@ planted. Nothing is read from a disk.
 import argparse
 import multiprocessing
 import resource
+import sys
 import time
 
 import numpy as np
@@ -133,7 +134,7 @@ def measured(n: int) -> dict:
     found = {tuple(sorted(pair)) for pair in pairs}
     truth = {tuple(sorted(pair)) for pair in planted[["first", "second"]].to_numpy()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {
+    row = {
         "rows": n,
         "cpu_s": round(seconds, 1),
         "peak_gib": round(peak, 2),
@@ -141,6 +142,8 @@ def measured(n: int) -> dict:
         "found": len(found & truth),
         "wrong": len(found - truth),
     }
+    print(row, file=sys.stderr, flush=True)  # the next may take minutes
+    return row
 
 
 def by_rows(sizes: list[int]) -> pd.DataFrame:
