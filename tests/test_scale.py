@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import radwb as rw
 from radwb.curate.audit import Pictures, read_pictures
 from radwb.curate.audit.passages import common_passages
 from radwb.curate.workers import as_done
@@ -50,6 +51,17 @@ def test_two_dask_workers_see_what_one_process_sees(cluster, table, tmp_path):
     assert np.array_equal(here.small, there.small)
     pd.testing.assert_frame_equal(here.facts, there.facts)
     assert (here.facts["problem"] != "").tolist() == [False] * 5 + [True]
+
+
+def test_two_dask_workers_index_as_one_process(cluster, tmp_path):
+    for n in range(4):
+        pixels = np.full((8, 8), n / 4, np.float32)
+        rw.data.write_png(rw.data.Scan(pixels), tmp_path / f"{n}.png")
+    (tmp_path / "note.txt").write_text("no film")
+    here = rw.curate.index(tmp_path)
+    with joblib.parallel_config(backend="dask"):
+        there = rw.curate.index(tmp_path, workers=WORKERS)
+    pd.testing.assert_frame_equal(here, there)
 
 
 def where(item):
