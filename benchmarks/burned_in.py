@@ -142,11 +142,18 @@ def recall(seed: int, each: int) -> pd.DataFrame:
 def touched(films, name: str) -> None:
     """Print how many of the films, which hold no text, were changed by which words."""
     start = time.process_time()
-    words = [cover_words(film[None].copy(), Known(), 0) for film in films]
-    seconds = time.process_time() - start
-    count = sum(bool(found) for found in words)
-    print(f"{name}: {count} of {len(words)} touched, {seconds / len(words):.2f} CPU s")
-    print([word.text for found in words for word in found])
+    count = 0
+    looked_at = 0
+    for film in films:
+        words = [word.text for word in cover_words(film[None].copy(), Known(), 0)]
+        looked_at += 1
+        count += bool(words)
+        if words:
+            print(words, flush=True)
+        if looked_at % 10 == 0:
+            seconds = (time.process_time() - start) / looked_at
+            said = f"{name}: {count} of {looked_at} touched, {seconds:.2f} CPU s a film"
+            print(said, flush=True)
 
 
 def main():
