@@ -56,8 +56,8 @@ def hard_films(seed: int, each: int):
     rng = np.random.default_rng(seed)
     table = rw.simulate.cohort(n=12, seed=24 + seed, size=SIZE)
     ct = _ct()
-    for kind in KINDS:
-        for _ in range(each):
+    for _ in range(each):
+        for kind in KINDS:
             on_ct = kind.startswith("CT")
             if on_ct and ct is None:
                 continue
