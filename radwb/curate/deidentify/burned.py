@@ -18,6 +18,7 @@ MARGIN = 2  # px around a word, and a tenth of its height: letters have rims
 # heights that a line goes on at both ends: where it crosses a bright part of the film,
 # the OCR loses its first or last letters
 BESIDE = 3
+TURNED = 1.5  # times as high as wide: the line runs up or down
 CUT = (0.2, 99.8)  # percentiles of what is shown: one hot pixel must not hide a text
 FINE = 0.9  # px of what is shown to the OCR: finer is noise
 AROUND = 71  # px of it on which contrast is made even: some letters
@@ -159,8 +160,10 @@ def _read(frame):
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)
     grey = Image.fromarray(grey.astype(np.float32))
     grey = grey.resize(size, Image.Resampling.BICUBIC)
-    pictures = np.asarray(shown), _evened(np.asarray(grey))
-    return [word for picture in pictures for word in _lines(picture, factor)]
+    even = _lines(_evened(np.asarray(grey)), factor)
+    # what is larger than the evened parts is a bone there, and stands in the other
+    letters = [word for word in even if _letter(word) * factor < AROUND]
+    return [*_lines(np.asarray(shown), factor), *letters]
 
 
 def _evened(grey):
@@ -189,8 +192,17 @@ def _lines(picture, factor):
 def _spread(word):
     """Rows and columns of a word with a margin."""
     height = word.row1 - word.row0
-    above = MARGIN + 0.1 * height
-    beside = MARGIN + BESIDE * height
-    rows = slice(max(0, int(word.row0 - above)), int(word.row1 + above) + 1)
-    left = max(0, int(word.column0 - beside))
-    return rows, slice(left, int(word.column1 + beside) + 1)
+    width = word.column1 - word.column0
+    letter = _letter(word)
+    beside = MARGIN + 0.1 * letter
+    along = MARGIN + BESIDE * letter
+    is_turned = height > TURNED * width
+    above, left = (along, beside) if is_turned else (beside, along)
+    row0, column0 = max(0, int(word.row0 - above)), max(0, int(word.column0 - left))
+    rows = slice(row0, int(word.row1 + above) + 1)
+    return rows, slice(column0, int(word.column1 + left) + 1)
+
+
+def _letter(word):
+    """The height of a line's letters, px, whichever way it runs."""
+    return min(word.row1 - word.row0, word.column1 - word.column0)
