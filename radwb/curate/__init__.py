@@ -10,6 +10,7 @@ from radwb.curate.index import index
 from radwb.curate.layouts import layout, layouts
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
+from radwb.curate.series import read_volume, series
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "label_reports",
     "near_duplicates",
     "one_patient_per_image",
+    "read_volume",
     "sections",
+    "series",
     "split_by_patient",
     "why",
 ]

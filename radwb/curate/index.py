@@ -11,6 +11,7 @@ import pydicom
 from tqdm.auto import tqdm
 
 from radwb.curate.journal import Journal, state_of
+from radwb.curate.workers import as_done
 from radwb.data.dicom import view_of
 from radwb.data.header import lookup, parts, tag
 from radwb.data.names import local_path, path_text, printable
@@ -46,11 +47,11 @@ NOTES = 20  # of one file; damaged ones can give thousands
 PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 
 
-def index(folder: str | Path) -> pd.DataFrame:
+def index(folder: str | Path, *, workers: int | None = 1) -> pd.DataFrame:
     """Make your own folder a table: one row a file, whatever it holds.
 
     It never stops at a bad file. Stopped by Ctrl-C or killed, it keeps the rows so far
-    in the cache ($RADWB_CACHE), and the next call goes on.
+    in the cache ($RADWB_CACHE), and the next call goes on, whatever its workers.
 
     >>> path = rw.data.write_png(rw.data.Scan(scan.pixels), "inbox/a.png")
     >>> _ = Path("inbox/notes.txt").write_text("hello")
@@ -60,6 +61,10 @@ def index(folder: str | Path) -> pd.DataFrame:
     Args:
         folder: searched with its subfolders; hidden files are left out. A folder that
             can't be entered, and one that is only a link, is a row that is refused.
+        workers: processes that read, None = one a core; the table is the same. Each
+            may take $RADWB_MAX_BYTES. With several, a file that ends its process is a
+            row that is refused. `joblib.parallel_config(backend="dask")` around the
+            call gives the work to a Dask cluster that sees the folder.
     Returns:
         The schema's columns (empty where a file doesn't say), DICOM header fields,
         rows, columns, frames, row_mm, column_mm, transfer_syntax, `refused` (the
@@ -76,7 +81,7 @@ def index(folder: str | Path) -> pd.DataFrame:
     others = [c for c in HEADER if c not in COLUMNS]
     columns = [*COLUMNS, *others, *SHAPE, "transfer_syntax", "refused", "notes"]
     paths, not_entered = _walk(folder)
-    rows = [*_rows(folder, paths), *not_entered]
+    rows = [*_rows(folder, paths, workers), *not_entered]
     rows.sort(key=lambda row: row["path"])
     return pd.DataFrame(rows, columns=columns)
 
@@ -101,27 +106,33 @@ def _walk(folder):
     return sorted(paths), not_entered
 
 
-def _rows(folder, paths):
+def _rows(folder, paths, workers):
     """A row a file, those of an index that was stopped taken from its journal."""
     journal = Journal(folder)
-    rows = []
+    keys = {path: state_of(path) for path in paths}
+    unread = [path for path in paths if keys[path] not in journal.rows]
+    done = len(paths) - len(unread)
     whole = False
     try:
-        for path in tqdm(paths, "indexing", delay=2, leave=False):
-            key = state_of(path)
-            if key not in journal.rows:
-                journal.add(key, _guarded_row(path))
-            rows.append(journal.rows[key])
+        rows = as_done(_guarded_row, unread, workers, lost=_ended_its_process)
+        bar = tqdm(rows, "indexing", len(paths), initial=done, delay=2, leave=False)
+        for n, row in bar:
+            journal.add(keys[unread[n]], row)
+            done += 1
         whole = True
     except KeyboardInterrupt as stop:
         stop.add_note(
-            f"{len(rows)} of {len(paths)} files are kept; index of the same folder "
+            f"{done} of {len(paths)} files are kept; index of the same folder "
             "goes on from there."
         )
         raise
     finally:
         journal.close(whole=whole)
-    return rows
+    return [journal.rows[keys[path]] for path in paths]
+
+
+def _ended_its_process(path):
+    return _refused(path, "damaged or not supported (its reader crashed)")
 
 
 def _refused(path, why):

@@ -10,14 +10,15 @@ from radwb.data.scan import ReadError
 
 TILT = 0.5  # degrees; what is less is rounding of the positions
 SAME_PLACE = 1e-3  # mm
+SAME_DIRECTION = 1e-3  # of a cosine
 
 
-def facing_of(ds: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
+def facing_of(ds: Dataset, frame: int = 0) -> tuple[np.ndarray, np.ndarray] | None:
     """(3,) LPS directions of rows and columns, or None.
 
     From (0020,0037) ImageOrientationPatient; a warning says where it's no directions.
     """
-    value = lookup(ds, "ImageOrientationPatient")
+    value = lookup(ds, "ImageOrientationPatient", frame)
     if value is None:
         return None
     try:
@@ -88,13 +89,13 @@ def stack(
         ReadError: orientations differ, slices share a place, or the gaps differ.
     """
     across, down = facing[0].reshape(2, 3)
-    if np.abs(facing - facing[0]).max() > 1e-3:
+    if np.abs(facing - facing[0]).max() > SAME_DIRECTION:
         raise ReadError(
             f"{name}: {tag('ImageOrientationPatient')} differs between the slices: "
             "not one stack"
         )
     normal = np.cross(across, down)
-    along = places @ normal
+    along = along_normal(places, facing)
     order = np.argsort(along, kind="stable")
     _check_gaps(along[order], name)
     first, last = places[order[[0, -1]]]
@@ -105,6 +106,16 @@ def stack(
     affine[:3] = np.stack([step, down * spacing[0], across * spacing[1], first], axis=1)
     _warn_tilt(affine, name)
     return affine, order
+
+
+def along_normal(places: np.ndarray, facing: np.ndarray) -> np.ndarray:
+    """(D,) mm of each slice along the normal of the first one.
+
+    Args:
+        places: (D, 3) ImagePositionPatient.
+        facing: (D, 6) ImageOrientationPatient.
+    """
+    return places @ np.cross(*facing[0].reshape(2, 3))
 
 
 def _check_gaps(along, name):
@@ -118,12 +129,28 @@ def _check_gaps(along, name):
             f"{name}: two slices share the place {along[gaps.argmin()]:.2f} mm "
             f"({pairs} pairs do)"
         )
-    if gaps.max() > 1.02 * np.median(gaps) + 0.02:
-        raise ReadError(
-            f"{name}: expected equal gaps of {np.median(gaps):.3g} mm, got "
-            f"{gaps.max():.3g} mm after slice {gaps.argmax() + 1} of {len(along)}: "
-            "is a slice missing?"
-        )
+    step = np.median(gaps)
+    large, small = unequal(gaps)
+    if not (large | small).any():
+        return
+    gap = gaps.argmax() if large.any() else gaps.argmin()
+    doubt = (
+        "is a slice missing?" if large.any() else "is a slice of another series in it?"
+    )
+    raise ReadError(
+        f"{name}: expected equal gaps of {step:.3g} mm, got {gaps[gap]:.3g} mm after "
+        f"slice {gap + 1} of {len(along)}: {doubt}"
+    )
+
+
+def unequal(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which gaps between slices are larger and which smaller than most, (N,) bool each.
+
+    >>> unequal(np.array([2.5, 2.5, 5.0, 2.5, 1.2]))[0].tolist()
+    [False, False, True, False, False]
+    """
+    step = np.median(gaps)
+    return gaps > 1.02 * step + 0.02, gaps < 0.98 * step - 0.02
 
 
 def _warn_tilt(affine, name):

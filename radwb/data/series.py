@@ -11,7 +11,7 @@ from radwb.data.dicom import check_image, decode, load
 from radwb.data.header import count, kind_of, lookup, parts, refusal, spacing_of, tag
 from radwb.data.limits import check_bytes
 from radwb.data.pixels import one_if_alike, shown_as, stored_pixels, to_values
-from radwb.data.place import facing_of, stack
+from radwb.data.place import along_normal, facing_of, stack
 from radwb.data.scan import ReadError, Scan, Volume, lengths
 from radwb.data.sniff import sniff
 
@@ -48,20 +48,44 @@ def read_series(folder: Path) -> Scan | Volume:
     frames = count(head, "NumberOfFrames")
     if len(paths) == 1 and (frames > 1 or not lookup(head, "ImagePositionPatient")):
         return decode(load(paths[0]), paths[0])
-    _check_one_series(headers, folder.name)
+    return _volume(headers, folder.name, str(folder))
+
+
+def read_slices(paths: list[Path], name: str, *, regular: bool = True) -> Volume:
+    """The files of one series, wherever they lie -> Volume in the order of position.
+
+    Args:
+        name: of the series, for errors.
+        regular: False takes slices whose gaps differ, or that share a place; their
+            affine is None, since no affine says where they lie.
+    """
+    headers = {path: load(path, pixels=False) for path in paths}
+    return _volume(headers, name, str(paths[0].parent), regular)
+
+
+def _volume(headers, name, source, regular=True):
+    _check_one_series(headers, name)
+    paths = list(headers)
+    head = headers[paths[0]]
     places = _stacked(headers, "ImagePositionPatient")
     facing = _stacked(headers, "ImageOrientationPatient")
-    affine, order = stack(places, facing, spacing_of(head), folder.name)
+    spacing = spacing_of(head)
+    if regular:
+        affine, order = stack(places, facing, spacing, name)
+        place = {}
+    else:
+        affine, order = None, np.argsort(along_normal(places, facing), kind="stable")
+        place = {"pixel_mm": spacing}
     shape = (len(headers), int(head.Rows), int(head.Columns))
     size = " x ".join(map(str, shape))
-    check_bytes(folder.name, 4.0 * np.prod(shape, dtype=float), f"{size} voxels")
+    check_bytes(name, 4.0 * np.prod(shape, dtype=float), f"{size} voxels")
     voxels = np.empty(shape, np.float32)
     displays = []
-    for d, n in enumerate(tqdm(order, f"reading {folder.name}", delay=2, leave=False)):
+    for d, n in enumerate(tqdm(order, f"reading {name}", delay=2, leave=False)):
         voxels[d], display = _slice(paths[n])
         displays.append(display)
-    modality = head.get("Modality")
-    return Volume(voxels, affine, modality, str(folder), **_common_display(displays))
+    display = _common_display(displays)
+    return Volume(voxels, affine, head.get("Modality"), source, **display, **place)
 
 
 def _stacked(headers, keyword):
@@ -143,7 +167,7 @@ def _check_one_series(headers, name):
     Identifiers are counted, not quoted.
     """
     for path, ds in headers.items():
-        _check_place(ds, path.name)
+        check_place(ds, path.name)
     for keyword in SHARED:
         values = [str(lookup(ds, keyword)) for ds in headers.values()]
         different = sorted(set(values))
@@ -172,23 +196,23 @@ def _dicom_files(folder):
     return paths
 
 
-def _check_place(ds, name):
-    """Raise unless a slice says where it lies."""
+def check_place(ds: Dataset, name: str, frame: int = 0) -> None:
+    """Raise a ReadError unless a slice says where it lies."""
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
-        if not parts(lookup(ds, keyword)):
+        if not parts(lookup(ds, keyword, frame)):
             reason = "is missing, so that the slice has no place in a volume"
             raise refusal(name, keyword, reason)
-    spacing = parts(lookup(ds, "PixelSpacing"))
+    spacing = parts(lookup(ds, "PixelSpacing", frame))
     if lengths(spacing) is None:
         texts = [str(part) for part in spacing]
         raise refusal(name, "PixelSpacing", f"is {texts}, not two positive lengths")
     for keyword, size in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6)):
         try:
-            numbers = np.array(parts(lookup(ds, keyword)), float)
+            numbers = np.array(parts(lookup(ds, keyword, frame)), float)
         except (TypeError, ValueError):
             numbers = np.full(size, np.nan)
         if numbers.shape != (size,) or not np.isfinite(numbers).all():
             raise refusal(name, keyword, f"is {numbers.tolist()}, not {size} numbers")
-    if facing_of(ds) is None:
+    if facing_of(ds, frame) is None:
         reason = "is not two directions at right angles"
         raise refusal(name, "ImageOrientationPatient", reason)

@@ -27,7 +27,10 @@ SURE = 0.9  # likeness from which on nothing more is tried
 FINE = ((1, 10), (2, 8))  # (level of detail, steps)
 COARSE_TO_FINE = ((0, 15), *FINE)
 MOST_FILMS = 20_000  # all held against all; above, the hashes propose alone
+CLOSE = 4  # bits that they may differ in then: pairs by chance grow as the square
+CLOSEST = 3  # films that a film is held against then
 STRETCHED = 1.0  # likeness lost a log: chests differ in width, copies don't
+SKETCHED = 4  # px that are one in a sketch
 ZOOMS = (1.0, 1.15, 1.4)  # at which a film is held against the others
 BATCH = 256  # pairs at a time: bounds the memory
 MOST_PAIRS = 2_000  # whose films' details are kept at a time, above MOST_FILMS
@@ -44,7 +47,10 @@ def near_duplicates(
     Also where it was cropped, zoomed, turned a little, exposed anew, mirrored or
     inverted, or got another marker. Hashes and the nearest neighbours among small
     pictures, all laid on their mean, propose pairs; each is then laid on each other,
-    and the correlation of their fine details decides.
+    and the correlation of their fine details decides. Above 20,000 films close hashes
+    alone propose them, three a film, so that cost grows as the films do: all
+    of 300 planted copies that were exposed anew among 30,000 films were found so, and
+    nothing else (`benchmarks/scale.py`).
 
     >>> twice = pd.concat([table.head(3), table.head(1).assign(patient_id="other")])
     >>> near_duplicates(twice)[["first", "second", "kind"]].values.tolist()
@@ -97,9 +103,11 @@ def _near(pictures, films, patients, likeness):
     none = pd.DataFrame(columns=COLUMNS).astype({"first": int, "second": int})
     if len(films) < 2:
         return none
-    hashed = _by_hash(pictures.hashes[films])
+    is_many = len(films) > MOST_FILMS
+    hashed = _by_hash(pictures.hashes[films], CLOSE if is_many else RADIUS)
     hashed = _across(hashed, patients[films])
-    if len(films) > MOST_FILMS:
+    if is_many:
+        hashed = _closest(pictures.small, films, hashed)
         found = _alike_by_hash(pictures, films, hashed, likeness)
     else:
         found = _alike_among_all(pictures, films, patients, hashed, likeness)
@@ -130,6 +138,32 @@ def _alike_by_hash(pictures, films, hashed, likeness):
         start = Start(as_is, as_is, level=0, most=0, ways=COARSE_TO_FINE)
         alike = verified(layers, layers, start, place.reshape(-1, 2))
         yield _copies(films[pairs], KINDS[0], alike, likeness)
+
+
+def _closest(small, films, pairs):
+    """Of the pairs those that are worth a look: at most some for each film."""
+    sketches = np.concatenate(
+        [_sketches(small[films[k : k + BATCH]]) for k in range(0, len(films), BATCH)]
+    )
+    alike = np.empty(len(pairs), np.float32)
+    for begin in range(0, len(pairs), MOST_PAIRS):
+        first, second = pairs[begin : begin + MOST_PAIRS].T
+        both = sketches[first] * sketches[second]
+        alike[begin : begin + MOST_PAIRS] = both.sum(1)
+    likely = np.flatnonzero(alike > WORTH)
+    likely = likely[np.argsort(-alike[likely], kind="stable")]
+    ranked = pd.DataFrame(pairs[likely], columns=["first", "second"])
+    ranks = [ranked.groupby(column).cumcount() for column in ranked]
+    return pairs[np.sort(likely[np.minimum(*ranks) < CLOSEST])]
+
+
+def _sketches(small):
+    """(N, 256) middling details of films, of length 1: hardly any work."""
+    small = torch.from_numpy(small.astype(np.float32))
+    coarse = F.avg_pool2d(small, SKETCHED)
+    around = F.avg_pool2d(coarse, SKETCHED)
+    around = F.interpolate(around[None], scale_factor=SKETCHED, mode="bilinear")[0]
+    return F.normalize((coarse - around).flatten(1), dim=1).numpy()
 
 
 def _layers(pictures, films):
@@ -177,10 +211,10 @@ def _starts(turned, layers):
         yield Start(zoomed, as_is, level=0, most=1, ways=COARSE_TO_FINE)
 
 
-def _by_hash(hashes):
+def _by_hash(hashes, radius):
     """(P, 2) films whose hashes are close; of many equal ones each with the first."""
     different, first, group = np.unique(hashes, return_index=True, return_inverse=True)
-    close = hash_pairs(different, RADIUS)
+    close = hash_pairs(different, radius)
     pairs = first[close[["first", "second"]].to_numpy()]
     place = np.arange(len(hashes))
     equal = np.stack([first[group], place], axis=1)[first[group] != place]

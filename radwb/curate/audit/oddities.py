@@ -14,6 +14,7 @@ CLIPPED = 0.5  # of the pixels at the end of the scale
 BORDER = 0.6  # of the pixels black: little is left of the film
 OPPOSITE = -0.4  # correlation with the mean film
 BLUR = 8  # px of 64 that are one when polarity is looked at
+AT_ONCE = 1_000  # films
 VIEWS = ("PA", "AP", "LATERAL", "LL", "RL")
 
 
@@ -87,9 +88,19 @@ def _like_the_mean(pictures):
     out = np.zeros(len(usable))
     if usable.sum() < 8:
         return out
-    small = torch.from_numpy(pictures.small[usable].astype(np.float32))
-    coarse = F.avg_pool2d(small[:, None], BLUR)[:, 0]
+    films = np.flatnonzero(usable)
+    coarse = torch.cat([_coarse(pictures.small[some]) for some in _parts(films)])
     middle = coarse.median(0).values.expand_as(coarse)
     side = SIDE // BLUR
     out[usable] = correlation(coarse, middle, torch.ones(len(coarse), side, side))
     return out
+
+
+def _parts(films):
+    """Some films at a time: all of them in floats would be most of the memory."""
+    return np.split(films, range(AT_ONCE, len(films), AT_ONCE))
+
+
+def _coarse(small):
+    small = torch.from_numpy(small.astype(np.float32))
+    return F.avg_pool2d(small[:, None], BLUR)[:, 0]

@@ -41,21 +41,22 @@ def common_passages(reports: pd.Series, patients: np.ndarray) -> pd.DataFrame:
     pairs = runs.merge(runs, on="run", suffixes=("", "_other"))
     pairs = pairs[pairs["patient"] < pairs["patient_other"]]
     pairs["surprise"] = 2 * np.log(N / pairs["holders"]) / RUN
-    together = pairs.groupby(["patient", "patient_other"])
-    out = together.agg(
-        first=("row", _usual),
-        second=("row_other", _usual),
-        words=("run", "size"),
-        surprise=("surprise", "sum"),
-    )
+    both = ["patient", "patient_other"]
+    out = pairs.groupby(both).agg(words=("run", "size"), surprise=("surprise", "sum"))
+    out.insert(0, "first", _usual(pairs, both, "row"))
+    out.insert(1, "second", _usual(pairs, both, "row_other"))
     out["words"] += RUN - 1
     out["surprise"] -= np.log(N * (N - 1) / 2)
     out = out.sort_values("surprise", ascending=False, kind="stable")
     return out.reset_index(drop=True)
 
 
-def _usual(rows):
-    return rows.mode().iloc[0]
+def _usual(pairs, both, column):
+    """Each two patients' most frequent value; of several the smallest."""
+    counts = pairs.groupby([*both, column]).size().rename("times").reset_index()
+    counts["times"] = -counts["times"]
+    counts = counts.sort_values([*both, "times", column])
+    return counts.drop_duplicates(both).set_index(both)[column]
 
 
 def words_of(report) -> list[str]:

@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from radwb.curate.audit.align import SIDE
 from radwb.curate.audit.hashes import image_hashes
+from radwb.curate.workers import as_done
 from radwb.data.geometry import to_input
 from radwb.data.read import read
 from radwb.data.scan import Volume
@@ -43,7 +44,7 @@ class Pictures:
         return reads & (self.facts["spread"].to_numpy() >= FLAT)
 
 
-def read_pictures(table: pd.DataFrame) -> Pictures:
+def read_pictures(table: pd.DataFrame, *, workers: int | None = 1) -> Pictures:
     """Read all films of a table; one that can't be read is a row with its problem.
 
     >>> read_pictures(table.head(2)).facts["problem"].tolist()
@@ -51,12 +52,15 @@ def read_pictures(table: pd.DataFrame) -> Pictures:
 
     Args:
         table: needs path.
+        workers: processes; 1 = threads of this one, None = one a core. Under
+            `joblib.parallel_config(backend="dask")` they are a Dask cluster's (extra
+            `scale`), whose machines must see the same paths.
     """
     keys = film_keys(table["path"])
-    with ThreadPoolExecutor(WORKERS) as pool:
-        films = pool.map(_picture, table["path"])
-        bar = tqdm(films, "looking at films", len(table), delay=2, leave=False)
-        found = list(bar)
+    films = _films(list(table["path"]), workers)
+    bar = tqdm(films, "looking at films", len(table), delay=2, leave=False)
+    at = dict(bar)
+    found = [at[n] for n in range(len(table))]
     small = np.zeros((len(found), SIDE, SIDE), np.uint8)
     hashes = np.zeros(len(found), np.uint64)
     facts = []
@@ -68,6 +72,19 @@ def read_pictures(table: pd.DataFrame) -> Pictures:
         facts.append(fact)
     facts = pd.DataFrame(facts, columns=[*_nothing("")], index=range(len(found)))
     return Pictures(small, hashes, np.array(digests, dtype=object), facts)
+
+
+def _films(paths, workers):
+    """(number, picture) of each, in whatever order they are done."""
+    if workers == 1:
+        with ThreadPoolExecutor(WORKERS) as pool:
+            yield from enumerate(pool.map(_picture, paths))
+    else:
+        yield from as_done(_picture, paths, workers, lost=_lost)
+
+
+def _lost(path):
+    return 0, 0, "", _nothing("it ended the process that read it")
 
 
 def _picture(path):
