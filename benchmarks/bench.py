@@ -20,6 +20,7 @@ from browser import BROWSER
 from copies import COPIES
 from embedding import EMBEDDING
 from explorer import EXPLORER
+from films import FILMS
 from rows import row, timed
 from tqdm import tqdm
 from volumes import VOLUMES
@@ -235,6 +236,7 @@ ROWS = {
     **BROWSER,
     **EXPLORER,
     **COPIES,
+    **FILMS,
 }
 
 
