@@ -177,7 +177,7 @@ def _client(url, auth, headers, timeout_s):
     timeout = (min(CONNECT_S, timeout_s), timeout_s)
     client = DICOMwebClient(url, session=session, timeout=timeout)
     client.set_http_retry_params(retry=False, retriable_error_codes=())
-    # it logs each error with the address, in which a patient may stand
+    # it would show the lines of code that led to each error
     logging.getLogger("retrying").setLevel(logging.CRITICAL)
     return client
 
