@@ -1,6 +1,5 @@
 """`from_dicomweb`: what a query finds on a server becomes a folder and its table."""
 
-import logging
 import os
 import re
 import warnings
@@ -177,8 +176,6 @@ def _client(url, auth, headers, timeout_s):
     timeout = (min(CONNECT_S, timeout_s), timeout_s)
     client = DICOMwebClient(url, session=session, timeout=timeout)
     client.set_http_retry_params(retry=False, retriable_error_codes=())
-    # it logs each error with the address, in which a patient may stand
-    logging.getLogger("retrying").setLevel(logging.CRITICAL)
     return client
 
 
