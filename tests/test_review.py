@@ -267,8 +267,9 @@ def test_of_a_film_that_stands_four_times_one_stays():
     assert dropped["reason"].value_counts().to_dict() == {"near copy": 2, "constant": 1}
 
 
-def test_the_last_copy_stays_when_its_partner_is_gone():
-    table = pd.DataFrame({"path": ["b"], "patient_id": [1]})
+@pytest.mark.parametrize("left", ["a", "b"])
+def test_the_last_copy_stays_when_its_partner_is_gone(left):
+    table = pd.DataFrame({"path": [left], "patient_id": [1]})
     kept, dropped = rw.curate.apply_verdicts(table, verdicts_on([("a", "b")]))
     assert (len(kept), len(dropped)) == (1, 0)
 
