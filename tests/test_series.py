@@ -343,6 +343,11 @@ def test_frames_of_one_file_are_slices(tmp_path):
     assert read_volume(row).voxels[:, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_control_characters_of_a_header_are_shown_escaped(tmp_path):
+    slice_file(tmp_path, 0, [0, 0, 0], PatientID="A\x1b[31mB")
+    assert only(series(tmp_path))["patient_id"] == r"A\x1b[31mB"
+
+
 def test_a_folder_that_is_none_and_an_empty_one(tmp_path):
     with pytest.raises(ValueError, match="expected a folder or a table"):
         series(tmp_path / "nowhere")

@@ -8,6 +8,7 @@ from pydicom import Dataset
 
 from radwb.data.dicom import load
 from radwb.data.header import count, finite, joined, kind_of, lookup, parts
+from radwb.data.names import printable
 from radwb.data.scan import ReadError
 from radwb.data.series import NO_SLICE, check_place
 
@@ -58,14 +59,14 @@ def _rows(path, blank):
 
 def trouble(name: str, error: Exception | str, file: str) -> str:
     """A problem in one line; which file it's about stands beside it."""
-    why = " ".join(str(error).removeprefix(f"{file}: ").split())
+    why = " ".join(printable(str(error)).removeprefix(f"{file}: ").split())
     return f"{name} ({why[:200].replace(';', ',')})"
 
 
 def _about(ds: Dataset):
     about = {}
     for column, keyword in TEXTS.items():
-        about[column] = joined(lookup(ds, keyword), 200).strip() or None
+        about[column] = printable(joined(lookup(ds, keyword), 200)).strip() or None
     for column, keyword in NUMBERS.items():
         about[column] = finite(ds, keyword)
     image_type = joined(lookup(ds, "ImageType"), 200).upper()

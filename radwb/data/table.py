@@ -317,7 +317,7 @@ def images(
         size: side, px.
         fit: "pad", "crop" or "squash", as in `to_input`.
         exact: False reads large DICOM films as previews, many times quicker for JPEG
-            2000 and twice for plain pixels; grey levels differ a little, r > 0.999.
+            2000 and twice for plain pixels; grey levels differ a little, r > 0.998.
     Returns:
         (N, size, size) uint8, in the table's order; 255 = 1.0.
     """
