@@ -256,12 +256,12 @@ healed, _ = repair.healthy(hu, organs, voxel_mm)
 
 # %%
 x, y, z = repair.MASS.centre
-across = slice(x - 75, x + 75)
-deep = slice(y - 75, y + 75)
+near_x = slice(x - 75, x + 75)
+near_y = slice(y - 75, y + 75)
 
 
 def around_the_mass(volume):
-    upright = volume[across, deep, z].T[::-1]
+    upright = volume[near_x, near_y, z].T[::-1]
     grey = (upright + 1350) / 1500
     return rw.data.Scan(grey.clip(0, 1))
 
