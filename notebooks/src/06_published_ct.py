@@ -684,11 +684,22 @@ Markdown("We see, in one patient:\n\n" + sentences(retrieved))
 
 
 # %%
+def middle_of(cell):
+    """The voxel in the middle of a cell."""
+    along_d, along_h, along_w = known.middles()
+    d, h, w = cell
+    middle = [along_d[d], along_h[h], along_w[w]]
+    return np.rint(middle).astype(int)
+
+
+# %% [markdown]
+# The picture is cut from its slice, and moved where it would reach beyond the rim.
+
+
+# %%
 def crop(volume, cell, half=80):
     """The axial neighbourhood of a cell, 160 pixels wide."""
-    axes = zip(known.middles(), cell, strict=True)
-    middle = [middles[index] for middles, index in axes]
-    d, h, w = np.rint(middle).astype(int)
+    d, h, w = middle_of(cell)
     h, w = np.clip([h, w], half, ct.shape[1] - half)
     rows = slice(h - half, h + half)
     columns = slice(w - half, w + half)
@@ -727,7 +738,8 @@ def show_alike(number):
     cell = cells[len(cells) // 2]
     shown[f"asked: {name}"] = crop(volumes["mirrored"], cell)
     for n, alike in enumerate(nearest_two(cell), start=1):
-        found = organs[truth[tuple(alike)]]
+        number = truth[tuple(alike)]
+        found = organs[number]
         shown[f"{name}, nearest {n}: {found}"] = crop(ct, alike)
 
 
@@ -1057,7 +1069,8 @@ Markdown(f"{said}: {tumour.sum()} cells. The mask calls its middle {called}.")
 
 # %%
 lung_share = known.mean(organ == 0)
-lung = (lung_share > 0.5) & ~tumour
+mostly_lung = lung_share > 0.5
+lung = mostly_lung & ~tumour
 asked = lung_share > 0.2  # with the borders of the lungs
 apart_mm = pairwise_distances(place[asked], place[lung])
 asked.sum(), lung.sum()
@@ -1109,8 +1122,9 @@ grey = density[..., 0]
 of_tumour = grey[tumour]
 low = of_tumour.min() - 25
 high = of_tumour.max() + 25
-between = (grey > low) & (grey < high)
-as_dense = asked & between & is_far
+above = grey > low
+below = grey < high
+as_dense = asked & above & below & is_far
 f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
 
 # %% [markdown]
@@ -1206,8 +1220,9 @@ cells_named = np.bincount(guess, minlength=len(organs))
 
 # %%
 voxels_a_cell = np.prod(mine.shape) / np.prod(yours.shape)
-litres = np.prod(mine.spacing_mm) * voxels_a_cell / 1e6
-sums = cells_named[kept] * litres
+mm3_a_voxel = np.prod(mine.spacing_mm)
+litres_a_cell = mm3_a_voxel * voxels_a_cell / 1e6
+sums = cells_named[kept] * litres_a_cell
 names_kept = np.array(organs)[kept]
 table = pd.DataFrame({"litres": sums.round(2)}, index=names_kept)
 table.T
