@@ -700,7 +700,8 @@ def middle_of(cell):
 def crop(volume, cell, half=80):
     """The axial neighbourhood of a cell, 160 pixels wide."""
     d, h, w = middle_of(cell)
-    h, w = np.clip([h, w], half, ct.shape[1] - half)
+    farthest = ct.shape[1] - half  # slices are square
+    h, w = np.clip([h, w], half, farthest)
     rows = slice(h - half, h + half)
     columns = slice(w - half, w + half)
     piece = volume.voxels[d : d + 1, rows, columns]
@@ -738,8 +739,8 @@ def show_alike(number):
     cell = cells[len(cells) // 2]
     shown[f"asked: {name}"] = crop(volumes["mirrored"], cell)
     for n, alike in enumerate(nearest_two(cell), start=1):
-        number = truth[tuple(alike)]
-        found = organs[number]
+        its_organ = truth[tuple(alike)]
+        found = organs[its_organ]
         shown[f"{name}, nearest {n}: {found}"] = crop(ct, alike)
 
 
@@ -781,7 +782,8 @@ def direction_of(numbers, inside, among):
     return inside_mean - outside_mean
 
 
-training_slabs = np.broadcast_to(trains[:, None, None], truth.shape)
+by_layer = trains[:, None, None]
+training_slabs = np.broadcast_to(by_layer, truth.shape)
 astra = features["Astra", "as scanned"]
 heart_number = organs.index("heart")
 heart = truth == heart_number
@@ -1135,7 +1137,8 @@ f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
 def judged(numbers):
     strange = strangeness(numbers)
     value = strange[tumour].mean()
-    null = np.array([strange[ball].mean() for ball in balls])
+    by_ball = [strange[ball].mean() for ball in balls]
+    null = np.array(by_ball)
     return {
         "tumour": value,
         "lung cells below": (strange[lung] < value).mean(),
