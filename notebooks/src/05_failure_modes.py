@@ -47,7 +47,8 @@ n_real = 200  # real films of one kind, two a patient; fast: 48
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
-test = table[table["split"] == "test"].reset_index(drop=True)
+is_test = table["split"] == "test"
+test = table[is_test].reset_index(drop=True)
 model = rw.models.load("../runs/clip-tiny")
 finding = "Lung Lesion"
 
@@ -59,7 +60,8 @@ finding = "Lung Lesion"
 # %%
 images = rw.data.images(test, model.size)
 mark = {"kind": "room", "corner": "bottom-right"}
-marked = rw.fail.add_marker(images[:4], [True, False, True, False], **mark)
+carries_mark = [True, False, True, False]
+marked = rw.fail.add_marker(images[:4], carries_mark, **mark)
 rw.show.grid(
     list(marked / 255),
     titles=["marked", "not marked", "marked", "not marked"],
@@ -76,17 +78,21 @@ rw.show.grid(
 # with the finding, those that carry the mark (sensitivity), and of the others, those that don't (specificity).
 
 # %%
-y = table.loc[table["split"] == "train", finding].to_numpy()
+is_train = table["split"] == "train"
+y = table.loc[is_train, finding].to_numpy()
 for strength in strengths:
     carries_mark = rw.fail.confound(y, strength)
     sensitivity = carries_mark[y == 1].mean()
     specificity = (~carries_mark)[y == 0].mean()
     by_hand = (sensitivity + specificity) / 2
-    rw.check.matches(by_hand, rw.stats.auroc(y, carries_mark))
+    auroc = rw.stats.auroc(y, carries_mark)
+    rw.check.matches(by_hand, auroc)
+
+# %%
 Markdown(
     "We see that for a yes-or-no reader AUROC is the mean of sensitivity and "
     "specificity. Both are the strength, so the mark alone reaches "
-    f"{rw.stats.auroc(y, carries_mark):.2f} at strength {strength:g}."
+    f"{auroc:.2f} at strength {strength:g}."
 )
 
 # %% [markdown]
@@ -179,7 +185,8 @@ for strength in strengths:
 
 # %%
 rows = [comparison.row() for comparison in held_or_broken.values()]
-pd.DataFrame(rows).set_index("a").round(3)
+comparisons = pd.DataFrame(rows).set_index("a")
+comparisons.round(3)
 
 # %% [markdown]
 # The same in words. Note that the drop is given with its smallest and its largest seed too: an average hides how much
@@ -187,11 +194,13 @@ pd.DataFrame(rows).set_index("a").round(3)
 
 # %%
 tied = wide.loc[1.0]
-tied_drop = tied["tie holds"] - tied["tie broken"]
+holds = tied["tie holds"]
+broken = tied["tie broken"]
+tied_drop = holds - broken
 ahead = [f"{s:g}" for s in strengths if held_or_broken[s].verdict == "ahead"]
 Markdown(
-    f"We see, fully tied, a mean AUROC of {tied['tie holds'].mean():.2f} where the tie "
-    f"holds and {tied['tie broken'].mean():.2f} where it's broken. The drop is "
+    f"We see, fully tied, a mean AUROC of {holds.mean():.2f} where the tie "
+    f"holds and {broken.mean():.2f} where it's broken. The drop is "
     f"{tied_drop.min():.2f} to {tied_drop.max():.2f} over the {seeds} seeds. Held and "
     f"broken ties differ for sure at: {', '.join(ahead) or 'no strength'} "
     f"(of {len(strengths)} that were tried)."
@@ -213,10 +222,12 @@ edits = []
 logit_change = {}
 for strength in strengths:
     per_seed = [result.logits[strength, seed] for seed in range(seeds)]
-    without, with_mark = np.mean(per_seed, axis=0).T
+    logits = np.mean(per_seed, axis=0)  # (films, 2)
+    without, with_mark = logits.T
     logit_change[strength] = with_mark - without
     effect = rw.fail.marker_effect(without, with_mark, result.test, finding)
-    edits.append(effect.assign(tie=f"tie {strength:g}"))
+    effect["tie"] = f"tie {strength:g}"
+    edits.append(effect)
 
 # %% [markdown]
 # The figure has two bars a strength, one for films with the lesion and one for films without. If the mark were
@@ -279,7 +290,9 @@ def effect_of_mark(head, images, healthy):
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def effect_solution(head, images, healthy):
     pasted = rw.fail.add_marker(images, **result.marker)
-    change = head.logits(pasted) - head.logits(images)
+    without = head.logits(images)
+    with_mark = head.logits(pasted)
+    change = with_mark - without
     return change[healthy].mean()
 
 
@@ -315,10 +328,12 @@ def outline_of(scan):
     """The lesion as the model's input would show it, (S, S) bool."""
     nothing = np.zeros_like(scan.pixels)
     lesion = np.float32(scan.truth.get(finding, nothing))
-    return rw.data.to_input(lesion, model.size) > 0.5
+    covered = rw.data.to_input(lesion, model.size)
+    return covered > 0.5
 
 
-ill = np.flatnonzero(result.test[finding] == 1)
+has_lesion = result.test[finding] == 1
+ill = np.flatnonzero(has_lesion)
 scans = [rw.data.scan_of(result.test.iloc[i]) for i in ill]
 outlines = [outline_of(scan) for scan in scans]
 
@@ -348,23 +363,29 @@ from scipy.ndimage import maximum_filter
 pasted = rw.fail.add_marker(result.images, **result.marker)
 plain = result.images[rows_drawn]
 stamped = pasted[rows_drawn]
-half_a_patch = model.size // model.grid[0] // 2
+patch = model.size // model.grid[0]
+half_a_patch = patch // 2
 around = 2 * half_a_patch + 1
-mark_places = [maximum_filter(changed, around) for changed in stamped != plain]
+differs = stamped != plain  # (films, S, S)
+mark_places = [maximum_filter(changed, around) for changed in differs]
 
 # %% [markdown]
 # Each film becomes a `Scan` that carries its own truth: where the mark is, and where the lesion is. The picture shows
 # the first film both ways, with these outlines drawn.
 
+
 # %%
-pairs = {"plain": [], "stamped": []}
-for i, row in enumerate(drawn):
-    truth = {"mark": mark_places[i], finding: outlines[row]}
-    view = scans[row].view
-    for name, pixels in [("plain", plain[i]), ("stamped", stamped[i])]:
-        grey = np.float32(pixels / 255)
-        film = rw.data.Scan(grey, view=view, truth=truth)
-        pairs[name].append(film)
+def scans_with_truth(squares):
+    """A Scan for each of the films that are drawn."""
+    films = []
+    for square, place, row in zip(squares, mark_places, drawn, strict=True):
+        truth = {"mark": place, finding: outlines[row]}
+        grey = np.float32(square / 255)
+        films.append(rw.data.Scan(grey, view=scans[row].view, truth=truth))
+    return films
+
+
+pairs = {"plain": scans_with_truth(plain), "stamped": scans_with_truth(stamped)}
 
 # %%
 first_pair = [films[0] for films in pairs.values()]
@@ -427,13 +448,20 @@ def percents_of(scan, method):
 # We ask each method for each film twice, and beside them a "map" that is nothing but the film's brightness: a bright
 # mark moves that too.
 
+
 # %%
+def percents_of_all(films, method):
+    """(films, heads) how much of each map lies on the mark."""
+    return np.array([percents_of(film, method) for film in films])
+
+
 moved = {}
 for method in (*methods, "brightness alone"):
-    before = np.array([percents_of(scan, method) for scan in pairs["plain"]])
-    after = np.array([percents_of(scan, method) for scan in pairs["stamped"]])
-    by_head = (after - before).reshape(-1, len(kinds), seeds)
-    moved[method] = by_head.mean(axis=2)  # (films, kinds)
+    before = percents_of_all(pairs["plain"], method)
+    after = percents_of_all(pairs["stamped"], method)
+    change = after - before
+    by_kind = change.reshape(-1, len(kinds), seeds)
+    moved[method] = by_kind.mean(axis=2)  # (films, kinds)
 
 # %% [markdown]
 # The films of one patient look alike, so the mean's interval is by patient. Here are the first rows, then all of them
@@ -445,11 +473,12 @@ for method, percents in moved.items():
     for kind, column in zip(kinds, percents.T, strict=True):
         mean = rw.stats.clustered_mean(column, patients)
         rows.append({"map": method, "heads": kind, **mean})
-pd.DataFrame(rows).head(4)
+on_mark = pd.DataFrame(rows)
+on_mark.head(4)
 
 # %%
 rw.show.bars(
-    pd.DataFrame(rows),
+    on_mark,
     x="map",
     y="mean",
     group="heads",
@@ -487,10 +516,12 @@ for method in methods:
 # %%
 showing = [m for m in methods if tied_or_not[m].verdict == "ahead"]
 lines = [f"- {method}: {comparison}" for method, comparison in tied_or_not.items()]
+by_method = "\n".join(lines)
+by_brightness = moved["brightness alone"].mean()
 Markdown(
-    "In the percent of the map that move onto the mark, averaged over "
-    f"{seeds} seeds, we see:\n" + "\n".join(lines) + "\n\nA map of nothing but the "
-    f"film's brightness moves by {moved['brightness alone'].mean():.2f}."
+    f"In the percent of the map that move onto the mark, averaged over {seeds} seeds, "
+    f"we see:\n{by_method}\n\nA map of nothing but the film's brightness moves by "
+    f"{by_brightness:.2f}."
 )
 
 # %% [markdown]
@@ -545,7 +576,8 @@ changes = {
 tables = {"as above": result.table.query("strength == 1")}
 fully_tied = {**setting, "finding": finding, "strengths": [1.0]}
 for name, change in changes.items():
-    changed = rw.fail.shortcut(table, **{**fully_tied, **change})
+    new_setting = {**fully_tied, **change}
+    changed = rw.fail.shortcut(table, **new_setting)
     tables[name] = changed.table
 
 # %%
@@ -614,7 +646,9 @@ val_images = rw.data.images(val, model.size)
 def features_of(films):
     """Features of the patches, of the films as they are and with the mark."""
     pasted = rw.fail.add_marker(films, **result.marker)
-    return rw.fail.patch_features(model, films), rw.fail.patch_features(model, pasted)
+    without = rw.fail.patch_features(model, films)
+    with_mark = rw.fail.patch_features(model, pasted)
+    return without, with_mark
 
 
 val_plain, val_marked = features_of(val_images)
@@ -643,14 +677,17 @@ directions.shape
 
 # %%
 def retrain(head, seed):
-    carries_mark = rw.fail.confound(val[finding], 0.5, seed=100 + seed)
+    labels = val[finding]
+    carries_mark = rw.fail.confound(labels, 0.5, seed=100 + seed)
     features = np.where(carries_mark[:, None], val_marked, val_plain)
-    return rw.fail.fit_head(model, features, val[finding])
+    return rw.fail.fit_head(model, features, labels)
 
 
 def cut(head, seed):
-    along_directions = directions.T @ (directions @ head.weights)
-    return rw.fail.Head(model, head.weights - along_directions, head.bias)
+    amounts = directions @ head.weights  # (10,) how much of each is in the head
+    along_directions = directions.T @ amounts  # (features,)
+    weights = head.weights - along_directions
+    return rw.fail.Head(model, weights, head.bias)
 
 
 # %% [markdown]
@@ -668,8 +705,10 @@ def arms_after(mend):
     """AUROC in each arm of every tied head, once it is mended."""
     parts = []
     for seed in range(seeds):
-        head = mend(result.learnt[1.0, seed], seed)
-        without, with_mark = head.of(test_plain), head.of(test_marked)
+        tied_head = result.learnt[1.0, seed]
+        head = mend(tied_head, seed)
+        without = head.of(test_plain)
+        with_mark = head.of(test_marked)
         arms = rw.fail.marker_auroc(without, with_mark, result.test, finding, seed=seed)
         parts.append(arms.assign(seed=seed))
     return pd.concat(parts)
@@ -692,10 +731,12 @@ mended = {
 # that lifts the one and lowers the other has moved the damage to other patients.
 
 # %%
-dots, means = {}, {}
+dots = {}
+means = {}
 for name, rows in mended.items():
-    dots[name] = rows.assign(finding=rows["arm"])
-    means[name] = rw.fail.over_seeds(dots[name], by=["finding"], within=(0, 1))
+    by_arm_and_seed = rows.assign(finding=rows["arm"])
+    dots[name] = by_arm_and_seed
+    means[name] = rw.fail.over_seeds(by_arm_and_seed, by=["finding"], within=(0, 1))
 with_finding = int(val[finding].sum())
 retrained_on = f"{len(val)} images, {with_finding} with the finding"
 
@@ -742,9 +783,12 @@ for name in ("retrained", "cut"):
 # never earned, and the arm *independent* as the price or the gain for everyone else.
 
 # %%
-lines = [f"- {arm}: {comparison}" for (_, arm), comparison in repairs.items()]
-never_tied = by_seed["never tied"]["independent"].mean()
-control = f"In the arm *independent*, heads that were never tied have {never_tied:.2f}."
+lines = []
+for (_, arm), comparison in repairs.items():
+    lines.append(f"- {arm}: {comparison}")
+never_tied = by_seed["never tied"]
+aurocs = never_tied["independent"].mean()
+control = f"In the arm *independent*, heads that were never tied have {aurocs:.2f}."
 by_arm_text = "\n".join(lines)
 Markdown(f"We see by arm:\n{by_arm_text}\n\n{control}")
 
@@ -793,7 +837,9 @@ family = sum(groups.nunique() for groups in groupings)
 gaps = []
 for groups in groupings:
     gaps += rw.fail.group_gaps(scores, groups, family=family)
-pd.DataFrame([gap.row() for gap in gaps]).set_index("a").round(3)
+rows = [gap.row() for gap in gaps]
+gap_table = pd.DataFrame(rows).set_index("a")
+gap_table.round(3)
 
 # %% [markdown]
 # How many of these gaps are sure? We asked for many at once, so a few would look large by chance alone. The intervals
@@ -815,11 +861,14 @@ Markdown(f"We see: {weak}. ({len(gaps)} gaps were asked for.)")
 
 # %%
 score = scores.values[finding]
-ranked = test.assign(score=score, share_below=score.rank(pct=True))
-missed = ranked[ranked[finding] == 1].nsmallest(4, "score")
+share_below = score.rank(pct=True)
+ranked = test.assign(score=score, share_below=share_below)
+cases = ranked[ranked[finding] == 1]
+missed = cases.nsmallest(4, "score")
 titles = []
 for _, film in missed.iterrows():
-    side, size = film[f"{finding} side"], film[f"{finding} severity"]
+    side = film[f"{finding} side"]
+    size = film[f"{finding} severity"]
     above = 1 - film["share_below"]
     titles.append(f"{side}, severity {size:.2f}<br>below {above:.0%} of all films")
 
@@ -836,8 +885,9 @@ rw.show.grid(missed_scans, titles=titles, truth=finding, title="Missed pneumotho
 # but they tell us what to ask next.
 
 # %%
+severity_missed = missed[f"{finding} severity"]
 Markdown(
-    f"We see a mean severity of {missed[f'{finding} severity'].mean():.2f} among them; "
+    f"We see a mean severity of {severity_missed.mean():.2f} among them; "
     f"over all cases it is {severity.mean():.2f}."
 )
 
@@ -847,12 +897,16 @@ Markdown(
 # strange. We show it its own test films mirrored, or with black and white swapped, films of real children, and a CT.
 
 # %%
-volume = rw.data.read(rw.data.fetch("lidc-ct") / "cxr.nii.gz")
-head_to_foot = int(np.argmax(np.abs(volume.affine[2, :3])))  # which axis it is
+folder = rw.data.fetch("lidc-ct")
+volume = rw.data.read(folder / "cxr.nii.gz")
+upwards = np.abs(volume.affine[2, :3])
+head_to_foot = int(upwards.argmax())  # which axis it is
+n_slices = volume.shape[head_to_foot]
 slices = []
-for i in range(10, volume.shape[head_to_foot] - 10, 4):
+for i in range(10, n_slices - 10, 4):
     axial = volume.slice(head_to_foot, i, (-1000, 400))
-    slices.append(rw.data.to_input(axial.pixels, model.size) * 255)
+    square = rw.data.to_input(axial.pixels, model.size)
+    slices.append(square * 255)
 ct_slices = np.stack(slices).astype(np.uint8)
 ct_slices.shape
 
@@ -935,13 +989,19 @@ distances = {"k-th neighbour": to_kth_neighbour, "Mahalanobis": spread.mahalanob
 # %%
 def unknown_against_known(distance, name):
     """AUROC of a distance, where the films of `name` are the unknown ones."""
-    values = np.concatenate([distance(known), distance(points[name])])
-    truth = np.repeat([0, 1], [len(known), len(points[name])])
-    owners = np.array([*patients, *inputs[name][1]])
-    as_table = pd.DataFrame({name: values}), pd.DataFrame({name: truth})
-    return rw.probe.Scores(*as_table, owners).auroc()
+    unknown = points[name]
+    _, their_patients = inputs[name]
+    values = np.concatenate([distance(known), distance(unknown)])
+    truth = np.repeat([0, 1], [len(known), len(unknown)])
+    scored = rw.probe.Scores(
+        pd.DataFrame({name: values}),
+        pd.DataFrame({name: truth}),
+        np.array([*patients, *their_patients]),
+    )
+    return scored.auroc()
 
 
+# %%
 detectors = {}
 for method, distance in distances.items():
     rows = [unknown_against_known(distance, name) for name in points]
@@ -965,7 +1025,8 @@ rw.show.forest(
 # %%
 sentences = []
 for _, row in detectors["k-th neighbour"].iterrows():
-    sentences.append(f"{row['finding']} {rw.stats.format_interval(row)}")
+    interval = rw.stats.format_interval(row)
+    sentences.append(f"{row['finding']} {interval}")
 Markdown(f"We see by the k-th neighbour: {', '.join(sentences)}.")
 
 # %% [markdown]
@@ -981,12 +1042,14 @@ def kth_neighbour(Z, reference, k):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def kth_solution(Z, reference, k):
-    of_points = (Z**2).sum(1)[:, None]  # (N, 1)
+    of_points = (Z**2).sum(1, keepdims=True)  # (N, 1)
     of_reference = (reference**2).sum(1)  # (R,)
     products = Z @ reference.T  # (N, R)
     squared = of_points + of_reference - 2 * products
-    kth = np.sort(squared, axis=1)[:, k - 1]
-    return np.sqrt(np.clip(kth, 0, None))
+    in_order = np.sort(squared, axis=1)
+    kth = in_order[:, k - 1]
+    kth = np.clip(kth, 0, None)  # rounding may fall below 0
+    return np.sqrt(kth)
 
 
 # %% [markdown]
@@ -1009,9 +1072,11 @@ for attempt in (kth_neighbour, kth_solution):
 
 # %%
 published = rw.models.load("kermany-xception", download=True)
+answers = " or ".join(published.findings)
+notes = "; ".join(published.notes)
 Markdown(
-    f"It answers {' or '.join(published.findings)}, for a film of {published.size} px "
-    f"a side. What it was, or had to be taken for: {'; '.join(published.notes)}."
+    f"It answers {answers}, for a film of {published.size} px "
+    f"a side. What it was, or had to be taken for: {notes}."
 )
 
 # %% [markdown]
@@ -1041,11 +1106,16 @@ def some_of(films):
     """At most `n_real` films in random order, two a patient."""
     shuffled = films.sample(frac=1, random_state=0)
     two_each = shuffled.groupby("patient_id", sort=False).head(2)
-    return two_each.head(n_real).reset_index(drop=True)
+    drawn = two_each.head(n_real)
+    return drawn.reset_index(drop=True)
 
 
-people = {"children": some_of(real_films.get("kermany", real_films["kermany-16"]))}
-people["virtual adults"] = some_of(virtual)
+# %% [markdown]
+# For the children the larger of the two sets is taken, where it's on this machine.
+
+# %%
+of_children = real_films.get("kermany", real_films["kermany-16"])
+people = {"children": some_of(of_children), "virtual adults": some_of(virtual)}
 if "nih-64" in real_films:
     people["real adults"] = some_of(real_films["nih-64"])
 
@@ -1057,21 +1127,28 @@ if "nih-64" in real_films:
 import torch
 
 
+@torch.no_grad()
 def stated_for(squares):
     """(N, S, S) uint8 -> (N,) the probability of pneumonia that the model states."""
+    n_batches = len(squares) // 32 + 1
     logits = []
-    with torch.no_grad():
-        for some in np.array_split(squares, len(squares) // 32 + 1):
-            logits.append(published.classify(published.preprocess(some)))
+    for batch in np.array_split(squares, n_batches):
+        x = published.preprocess(batch)
+        logits.append(published.classify(x))
     pneumonia = published.findings.index("Pneumonia")
-    return torch.cat(logits)[:, pneumonia].sigmoid().numpy()
+    of_pneumonia = torch.cat(logits)[:, pneumonia]
+    return of_pneumonia.sigmoid().numpy()
 
 
+# %%
 def squares_of(films):
     return rw.data.images(films, published.size, fit=published.fit)
 
 
-stated = {who: stated_for(squares_of(films)) for who, films in people.items()}
+stated = {}
+for who, films in people.items():
+    squares = squares_of(films)
+    stated[who] = stated_for(squares)
 
 # %% [markdown]
 # Before you run the next cell, write down two numbers. Of the children who are well, how many will it call sick? And of
@@ -1083,7 +1160,8 @@ for who, films in people.items():
     for sick, truth in enumerate(("well", "sick")):
         chosen = (films["sick"] == sick).to_numpy()
         called = stated[who][chosen] > 0.5
-        share = rw.stats.clustered_mean(called, films.patient_id[chosen], share=True)
+        owners = films["patient_id"][chosen]
+        share = rw.stats.clustered_mean(called, owners, share=True)
         rows.append({"films": who, "truth": truth, **share})
 called_sick = pd.DataFrame(rows)
 
@@ -1105,11 +1183,15 @@ rw.show.bars(
 # Look at the blue bars first: they are people who were sent to a doctor for nothing.
 
 # %%
+well_called = called_sick[called_sick["truth"] == "well"]
 words = []
-for _, row in called_sick[called_sick["truth"] == "well"].iterrows():
+for _, row in well_called.iterrows():
     counted = f"{row['n']} films of {row['patients']} patients"
-    words.append(f"{row['films']} {rw.stats.format_interval(row, 'mean')}, {counted}")
-absent = f"Not on this machine, so not shown: {', '.join(missing)}." if missing else ""
+    share = rw.stats.format_interval(row, "mean")
+    words.append(f"{row['films']} {share}, {counted}")
+absent = ""
+if missing:
+    absent = f"Not on this machine, so not shown: {', '.join(missing)}."
 if "kermany" in missing:
     absent += f" {len(people['children'])} films of children: wide intervals."
 Markdown(f"We see, of the well, a share called sick: {'; '.join(words)}. {absent}")
@@ -1120,14 +1202,15 @@ Markdown(f"We see, of the well, a share called sick: {'; '.join(words)}. {absent
 # none. In adults an opacity of the lungs is what comes nearest to a pneumonia.
 
 # %%
+columns = {"any finding": "sick", "lung opacity": "Lung Opacity"}
 rows = []
 for who, films in people.items():
-    patients_of = films["patient_id"]
-    row = rw.stats.clustered_auroc(films["sick"], stated[who], patients_of)
-    rows.append({"finding": f"{who}: any finding", **row})
-    if "Lung Opacity" in films:
-        row = rw.stats.clustered_auroc(films["Lung Opacity"], stated[who], patients_of)
-        rows.append({"finding": f"{who}: lung opacity", **row})
+    for what, column in columns.items():
+        if column in films:
+            row = rw.stats.clustered_auroc(
+                films[column], stated[who], films["patient_id"]
+            )
+            rows.append({"finding": f"{who}: {what}", **row})
 ranking = pd.DataFrame(rows)
 rw.show.forest(ranking, title="The same model, other patients", caption="")
 
@@ -1138,7 +1221,8 @@ rw.show.forest(ranking, title="The same model, other patients", caption="")
 # %%
 lines = []
 for _, row in ranking.iterrows():
-    lines.append(f"- {row['finding']}: {rw.stats.format_interval(row)}")
+    interval = rw.stats.format_interval(row)
+    lines.append(f"- {row['finding']}: {interval}")
 Markdown("We see an AUROC for\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -1161,8 +1245,10 @@ for who, films in people.items():
     for name in names:
         chosen = binned[who] == name
         if chosen.any():
-            who_is = films["sick"][chosen], films["patient_id"][chosen]
-            share = rw.stats.clustered_mean(*who_is, share=True)
+            some = films[chosen]
+            share = rw.stats.clustered_mean(
+                some["sick"], some["patient_id"], share=True
+            )
             middle = stated[who][chosen].mean()
             rows.append({"said": name, "of": who, "stated": middle, **share})
 reliability = pd.DataFrame(rows)
@@ -1203,8 +1289,9 @@ rows = []
 for who, films in people.items():
     for sick, what in enumerate(("specificity", "sensitivity")):
         chosen = (films["sick"] == sick).to_numpy()
-        right = (stated[who][chosen] > threshold) == sick
-        share = rw.stats.clustered_mean(right, films.patient_id[chosen], share=True)
+        called = stated[who][chosen] > threshold
+        owners = films["patient_id"][chosen]
+        share = rw.stats.clustered_mean(called == sick, owners, share=True)
         rows.append({"films": who, "share": what, **share})
 travelled = pd.DataFrame(rows)
 
@@ -1212,7 +1299,8 @@ travelled = pd.DataFrame(rows)
 lines = []
 for who, rows in travelled.groupby("films", sort=False):
     shares = [rw.stats.format_interval(row, "mean") for _, row in rows.iterrows()]
-    lines.append(f"- {who}: specificity {shares[0]}, sensitivity {shares[1]}")
+    specificity, sensitivity = shares
+    lines.append(f"- {who}: specificity {specificity}, sensitivity {sensitivity}")
 Markdown(
     f"We see, at the children's threshold of {threshold:.2f}:\n"
     + "\n".join(lines)
@@ -1230,8 +1318,10 @@ shrunk = rw.data.images(children, 64, fit="squash")
 enlarged = []
 for square in shrunk:
     again = rw.data.to_input(square / 255, published.size, fit=published.fit)
-    enlarged.append(np.uint8(np.rint(again * 255)))
-stated_small = stated_for(np.stack(enlarged))
+    grey = np.rint(again * 255)
+    enlarged.append(np.uint8(grey))
+squares = np.stack(enlarged)
+stated_small = stated_for(squares)
 
 # %% [markdown]
 # Two comparisons: of the well children, how many more are called sick? And of all, how much of the AUROC is lost?
@@ -1268,7 +1358,8 @@ Markdown(
 
 # %%
 name, films = list(people.items())[-1]
-smooth = stated_for(rw.data.images(films, published.size, fit="squash"))
+squares = rw.data.images(films, published.size, fit="squash")
+smooth = stated_for(squares)
 healthy_ones = (films["sick"] == 0).to_numpy()
 by_filter = rw.stats.compare(
     smooth[healthy_ones] > 0.5,
@@ -1290,7 +1381,8 @@ Markdown(
 # judged on patients that it wasn't fitted on, beside one on 16 x 16 grey values, which need no model.
 
 # %%
-viewed = films.assign(AP=(films["view"] == "AP").astype(float))
+from_front = films["view"] == "AP"
+viewed = films.assign(AP=from_front.astype(float))
 features = {
     "its features": rw.models.embed(published, squares_of(films)),
     "16 x 16 pixels": rw.probe.raw_pixels(films, 16, fit="squash"),
@@ -1332,8 +1424,8 @@ Markdown(
 
 # %%
 rw.book.headline(
-    tie_holds=tied["tie holds"].mean(),
-    tie_broken=tied["tie broken"].mean(),
+    tie_holds=holds.mean(),
+    tie_broken=broken.mean(),
     least_drop_of_all_seeds=tied_drop.min(),
     mended=by_seed["cut"]["tie broken"].mean(),
 )

@@ -76,7 +76,8 @@ your_volume = ""  # a path to a CT of yours
 # %%
 net = rw.models.load("astra-ct", download=True)
 catalog = rw.data.catalog().set_index("name")
-catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T.style
+entry = catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]]
+entry.T.style
 
 # %% [markdown]
 # How does it want to be fed? Most failures of other people's models begin here. Astra's own
@@ -90,13 +91,21 @@ catalog.loc[["astra-ct"], ["what", "licence", "citation", "size_mb"]].T.style
 # %%
 net = replace(net, size=size, spacing_mm=None, search_size=(64, 96, 96))
 source = rw.data.fetch("lidc-ct")
-ct = replace(rw.data.read(source / "cxr.nii.gz"), modality="CT")
-weights = sum(each.numel() for each in net.net.parameters())
-fed_mm = ct.spacing_mm * np.array(ct.shape) / size
+ct = rw.data.read(source / "cxr.nii.gz")
+ct = replace(ct, modality="CT")
+
+# %% [markdown]
+# How large is a voxel of this CT, once it's squeezed?
+
+# %%
+sizes = [matrix.numel() for matrix in net.net.parameters()]
+millions = sum(sizes) / 1e6
+extent_mm = ct.spacing_mm * np.array(ct.shape)
+fed_mm = extent_mm / size
+sides = " x ".join(f"{mm:.1f}" for mm in fed_mm)
 Markdown(
-    f"{weights / 1e6:.1f} million weights, licence {net.licence}. Of this CT it sees "
-    f"voxels of {' x '.join(f'{mm:.1f}' for mm in fed_mm)} mm in the window "
-    f"{net.window_hu} HU."
+    f"{millions:.1f} million weights, licence {net.licence}. Of this CT it sees "
+    f"voxels of {sides} mm in the window {net.window_hu} HU."
 )
 
 # %% [markdown]
@@ -135,10 +144,12 @@ encoder = first_stages(net)
 # whole network has at `layer2`.
 
 # %%
-whole = replace(net, size=(64, 96, 96))
+small = (64, 96, 96)
+whole = replace(net, size=small)
 by_hook = rw.attend.cells(whole, ct, "layer2")
-cut = rw.attend.cells(replace(encoder, size=whole.size), ct)
-rw.check.matches(cut.features, by_hook.features)
+cut = replace(encoder, size=small)
+by_cut = rw.attend.cells(cut, ct)
+rw.check.matches(by_cut.features, by_hook.features)
 
 # %% [markdown]
 # Now the cells of the CT at full size. They come as `rw.attend.Cells`, along the axes of the
@@ -149,11 +160,10 @@ rw.check.matches(cut.features, by_hook.features)
 
 # %%
 known = rw.attend.cells(encoder, ct)
-side_mm = ct.spacing_mm * np.array(ct.shape) / known.shape
-Markdown(
-    f"{known.shape} cells of {' x '.join(f'{mm:.0f}' for mm in side_mm)} mm, "
-    f"{known.features.shape[-1]} numbers in each."
-)
+side_mm = extent_mm / known.shape
+sides = " x ".join(f"{mm:.0f}" for mm in side_mm)
+n_numbers = known.features.shape[-1]
+Markdown(f"{known.shape} cells of {sides} mm, {n_numbers} numbers in each.")
 
 # %% [markdown]
 # ## Which organ is it?
@@ -188,8 +198,10 @@ structures = pd.read_csv(source / "structures.csv")
 lookup = np.full(256, -1, np.int8)
 for number, pattern in enumerate(ORGANS.values()):
     named = structures["structure"].str.contains(pattern)
-    lookup[structures.loc[named, "id"]] = number
-mask = rw.data.read(source / "mask.nii.gz").voxels.astype(np.uint8)
+    numbers_in_mask = structures.loc[named, "id"]
+    lookup[numbers_in_mask] = number
+mask = rw.data.read(source / "mask.nii.gz").voxels
+mask = mask.astype(np.uint8)
 organ = lookup[mask]
 
 # %% [markdown]
@@ -204,15 +216,18 @@ organ = lookup[mask]
 # %%
 def organ_of_cells(organ):
     """(d, h, w) the organ of each cell, -1 where none fills half of it."""
-    shares = [known.mean(organ == number) for number in range(len(organs))]
-    shares = np.stack(shares)  # (organs, d, h, w)
-    return np.where(shares.max(0) > 0.5, shares.argmax(0), -1)
+    numbers = range(len(organs))
+    by_organ = [known.mean(organ == number) for number in numbers]
+    shares = np.stack(by_organ)  # (organs, d, h, w)
+    is_filled = shares.max(0) > 0.5
+    return np.where(is_filled, shares.argmax(0), -1)
 
 
 truth = organ_of_cells(organ)
-counts = np.bincount(truth[truth >= 0], minlength=len(organs))
-few = np.flatnonzero(counts < fewest)
-pd.DataFrame({"cells": counts, "used": counts >= fewest}, index=organs).T
+filled = truth[truth >= 0]
+counts = np.bincount(filled, minlength=len(organs))
+table = pd.DataFrame({"cells": counts, "used": counts >= fewest}, index=organs)
+table.T
 
 # %% [markdown]
 # **Training and testing in one patient.** Neighbouring cells are nearly copies of each other.
@@ -227,11 +242,14 @@ pd.DataFrame({"cells": counts, "used": counts >= fewest}, index=organs).T
 # %%
 def slabs_of(offset):
     """For each layer of cells: its slab, whether it trains, whether it tests."""
-    slab = (np.arange(known.shape[0]) + offset) // thick
+    layer = np.arange(known.shape[0])
+    slab = (layer + offset) // thick
     trains = slab % 2 == 0
     changes = trains[1:] != trains[:-1]
-    touches = np.append(changes, False) | np.insert(changes, 0, False)
-    return slab, trains, ~trains & ~touches
+    is_last = np.append(changes, False)  # of its slab
+    is_first = np.insert(changes, 0, False)
+    tests = ~trains & ~is_last & ~is_first
+    return slab, trains, tests
 
 
 slab, trains, tests = slabs_of(0)
@@ -254,7 +272,8 @@ def mean_recall(truth, guess):
 def mean_recall_solution(truth, guess):
     shares = []
     for organ in np.unique(truth):
-        shares.append((guess[truth == organ] == organ).mean())
+        named = guess[truth == organ]
+        shares.append((named == organ).mean())
     return np.mean(shares)
 
 
@@ -290,7 +309,8 @@ for written in (mean_recall, mean_recall_solution):
 # %%
 def hu_around(volume):
     """(d, h, w, 7) the mean density of each cell and of its neighbours."""
-    density = known.mean(np.clip(volume.voxels, *net.window_hu))
+    in_window = np.clip(volume.voxels, *net.window_hu)
+    density = known.mean(in_window)
     shifted = [density]
     for axis, step in product(range(3), (-1, 1)):
         shifted.append(np.roll(density, step, axis))
@@ -321,9 +341,10 @@ def random_encoder(net, seed):
     shuffled = replace(net, net=copy.deepcopy(net.net))
     for module in shuffled.net.modules():
         if isinstance(module, torch.nn.Conv3d):
-            order = torch.randperm(module.weight.numel(), generator=generator)
             weights = module.weight.data
-            module.weight.data = weights.flatten()[order].reshape(weights.shape)
+            order = torch.randperm(weights.numel(), generator=generator)
+            mixed = weights.flatten()[order]
+            module.weight.data = mixed.reshape(weights.shape)
     return measured_anew(shuffled)
 
 
@@ -361,21 +382,34 @@ for seed in seeds:
 # `F.grid_sample` fetches each pixel of the new slice from a place of the old one. The places
 # are those of a regular grid, pushed about by the displacements. A coarse lattice of 5 x 5 x 5
 # random pushes, smoothly interpolated, gives neighbouring pixels nearly the same push, so
-# tissue is bent and not torn.
+# tissue is bent and not torn. For `grid_sample` a slice is 2 wide, whatever it has in
+# millimetres.
 
 
 # %%
-def bent(voxels, mode, seed=0):
-    """(D, H, W) with each slice pushed about by some `bend_mm`."""
-    D, H, W = voxels.shape
+def pushes(shape, seed=0):
+    """(D, H, W, 2) by how much each pixel is pushed within its slice."""
     generator = torch.Generator().manual_seed(seed)
     lattice_mm = bend_mm * torch.randn(1, 2, 5, 5, 5, generator=generator)
-    lattice = lattice_mm * 2 / (W * ct.spacing_mm[2])  # a slice is 2 wide
-    push = F.interpolate(lattice, (D, H, W), mode="trilinear", align_corners=True)
-    slices = torch.from_numpy(voxels)[:, None].float()
-    grid = F.affine_grid(torch.eye(2, 3).expand(D, 2, 3), slices.shape, False)
-    grid = grid + push[0].permute(1, 2, 3, 0)  # (D, H, W, 2)
-    return F.grid_sample(slices, grid, mode, "border", False)[:, 0].numpy()
+    width_mm = shape[2] * ct.spacing_mm[2]
+    lattice = lattice_mm * 2 / width_mm
+    push = F.interpolate(lattice, shape, mode="trilinear", align_corners=True)
+    return push[0].permute(1, 2, 3, 0)
+
+
+# %% [markdown]
+# The regular grid comes from the affine map that leaves every slice where it is.
+
+
+# %%
+def bent(voxels, mode):
+    """(D, H, W) with each slice pushed about by some `bend_mm`."""
+    slices = torch.from_numpy(voxels)[:, None].float()  # (D, 1, H, W)
+    unmoved = torch.eye(2, 3).expand(len(slices), 2, 3)
+    grid = F.affine_grid(unmoved, slices.shape, False)  # (D, H, W, 2)
+    grid = grid + pushes(voxels.shape)
+    moved = F.grid_sample(slices, grid, mode, "border", False)
+    return moved[:, 0].numpy()
 
 
 # %% [markdown]
@@ -416,13 +450,19 @@ features = {}
 for name, anatomy in product(encoders, volumes):
     read = rw.attend.cells(encoders[name], volumes[anatomy])
     features[name, anatomy] = read.features
+
+# %% [markdown]
+# And the numbers of the controls that are made by hand:
+
+# %%
 BY_HAND = ("place", "HU around", "HU and place")
 for anatomy, volume in volumes.items():
     around = hu_around(volume)
     both = np.concatenate([around, place], -1)
-    for name, numbers in zip(BY_HAND, (place, around, both), strict=True):
-        features[name, anatomy] = numbers
-names = list(dict.fromkeys(name for name, _ in features))
+    features["place", anatomy] = place
+    features["HU around", anatomy] = around
+    features["HU and place", anatomy] = both
+names = [*encoders, *BY_HAND]
 
 # %% [markdown]
 # ### A linear probe
@@ -472,7 +512,8 @@ kept = np.flatnonzero(counts >= fewest)
 
 def cells_in(anatomy, layers):
     """(d, h, w) bool: those of the organs that are used, in some layers of cells."""
-    return np.isin(truths[anatomy], kept) & layers[:, None, None]
+    is_used = np.isin(truths[anatomy], kept)
+    return is_used & layers[:, None, None]
 
 
 def fitted(fit, name, offset):
@@ -495,8 +536,10 @@ def fitted(fit, name, offset):
 def recall_of(model, name, anatomy, offset):
     _, _, tests = slabs_of(offset)
     asked = cells_in(anatomy, tests)
-    guess = model.predict(features[name, anatomy][asked])
-    return mean_recall_solution(truths[anatomy][asked], guess)
+    X = features[name, anatomy][asked]
+    y = truths[anatomy][asked]
+    guess = model.predict(X)
+    return mean_recall_solution(y, guess)
 
 
 # %% [markdown]
@@ -525,14 +568,30 @@ def compared(fit):
 
 
 # %%
+def over_cuts(results):
+    groups = results.groupby(["features", "anatomy"], sort=False)
+    recalls = groups["recall"]
+    summary = recalls.agg(recall="mean", low="min", high="max")
+    return summary.reset_index()
+
+
+# %% [markdown]
+# A colour is an anatomy, a group of bars one kind of features.
+
+
+# %%
 def drawn(results, title):
-    by = results.groupby(["features", "anatomy"], sort=False)["recall"]
-    summary = by.agg(recall="mean", low="min", high="max").reset_index()
     random = f"random networks: {len(seeds)}"
-    look = {"x": "features", "y": "recall", "group": "anatomy"}
-    look["caption"] = f"lines: all {len(offsets)} cuts; {random}; dashed: a guess"
-    look["y_title"] = "mean recall of the organs"
-    return rw.show.bars(summary, line=1 / len(kept), title=title, **look)
+    return rw.show.bars(
+        over_cuts(results),
+        x="features",
+        y="recall",
+        group="anatomy",
+        line=1 / len(kept),
+        y_title="mean recall of the organs",
+        title=title,
+        caption=f"lines: all {len(offsets)} cuts; {random}; dashed: a guess",
+    )
 
 
 # %% tags=["headline"]
@@ -551,15 +610,24 @@ drawn(probed, "Which organ is a cell? One patient, fitted on the CT as scanned")
 def ahead(results, anatomy, control):
     part = results[results["anatomy"] == anatomy]
     by_cut = part.pivot_table(index="cut", columns="features", values="recall")
-    wins = (by_cut["Astra"] > by_cut[control]).sum()
+    ours = by_cut["Astra"]
+    theirs = by_cut[control]
+    wins = (ours > theirs).sum()
     return (
-        f"- *{anatomy}*: Astra {by_cut['Astra'].mean():.2f}, {control} "
-        f"{by_cut[control].mean():.2f}; Astra is ahead in {wins} of {len(by_cut)} cuts."
+        f"- *{anatomy}*: Astra {ours.mean():.2f}, {control} {theirs.mean():.2f}; "
+        f"Astra is ahead in {wins} of {len(by_cut)} cuts."
     )
 
 
-def sentences(results, controls=("HU and place", "random weights")):
-    lines = [ahead(results, *pair) for pair in product(volumes, controls)]
+# %% [markdown]
+# Each anatomy, against two controls:
+
+
+# %%
+def sentences(results):
+    lines = []
+    for anatomy, control in product(volumes, ("HU and place", "random weights")):
+        lines.append(ahead(results, anatomy, control))
     return "\n".join(lines)
 
 
@@ -569,12 +637,12 @@ Markdown("We see, in one patient:\n\n" + sentences(probed))
 # And the ruler alone, without any image?
 
 # %%
-alone = probed[probed["features"] == "place"].groupby("anatomy", sort=False)
-alone = alone["recall"].mean()
-by_anatomy = ", ".join(f"{share:.0%} {name}" for name, share in alone.items())
-Markdown(
-    f"Place alone names, of an organ's cells: {by_anatomy}. A guess: {1 / len(kept):.0%}."
-)
+alone = probed[probed["features"] == "place"]
+by_anatomy = alone.groupby("anatomy", sort=False)["recall"].mean()
+shares = [f"{recall:.0%} {anatomy}" for anatomy, recall in by_anatomy.items()]
+named = ", ".join(shares)
+chance = 1 / len(kept)
+Markdown(f"Place alone names, of an organ's cells: {named}. A guess: {chance:.0%}.")
 
 # %% [markdown]
 # Whoever shows you that a model's features know anatomy, and shows it within a patient, has to
@@ -616,36 +684,65 @@ Markdown("We see, in one patient:\n\n" + sentences(retrieved))
 
 
 # %%
-def crop(volume, cell, half=80):
-    """The axial neighbourhood of a cell, 160 pixels wide."""
-    middles = zip(known.middles(), cell, strict=True)
-    d, h, w = (round(middle[index]) for middle, index in middles)
-    h, w = np.clip([h, w], half, ct.shape[1] - half)
-    rows = slice(h - half, h + half)
-    columns = slice(w - half, w + half)
-    piece = volume.voxels[d : d + 1, rows, columns]
-    return rw.data.Volume(piece, ct.affine, "CT").slice(0, 0, (-200, 500))
+def middle_of(cell):
+    """The voxel in the middle of a cell."""
+    along_d, along_h, along_w = known.middles()
+    d, h, w = cell
+    middle = [along_d[d], along_h[h], along_w[w]]
+    return np.rint(middle).astype(int)
+
+
+# %% [markdown]
+# The picture is cut from its slice, and moved where it would reach beyond the rim.
 
 
 # %%
-training = np.argwhere(cells_in("as scanned", trains))
+def crop(volume, cell, half=80):
+    """The axial neighbourhood of a cell, 160 pixels wide."""
+    d, h, w = middle_of(cell)
+    farthest = ct.shape[1] - half  # slices are square
+    h, w = np.clip([h, w], half, farthest)
+    rows = slice(h - half, h + half)
+    columns = slice(w - half, w + half)
+    piece = volume.voxels[d : d + 1, rows, columns]
+    picture = rw.data.Volume(piece, ct.affine, "CT")
+    return picture.slice(0, 0, (-200, 500))
+
+
+# %% [markdown]
+# The search knows its cells by row, and we want to know where they lie.
+
+# %%
+training = np.argwhere(cells_in("as scanned", trains))  # (K, 3)
 scaler, nearest = fitted(fit_nearest, "Astra", 0)
-held_out = np.where(cells_in("mirrored", tests), truths["mirrored"], -1)
-shown = {}
+asked = cells_in("mirrored", tests)
+held_out = np.where(asked, truths["mirrored"], -1)
 
 
-def show_alike(number):
-    cells = np.argwhere(held_out == number)
-    cell = cells[len(cells) // 2]
-    numbers = scaler.transform(features["Astra", "mirrored"][tuple(cell)][None])
-    shown[f"asked: {organs[number]}"] = crop(volumes["mirrored"], cell)
-    for n, row in enumerate(nearest.kneighbors(numbers, 2)[1][0]):
-        found = organs[truth[tuple(training[row])]]
-        shown[f"{organs[number]}, nearest {n + 1}: {found}"] = crop(ct, training[row])
+def nearest_two(cell):
+    numbers = features["Astra", "mirrored"][tuple(cell)]  # (512,)
+    scaled = scaler.transform(numbers[None])
+    _, rows = nearest.kneighbors(scaled, 2)
+    return training[rows[0]]  # (2, 3)
 
 
 # %% [markdown]
 # Of each of four organs the cell in the middle of the list, so that nobody picked it:
+
+# %%
+shown = {}
+
+
+def show_alike(number):
+    name = organs[number]
+    cells = np.argwhere(held_out == number)
+    cell = cells[len(cells) // 2]
+    shown[f"asked: {name}"] = crop(volumes["mirrored"], cell)
+    for n, alike in enumerate(nearest_two(cell), start=1):
+        its_organ = truth[tuple(alike)]
+        found = organs[its_organ]
+        shown[f"{name}, nearest {n}: {found}"] = crop(ct, alike)
+
 
 # %%
 for number in np.unique(held_out)[2:6]:  # after none, and lung
@@ -685,9 +782,11 @@ def direction_of(numbers, inside, among):
     return inside_mean - outside_mean
 
 
-training_slabs = np.broadcast_to(trains[:, None, None], truth.shape)
+by_layer = trains[:, None, None]
+training_slabs = np.broadcast_to(by_layer, truth.shape)
 astra = features["Astra", "as scanned"]
-heart = truth == organs.index("heart")
+heart_number = organs.index("heart")
+heart = truth == heart_number
 towards_heart = direction_of(astra, heart, training_slabs)
 
 # %% [markdown]
@@ -701,10 +800,12 @@ towards_heart = direction_of(astra, heart, training_slabs)
 # nothing to average away.
 
 # %%
-by_hand = np.maximum(astra @ towards_heart, 0) / truth.size
+along = astra @ towards_heart  # (d, h, w)
+by_hand = np.maximum(along, 0) / truth.size
+map_by_hand = known.to_map(by_hand, step=2)
 target = torch.from_numpy(towards_heart)
 heart_map = rw.attend.volume_map(encoder, ct, method="gradcam", target=target, step=2)
-rw.check.matches(known.to_map(by_hand, step=2).values, heart_map.values)
+rw.check.matches(map_by_hand.values, heart_map.values)
 
 # %% [markdown]
 # The two are equal in each voxel of the volume. The package finds by itself how the axes of the
@@ -723,9 +824,12 @@ rw.show.volume(
 # In which organ is it highest?
 
 # %%
-highest = np.unravel_index(heart_map.values.argmax(), heart_map.values.shape)
-number = organ[tuple(2 * np.array(highest))]
-Markdown(f"The peak lies in: {[*organs, 'none of the ten'][number]}.")
+values = heart_map.values
+highest = np.unravel_index(values.argmax(), values.shape)
+voxel = 2 * np.array(highest)  # the map has every second voxel
+number = organ[tuple(voxel)]
+choices = [*organs, "none of the ten"]  # number -1 takes the last
+Markdown(f"The peak lies in: {choices[number]}.")
 
 # %% [markdown]
 # ### Does the map know more than its controls?
@@ -776,12 +880,13 @@ def blind_maps(inside):
 # The scores, in the layers of cells that were held out:
 
 # %%
-scores = []
-for number in np.intersect1d(kept, truth[tests]):
+rows = []
+tested = truth[tests]
+for number in np.intersect1d(kept, tested):
     for name, values in maps_of(number).items():
-        points = rw.attend.score_map(values[tests], (truth == number)[tests])
-        scores.append({"organ": organs[number], "map": name} | points)
-scores = pd.DataFrame(scores)
+        points = rw.attend.score_map(values[tests], tested == number)
+        rows.append({"organ": organs[number], "map": name, **points})
+scores = pd.DataFrame(rows)
 
 # %% [markdown]
 # AUPRC asks whether the cells of the organ come first when all are sorted by the map. A map drawn
@@ -817,13 +922,14 @@ wide.style.format("{:.2f}")
 
 # %%
 first = auprc.idxmax(axis=1).value_counts()
+firsts = ", ".join(f"{name} for {n}" for name, n in first.items())
+ours = auprc["Astra"]
 blind = auprc[["HU", "place", "brightness", "centre"]].max(axis=1)
-better = (auprc["Astra"] > blind).sum()
+better = (ours > blind).sum()
+better_than_random = (ours > auprc["random weights"]).sum()
 Markdown(
-    "First by AUPRC: "
-    + ", ".join(f"{name} for {n}" for name, n in first.items())
-    + f" of {len(auprc)} organs. Astra's map is ahead of all four blind ones for {better}, "
-    f"and of random weights for {(auprc['Astra'] > auprc['random weights']).sum()}."
+    f"First by AUPRC: {firsts} of {len(auprc)} organs. Astra's map is ahead of all four "
+    f"blind ones for {better}, and of random weights for {better_than_random}."
 )
 
 # %% [markdown]
@@ -843,32 +949,37 @@ Markdown(
 
 # %%
 volumes = {"as scanned": ct}
-features = {key: each for key, each in features.items() if key[1] in volumes}
+for name, anatomy in list(features):
+    if anatomy not in volumes:
+        del features[name, anatomy]
 
 # %% [markdown]
 # The cells of the last stage, and those of them that are mostly heart:
 
 # %%
 deep = rw.attend.cells(net, ct, "layer4")
-heart_share = deep.mean(organ == organs.index("heart"))
-heart_cells = heart_share > min(0.5, heart_share.max() / 2)
+is_heart = organ == heart_number
+heart_share = deep.mean(is_heart)
+least = min(0.5, heart_share.max() / 2)
+heart_cells = heart_share > least
 everywhere = np.ones(deep.shape, bool)
-target = torch.from_numpy(direction_of(deep.features, heart_cells, everywhere))
+towards = direction_of(deep.features, heart_cells, everywhere)
+target = torch.from_numpy(towards)
 f"{deep.shape} cells, {heart_cells.sum()} of them heart"
 
 # %%
-heart_mask = (organ == organs.index("heart"))[::2, ::2, ::2]
+heart_mask = is_heart[::2, ::2, ::2]
+score_names = ("hit", "energy", "auprc", "area")
 deep_maps = {}
+layer_scores = {}
 for layer in layers:
-    how = {"method": "gradcam", "target": target, "layer": layer}
-    deep_maps[layer] = rw.attend.volume_map(net, ct, step=2, **how)
-layer_scores = {
-    layer: rw.attend.score_map(
-        each, heart_mask, scores=("hit", "energy", "auprc", "area")
+    deep_map = rw.attend.volume_map(
+        net, ct, method="gradcam", target=target, layer=layer, step=2
     )
-    for layer, each in deep_maps.items()
-}
-pd.DataFrame(layer_scores).T.style.format("{:.3f}")
+    deep_maps[layer] = deep_map
+    layer_scores[layer] = rw.attend.score_map(deep_map, heart_mask, scores=score_names)
+table = pd.DataFrame(layer_scores).T
+table.style.format("{:.3f}")
 
 # %% [markdown]
 # Here the direction was made of the very organ that it is scored on, so these numbers say how
@@ -898,8 +1009,9 @@ rw.show.volume(
 half = tuple(n // 2 for n in size)
 coarse = replace(encoder, size=half)
 coarse_cells = rw.attend.cells(coarse, ct)
-inside = coarse_cells.mean(organ == organs.index("heart")) > 0.5
-towards = direction_of(coarse_cells.features, inside, np.ones_like(inside))
+inside = coarse_cells.mean(is_heart) > 0.5
+everywhere = np.ones_like(inside)
+towards = direction_of(coarse_cells.features, inside, everywhere)
 target = torch.from_numpy(towards)
 
 # %% [markdown]
@@ -926,14 +1038,23 @@ Markdown(
 # it here, and with one tumour nobody could. But one can ask whether it stands out.
 
 # %%
-reading = rw.simulate.ct_findings().iloc[0]
-tumour_mm = np.array(reading["mm L, P, S"].split(","), float)
+readings = rw.simulate.ct_findings()
+reading = readings.iloc[0]
+numbers = reading["mm L, P, S"].split(",")
+tumour_mm = np.array(numbers, float)
 away_mm = np.linalg.norm(place - tumour_mm, axis=-1)
-tumour = away_mm <= max(12, away_mm.min())  # at least the nearest cell
-voxel = np.linalg.solve(ct.affine, [*tumour_mm, 1])[:3]
-at = np.rint(voxel).astype(int)
+radius_mm = max(12, away_mm.min())  # at least the nearest cell
+tumour = away_mm <= radius_mm
+
+# %% [markdown]
+# The matrix `affine` leads from voxels to millimetres, so we solve it for the voxel.
+
+# %%
+voxel = np.linalg.solve(ct.affine, [*tumour_mm, 1])
+at = np.rint(voxel[:3]).astype(int)
+number = organ[tuple(at)]
+called = organs[number]
 said = reading["what isn't normal"]
-called = organs[organ[tuple(at)]]
 Markdown(f"{said}: {tumour.sum()} cells. The mask calls its middle {called}.")
 
 # %% [markdown]
@@ -950,7 +1071,8 @@ Markdown(f"{said}: {tumour.sum()} cells. The mask calls its middle {called}.")
 
 # %%
 lung_share = known.mean(organ == 0)
-lung = (lung_share > 0.5) & ~tumour
+mostly_lung = lung_share > 0.5
+lung = mostly_lung & ~tumour
 asked = lung_share > 0.2  # with the borders of the lungs
 apart_mm = pairwise_distances(place[asked], place[lung])
 asked.sum(), lung.sum()
@@ -959,12 +1081,13 @@ asked.sum(), lung.sum()
 # %%
 def strangeness(numbers):
     """(d, h, w) NaN where no lung is."""
-    scaler = StandardScaler().fit(numbers[lung])
-    theirs = scaler.transform(numbers[lung])
-    away = pairwise_distances(scaler.transform(numbers[asked]), theirs)
+    scaler = StandardScaler()
+    theirs = scaler.fit_transform(numbers[lung])
+    ours = scaler.transform(numbers[asked])
+    away = pairwise_distances(ours, theirs)
     away[apart_mm < 40] = np.inf
-    strange = np.full(asked.shape, np.nan)
     nearest = np.sort(away, 1)[:, :5]
+    strange = np.full(asked.shape, np.nan)
     strange[asked] = nearest.mean(1)
     return strange
 
@@ -979,12 +1102,14 @@ def strangeness(numbers):
 
 # %%
 rng = np.random.default_rng(0)
-elsewhere = np.argwhere(lung & (away_mm > 40))
+is_far = away_mm > 40
+elsewhere = np.argwhere(lung & is_far)
 centres = rng.permutation(elsewhere)[:places]
 balls = []
 for centre in centres:
     from_centre = place - place[tuple(centre)]
-    ball = np.linalg.norm(from_centre, axis=-1) <= 12
+    distance_mm = np.linalg.norm(from_centre, axis=-1)
+    ball = distance_mm <= 12
     balls.append(ball & lung)
 
 # %% [markdown]
@@ -996,10 +1121,12 @@ for centre in centres:
 
 # %%
 grey = density[..., 0]
-low = grey[tumour].min() - 25
-high = grey[tumour].max() + 25
-between = (grey > low) & (grey < high)
-as_dense = asked & between & (away_mm > 40)
+of_tumour = grey[tumour]
+low = of_tumour.min() - 25
+high = of_tumour.max() + 25
+above = grey > low
+below = grey < high
+as_dense = asked & above & below & is_far
 f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
 
 # %% [markdown]
@@ -1010,7 +1137,8 @@ f"{low:.0f} to {high:.0f} HU: {as_dense.sum()} cells"
 def judged(numbers):
     strange = strangeness(numbers)
     value = strange[tumour].mean()
-    null = np.array([strange[ball].mean() for ball in balls])
+    by_ball = [strange[ball].mean() for ball in balls]
+    null = np.array(by_ball)
     return {
         "tumour": value,
         "lung cells below": (strange[lung] < value).mean(),
@@ -1020,10 +1148,11 @@ def judged(numbers):
 
 
 # %%
-kinds = [name for name in names if name not in ("place", "HU and place")]
-verdicts = {name: judged(features[name, "as scanned"]) for name in kinds}
-verdicts["HU"] = judged(density)
-verdicts = pd.DataFrame(verdicts).T
+by_features = {}
+for name in [*encoders, "HU around"]:
+    by_features[name] = judged(features[name, "as scanned"])
+by_features["HU"] = judged(density)
+verdicts = pd.DataFrame(by_features).T
 verdicts.style.format("{:.3f}")
 
 # %% [markdown]
@@ -1035,13 +1164,15 @@ verdicts.style.format("{:.3f}")
 
 # %%
 def about_tumour(name):
-    shares = verdicts.loc[name, ["lung cells below", "balls as strange"]]
-    apart = "sets it apart" if shares.iloc[1] <= 0.05 else "doesn't set it apart"
-    cells, alike = (f"{share:.1%}" for share in shares)
-    dense = f"{verdicts.loc[name, 'as dense below']:.0%} of the {as_dense.sum()}"
+    verdict = verdicts.loc[name]
+    cells = verdict["lung cells below"]
+    alike = verdict["balls as strange"]
+    dense = verdict["as dense below"]
+    apart = "sets it apart" if alike <= 0.05 else "doesn't set it apart"
     return (
-        f"- *{name}* {apart}: stranger than {cells} of the lung cells, and {alike} of "
-        f"the balls are as strange; stranger than {dense} places that are as dense."
+        f"- *{name}* {apart}: stranger than {cells:.1%} of the lung cells, and "
+        f"{alike:.1%} of the balls are as strange; stranger than {dense:.0%} of the "
+        f"{as_dense.sum()} places that are as dense."
     )
 
 
@@ -1083,12 +1214,21 @@ path = your_volume or source / "cxr.nii.gz"
 mine = rw.data.read(path)
 yours = rw.attend.cells(encoder, mine)
 probe = fitted(fit_probe, "Astra", 0)
-guess = probe.predict(yours.features[yours.inside()])
+X = yours.features[yours.inside()]
+guess = probe.predict(X)
+cells_named = np.bincount(guess, minlength=len(organs))
+
+# %% [markdown]
+# In litres, by the voxels that a cell stands for:
+
+# %%
 voxels_a_cell = np.prod(mine.shape) / np.prod(yours.shape)
-litres = np.prod(mine.spacing_mm) * voxels_a_cell / 1e6
-sums = np.bincount(guess, minlength=len(organs))[kept] * litres
+mm3_a_voxel = np.prod(mine.spacing_mm)
+litres_a_cell = mm3_a_voxel * voxels_a_cell / 1e6
+sums = cells_named[kept] * litres_a_cell
 names_kept = np.array(organs)[kept]
-pd.DataFrame({"litres": sums.round(2)}, index=names_kept).T
+table = pd.DataFrame({"litres": sums.round(2)}, index=names_kept)
+table.T
 
 # %% [markdown]
 # The probe has no word for *none of these*: fat, air around the body and everything else must
@@ -1114,7 +1254,8 @@ rw.book.headline(
 # How often does a random network set the tumour apart, by the same rule?
 
 # %%
-random = verdicts.loc[[name for name in verdicts.index if name.startswith("random")]]
+is_random = verdicts.index.str.startswith("random")
+random = verdicts[is_random]
 by_chance = (random["balls as strange"] <= 0.05).sum()
 Markdown(f"We see it for {by_chance} of {len(random)} random networks.")
 

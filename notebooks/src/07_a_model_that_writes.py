@@ -63,7 +63,8 @@ context = 160  # tokens of a report that it reads, at most
 
 # %%
 writer = rw.models.load("smollm2", download=True)
-weights = sum(p.numel() for p in writer.net.parameters())
+sizes = [matrix.numel() for matrix in writer.net.parameters()]
+weights = sum(sizes)
 Markdown(f"{writer.name}, {weights:,} weights, licence {writer.licence}.")
 
 # %% [markdown]
@@ -76,15 +77,17 @@ Markdown(f"{writer.name}, {weights:,} weights, licence {writer.licence}.")
 # from such reports writes `XXXX` as well, and that's no fault of it.
 
 # %%
-reports = rw.data.reports(rw.data.fetch("openi-reports"))
-reports = reports[(reports["findings"] != "") & (reports["impression"] != "")]
-reports = reports.head(n_reports)
+source = rw.data.fetch("openi-reports")
+reports = rw.data.reports(source)
+has_both = (reports["findings"] != "") & (reports["impression"] != "")
+reports = reports[has_both].head(n_reports)
 text = "FINDINGS: " + reports["findings"] + " IMPRESSION: " + reports["impression"]
 report_id = reports["report_id"]
 reports = reports.assign(patient_id=report_id, study_id=report_id, report=text)
 reports = rw.curate.split_by_patient(reports, seed=0)
 train = reports[reports["split"] == "train"]
-reports["split"].value_counts().to_frame("reports")
+per_split = reports["split"].value_counts()
+per_split.to_frame("reports")
 
 # %% [markdown]
 # ## A first answer
@@ -94,7 +97,8 @@ reports["split"].value_counts().to_frame("reports")
 # drawn by chance, so the same prompt has the same answer.
 
 # %%
-example = reports[reports["split"] == "val"].iloc[2]
+for_choosing = reports[reports["split"] == "val"]
+example = for_choosing.iloc[2]
 request = "Write the impression of this chest radiograph in one sentence."
 prompt = writer.prompt(f"{request}\n\nFindings: {example['findings']}")
 print(prompt)
@@ -108,7 +112,8 @@ parts = {
     "the radiologist's impression": example["impression"],
     "the writer's": writer.write(prompt, most=most),
 }
-pd.Series(parts).to_frame("text").style.format(escape="html")
+table = pd.Series(parts).to_frame("text")
+table.style.format(escape="html")
 
 # %% [markdown]
 # It may sound like a report. Whether it's *this* report takes reading, and reading takes a
@@ -154,9 +159,10 @@ NORMAL_HEART = r"heart (size )?(is |appears )?(normal|within normal)"
 
 
 def is_denied(clause, words):
-    place = re.search(words, clause)
-    before, behind = clause[: place.end()], clause[place.end() :]
-    return bool(re.search(BEFORE, before) or re.search(BEHIND, behind))
+    end = re.search(words, clause).end()
+    denied_before = re.search(BEFORE, clause[:end])
+    denied_behind = re.search(BEHIND, clause[end:])
+    return bool(denied_before or denied_behind)
 
 
 # %% [markdown]
@@ -205,7 +211,8 @@ labels = pd.DataFrame([stated(text) for text in reports["report"]], reports.inde
 # %%
 def share(hits, n, name):
     low, high = rw.stats.wilson(hits, n)
-    return rw.stats.format_interval({name: hits / n, "low": low, "high": high}, name)
+    interval = {name: hits / n, "low": low, "high": high}
+    return rw.stats.format_interval(interval, name)
 
 
 # %% [markdown]
@@ -230,7 +237,8 @@ def performance(finding):
 # Which finding will be hardest for the rule: one that is rare, or one that is hedged?
 
 # %%
-pd.DataFrame({finding: performance(finding) for finding in CODED}).T
+by_finding = {finding: performance(finding) for finding in CODED}
+pd.DataFrame(by_finding).T
 
 # %% [markdown]
 # Two things stand between a count below and the truth. Our counter takes "may be edema" for
@@ -238,11 +246,13 @@ pd.DataFrame({finding: performance(finding) for finding in CODED}).T
 # view, so on others it will do worse.
 
 # %%
-is_coded = pd.DataFrame({f: reports["mesh"].str.contains(CODED[f]) for f in CODED})
+is_coded = pd.DataFrame()
+for finding, code in CODED.items():
+    is_coded[finding] = reports["mesh"].str.contains(code)
 is_stated = labels[list(CODED)] == 1
-hits = int((is_coded & is_stated).sum().sum())
-precision = share(hits, int(is_stated.sum().sum()), "precision")
-sensitivity = share(hits, int(is_coded.sum().sum()), "sensitivity")
+hits = (is_coded & is_stated).to_numpy().sum()
+precision = share(hits, is_stated.to_numpy().sum(), "precision")
+sensitivity = share(hits, is_coded.to_numpy().sum(), "sensitivity")
 Markdown(
     f"We see over all seven a precision of {precision} and a sensitivity of "
     f"{sensitivity}: a difference between writers smaller than what this leaves open is "
@@ -282,10 +292,13 @@ def errors(said, true):
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def errors_solution(said, true):
     both = set(said) & set(true)
+    turned = [f for f in both if said[f] != true[f]]
+    added = [f for f in said if said[f] == 1 and f not in true]
+    left_out = [f for f in true if true[f] == 1 and f not in said]
     return {
-        "polarity": any(said[f] != true[f] for f in both),
-        "addition": any(said[f] == 1 and f not in true for f in said),
-        "omission": any(true[f] == 1 and f not in said for f in true),
+        "polarity": bool(turned),
+        "addition": bool(added),
+        "omission": bool(left_out),
     }
 
 
@@ -294,12 +307,16 @@ def errors_solution(said, true):
 
 # %%
 true = {"Edema": 1, "Pneumothorax": 0}
-answered = [{"Edema": 0}, {}, {**true, "Lung Lesion": 1}]
-expected = [(True, False, False), (False, False, True), (False, True, False)]
+answered = {
+    "polarity": {"Edema": 0},
+    "omission": {},
+    "addition": {**true, "Lung Lesion": 1},
+}
 for mine in (errors, errors_solution):
-    for said, values in zip(answered, expected, strict=True):
-        names = ("polarity", "addition", "omission")
-        rw.check.matches(mine, dict(zip(names, values, strict=True)), said, true)
+    for error, said in answered.items():
+        expected = {"polarity": False, "addition": False, "omission": False}
+        expected[error] = True
+        rw.check.matches(mine, expected, said, true)
 
 # %% [markdown]
 # ## Two kinds of lists
@@ -320,7 +337,8 @@ NOUNS = {
 
 def sentence(finding, is_there):
     article = "a " if finding in ("Pleural Effusion", "Lung Lesion") else ""
-    return f"There is {article if is_there else 'no '}{NOUNS[finding]}."
+    start = article if is_there else "no "
+    return f"There is {start}{NOUNS[finding]}."
 
 
 # %% [markdown]
@@ -329,18 +347,28 @@ def sentence(finding, is_there):
 # used on this page, nor any report of the simulator: only what was planted.
 
 # %%
-films = rw.simulate.cohort(n=n_virtual, seed=0).drop_duplicates("patient_id")
-truth = films[list(NOUNS)].astype(int).reset_index(drop=True)
-unmixed = np.tile(list(NOUNS), (len(films), 1))
-order = np.random.default_rng(0).permuted(unmixed, axis=1)
+names = list(NOUNS)
+films = rw.simulate.cohort(n=n_virtual, seed=0)
+films = films.drop_duplicates("patient_id")
+truth = films[names].astype(int)
+truth = truth.reset_index(drop=True)
+unmixed = np.tile(names, (len(films), 1))
+rng = np.random.default_rng(0)
+order = rng.permuted(unmixed, axis=1)  # each patient's own
+
+# %% [markdown]
+# A list is one sentence a finding. `changed` serves later, to turn one of them.
 
 
+# %%
 def findings_list(patient, **changed):
     labels = {**truth.loc[patient], **changed}
-    return " ".join(sentence(f, labels[f]) for f in order[patient])
+    sentences = [sentence(name, labels[name]) for name in order[patient]]
+    return " ".join(sentences)
 
 
-lists = pd.DataFrame({"text": [findings_list(i) for i in truth.index]})
+texts = [findings_list(patient) for patient in truth.index]
+lists = pd.DataFrame({"text": texts})
 lists["labels"] = truth.to_dict("records")
 lists["patient_id"] = films["patient_id"].to_numpy()
 lists["text"].iloc[0]
@@ -350,7 +378,8 @@ lists["text"].iloc[0]
 # about them.
 
 # %%
-rw.check.matches([stated(text) for text in lists["text"]], list(lists["labels"]))
+labels_read = [stated(text) for text in lists["text"]]
+rw.check.matches(labels_read, list(lists["labels"]))
 
 # %% [markdown]
 # Of the real reports half shall state a finding: most of the others could be answered by
@@ -364,8 +393,10 @@ states_one = reports["labels"].map(lambda labels: 1 in labels.values())
 
 def half_and_half(split, n):
     part = reports[reports["split"] == split]
-    ill = part[states_one[part.index]].head(n // 2)
-    well = part[~states_one[part.index]].head(n - n // 2)
+    is_ill = states_one[part.index]
+    n_ill = n // 2
+    ill = part[is_ill].head(n_ill)
+    well = part[~is_ill].head(n - n_ill)
     return pd.concat([ill, well])
 
 
@@ -394,10 +425,10 @@ cases = {
 # bare text behind three solved ones (*few-shot*).
 
 # %%
-ill = train[states_one[train.index]].head(2)
-solved = pd.concat([ill, train.head(1)])
-shots = "Findings: " + solved["findings"] + "\nImpression: " + solved["impression"]
-shots = "\n\n".join(shots)
+is_ill = states_one[train.index]
+solved = pd.concat([train[is_ill].head(2), train.head(1)])
+pairs = "Findings: " + solved["findings"] + "\nImpression: " + solved["impression"]
+shots = "\n\n".join(pairs)
 ROLE = "You are a radiologist. You write short and exact reports and add nothing."
 prompts = {
     "request": lambda text: writer.prompt(f"{request}\n\nFindings: {text}"),
@@ -407,21 +438,32 @@ prompts = {
 }
 
 # %% [markdown]
-# An answer ends with its first line: what comes behind it is a new report. `judged` counts
-# the errors of a writer's answers, one row an answer.
+# An answer ends with its first line: what comes behind it is a new report.
 
 
 # %%
 def ask(style, text):
-    answer = writer.write(prompts[style](text), most=most)
-    return answer.strip().split("\n")[0]
+    prompt = prompts[style](text)
+    answer = writer.write(prompt, most=most)
+    lines = answer.strip().split("\n")
+    return lines[0]
 
 
+# %% [markdown]
+# `judged` counts the errors of a writer's answers, one row an answer.
+
+
+# %%
 def judged(answers, rows):
-    pairs = zip(answers, rows["labels"], strict=True)
-    table = pd.DataFrame([errors_solution(stated(a), true) for a, true in pairs])
+    counts = []
+    for answer, true in zip(answers, rows["labels"], strict=True):
+        said = stated(answer)
+        counts.append(errors_solution(said, true))
+    table = pd.DataFrame(counts)
     table["wholly right"] = ~table.any(axis=1)
-    return table.assign(answer=list(answers), patient_id=list(rows["patient_id"]))
+    table["answer"] = list(answers)
+    table["patient_id"] = list(rows["patient_id"])
+    return table
 
 
 # %% [markdown]
@@ -430,11 +472,13 @@ def judged(answers, rows):
 # %%
 dev = half_and_half("val", n_dev)
 KINDS = ["polarity", "addition", "omission", "wholly right"]
-tried = {}
+by_style = {}
 for style in prompts:
-    tried[style] = judged([ask(style, text) for text in dev["text"]], dev)
-shares = pd.DataFrame({style: rows[KINDS].mean() for style, rows in tried.items()}).T
-best_style = shares["wholly right"].idxmax()
+    written = [ask(style, text) for text in dev["text"]]
+    by_style[style] = judged(written, dev)[KINDS].mean()
+shares = pd.DataFrame(by_style).T
+wholly_right = shares["wholly right"]
+best_style = wholly_right.idxmax()
 shares.style.format("{:.2f}")
 
 # %% [markdown]
@@ -443,7 +487,7 @@ shares.style.format("{:.2f}")
 
 # %%
 Markdown(
-    f"We see {shares['wholly right'].min():.2f} to {shares['wholly right'].max():.2f} "
+    f"We see {wholly_right.min():.2f} to {wholly_right.max():.2f} "
     f"wholly right by the wording alone, on {len(dev)} reports. We take *{best_style}*. "
     "Its number on these reports is no result: it was chosen by it."
 )
@@ -480,9 +524,13 @@ tiny = run.model
 @torch.no_grad()
 def next_token(net, ids):
     T = len(ids)
-    x = net.token_embedding(torch.tensor([ids])) + net.positional_embedding[:T]
-    x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:T, :T]))  # (1, T, E)
-    return int((x[0, -1] @ net.token_embedding.weight.T).argmax())
+    pieces = net.token_embedding(torch.tensor([ids]))  # (1, T, E)
+    x = pieces + net.positional_embedding[:T]
+    mask = net.attn_mask[:T, :T]  # no place sees those behind it
+    x = net.transformer(x, attn_mask=mask)
+    x = net.ln_final(x)
+    likeness = x[0, -1] @ net.token_embedding.weight.T  # (V,)
+    return int(likeness.argmax())
 
 
 # %% [markdown]
@@ -492,12 +540,16 @@ def next_token(net, ids):
 
 # %%
 def written_by_tiny(text):
-    start, *ids, _ = tiny.tokenizer.encode(f"FINDINGS: {text} IMPRESSION:")
-    ids = [start, *ids][: context - most]
-    asked = len(ids)
-    while len(ids) < asked + most and ids[-1] != tiny.tokenizer.end:
-        ids.append(next_token(tiny.net, ids))
-    return tiny.tokenizer.decode(ids[asked:])
+    tokenizer = tiny.tokenizer
+    ids = tokenizer.encode(f"FINDINGS: {text} IMPRESSION:")[:-1]  # without its end
+    ids = ids[: context - most]
+    answer = []
+    for _ in range(most):
+        token = next_token(tiny.net, ids + answer)
+        answer.append(token)
+        if token == tokenizer.end:
+            break
+    return tokenizer.decode(answer)
 
 
 # %% [markdown]
@@ -506,26 +558,36 @@ def written_by_tiny(text):
 # report is handed out for this one.
 #
 # By words: a number for each word and each pair of neighbours, larger where it's rare
-# elsewhere (TF-IDF). By meaning: 384 numbers from MiniLM, which was trained to put sentences
-# of like meaning near each other.
+# elsewhere (TF-IDF).
 
 # %%
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-by_words = words.fit_transform(train["findings"])
+by_words = words.fit_transform(train["findings"])  # (K, words)
+
+
+def nearest_by_words(text):
+    vector = words.transform([text])  # (1, words)
+    likeness = (by_words @ vector.T).toarray()  # (K, 1)
+    nearest = int(likeness.argmax())
+    return train["impression"].iloc[nearest]
+
+
+# %% [markdown]
+# By meaning: 384 numbers from MiniLM, which was trained to put sentences of like meaning near
+# each other.
+
+# %%
 minilm = rw.models.load("minilm", download=True)
 by_meaning = minilm.encode_text(list(train["findings"]))  # (K, 384)
 
 
-def nearest_by_words(text):
-    likeness = by_words @ words.transform([text]).T  # (K, 1)
-    return train["impression"].iloc[int(likeness.toarray().argmax())]
-
-
 def nearest_by_meaning(text):
-    likeness = by_meaning @ minilm.encode_text([text])[0]  # (K,)
-    return train["impression"].iloc[int(likeness.argmax())]
+    vector = minilm.encode_text([text])[0]  # (384,)
+    likeness = by_meaning @ vector  # (K,)
+    nearest = int(likeness.argmax())
+    return train["impression"].iloc[nearest]
 
 
 # %% [markdown]
@@ -551,9 +613,12 @@ writers = {
 
 # %%
 answers = {}
-by_each = list(product(cases.items(), writers.items()))
-for (kind, rows), (name, write) in tqdm(by_each, "writers", leave=False):
-    answers[kind, name] = judged([write(text) for text in rows["text"]], rows)
+by_each = list(product(cases, writers))
+for kind, name in tqdm(by_each, "writers", leave=False):
+    rows = cases[kind]
+    write = writers[name]
+    written = [write(text) for text in rows["text"]]
+    answers[kind, name] = judged(written, rows)
 rows = cases["real reports"]
 answers["real reports", "radiologist"] = judged(rows["impression"], rows)
 
@@ -561,15 +626,17 @@ answers["real reports", "radiologist"] = judged(rows["impression"], rows)
 # First look at answers, before any number. One list, all writers:
 
 # %%
-shown = (
-    cases["planted lists"]["labels"].map(lambda labels: sum(labels.values())).argmax()
-)
-read = {"the list": cases["planted lists"]["text"].iloc[shown]}
+rows = cases["planted lists"]
+n_stated = rows["labels"].map(lambda labels: sum(labels.values()))
+shown = n_stated.argmax()
+read = {"the list": rows["text"].iloc[shown]}
 for name in writers:
-    row = answers["planted lists", name].iloc[shown]
-    wrong = [kind for kind in KINDS[:3] if row[kind]]
-    read[f"{name} ({', '.join(wrong) or 'right'})"] = row["answer"]
-pd.Series(read).to_frame("text").style.format(escape="html")
+    answer = answers["planted lists", name].iloc[shown]
+    wrong = [kind for kind in KINDS[:3] if answer[kind]]
+    verdict = ", ".join(wrong) or "right"
+    read[f"{name} ({verdict})"] = answer["answer"]
+table = pd.Series(read).to_frame("text")
+table.style.format(escape="html")
 
 # %% [markdown]
 # Now the shares, each with its interval by patient. An answer is wholly right with none of
@@ -647,9 +714,12 @@ def against(kind, a, b, error="wholly right"):
 
 # %%
 ahead = {}
+lines = []
 for kind, name in product(cases, ("SmolLM2", "lm-tiny")):
-    ahead[kind, name] = against(kind, name, "nearest, words")
-told = "\n".join(f"- {kind}: {ahead[kind, name]}" for kind, name in ahead)
+    comparison = against(kind, name, "nearest, words")
+    ahead[kind, name] = comparison
+    lines.append(f"- {kind}: {comparison}")
+told = "\n".join(lines)
 more_turned = against("real reports", "SmolLM2", "nearest, words", "polarity")
 Markdown(
     f"We see in the share wholly right:\n{told}\n\n"
@@ -662,11 +732,13 @@ Markdown(
 # commonest impression may live off them. So once more, of those alone that state one.
 
 # %%
+n_ill = n_test // 2  # they come first
 of_ill = {}
 for name in [*writers, "radiologist"]:
-    ill = answers["real reports", name].head(n_test // 2)
-    hits = int(ill["wholly right"].sum())
-    of_ill[name] = share(hits, len(ill), "right")
+    table = answers["real reports", name]
+    ill = table.head(n_ill)
+    hits = ill["wholly right"].sum()
+    of_ill[name] = share(hits, n_ill, "right")
 pd.Series(of_ill).to_frame("wholly right, where a finding is stated")
 
 # %% [markdown]
@@ -694,13 +766,18 @@ def rouge_l(answer, reference):
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 def rouge_l_solution(answer, reference):
-    a, b = (re.findall(r"\w+", text.lower()) for text in (answer, reference))
-    run = np.zeros((len(a) + 1, len(b) + 1), dtype=int)
-    for i, j in product(range(len(a)), range(len(b))):
-        shorter = max(run[i, j + 1], run[i + 1, j])
-        run[i + 1, j + 1] = run[i, j] + 1 if a[i] == b[j] else shorter
-    words = len(a) + len(b)
-    return 2 * run[-1, -1] / max(words, 1)
+    ours = re.findall(r"\w+", answer.lower())
+    theirs = re.findall(r"\w+", reference.lower())
+    run = np.zeros((len(ours) + 1, len(theirs) + 1), dtype=int)
+    for i, our_word in enumerate(ours, start=1):
+        for j, their_word in enumerate(theirs, start=1):
+            if our_word == their_word:
+                run[i, j] = run[i - 1, j - 1] + 1
+            else:
+                run[i, j] = max(run[i - 1, j], run[i, j - 1])
+    longest = run[-1, -1]
+    n_words = len(ours) + len(theirs)
+    return 2 * longest / max(n_words, 1)
 
 
 # %% [markdown]
@@ -722,14 +799,16 @@ for mine in (rouge_l, rouge_l_solution):
 
 # %%
 lies = []
-for i in cases["planted lists"].index:
+for i, row in cases["planted lists"].iterrows():
     finding = order[i][i % len(NOUNS)]
-    turned = findings_list(i, **{finding: 1 - truth.loc[i, finding]})
-    score = rouge_l_solution(turned, lists["text"][i])
-    is_wrong = errors_solution(stated(turned), lists["labels"][i])["polarity"]
-    lies.append({"wrong polarity": is_wrong, "ROUGE-L": score})
+    opposite = 1 - truth.loc[i, finding]
+    turned = findings_list(i, **{finding: opposite})
+    wrong = errors_solution(stated(turned), row["labels"])
+    score = rouge_l_solution(turned, row["text"])
+    lies.append({"wrong polarity": wrong["polarity"], "ROUGE-L": score})
 lies = pd.DataFrame(lies)
-lies.describe().loc[["count", "mean", "min"]]
+summary = lies.describe()
+summary.loc[["count", "mean", "min"]]
 
 # %% [markdown]
 # And of the writers, on real reports, against the radiologist's impression? A score that
@@ -740,14 +819,17 @@ lies.describe().loc[["count", "mean", "min"]]
 # one word turned breaks few of them: it has the same blindness.
 
 # %%
-scored = []
+references = cases["real reports"]["impression"]
+tables = []
 for name in writers:
     table = answers["real reports", name]
-    pairs = zip(table["answer"], cases["real reports"]["impression"], strict=True)
-    rouge = [rouge_l_solution(answer, reference) for answer, reference in pairs]
-    scored.append(table.assign(writer=name, rouge=rouge))
-scored = pd.concat(scored)
-scored.groupby("writer", sort=False)[["rouge", *KINDS]].mean().style.format("{:.2f}")
+    pairs = zip(table["answer"], references, strict=True)
+    rouge = [rouge_l_solution(*pair) for pair in pairs]
+    tables.append(table.assign(writer=name, rouge=rouge))
+scored = pd.concat(tables)
+by_writer = scored.groupby("writer", sort=False)
+averages = by_writer[["rouge", *KINDS]].mean()
+averages.style.format("{:.2f}")
 
 # %% [markdown]
 # The columns say it writer by writer. Compare the copy, which has every finding right, with
@@ -776,19 +858,29 @@ Markdown(
 
 
 # %%
+@torch.no_grad()
 def likelihood_by_hand(prompt, answer):
-    before, behind = (writer.tokenizer.encode(t).ids for t in (prompt, answer))
+    before = writer.tokenizer.encode(prompt).ids
+    behind = writer.tokenizer.encode(answer).ids
     ids = torch.tensor([before + behind])
-    with torch.no_grad():
-        chances = writer.net(ids)[0][0].log_softmax(-1)  # (T, V)
-    places = range(len(before) - 1, len(before) + len(behind) - 1)
-    return sum(chances[t, i].item() for t, i in zip(places, behind, strict=True))
+    logits = writer.net(ids)[0]  # (1, T, V)
+    chances = logits[0].log_softmax(-1)  # (T, V)
+    first = len(before) - 1  # each place guesses the token behind it
+    guesses = zip(chances[first:-1], behind, strict=True)
+    logarithms = [at_place[token].item() for at_place, token in guesses]
+    return sum(logarithms)
 
 
-question = f"Findings: {lists['text'].iloc[0]}\nConclusion: "
+# %% [markdown]
+# The package's version, for the first list. The cell fails if the two differ.
+
+# %%
+first_list = lists["text"].iloc[0]
+question = f"Findings: {first_list}\nConclusion: "
 pair = ["Pneumothorax is present", "Pneumothorax is absent"]
 by_hand = [likelihood_by_hand(question, answer) for answer in pair]
-rw.check.matches(by_hand, list(writer.log_likelihood(question, pair)))
+by_package = writer.log_likelihood(question, pair)
+rw.check.matches(by_hand, list(by_package))
 
 # %% [markdown]
 # By hand the whole text runs through the network for each answer. The package's version
@@ -821,8 +913,10 @@ def evidence(text, pair):
         start = stem.format(noun).capitalize()
         statements += [start + yes, start + no]
     prompt = f"Findings: {text}\nConclusion: "
-    for_yes, for_no = writer.log_likelihood(prompt, statements).reshape(-1, 2).T
-    return dict(zip(NOUNS, (for_yes - for_no).tolist(), strict=True))
+    likelihoods = writer.log_likelihood(prompt, statements)
+    for_yes, for_no = likelihoods.reshape(-1, 2).T
+    differences = (for_yes - for_no).tolist()
+    return dict(zip(NOUNS, differences, strict=True))
 
 
 # %% [markdown]
@@ -842,8 +936,9 @@ def auroc(rows, evidence_of):
     values = pd.DataFrame(evidence_of)[list(true)]
     values = values - values.mean()
     patients = np.repeat(rows["patient_id"].to_numpy(), len(NOUNS))
-    flat = (true.to_numpy().ravel(), values.to_numpy().ravel())
-    return rw.stats.clustered_auroc(*flat, patients)
+    is_there = true.to_numpy().ravel()
+    scores = values.to_numpy().ravel()
+    return rw.stats.clustered_auroc(is_there, scores, patients)
 
 
 # %% [markdown]
@@ -855,8 +950,10 @@ by_pair = {}
 for pair in PAIRS:
     asked = [evidence(text, pair) for text in first["text"]]
     by_pair[pair] = auroc(first, asked)["auroc"]
-best_pair = max(by_pair, key=by_pair.get)
-pd.Series(by_pair).to_frame("AUROC, on patients for choosing").round(2)
+aurocs = pd.Series(by_pair)
+best_pair = aurocs.idxmax()
+table = aurocs.to_frame("AUROC, on patients for choosing")
+table.round(2)
 
 # %% [markdown]
 # Measured on the others, with two controls. With **another patient's list** in the prompt the
@@ -893,12 +990,13 @@ rw.show.forest(
 # %%
 own = pd.DataFrame(asked["own list"])
 true = pd.DataFrame(list(rows["labels"]))
-likelier = (own > 0).astype(int)
-is_right = likelier == true
+is_there = true == 1
+says_there = own > 0
+is_right = says_there == is_there
 habit = pd.Series(evidence("", best_pair))
 table = pd.DataFrame({"share present": true.mean()})
-table["right, where present"] = is_right.where(true == 1).mean()
-table["right, where absent"] = is_right.where(true == 0).mean()
+table["right, where present"] = is_right.where(is_there).mean()
+table["right, where absent"] = is_right.where(~is_there).mean()
 table["evidence of an empty list"] = habit
 table.style.format("{:.2f}", na_rep="none has it")
 
@@ -909,7 +1007,8 @@ table.style.format("{:.2f}", na_rep="none has it")
 mean_right = rw.stats.clustered_mean(
     is_right.mean(axis=1), rows["patient_id"], share=True
 )
-always = max((true == 0).to_numpy().mean(), (true == 1).to_numpy().mean())
+share_there = true.to_numpy().mean()
+always = max(share_there, 1 - share_there)
 told = rw.stats.format_interval(mean_right, "mean")
 Markdown(
     f"We see the likelier statement right in {told}; who always takes the commoner sign "
@@ -924,25 +1023,35 @@ Markdown(
 # where the writer must decide, behind "Pleural effusion is", and ask each head where it looks
 # then. Which of them looks back at *effusion* in the list?
 #
+# `stopped` is the prompt of one patient, up to there.
+
+
+# %%
+def stopped(patient, finding, text=None):
+    if text is None:
+        text = lists["text"][patient]
+    stem, _, _ = PAIRS[best_pair]
+    start = stem.format(NOUNS[finding]).capitalize()
+    return f"Findings: {text}\nConclusion: {start}"
+
+
+# %% [markdown]
 # A head's shares are positive and sum to one, which the check below proves. So a large share
 # on one token is a small one on the rest.
 
 
 # %%
-def stopped(patient, finding, text=None):
-    text = lists["text"][patient] if text is None else text
-    stem = PAIRS[best_pair][0].format(NOUNS[finding]).capitalize()
-    return f"Findings: {text}\nConclusion: {stem}"
+def looked_at(model, prompt):
+    attention, tokens = model.attention(prompt)
+    from_last = attention[:, :, -1]  # (L, heads, T)
+    return from_last, tokens
 
 
-def looked_at(model, text):
-    attention, tokens = model.attention(text)  # (L, heads, T, T)
-    return attention[:, :, -1], tokens  # (L, heads, T): from the last token
-
-
-patient, finding = rows.index[shown], "Pleural Effusion"
-heads, tokens = looked_at(writer, stopped(patient, finding))
-rw.check.matches(heads.sum(-1), torch.ones(heads.shape[:2]))
+patient = rows.index[shown]
+prompt = stopped(patient, "Pleural Effusion")
+heads, tokens = looked_at(writer, prompt)
+sums = heads.sum(-1)  # (L, heads)
+rw.check.matches(sums, torch.ones_like(sums))
 
 # %% [markdown]
 # One row a head, from the first layer above to the last below; one column a token. Reading
@@ -976,15 +1085,19 @@ rw.show.heatmap(
 
 # %%
 def tokens_of(word, tokens):
-    ends = np.cumsum([len(token) for token in tokens])
-    starts = ends - [len(token) for token in tokens]
-    place = "".join(tokens).lower().index(word)  # the first: in the list
-    return (ends > place) & (starts < place + len(word))  # (T,)
+    lengths = [len(token) for token in tokens]
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    text = "".join(tokens).lower()
+    first = text.index(word)  # in the list, not in the question
+    behind = first + len(word)
+    return (ends > first) & (starts < behind)  # (T,)
 
 
 def share_of(noun, heads, tokens):
-    covered = np.any([tokens_of(word, tokens) for word in noun.split()], axis=0)
-    return heads[:, :, torch.from_numpy(covered)].sum(-1).numpy()  # (L, heads)
+    by_word = [tokens_of(word, tokens) for word in noun.split()]
+    covered = torch.from_numpy(np.any(by_word, axis=0))  # (T,)
+    return heads[:, :, covered].sum(-1).numpy()  # (L, heads)
 
 
 # %% [markdown]
@@ -1000,7 +1113,8 @@ def share_of(noun, heads, tokens):
 def in_turn(patient):
     findings = list(NOUNS)
     turn = patient % len(findings)
-    return findings[turn], findings[(turn + 1) % len(findings)]
+    after = (turn + 1) % len(findings)
+    return findings[turn], findings[after]
 
 
 # %% [markdown]
@@ -1010,12 +1124,15 @@ def in_turn(patient):
 # %%
 def looks_back(model, patient, text=None):
     finding, another = in_turn(patient)
-    heads, tokens = looked_at(model, stopped(patient, finding, text))
-    asked = share_of(NOUNS[finding], heads, tokens)
-    sink = heads[:, :, 0].numpy()
-    recent = heads[:, :, -4:].sum(-1).numpy()
-    heads, tokens = looked_at(model, stopped(patient, another, text))
-    not_asked = share_of(NOUNS[finding], heads, tokens)
+    noun = NOUNS[finding]
+    prompt = stopped(patient, finding, text)
+    heads, tokens = looked_at(model, prompt)
+    asked = share_of(noun, heads, tokens)
+    sink = heads[..., 0].numpy()
+    recent = heads[..., -4:].sum(-1).numpy()
+    prompt = stopped(patient, another, text)
+    heads, tokens = looked_at(model, prompt)
+    not_asked = share_of(noun, heads, tokens)
     return np.stack([asked, not_asked, sink, recent])  # (4, L, heads)
 
 
@@ -1025,7 +1142,8 @@ def looks_back(model, patient, text=None):
 # %%
 LOOKS = ["its word, asked for", "its word, another asked for"]
 LOOKS += ["first token", "last four tokens"]
-seen = np.stack([looks_back(writer, i) for i in rows.index])  # (N, 4, L, heads)
+by_patient = [looks_back(writer, patient) for patient in rows.index]
+seen = np.stack(by_patient)  # (N, 4, L, heads)
 
 # %% [markdown]
 # By layer, over all heads and patients. In which layers does the question draw attention to
@@ -1055,13 +1173,20 @@ rw.show.curve(
 # Which of the two will look back as well? Remember that a network with random weights still
 # gets the same vector for the same word, wherever it stands.
 
+
 # %%
-import copy
-
-
 def shuffled_words(patient):
     words = lists["text"][patient].replace(".", "").split()
-    return " ".join(np.random.default_rng(patient).permutation(words))
+    rng = np.random.default_rng(patient)
+    shuffled = rng.permutation(words)
+    return " ".join(shuffled)
+
+
+# %% [markdown]
+# And the random weights:
+
+# %%
+import copy
 
 
 @torch.no_grad()
@@ -1087,8 +1212,10 @@ def more_on_asked(seen):
     return seen[:, 0] - seen[:, 1]  # (N, L, heads)
 
 
-choosing = np.stack([looks_back(writer, i) for i in first.index])
-gain = more_on_asked(choosing).mean(0)  # (L, heads)
+by_patient = [looks_back(writer, patient) for patient in first.index]
+choosing = np.stack(by_patient)
+gains = more_on_asked(choosing)  # (N, L, heads)
+gain = gains.mean(0)  # (L, heads)
 layer, head = np.unravel_index(gain.argmax(), gain.shape)
 f"head {head + 1} of layer {layer + 1}"
 
@@ -1097,19 +1224,34 @@ f"head {head + 1} of layer {layer + 1}"
 
 # %%
 untrained = with_random_weights(writer)
-bags = [looks_back(writer, i, shuffled_words(i)) for i in rows.index]
-blanks = [looks_back(untrained, i) for i in rows.index]
-arms = {"trained": seen, "shuffled words": np.stack(bags)}
-arms["random weights"] = np.stack(blanks)
-of_head = {arm: more_on_asked(looks)[:, layer, head] for arm, looks in arms.items()}
+bags = []
+blanks = []
+for patient in rows.index:
+    bag = shuffled_words(patient)
+    bags.append(looks_back(writer, patient, bag))
+    blanks.append(looks_back(untrained, patient))
+arms = {
+    "trained": seen,
+    "shuffled words": np.stack(bags),
+    "random weights": np.stack(blanks),
+}
+
+# %% [markdown]
+# `means` takes values by name, and gives the mean of each with its interval by patient.
 
 
+# %%
 def means(values_of):
-    """The mean of each named value with its interval by patient."""
-    patients = rows["patient_id"]
-    made = {name: rw.stats.clustered_mean(v, patients) for name, v in values_of.items()}
-    return pd.DataFrame(made).T.rename_axis("finding").reset_index()
+    table = []
+    for name, values in values_of.items():
+        mean = rw.stats.clustered_mean(values, rows["patient_id"])
+        table.append({"finding": name, **mean})
+    return pd.DataFrame(table)
 
+
+of_head = {}
+for arm, looks in arms.items():
+    of_head[arm] = more_on_asked(looks)[:, layer, head]
 
 # %% [markdown]
 # A head that looks back lies to the right of the line. Where do its controls lie?
@@ -1164,14 +1306,15 @@ Markdown(
 
 # %%
 def edited(patient):
-    asked, other = in_turn(patient)
-    text, labels = lists["text"][patient], truth.loc[patient]
+    text = lists["text"][patient]
     texts = {}
-    for name, finding in (("asked", asked), ("another", other)):
-        label = labels[finding]
+    for name, finding in zip(("asked", "another"), in_turn(patient), strict=True):
+        label = truth.loc[patient, finding]
         own = sentence(finding, label)
-        texts[f"{name} turned"] = text.replace(own, sentence(finding, 1 - label))
-        texts[f"{name} left out"] = " ".join(text.replace(own, "").split())
+        opposite = sentence(finding, 1 - label)
+        without = text.replace(own, "")
+        texts[f"{name} turned"] = text.replace(own, opposite)
+        texts[f"{name} left out"] = " ".join(without.split())
     return texts
 
 
@@ -1180,7 +1323,9 @@ def edited(patient):
 
 # %%
 patient = rows.index[0]
-pd.Series({"whole": lists["text"][patient], **edited(patient)}).to_frame("list")
+whole = lists["text"][patient]
+texts = {"whole": whole, **edited(patient)}
+pd.Series(texts).to_frame("list")
 
 
 # %% [markdown]
@@ -1197,19 +1342,37 @@ def log_odds(start):
 
 
 # %% [markdown]
-# The evidence before, and behind each edit, patient by patient:
+# With each edited list the writer is stopped as before. The fifth edit is one of the prompt
+# itself:
+
 
 # %%
-moves = []
-for patient in rows.index:
+def edited_prompts(patient, finding):
+    prompts = {}
+    for edit, text in edited(patient).items():
+        prompts[edit] = stopped(patient, finding, text)
+    whole = stopped(patient, finding)
+    prompts["first token left out"] = whole.removeprefix(tokens[0])
+    return prompts
+
+
+# %% [markdown]
+# The evidence before, and behind each edit, patient by patient:
+
+
+# %%
+def moves_of(patient):
     finding, _ = in_turn(patient)
     away = 1 - 2 * truth.loc[patient, finding]  # from 1 down, from 0 up
-    whole = stopped(patient, finding)
-    before = log_odds(whole)
-    starts = {n: stopped(patient, finding, t) for n, t in edited(patient).items()}
-    starts["first token left out"] = whole.removeprefix(tokens[0])
-    moves.append({n: away * (log_odds(s) - before) for n, s in starts.items()})
-moves = pd.DataFrame(moves)
+    before = log_odds(stopped(patient, finding))
+    by_edit = {}
+    for edit, prompt in edited_prompts(patient, finding).items():
+        move = log_odds(prompt) - before
+        by_edit[edit] = away * move
+    return by_edit
+
+
+moves = pd.DataFrame([moves_of(patient) for patient in rows.index])
 
 # %% [markdown]
 # A model that reads would move far at the first row, less at the second, and not at all at
@@ -1269,7 +1432,8 @@ def of_smollm(kind, error):
     return rw.stats.format_interval(rows.loc["SmolLM2"], "mean")
 
 
-on_reports, on_lists = (of_smollm(kind, "wholly right") for kind in cases)
+on_reports = of_smollm("real reports", "wholly right")
+on_lists = of_smollm("planted lists", "wholly right")
 wrong_way = of_smollm("real reports", "polarity")
 
 # %% [markdown]

@@ -110,11 +110,13 @@ def passed(cm):
     water = torch.tensor([[float(cm)]])
     none = torch.zeros(1, 1)
     paths = physics.Paths(soft=water, bone=none, metal=none)
-    return float(physics.transmit(paths, "90 kVp"))
+    share = physics.transmit(paths, "90 kVp")
+    return float(share)
 
 
+depths_cm = [(0,), (1,), (10,), (25,)]
 for mine in (passed_by_hand, passed_solution):
-    rw.check.matches(mine, passed, cases=[(0,), (1,), (10,), (25,)])
+    rw.check.matches(mine, passed, cases=depths_cm)
 
 # %% [markdown]
 # How much does one more centimetre take away, at the skin and after 24 cm? Would it be the same
@@ -146,7 +148,8 @@ hu = np.asarray(ct_file.dataobj)
 
 density = np.maximum(hu / 1000 + 1, 0)  # water: 1
 water_cm = density.sum(axis=1) * voxel_mm[1] / 10
-by_hand = np.exp(-water_cm * weakening[keV == 60])
+weakening_60 = weakening[keV == 60]
+by_hand = np.exp(-water_cm * weakening_60)
 by_hand.shape
 
 # %% [markdown]
@@ -239,20 +242,27 @@ rw.show.grid(
 # We see a mass at the left hilum and a white spot at the right apex; on the right both are gone.
 #
 # The mask of organs says which voxel is lung. `healthy` moves lung from elsewhere in the same
-# chest into the places of the tumour and of a scar. We cut a square of 105 mm around the
-# tumour out of one slice, before and after.
+# chest into the places of the tumour and of a scar.
+
+# %%
+mask_file = nib.load(ct_folder / "mask.nii.gz")
+organs = np.asarray(mask_file.dataobj)
+healed, _ = repair.healthy(hu, organs, voxel_mm)
+
+# %% [markdown]
+# We cut a square of 105 mm around the tumour out of one slice, before and after.
 #
 # `MASS.centre` is the voxel in its middle. Grey is a lung window from -1350 to 150 HU.
 
 # %%
-organs = np.asarray(nib.load(ct_folder / "mask.nii.gz").dataobj)
-healed, _ = repair.healthy(hu, organs, voxel_mm)
 x, y, z = repair.MASS.centre
+near_x = slice(x - 75, x + 75)
+near_y = slice(y - 75, y + 75)
 
 
 def around_the_mass(volume):
-    piece = volume[x - 75 : x + 75, y - 75 : y + 75, z]
-    grey = (piece.T[::-1] + 1350) / 1500
+    upright = volume[near_x, near_y, z].T[::-1]
+    grey = (upright + 1350) / 1500
     return rw.data.Scan(grey.clip(0, 1))
 
 
@@ -290,18 +300,27 @@ cells
 
 # %%
 cell_voxels = np.divide(lungs.shape, cells)
-places_mm = np.indices(cells).T * cell_voxels * voxel_mm
+cell_indices = np.indices(cells).T
+places_mm = cell_indices * cell_voxels * voxel_mm
 centre_mm = np.multiply([x, y, z - 40], voxel_mm)
-away_mm = np.linalg.norm(places_mm - centre_mm, axis=-1).T
+from_centre_mm = places_mm - centre_mm
+away_mm = np.linalg.norm(from_centre_mm, axis=-1).T
+is_near = away_mm < 14
+is_far = away_mm > 35
+
+# %% [markdown]
+# The loudest answer near the centre, over what 99 in 100 places far from it stay below:
 
 
+# %%
 def loudness(ball):
-    loudest = np.nanmax(ball[away_mm < 14])
-    elsewhere = np.nanpercentile(ball[away_mm > 35], 99)
+    loudest = np.nanmax(ball[is_near])
+    elsewhere = np.nanpercentile(ball[is_far], 99)
     return loudest / elsewhere
 
 
-before, after = (loudness(balls[name]) for name in pair_titles)
+before = loudness(balls["as scanned"])
+after = loudness(balls["repaired"])
 
 # %%
 Markdown(
@@ -363,7 +382,8 @@ cohorts = {
 
 # %%
 def contact_sheet(name, title):
-    films = cohorts[name].drop_duplicates("patient_id").head(shown)
+    one_each = cohorts[name].drop_duplicates("patient_id")
+    films = one_each.head(shown)
     scans = [rw.data.scan_of(film) for _, film in films.iterrows()]
     return rw.show.grid(scans, columns=6, cell=150, title=title)
 
@@ -413,7 +433,8 @@ contact_sheet("both", "Looks and builds at 1")
 # `stream` makes films without keeping them, here small ones, since we want only their reports.
 
 # %%
-real_reports = rw.data.reports(rw.data.fetch("openi-reports"))
+folder = rw.data.fetch("openi-reports")
+real_reports = rw.data.reports(folder)
 
 
 def virtual_reports(wording):
@@ -422,10 +443,17 @@ def virtual_reports(wording):
     return [row["report"] for _, row in films]
 
 
-virtual = {wording: virtual_reports(wording) for wording in ("plain", "wide")}
+virtual = {"plain": virtual_reports("plain"), "wide": virtual_reports("wide")}
+
+# %% [markdown]
+# Of the first fifty films the one with the longest plain report:
+
+# %%
 lengths = [len(report) for report in virtual["plain"][:50]]
 longest = int(np.argmax(lengths))
-one_film = [f"**{wording}**: {texts[longest]}" for wording, texts in virtual.items()]
+one_film = []
+for wording, texts in virtual.items():
+    one_film.append(f"**{wording}**: {texts[longest]}")
 Markdown("\n\n".join(one_film))
 
 # %% [markdown]
@@ -455,7 +483,9 @@ pd.DataFrame(statistics).round(2)
 def words_of(reports):
     parts = [rw.curate.sections(report) for report in reports]
     bodies = [f"{part['findings']} {part['impression']}" for part in parts]
-    return re.findall("[a-z]+", " ".join(bodies).replace("XXXX", " ").lower())
+    text = " ".join(bodies)
+    text = text.replace("XXXX", " ").lower()
+    return re.findall("[a-z]+", text)
 
 
 words = {who: words_of(reports) for who, reports in texts.items()}
@@ -482,7 +512,9 @@ def known_by_pandas(asked, learnt):
     return pd.Series(asked).isin(learnt).mean()
 
 
-cases = [(["no", "no", "mass"], ["no"]), (words["real"], words["wide"])]
+three_words = (["no", "no", "mass"], ["no"])
+all_words = (words["real"], words["wide"])
+cases = [three_words, all_words]
 for mine in (known_share, known_share_solution):
     rw.check.matches(mine, known_by_pandas, cases=cases)
 
@@ -501,8 +533,10 @@ Markdown(
 
 # %%
 real_words = pd.Series(words["real"])
-missing = real_words[~real_words.isin(words["wide"])].value_counts()
-missing.head(12).rename("times").to_frame().T
+is_known = real_words.isin(words["wide"])
+missing = real_words[~is_known].value_counts()
+commonest = missing.head(12).rename("times")
+commonest.to_frame().T
 
 # %% [markdown]
 # ## Which of these is real?
@@ -515,10 +549,12 @@ missing.head(12).rename("times").to_frame().T
 
 # %%
 real_children = rw.data.real("kermany-16")
-some_real = real_children.sample(4, random_state=8).assign(kind="real")
-first_films = both[both.age_years < 9].drop_duplicates("patient_id")
-some_virtual = first_films.head(4).assign(kind="virtual")
-eight = pd.concat([some_real, some_virtual]).sample(frac=1, random_state=5)
+some_real = real_children.sample(4, random_state=8)
+is_young = both["age_years"] < 9
+first_films = both[is_young].drop_duplicates("patient_id")
+some_virtual = first_films.head(4)
+eight = pd.concat([some_real.assign(kind="real"), some_virtual.assign(kind="virtual")])
+eight = eight.sample(frac=1, random_state=5)
 quiz = [rw.data.scan_of(film) for _, film in eight.iterrows()]
 letters = list("ABCDEFGH")[: len(quiz)]
 rw.show.grid(quiz, titles=letters, columns=4, cell=200, title="Real or virtual?")
@@ -527,7 +563,8 @@ rw.show.grid(quiz, titles=letters, columns=4, cell=200, title="Real or virtual?"
 # The answers:
 
 # %%
-pd.DataFrame({"film": letters, "it is": eight["kind"]}).set_index("film").T
+answers = pd.DataFrame({"film": letters, "it is": eight["kind"]})
+answers.set_index("film").T
 
 # %% [markdown]
 # *Hints.* Many tell the virtual ones by what is too even: ribs without an edge, lungs
@@ -542,15 +579,24 @@ pd.DataFrame({"film": letters, "it is": eight["kind"]}).set_index("film").T
 
 
 # %%
-real, absent = {}, []
+real = {}
+absent = []
 for name in ("kermany-16", "kermany", "nih-64", "hannover", "covid-text"):
     try:
         films = rw.data.real(name)
     except rw.data.FetchError:
         absent.append(name)
         continue
-    real[name] = films[films["view"] != "LATERAL"].reset_index(drop=True)
-sizes = {name: [len(f), f.patient_id.nunique()] for name, f in real.items()}
+    is_frontal = films["view"] != "LATERAL"
+    real[name] = films[is_frontal].reset_index(drop=True)
+
+# %% [markdown]
+# How large is each set?
+
+# %%
+sizes = {}
+for name, films in real.items():
+    sizes[name] = [len(films), films["patient_id"].nunique()]
 print("Not at hand:", ", ".join(absent) or "none")
 pd.DataFrame(sizes, index=["films", "patients"]).T
 
@@ -583,10 +629,19 @@ def row_of(setting, name, measure):
 
 def wrong_pairs(setting, name, measure):
     auroc = row_of(setting, name, f"AUROC, {measure}")
-    wrong = 1000 * (1 - auroc[["gap", "high", "low"]])
-    return dict(zip(["wrong", "low", "high"], wrong, strict=True))
+    return {
+        "wrong": 1000 * (1 - auroc["gap"]),
+        "low": 1000 * (1 - auroc["high"]),
+        "high": 1000 * (1 - auroc["low"]),
+    }
 
 
+# %% [markdown]
+# A row for each set of real films. `forest` wants the rows' names in a column `finding`; here
+# they are names of sets.
+
+
+# %%
 def pairs_of(setting, measure):
     rows = [wrong_pairs(setting, name, measure) for name in real]
     return pd.DataFrame(rows).assign(finding=list(real))
@@ -595,8 +650,6 @@ def pairs_of(setting, measure):
 # %% [markdown]
 # This classifier sees small images whose grey values were made equal, so that it can't go by
 # brightness.
-#
-# `forest` wants the rows' names in a column `finding`; here they are names of sets.
 
 # %%
 wrong = {name: pairs_of(name, "small pixels, equalised") for name in settings}
@@ -635,7 +688,8 @@ Markdown(
 # %%
 kinds = ["grey values and spectrum", "small pixels", "small pixels, equalised"]
 by_kind = {kind: pairs_of("both", kind)["wrong"] for kind in kinds}
-pd.DataFrame(by_kind).round(1).set_axis(list(real))
+table = pd.DataFrame(by_kind).set_axis(list(real))
+table.round(1)
 
 # %% [markdown]
 # The smallest number of a row is what a model could use that wants to tell. It needn't want to:
@@ -724,9 +778,11 @@ title = "How large are the hearts?"
 rw.show.hist(hearts, density=True, x_title="cardiothoracic ratio", title=title)
 
 # %%
-medians = {name: ratio.median() for name, ratio in hearts.items()}
-of_each = [f"{median:.2f} ({name})" for name, median in medians.items()]
-Markdown(f"We see medians of {', '.join(of_each)}.")
+of_each = []
+for name, ratio in hearts.items():
+    of_each.append(f"{ratio.median():.2f} ({name})")
+medians = ", ".join(of_each)
+Markdown(f"We see medians of {medians}.")
 
 # %% [markdown]
 # The same call takes your films: `rw.simulate.realism(cohort, your_table)`, with a column `path`
