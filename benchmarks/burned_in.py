@@ -143,10 +143,8 @@ def touched(films, name: str) -> None:
     """Print how many of the films, which hold no text, were changed by which words."""
     start = time.process_time()
     count = 0
-    looked_at = 0
-    for film in films:
+    for looked_at, film in enumerate(films, start=1):
         words = [word.text for word in cover_words(film[None].copy(), Known(), 0)]
-        looked_at += 1
         count += bool(words)
         if words:
             print(words, flush=True)
