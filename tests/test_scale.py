@@ -109,7 +109,7 @@ def test_the_row_of_a_passage_is_the_one_with_most_words_in_common():
     texts = [" ".join(rng.choice(words, 40)) for _ in range(80)]
     long, short = " ".join(words[:30]), " ".join(words[:12])
     # the second patient's two reports: the short one first
-    texts += [long, f"{texts[0]} {short}", f"{texts[1]} {long}"]
+    texts += [long, f"{' '.join(words[100:140])} {short}", f"quiet {long}"]
     patients = np.array([*range(81), 81, 81])
     found = common_passages(pd.Series(texts), patients).iloc[0]
     assert found[["first", "second"]].tolist() == [80, 82]

@@ -22,6 +22,7 @@ TURNED = 1.5  # times as high as wide: the line runs up or down
 CUT = (0.2, 99.8)  # percentiles of what is shown: one hot pixel must not hide a text
 FINE = 0.9  # px of what is shown to the OCR: finer is noise
 AROUND = 71  # px of it on which contrast is made even: some letters
+HUGE = 0.25  # of the shorter side: no letter is larger
 CONTRAST = 45  # grey levels that the usual difference on them becomes
 ROUNDS = 3
 DATE = re.compile(r"\d{1,4}\s*[/.-]\s*\d{1,2}\s*[/.-]\s*\d{1,4}")
@@ -160,10 +161,14 @@ def _read(frame):
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)
     grey = Image.fromarray(grey.astype(np.float32))
     grey = grey.resize(size, Image.Resampling.BICUBIC)
+    plain = _lines(np.asarray(shown), factor)
     even = _lines(_evened(np.asarray(grey)), factor)
-    # what is larger than the evened parts is a bone there, and stands in the other
-    letters = [word for word in even if _letter(word) * factor < AROUND]
-    return [*_lines(np.asarray(shown), factor), *letters]
+    # a body's outline reads as an O, and what is larger than the evened parts is a bone
+    largest = HUGE * min(height, width)
+    return [
+        *(word for word in plain if _letter(word) < largest),
+        *(word for word in even if _letter(word) * factor < AROUND),
+    ]
 
 
 def _evened(grey):
