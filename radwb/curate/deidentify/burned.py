@@ -26,6 +26,7 @@ HUGE = 0.25  # of the shorter side: no letter is larger
 CONTRAST = 45  # grey levels that the usual difference on them becomes
 ROUNDS = 3
 DATE = re.compile(r"\d{1,4}\s*[/.-]\s*\d{1,2}\s*[/.-]\s*\d{1,4}")
+LONG = re.compile(r"[^\W\d_]{4}|\d{4}")
 # what a console or a marker writes about the film and not about a person
 MARKERS = """
     r l rt lt right left pa ap lat lateral erect supine prone portable mobile upright
@@ -167,8 +168,16 @@ def _read(frame):
     largest = HUGE * min(height, width)
     return [
         *(word for word in plain if _letter(word) < largest),
-        *(word for word in even if _letter(word) * factor < AROUND),
+        *(word for word in even if _is_text(word, factor)),
     ]
+
+
+def _is_text(word, factor):
+    """Whether what an evened picture gave is text: three letters are a marker misread.
+
+    WARD at a film's edge was read as WRP there, and not at all in the film as it is.
+    """
+    return _letter(word) * factor < AROUND and LONG.search(word.text)
 
 
 def _evened(grey):
