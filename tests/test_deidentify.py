@@ -699,7 +699,7 @@ def test_words_on_a_bright_part_of_a_film_are_read_to_their_end():
     pytest.importorskip("rapidocr", reason="the extra curate isn't installed")
     rng = np.random.default_rng(0)
     film = np.linspace(0, 4000, 240) + rng.normal(0, 60, (160, 240))
-    ink = letters("Tanaka, Yuki", 16, shape=film.shape, at=(100, 20)) / 255
+    ink = letters("Tanaka, Yuki", 12, shape=film.shape, at=(100, 20)) / 255
     film = np.round(film * (1 - ink) + 2900 * ink).clip(0, 4095)
     words = [word.text for word in _read(film)]
     assert max(map(len, words)) > len("Tanaka,")
