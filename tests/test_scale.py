@@ -5,7 +5,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,8 +43,7 @@ def test_two_dask_workers_see_what_one_process_sees(cluster, table, tmp_path):
     paths = [*table["path"].head(5), str(tmp_path / "bad.png")]
     films = pd.DataFrame({"path": paths})
     here = read_pictures(films)
-    with joblib.parallel_config(backend="dask"):
-        there = read_pictures(films, workers=WORKERS)
+    there = read_pictures(films, workers=cluster)
     assert here.hashes.tolist() == there.hashes.tolist()
     assert here.digests.tolist() == there.digests.tolist()
     assert np.array_equal(here.small, there.small)
@@ -59,8 +57,7 @@ def test_two_dask_workers_index_as_one_process(cluster, tmp_path):
         rw.data.write_png(rw.data.Scan(pixels), tmp_path / f"{n}.png")
     (tmp_path / "note.txt").write_text("no film")
     here = rw.curate.index(tmp_path)
-    with joblib.parallel_config(backend="dask"):
-        there = rw.curate.index(tmp_path, workers=WORKERS)
+    there = rw.curate.index(tmp_path, workers=cluster)
     pd.testing.assert_frame_equal(here, there)
 
 
@@ -72,8 +69,7 @@ def where(item):
 
 def test_what_ends_a_dask_worker_is_named_and_the_rest_is_done(cluster):
     items = ["one", "ends its worker", "two", "three"]
-    with joblib.parallel_config(backend="dask"):
-        found = dict(as_done(where, items, WORKERS, lost="lost: {}".format))
+    found = dict(as_done(where, items, cluster, lost="lost: {}".format))
     assert found.pop(1) == "lost: ends its worker"
     assert sorted(found) == [0, 2, 3]
     assert os.getpid() not in found.values()
@@ -113,7 +109,7 @@ def test_the_row_of_a_passage_is_the_one_with_most_words_in_common():
     texts = [" ".join(rng.choice(words, 40)) for _ in range(80)]
     long, short = " ".join(words[:30]), " ".join(words[:12])
     # the second patient's two reports: the short one first
-    texts += [long, f"{texts[0]} {short}", f"{texts[1]} {long}"]
+    texts += [long, f"{' '.join(words[100:140])} {short}", f"quiet {long}"]
     patients = np.array([*range(81), 81, 81])
     found = common_passages(pd.Series(texts), patients).iloc[0]
     assert found[["first", "second"]].tolist() == [80, 82]

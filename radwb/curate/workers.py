@@ -1,7 +1,6 @@
 """Work on many files at once: in processes here, or on joblib's other backends."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ LIKELY = 4  # unread items a worker, among which is the one that ended it
 def as_done(
     work: Callable[[Any], Any],
     items: list,
-    workers: int | None = 1,
+    workers: Any = 1,
     *,
     lost: Callable[[Any], Any],
 ) -> Iterator[tuple[int, Any]]:
@@ -26,12 +25,16 @@ def as_done(
 
     Args:
         work: a function of one item, and `items` what goes to it; both are pickled.
-        workers: processes; 1 = this one, None = one a core. Under
-            `joblib.parallel_config(backend="dask")` they are a Dask cluster's.
+        workers: processes; 1 = this one, None = one a core. Or a `distributed.Client`
+            (extra `scale`): a Dask cluster's, which tries an item that ended its worker
+            on another one, and gives it up after some.
         lost: the result of an item that ended the process which worked on it.
     Raises:
         ValueError: workers is no count.
     """
+    if hasattr(workers, "submit"):
+        yield from _on_cluster(work, items, workers, lost)
+        return
     if workers is not None and (isinstance(workers, bool) or workers < 1):
         raise ValueError(f"expected workers of 1 or more, or None, got {workers!r}")
     waiting = dict(enumerate(items))
@@ -45,7 +48,7 @@ def as_done(
             for n, result in _at_once(call, waiting, workers):
                 del waiting[n]
                 yield n, result
-        except _ending():
+        except BrokenProcessPool:
             for n in list(waiting)[: LIKELY * workers]:
                 yield n, _alone(call, waiting.pop(n), lost)
 
@@ -72,11 +75,20 @@ def _alone(call, item, lost):
     try:
         pool = Parallel(2, return_as="list")  # 1 would be this process
         return pool([delayed(call)(0, item)])[0][1]
-    except _ending():
+    except BrokenProcessPool:
         return lost(item)
 
 
-def _ending():
-    """What is raised where an item ended its process, here or on a Dask cluster."""
-    cluster = sys.modules.get("distributed")
-    return (BrokenProcessPool, cluster.KilledWorker) if cluster else BrokenProcessPool
+def _on_cluster(work, items, client, lost):
+    """As `as_done`; joblib's own Dask backend waits for ever where a worker died."""
+    from distributed import KilledWorker, as_completed
+
+    call = partial(_with_settings, work, _settings())
+    futures = [client.submit(call, n, item, pure=False) for n, item in enumerate(items)]
+    position = {future.key: n for n, future in enumerate(futures)}
+    for future in as_completed(futures):
+        n = position[future.key]
+        try:
+            yield n, future.result()[1]
+        except KilledWorker:
+            yield n, lost(items[n])

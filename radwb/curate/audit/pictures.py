@@ -3,6 +3,7 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ class Pictures:
         return reads & (self.facts["spread"].to_numpy() >= FLAT)
 
 
-def read_pictures(table: pd.DataFrame, *, workers: int | None = 1) -> Pictures:
+def read_pictures(table: pd.DataFrame, *, workers: Any = 1) -> Pictures:
     """Read all films of a table; one that can't be read is a row with its problem.
 
     >>> read_pictures(table.head(2)).facts["problem"].tolist()
@@ -52,9 +53,8 @@ def read_pictures(table: pd.DataFrame, *, workers: int | None = 1) -> Pictures:
 
     Args:
         table: needs path.
-        workers: processes; 1 = threads of this one, None = one a core. Under
-            `joblib.parallel_config(backend="dask")` they are a Dask cluster's (extra
-            `scale`), whose machines must see the same paths.
+        workers: processes; 1 = threads of this one, None = one a core. Or a
+            `distributed.Client` (extra `scale`), whose machines see the same paths.
     """
     keys = film_keys(table["path"])
     films = _films(list(table["path"]), workers)

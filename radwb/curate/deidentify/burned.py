@@ -22,9 +22,11 @@ TURNED = 1.5  # times as high as wide: the line runs up or down
 CUT = (0.2, 99.8)  # percentiles of what is shown: one hot pixel must not hide a text
 FINE = 0.9  # px of what is shown to the OCR: finer is noise
 AROUND = 71  # px of it on which contrast is made even: some letters
+HUGE = 0.25  # of the shorter side: no letter is larger
 CONTRAST = 45  # grey levels that the usual difference on them becomes
 ROUNDS = 3
 DATE = re.compile(r"\d{1,4}\s*[/.-]\s*\d{1,2}\s*[/.-]\s*\d{1,4}")
+LONG = re.compile(r"[^\W\d_]{4}|\d{4}")
 # what a console or a marker writes about the film and not about a person
 MARKERS = """
     r l rt lt right left pa ap lat lateral erect supine prone portable mobile upright
@@ -160,10 +162,22 @@ def _read(frame):
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)
     grey = Image.fromarray(grey.astype(np.float32))
     grey = grey.resize(size, Image.Resampling.BICUBIC)
+    plain = _lines(np.asarray(shown), factor)
     even = _lines(_evened(np.asarray(grey)), factor)
-    # what is larger than the evened parts is a bone there, and stands in the other
-    letters = [word for word in even if _letter(word) * factor < AROUND]
-    return [*_lines(np.asarray(shown), factor), *letters]
+    # a body's outline reads as an O, and what is larger than the evened parts is a bone
+    largest = HUGE * min(height, width)
+    return [
+        *(word for word in plain if _letter(word) < largest),
+        *(word for word in even if _is_text(word, factor)),
+    ]
+
+
+def _is_text(word, factor):
+    """Whether what an evened picture gave is text: three letters are a marker misread.
+
+    WARD at a film's edge was read as WRP there, and not at all in the film as it is.
+    """
+    return _letter(word) * factor < AROUND and LONG.search(word.text)
 
 
 def _evened(grey):
