@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ NOTES = 20  # of one file; damaged ones can give thousands
 PER_YEAR = {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}
 
 
-def index(folder: str | Path, *, workers: int | None = 1) -> pd.DataFrame:
+def index(folder: str | Path, *, workers: Any = 1) -> pd.DataFrame:
     """Make your own folder a table: one row a file, whatever it holds.
 
     It never stops at a bad file. Stopped by Ctrl-C or killed, it keeps the rows so far
@@ -63,8 +64,8 @@ def index(folder: str | Path, *, workers: int | None = 1) -> pd.DataFrame:
             can't be entered, and one that is only a link, is a row that is refused.
         workers: processes that read, None = one a core; the table is the same. Each
             may take $RADWB_MAX_BYTES. With several, a file that ends its process is a
-            row that is refused. `joblib.parallel_config(backend="dask")` around the
-            call gives the work to a Dask cluster that sees the folder.
+            row that is refused. A `distributed.Client` (extra `scale`) gives the work
+            to a Dask cluster that sees the folder.
     Returns:
         The schema's columns (empty where a file doesn't say), DICOM header fields,
         rows, columns, frames, row_mm, column_mm, transfer_syntax, `refused` (the

@@ -1,4 +1,4 @@
-"""Work on many files at once: in processes here, or on joblib's other backends."""
+"""Work on many files at once: in processes here, or on a Dask cluster."""
 
 import os
 from collections.abc import Callable, Iterator
