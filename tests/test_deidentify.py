@@ -16,11 +16,9 @@ from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset
 
 import radwb as rw
-from radwb.curate.deidentify import burned as burned_in
-from radwb.curate.deidentify.burned import Word, _read, identifying
+from radwb.curate.deidentify.burned import Word, identifying
 from radwb.curate.deidentify.known import Known, find_values, left_in, spellings
 from radwb.curate.deidentify.scrub import scrub
-from radwb.data.letters import letters
 from radwb.simulate.identifiers import plant_identifiers
 
 UNREAD = ("dates", "patient", "pixels")
@@ -693,28 +691,6 @@ def test_words_that_are_no_marker_identify():
     known.add_name("Ward^Lee")
     words = [Word(0, 0, 9, 9, "Lee Ward")]
     assert identifying(words, known) == words
-
-
-def test_words_on_a_bright_part_of_a_film_are_read_to_their_end():
-    pytest.importorskip("rapidocr", reason="the extra curate isn't installed")
-    rng = np.random.default_rng(0)
-    film = np.linspace(0, 4000, 240) + rng.normal(0, 60, (160, 240))
-    ink = letters("Tanaka, Yuki", 12, shape=film.shape, at=(100, 20)) / 255
-    film = np.round(film * (1 - ink) + 2900 * ink).clip(0, 4095)
-    words = [word.text for word in _read(film)]
-    assert max(map(len, words)) > len("Tanaka,")
-
-
-def test_a_body_that_reads_as_a_letter_is_not_covered(monkeypatch):
-    body, name = Word(0, 0, 99, 99, "O"), Word(5, 5, 15, 60, "Okonkwo")
-    monkeypatch.setattr(burned_in, "_lines", lambda *_: [body, name])
-    assert set(_read(np.zeros((100, 100)))) == {name}
-
-
-def test_a_turned_line_goes_on_along_itself():
-    rows, columns = burned_in._spread(Word(100, 50, 200, 60, "Okonkwo"))
-    assert rows.stop - rows.start > 150
-    assert columns.stop - columns.start < 20
 
 
 def test_burned_in_words_are_covered_and_clean_films_untouched(planted, tmp_path):

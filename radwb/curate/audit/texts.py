@@ -69,7 +69,7 @@ def _left(table):
     for kind, pattern in IDENTIFIERS.items():
         places = np.flatnonzero([bool(pattern.search(text)) for text in texts])
         if len(places):
-            sentence = f"{len(places)} reports have what looks like a {kind}"
+            sentence = f"what looks like a {kind}, in reports: {len(places)}"
             yield (
                 _plain("identifier left", "look", sentence, places, table, kind),
                 places,

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter, uniform_filter
 
 from radwb.curate.deidentify.known import Known
 from radwb.curate.deidentify.scrub import scrub
@@ -17,16 +16,10 @@ LARGEST = 2000  # px that the longer side is reduced to
 MARGIN = 2  # px around a word, and a tenth of its height: letters have rims
 # heights that a line goes on at both ends: where it crosses a bright part of the film,
 # the OCR loses its first or last letters
-BESIDE = 3
-TURNED = 1.5  # times as high as wide: the line runs up or down
+BESIDE = 2
 CUT = (0.2, 99.8)  # percentiles of what is shown: one hot pixel must not hide a text
-FINE = 0.9  # px of what is shown to the OCR: finer is noise
-AROUND = 71  # px of it on which contrast is made even: some letters
-HUGE = 0.25  # of the shorter side: no letter is larger
-CONTRAST = 45  # grey levels that the usual difference on them becomes
 ROUNDS = 3
 DATE = re.compile(r"\d{1,4}\s*[/.-]\s*\d{1,2}\s*[/.-]\s*\d{1,4}")
-LONG = re.compile(r"[^\W\d_]{4}|\d{4}")
 # what a console or a marker writes about the film and not about a person
 MARKERS = """
     r l rt lt right left pa ap lat lateral erect supine prone portable mobile upright
@@ -61,7 +54,8 @@ def cover_words(frames: np.ndarray, known: Known, fill: float) -> list[Word]:
     """
     covered = []
     for _ in range(ROUNDS):
-        words = [word for frame in _looked_at(frames) for word in _read(frame)]
+        shown = [_shown(frame) for frame in _looked_at(frames)]
+        words = [word for frame in shown for word in _read(frame)]
         found = identifying(words, known)
         if not found:
             break
@@ -152,47 +146,14 @@ def check_ocr() -> None:
     _engine()
 
 
-def _read(frame):
-    """The lines of text in a frame, as it is and where its contrast is made even."""
-    height, width = frame.shape[:2]
+def _read(shown):
+    """The lines of text in a picture."""
+    height, width = shown.shape[:2]
     factor = max(1.0, SIDE / min(height, width))
     factor = min(factor, LARGEST / max(height, width))
     size = (round(width * factor), round(height * factor))
-    shown = Image.fromarray(_shown(frame)).resize(size, Image.Resampling.BICUBIC)
-    grey = frame if frame.ndim == 2 else frame.mean(axis=2)
-    grey = Image.fromarray(grey.astype(np.float32))
-    grey = grey.resize(size, Image.Resampling.BICUBIC)
-    plain = _lines(np.asarray(shown), factor)
-    even = _lines(_evened(np.asarray(grey)), factor)
-    # a body's outline reads as an O, and what is larger than the evened parts is a bone
-    largest = HUGE * min(height, width)
-    return [
-        *(word for word in plain if _letter(word) < largest),
-        *(word for word in even if _is_text(word, factor)),
-    ]
-
-
-def _is_text(word, factor):
-    """Whether what an evened picture gave is text: three letters are a marker misread.
-
-    WARD at a film's edge was read as WRP there, and not at all in the film as it is.
-    """
-    return _letter(word) * factor < AROUND and LONG.search(word.text)
-
-
-def _evened(grey):
-    """(H, W, 3) uint8 in which text on a bright part stands out as on a dark one."""
-    smooth = gaussian_filter(grey, FINE)
-    rest = smooth - uniform_filter(smooth, AROUND)
-    power = np.maximum(uniform_filter(rest**2, AROUND), 0)
-    contrast = np.sqrt(power) + 1e-3 * np.ptp(grey) + 1e-9
-    even = np.clip(128 + CONTRAST * rest / contrast, 0, 255)
-    return np.repeat(even.astype(np.uint8)[..., None], 3, axis=2)
-
-
-def _lines(picture, factor):
-    """The lines of text in a picture that is `factor` times its frame."""
-    result = _engine()(picture)
+    picture = Image.fromarray(shown).resize(size, Image.Resampling.BICUBIC)
+    result = _engine()(np.asarray(picture))
     if result.boxes is None:
         return []
     words = []
@@ -206,17 +167,8 @@ def _lines(picture, factor):
 def _spread(word):
     """Rows and columns of a word with a margin."""
     height = word.row1 - word.row0
-    width = word.column1 - word.column0
-    letter = _letter(word)
-    beside = MARGIN + 0.1 * letter
-    along = MARGIN + BESIDE * letter
-    is_turned = height > TURNED * width
-    above, left = (along, beside) if is_turned else (beside, along)
-    row0, column0 = max(0, int(word.row0 - above)), max(0, int(word.column0 - left))
-    rows = slice(row0, int(word.row1 + above) + 1)
-    return rows, slice(column0, int(word.column1 + left) + 1)
-
-
-def _letter(word):
-    """The height of a line's letters, px, whichever way it runs."""
-    return min(word.row1 - word.row0, word.column1 - word.column0)
+    above = MARGIN + 0.1 * height
+    beside = MARGIN + BESIDE * height
+    rows = slice(max(0, int(word.row0 - above)), int(word.row1 + above) + 1)
+    left = max(0, int(word.column0 - beside))
+    return rows, slice(left, int(word.column1 + beside) + 1)
