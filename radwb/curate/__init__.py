@@ -5,6 +5,7 @@ from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
 from radwb.curate.films import films, join_labels
 from radwb.curate.index import index
+from radwb.curate.parts import split
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
@@ -21,6 +22,7 @@ __all__ = [
     "near_duplicates",
     "one_patient_per_image",
     "sections",
+    "split",
     "split_by_patient",
     "why",
 ]
