@@ -4,6 +4,7 @@ from radwb.curate.audit import audit, near_duplicates
 from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
 from radwb.curate.films import films, join_labels
+from radwb.curate.flow import Flow
 from radwb.curate.index import index
 from radwb.curate.parts import split
 from radwb.curate.reports import label_reports, why
@@ -11,6 +12,7 @@ from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
 __all__ = [
+    "Flow",
     "audit",
     "check_split",
     "deidentify",
