@@ -7,6 +7,7 @@ from radwb.curate.films import films, join_labels
 from radwb.curate.flow import Flow
 from radwb.curate.index import index
 from radwb.curate.parts import split
+from radwb.curate.publish import publish, verify
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
@@ -23,8 +24,10 @@ __all__ = [
     "label_reports",
     "near_duplicates",
     "one_patient_per_image",
+    "publish",
     "sections",
     "split",
     "split_by_patient",
+    "verify",
     "why",
 ]

@@ -89,6 +89,11 @@ class Flow:
                 rows.append(counted | {"patients": _patients(table)})
         return pd.DataFrame(rows, columns=["part", "films", "patients"])
 
+    def to_dict(self) -> dict:
+        """Steps and parts as JSON holds them, for a manifest."""
+        steps = [dict(row) for row in self._rows]
+        return {"steps": steps, "parts": self.parts.to_dict("records")}
+
     def __str__(self):
         lines = []
         for row in self._rows:
