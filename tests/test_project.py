@@ -46,7 +46,7 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
-    "curate": 30.8,
+    "curate": 36.3,
     "data": 30.6,
     "explore": 18.4,
     "fail": 5.6,
@@ -55,12 +55,17 @@ ROOMS_KNODES = {
     "models": 31.2,
     "pretrain": 29.7,
     "probe": 7.7,
-    "show": 17.8,
+    "show": 18.9,
     "simulate": 51.7,
     "stats": 7.3,
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
+    "curate.Flow": "notebook 01 (17)",
+    "curate.publish": "notebook 01 (17)",
+    "curate.split": "notebook 01 (17)",
+    "curate.verify": "notebook 01 (17)",
+    "show.flow": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",

@@ -63,11 +63,13 @@ def check_card(folder: Path, manifest: dict) -> None:
             f"{' '.join(str(error).split())[:300]}"
         ) from error
     named = {file.name: file.sha256 for file in metadata.file_objects}
+    named["the title"] = metadata.name
     expected = {file["name"]: file["sha256"] for file in _described(manifest)}
+    expected["the title"] = manifest["title"]
     if named != expected:
         unlike = sorted(set(named.items()) ^ set(expected.items()))
         raise ValueError(
-            f"{CROISSANT}: expected the files of the manifest, got others, such as "
+            f"{CROISSANT}: expected title and files of the manifest, got others: "
             f"{unlike[0][0]}"
         )
 

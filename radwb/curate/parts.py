@@ -33,9 +33,10 @@ def split(
     """Give each row `split`, by patient, whole sites or time; no patient is in two.
 
     By patient it is `split_by_patient`; with `stratify` the parts are alike in every
-    label (iterative stratification of patients, Sechidis et al. 2011). By site the
-    test's hospitals are new, by time its days are later than all before. Films that a
-    patient has on the other side then are left out, and a warning counts them.
+    label (iterative stratification of patients, Sechidis et al. 2011). By site, large
+    ones first, the test's hospitals are new; by time its days are later than all
+    before. Films that a patient has on the other side then are left out, and a warning
+    counts them.
 
     >>> first = split(table, stratify=["Pleural Effusion", "sex"])
     >>> shares = first.groupby("split")["Pleural Effusion"].mean()
@@ -106,20 +107,25 @@ def _one_side(table, kept, fractions):
 
 
 def _of_patients(table, stratify, kept, fractions, seed):
-    counts = _counts(table, table["patient_id"], stratify)
-    place = {name: place_of(name, seed) for name in counts.index}
-    ends = np.cumsum(fractions)[:2]
+    patients = table["patient_id"]
     if len(stratify):
-        counts = counts.loc[sorted(counts.index, key=place.get)]
-        parts = _stratified(counts, fractions, kept)
-    else:
-        drawn = np.searchsorted(ends, list(place.values()), side="right")
-        parts = dict(zip(place, (PARTS[n] for n in drawn), strict=True)) | kept
-    return table["patient_id"].map(parts)
+        counts = _counts(table, patients, stratify, seed)
+        return patients.map(_dealt(counts, fractions, kept))
+    drawn = split_by_patient(table, fractions=fractions, seed=seed)["split"]
+    return patients.map(kept).fillna(drawn)
 
 
-def _counts(table, groups, stratify):
-    """(groups, 1 + labels) patients of each group, and those who have each label."""
+def _of_sites(table, stratify, previous, fractions, seed):
+    sites = pd.Series(sites_of(table), table.index)
+    kept = {}
+    if previous is not None:
+        kept = dict(zip(sites_of(previous), previous["split"], strict=True))
+    counts = _counts(table, sites, stratify, seed)
+    return sites.map(_dealt(counts, fractions, kept))
+
+
+def _counts(table, groups, stratify, seed):
+    """(groups, 1 + labels) patients of each, and with each label; large ones first."""
     missing = [column for column in stratify if column not in table.columns]
     if missing:
         raise ValueError(f"expected the columns {missing}, got {list(table.columns)}")
@@ -132,63 +138,36 @@ def _counts(table, groups, stratify):
             labels[f"{column} {value}"] = (table[column] == value).to_numpy()
     has = pd.DataFrame(labels, table.index)
     of_patients = has.groupby([groups.rename("group"), table["patient_id"]]).any()
-    return of_patients.groupby(level="group").sum()
+    counts = of_patients.groupby(level="group").sum()
+    drawn = sorted(counts.index, key=lambda name: place_of(name, seed))
+    return counts.loc[drawn].sort_values("patients", ascending=False, kind="stable")
 
 
-def _stratified(counts, fractions, kept):
-    """Group -> part: the rarest label first, each group where it's lacking most."""
+def _dealt(counts, fractions, kept):
+    """Group -> part: those with the rarest label first, each where most is lacking."""
     values = counts.to_numpy(float)
     lacking = np.outer(values.sum(0), fractions)  # (labels, parts)
+    empty = np.array(fractions) > 0
     parts = {}
-    for group, value in zip(counts.index, values, strict=True):
-        if group in kept:
-            parts[group] = kept[group]
-            lacking[:, PARTS.index(kept[group])] -= value
-    left = np.array([group not in kept for group in counts.index])
+
+    def place(row, part):
+        parts[counts.index[row]] = PARTS[part]
+        lacking[:, part] -= values[row]
+        empty[part] = False
+
+    known = counts.index.isin(list(kept))
+    for row in np.flatnonzero(known):
+        place(row, PARTS.index(kept[counts.index[row]]))
+    left = ~known
     while left.any():
         carriers = (values[left] > 0).sum(0)
-        label = np.where(carriers > 0, carriers, np.inf)[1:].argmin() + 1
-        if not carriers[1:].any():
-            label = 0
-        for row in np.flatnonzero(left & (values[:, label] > 0)):
-            part = np.lexsort((lacking[0], lacking[label]))[-1]
-            parts[counts.index[row]] = PARTS[part]
-            lacking[:, part] -= values[row]
+        rarest = np.where(carriers > 0, carriers, np.inf).argmin()
+        for row in np.flatnonzero(left & (values[:, rarest] > 0)):
+            order = [lacking[0], lacking[rarest]]
+            if left.sum() <= empty.sum():  # each that is left has to fill a part
+                order.append(empty)
+            place(row, np.lexsort(order)[-1])
             left[row] = False
-    return parts
-
-
-def _of_sites(table, stratify, previous, fractions, seed):
-    sites = sites_of(table)
-    counts = _counts(table, pd.Series(sites, table.index), stratify)
-    order = sorted(counts.index, key=lambda site: place_of(site, seed))
-    counts = counts.loc[order].sort_values("patients", ascending=False, kind="stable")
-    parts = {}
-    if previous is not None:
-        parts = dict(zip(sites_of(previous), previous["split"], strict=True))
-    return pd.Series(sites, table.index).map(_nearest(counts, fractions, parts))
-
-
-def _nearest(counts, fractions, parts):
-    """Site -> part, large sites first, so that the squared errors grow least."""
-    totals = counts.to_numpy(float).sum(0)
-    shares = counts.to_numpy(float) / np.maximum(totals, 1)
-    lacking = np.tile(np.asarray(fractions, float), (len(totals), 1))
-    known = [site for site in counts.index if site in parts]
-    new = [site for site in counts.index if site not in parts]
-    rows = dict(zip(counts.index, shares, strict=True))
-    parts = {site: parts[site] for site in known}
-    for n, site in enumerate([*known, *new]):
-        if site not in parts:
-            gain = rows[site] @ lacking  # (parts,)
-            empty = [
-                f > 0 and part not in parts.values()
-                for part, f in zip(PARTS, fractions, strict=True)
-            ]
-            if len(counts) - n <= sum(empty):  # each that is left has to fill one
-                gain = np.where(empty, gain, -np.inf)
-            parts[site] = PARTS[int(np.argmax(gain))]
-        lacking[:, PARTS.index(parts[site])] -= rows[site]
     return parts
 
 

@@ -44,7 +44,7 @@ def flow(
     figure.update_yaxes(visible=False, range=[top + 2, -2], fixedrange=True)
     # a figure without a trace has no axes to lay its boxes on
     figure.add_scatter(x=[None], y=[None], showlegend=False)
-    frame = dict(title=title, caption=caption, width=width, height=0)
+    frame = dict(title=title, caption=caption, width=width, height=top + 100)
     finish(figure, **frame, legend=False)
     margin = figure.layout.margin
     margin.update(l=16, r=16, b=16)
