@@ -61,11 +61,6 @@ ROOMS_KNODES = {
 }
 # public all the same, since
 IN_NO_NOTEBOOK = {
-    "curate.Flow": "notebook 01 (17)",
-    "curate.publish": "notebook 01 (17)",
-    "curate.split": "notebook 01 (17)",
-    "curate.verify": "notebook 01 (17)",
-    "show.flow": "notebook 01 (17)",
     "explore.explore": "notebooks call it `rw.show.explore`",
     "models.Model": "for one's own nn.Module (README)",
     "pretrain.Beside": "benchmarks/levers.py; notebook 03 shows what it gave",

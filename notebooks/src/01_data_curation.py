@@ -320,8 +320,9 @@ heap = rw.curate.series(gap)
 words_in_full(heap[["modality", "slices", "orientation", "problems"]])
 
 # %% [markdown]
-# Nothing is filled in. `rw.curate.read_volume` refuses such a row until you name the
-# problem that you accept.
+# Nothing is filled in: a slice that a program makes up looks like any other, and so does the
+# nodule in it. `rw.curate.read_volume` refuses such a row until you name the problem that you
+# accept. A slice missing at an end leaves no gap, and nobody can see it.
 #
 # ## What is in the inbox?
 # Nobody's archive is clean. We fill a folder with a CT, an MR, a report, a treatment plan, a
@@ -457,14 +458,14 @@ labelled[["patient_id", "modality", "Lung Lesion"]]
 # ### What if the films lie on a server?
 # A hospital's archive speaks DICOMweb: one asks it by keywords (QIDO) and fetches what it
 # names (WADO). Where Orthanc, a free archive, is installed, we start one that only this
-# machine can reach, give it our two radiographs, and ask for patient 0007.
+# machine can reach, give it our radiograph and somebody's CT, and ask for patient 0007.
 #
 # `with` stops the server at the end, whatever happens.
 
 # %%
 from radwb.curate.dicomweb import orthanc
 
-sent = [inbox / "plain.dcm", inbox / "inverted.dcm"]
+sent = [inbox / "plain.dcm", inbox / "CT_small.dcm"]
 try:
     with orthanc(*sent) as server:
         query = {"PatientID": "0007"}
@@ -472,25 +473,30 @@ try:
     origin = "a server"
 except (FileNotFoundError, ImportError):
     origin = "a folder, since no server or client is installed here,"
-    fetched = index[index.path.isin(map(str, sent))]
+    fetched = index[index.path == str(sent[0])]
 fetched[["patient_id", "modality", "rows", "columns", "refused"]]
 
 # %% [markdown]
-# The table is the same as for a folder. Are the pixels?
+# The table is the same as for a folder: a row a file, and one that the server couldn't give
+# would be a row with its reason. What was fetched isn't fetched again, so a night's download
+# may be stopped and goes on the next evening. Are its pixels those that we sent?
 
 # %%
 alike = [likeness(rw.data.read(path)) for path in fetched.path]
 Markdown(
-    f"We see {len(fetched)} films from {origin} whose correlation with the original is "
-    f"{min(alike):.2f} or more."
+    f"We see {len(fetched)} of {len(sent)} files from {origin}; its correlation with the "
+    f"original is {min(alike):.2f}."
 )
 
 # %% [markdown]
-# Public collections come as folders of their own make. `rw.curate.layout(name, folder)` turns
-# one into our table, labels and splits as its makers mean them. These are known:
+# Public collections come as folders of their own make: one codes *uncertain* as -1, another
+# has three readers' boxes, a third writes findings into one column of words.
+# `rw.curate.layout(name, folder)` turns such a folder into our table, with labels and splits
+# as its makers mean them. These are known:
 
 # %%
-words_in_full(rw.curate.layouts().reset_index())
+known = rw.curate.layouts()
+words_in_full(known[["title", "access", "licence"]].reset_index())
 
 # %% [markdown]
 # ## What do 3,955 real reports say?
@@ -1514,8 +1520,10 @@ films_of_sites = pd.crosstab(by_site["site"], by_site["split"])
 films_of_sites[["train", "val", "test"]]
 
 # %% [markdown]
-# Each site stands in one column. Dates have to be split before they are moved by
-# `deidentify`.
+# Each site stands in one column, and the one with most patients is for training. With few sites the
+# parts are only as near to the wanted sizes as whole hospitals allow. A split by time needs
+# the true dates, so it comes before `deidentify`, which moves each patient's by another
+# number of days.
 #
 # ### Who has two numbers?
 # A split by patient is as good as the patients' numbers. Two hospitals become one, a film is
@@ -1624,22 +1632,24 @@ review = rw.show.review(found, verdicts=inbox / "verdicts.csv")
 review
 
 # %% [markdown]
-# Look at some pairs above and judge them. So that this page also runs by itself, the next
-# cell then says *drop* for every pair, as a hand at the keys would. Which of the rows of the
-# audit will be gone afterwards, and which one stays?
+# Look at some pairs above and judge them: D drops, K keeps, and a note can say why. So that
+# this page also runs by itself, the next cell says *drop* for every pair, as a hand at the
+# keys would. Of a pair the film in test stays and its copy in training goes, since a test
+# that shrinks tells less. Which of the rows of the audit will be gone afterwards, and which
+# one stays?
 
 # %%
-is_pair = review.flagged.droppable & (review.flagged["second"] >= 0)
-for number in review.flagged.index[is_pair]:
+is_copy = review.flagged.check.isin(pairs.kind)
+for number in review.flagged.index[is_copy]:
     review.judge("drop", number=number)
 kept, dropped = rw.curate.apply_verdicts(doubtful, review.verdicts)
 clean = rw.curate.audit(kept)
 
 # %%
-told = clean.rows[clean.rows.check == "metadata tells the finding"]
+shortcut = clean.rows[clean.rows.check == "metadata tells the finding"]
 Markdown(
     f"We see {len(clean.leaks)} kinds of leak in the {len(kept)} films that are left, where "
-    f"{len(found.leaks)} were. What stays: {'; '.join(told.sentence) or 'nothing'}."
+    f"{len(found.leaks)} were. What stays: {'; '.join(shortcut.sentence) or 'nothing'}."
 )
 
 # %% [markdown]
@@ -1816,8 +1826,10 @@ contents = rw.curate.index(drawer)
 is_refused = contents.refused != ""
 
 # %% [markdown]
-# Whoever reads of a cohort asks: how many were there, and where did the others go? `Flow`
-# keeps count, and doesn't let a film vanish. What does it say when we miscount by one?
+# Whoever reads of a cohort asks: how many were there, and where did the others go? A cohort
+# that lost its sickest patients on the way is another cohort. `rw.curate.Flow` keeps count of
+# films and patients at each step, and doesn't let one vanish. What does it say when we
+# miscount?
 
 # %%
 flow = rw.curate.Flow("files in the drawer", contents)
@@ -1841,7 +1853,10 @@ radiographs = flow.keep("are radiographs", singles[is_film], why="CT or MR")
 print(flow)
 
 # %% [markdown]
-# Names go first, so that nobody works with them any longer; then the reports become labels.
+# Names go first, so that nobody works with them any longer. What can't be cleaned is lost,
+# too, and counted. Then the reports, which are scrubbed by now, become labels. At the end the
+# copies are searched for every name, number and date that was planted. (An age of two digits
+# stands in any long number by chance, so it isn't searched for.)
 
 # %%
 by_file = dictated[["path", "report"]]
@@ -1850,16 +1865,19 @@ copies = rw.curate.deidentify(named_films, inbox / "anonymous", keep=keep)
 is_written = copies.refused == ""
 anonymous = flow.keep("name nobody", copies[is_written], why="could not be cleaned")
 labelled = anonymous.join(rw.curate.label_reports(anonymous))
-survivors = rw.curate.find_values(inbox / "anonymous", secrets.value)
+told = secrets[secrets.kind != "age over 89"]
+survivors = rw.curate.find_values(inbox / "anonymous", told.value)
 
 # %% [markdown]
-# Then copies, judged as above, and the split: by patient, alike in two findings.
+# Then the copies, judged as above, and last the split: by patient, alike in two findings. The
+# order matters. A split made before the copies are gone puts one film on two sides, and a
+# label made before the names are gone has read them.
 
 # %%
 copied = rw.curate.audit(labelled)
 judged = rw.show.review(copied, verdicts=inbox / "of the drawer.csv")
-is_pair = judged.flagged.droppable & (judged.flagged["second"] >= 0)
-for number in judged.flagged.index[is_pair]:
+is_copy = judged.flagged.check.isin(copied.pairs.kind)
+for number in judged.flagged.index[is_copy]:
     judged.judge("drop", number=number)
 single, dropped = rw.curate.apply_verdicts(labelled, judged.verdicts)
 why = dropped["reason"].value_counts().to_dict()
@@ -1868,8 +1886,9 @@ parts = rw.curate.split(single, stratify=["Cardiomegaly", "Pleural Effusion"])
 parts = flow.keep("are split by patient", parts)
 
 # %% [markdown]
-# The way of the films as a chart, as journals ask for it (CONSORT, STARD). Where did most get
-# lost?
+# The way of the films as a chart, as journals ask for it (CONSORT for trials, STARD for
+# diagnostic tests): what is left stands in the middle, what was lost at the side, with its
+# reason. Where did most get lost, and could that be the sickest?
 
 # %%
 lost_in_all = flow.steps.lost.sum()
@@ -1900,7 +1919,8 @@ manifest = rw.curate.publish(
 words_in_full(pd.DataFrame(manifest["files"]))
 
 # %% [markdown]
-# By hand: a shard is a plain tar, and its checksum is a digest of its bytes.
+# By hand: a shard is a plain tar, which any program opens, with the files of one film behind
+# one another. Its checksum is a digest of its bytes: whoever changes one of them changes it.
 
 # %%
 import tarfile
@@ -1935,12 +1955,13 @@ except ValueError as error:
 # %%
 page = (inbox / "published" / "card.html").read_text()
 frame = 'width="100%" height="620" style="border: 1px solid #e4e7eb"'
-HTML(f'<iframe title="data card" srcdoc="{escape(page)}" {frame}></iframe>')
+card = f'<iframe title="data card" srcdoc="{escape(page)}" {frame}></iframe>'
+HTML(f"<div>{card}</div>")
 
 # %%
 Markdown(
     f"We see {len(parts)} films of {parts.patient_id.nunique()} people who are named "
-    f"nowhere: {len(survivors)} of {secrets.value.nunique()} planted values are left in "
+    f"nowhere: {len(survivors)} of {told.value.nunique()} planted values are left in "
     f"the files. The card lists {len(manifest['limits'])} limits by itself, such as: "
     f"*{manifest['limits'][-1]}* `rw.pretrain.fit(shards=...)` of notebook 2 reads this "
     "folder as it is."
@@ -1967,15 +1988,12 @@ Markdown(f"""
 ## What we found
 - **Look at the data first**: {free.sum()} of {n_twice} films showed a tumour that their
   labels deny. {looks_away}
-- **Headers decide**: {len(refused)} of {len(index)} files were refused.
 - **Words are not findings**: precision {by_word.precision} for the word,
   {by_sentence.precision} with its negation, and a labeller can show its words.
-- **Names are everywhere**: {count_by_hand(inbox / "emptied")} of {len(planted_values)}
-  values survive three emptied fields, {len(in_files)} the whole profile.
-- **A cohort has a history**: {lost_in_all} of {len(contents)} files were lost on the way
-  to {len(parts)} films, each with its reason, and the shards carry it along.
 - **A split by image leaks {leaked:.0%}** of the test patients; copies under two numbers
   raise an AUROC by {faked}; the view alone reaches {oedema.auroc:.2f}.
+- **A cohort has a history**: {lost_in_all} of {len(contents)} files were lost on the way
+  to {len(parts)} films, each with its reason, and the shards carry it along.
 """)
 
 # %% [markdown]

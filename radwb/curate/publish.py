@@ -279,11 +279,12 @@ def _limits(manifest, table):
         limits.append(
             f"The audit saw {manifest['audit']['films']} films, not these {len(table)}."
         )
-    few = [
-        row[1] for row in manifest["counts"] if row[0] == "finding" and row[-1] < FEW
-    ]
+    findings = [row for row in manifest["counts"] if row[0] == "finding"]
+    few = sum(row[-1] < FEW for row in findings)
     if few:
-        limits.append(f"Under {FEW} patients of the test have {', '.join(few)}.")
+        limits.append(
+            f"{few} of {len(findings)} findings have under {FEW} patients in the test."
+        )
     sites = [row for row in manifest["counts"] if row[0] == "site"]
     if len(sites) < 2:
         limits.append("No second site is known: nothing is said about another one.")
