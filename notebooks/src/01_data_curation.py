@@ -1949,14 +1949,24 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# And this is the **data card**, one page for people; `croissant.json` says the same to
-# machines. Would you train on these films, now that you know them?
+# Who is in it? The manifest counts patients by part, view, sex, site and finding, from the
+# table that went out.
+
+# %%
+columns = ["what", "value", "train", "val", "test"]
+counts = pd.DataFrame(manifest["counts"], columns=columns)
+words_in_full(counts[counts.what != "site"])
+
+# %% [markdown]
+# All of this is on the **data card**, one page for people; `croissant.json` says the same to
+# machines. The page appears below in a live notebook; a page of the gallery shows no frame.
+# Would you train on these films, now that you know them?
 
 # %%
 page = (inbox / "published" / "card.html").read_text()
 frame = 'width="100%" height="620" style="border: 1px solid #e4e7eb"'
 card = f'<iframe title="data card" srcdoc="{escape(page)}" {frame}></iframe>'
-HTML(f"<div>{card}</div>")
+HTML(f"<p>card.html, {len(page):,} letters</p>{card}")
 
 # %%
 Markdown(
