@@ -123,6 +123,20 @@ def test_a_patient_who_has_a_part_keeps_it(options):
     rw.curate.check_split(again, options.get("by", "patient"))
 
 
+@pytest.mark.parametrize("by", ["site", "time"])
+def test_a_patient_of_the_test_stays_there_when_seen_elsewhere(by):
+    """The new film, at a site or on a day of training, is what is left out."""
+    first = quietly(drawer(), by)
+    train, test = (first[first["split"] == part] for part in ("train", "test"))
+    new = test.iloc[[0]].assign(path="new.png")
+    for column in ("site", "study_date"):
+        new[column] = train[column].iloc[0]
+    grown = pd.concat([first, new], ignore_index=True)
+    with pytest.warns(UserWarning, match="1 of"):
+        again = rw.curate.split(grown, by, previous=first)
+    assert again["split"].tolist() == first["split"].tolist()
+
+
 def test_grown_labels_are_alike_too():
     later = drawer(900)
     table = later[later["patient_id"].str[1:].astype(int) < 600]

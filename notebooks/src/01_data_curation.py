@@ -1632,20 +1632,28 @@ review = rw.show.review(found, verdicts=inbox / "verdicts.csv")
 review
 
 # %% [markdown]
-# Look at some pairs above and judge them: D drops, K keeps, and a note can say why. So that
-# this page also runs by itself, the next cell says *drop* for every pair, as a hand at the
-# keys would. Of a pair the film in test stays and its copy in training goes, since a test
-# that shrinks tells less. Which of the rows of the audit will be gone afterwards, and which
-# one stays?
+# Look at some pairs above and judge them: D drops one, 1 or 2 says which, K keeps both, and a
+# note can say why. So that this page also runs by itself, the next cell says *drop second*
+# for every pair, as a hand at the keys would: what was filed later goes.
+
 
 # %%
+def kept_by_hand(table):
+    later = pairs["second"].unique()
+    return table.drop(index=table.index[later]).index.to_numpy()
+
+
 is_copy = review.flagged.check.isin(pairs.kind)
 for number in review.flagged.index[is_copy]:
-    review.judge("drop", number=number)
+    review.judge("drop second", number=number)
 kept, dropped = rw.curate.apply_verdicts(doubtful, review.verdicts)
-clean = rw.curate.audit(kept)
+rw.check.matches(kept_by_hand, kept.index.to_numpy(), doubtful)
+
+# %% [markdown]
+# Which of the rows of the audit will be gone now, and which one stays?
 
 # %%
+clean = rw.curate.audit(kept)
 shortcut = clean.rows[clean.rows.check == "metadata tells the finding"]
 Markdown(
     f"We see {len(clean.leaks)} kinds of leak in the {len(kept)} films that are left, where "
@@ -1878,7 +1886,7 @@ copied = rw.curate.audit(labelled)
 judged = rw.show.review(copied, verdicts=inbox / "of the drawer.csv")
 is_copy = judged.flagged.check.isin(copied.pairs.kind)
 for number in judged.flagged.index[is_copy]:
-    judged.judge("drop", number=number)
+    judged.judge("drop second", number=number)
 single, dropped = rw.curate.apply_verdicts(labelled, judged.verdicts)
 why = dropped["reason"].value_counts().to_dict()
 single = flow.keep("are no copy of another", single, why=why)
