@@ -301,6 +301,9 @@ steps_mm = np.diff([height_mm(header) for header in arrived])
 steps_mm.round(1)
 
 # %% [markdown]
+# One step is twice the others, and that is where the slice is missing. A reader that only
+# counts files would move everything above it down by a slice, and nobody would see it.
+#
 # `rw.curate.series` sorts a heap of files into series, a row each, and names what keeps one
 # from being a volume: a slice missing or double, a tilted gantry, two series under one
 # number. Long words are easier to read at the left, so we write a small function for tables
@@ -1510,8 +1513,12 @@ Markdown(
 )
 
 # %% [markdown]
-# With `previous=` new patients come in and nobody changes sides. A harder test is another
-# hospital, or a later year: `by="site"` and `by="time"`. Which site will be the test?
+# A patient who changes sides when the cohort grows makes last year's test worthless. A split by
+# hash alone never moves anybody; with `stratify` the earlier table goes in as `previous=`,
+# its patients stay, and the new ones make up what each part lacks.
+#
+# A harder test is another hospital, or a later year: `by="site"` and `by="time"`. Which site
+# will be the test?
 
 # %%
 by_site = rw.curate.split(table, by="site")
@@ -1850,7 +1857,9 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# Counted right, it hands the films on. A slice of a CT is one picture, too, and no radiograph.
+# A loss without a reason is refused, as is a reason without a loss. Counted right, the flow
+# hands the films on. A single slice of a CT or an MR is one picture, too, and no radiograph;
+# the field `Modality` tells them apart, where it is right.
 
 # %%
 lost = len(contents) - len(singles) - n_refused
@@ -1908,6 +1917,10 @@ rw.show.flow(
 )
 
 # %% [markdown]
+# Each box at the side is a question that a reviewer will ask. Damaged files are often the
+# oldest ones, and a copy may be the same person at another hospital; who is lost isn't lost by
+# chance.
+#
 # `rw.curate.publish` writes shards (tar files that a training reads as a stream), and beside
 # them what was done: checksums, licence, source, the chart, the audit of what is left. All
 # of it comes from the run, and is read back before the call returns.
@@ -1957,8 +1970,12 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
+# One bit was enough. A checksum says that something has changed since the manifest was
+# written; it can't say who changed it, nor that the manifest itself is the one that was sent.
+# For that one signs it, or sends its own checksum by another way.
+#
 # Who is in it? The manifest counts patients by part, view, sex, site and finding, from the
-# table that went out.
+# table that went out. Nobody has typed these numbers, so they can't grow old beside it.
 
 # %%
 columns = ["what", "value", "train", "val", "test"]
