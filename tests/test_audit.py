@@ -430,11 +430,14 @@ def test_identifiers_left_are_told_without_being_told():
     table["report"] = "FINDINGS: A 4.8 cm mass. IMPRESSION: 1. Mass. 2. Grade 3-4."
     audit = rw.curate.audit(table, pictures=False)
     assert not (audit.rows["check"] == "identifier left").any()
-    table.loc[3, "report"] = "FINDINGS: Seen by Dr. Miller on 03/04/2019."
+    table["report"] = "Patient: [name], MRN [removed]. FINDINGS: None."
+    audit = rw.curate.audit(table, pictures=False)
+    assert not (audit.rows["check"] == "identifier left").any()
+    table.loc[3, "report"] = "FINDINGS: MRN AB-4711. Seen by Dr. Miller on 03/04/2019."
     audit = rw.curate.audit(table, pictures=False)
     left = audit.rows[audit.rows["check"] == "identifier left"]
-    assert set(left["about"]) == {"date", "name"}
-    assert left["first"].tolist() == [3, 3]
+    assert set(left["about"]) == {"date", "name", "number of a patient"}
+    assert left["first"].tolist() == [3, 3, 3]
     assert "Miller" not in str(audit)
 
 

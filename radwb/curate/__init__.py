@@ -6,14 +6,18 @@ from radwb.curate.deidentify import deidentify
 from radwb.curate.deidentify.known import find_values
 from radwb.curate.dicomweb.client import from_dicomweb
 from radwb.curate.films import films, join_labels
+from radwb.curate.flow import Flow
 from radwb.curate.index import index
 from radwb.curate.layouts import layout, layouts
+from radwb.curate.parts import split
+from radwb.curate.publish import publish, verify
 from radwb.curate.reports import label_reports, why
 from radwb.curate.sections import sections
 from radwb.curate.series import read_volume, series
 from radwb.curate.split import check_split, one_patient_per_image, split_by_patient
 
 __all__ = [
+    "Flow",
     "apply_verdicts",
     "audit",
     "check_split",
@@ -23,14 +27,17 @@ __all__ = [
     "from_dicomweb",
     "index",
     "join_labels",
+    "label_reports",
     "layout",
     "layouts",
-    "label_reports",
     "near_duplicates",
     "one_patient_per_image",
+    "publish",
     "read_volume",
     "sections",
     "series",
+    "split",
     "split_by_patient",
+    "verify",
     "why",
 ]

@@ -1,6 +1,7 @@
 """Train, val and test: a patient is on one side only."""
 
 import hashlib
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -38,24 +39,36 @@ def split_by_patient(
         ValueError: a patient_id is missing, or two differ by leading zeros, case or
             blanks alone; the fractions don't add up to 1, or a part would be empty.
     """
-    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9 or min(fractions) < 0:
-        raise ValueError(f"expected three fractions that add up to 1, got {fractions}")
+    check_fractions(fractions)
     patients = need_patients(table)
-    place = {name: _uniform(f"{seed}:{without_zeros(name)}") for name in set(patients)}
+    place = {name: place_of(name, seed) for name in set(patients)}
     ends = (fractions[0], fractions[0] + fractions[1])
     number = np.searchsorted(ends, [place[name] for name in patients], side="right")
     split = np.array(PARTS, dtype=object)[number]
-    shares = zip(PARTS, fractions, strict=True)
-    empty = [name for name, share in shares if share > 0 and name not in split]
-    if empty:
-        raise ValueError(
-            f"expected patients in every part, got none in {empty} ({len(place)} "
-            "patients). Try another seed."
-        )
+    need_every_part(split, fractions, len(place))
     return table.assign(patient_id=patients, split=split)
 
 
-def check_split(table: pd.DataFrame) -> pd.DataFrame:
+def check_fractions(fractions: tuple[float, ...]) -> None:
+    """Refuse what isn't three shares of a whole."""
+    if len(fractions) != 3 or abs(sum(fractions) - 1) > 1e-9 or min(fractions) < 0:
+        raise ValueError(f"expected three fractions that add up to 1, got {fractions}")
+
+
+def need_every_part(split, fractions: tuple[float, ...], patients: int) -> None:
+    """Refuse a part that should have patients and has none."""
+    shares = zip(PARTS, fractions, strict=True)
+    empty = [name for name, share in shares if share > 0 and name not in set(split)]
+    if empty:
+        raise ValueError(
+            f"expected patients in every part, got none in {empty} ({patients} "
+            "patients). Try another seed."
+        )
+
+
+def check_split(
+    table: pd.DataFrame, by: str = "patient", *, when: str = "study_date"
+) -> pd.DataFrame:
     """Return the table unchanged when no patient, and no film, is in two parts.
 
     >>> check_split(table) is table
@@ -63,6 +76,9 @@ def check_split(table: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         table: needs patient_id and split, one of train, val and test in every row.
+        by: "site" refuses a site in two parts as well, "time" a day of a part that
+            isn't later than all days of the part before.
+        when: the column with the days.
     Raises:
         ValueError: with the number of such patients or films and some of their rows.
     """
@@ -74,7 +90,56 @@ def check_split(table: pd.DataFrame) -> pd.DataFrame:
             "split_by_patient(table)."
         )
     keep_apart(table, split)
+    if by == "site":
+        _in_one(sites_of(table), split.to_numpy(object), "site")
+    elif by == "time":
+        _in_order(days_of(table, when), split)
     return table
+
+
+def _in_order(days, split):
+    present = [part for part in PARTS if (split == part).any()]
+    for before, after in pairwise(present):
+        last = days[split == before].max()
+        late = int((days[split == after] <= last).sum())
+        if late:
+            raise ValueError(
+                f"expected every film of {after} later than those of {before}, got "
+                f"{late} that are not. Try rw.curate.split(table, by='time')"
+            )
+
+
+def sites_of(table: pd.DataFrame) -> np.ndarray:
+    """(N,) each row's site.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    sites = identifiers(table.get("site", [None] * len(table)))
+    unknown = sum(site is None for site in sites)
+    if unknown:
+        raise ValueError(
+            f"expected a site in every row, got {unknown} of {len(table)} without"
+        )
+    return sites
+
+
+def days_of(table: pd.DataFrame, when: str) -> pd.Series:
+    """(N,) the day of each row, from dates or text such as 20260131.
+
+    Raises:
+        ValueError: a row has none.
+    """
+    if when not in table.columns:
+        raise ValueError(f"expected a column {when}, got {list(table.columns)}")
+    days = pd.to_datetime(table[when].astype(str), errors="coerce").dt.normalize()
+    if days.isna().any():
+        raise ValueError(
+            f"expected a day in every row of {when}, got {days.isna().sum()} of "
+            f"{len(table)} without one, such as "
+            f"{table[when][days.isna()].iloc[0]!r}"
+        )
+    return days
 
 
 def keep_apart(table: pd.DataFrame, parts) -> None:
@@ -155,6 +220,11 @@ def _in_one(names, parts, what):
         f"two or more (rows {'; '.join(places)}, counted from 0). Try "
         "split_by_patient(table)."
     )
+
+
+def place_of(name: str, seed: int) -> float:
+    """From 0 to 1, alike for "7" and "0007"."""
+    return _uniform(f"{seed}:{without_zeros(name)}")
 
 
 def _uniform(text):

@@ -4,6 +4,7 @@ They are light, and whole without a network.
 """
 
 from radwb.show.charts import bars, curve, heatmap, hist
+from radwb.show.flow import flow
 from radwb.show.images import grid, overlay, scan
 from radwb.show.intervals import forest
 from radwb.show.live import live
@@ -15,6 +16,7 @@ __all__ = [
     "bars",
     "curve",
     "explore",
+    "flow",
     "forest",
     "grid",
     "heatmap",

@@ -21,7 +21,9 @@ DATE = r"\b(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)?\d{2}|(?:19|20)\d{2}-\d{2}-\d{2}
 IDENTIFIERS = {
     "date": re.compile(DATE),
     "number of a patient": re.compile(
-        r"\b(?:MRN|SSN|DOB|accession|patient (?:id|no|number))\b\W{0,4}[\dA-Z-]{4,}",
+        r"\b(?:MRN|SSN|DOB|accession|patient (?:id|no|number))\b\W{0,4}"
+        # "MRN [removed]" is no number
+        r"(?=[A-Z-]*\d)[\dA-Z-]{4,}",
         re.I,
     ),
     "name": re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof)\.? [A-Z][a-z]+"),
