@@ -46,7 +46,7 @@ ROOMS_KNODES = {
     "book": 4.2,
     "check.py": 1.5,
     "cli": 3.4,
-    "curate": 60.0,
+    "curate": 52.0,
     "data": 32.0,
     "explore": 21.6,
     "fail": 5.6,
