@@ -425,3 +425,9 @@ def test_the_shell_goes_the_whole_way(tmp_path, capsys, monkeypatch):
         "fail", "run", "table.csv", "--finding", "Pleural Effusion", "--strengths", 1
     )
     assert {"arm", "auroc", "low", "high"} <= set(arms[0])
+
+
+def test_no_two_test_files_have_one_name():
+    """Else pytest collects none of them."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

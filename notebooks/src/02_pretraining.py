@@ -1566,7 +1566,7 @@ Markdown(f"""
 - From random weights, a loss that only asks *which report belongs to which film* goes
   from {losses[0]:.2f} to {losses[1]:.2f} on patients it never saw, in
   {lesson.config["seconds"]:.0f} seconds and without a label (a guess has
-  {np.log(batch):.2f}). That is a small problem; the whole one took radwb-tiny
+  {np.log(batch):.2f}). That is a small problem; the whole one took radwb-tiny-v2
   {minutes:.0f} minutes.
 - On unseen patients of the whole problem the right impression is among five of
   {len(groups)} in {recall["trained"]}; {recall["five commonest"]} for the five
