@@ -991,7 +991,7 @@ rows = {
 # %%
 key = ["set", "measure", "finding"]
 kept_half = kept_half.set_index(key)
-dots = {"now": ["model"], "before": ["before"]}
+dots = {"now": ["model", "relevance"], "before": ["before"]}
 dots["rival"] = ["brightness", "pixels 16", "lungs"]
 shown = {}
 for name, whom in dots.items():
@@ -1015,7 +1015,7 @@ rw.show.forest(
 gains = kept_half[kept_half["who"] == "model minus before"]
 lines = []
 for name, row in rows.items():
-    gain = gains.loc[row].iloc[0]
+    gain = gains.loc[row]
     said = Comparison(
         names=("now", "before"),
         what="value",
