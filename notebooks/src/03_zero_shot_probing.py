@@ -1029,6 +1029,10 @@ for name, row in rows.items():
 Markdown("We see\n" + "\n".join(lines))
 
 # %% [markdown]
+# A gain that was seen above and isn't seen here was partly luck, which whoever chooses finds first. That is what a
+# half is kept for.
+
+# %% [markdown]
 # The numbers below go to the front page of the gallery.
 
 # %%
