@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tables import squares_table
 
 import radwb as rw
@@ -118,6 +120,46 @@ def test_nothing_leads_back_to_the_originals(table, whole):
     assert not {"source", "path"} & set(row)
 
 
+@pytest.fixture
+def named(table, tmp_path):
+    """Films whose names, texts and masks' texts name a patient, one of them damaged."""
+    folder = tmp_path / "named"
+    folder.mkdir()
+    paths = []
+    for n, path in enumerate(table["path"]):
+        text = PngInfo()
+        text.add_text("PatientName", "DOE^JOHN")
+        facts = {"spacing_mm": [0.5, 0.5], "view": "DOE^JOHN", "modality": "DOE^JOHN"}
+        text.add_text("radwb", json.dumps(facts))
+        paths.append(folder / f"Doe_John_{n}.png")
+        Image.open(path).save(paths[-1], pnginfo=text)
+        text = PngInfo()
+        text.add_text("PatientName", "DOE^JOHN")
+        text.add_text("radwb", json.dumps({"findings": ["Lung Lesion"]}))
+        mask = Image.fromarray(np.eye(32, dtype=np.uint8))
+        mask.save(paths[-1].with_suffix(".truth.png"), pnginfo=text)
+    return table.assign(path=[str(path) for path in paths])
+
+
+def test_no_name_or_text_of_a_file_goes_out(table, named, tmp_path):
+    whole = Path(named["path"][7]).read_bytes()
+    Path(named["path"][7]).write_bytes(whole[:50])
+    audit = rw.curate.audit(named)
+    assert "Doe_John_7" in str(audit)
+    Path(named["path"][7]).write_bytes(whole)
+    rw.curate.publish(named, tmp_path / "out", **ABOUT, audit=audit)
+    assert not rw.curate.find_values(tmp_path / "out", ["Doe_John", "DOE^JOHN"])
+    samples = rw.data.shards.read_shards(sorted(tmp_path.glob("out/*.tar")))
+    for sample, path in zip(samples, table["path"], strict=True):
+        film = np.round(rw.data.read(path).pixels * 255)
+        np.testing.assert_array_equal(sample["pixels"], film)
+    with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
+        tar.extract("000003.truth.png", tmp_path, filter="data")
+        tar.extract("000003.png", tmp_path, filter="data")
+    scan = rw.data.read(tmp_path / "000003.png")
+    assert (scan.spacing_mm, scan.truth["Lung Lesion"].sum()) == ((0.5, 0.5), 32)
+
+
 # the cards
 
 
@@ -150,6 +192,7 @@ def test_mlcroissant_validates_the_card_and_reads_the_table(table, whole):
 def test_a_broken_card_is_refused(copy, old, new, message):
     pytest.importorskip("mlcroissant")
     change(copy / "croissant.json", old, new)
+    forge(copy, "croissant.json")
     with pytest.raises(ValueError, match=message):
         rw.curate.verify(copy)
 
@@ -213,6 +256,26 @@ def test_de_identified_films_are_counted(table, tmp_path):
         rw.curate.publish(table, tmp_path / "b", **ABOUT, deidentified=shared)
 
 
+@pytest.mark.parametrize("column", ["patient_id", "site", "report", "age_years"])
+def test_rows_that_are_not_the_copies_are_refused(table, tmp_path, column):
+    keep = ("dates", "patient", "pixels")
+    shared = rw.curate.deidentify(table, tmp_path / "s", keep=keep)
+    mixed = shared.copy()
+    mixed.loc[4, column] = 42.0 if column == "age_years" else "DOE^JOHN"
+    message = f"expected {column} as .* another in 1 of 50 rows, such as row 4"
+    with pytest.raises(ValueError, match=message):
+        rw.curate.publish(mixed, tmp_path / "o", **ABOUT, deidentified=shared)
+    rw.curate.publish(shared[::-1], tmp_path / "o", **ABOUT, deidentified=shared)
+
+
+def test_a_column_that_was_not_cleaned_is_refused(table, tmp_path):
+    bare = table[["path", "patient_id", "split"]]
+    shared = rw.curate.deidentify(bare, tmp_path / "s", keep=("pixels",))
+    late = shared.assign(study_id="1.2.840.1")
+    with pytest.raises(ValueError, match="expected study_id as rw.curate.deidentify"):
+        rw.curate.publish(late, tmp_path / "o", **ABOUT, deidentified=shared)
+
+
 # what doesn't fit together
 
 
@@ -238,7 +301,7 @@ def swap_a_part(folder):
 
 def forge(folder, name):
     manifest = json.loads((folder / "manifest.json").read_text())
-    for file in manifest["files"]:
+    for file in [*manifest["files"], *manifest["cards"]]:
         if file["name"] == name:
             content = (folder / name).read_bytes()
             file["sha256"] = hashlib.sha256(content).hexdigest()
@@ -270,11 +333,45 @@ def test_other_counts_are_found(copy):
 
 def test_a_shard_too_many_or_too_few_is_found(copy):
     (copy / "shard-000009.tar").write_bytes(b"")
-    with pytest.raises(ValueError, match="expected no shards but"):
+    with pytest.raises(ValueError, match="expected shard-000009.tar among the files"):
         rw.curate.verify(copy)
     (copy / "shard-000009.tar").unlink()
     (copy / "shard-000000.tar").unlink()
     with pytest.raises(ValueError, match="expected shard-000000.tar in"):
+        rw.curate.verify(copy)
+
+
+@pytest.mark.parametrize("name", ["card.html", "croissant.json"])
+def test_a_card_that_says_something_else_is_found(copy, name):
+    change(copy / name, "Not for clinical use", "Cleared for clinical use")
+    with pytest.raises(ValueError, match=f"{name}: expected the SHA-256"):
+        rw.curate.verify(copy)
+
+
+@pytest.mark.parametrize("name", ["table.json", "shards.json", "card.html"])
+def test_a_manifest_that_leaves_a_file_out_is_refused(copy, name):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for key in ("files", "cards"):
+        manifest[key] = [file for file in manifest[key] if file["name"] != name]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"expected {name} among the files"):
+        rw.curate.verify(copy)
+
+
+@pytest.mark.parametrize("key", ["title", "split", "counts", "files", "cards"])
+def test_a_manifest_that_lacks_something_is_refused(copy, key):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest[key]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="expected manifest.json as"):
+        rw.curate.verify(copy)
+
+
+@pytest.mark.parametrize("text", ["5", "[5]", "{}"])
+def test_a_table_of_something_else_is_refused(copy, text):
+    (copy / "table.json").write_text(text)
+    forge(copy, "table.json")
+    with pytest.raises(ValueError, match="table.json: expected a list of rows"):
         rw.curate.verify(copy)
 
 
@@ -289,6 +386,10 @@ def test_a_folder_without_a_manifest_is_said(tmp_path):
         ({"licence": ""}, "expected a licence in words"),
         ({"columns": ["lab"]}, "expected the columns"),
         ({"by": "site"}, "expected each site in one part"),
+        ({"by": "time"}, r'Try columns=\["study_date"\]'),
+        ({"columns": ["source", "path"]}, r"got \['source', 'path'\]: a sample has"),
+        ({"per_shard": 0}, "expected 1 or more rows a shard, got per_shard=0"),
+        ({"per_shard": -3}, "expected 1 or more rows a shard"),
     ],
 )
 def test_what_is_missing_is_said_before_a_shard_is_written(
@@ -296,7 +397,45 @@ def test_what_is_missing_is_said_before_a_shard_is_written(
 ):
     with pytest.raises(ValueError, match=message):
         rw.curate.publish(table, tmp_path / "out", **(ABOUT | options))
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_leaves_nothing_and_can_be_tried_again(
+    table, tmp_path, monkeypatch
+):
+    def broken(name):
+        raise RuntimeError("of the card")
+
+    (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("radwb.curate.card.find_spec", broken)
+        with pytest.raises(RuntimeError, match="of the card"):
+            rw.curate.publish(table, tmp_path / "out", **ABOUT)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out"]
+    rw.curate.publish(table, tmp_path / "out", **ABOUT)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_days_go_out_with_a_split_by_time(table, tmp_path):
+    first_day = pd.Timestamp("2020-01-01")
+    days = first_day + pd.to_timedelta(np.arange(len(table)), "D")
+    order = table["split"].map({"train": 0, "val": 1, "test": 2})
+    table = table.iloc[np.argsort(order, kind="stable")].assign(study_date=days)
+    rw.curate.publish(
+        table, tmp_path / "out", **ABOUT, by="time", columns=["study_date"]
+    )
+    assert len(rw.curate.verify(tmp_path / "out")) == len(table)
+
+
+def test_a_column_named_twice_goes_out_once(table, tmp_path):
+    manifest = rw.curate.publish(table, tmp_path / "out", **ABOUT, columns=["sex"] * 2)
+    assert manifest["columns"].count("sex") == 1
+
+
+def test_a_flow_without_patients_has_a_page(table, tmp_path):
+    flow = rw.curate.Flow("films", table.drop(columns="patient_id"))
+    rw.curate.publish(table, tmp_path / "out", **ABOUT, flow=flow)
+    assert "n = 50" in (tmp_path / "out" / "card.html").read_text()
 
 
 def test_a_patient_in_two_parts_never_goes_out(table, tmp_path):

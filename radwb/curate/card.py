@@ -20,24 +20,27 @@ KINDS = {".tar": "application/x-tar", ".json": "application/json"}
 BIASES = ("leak", "look")
 
 
-def write_card(folder: Path, manifest: dict) -> None:
+def write_card(folder: Path, manifest: dict) -> list[Path]:
     """Write card.html, and croissant.json where mlcroissant is there.
 
     Args:
         folder: as `rw.curate.publish` wrote it.
         manifest: what the card says; nothing in it is typed by hand.
+    Returns:
+        what was written.
     """
     (folder / PAGE).write_text(_page(manifest))
     if find_spec("mlcroissant") is None:
         warnings.warn(
             f"no {CROISSANT} was written: mlcroissant is missing. Try pip install "
             "'radwb[curate]'",
-            stacklevel=3,
+            stacklevel=4,
         )
-        return
+        return [folder / PAGE]
     with _quiet():
         text = json.dumps(_metadata(manifest).to_json(), indent=1)
     (folder / CROISSANT).write_text(text + "\n")
+    return [folder / PAGE, folder / CROISSANT]
 
 
 def check_card(folder: Path, manifest: dict) -> None:

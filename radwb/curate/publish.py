@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,16 +13,21 @@ import numpy as np
 import pandas as pd
 
 from radwb.curate.audit import Audit
-from radwb.curate.card import check_card, write_card
+from radwb.curate.card import CROISSANT, PAGE, check_card, write_card
 from radwb.curate.flow import Flow
 from radwb.curate.split import PARTS, check_split, need_patients
 from radwb.data.checksum import sha256
-from radwb.data.shards import read_shards, sample_keys, write_shards
+from radwb.data.shards import read_shards, running_keys, write_shards
 from radwb.data.table import check_table, film_keys, findings_of
+from radwb.identifiers import identifiers
 
 # of the schema: nothing that leads back to an original, such as path or source
 SHARED = ("patient_id", "study_id", "view", "site", "sex", "age_years", "split")
 GROUPS = ("view", "site", "sex")
+# what a shard's sample has anyway, and what leads back
+TAKEN = ("key", "shard", "position", "pixels", "report", "path", "truth_path", "source")
+# what rw.curate.deidentify changes
+CLEANED = ("patient_id", "study_id", "site", "report", "age_years")
 MANIFEST = "manifest.json"
 TABLE = "table.json"
 FEW = 20  # patients of a part who have a finding: less is too few to test on
@@ -48,6 +54,8 @@ def publish(
     film), manifest.json (checksums, licence, source, flow, counts, audit, limits),
     card.html (one page that needs no network) and croissant.json. All of it is made
     from the run, is read back (`verify`), and is the same to the byte the next time.
+    Films are written anew under running numbers: no file's name or text goes along.
+    What the table says of them does, so give `deidentified` where it names people.
 
     >>> way = Flow("virtual films", table)
     >>> about = dict(title="Virtual chests", licence="CC BY 4.0", source="simulator")
@@ -61,8 +69,10 @@ def publish(
         title, licence, source: of the cohort; the source says where its films are from.
         flow: whose last step this table is.
         audit: what `rw.curate.audit` says of this table.
-        deidentified: what `rw.curate.deidentify` returned; each film must be in it.
-        by: what the split is by: patient or site, which is checked.
+        deidentified: what `rw.curate.deidentify` returned; each film must be in it,
+            with the patient, study, site, report and age that it has there.
+        by: what the split is by: patient, site or time, which is checked; for time
+            columns=["study_date"], since without days nobody can check it again.
         seed: of the split.
         columns: further columns to go out; of others only those of the schema do.
         per_shard: films of a shard.
@@ -72,39 +82,54 @@ def publish(
         ValueError: something is missing, doesn't fit together, or a patient is in two
             parts.
     """
-    out = Path(out)
+    out = Path(out).resolve()
     _check_words(title=title, licence=licence, source=source)
+    _check_columns(table, columns, by)
     table = check_split(check_table(table), by).reset_index(drop=True)
     table = table.assign(patient_id=need_patients(table))
-    _check_together(table, flow, deidentified, columns)
-    if out.exists() and any(out.iterdir()):
+    _check_together(table, flow, deidentified)
+    if out.is_file() or (out.exists() and any(out.iterdir())):
         raise ValueError(f"expected an empty folder, got {out} with files in it")
     kept = [c for c in (*SHARED, *findings_of(table), *columns) if c in table.columns]
-    shards = write_shards(table, out, per_shard=per_shard, columns=kept)
-    rows = _listed(table, kept, shards, per_shard)
-    (out / TABLE).write_text(_lines(rows))
-    counts = _counts(table)
     manifest = {
         "title": title,
         "licence": licence,
         "source": source,
         "radwb": version("radwb"),
         "split": {"by": by, "seed": seed},
-        "columns": kept,
+        "columns": list(dict.fromkeys(kept)),
         "films": len(table),
         "patients": int(table["patient_id"].nunique()),
         "reports": int(_reports(table).sum()),
-        "counts": counts,
+        "counts": _counts(table),
         "flow": None if flow is None else flow.to_dict(),
         "audit": None if audit is None else _audited(audit),
         "deidentified": None if deidentified is None else _done(deidentified),
-        "files": [_file(path) for path in [*shards, out / "shards.json", out / TABLE]],
     }
     manifest["limits"] = _limits(manifest, table)
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-    write_card(out, manifest)
-    verify(out)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        _write(table, part, manifest, per_shard)
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return manifest
+
+
+def _write(table, out, manifest, per_shard):
+    """All files; the manifest gets their checksums, is written last, and verified."""
+    kept = manifest["columns"]
+    shards = write_shards(table, out, per_shard=per_shard, columns=kept, anew=True)
+    rows = _listed(table, kept, shards, per_shard)
+    (out / TABLE).write_text(_lines(rows))
+    listed = [*shards, out / "shards.json", out / TABLE]
+    manifest["files"] = [_file(path) for path in listed]
+    # the page names the files above, so it can't stand among them
+    manifest["cards"] = [_file(path) for path in write_card(out, manifest)]
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    verify(out)
 
 
 def verify(folder: str | os.PathLike) -> pd.DataFrame:
@@ -121,34 +146,65 @@ def verify(folder: str | os.PathLike) -> pd.DataFrame:
         ValueError: the first thing that doesn't fit.
     """
     folder = Path(folder)
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        files = {file["name"]: file["sha256"] for file in manifest["files"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    manifest = _manifest(folder)
+    files = {file["name"]: file["sha256"] for file in _all_files(manifest)}
+    needed = {TABLE, "shards.json", PAGE}
+    needed |= {path.name for path in folder.glob("*.tar")}
+    needed |= {CROISSANT} & {path.name for path in folder.iterdir()}
+    unlisted = sorted(needed - set(files))
+    if unlisted:
         raise ValueError(
-            f"expected {MANIFEST} as rw.curate.publish writes it in {folder}, got "
-            f"{type(error).__name__}: {error}"
-        ) from error
+            f"{MANIFEST}: expected {unlisted[0]} among the files, got none"
+        )
     for name, expected in files.items():
-        path = folder / name
-        if Path(name).name != name or not path.is_file():
-            raise ValueError(f"expected {name} in {folder}, got no such file")
-        if sha256(path) != expected:
-            raise ValueError(
-                f"{name}: expected the SHA-256 {expected[:12]}..., got "
-                f"{sha256(path)[:12]}.... Try to copy it again"
-            )
-    shards = sorted(name for name in files if name.endswith(".tar"))
-    if shards != sorted(path.name for path in folder.glob("*.tar")):
-        raise ValueError(f"expected no shards but {shards[:3]} ..., got others as well")
-    rows = json.loads((folder / TABLE).read_text())
+        _check_file(folder, name, expected)
+    rows = _rows(folder)
     table = pd.DataFrame(rows)
+    shards = sorted(name for name in files if name.endswith(".tar"))
     _compare(read_shards([folder / name for name in shards]), rows)
     check_split(table, manifest["split"]["by"])
     if manifest["counts"] != _counts(table):
         raise ValueError(f"{MANIFEST}: expected the counts of {TABLE}, got others")
     check_card(folder, manifest)
     return table
+
+
+def _manifest(folder):
+    """What `verify` needs of it, in the form that `publish` gives it."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["title"], manifest["counts"], manifest["split"]["by"]
+        for file in _all_files(manifest):
+            Path(file["name"]), bytes.fromhex(file["sha256"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"expected {MANIFEST} as rw.curate.publish writes it in {folder}, got "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return manifest
+
+
+def _all_files(manifest):
+    return [*manifest["files"], *manifest["cards"]]
+
+
+def _check_file(folder, name, expected):
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        raise ValueError(f"expected {name} in {folder}, got no such file")
+    got = sha256(path)
+    if got != expected:
+        raise ValueError(
+            f"{name}: expected the SHA-256 {expected[:12]}..., got {got[:12]}.... Try "
+            "to copy it again"
+        )
+
+
+def _rows(folder):
+    rows = json.loads((folder / TABLE).read_text())
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{TABLE}: expected a list of rows, got something else")
+    return rows
 
 
 def _compare(samples, rows):
@@ -174,24 +230,60 @@ def _check_words(**words):
             raise ValueError(f"expected a {name} in words, got {text!r}")
 
 
-def _check_together(table, flow, deidentified, columns):
+def _check_columns(table, columns, by):
+    """Refuse a further column that isn't there, or that a sample has by itself."""
     missing = [c for c in columns if c not in table.columns]
     if missing:
         raise ValueError(f"expected the columns {missing}, got {list(table.columns)}")
+    taken = [c for c in columns if c in TAKEN]
+    if taken:
+        raise ValueError(
+            f"expected further columns, got {taken}: a sample has them by itself, or "
+            "they lead to a file. Try without them"
+        )
+    if by == "time" and "study_date" not in columns:
+        raise ValueError(
+            "expected days to go out with a split by time, got no study_date in "
+            'columns. Try columns=["study_date"]'
+        )
+
+
+def _check_together(table, flow, deidentified):
     if flow is not None and flow.steps["films"].iloc[-1] != len(table):
         raise ValueError(
             f"expected the flow to end with {len(table)} films, got "
             f"{flow.steps['films'].iloc[-1]}. Try table = flow.keep(name, table, why=)"
         )
-    if deidentified is None:
-        return
-    written = set(film_keys(deidentified["path"].dropna()))
-    others = sum(key not in written for key in film_keys(table["path"]))
+    if deidentified is not None:
+        _check_cleaned(table, deidentified)
+
+
+def _check_cleaned(table, deidentified):
+    """Clean films aren't enough: the rows must be those of the copies as well."""
+    written = deidentified.dropna(subset="path")
+    place = {key: n for n, key in enumerate(film_keys(written["path"]))}
+    places = [place.get(key) for key in film_keys(table["path"])]
+    others = places.count(None)
     if others:
         raise ValueError(
             f"expected films that rw.curate.deidentify wrote, got {others} of "
             f"{len(table)} others"
         )
+    written = written.iloc[places]
+    for column in CLEANED:
+        own, clean = _spelt(table, column), _spelt(written, column)
+        # what a row leaves out can't name anybody
+        unlike = [n for n, value in enumerate(own) if value not in (None, clean[n])]
+        if unlike:
+            raise ValueError(
+                f"expected {column} as rw.curate.deidentify returned it, got another "
+                f"in {len(unlike)} of {len(table)} rows, such as row {unlike[0]}. Try "
+                "to go on with the table that it returned"
+            )
+
+
+def _spelt(table, column):
+    return identifiers(table.get(column, [None] * len(table)))
 
 
 def _listed(table, kept, shards, per_shard):
@@ -199,7 +291,7 @@ def _listed(table, kept, shards, per_shard):
     place = np.arange(len(table)) // per_shard
     names = [shards[n].name for n in place]
     rows = table[kept].to_json(orient="records", double_precision=15, date_format="iso")
-    keys = zip(sample_keys(table), names, json.loads(rows), strict=True)
+    keys = zip(running_keys(table), names, json.loads(rows), strict=True)
     return [{"key": key, "shard": name} | row for key, name, row in keys]
 
 
@@ -243,6 +335,9 @@ def _in_parts(table):
 def _audited(audit):
     columns = ["severity", "check", "about", "n", "of", "patients", "sentence"]
     rows = json.loads(audit.rows[columns].to_json(orient="records"))
+    for row in rows:
+        # an example of damage names its file
+        row["sentence"] = row["sentence"].split(", such as: ")[0]
     examined = audit.examined
     skipped = examined[examined["of"] == 0]
     return {
@@ -270,7 +365,10 @@ def _limits(manifest, table):
     """What a reader has to know, as the run has it."""
     limits = ["Not for clinical use."]
     if manifest["deidentified"] is None:
-        limits.append("No de-identification is recorded.")
+        named = [c for c in ("patient_id", "study_id", "site", "report") if c in table]
+        limits.append(
+            f"No de-identification is recorded: {', '.join(named)} are as they came."
+        )
     if manifest["flow"] is None:
         limits.append("How many films were lost on the way isn't recorded.")
     if manifest["audit"] is None:

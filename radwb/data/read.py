@@ -258,6 +258,11 @@ def png_bytes(scan: Scan) -> bytes:
 
 def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
     """Write (H, W) bool masks as one PNG that `read_truth` gives back."""
+    _write(path, truth_bytes(truth))
+
+
+def truth_bytes(truth: dict[str, np.ndarray]) -> bytes:
+    """Masks as the PNG that `write_truth` writes."""
     if len(truth) > MOST_FINDINGS:
         raise ValueError(
             f"expected at most {MOST_FINDINGS} findings in one truth PNG, got "
@@ -267,7 +272,7 @@ def write_truth(truth: dict[str, np.ndarray], path: Path) -> None:
     bits = kind(0)
     for k, mask in enumerate(truth.values()):
         bits = bits | np.asarray(mask).astype(kind) << kind(k)
-    _write(path, _png(bits, {"findings": list(truth)}))
+    return _png(bits, {"findings": list(truth)})
 
 
 def _png(values, facts):

@@ -6,6 +6,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 from radwb.data.checksum import sha256
 from radwb.data.limits import max_bytes
 from radwb.data.names import local_path, printable
-from radwb.data.read import decode_picture, png_bytes, read
+from radwb.data.read import decode_picture, png_bytes, read, read_truth, truth_bytes
 from radwb.data.scan import ReadError
 from radwb.data.table import check_table
 
@@ -43,12 +44,18 @@ def sample_keys(table: pd.DataFrame) -> list[str]:
     return keys
 
 
+def running_keys(table: pd.DataFrame) -> list[str]:
+    """The row's number: a key that says nothing of the file."""
+    return [f"{n:06d}" for n in range(len(table))]
+
+
 def write_shards(
     table: pd.DataFrame,
     out: str | os.PathLike,
     *,
     per_shard: int = 1000,
     columns: list[str] | None = None,
+    anew: bool = False,
 ) -> list[Path]:
     """Pack a table of yours that is too large for memory, for `rw.pretrain.fit`.
 
@@ -66,12 +73,17 @@ def write_shards(
         per_shard: rows of a shard.
         columns: which go into the JSON, beside patient_id; None = all but paths and
             report.
+        anew: True writes every picture anew, with its pixels, spacing and sides alone,
+            and a running number for KEY, so that no name or text of a file goes along.
     Returns:
         the shards in order; shards.json beside them, written last, has the rows and
         SHA-256 of each.
     """
     out = Path(out)
-    keys = sample_keys(check_table(table))
+    check_table(table)
+    if per_shard < 1 or per_shard % 1:
+        raise ValueError(f"expected 1 or more rows a shard, got per_shard={per_shard}")
+    keys = running_keys(table) if anew else sample_keys(table)
     if columns is None:
         columns = [c for c in table if c not in ("path", "truth_path", "report")]
     columns = list(dict.fromkeys(["patient_id", *columns]))
@@ -89,12 +101,13 @@ def write_shards(
     with tqdm(rows, "writing shards", len(table), delay=2, leave=False) as bar:
         samples = iter(bar)
         for path in paths:
-            listed.append(_write_shard(path, islice(samples, per_shard), columns))
+            some = islice(samples, per_shard)
+            listed.append(_write_shard(path, some, columns, anew))
     (out / "shards.json").write_text(json.dumps(listed, indent=1))
     return paths
 
 
-def _write_shard(path, samples, columns):
+def _write_shard(path, samples, columns, anew):
     """What shards.json says of the shard, which is there only when it's whole."""
     part = path.with_name(f".{os.getpid()}.part")
     count = 0
@@ -102,7 +115,7 @@ def _write_shard(path, samples, columns):
         with tarfile.open(part, "w") as tar:
             for key, row in samples:
                 count += 1
-                for suffix, data in _files(row, columns):
+                for suffix, data in _files(row, columns, anew):
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(data)  # time, user and group stay 0
                     tar.addfile(member, io.BytesIO(data))
@@ -113,7 +126,7 @@ def _write_shard(path, samples, columns):
     return {"name": path.name, "rows": count, "sha256": digest}
 
 
-def _files(row, columns):
+def _files(row, columns, anew):
     """(suffix, bytes) of a row's files.
 
     The image comes last, so that a sample cut short never looks whole.
@@ -130,10 +143,24 @@ def _files(row, columns):
     if named:
         truth = local_path(truth_path)
     if named or truth.is_file():
-        yield "truth.png", truth.read_bytes()
+        yield "truth.png", _anew_truth(truth) if anew else truth.read_bytes()
+    yield "png", _anew(path) if anew else _as_it_is(path)
+
+
+def _as_it_is(path):
     data = path.read_bytes()
     is_png = data.startswith(b"\x89PNG")
-    yield "png", data if is_png else png_bytes(read(path, truth=False))
+    return data if is_png else png_bytes(read(path, truth=False))
+
+
+def _anew(path):
+    """Without view and modality: a file may hold any text there."""
+    scan = read(path, truth=False)
+    return png_bytes(replace(scan, view=None, modality=None))
+
+
+def _anew_truth(path):
+    return truth_bytes(read_truth(path))
 
 
 def read_shards(
