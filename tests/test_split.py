@@ -238,3 +238,31 @@ def test_a_row_without_site_or_day_is_said():
         rw.curate.split(table, by="time")
     with pytest.raises(ValueError, match="got none in"):
         rw.curate.split(table.assign(site="A"), by="site")
+
+
+def test_a_split_by_another_word_is_refused():
+    """It came back unchecked, and a card then said that the split was by hospital."""
+    with pytest.raises(ValueError, match="expected by to be one of .*got 'hospital'"):
+        rw.curate.check_split(rw.curate.split(drawer(80)), "hospital")
+
+
+@pytest.mark.parametrize("options", [{}, {"stratify": LABELS}, {"by": "time"}])
+def test_zeros_that_previous_has_lost_are_refused(options):
+    """A CSV made 7 of 0007: nobody was known, and 62 of 200 patients moved."""
+    table = drawer(300)
+    table["patient_id"] = table["patient_id"].str[1:].str.zfill(4)
+    first = quietly(table, **options)
+    quietly(table, previous=first, **options)
+    eaten = first.assign(patient_id=first["patient_id"].astype(int))
+    message = f"expected one spelling of each patient_id.*Rows from {len(table)} on"
+    with pytest.raises(ValueError, match=message):
+        quietly(table, previous=eaten, **options)
+
+
+def test_a_site_that_previous_spells_in_another_way_is_refused():
+    table = drawer(sites="123")
+    table["site"] = table["site"].str.zfill(2)
+    first = quietly(table, by="site")
+    eaten = first.assign(site=first["site"].astype(int))
+    with pytest.raises(ValueError, match="expected one spelling of each site, got 3"):
+        quietly(table, by="site", previous=eaten)

@@ -388,8 +388,8 @@ except rw.data.ReadError as error:
 # `rw.curate.index` does this for a folder. Each file becomes a row, and where one can't be
 # read, the column `refused` says why.
 #
-# A folder, a link and a hidden file have their rules, too: nothing is passed over in
-# silence.
+# A folder that can't be entered and one that is only a link are rows, too. Hidden files,
+# whose names begin with a dot, are left out.
 
 # %%
 index = rw.curate.index(inbox)
@@ -1160,9 +1160,10 @@ def day(table, row):
     return pd.Timestamp(header.StudyDate)
 
 
-in_files = rw.curate.find_values(inbox / "shared", answer_key.value)
+in_shared = rw.curate.find_values(inbox / "shared", answer_key.value)
+in_files = {value for file, value in in_shared}
 reports_shared = " ".join(shared.report).lower()
-in_reports = [v for v in set(answer_key.value) if v.lower() in reports_shared]
+in_reports = {v for v in answer_key.value if v.lower() in reports_shared}
 Markdown(
     f"We see {len(in_files)} of {answer_key.value.nunique()} values in the files and "
     f"{len(in_reports)} in the reports. Between the two films of one patient lie "
@@ -1857,9 +1858,10 @@ except ValueError as error:
     print(error)
 
 # %% [markdown]
-# A loss without a reason is refused, as is a reason without a loss. Counted right, the flow
-# hands the films on. A single slice of a CT or an MR is one picture, too, and no radiograph;
-# the field `Modality` tells them apart, where it is right.
+# A loss without a reason is refused, as is a reason without a loss. Where perhaps nothing is
+# lost, one counts: a reason with 0 films passes. Counted right, the flow hands the films on. A
+# single slice of a CT or an MR is one picture, too, and no radiograph; the field `Modality`
+# tells them apart, where it is right.
 
 # %%
 lost = len(contents) - len(singles) - n_refused
@@ -1872,18 +1874,20 @@ print(flow)
 # %% [markdown]
 # Names go first, so that nobody works with them any longer. What can't be cleaned is lost,
 # too, and counted. Then the reports, which are scrubbed by now, become labels. At the end the
-# copies are searched for every name, number and date that was planted. (An age of two digits
-# stands in any long number by chance, so it isn't searched for.)
+# copies are searched for every name, number and date that was planted, and so is what is
+# published below. (An age of two digits stands in any long number by chance, so it isn't
+# searched for.)
 
 # %%
 by_file = dictated[["path", "report"]]
 named_films = radiographs.drop(columns="report").merge(by_file, "left", on="path")
 copies = rw.curate.deidentify(named_films, inbox / "anonymous", keep=keep)
 is_written = copies.refused == ""
-anonymous = flow.keep("name nobody", copies[is_written], why="could not be cleaned")
+why = {"could not be cleaned": int((~is_written).sum())}
+anonymous = flow.keep("are cleaned", copies[is_written], why=why)
 labelled = anonymous.join(rw.curate.label_reports(anonymous))
 told = secrets[secrets.kind != "age over 89"]
-survivors = rw.curate.find_values(inbox / "anonymous", told.value)
+in_copies = rw.curate.find_values(inbox / "anonymous", told.value)
 
 # %% [markdown]
 # Then the copies, judged as above, and last the split: by patient, alike in two findings. The
@@ -1922,8 +1926,9 @@ rw.show.flow(
 # chance.
 #
 # `rw.curate.publish` writes shards (tar files that a training reads as a stream), and beside
-# them what was done: checksums, licence, source, the chart, the audit of what is left. All
-# of it comes from the run, and is read back before the call returns.
+# them what was done: checksums, licence, source, the chart, the audit of what is left. Title,
+# licence, source and seed are what we type here, and nobody can check them; the counts come
+# from the run, and all is read back before the call returns.
 
 # %%
 manifest = rw.curate.publish(
@@ -1993,11 +1998,21 @@ frame = 'width="100%" height="620" style="border: 1px solid #e4e7eb"'
 card = f'<iframe title="data card" srcdoc="{escape(page)}" {frame}></iframe>'
 HTML(f"<p>card.html, {len(page):,} letters</p>{card}")
 
+# %% [markdown]
+# Last, the search again, in the copies and in all that is published. Which planted values are
+# left, each counted once?
+
+# %%
+in_published = rw.curate.find_values(inbox / "published", told.value)
+survivors = {value for file, value in in_copies + in_published}
+sorted(survivors)
+
 # %%
 Markdown(
-    f"We see {len(parts)} films of {parts.patient_id.nunique()} people who are named "
-    f"nowhere: {len(survivors)} of {told.value.nunique()} planted values are left in "
-    f"the files. The card lists {len(manifest['limits'])} limits by itself, such as: "
+    f"We see {len(parts)} films of {parts.patient_id.nunique()} people. Of "
+    f"{told.value.nunique()} planted values {len(survivors)} are left in the bytes of the "
+    "copies and of what is published; words in pixels take another search. The card "
+    f"lists {len(manifest['limits'])} limits by itself, such as: "
     f"*{manifest['limits'][-1]}* `rw.pretrain.fit(shards=...)` of notebook 2 reads this "
     "folder as it is."
 )
@@ -2008,7 +2023,7 @@ rw.book.headline(
     refused=len(refused),
     effusion_precision=float(by_sentence.precision),
     report_f1=round(float(mean_f1["stated"]), 2),
-    identifiers_left=len(in_files) + len(in_reports),
+    identifiers_left=len(in_files | in_reports),
     auroc_faked_by_copies=faked,
     leak_by_image=leaked,
     oedema_auroc_by_view=rw.stats.format_interval(oedema),

@@ -1,10 +1,12 @@
 """`Flow`: how many went in, how many were lost at which step, and why."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 import pandas as pd
 
 from radwb.curate.split import PARTS
+from radwb.data.table import film_keys
 from radwb.identifiers import identifiers
 
 COLUMNS = ["step", "films", "patients", "lost", "lost_patients", "why"]
@@ -44,22 +46,29 @@ class Flow:
             name: what those that are left have in common, such as "can be read".
             table: what is left.
             why: of what is lost: one reason, or films a reason, which add up to them.
+                Where perhaps none is lost, count them: {reason: 0} passes.
         Returns:
             the table as it is.
         Raises:
-            ValueError: there are more films than before, or the reasons don't add up.
+            ValueError: there are more films than before, a film of `path` is doubled or
+                new (unless all are, as copies are), a loss has no reason, a reason no
+                loss, or the reasons don't add up.
         """
         lost = self._rows[-1]["films"] - len(table)
         if isinstance(why, str):
-            why = {why or f"not: {name}": lost}
-        why = {str(reason): int(films) for reason, films in why.items() if films}
-        if lost < 0 or sum(why.values()) != lost:
+            why = (
+                {why: lost or 1} if why else {}
+            )  # a reason stands for one film or more
+        why = {str(reason).strip(): films for reason, films in why.items() if films}
+        wrong = "" in why or any(n < 0 or n != int(n) for n in why.values())
+        if lost < 0 or wrong or sum(why.values()) != lost:
             raise ValueError(
                 f"expected reasons for {lost} films that {name!r} lost of "
                 f"{self._rows[-1]['films']}, got {sum(why.values())}: {why}. Try "
                 "why={reason: films}, counted on the table before"
             )
-        self._add(name, table, why)
+        _need_known(self._table, table, name)
+        self._add(name, table, {reason: int(films) for reason, films in why.items()})
         return table
 
     def _add(self, name, table, why):
@@ -101,6 +110,23 @@ class Flow:
             lost = f" ({row['lost']} lost: {reasons})" if row["lost"] else ""
             lines.append(f"{row['films']:>7,} {row['step']}{lost}")
         return "\n".join(lines)
+
+
+def _need_known(before, table, name):
+    """Refuse films that came from elsewhere, or twice."""
+    if "path" not in before.columns or "path" not in table.columns:
+        return
+    known = Counter(film_keys(before["path"].dropna()))
+    films = Counter(film_keys(table["path"].dropna()))
+    if not films & known:  # all are written anew, as by deidentify: once each
+        known = Counter(films.keys())
+    more = (films - known).total()
+    if more:
+        raise ValueError(
+            f"expected films of the step before, once each, got {more} of "
+            f"{len(table)} doubled or new in {name!r}. Try to keep rows of the table "
+            "before, or a new Flow"
+        )
 
 
 def _patients(table):

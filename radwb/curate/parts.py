@@ -8,6 +8,7 @@ import pandas as pd
 
 from radwb.curate.split import (
     PARTS,
+    WAYS,
     check_fractions,
     check_split,
     days_of,
@@ -17,7 +18,7 @@ from radwb.curate.split import (
     sites_of,
     split_by_patient,
 )
-from radwb.identifiers import identifiers
+from radwb.identifiers import identifiers, spelling_doubt
 
 
 def split(
@@ -58,10 +59,11 @@ def split(
     Returns:
         a copy with `split`, and patient_id as text in one spelling.
     Raises:
-        ValueError: a patient, site or day is missing, or a part would be empty.
+        ValueError: a patient, site or day is missing, or a part would be empty; a
+            patient or site of `previous` is spelt otherwise, such as "7" for "0007".
     """
     check_fractions(fractions)
-    if by not in ("patient", "site", "time") or (by == "time" and len(stratify)):
+    if by not in WAYS or (by == "time" and len(stratify)):
         raise ValueError(
             "expected by patient or site, or by time without stratify, got "
             f"{by!r} with {list(stratify)}"
@@ -74,6 +76,7 @@ def split(
     if previous is not None:
         previous = check_split(previous, by, when=when)
         names = identifiers(previous["patient_id"])
+        _need_one_spelling(patients, names, "patient_id")
         kept = dict(zip(names, previous["split"], strict=True))
     if by == "patient":
         parts = _of_patients(table, stratify, kept, fractions, seed)
@@ -82,6 +85,15 @@ def split(
     else:
         parts = _of_days(table, when, previous, fractions)
     return _one_side(table.assign(split=parts), kept, fractions)
+
+
+def _need_one_spelling(names, before, column):
+    """Refuse a name that `previous` has in another spelling: it would move unseen."""
+    in_both = set(names) & set(before)
+    in_one = [None if name in in_both else name for name in [*names, *before]]
+    doubt = spelling_doubt(in_one, column)
+    if doubt:
+        raise ValueError(f"{doubt}. Rows from {len(names)} on are those of previous")
 
 
 def _one_side(table, kept, fractions):
@@ -119,7 +131,9 @@ def _of_sites(table, stratify, previous, fractions, seed):
     sites = pd.Series(sites_of(table), table.index)
     kept = {}
     if previous is not None:
-        kept = dict(zip(sites_of(previous), previous["split"], strict=True))
+        before = sites_of(previous)
+        _need_one_spelling(sites, before, "site")
+        kept = dict(zip(before, previous["split"], strict=True))
     counts = _counts(table, sites, stratify, seed)
     return sites.map(_dealt(counts, fractions, kept))
 

@@ -10,6 +10,7 @@ from radwb.data.table import film_keys
 from radwb.identifiers import identifiers, spelling_doubt, without_zeros
 
 PARTS = ("train", "val", "test")
+WAYS = ("patient", "site", "time")
 ON_REQUEST = "Try rw.curate.one_patient_per_image(table) if no patient has two films"
 
 
@@ -76,12 +77,15 @@ def check_split(
 
     Args:
         table: needs patient_id and split, one of train, val and test in every row.
-        by: "site" refuses a site in two parts as well, "time" a day of a part that
-            isn't later than all days of the part before.
+        by: "patient"; "site" refuses a site in two parts as well, "time" a day of a
+            part that isn't later than all days of the part before.
         when: the column with the days.
     Raises:
-        ValueError: with the number of such patients or films and some of their rows.
+        ValueError: with the number of such patients or films and some of their rows;
+            or `by` is another word.
     """
+    if by not in WAYS:
+        raise ValueError(f"expected by to be one of {WAYS}, got {by!r}")
     split = table.get("split", pd.Series(dtype=object))
     if "split" not in table.columns or not split.isin(PARTS).all():
         got = sorted(map(str, set(split) - set(PARTS)))
