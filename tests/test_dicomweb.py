@@ -56,7 +56,7 @@ def own_cache(tmp_path_factory, monkeypatch):
 
 
 def test_every_file_comes_back_byte_for_byte_compressed_ones_too(server, tmp_path):
-    table = from_dicomweb(server.url, tmp_path, query={})
+    table = from_dicomweb(server.url, tmp_path, query={}, auth=server.auth)
     assert len(table) == 4
     assert (table["refused"] == "").all()
     for path in paths(PLAIN + JPEG):
@@ -71,7 +71,9 @@ def test_every_file_comes_back_byte_for_byte_compressed_ones_too(server, tmp_pat
 
 
 def test_what_is_fetched_is_its_owners_alone(server, tmp_path):
-    from_dicomweb(server.url, tmp_path / "new", query={"Modality": "CT"})
+    from_dicomweb(
+        server.url, tmp_path / "new", query={"Modality": "CT"}, auth=server.auth
+    )
     made = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
     assert len(made) == 4
     assert not any(path.stat().st_mode & 0o077 for path in made)
@@ -92,13 +94,13 @@ def test_what_is_fetched_is_its_owners_alone(server, tmp_path):
     ],
 )
 def test_keywords_of_each_level_narrow_the_search(server, tmp_path, query, patients):
-    table = from_dicomweb(server.url, tmp_path, query=query)
+    table = from_dicomweb(server.url, tmp_path, query=query, auth=server.auth)
     assert set(table["patient_id"]) == patients
 
 
 def test_all_pages_are_read(server, tmp_path, monkeypatch):
     monkeypatch.setattr(client, "PAGE", 1)
-    assert len(from_dicomweb(server.url, tmp_path, query={})) == 4
+    assert len(from_dicomweb(server.url, tmp_path, query={}, auth=server.auth)) == 4
 
 
 def test_films_of_the_simulators_kind_go_in_and_come_out(tmp_path):
@@ -110,7 +112,9 @@ def test_films_of_the_simulators_kind_go_in_and_come_out(tmp_path):
     data_set = dx_data_set(scan, {"patient_id": "0007"}, "film", seed=0)
     data_set.save_as(film, enforce_file_format=True)
     with archive(film) as running:
-        back = from_dicomweb(running.url, tmp_path / "out", query={"Modality": "DX"})
+        back = from_dicomweb(
+            running.url, tmp_path / "out", query={"Modality": "DX"}, auth=running.auth
+        )
     assert back["patient_id"].tolist() == ["0007"]
     assert (rw.data.read(back["path"][0]).pixels == rw.data.read(film).pixels).all()
 
@@ -144,7 +148,7 @@ def test_a_server_killed_in_the_middle_is_gone_on_with(tmp_path, monkeypatch):
     with archive(*files) as running:
         monkeypatch.setattr(client, "_fetch", fetch_five)
         with pytest.raises(rw.data.FetchError, match="12 instances.*what is there is"):
-            from_dicomweb(running.url, out, query={})
+            from_dicomweb(running.url, out, query={}, auth=running.auth)
     there = sorted(out.rglob("*.dcm"))
     assert len(there) == 5
     before = {path: path.stat().st_mtime_ns for path in there}
@@ -153,7 +157,7 @@ def test_a_server_killed_in_the_middle_is_gone_on_with(tmp_path, monkeypatch):
     fetched.clear()
     monkeypatch.setattr(client, "_fetch", lambda *a: (fetched.append(a), fetch(*a)))
     with archive(*files) as running:
-        table = from_dicomweb(running.url, out, query={})
+        table = from_dicomweb(running.url, out, query={}, auth=running.auth)
     assert len(table) == 12
     assert (table["refused"] == "").all()
     assert len(fetched) == 8
@@ -176,11 +180,21 @@ def test_a_password_is_asked_for_taken_and_never_told(tmp_path, capsys):
 
 def test_an_archive_is_gone_when_its_block_ends():
     with archive() as running:
-        folder = Path(f"/proc/{running.process.pid}/cwd")
+        folder = Path(running.process.args[1]).parent  # of its settings and storage
+        assert list(folder.iterdir())
     assert running.process.poll() is not None
     assert not folder.exists()
     with pytest.raises(rw.data.FetchError, match="ConnectionError"):
         from_dicomweb(running.url, "nowhere", query={})
+
+
+def test_nobody_reaches_an_archive_without_the_password_that_it_made_up(tmp_path):
+    with archive(*paths(["CT_small.dcm"])) as first, archive() as second:
+        with pytest.raises(rw.data.FetchError, match="401"):
+            from_dicomweb(first.url, tmp_path, query={})
+        with pytest.raises(rw.data.FetchError, match="401"):
+            from_dicomweb(first.url, tmp_path, query={}, auth=second.auth)
+        assert len(from_dicomweb(first.url, tmp_path, query={}, auth=first.auth)) == 1
 
 
 # servers that misbehave
@@ -197,14 +211,16 @@ def dicom_part(data):
 
 
 @contextmanager
-def answering(instance, *, search=None, status=200):
+def answering(instance, *, search=None, status=200, lists=None):
     """A server that lists one instance and answers a request for it by `instance`.
 
     Args:
         instance: bytes, or a function that writes to the open answer.
         search: bytes instead of each list.
         status: of each list, or a function that gives it.
+        lists: {STUDY, SERIES or INSTANCE: bytes instead of its list}.
     """
+    told = {uid: search or listed(uid) for uid in TAGS} | (lists or {})
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -212,11 +228,11 @@ def answering(instance, *, search=None, status=200):
             if path.endswith(INSTANCE):
                 self.send(200, 'multipart/related; boundary="part"', instance)
             elif path.endswith("/instances"):
-                self.send(status, "application/json", search or listed(INSTANCE))
+                self.send(status, "application/json", told[INSTANCE])
             elif path.endswith("/series"):
-                self.send(status, "application/json", search or listed(SERIES))
+                self.send(status, "application/json", told[SERIES])
             else:
-                self.send(status, "application/json", search or listed(STUDY))
+                self.send(status, "application/json", told[STUDY])
 
         def send(self, code, kind, body):
             self.send_response(code() if callable(code) else code)
@@ -257,6 +273,36 @@ def test_the_stand_in_serves_an_instance_that_is_whole(tmp_path):
     with answering(dicom_part(as_bytes(one_instance()))) as url:
         table = from_dicomweb(url, tmp_path, query={})
     assert table["refused"].tolist() == [""]
+
+
+def test_only_what_was_asked_for_is_in_the_table(tmp_path):
+    lies_there = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    lies_there.save_as(tmp_path / "another.dcm")
+    with answering(dicom_part(as_bytes(one_instance()))) as url:
+        table = from_dicomweb(url, tmp_path, query={})
+    assert table["image_id"].tolist() == [INSTANCE]
+    lies_there.save_as(table["path"][0])  # in its place, and it can't be had again
+    with answering(b"") as url, pytest.warns(UserWarning, match="1 of 1 instances"):
+        table = from_dicomweb(url, tmp_path, query={})
+    assert table["image_id"].tolist() == [INSTANCE]
+    assert len(rw.curate.index(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("place", [STUDY, SERIES, INSTANCE])
+def test_what_is_listed_under_no_uid_is_counted_and_never_fetched(tmp_path, place):
+    odd = ["1.2.3.4.5.", "1.2.840.ABC.6", "../../x", ""]
+    rows = [{TAGS[place]: {"vr": "UI", "Value": [uid]}} for uid in [place, *odd]]
+    rows += [{}, {TAGS[place]: {"vr": "UI"}}]
+    whole = dicom_part(as_bytes(one_instance()))
+    lists = {place: json.dumps(rows).encode()}
+    with (
+        answering(whole, lists=lists) as url,
+        pytest.warns(UserWarning, match="^6 studies, series or instances are left"),
+    ):
+        table = from_dicomweb(url, tmp_path / "out", query={})
+    assert table["image_id"].tolist() == [INSTANCE]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list(tmp_path.rglob("*"))) == 4
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", dicom_part(b"no DICOM"), None])
@@ -358,6 +404,7 @@ def test_a_uid_never_leads_out_of_the_folder(tmp_path):
     with (
         answering(b"", search=evil) as url,
         pytest.raises(rw.data.FetchError, match="got none"),
+        pytest.warns(UserWarning, match="^1 studies"),
     ):
         from_dicomweb(url, tmp_path / "out", query={})
     assert list(tmp_path.iterdir()) == []

@@ -423,6 +423,59 @@ def test_nihs_boxes_fit_a_film_of_another_size(tmp_path):
     assert (tmp_path / "masks").stat().st_mode & 0o077 == 0
 
 
+def test_a_box_that_begins_outside_its_film_is_cut_off_at_the_edge(tmp_path):
+    nih(tmp_path / "set")
+    write(
+        tmp_path / "set",
+        "BBox_List_2017.csv",
+        "Image Index,Finding Label,Bbox [x,y,w,h],,,",
+        "00000001_000.png,Cardiomegaly,-64,-32,576,544,,,",
+        "00000001_000.png,Mass,-300,10,200,200,,,",
+        "00000002_001.png,Nodule,10,1100,200,200,,,",
+        "00000013_004.png,Effusion,960,960,200,200,,,",
+    )
+    with pytest.warns(UserWarning, match="^2 boxes hold no pixel"):
+        table = rw.curate.layout("nih", tmp_path / "set", masks=tmp_path / "masks")
+    assert table["truth_path"].notna().tolist() == [True, False, False, True]
+    assert (table["refused"] == "").tolist() == [True, True, False, True]
+    truth = rw.data.scan_of(table.iloc[0]).truth
+    assert set(truth) == {"Cardiomegaly"}
+    mask = truth["Cardiomegaly"]  # 48 x 64 of 1024 x 1024
+    assert mask[:24, :32].all()
+    assert mask.sum() == 24 * 32
+    assert rw.data.scan_of(table.iloc[3]).truth["Pleural Effusion"][45:, 60:].all()
+
+
+def test_a_list_may_be_packed_and_one_that_is_cut_off_is_named(tmp_path):
+    nih(tmp_path)
+    whole = tmp_path / "test_list.txt"
+    packed = gzip.compress(whole.read_bytes())
+    whole.unlink()
+    place = tmp_path / "test_list.txt.gz"
+    place.write_bytes(packed)
+    assert rw.curate.layout("nih", tmp_path)["split"][3] == "test"
+    for broken in (packed[:-9], packed[:12] + b"\xff" * 20, gzip.compress(b"\xff")):
+        place.write_bytes(broken)
+        with pytest.raises(ValueError, match=r"test_list\.txt\.gz: expected a list"):
+            rw.curate.layout("nih", tmp_path)
+
+
+@pytest.mark.parametrize(("label", "different"), [("1.0", 0), ("0.0", 1), ("", 1)])
+def test_an_image_with_two_labels_is_warned_about(tmp_path, label, different):
+    chexpert(tmp_path)
+    place = "CheXpert-v1.0-small"
+    film = f"{place}/train/patient00001/study1/view1_frontal.jpg"
+    with (tmp_path / place / "train.csv").open("a") as lines:
+        lines.write(f"{film},Female,68,Frontal,AP,{label},,,\n")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = rw.curate.layout("chexpert", tmp_path)
+    assert len(table) == 4
+    assert table["No Finding"][0] == 1
+    told = [str(w.message) for w in caught if "1 images have several" in str(w.message)]
+    assert len(told) == different
+
+
 def test_nih_as_the_shared_set_has_it(tmp_path):
     try:
         real = rw.data.real("nih-64")

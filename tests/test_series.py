@@ -6,6 +6,7 @@ A clean series is called clean.
 import math
 import random
 import re
+import sys
 import warnings
 
 import numpy as np
@@ -312,6 +313,48 @@ def test_of_an_index_it_knows_whose_pixels_cant_be_read(tmp_path, monkeypatch):
     assert names(row) == ["can't be read"]
     assert "PixelData has" in row["problems"]
     assert not row["ok"]
+
+
+@pytest.mark.parametrize("refused", [None, "x.dcm: expected DICOM, got status 404"])
+def test_a_slice_that_a_table_names_and_nobody_can_read_makes_its_series_not_ok(
+    tmp_path, monkeypatch, refused
+):
+    monkeypatch.setenv("RADWB_CACHE", str(tmp_path / "cache"))
+    folder = stack_of(tmp_path / "ct")
+    table = index(folder)
+    end = only(series(folder))["paths"][-1]  # which leaves no gap
+    last = table.index[table["path"] == end][0]
+    rw.data.names.local_path(end).unlink()
+    table["refused"] = table["refused"].astype(object)
+    table.loc[last, "refused"] = refused
+    row = only(series(table))
+    assert names(row) == ["can't be read"]
+    assert ("404" in row["problems"]) == bool(refused)
+    assert (row["slices"], row["ok"], len(row["paths"])) == (8, False, 8)
+    with pytest.raises(ReadError, match="expected no problems"):
+        read_volume(row)
+    alone = only(series(table.loc[[last]]))  # and where no slice is left
+    assert alone[["patient_id", "series_id", "ok"]].tolist() == ["P1", "1.2.3", False]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_files_that_may_be_slices_and_cant_be_read_are_counted(
+    tmp_path, monkeypatch, content
+):
+    monkeypatch.setenv("RADWB_CACHE", str(tmp_path / "cache"))
+    folder = stack_of(tmp_path / "ct")
+    next(folder.iterdir()).write_bytes(content)
+    (folder / "notes.txt").write_text("no slice, and nobody asks")
+    for source in (folder, index(folder)):
+        with pytest.warns(UserWarning, match=r"^1 files can't be read .*\.dcm\. A"):
+            series(source)
+
+
+def test_series_of_files_whose_reader_crashed_are_rows(tmp_path, monkeypatch):
+    module = sys.modules["radwb.curate.series"]
+    monkeypatch.setattr(module, "slices_of", module._lost)
+    row = only(series(stack_of(tmp_path / "ct")))
+    assert names(row) == ["no UID", "can't be read"]
 
 
 def test_frames_of_one_file_are_slices(tmp_path):

@@ -114,7 +114,7 @@ def test_processes_have_the_settings_of_now(monkeypatch):
         assert os.getpid() not in {process for _, process in results.values()}
 
 
-@pytest.mark.parametrize("workers", [0, -2, True])
+@pytest.mark.parametrize("workers", [0, -2, True, "2", 1.5])
 def test_no_processes_are_no_number_of_them(workers):
     with pytest.raises(ValueError, match="expected workers of 1 or more"):
         list(as_done(len, ["a"], workers, lost=str))

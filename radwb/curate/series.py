@@ -1,5 +1,6 @@
 """DICOM files sorted into series, and what keeps each from being a volume."""
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -10,10 +11,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from radwb.curate.index import _walk
-from radwb.curate.slices import slices_of, trouble
+from radwb.curate.slices import slices_of, trouble, without_place
 from radwb.curate.stacks import parts, stack_problems
 from radwb.curate.workers import as_done
-from radwb.data.names import local_path, path_text
+from radwb.data.names import local_path, path_text, printable
 from radwb.data.place import along_normal
 from radwb.data.read import read
 from radwb.data.scan import ReadError, Volume
@@ -38,6 +39,8 @@ STRAIGHT = 0.95  # cosine of 18 degrees: what is farther off is called oblique
 # slices that have them can be read, and no affine says where they lie
 IRREGULAR = ("missing slice", "doubled slice", "unequal spacing", "shifted slice")
 
+UNSEEN = ""  # of a file of which nothing can be read
+
 
 def series(
     source: str | Path | pd.DataFrame,
@@ -47,7 +50,8 @@ def series(
 ) -> pd.DataFrame:
     """Sort DICOM files into series and say of each what keeps it from being a volume.
 
-    Nothing is left out: each DICOM file stands in one row's paths.
+    Each DICOM file stands in one row's paths. A warning counts the files of which
+    nothing can be read, not even whether they are slices.
 
     >>> import pydicom, shutil
     >>> film = pydicom.data.get_testdata_file("CT_small.dcm")
@@ -57,7 +61,8 @@ def series(
 
     Args:
         source: a folder, searched with its subfolders, of which headers alone are read;
-            or a table of `index`, which also knows whose pixels can't be read.
+            or a table of `index`, which also knows whose pixels can't be read; a file
+            with a series_id that is gone (or wasn't fetched) counts as such a slice.
         apart: a row for each part of a series that is two under one UID, or has other
             orientations or localisers in it.
         workers: as in `index`.
@@ -72,13 +77,15 @@ def series(
         rescale, no place, no slice, can't be read. A slice that is missing at an end
         leaves no gap, and isn't seen.
     """
-    paths, refused = _files(source)
+    files, unread = _files(source)
+    paths = files["path"].tolist()
     rows = as_done(slices_of, paths, workers, lost=_lost)
     bar = tqdm(rows, "reading headers", len(paths), delay=2, leave=False)
     in_order = [found for _, found in sorted(bar, key=lambda row: row[0])]
-    slices = pd.DataFrame([row for found in in_order for row in found])
+    slices = pd.DataFrame([row for found in [*in_order, unread] for row in found])
     if slices.empty:
         return pd.DataFrame(columns=COLUMNS)
+    refused = dict(zip(paths, files["refused"], strict=True))
     for n, path in enumerate(slices["path"]):
         why = refused.get(path)
         if why and not slices.at[n, "trouble"]:
@@ -129,14 +136,28 @@ def read_volume(row: pd.Series, *, accept: Sequence[str] = ()) -> Volume:
 
 
 def _files(source):
-    """DICOM files, and why those of a table of `index` were refused."""
-    if isinstance(source, pd.DataFrame):
-        paths = [local_path(path) for path in source["path"]]
-        reasons = (
-            source["refused"].fillna("") if "refused" in source else [""] * len(paths)
+    """DICOM files with why they were refused, and the slices that can't be read."""
+    if not isinstance(source, pd.DataFrame):
+        source = pd.DataFrame({"path": _below(source)})
+    files = source.reindex(columns=["path", *COLUMNS[:4], "refused"])
+    files = files.astype(object).fillna("")
+    files["path"] = [local_path(path) for path in source["path"]]
+    kinds = files["path"].map(_kind)
+    lost = files[kinds == UNSEEN]
+    unread = lost[lost["series_id"] != ""]
+    unknown = len(lost) - len(unread)
+    if unknown:
+        name = printable(lost.loc[lost["series_id"] == "", "path"].iloc[0].name)
+        warnings.warn(
+            f"{unknown} files can't be read (closed, empty, gone or no DICOM), such as "
+            f"{name}. A series may lack slices without a word of it in its row.",
+            stacklevel=3,
         )
-        refused = {p: why for p, why in zip(paths, reasons, strict=True) if why}
-        return [path for path in paths if _is_dicom(path)], refused
+    return files[kinds == "dicom"], [_unread(row) for _, row in unread.iterrows()]
+
+
+def _below(source):
+    """Paths of a folder."""
     folder = local_path(source)
     if not folder.is_dir():
         raise ValueError(
@@ -145,19 +166,33 @@ def _files(source):
     paths, not_entered = _walk(folder)
     if not_entered:
         first = not_entered[0]["refused"]
-        warnings.warn(f"{len(not_entered)} folders are left out: {first}", stacklevel=3)
-    return [path for path in paths if _is_dicom(path)], {}
+        warnings.warn(f"{len(not_entered)} folders are left out: {first}", stacklevel=4)
+    return paths
 
 
-def _is_dicom(path):
+def _kind(path):
+    """What a path holds, as `sniff` says it; UNSEEN also for a folder in a table."""
     try:
-        return sniff(path) == "dicom"
-    except (ReadError, OSError):
-        return False
+        kind = sniff(path)
+    except ReadError:
+        named = path.suffix.lower() in (".dcm", ".dicom")
+        holds = os.path.isfile(path) and os.path.getsize(path)
+        return "other" if holds and not named else UNSEEN
+    except OSError:
+        return UNSEEN
+    return UNSEEN if kind == "folder" else kind
+
+
+def _unread(row):
+    """A slice that a table names and whose file can't be opened."""
+    path = row["path"]
+    why = row["refused"] or "its file can't be opened"
+    slice_ = without_place(path, trouble("can't be read", why, path.name))
+    return slice_ | {name: row[name] or None for name in COLUMNS[:4]}
 
 
 def _lost(path):
-    return [{"path": path, "trouble": "can't be read (its reader crashed)"}]
+    return [without_place(path, "can't be read (its reader crashed)")]
 
 
 def _placed(slices):

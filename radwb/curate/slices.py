@@ -37,13 +37,18 @@ def slices_of(path: Path) -> list[dict]:
     `trouble` says why a row has no place: the file can't be read, is no picture, or
     doesn't say where it lies.
     """
-    blank = dict.fromkeys([*TEXTS, *NUMBERS, *PLACE])
-    blank |= {"path": path, "localiser": False, "trouble": ""}
+    blank = without_place(path)
     try:
         return _rows(path, blank)
     # a damaged header can break pydicom anywhere
     except Exception as error:
         return [{**blank, "trouble": trouble("can't be read", error, path.name)}]
+
+
+def without_place(path: Path, trouble: str = "") -> dict:
+    """The row of a slice of which no more is known."""
+    blank = dict.fromkeys([*TEXTS, *NUMBERS, *PLACE])
+    return {**blank, "path": path, "localiser": False, "trouble": trouble}
 
 
 def _rows(path, blank):

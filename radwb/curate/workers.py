@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 from joblib import Parallel, delayed
@@ -35,7 +36,8 @@ def as_done(
     if hasattr(workers, "submit"):
         yield from _on_cluster(work, items, workers, lost)
         return
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
+    count = isinstance(workers, Integral) and not isinstance(workers, bool)
+    if workers is not None and not (count and workers >= 1):
         raise ValueError(f"expected workers of 1 or more, or None, got {workers!r}")
     waiting = dict(enumerate(items))
     workers = workers or os.cpu_count()

@@ -77,9 +77,10 @@ def from_dicomweb(
         headers: sent with each request, such as {"Authorization": "Bearer ..."}.
         timeout_s: without a byte, and at most so long (and 20 kB a second) an answer.
     Returns:
-        `rw.curate.index` of the folder, with study_id, series_id and image_id (the
-        UIDs); an instance that can't be had is a row whose `refused` says why, and a
-        warning counts them.
+        `rw.curate.index` of what was asked for, whatever else lies in the folder, with
+        study_id, series_id and image_id (the UIDs); an instance that can't be had is a
+        row whose `refused` says why, and a warning counts them. Another one counts
+        what the server lists without a UID that is one, which isn't asked for.
     Raises:
         ValueError: an unknown keyword, or a password within the address.
         FetchError: no server, one that refuses, stalls or isn't DICOMweb, or nothing
@@ -88,7 +89,7 @@ def from_dicomweb(
     _check(url, query)
     client = _client(url, auth, headers, timeout_s)
     try:
-        instances = _search(client, query)
+        instances, odd = _search(client, query)
     except (requests.JSONDecodeError, *ODD_LISTS) as error:
         raise FetchError(
             f"expected a list in DICOM JSON from {url}, got {type(error).__name__}. "
@@ -96,13 +97,24 @@ def from_dicomweb(
         ) from None
     except requests.RequestException as error:
         raise FetchError(_no_answer(url, error)) from None
+    if odd:
+        warnings.warn(
+            f"{odd} studies, series or instances are left out: the server lists them "
+            "without a UID of digits and points. Ask whoever runs it.",
+            stacklevel=2,
+        )
     if not instances:
         raise FetchError(
             f"expected instances, got none for {', '.join(query) or 'any query'}. "
             "Try fewer keywords, or an asterisk in a value (DOE*)."
         )
-    failed = _fetch_all(client, instances, private_folder(out))
+    folder = private_folder(out)
+    failed = _fetch_all(client, instances, folder)
     table = index(out)
+    # a file of before stays where fetching another in its place failed
+    asked = {path_text(_place(folder, names)) for names in instances}
+    asked -= {row["path"] for row in failed}
+    table = table[table["path"].isin(asked)].reset_index(drop=True)
     if failed:
         warnings.warn(
             f"{len(failed)} of {len(instances)} instances weren't fetched: column "
@@ -192,7 +204,7 @@ def _no_answer(url, error):
 
 
 def _search(client, query):
-    """(study, series, instance) UIDs of all that the query finds."""
+    """(study, series, instance) UIDs of all that the query finds; how many were odd."""
     levels = {"study": {}, "series": {}, "instance": {}}
     for word, value in query.items():
         level = "study"
@@ -202,29 +214,37 @@ def _search(client, query):
             level = "instance"
         levels[level][word] = value
     found = []
-    studies = _uids(client.search_for_studies, UIDS[0], levels["study"])
+    studies, odd = _uids(client.search_for_studies, UIDS[0], levels["study"])
     for study in tqdm(studies, "searching", delay=2, leave=False):
-        for series in _uids(client.search_for_series, UIDS[1], levels["series"], study):
-            instances = _uids(
+        rows, more = _uids(client.search_for_series, UIDS[1], levels["series"], study)
+        odd += more
+        for series in rows:
+            instances, more = _uids(
                 client.search_for_instances, UIDS[2], levels["instance"], study, series
             )
+            odd += more
             found += [(study, series, instance) for instance in instances]
-    return found
+    return found, odd
 
 
 def _uids(search, keyword, filters, *parents):
-    """All pages of a search, whether or not the server knows of pages."""
+    """All pages of a search, whether the server knows of pages, and its odd rows."""
     tag = f"{tag_for_keyword(keyword):08X}"
     found = {}
-    offset = 0
+    odd = offset = 0
     while True:
         page = search(*parents, search_filters=filters, limit=PAGE, offset=offset)
-        names = [row[tag]["Value"][0] for row in page if row.get(tag)]
+        names = [(row.get(tag, {}).get("Value") or [""])[0] for row in page]
         new = [name for name in names if name not in found]
         found |= dict.fromkeys(new)
+        odd += sum(not UID.fullmatch(name) for name in new)
         offset += len(page)
         if not new:
-            return [name for name in found if UID.fullmatch(name)]
+            return [name for name in found if UID.fullmatch(name)], odd
+
+
+def _place(folder, names):
+    return folder.joinpath(*names[:2], f"{names[2]}.dcm")
 
 
 def _fetch_all(client, instances, folder):
@@ -232,7 +252,7 @@ def _fetch_all(client, instances, folder):
     failed = []
     silent = 0
     for names in tqdm(instances, "fetching", delay=2, leave=False):
-        path = folder.joinpath(*names[:2], f"{names[2]}.dcm")
+        path = _place(folder, names)
         if _is_there(path, names[2]):
             continue
         try:

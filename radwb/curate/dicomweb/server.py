@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -26,13 +27,13 @@ class Orthanc(NamedTuple):
         url: of its DICOMweb root.
         rest: of its own interface.
         process: that runs it.
-        auth: (user, password) that it asks for, or None.
+        auth: (user, password) that it asks for.
     """
 
     url: str
     rest: str
     process: subprocess.Popen
-    auth: tuple[str, str] | None
+    auth: tuple[str, str]
 
     def store(self, path: str | Path) -> None:
         """Put a DICOM file into it."""
@@ -45,21 +46,23 @@ class Orthanc(NamedTuple):
 def orthanc(
     *files: str | Path, auth: tuple[str, str] | None = None
 ) -> Iterator[Orthanc]:
-    """Run a DICOM archive of your own while the block lasts; nobody else can reach it.
+    """Run a DICOM archive of your own while the block lasts.
 
-    What it stored is gone afterwards.
+    Only programs on this machine reach it, and only with its password: on loopback
+    alone, its other users could. What it stored is gone afterwards.
 
     >>> from radwb.curate.dicomweb import orthanc
-    >>> archive = orthanc("film.dcm")  # with archive as server: server.url
+    >>> archive = orthanc("film.dcm")  # with archive as server: server.url, server.auth
 
     Args:
         files: DICOM files that it holds.
-        auth: (user, password) that it is to ask for.
+        auth: (user, password) that it is to ask for; None makes one up.
     Raises:
         FileNotFoundError: Orthanc or its DICOMweb plugin isn't installed.
         RuntimeError: it didn't start.
     """
     program, plugin = _installed()
+    auth = auth or ("radwb", secrets.token_hex(16))
     with tempfile.TemporaryDirectory(prefix="orthanc-") as folder:
         port = _free_port()
         settings = Path(folder, "orthanc.json")
@@ -104,8 +107,8 @@ def _settings(folder, plugin, port, auth):
         "HttpPort": port,
         "DicomServerEnabled": False,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": auth is not None,
-        "RegisteredUsers": dict([auth]) if auth else {},
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": dict([auth]),
         "Plugins": [str(plugin)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }

@@ -1,5 +1,6 @@
 """Boxes that readers drew, as a column and as truth masks."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,9 @@ def _findings(about):
 def write_masks(table, frame, folder):
     """Column `truth_path`: the boxes of each finding as a mask in the image's pixels.
 
+    Boxes are cut off at the film's edges; a warning counts those of which nothing is
+    left, which are in no mask.
+
     Args:
         table: with `boxes`.
         frame: side in px of the image in which they are told; None is the image's own.
@@ -65,17 +69,24 @@ def write_masks(table, frame, folder):
     folder = private_folder(folder)
     table["truth_path"] = None
     rows = table.index[(table["refused"] == "") & table["boxes"].notna()]
+    outside = 0
     for row in tqdm(rows, "writing masks", delay=2, leave=False):
         path = Path(table.at[row, "path"])
         try:
-            truth = _masks(table.at[row, "boxes"], _shape(path), frame)
+            truth, more = _masks(table.at[row, "boxes"], _shape(path), frame)
         except Exception as error:
             table.at[row, "refused"] = f"{path.name}: damaged ({type(error).__name__})"
             continue
+        outside += more
         if truth:
             place = folder / f"{path.stem}.truth.png"
             write_truth(with_parent_masks(truth), place)
             table.at[row, "truth_path"] = str(place)
+    if outside:
+        warnings.warn(
+            f"{outside} boxes hold no pixel of their film, and are in no mask.",
+            stacklevel=3,
+        )
 
 
 def _shape(path):
@@ -88,13 +99,19 @@ def _shape(path):
 
 
 def _masks(boxes, shape, frame):
-    """{finding: (H, W)}; boxes of a name that is no finding here are left out."""
+    """{finding: (H, W)} of the names that are findings here; how many have no pixel."""
     scale = np.divide(shape, frame or shape)
     truth = {}
+    outside = 0
     for box in boxes:
         if box["finding"] is None:
             continue
+        edges = np.round(np.multiply(box["box"], [*scale, *scale]))
+        # an edge below 0 would count from the far side
+        top, left, bottom, right = np.clip(edges, 0, [*shape, *shape]).astype(int)
+        if top >= bottom or left >= right:
+            outside += 1
+            continue
         mask = truth.setdefault(box["finding"], np.zeros(shape, bool))
-        top, left, bottom, right = np.round(np.multiply(box["box"], [*scale, *scale]))
-        mask[int(top) : int(bottom), int(left) : int(right)] = True
-    return truth
+        mask[top:bottom, left:right] = True
+    return truth, outside

@@ -1,7 +1,9 @@
 """The files of a set's folder: its tables, its images and its lists."""
 
+import gzip
 import os
 import re
+import zlib
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -115,7 +117,7 @@ class Files:
     def is_listed(self, name, films):
         """(N,) whether a list, of a file a line, names an image."""
         path = self._table_path(name)
-        lines = path.read_text(encoding="utf-8").split() if path else []
+        lines = _text(path).split() if path else []
         names = {Path(line).name for line in lines}
         return [Path(image).name in names for image in films.index]
 
@@ -146,6 +148,19 @@ class Files:
                     f"{path.name}: expected the XML of a report, got {error}. Try to "
                     "fetch it again, or to take it away."
                 ) from error
+
+
+def _text(path):
+    """A list's text, also of a .gz."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8") as lines:
+            return lines.read()
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"{path.name}: expected a list in UTF-8, got {type(error).__name__}. Try "
+            "to fetch it again."
+        ) from error
 
 
 def _number(path):

@@ -1,11 +1,13 @@
 """How sets code their labels: each as 1, 0, -1 (uncertain) or NaN (not mentioned)."""
 
 import ast
+import warnings
 from fnmatch import fnmatchcase
 
 import numpy as np
 import pandas as pd
 
+from radwb.data.names import printable
 from radwb.data.table import FINDINGS
 from radwb.findings.parents import with_parents
 
@@ -19,12 +21,34 @@ def labels_of(raw, films, blocks):
         blocks: [[labels]] of the set's TOML.
     """
     labels = pd.DataFrame(index=films.index)
+    _warn_of_two(raw, blocks)
     for block in blocks:
         for finding, values in CODINGS[block["coding"]](raw, films, block).items():
             labels[finding] = np.asarray(values, float)
     if not blocks[0].get("published"):
         labels = with_parents(labels)
     return labels[[finding for finding in FINDINGS if finding in labels]]
+
+
+def _warn_of_two(raw, blocks):
+    """An image of several rows has the labels of its first, unless readers vote."""
+    doubled = raw[raw["_image"].duplicated(keep=False)]
+    rows = doubled.set_index("_image", drop=False)
+    said = [
+        pd.DataFrame(CODINGS[block["coding"]](rows, rows, block), rows.index)
+        for block in blocks
+        if len(rows) and block["coding"] != "readers"
+    ]
+    if not said:
+        return
+    different = pd.concat(said, axis=1).groupby(level=0).nunique(dropna=False) > 1
+    images = different.index[different.any(axis=1)]
+    if len(images):
+        warnings.warn(
+            f"{len(images)} images have several rows with different labels, and keep "
+            f"those of the first, such as {printable(images[0])}.",
+            stacklevel=4,
+        )
 
 
 def _columns(raw, films, block):
