@@ -157,7 +157,8 @@ def test_verdicts_are_saved_at_once_and_read_again(audit, tmp_path):
     again = rw.show.review(audit, verdicts=path)
     again.go(number)
     assert again.shown["verdict"] == "drop"
-    assert again.shown["note"] == "black, of a <b>test</b>"
+    answer = {"note": "black, of a <b>test</b>", "number": number}
+    assert heard(again, note=True) == [answer]
     assert again.shown["done"] == 1
     again.judge("", "")
     assert pd.read_csv(path).empty
@@ -483,6 +484,23 @@ def test_a_saved_notebook_gets_no_text_of_a_report(audit):
     answer = heard(widget, texts=True)[0]
     assert answer["number"] == widget.shown["number"]
     assert ["Dr. Weiss", "name"] in answer["texts"][0]
+
+
+def test_a_saved_notebook_gets_no_note(audit):
+    widget = rw.show.review(audit)
+    widget.judge("unsure", "Mrs Miller, born 1950")
+    synced = [repr(getattr(widget, name)) for name in widget.traits(sync=True)]
+    assert not any("Miller" in text for text in [*synced, widget.stand_in.html()])
+    assert heard(widget, note=True) == [{"note": "Mrs Miller, born 1950", "number": 0}]
+
+
+def test_a_verdict_leaves_a_note_that_nobody_wrote_in(audit):
+    """It may not have come to the browser yet."""
+    widget = rw.show.review(audit)
+    widget.judge("unsure", "a follow-up")
+    for note, kept in [(None, "a follow-up"), ("", "")]:
+        heard(widget, judge=dict(number=0, verdict="keep", note=note, go_on=False))
+        assert widget.verdicts["note"].tolist() == [kept]
 
 
 def heard(widget, **message):
