@@ -4,6 +4,7 @@ import io
 import json
 import stat
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -156,7 +157,8 @@ def test_verdicts_are_saved_at_once_and_read_again(audit, tmp_path):
     again = rw.show.review(audit, verdicts=path)
     again.go(number)
     assert again.shown["verdict"] == "drop"
-    assert again.shown["note"] == "black, of a <b>test</b>"
+    answer = {"note": "black, of a <b>test</b>", "number": number}
+    assert heard(again, note=True) == [answer]
     assert again.shown["done"] == 1
     again.judge("", "")
     assert pd.read_csv(path).empty
@@ -211,7 +213,8 @@ def test_verdicts_find_their_films_in_another_order(audit, table):
     turned = table.iloc[::-1].set_index(np.arange(100, 110))
     kept, again = rw.curate.apply_verdicts(turned, widget.verdicts)
     assert set(again["path"]) == set(dropped["path"])
-    once_more, none = rw.curate.apply_verdicts(kept, widget.verdicts)
+    with pytest.warns(UserWarning, match="no more"):
+        once_more, none = rw.curate.apply_verdicts(kept, widget.verdicts)
     pd.testing.assert_frame_equal(once_more, kept)
     assert none.empty
 
@@ -250,8 +253,9 @@ def test_no_verdict_that_a_thing_cant_have(audit):
 
 
 def verdicts_on(pairs, verdict="drop", check="near copy"):
-    rows = [[check, str(first), str(second), verdict] for first, second in pairs]
-    return pd.DataFrame(rows, columns=["check", "first", "second", "verdict"])
+    """One verdict for all pairs, or a list of them."""
+    table = pd.DataFrame(pairs, columns=["first", "second"]).astype(str)
+    return table.assign(check=check, verdict=verdict)
 
 
 def test_of_a_film_that_stands_four_times_one_stays():
@@ -270,7 +274,8 @@ def test_of_a_film_that_stands_four_times_one_stays():
 @pytest.mark.parametrize("left", ["a", "b"])
 def test_the_last_copy_stays_when_its_partner_is_gone(left):
     table = pd.DataFrame({"path": [left], "patient_id": [1]})
-    kept, dropped = rw.curate.apply_verdicts(table, verdicts_on([("a", "b")]))
+    with pytest.warns(UserWarning, match="1 of 1 verdicts"):
+        kept, dropped = rw.curate.apply_verdicts(table, verdicts_on([("a", "b")]))
     assert (len(kept), len(dropped)) == (1, 0)
 
 
@@ -278,16 +283,8 @@ def test_the_last_copy_stays_when_its_partner_is_gone(left):
 @given(st.data())
 def test_no_copies_are_left_and_no_film_is_lost(data):
     """Whatever is judged: one film of each cluster, by brute force."""
-    n = data.draw(st.integers(2, 9))
-    row = st.integers(0, n - 1)
-    pairs = data.draw(st.lists(st.tuples(row, row).filter(lambda p: p[0] < p[1])))
-    parts = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=n))
-    table = pd.DataFrame({"path": map(str, range(n)), "split": parts[:n]})
-    cluster = list(range(n))
-    for _ in range(n):
-        for first, second in pairs:
-            lower = min(cluster[first], cluster[second])
-            cluster[first] = cluster[second] = lower
+    table, pairs = drawn(data)
+    cluster = clusters(len(table), pairs)
     kept, dropped = rw.curate.apply_verdicts(table, verdicts_on(pairs))
     assert sorted({cluster[n] for n in kept.index}) == sorted(set(cluster))
     assert len({cluster[n] for n in kept.index}) == len(kept)
@@ -295,6 +292,95 @@ def test_no_copies_are_left_and_no_film_is_lost(data):
     for lost in dropped.index:
         stays = next(n for n in kept.index if cluster[n] == cluster[lost])
         assert (rank[stays], stays) < (rank[lost], lost)
+
+
+def drawn(data):
+    """A table of a few rows, and pairs of them."""
+    n = data.draw(st.integers(2, 9))
+    row = st.integers(0, n - 1)
+    pairs = data.draw(st.lists(st.tuples(row, row).filter(lambda p: p[0] < p[1])))
+    parts = data.draw(st.lists(st.sampled_from(["train", "val", "test"]), min_size=n))
+    table = pd.DataFrame({"path": map(str, range(n)), "split": parts[:n]})
+    return table, pairs
+
+
+def clusters(n, pairs):
+    """Which film each row is, where pairs are one film."""
+    cluster = list(range(n))
+    for _ in range(n):
+        for first, second in pairs:
+            lower = min(cluster[first], cluster[second])
+            cluster[first] = cluster[second] = lower
+    return cluster
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_mix_is_judged_no_film_is_lost(data):
+    """Either it is refused, and rightly so, or one film of each cluster stays."""
+    table, pairs = drawn(data)
+    words = st.sampled_from(["drop", "drop first", "drop second"])
+    judged = [data.draw(words) for _ in pairs]
+    verdicts = verdicts_on(pairs, judged)
+    cluster = clusters(len(table), pairs)
+    ends = {"drop first": 0, "drop second": 1}
+    named = {
+        pair[ends[word]]
+        for pair, word in zip(pairs, judged, strict=True)
+        if word in ends
+    }
+    unnamed = {cluster[n] for n in table.index if n not in named}
+    if unnamed != set(cluster):
+        with pytest.raises(ValueError, match="expected verdicts that leave one"):
+            rw.curate.apply_verdicts(table, verdicts)
+        return
+    kept, dropped = rw.curate.apply_verdicts(table, verdicts)
+    assert {cluster[n] for n in kept.index} == set(cluster)
+    assert named <= set(dropped.index)
+    for (first, second), word in zip(pairs, judged, strict=True):
+        assert word != "drop" or not {first, second} <= set(kept.index)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "judged"),
+    [
+        ([("a", "b"), ("a", "b")], ["drop first", "drop second"]),
+        ([("a", "b"), ("b", "c"), ("a", "c")], ["drop first"] * 2 + ["drop second"]),
+    ],
+)
+def test_verdicts_that_leave_no_copy_of_a_film_are_refused(pairs, judged):
+    table = pd.DataFrame({"path": list("abcd"), "patient_id": range(4)})
+    verdicts = verdicts_on(pairs, judged)
+    with pytest.raises(ValueError, match=r"of \['a', 'b'.*\(1 such films\)"):
+        rw.curate.apply_verdicts(table, verdicts)
+    verdicts.loc[0, "verdict"] = "drop"
+    kept, _ = rw.curate.apply_verdicts(table, verdicts)
+    assert kept["path"].iloc[0] == "a"
+    none = rw.curate.apply_verdicts(table.tail(1), verdicts_on([("d", "")]))[0]
+    assert none.empty  # what goes for itself may be the only one
+
+
+def test_a_film_whose_better_copy_left_since_still_goes():
+    """Nothing contradicts itself: c was to stay, and is gone from the table."""
+    table = pd.DataFrame({"path": list("abd"), "patient_id": range(3)})
+    chain = verdicts_on([("a", "b"), ("b", "c")], "drop first")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept, _ = rw.curate.apply_verdicts(table, chain)
+    assert kept["path"].tolist() == ["d"]
+
+
+def test_a_verdict_that_fits_no_row_is_told():
+    """Of two rows of one path one is gone: the other has another name since."""
+    table = pd.DataFrame({"path": list("aba"), "patient_id": [1, 2, 3]})
+    names = row_names(table)
+    verdicts = verdicts_on([(names[0], ""), (names[1], "")], check="label noise")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(rw.curate.apply_verdicts(table, verdicts)[0]) == 1
+    with pytest.warns(UserWarning, match="1 of 2 verdicts that drop something"):
+        kept, _ = rw.curate.apply_verdicts(table.head(2), verdicts)
+    assert kept["path"].tolist() == ["a"]
 
 
 def test_a_patient_in_three_parts_stays_in_the_test_part():
@@ -398,6 +484,23 @@ def test_a_saved_notebook_gets_no_text_of_a_report(audit):
     answer = heard(widget, texts=True)[0]
     assert answer["number"] == widget.shown["number"]
     assert ["Dr. Weiss", "name"] in answer["texts"][0]
+
+
+def test_a_saved_notebook_gets_no_note(audit):
+    widget = rw.show.review(audit)
+    widget.judge("unsure", "Mrs Miller, born 1950")
+    synced = [repr(getattr(widget, name)) for name in widget.traits(sync=True)]
+    assert not any("Miller" in text for text in [*synced, widget.stand_in.html()])
+    assert heard(widget, note=True) == [{"note": "Mrs Miller, born 1950", "number": 0}]
+
+
+def test_a_verdict_leaves_a_note_that_nobody_wrote_in(audit):
+    """It may not have come to the browser yet."""
+    widget = rw.show.review(audit)
+    widget.judge("unsure", "a follow-up")
+    for note, kept in [(None, "a follow-up"), ("", "")]:
+        heard(widget, judge=dict(number=0, verdict="keep", note=note, go_on=False))
+        assert widget.verdicts["note"].tolist() == [kept]
 
 
 def heard(widget, **message):

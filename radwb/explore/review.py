@@ -40,7 +40,8 @@ def review(audit: Audit, *, verdicts: str | Path | None = None) -> "Review":
     Returns:
         the widget: `judge`, `go`, `filter` drive it, `flagged` is what it goes through,
         `verdicts` what was judged. A saved notebook and an exported page keep the films
-        that were seen last, and no text: it may name somebody.
+        seen last with the names of their files, studies and patients, as the table has
+        them: de-identify first. They keep no report and no note.
     Raises:
         ValueError: a file in the place of the verdicts that is none of theirs.
     """
@@ -175,7 +176,7 @@ class Review(anywidget.AnyWidget):
         number = self.order[self.at]
         place = {"number": number, "at": self.at, "of": len(self.order)}
         done = sum(bool(self._of(n)["verdict"]) for n in self.order)
-        judged = self._of(number) | {"done": done}
+        judged = {"verdict": self._of(number)["verdict"], "done": done}
         found = self.evidence.of(number)
         # sent when it is asked for: what is synced, a saved notebook may hold
         self.texts = [side.pop("text") for side in found["sides"]]
@@ -201,12 +202,17 @@ class Review(anywidget.AnyWidget):
             self.send({"pong": message["ping"]})
         if "texts" in message:
             self.send({"texts": self.texts, "number": self.shown.get("number")})
+        if "note" in message:
+            number = self.shown["number"]
+            self.send({"note": self._of(number)["note"], "number": number})
         if "open" in message:
             self._next_open()
         if "judge" in message:
             self._judged(**message["judge"])
 
     def _judged(self, number, verdict, note, go_on):
+        if note is None:  # nobody wrote in it
+            note = self._of(number)["note"]
         try:
             self.judge(verdict, note, number=number)
             problem = ""

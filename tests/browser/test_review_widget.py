@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from axe import findings, source
 from conftest import shut_down_kernels
+from playwright.sync_api import expect
 from test_axe import choose_theme
 from test_explore_widget import notebook_in_lab
 from test_hostile import WATCH as WATCH_TITLE
@@ -155,11 +156,31 @@ def test_the_mouse_judges_and_the_note_stays_with_its_thing(page):
     page.get_by_label("Note").fill("left with no verdict")
     page.get_by_role("button", name="Previous thing flagged").click()
     at(page, 2)
-    assert page.get_by_label("Note").input_value() == "the <b>marker</b> differs"
+    expect(page.get_by_label("Note")).to_have_value("the <b>marker</b> differs")
     assert verdicts(page, rows=3)["note"].iloc[-1] == "left with no verdict"
     page.get_by_role("button", name="Next open").click()
     at(page, 3)
     assert page.locator(".rr-done").inner_text().startswith("2 of")
+
+
+def test_a_verdict_by_key_leaves_the_note(page):
+    page.get_by_label("Note").fill("two markers")
+    page.keyboard.press("Enter")
+    assert verdicts(page)["note"].tolist() == ["two markers"]
+    page.locator(".rr").focus()
+    for key in ("ArrowRight", "ArrowLeft", "k"):  # faster than the note comes
+        page.keyboard.press(key)
+    page.wait_for_function(
+        "document.querySelector('.rr-done').textContent.startsWith('1 of')"
+    )
+    assert verdicts(page)["note"].tolist() == ["two markers"]
+    page.get_by_role("button", name="Previous thing flagged").click()
+    at(page, 1)
+    expect(page.get_by_label("Note")).to_have_value("two markers")
+    page.get_by_label("Note").fill("")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(500)
+    assert verdicts(page)["note"].tolist() == [""]
 
 
 def test_the_words_that_were_found_are_marked_in_a_report(page):
@@ -231,6 +252,9 @@ def test_it_fits_a_narrow_cell(page):
 
 def test_a_saved_notebook_keeps_the_picture_and_no_report(page):
     of_check(page, "identifier left")
+    page.get_by_label("Note").fill("Mrs Miller asks")
+    page.get_by_role("button", name="Unsure").click()
+    assert verdicts(page)["note"].tolist() == ["Mrs Miller asks"]
     page.wait_for_timeout(2500)  # the picture is made a little later
     page.keyboard.press("Control+s")
     page.wait_for_timeout(3000)
@@ -242,6 +266,7 @@ def test_a_saved_notebook_keeps_the_picture_and_no_report(page):
     assert "1 of 1 flagged: identifier left" in still
     assert "Not for clinical use" in still
     assert "Weiss" not in text
+    assert "Miller" not in text
     assert json.loads(text)["cells"]
 
 

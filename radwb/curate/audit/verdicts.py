@@ -1,5 +1,6 @@
 """Verdicts on what an audit flagged, applied to the table."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ COLUMNS = ("case", "check", "first", "second", "verdict", "note", "when")
 NAMED_BY = ("path", "study_id", "image_id", "patient_id")
 STAYS = {"test": 0, "val": 1, "train": 2}  # the lower number stays
 ELSEWHERE = 3  # another part, or none
+MOST_NAMED = 5  # rows in an error
 
 
 def apply_verdicts(
@@ -24,8 +26,9 @@ def apply_verdicts(
 
     A film or report goes itself. Of films that are one film one stays: that of the
     test part before val before train, in one part the first; "drop first" and "drop
-    second" name the one that goes. A patient (or study, ...) in two parts stays in test
-    before val before train. A patient whose film goes keeps all other films.
+    second" name the one that goes, and together must leave one. A patient (or study,
+    ...) in two parts stays in test before val before train. A patient whose film goes
+    keeps all other films.
 
     >>> verdicts = pd.DataFrame({"check": ["label noise"], "verdict": ["drop"]})
     >>> verdicts["first"] = table["path"].iloc[2]
@@ -34,19 +37,21 @@ def apply_verdicts(
     (1, ['label noise'])
 
     Args:
-        table: that was audited, in any order; rows that it has no more are passed over.
+        table: that was audited, in any order. A "drop" on rows that it has no more is
+            passed over, with a warning.
         verdicts: the CSV that `rw.show.review` wrote, or its `verdicts`.
     Returns:
         what is kept; and what goes, with `reason`: the check it goes for. Both have the
         table's index.
     Raises:
-        ValueError: no table of verdicts, a word that is none, or verdicts that aren't
-            on films of this table.
+        ValueError: no table of verdicts, a word that is none, verdicts that aren't on
+            films of this table, or that leave none of films that are one film.
     """
     places = {name: place for place, name in enumerate(row_names(table))}
     judged = _checked(verdicts)
     # of a pair whose other film is gone, what is left is no copy any more
     judged["alone"] = judged["second"] == ""
+    _leaves_one(judged, places)
     for column in ("first", "second"):
         judged[column] = judged[column].map(places)
     if len(judged) and judged[["first", "second"]].isna().all(axis=None):
@@ -54,6 +59,7 @@ def apply_verdicts(
             f"expected verdicts on rows of this table, got {len(judged)} on others. "
             "Try the table that was audited, with the same paths"
         )
+    _warn_of_strangers(judged)
     reasons = _alone(judged)
     drops = judged[judged["verdict"] == "drop"]
     _outside(reasons, drops, table)
@@ -118,6 +124,48 @@ def _checked(verdicts):
     return verdicts
 
 
+def _leaves_one(judged, places):
+    """Refuse verdicts on pairs that together take out all that are one film.
+
+    By names, not rows: where the one that should stay has left the table since, nothing
+    contradicts itself.
+    """
+    is_pair = ~judged["alone"] & ~judged["check"].isin(IN_TWO_PARTS)
+    pairs = judged[is_pair & judged["verdict"].str.startswith("drop")]
+    if pairs.empty:
+        return
+    number, names = pd.factorize(pairs[["first", "second"]].to_numpy().ravel())
+    rows = pd.DataFrame({"name": names, "film": _films(number, len(names))})
+    first = pairs.loc[pairs["verdict"] == "drop first", "first"]
+    second = pairs.loc[pairs["verdict"] == "drop second", "second"]
+    rows["goes"] = rows["name"].isin({*first, *second})
+    rows = rows[rows.groupby("film")["goes"].transform("all")]
+    here = rows.loc[rows["name"].isin(places), "film"]
+    if len(here):
+        one = rows.loc[rows["film"] == here.iloc[0], "name"].tolist()
+        raise ValueError(
+            "expected verdicts that leave one of films that are one film, got some "
+            f"that take out all {len(one)} of {one[:MOST_NAMED]} ({here.nunique()} "
+            "such films). Try 'drop' on one of their pairs, which keeps one by itself"
+        )
+
+
+def _warn_of_strangers(judged):
+    """Say how many verdicts would drop something and don't find what they name."""
+    verdict = judged["verdict"]
+    no_first = judged["first"].isna() & (verdict != "drop second")
+    no_second = judged["second"].isna() & (verdict != "drop first") & ~judged["alone"]
+    drops = verdict.str.startswith("drop")
+    strange = (no_first | no_second)[drops]
+    if strange.any():
+        warnings.warn(
+            f"{strange.sum()} of {len(strange)} verdicts that drop something are on "
+            "rows that this table has no more, or under another name: they are passed "
+            "over. Try the table that was audited, whole",
+            stacklevel=3,
+        )
+
+
 def _alone(judged):
     """{row: reason} of those that were named one by one."""
     is_drop = judged["verdict"] == "drop"
@@ -153,9 +201,7 @@ def _outside(reasons, drops, table):
 def _copies(reasons, drops, table):
     """Add all but one of the rows that are one film, be it a pair or a dozen."""
     ends = drops[["first", "second"]].to_numpy(dtype=int)
-    N = len(table)
-    graph = coo_array((np.ones(len(ends)), ends.T), shape=(N, N))
-    _, film = connected_components(graph, directed=False)
+    film = _films(ends, len(table))
     rows = pd.DataFrame({"film": film, "rank": stays_first(table)})
     rows = rows.loc[np.setdiff1d(ends, list(reasons))]
     rows = rows.sort_values("rank", kind="stable")
@@ -165,3 +211,11 @@ def _copies(reasons, drops, table):
         why.setdefault(second, check)
     for place in rows.index[rows.duplicated("film")]:
         reasons[place] = why[place]
+
+
+def _films(ends, n):
+    """(n,) which film each of n rows is, where pairs of them are one film."""
+    ends = ends.reshape(-1, 2)
+    graph = coo_array((np.ones(len(ends)), ends.T), shape=(n, n))
+    _, film = connected_components(graph, directed=False)
+    return film

@@ -25,7 +25,8 @@ function render({ model, el }) {
     footOf(
       model,
       "← → other things flagged · n: next without a verdict · d, k, u: drop, keep, unsure, " +
-        "and on · 1, 2: drop the first or the second of a pair",
+        "and on · 1, 2: drop the first or the second of a pair · a saved notebook keeps " +
+        "the films and names seen last, no report and no note",
     ),
   );
   const sleep = sleepGuard(model, slept, "change:at change:keep");

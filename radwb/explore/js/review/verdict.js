@@ -55,16 +55,18 @@ function verdictBox(model, asked) {
     problem,
   );
   let seen; // the thing that the text belongs to, also while the next one comes
-  let written = "";
+  let written = ""; // null: it wasn't saved
 
-  function send(verdict, note, go_on) {
+  // A note comes a little after its thing: one that nobody wrote in is left alone.
+  function send(verdict, go_on) {
+    const note = text.value === written ? null : text.value.trim();
     written = text.value;
     const { number } = seen;
-    tellPython(model, { judge: { number, verdict, note: note.trim(), go_on } });
+    tellPython(model, { judge: { number, verdict, note, go_on } });
     asked();
   }
   function keep() {
-    if (seen && text.value !== written) send(seen.verdict, text.value, false);
+    if (seen && text.value !== written) send(seen.verdict, false);
   }
   text.onchange = keep;
 
@@ -76,17 +78,19 @@ function verdictBox(model, asked) {
     if (drops && !droppable) return;
     if (verdict.includes(" ") && !pair) return;
     const again = seen.verdict === verdict;
-    send(again ? "" : verdict, text.value, !again);
+    send(again ? "" : verdict, !again);
   }
 
   function update() {
     const shown = model.get("shown");
     if (seen && shown.number !== seen.number) keep();
-    if (shown.number !== seen?.number || document.activeElement !== text) {
-      text.value = shown.note || "";
-      written = text.value;
+    if (shown.number !== seen?.number) {
+      text.value = "";
+      written = "";
     }
     seen = shown.of ? shown : undefined;
+    // asked for, not synced: what is synced, a saved notebook holds
+    if (seen) tellPython(model, { note: true });
     const verdict = shown.verdict || "";
     for (const [name, one] of Object.entries(buttons))
       one.ariaPressed = verdict.split(" ")[0] === name;
@@ -95,8 +99,13 @@ function verdictBox(model, asked) {
     write(told, toldOf(shown, verdict));
     root.hidden = !shown.of;
   }
-  function heard({ noted }) {
+  function heard({ noted, note, number }) {
     if (noted) write(problem, noted.error);
+    if (noted?.error && noted.number === seen?.number) written = null;
+    if (note === undefined || number !== seen?.number) return;
+    if (text.value !== written || note === written) return; // somebody is at it
+    text.value = note;
+    written = note;
   }
   model.on("msg:custom", heard);
   return { root, update, judge, leave: () => model.off("msg:custom", heard) };
