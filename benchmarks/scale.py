@@ -109,18 +109,24 @@ def large_pictures(n: int, planted: pd.DataFrame, seed: int = 0):
 
 def _pictures(small, planted):
     n = len(small)
-    flat = small.reshape(n, -1)
-    hashes = [image_hashes(small[k : k + BATCH]) for k in range(0, n, BATCH)]
+    parts = [small[k : k + BATCH] for k in range(0, n, BATCH)]
+    hashes = [image_hashes(part) for part in parts]
     digests = np.array([f"film {row}" for row in range(n)], dtype=object)
     same = planted[planted["kind"] == "same pixels"]
     digests[same["second"]] = digests[same["first"]]
-    facts = pd.DataFrame({"rows": SIDE, "columns": SIDE}, index=range(n))
+    # in parts: the films' spread at once takes more memory than the audit
+    facts = pd.concat([_facts(part) for part in parts], ignore_index=True)
+    return Pictures(small, np.concatenate(hashes), digests, facts)
+
+
+def _facts(small):
+    flat = small.reshape(len(small), -1)
+    facts = pd.DataFrame({"rows": SIDE, "columns": SIDE}, index=range(len(small)))
     facts["mean"] = flat.mean(1)
     facts["spread"] = flat.std(1)
     facts["black"] = (flat < 2).mean(1)
     facts["white"] = (flat > 253).mean(1)
-    facts["problem"] = ""
-    return Pictures(small, np.concatenate(hashes), digests, facts)
+    return facts.assign(problem="")
 
 
 def measured(n: int) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 import radwb as rw
 from radwb.curate.audit import Pictures, read_pictures
@@ -92,6 +93,19 @@ def test_each_of_many_films_is_held_against_few(monkeypatch):
     kept = copies._closest(small, np.arange(FILMS), everything)
     assert len(kept) <= copies.CLOSEST * FILMS < len(everything) / 10
     assert set(map(tuple, np.sort(copied, axis=1))) <= set(map(tuple, kept))
+
+
+def test_of_close_hashes_pairs_by_chance_go_and_moved_copies_stay():
+    rng = np.random.default_rng(0)
+    large = ndimage.gaussian_filter(rng.standard_normal((20, 256, 256)), (0, 12, 12))
+    films = np.clip(127 + 40 * large / large.std(), 0, 255)
+    moved = [ndimage.rotate(film, 2, reshape=False, mode="nearest") for film in films]
+    moved = np.roll(moved, 3, axis=2) * 0.8 + 20
+    both = np.concatenate([films, moved])
+    small = both.reshape(40, 64, 4, 64, 4).mean((2, 4)).astype(np.uint8)
+    everything = np.stack(np.triu_indices(40, 1), axis=1)
+    kept = copies._agreeing(small, np.arange(40), everything)
+    assert kept.tolist() == [[n, n + 20] for n in range(20)]
 
 
 def test_many_films_with_close_hashes_give_the_planted_copies(monkeypatch):
