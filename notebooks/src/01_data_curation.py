@@ -471,8 +471,12 @@ from radwb.curate.dicomweb import orthanc
 sent = [inbox / "plain.dcm", inbox / "CT_small.dcm"]
 try:
     with orthanc(*sent) as server:
-        query = {"PatientID": "0007"}
-        fetched = rw.curate.from_dicomweb(server.url, inbox / "server", query=query)
+        fetched = rw.curate.from_dicomweb(
+            server.url,
+            inbox / "server",
+            query={"PatientID": "0007"},
+            auth=server.auth,
+        )
     origin = "a server"
 except (FileNotFoundError, ImportError):
     origin = "a folder, since no server or client is installed here,"
