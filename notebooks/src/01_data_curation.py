@@ -1164,8 +1164,7 @@ def day(table, row):
     return pd.Timestamp(header.StudyDate)
 
 
-in_shared = rw.curate.find_values(inbox / "shared", answer_key.value)
-in_files = {value for file, value in in_shared}
+in_files = {v for _, v in rw.curate.find_values(inbox / "shared", answer_key.value)}
 reports_shared = " ".join(shared.report).lower()
 in_reports = {v for v in answer_key.value if v.lower() in reports_shared}
 Markdown(
