@@ -88,26 +88,7 @@ def from_dicomweb(
     """
     _check(url, query)
     client = _client(url, auth, headers, timeout_s)
-    try:
-        instances, odd = _search(client, query)
-    except (requests.JSONDecodeError, *ODD_LISTS) as error:
-        raise FetchError(
-            f"expected a list in DICOM JSON from {url}, got {type(error).__name__}. "
-            "Try the address of the DICOMweb root, such as http://host:8042/dicom-web."
-        ) from None
-    except requests.RequestException as error:
-        raise FetchError(_no_answer(url, error)) from None
-    if odd:
-        warnings.warn(
-            f"{odd} studies, series or instances are left out: the server lists them "
-            "without a UID of digits and points. Ask whoever runs it.",
-            stacklevel=2,
-        )
-    if not instances:
-        raise FetchError(
-            f"expected instances, got none for {', '.join(query) or 'any query'}. "
-            "Try fewer keywords, or an asterisk in a value (DOE*)."
-        )
+    instances = _found(client, url, query)
     folder = private_folder(out)
     failed = _fetch_all(client, instances, folder)
     table = index(out)
@@ -123,6 +104,31 @@ def from_dicomweb(
         )
         table = pd.concat([table, pd.DataFrame(failed)], ignore_index=True)
     return table
+
+
+def _found(client, url, query):
+    """What `_search` finds, or a sentence that says why there is nothing."""
+    try:
+        instances, odd = _search(client, query)
+    except (requests.JSONDecodeError, *ODD_LISTS) as error:
+        raise FetchError(
+            f"expected a list in DICOM JSON from {url}, got {type(error).__name__}. "
+            "Try the address of the DICOMweb root, such as http://host:8042/dicom-web."
+        ) from None
+    except requests.RequestException as error:
+        raise FetchError(_no_answer(url, error)) from None
+    if odd:
+        warnings.warn(
+            f"{odd} studies, series or instances are left out: the server lists them "
+            "without a UID of digits and points. Ask whoever runs it.",
+            stacklevel=3,
+        )
+    if not instances:
+        raise FetchError(
+            f"expected instances, got none for {', '.join(query) or 'any query'}. "
+            "Try fewer keywords, or an asterisk in a value (DOE*)."
+        )
+    return instances
 
 
 def _check(url, query):
