@@ -88,11 +88,7 @@ def from_dicomweb(
     """
     _check(url, query)
     client = _client(url, auth, headers, timeout_s)
-<<<<<<< HEAD
-    instances = _listed(client, query, url)
-=======
     instances = _found(client, url, query)
->>>>>>> h17_F3
     folder = private_folder(out)
     failed = _fetch_all(client, instances, folder)
     table = index(out)
@@ -110,13 +106,8 @@ def from_dicomweb(
     return table
 
 
-<<<<<<< HEAD
-def _listed(client, query, url):
-    """What the server lists for a query; a warning counts what has no honest UID."""
-=======
 def _found(client, url, query):
     """What `_search` finds, or a sentence that says why there is nothing."""
->>>>>>> h17_F3
     try:
         instances, odd = _search(client, query)
     except (requests.JSONDecodeError, *ODD_LISTS) as error:
