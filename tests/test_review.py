@@ -274,7 +274,7 @@ def test_of_a_film_that_stands_four_times_one_stays():
 @pytest.mark.parametrize("left", ["a", "b"])
 def test_the_last_copy_stays_when_its_partner_is_gone(left):
     table = pd.DataFrame({"path": [left], "patient_id": [1]})
-    with pytest.warns(UserWarning, match="1 of 1 verdicts"):
+    with pytest.warns(UserWarning, match="1 verdicts"):
         kept, dropped = rw.curate.apply_verdicts(table, verdicts_on([("a", "b")]))
     assert (len(kept), len(dropped)) == (1, 0)
 
@@ -351,7 +351,7 @@ def test_whatever_mix_is_judged_no_film_is_lost(data):
 def test_verdicts_that_leave_no_copy_of_a_film_are_refused(pairs, judged):
     table = pd.DataFrame({"path": list("abcd"), "patient_id": range(4)})
     verdicts = verdicts_on(pairs, judged)
-    with pytest.raises(ValueError, match=r"of \['a', 'b'.*\(1 such films\)"):
+    with pytest.raises(ValueError, match=r"all [23] of \['a', 'b'"):
         rw.curate.apply_verdicts(table, verdicts)
     verdicts.loc[0, "verdict"] = "drop"
     kept, _ = rw.curate.apply_verdicts(table, verdicts)
@@ -378,7 +378,7 @@ def test_a_verdict_that_fits_no_row_is_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(rw.curate.apply_verdicts(table, verdicts)[0]) == 1
-    with pytest.warns(UserWarning, match="1 of 2 verdicts that drop something"):
+    with pytest.warns(UserWarning, match="1 verdicts that drop something"):
         kept, _ = rw.curate.apply_verdicts(table.head(2), verdicts)
     assert kept["path"].tolist() == ["a"]
 

@@ -16,7 +16,6 @@ COLUMNS = ("case", "check", "first", "second", "verdict", "note", "when")
 NAMED_BY = ("path", "study_id", "image_id", "patient_id")
 STAYS = {"test": 0, "val": 1, "train": 2}  # the lower number stays
 ELSEWHERE = 3  # another part, or none
-MOST_NAMED = 5  # rows in an error
 
 
 def apply_verdicts(
@@ -132,8 +131,6 @@ def _leaves_one(judged, places):
     """
     is_pair = ~judged["alone"] & ~judged["check"].isin(IN_TWO_PARTS)
     pairs = judged[is_pair & judged["verdict"].str.startswith("drop")]
-    if pairs.empty:
-        return
     number, names = pd.factorize(pairs[["first", "second"]].to_numpy().ravel())
     rows = pd.DataFrame({"name": names, "film": _films(number, len(names))})
     first = pairs.loc[pairs["verdict"] == "drop first", "first"]
@@ -145,8 +142,8 @@ def _leaves_one(judged, places):
         one = rows.loc[rows["film"] == here.iloc[0], "name"].tolist()
         raise ValueError(
             "expected verdicts that leave one of films that are one film, got some "
-            f"that take out all {len(one)} of {one[:MOST_NAMED]} ({here.nunique()} "
-            "such films). Try 'drop' on one of their pairs, which keeps one by itself"
+            f"that take out all {len(one)} of {one[:5]}. Try 'drop' on one "
+            "of their pairs, which keeps one by itself"
         )
 
 
@@ -159,9 +156,9 @@ def _warn_of_strangers(judged):
     strange = (no_first | no_second)[drops]
     if strange.any():
         warnings.warn(
-            f"{strange.sum()} of {len(strange)} verdicts that drop something are on "
-            "rows that this table has no more, or under another name: they are passed "
-            "over. Try the table that was audited, whole",
+            f"{strange.sum()} verdicts that drop something are on rows that this table "
+            "has no more, or under another name: they are passed over. Try the table "
+            "that was audited, whole",
             stacklevel=3,
         )
 
@@ -217,5 +214,4 @@ def _films(ends, n):
     """(n,) which film each of n rows is, where pairs of them are one film."""
     ends = ends.reshape(-1, 2)
     graph = coo_array((np.ones(len(ends)), ends.T), shape=(n, n))
-    _, film = connected_components(graph, directed=False)
-    return film
+    return connected_components(graph, directed=False)[1]
