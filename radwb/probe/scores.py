@@ -162,7 +162,7 @@ class Scores:
         """What labels of other patients would have given: `n` shuffles and their range.
 
         >>> rw.stats.format_interval(scores.null().iloc[-1])
-        '0.49 (0.34 to 0.63; range of 20 shuffles)'
+        '0.49 (0.29 to 0.63; range of 20 shuffles)'
 
         Args:
             n: draws of `shuffled`.
