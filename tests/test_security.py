@@ -74,6 +74,13 @@ def live_plot():
     return plot.figure()
 
 
+def hostile_flow():
+    films = pd.DataFrame({"path": ["a", "b"], "patient_id": ["1", "2"]})
+    way = rw.curate.Flow(ALL, films)
+    way.keep(ALL, films.head(1), why=ALL)
+    return rw.show.flow(way.steps, parts=way.parts, **WORDS)
+
+
 FIGURES = {
     "scan": lambda: rw.show.scan(SCAN, truth=True, **WORDS),
     "overlay": lambda: rw.show.overlay(SCAN, MAP, truth=True, label=ALL, caption=ALL),
@@ -107,6 +114,7 @@ FIGURES = {
         LOG, panels={ALL: ["loss", f"loss {ALL}"]}, lines={ALL: 1.0}, **WORDS
     ),
     "live": live_plot,
+    "flow": hostile_flow,
     "volume": lambda: hostile_view().figure,
 }
 
@@ -126,7 +134,8 @@ def test_words_of_others_are_letters_in_every_figure(kind):
 
 
 def test_every_public_figure_is_among_them():
-    others = {"explore", "volume"}  # by their own tests below
+    # by tests of their own: below, and in browser/test_review_widget.py
+    others = {"explore", "volume", "review"}
     assert set(rw.show.__all__) - others <= set(FIGURES)
 
 

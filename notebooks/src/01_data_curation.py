@@ -471,12 +471,8 @@ from radwb.curate.dicomweb import orthanc
 sent = [inbox / "plain.dcm", inbox / "CT_small.dcm"]
 try:
     with orthanc(*sent) as server:
-        fetched = rw.curate.from_dicomweb(
-            server.url,
-            inbox / "server",
-            query={"PatientID": "0007"},
-            auth=server.auth,
-        )
+        asked = {"query": {"PatientID": "0007"}, "auth": server.auth}
+        fetched = rw.curate.from_dicomweb(server.url, inbox / "server", **asked)
     origin = "a server"
 except (FileNotFoundError, ImportError):
     origin = "a folder, since no server or client is installed here,"

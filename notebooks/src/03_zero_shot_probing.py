@@ -1011,12 +1011,11 @@ rw.show.forest(
 # %% [markdown]
 # And in words, paired by patient. Mind how few they are: a difference must be large to be told from none.
 
+
 # %%
-gains = kept_half[kept_half["who"] == "model minus before"]
-lines = []
-for name, row in rows.items():
-    gain = gains.loc[row]
-    said = Comparison(
+def in_words(gain):
+    """What may be said of one row of differences."""
+    return Comparison(
         names=("now", "before"),
         what="value",
         difference=gain["value"],
@@ -1025,7 +1024,11 @@ for name, row in rows.items():
         p=float("nan"),  # the file has none
         n=int(gain["patients"]),
     )
-    lines.append(f"- {name}: {said}.")
+
+
+# %%
+gains = kept_half[kept_half["who"] == "model minus before"]
+lines = [f"- {name}: {in_words(gains.loc[row])}." for name, row in rows.items()]
 Markdown("We see\n" + "\n".join(lines))
 
 # %% [markdown]
