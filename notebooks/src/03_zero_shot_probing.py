@@ -1005,7 +1005,7 @@ rw.show.forest(
     shown,
     x_title="AUROC, of the map AUPRC, with 95 % interval",
     title="Patients that nothing was chosen on",
-    caption="",
+    caption="dashed: the AUROC of a guess; it says nothing of a map's AUPRC",
 )
 
 # %% [markdown]
