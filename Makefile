@@ -49,7 +49,7 @@ $(BIN)/python:
 	  echo "$(PYTHON) can't make an environment. Try: apt install python3-venv (Debian, Ubuntu)"; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[curate]"
+	$(BIN)/python -m pip install --disable-pip-version-check -q -e ".[curate,fail]"
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python

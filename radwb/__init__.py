@@ -9,7 +9,17 @@ For teaching and research; not for clinical use.
 from importlib import import_module
 from importlib.metadata import version
 
-STAGES = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
+STAGES = (
+    "data",
+    "simulate",
+    "curate",
+    "models",
+    "pretrain",
+    "probe",
+    "attend",
+    "fail",
+    "card",
+)
 ROOMS = ("stats", "findings", *STAGES, "show", "explore", "check", "book")
 __version__ = version("radwb")
 __all__ = [*ROOMS]

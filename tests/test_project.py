@@ -29,7 +29,17 @@ CONDA_NAMES = {
     "open-clip-torch": "open_clip_torch",
     "python-kaleido": "kaleido",
 }
-ROOMS = ("data", "simulate", "curate", "models", "pretrain", "probe", "attend", "fail")
+ROOMS = (
+    "data",
+    "simulate",
+    "curate",
+    "models",
+    "pretrain",
+    "probe",
+    "attend",
+    "fail",
+    "card",
+)
 MODULES = sorted((ROOT / "radwb").rglob("*.py"))
 NO_CODE = (
     tokenize.COMMENT,
@@ -44,12 +54,13 @@ ROOMS_KNODES = {
     "__init__.py": 0.2,
     "attend": 37.2,
     "book": 4.2,
+    "card": 0.1,
     "check.py": 1.5,
     "cli": 3.4,
     "curate": 54.3,
     "data": 32.2,
     "explore": 21.6,
-    "fail": 5.6,
+    "fail": 6.1,
     "findings": 2.5,
     "identifiers.py": 0.8,
     "models": 31.2,

@@ -1,0 +1,3 @@
+"""The evidence card of a model: one HTML page and JSON, made from a run."""
+
+__all__: list[str] = []
