@@ -1,5 +1,6 @@
 """Find out where and why a model fails: a dial for shortcuts, scores by group."""
 
+from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
@@ -7,14 +8,17 @@ from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 
 __all__ = [
+    "Evidence",
     "Head",
     "add_marker",
     "classifier",
+    "compared",
     "confound",
     "fit_head",
     "group_gaps",
     "marker_auroc",
     "marker_effect",
+    "measured",
     "over_seeds",
     "patch_features",
     "shortcut",
