@@ -1,10 +1,10 @@
 """Four detectors of a shortcut that know nothing of it, each with a yes or a no.
 
-What they go by is a number that a clean head keeps low: whether the films' borders tell
-the finding (the audit's question), whether a map of the head varies there, whether films
-that are answered for one reason are answered wrong (clusters of explanations, Lapuschkin
-et al. 2019, doi 10.1038/s41467-019-08987-4), and whether an answer moves to another film
-with a corner of it.
+What they go by is a number that a clean head keeps low: whether the films' borders
+tell the finding (the audit's question), whether a map of the head varies there, whether
+films that are answered for one reason are answered wrong (clusters of explanations,
+Lapuschkin et al. 2019, doi 10.1038/s41467-019-08987-4), and whether an answer moves to
+another film with a corner of it.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ FEWEST = 8  # films in a slice
 
 
 def border_tells(part: Part) -> float:
-    """AUROC of the finding by the films' borders alone, for patients it wasn't fitted on.
+    """AUROC of the finding by your films' borders alone, on patients left out.
 
     The outer sixth of the films, small, in the probe of `rw.curate.audit`.
 
@@ -242,7 +242,7 @@ def blind_signs(
     corner: str = "bottom-right",
     C: float = 100.0,
 ) -> pd.DataFrame:
-    """Train heads with a mark tied to a finding, and let the four detectors look at them.
+    """Train heads with a mark tied to a finding, and try the four detectors on them.
 
     >>> films = rw.fail.FrozenFilms(table, model)
     >>> signs = blind_signs(films, "Pleural Effusion", strength=1.0, seeds=[0])
@@ -252,15 +252,15 @@ def blind_signs(
     Args:
         films: to learn from ("train"), and to look at.
         finding: label column.
-        strength: of the tie, as in `confound`; None for clean films, 0.5 for a mark that
-            tells nothing.
+        strength: of the tie, as in `confound`; None for clean films, 0.5 for a mark
+            that tells nothing.
         seeds: a training each: its own films and its own marks.
         n: training films at most.
         kind, corner: as in `add_marker`.
         C: as in `fit_head`.
     Returns:
-        a row a seed: strength (NaN for clean films), seed, AUROC where the tie holds and
-        where it's broken, and the four numbers of `signs_of`.
+        a row a seed: strength (NaN for clean films), seed, AUROC where the tie holds
+        and where it's broken, and the four numbers of `signs_of`.
     """
     mark = {"kind": kind, "corner": corner}
     rows = []

@@ -1,9 +1,10 @@
 """Worlds in which a finding comes with something else, and what a head learns there.
 
-Each has a dial, and arms in the order that was published of real films: sites of unequal
-prevalence (Zech et al. 2018, doi 10.1371/journal.pmed.1002683), a mark that an outside
-test does or doesn't leave behind (DeGrave et al. 2021, doi 10.1038/s42256-021-00338-7),
-and a drain in the treated (Oakden-Rayner et al. 2020, doi 10.1145/3368555.3384468).
+Each has a dial, and arms in the order that was published of real films: sites of
+unequal prevalence (Zech et al. 2018, doi 10.1371/journal.pmed.1002683), a mark that an
+outside test does or doesn't leave behind (DeGrave et al. 2021, doi
+10.1038/s42256-021-00338-7), and a drain in the treated (Oakden-Rayner et al. 2020, doi
+10.1145/3368555.3384468).
 """
 
 import json
@@ -40,36 +41,35 @@ class World:
     control: float | str
 
     def comparisons(self) -> dict[tuple, Comparison]:
-        """{(dial, arm, arm): the difference over training seeds}, widened for all."""
-        values = self.table.set_index(["dial", "arm"])["auroc"]
-        dials = self.table["dial"].unique()
-        family = len(dials) * len(self.order)
+        """{(dial, arm, arm): the first arm's lead, against that of the control}.
+
+        Paired by training seed. Other patients are easier or harder in themselves, so
+        a lead counts only beyond the one that heads of the control have.
+        """
+        values = self.table.pivot(index=["dial", "seed"], columns="arm", values="auroc")
+        dials = [dial for dial in self.table["dial"].unique() if dial != self.control]
         made = {}
-        for dial in dials:
-            for pair in self.order:
-                a, b = (values.loc[[(dial, arm)]].to_numpy() for arm in pair)
-                made[dial, *pair] = compare_seeds(
-                    a, b, names=pair, what="AUROC", family=family
-                )
+        for dial, (first, second) in product(dials, self.order):
+            lead = values[first] - values[second]
+            names = (f"{first} over {second} ({dial})", f"the same ({self.control})")
+            made[dial, first, second] = compare_seeds(
+                lead[dial],
+                lead[self.control],
+                names=names,
+                what="lead in AUROC",
+                family=len(dials) * len(self.order),
+            )
         return made
 
     def evidence(self) -> list[Evidence]:
         """A row a position of the dial and pair of arms, for the card."""
-        made = self.comparisons()
+        values = self.table.groupby(["dial", "arm"])["auroc"].mean()[self.control]
         rows = []
-        for (dial, *pair), comparison in made.items():
-            if dial == self.control:
-                continue
-            nothing = made[self.control, *pair]
-            rows.append(
-                compared(
-                    "shortcut",
-                    f"{self.tried}, {dial}: {pair[0]} against {pair[1]}",
-                    comparison,
-                    harm="ahead",
-                    control=nothing.difference,
-                )
-            )
+        for (dial, first, second), comparison in self.comparisons().items():
+            tried = f"{self.tried} ({dial}): {first} against {second}"
+            control = values[first] - values[second]
+            about = {"harm": "ahead", "control": control}
+            rows.append(compared("shortcut", tried, comparison, **about))
         return rows
 
 
@@ -157,21 +157,19 @@ def unequal_groups(
         seeds: draws of films, each with a training.
         C: as in `fit_head`.
     """
-    # the steepest position leaves the fewest films, and all get as many
-    steepest = max(shares, key=lambda share: abs(share - 0.5))
     draws = {}
     for name in ("train", "test"):
-        places = films.rows(name)
-        draw = _Draw(films.table, places, finding, column, groups)
-        most = len(draw(steepest)) // 2
-        draws[name] = partial(draw, n=most)
+        draw = _Draw(films.table, films.rows(name), finding, column, groups)
+        # all positions get as many films as the one that leaves the fewest
+        fewest = min(len(draw(share)) for share in [*shares, 0.5])
+        draws[name] = partial(draw, n=fewest // 2)
     others = ~films.table[column].isin(groups).to_numpy()[films.rows("test")]
     is_first = (films.table[column] == groups[0]).to_numpy(dtype=float)
     rows = []
     for share, seed in product(shares, range(seeds)):
         head = films.learn(films.part(draws["train"](share, seed=seed), finding), C)
         internal = draws["test"](share, seed=seed)
-        arms = {"internal": internal, "balanced": draws["test"](0.5, seed=seed)}
+        arms = {"internal": internal, "balanced": draws["test"](0.5, seed=1000 + seed)}
         if others.any():
             arms["external"] = films.rows("test")[others]
         about = {"dial": share, "seed": seed}
@@ -293,35 +291,36 @@ def hidden_drain(
         films: to learn from and to test on.
         finding: label column.
         shares: of the films with the finding, and without, that get a drain drawn on
-            them (`add_marker`); None takes the chest tubes that were planted. In the
-            control as many of each class get one.
+            them (`add_marker`), and in the control as many of each class; None takes
+            the chest tubes that were planted, and in the control no film with one is
+            learnt from.
         n: training films at most.
         seeds: draws of films, each with a training.
         C: as in `fit_head`.
     """
     y = films.table[finding].to_numpy()
-    if shares is None:
-        drained = has_drain(films.table)
-        dials = {"planted tubes": None}
-    else:
-        mean = sum(shares) / 2
-        dials = {"no tie": (mean, mean), "tied": shares}
+    planted = has_drain(films.table) if shares is None else None
     rows = []
-    for (dial, tie), seed in product(dials.items(), range(seeds)):
+    for is_tied, seed in product((False, True), range(seeds)):
         rng = np.random.default_rng(seed)
-        flags = drained if tie is None else rng.random(len(y)) < np.where(y == 1, *tie)
+        train = films.rows("train")
+        flags = planted
+        if shares is None:
+            train = train[is_tied | ~planted[train]]
+        else:
+            chances = shares if is_tied else (sum(shares) / 2,) * 2
+            flags = rng.random(len(y)) < np.where(y == 1, *chances)
         part = partial(_drained, films, finding, flags, shares is not None)
-        some = rng.permutation(films.rows("train"))[:n]
-        head = films.learn(part(some), C)
+        head = films.learn(part(rng.permutation(train)[:n]), C)
         unseen = films.rows("test")
         test = part(unseen)
-        about = {"dial": dial, "seed": seed}
+        about = {"dial": "tied" if is_tied else "not tied", "seed": seed}
         for arm, cases in _strata(flags[unseen]).items():
             among = cases | (test.y == 0)
             rows.append(_scored(about, head, arm, test, among))
     order = (("with drain", "all"), ("all", "without drain"))
     tried = f"{finding} with a drain in those who are treated"
-    return World(tried, pd.DataFrame(rows), order, list(dials)[0])
+    return World(tried, pd.DataFrame(rows), order, "not tied")
 
 
 def _drained(films, finding, flags, drawn, rows):
