@@ -19,12 +19,14 @@ from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
+from radwb.fail.slices import Slices, describe_slice, find_slices, metadata_slices
 from radwb.fail.worlds import hidden_drain, rows_at, travelling_mark, unequal_groups
 
 __all__ = [
     "Evidence",
     "FrozenFilms",
     "Head",
+    "Slices",
     "add_marker",
     "blind_evidence",
     "blind_limits",
@@ -34,6 +36,8 @@ __all__ = [
     "compared",
     "confound",
     "corner_swaps",
+    "describe_slice",
+    "find_slices",
     "fit_head",
     "group_gaps",
     "hidden_drain",
@@ -41,6 +45,7 @@ __all__ = [
     "marker_auroc",
     "marker_effect",
     "measured",
+    "metadata_slices",
     "name_shortcuts",
     "over_seeds",
     "patch_features",
