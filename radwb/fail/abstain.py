@@ -1,4 +1,4 @@
-"""Fewer mistakes by not answering: what is refused, what is left, and how wrong it is."""
+"""Fewer mistakes by not answering: what is refused, and how wrong the rest is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from radwb.probe import Scores
 from radwb.stats import clustered_mean
 from radwb.stats.sentence import Comparison
 
-SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+SHARES_ANSWERED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,8 @@ class Abstention:
     Attributes:
         table: films, planned (share of the answered where the limit was set), answered
             (share here), risk (of the answered, the share that is wrong), low, high (by
-            patient), n (answered), patients, note.
+            patient), n (answered), patients, note; missed (of the answered cases, the
+            share answered no: where cases are rare a low risk may hide it).
         gaps: films -> Comparison of the risk among the refused with that among the
             answered, at the share `at`; one family.
         at: the share that was planned there.
@@ -54,7 +55,7 @@ def abstention(
     films: Mapping[str, Scores],
     *,
     finding: str | None = None,
-    shares: Sequence[float] = SHARES,
+    shares: Sequence[float] = SHARES_ANSWERED,
     threshold: float = 0.5,
     at: float = 0.8,
 ) -> Abstention:
@@ -86,7 +87,10 @@ def abstention(
         sure, wrong = _sure_and_wrong(scores, finding, threshold)
         for share in shares:
             answered = sure >= limit_for(sure_on, share)
-            rows.append(_row(name, share, answered, wrong, scores.patient_id))
+            row = _row(name, share, answered, wrong, scores.patient_id)
+            cases = answered & (scores.truth[finding] == 1).to_numpy()
+            row["missed"] = wrong[cases].mean() if cases.any() else np.nan
+            rows.append(row)
         answered = sure >= limit_for(sure_on, at)
         sides = ~answered & ~np.isnan(wrong), answered & ~np.isnan(wrong)
         gaps[name] = share_gap(

@@ -20,7 +20,7 @@ from radwb.fail.groups import group_gaps
 from radwb.fail.patches import fit_head, patch_features
 from radwb.models import Model
 from radwb.probe import Scores
-from radwb.stats import auroc, compare_seeds
+from radwb.stats import auroc, clustered_mean, compare_seeds
 
 CAUSES = (
     "nothing",
@@ -199,3 +199,83 @@ def _gap_rows(scores, points, inside):
             values = films[metric][inside].mean(), films[metric][~inside].mean()
         row = {"metric": metric, "inside": values[0], "others": values[1]}
         yield row | {"gap": gap.difference, "verdict": gap.verdict}
+
+
+def levelled(
+    on: Scores,
+    scores: Scores,
+    groups: tuple[Sequence, Sequence],
+    *,
+    threshold: float,
+    finding: str | None = None,
+) -> pd.DataFrame:
+    """Equal sensitivity in your groups, by serving one worse or by serving one better.
+
+    >>> of_train = rw.probe.zero_shot(model, train, ["Pleural Effusion"])
+    >>> of_test = rw.probe.zero_shot(model, test, ["Pleural Effusion"])
+    >>> sexes = train["sex"], test["sex"]
+    >>> rows = levelled(of_train, of_test, sexes, threshold=0.5)
+    >>> rows["rule"].unique().tolist()
+    ['one threshold', 'levelled down', 'levelled up']
+
+    *Levelled down*: each group gets a threshold at which its sensitivity is that of the
+    worst group, so that more of the others' sick are sent home and nobody gains.
+    *Levelled up*: that of the best, paid for with false alarms.
+
+    Args:
+        on: scores of other patients, on which the thresholds are set.
+        scores: what is judged.
+        groups: names of the groups of both, (N,) each.
+        threshold: the one for all.
+        finding: which of several; None = the first.
+    Returns:
+        rule, group, threshold, measure (sensitivity, specificity), value, low, high (by
+        patient), n, patients, note.
+    Raises:
+        ValueError: a group has no case to set a threshold on.
+    """
+    finding = finding or next(iter(on.values))
+    cases = (on.truth[finding] == 1).to_numpy()
+    names = [np.asarray(group).astype(str) for group in groups]
+    of_cases = {}
+    for group in np.unique(names[1]):
+        of_cases[group] = on.values[finding][cases & (names[0] == group)].to_numpy()
+        if not len(of_cases[group]):
+            raise ValueError(
+                f"expected films with {finding} in each group to set a threshold on, "
+                f"got none in {group}. Try coarser groups"
+            )
+    shares = {group: (s > threshold).mean() for group, s in of_cases.items()}
+    rules = {"levelled down": min(shares.values()), "levelled up": max(shares.values())}
+    rows = []
+    for group, s in of_cases.items():
+        thresholds = {"one threshold": threshold}
+        for rule, share in rules.items():
+            thresholds[rule] = threshold
+            if shares[group] != share:
+                thresholds[rule] = _threshold_for(s, share)
+        chosen = names[1] == group
+        for rule, own in thresholds.items():
+            for row in _told(scores, finding, chosen, own):
+                rows.append({"rule": rule, "group": group, "threshold": own, **row})
+    order = ["one threshold", *rules]
+    return pd.DataFrame(rows).sort_values(
+        "rule", key=lambda rule: rule.map(order.index), kind="stable", ignore_index=True
+    )
+
+
+def _threshold_for(s, share):
+    """Between two cases, so that the share nearest to `share` lies above."""
+    falling = np.sort(s)[::-1]
+    called = round(share * len(s))
+    padded = np.concatenate([falling[:1] + 1, falling, falling[-1:] - 1])
+    return float(padded[called : called + 2].mean())
+
+
+def _told(scores, finding, chosen, threshold):
+    called = (scores.values[finding] > threshold).to_numpy()
+    y = scores.truth[finding].to_numpy(float)
+    for label, measure in ((1, "sensitivity"), (0, "specificity")):
+        some = chosen & (y == label)
+        row = clustered_mean(called[some] == label, scores.patient_id[some], share=True)
+        yield {"measure": measure, "value": row.pop("mean"), **row}

@@ -102,12 +102,11 @@ def strangeness(
             f"expected {k} reference films or more for the k-th neighbour, "
             f"got {len(reference)}. Try a smaller k"
         )
-    known = torch.as_tensor(np.array(reference), dtype=torch.float64)
-    asked = torch.as_tensor(np.array(Z), dtype=torch.float64)
+    known = torch.as_tensor(np.array(reference, np.float32))
+    asked = torch.as_tensor(np.array(Z, np.float32))
     one_class = torch.zeros(len(known), dtype=torch.long)
     nearest = detectors.KNN(None, k=k).fit_features(known, one_class)
-    with _in_float64():  # the library's own matrices
-        spread = detectors.Mahalanobis(None).fit_features(known, one_class)
+    spread = detectors.Mahalanobis(None).fit_features(known, one_class)
     columns = {
         "k-th neighbour": nearest.predict_features(asked),
         "Mahalanobis": spread.predict_features(asked),
@@ -129,19 +128,6 @@ def _library():
             "Try pip install 'radwb[fail]'"
         ) from error
     return detector
-
-
-class _in_float64:
-    def __enter__(self):
-        import torch
-
-        self.before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
-
-    def __exit__(self, *_):
-        import torch
-
-        torch.set_default_dtype(self.before)
 
 
 def unknown_films(
