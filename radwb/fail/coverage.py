@@ -154,7 +154,7 @@ def one_film_each(
 ) -> np.ndarray:
     """(N,) bool: one film of each patient, drawn by chance.
 
-    >>> one_film_each(["a", "a", "b"]).sum()
+    >>> int(one_film_each(["a", "a", "b"]).sum())
     2
 
     Args:

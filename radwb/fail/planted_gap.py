@@ -86,7 +86,8 @@ def planted_gap(
 ) -> PlantedGap:
     """Why is a group served worse? Its films, its labels, its share, one at a time.
 
-    >>> result = planted_gap(table, start=model, finding="Pleural Effusion", seeds=2)
+    >>> thirds = rw.curate.split_by_patient(table, fractions=(0.4, 0.3, 0.3))
+    >>> result = planted_gap(thirds, start=model, finding="Pleural Effusion", seeds=2)
     >>> result.table["cause"].unique()[:3].tolist()
     ['nothing', 'noise', 'missed labels']
 

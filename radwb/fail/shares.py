@@ -27,7 +27,7 @@ def share_gap(
     >>> owners = range(40), range(40, 80)
     >>> often, seldom = np.arange(40) % 4 > 0, np.arange(40) % 4 > 2
     >>> print(share_gap(often, seldom, owners, names=("A", "B"), what="hits"))
-    A is ahead of B by 0.50 (0.26 to 0.66; 80 patients)
+    A is ahead of B by 0.50 (0.28 to 0.66; 80 patients)
 
     Newcombe's square and add (1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<873)
     over the two intervals that `clustered_mean` gives, so it has a width where a side
