@@ -266,7 +266,7 @@ def test_each_cause_has_its_picture(faint):
 
 
 def test_a_model_that_sees_the_group_learns_to_underdiagnose_it(faint):
-    """It repeats what the archive says, so an audit by the archive's labels is blind."""
+    """It repeats what the archive says: an audit by the archive is blind to it."""
     table, films = faint
     films[:, 5, 5] = np.where(table["sex"] == "F", 0, 255)
     settings = {"finding": FINDING, "missed": 0.6, "seeds": 2}
