@@ -83,7 +83,6 @@ IN_NO_NOTEBOOK = {
     "fail.controlled_threshold": "notebook 09 (18)",
     "fail.coverage": "notebook 09 (18)",
     "fail.group_report": "notebook 09 (18)",
-    "fail.levelled": "notebook 09 (18)",
     "fail.one_film_each": "notebook 09 (18)",
     "fail.operating_points": "notebook 09 (18)",
     "fail.planted_gap": "notebook 09 (18)",

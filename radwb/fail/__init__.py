@@ -11,7 +11,7 @@ from radwb.fail.fairness import calibrated, group_report, operating_points
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
-from radwb.fail.planted_gap import levelled, planted_gap
+from radwb.fail.planted_gap import planted_gap
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 from radwb.fail.unknown import strangeness, unknown_films, unknown_report
@@ -28,7 +28,6 @@ __all__ = [
     "fit_head",
     "group_gaps",
     "group_report",
-    "levelled",
     "marker_auroc",
     "marker_effect",
     "one_film_each",

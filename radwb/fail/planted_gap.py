@@ -1,6 +1,5 @@
-"""Three reasons why a group is served worse, planted one by one; and levelling down."""
+"""Three reasons why a group is served worse, planted one at a time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from radwb.fail.groups import group_gaps
 from radwb.fail.patches import fit_head, patch_features
 from radwb.models import Model
 from radwb.probe import Scores
-from radwb.stats import auroc, clustered_mean, compare_seeds
+from radwb.stats import auroc, compare_seeds
 
 CAUSES = (
     "nothing",
@@ -40,11 +39,11 @@ class PlantedGap:
     Attributes:
         table: cause, seed, metric, inside, others (the metric's values), gap (inside
             less others), verdict (of the gap by patient, all metrics one family).
-        group: name of the group.
+        judged: (cause, seed) -> Scores of the test films.
     """
 
     table: pd.DataFrame
-    group: str
+    judged: dict[tuple[str, int], Scores]
 
     def moved(self) -> pd.DataFrame:
         """How far each cause moved each gap beyond where it lay with nothing planted.
@@ -118,6 +117,7 @@ def planted_gap(
     noisy = plain.copy()
     noisy[inside] = patch_features(start, _noisier(images[inside], noise), whole=True)
     rows = []
+    judged = {}
     for seed in tqdm(range(seeds), "seeds", delay=2, leave=False):
         rng = np.random.default_rng(seed)
         y = table[finding].to_numpy(int)
@@ -134,9 +134,10 @@ def planted_gap(
         for cause, setup in zip(CAUSES, setups, strict=True):
             scores, points = _judged(start, table, finding, specificity, *setup)
             test = inside[(table["split"] == "test").to_numpy()]
+            judged[cause, seed] = scores
             for row in _gap_rows(scores, points, test):
                 rows.append({"cause": cause, "seed": seed, **row})
-    return PlantedGap(pd.DataFrame(rows), group)
+    return PlantedGap(pd.DataFrame(rows), judged)
 
 
 def _ready(table, finding, column, group):
@@ -200,83 +201,3 @@ def _gap_rows(scores, points, inside):
             values = films[metric][inside].mean(), films[metric][~inside].mean()
         row = {"metric": metric, "inside": values[0], "others": values[1]}
         yield row | {"gap": gap.difference, "verdict": gap.verdict}
-
-
-def levelled(
-    on: Scores,
-    scores: Scores,
-    groups: tuple[Sequence, Sequence],
-    *,
-    threshold: float,
-    finding: str | None = None,
-) -> pd.DataFrame:
-    """Equal sensitivity in your groups, by serving one worse or by serving one better.
-
-    >>> of_train = rw.probe.zero_shot(model, train, ["Pleural Effusion"])
-    >>> of_test = rw.probe.zero_shot(model, test, ["Pleural Effusion"])
-    >>> sexes = train["sex"], test["sex"]
-    >>> rows = levelled(of_train, of_test, sexes, threshold=0.5)
-    >>> rows["rule"].unique().tolist()
-    ['one threshold', 'levelled down', 'levelled up']
-
-    *Levelled down*: each group gets a threshold at which its sensitivity is that of the
-    worst group, so that more of the others' sick are sent home and nobody gains.
-    *Levelled up*: that of the best, paid for with false alarms.
-
-    Args:
-        on: scores of other patients, on which the thresholds are set.
-        scores: what is judged.
-        groups: names of the groups of both, (N,) each.
-        threshold: the one for all.
-        finding: which of several; None = the first.
-    Returns:
-        rule, group, threshold, measure (sensitivity, specificity), value, low, high (by
-        patient), n, patients, note.
-    Raises:
-        ValueError: a group has no case to set a threshold on.
-    """
-    finding = finding or next(iter(on.values))
-    cases = (on.truth[finding] == 1).to_numpy()
-    names = [np.asarray(group).astype(str) for group in groups]
-    of_cases = {}
-    for group in np.unique(names[1]):
-        of_cases[group] = on.values[finding][cases & (names[0] == group)].to_numpy()
-        if not len(of_cases[group]):
-            raise ValueError(
-                f"expected films with {finding} in each group to set a threshold on, "
-                f"got none in {group}. Try coarser groups"
-            )
-    shares = {group: (s > threshold).mean() for group, s in of_cases.items()}
-    rules = {"levelled down": min(shares.values()), "levelled up": max(shares.values())}
-    rows = []
-    for group, s in of_cases.items():
-        thresholds = {"one threshold": threshold}
-        for rule, share in rules.items():
-            thresholds[rule] = threshold
-            if shares[group] != share:
-                thresholds[rule] = _threshold_for(s, share)
-        chosen = names[1] == group
-        for rule, own in thresholds.items():
-            for row in _told(scores, finding, chosen, own):
-                rows.append({"rule": rule, "group": group, "threshold": own, **row})
-    order = ["one threshold", *rules]
-    return pd.DataFrame(rows).sort_values(
-        "rule", key=lambda rule: rule.map(order.index), kind="stable", ignore_index=True
-    )
-
-
-def _threshold_for(s, share):
-    """Between two cases, so that the share nearest to `share` lies above."""
-    falling = np.sort(s)[::-1]
-    called = round(share * len(s))
-    padded = np.concatenate([falling[:1] + 1, falling, falling[-1:] - 1])
-    return float(padded[called : called + 2].mean())
-
-
-def _told(scores, finding, chosen, threshold):
-    called = (scores.values[finding] > threshold).to_numpy()
-    y = scores.truth[finding].to_numpy(float)
-    for label, measure in ((1, "sensitivity"), (0, "specificity")):
-        some = chosen & (y == label)
-        row = clustered_mean(called[some] == label, scores.patient_id[some], share=True)
-        yield {"measure": measure, "value": row.pop("mean"), **row}
