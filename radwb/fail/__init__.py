@@ -1,5 +1,6 @@
 """Find out where and why a model fails: a dial for shortcuts, scores by group."""
 
+from radwb.fail.abstain import abstention
 from radwb.fail.blind import (
     blind_evidence,
     blind_limits,
@@ -12,14 +13,23 @@ from radwb.fail.blind import (
     signs_of,
     worst_slice,
 )
+from radwb.fail.coverage import (
+    controlled_threshold,
+    coverage,
+    one_film_each,
+    prediction_sets,
+)
 from radwb.fail.evidence import Evidence, compared, measured
+from radwb.fail.fairness import calibrated, group_report, operating_points
 from radwb.fail.frozen import FrozenFilms
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
+from radwb.fail.planted_gap import planted_gap
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 from radwb.fail.slices import Slices, describe_slice, find_slices, metadata_slices
+from radwb.fail.unknown import strangeness, unknown_films, unknown_report
 from radwb.fail.worlds import hidden_drain, rows_at, travelling_mark, unequal_groups
 
 __all__ = [
@@ -27,19 +37,24 @@ __all__ = [
     "FrozenFilms",
     "Head",
     "Slices",
+    "abstention",
     "add_marker",
     "blind_evidence",
     "blind_limits",
     "blind_signs",
     "border_tells",
+    "calibrated",
     "classifier",
     "compared",
     "confound",
+    "controlled_threshold",
     "corner_swaps",
+    "coverage",
     "describe_slice",
     "find_slices",
     "fit_head",
     "group_gaps",
+    "group_report",
     "hidden_drain",
     "map_at_border",
     "marker_auroc",
@@ -47,14 +62,21 @@ __all__ = [
     "measured",
     "metadata_slices",
     "name_shortcuts",
+    "one_film_each",
+    "operating_points",
     "over_seeds",
     "patch_features",
     "patch_shares",
+    "planted_gap",
+    "prediction_sets",
     "rows_at",
     "shortcut",
     "signs_of",
+    "strangeness",
     "subgroups",
     "travelling_mark",
     "unequal_groups",
+    "unknown_films",
+    "unknown_report",
     "worst_slice",
 ]
