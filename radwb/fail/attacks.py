@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import t as student
 from tqdm.auto import tqdm
 
 from radwb import data
@@ -15,11 +16,10 @@ from radwb.fail.corrupt import checked, told_apart
 from radwb.fail.evidence import Evidence, compared
 from radwb.models.model import Model, embed, squares
 from radwb.probe import Prompts, Scores, class_embedding, zero_shot
-from radwb.stats import compare, compare_auroc
+from radwb.stats import compare_auroc
 from radwb.stats.sentence import Comparison
 
 NONSENSE = "florb"
-NONSENSE_WORDS = 6
 
 
 class Try(NamedTuple):
@@ -163,21 +163,24 @@ def _one_sentence(model, table, Z, findings, template):
 
 
 def typographic_attack(
-    model: Model, table: pd.DataFrame, finding: str, *, seed: int = 0
+    model: Model, table: pd.DataFrame, finding: str, *, words: int = 12, seed: int = 0
 ) -> Attack:
     """Whether your model follows a finding's name that is written on films without it.
 
-    >>> print(typographic_attack(model, table, "Edema").tries[0].comparison)
+    >>> attack = typographic_attack(model, table.head(20), "Edema", words=3)
+    >>> print(attack.tries[0].comparison)
 
-    What is compared is the log odds of the same films with the name and with nonsense
-    words in its place, the same letters in other orders, so that ink and place are the
-    same; of these the mean is taken. The control is one of them less the others.
+    What is compared is the mean log odds of the same films with the name and with
+    nonsense words in its place, the same letters in other orders, so that ink and place
+    are alike. Nonsense words differ among themselves, too: the interval draws them, and
+    holds where one more would fall. The control is one of them less the others.
 
     Args:
         model: with `findings` or a text tower.
-        table: rows with labels and patients; those without the finding are written on.
+        table: rows with labels; those without the finding are written on.
         finding: its name.
-        seed: of the order of the nonsense words' letters.
+        words: number of nonsense words, two at least.
+        seed: of the order of their letters.
     Returns:
         an Attack of one try.
     Raises:
@@ -190,21 +193,34 @@ def typographic_attack(
         )
     films = data.images(healthy, model.size, fit=model.fit)
     read = log_odds(model, finding)
-    word = finding.upper()
     rng = np.random.default_rng(seed)
-    named = _answers(read, write(films, word), model.size)
-    odds = []
-    for _ in range(NONSENSE_WORDS):
-        written = write(films, anagram(word, rng))
-        odds.append(_answers(read, written, model.size))
-    first, *others = odds
-    how = {"what": f"log odds of {finding}", "patients": healthy["patient_id"]}
-    names = ("its name", "nonsense of the same letters")
-    comparison = compare(named, np.mean(odds, axis=0), names=names, **how)
-    names = ("one nonsense word", "others")
-    control = compare(first, np.mean(others, axis=0), names=names, **how)
-    tried = f'"{word}" written on films without it'
+    name = finding.upper()
+    texts = [name, *(anagram(name, rng) for _ in range(words))]
+    means = []
+    for text in texts:
+        odds = _answers(read, write(films, text), model.size)
+        means.append(odds.mean())
+    named, first, *others = means
+    what = f"mean log odds of {finding}"
+    nonsense = "nonsense of the same letters"
+    comparison = _one_of_many(named, means[1:], ("its name", nonsense), what)
+    control = _one_of_many(first, others, ("one nonsense word", "others"), what)
+    tried = f'"{name}" written on {len(films)} films without it'
     return Attack((Try(tried, comparison, control, "ahead"),))
+
+
+def _one_of_many(value, others, names, what):
+    """A value less the mean of others, and where one more of them would fall."""
+    gap = float(value - np.mean(others))
+    K = len(others)
+    low = high = p = np.nan
+    if K > 1:
+        # the value is one draw, the mean of the others is K
+        error = np.std(others, ddof=1) * np.sqrt(1 + 1 / K)
+        reach = student.ppf(0.975, K - 1) * error
+        low, high = gap - reach, gap + reach
+        p = float(2 * student.sf(abs(gap) / error, K - 1))
+    return Comparison(names, what, gap, low, high, p, K, "nonsense words")
 
 
 def anagram(word: str, rng: np.random.Generator) -> str:
