@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from scipy import ndimage
+from scipy.special import expit
 from tqdm.auto import tqdm
 
 from radwb import data
@@ -224,7 +225,8 @@ def scored(
         for start in range(0, len(images), 64):
             x = model.preprocess(images[start : start + 64])
             parts.append(model.classify(x).cpu().numpy())
-    values = pd.DataFrame(np.concatenate(parts), columns=list(model.findings))
+    probabilities = expit(np.concatenate(parts))
+    values = pd.DataFrame(probabilities, columns=list(model.findings))
     return Scores.of(values[list(findings)], table, findings)
 
 
