@@ -27,10 +27,10 @@ class Drift:
     """When detectors gave alarm in streams with a change, and in streams without.
 
     Attributes:
-        table: a row a detector and seed: detector, seed, alarm (film of the first alarm,
-            NaN where there is none), false_alarm (before the change), delay (films from
-            the change to the alarm; NaN without one or after a false one), calm_alarm
-            (any in the same stream without a change).
+        table: a row a detector and seed: detector, seed, alarm (film of the first, NaN
+            where there is none), false_alarm (before the change), delay (films from the
+            change to the alarm; NaN without one or after a false one), calm_alarm (any
+            in the same stream without a change).
         t0: film of the change.
     """
 
@@ -107,7 +107,7 @@ def watch_drift(
     seeds: int = 20,
     detectors: Iterable[str] = DETECTORS,
 ) -> Drift:
-    """Let detectors that know no label watch streams of your films as a scanner changes.
+    """Let detectors watch streams of your films, without labels, as a scanner changes.
 
     >>> noisy = rw.fail.corrupt(rw.data.images(table, model.size), "noise", 5)
     >>> new = rw.models.embed(model, noisy)
@@ -119,7 +119,7 @@ def watch_drift(
     scanner. river's "page-hinkley", "adwin" and "kswin", with its own settings, watch
     how strange each film is: its Mahalanobis distance from half of the reference, in
     deviations of the other half. "window" watches the mean of the last 30 films; its
-    threshold is such that of streams drawn from the reference one in twenty gives alarm.
+    threshold is such that one in twenty streams drawn from the reference gives alarm.
 
     Args:
         reference: (M, E) embeddings, or (M, 1) scores, of films of the old scanner.
@@ -301,7 +301,7 @@ class Foretold:
 
 
 def foretell(reference: Scores, watched: Mapping[str, Scores]) -> Foretold:
-    """What your model would say of its own performance on films that nobody has labelled.
+    """What your model would say of its own performance where nobody has labels.
 
     >>> half = np.arange(60) % 2 == 0
     >>> def part(rows):
@@ -310,9 +310,9 @@ def foretell(reference: Scores, watched: Mapping[str, Scores]) -> Foretold:
     >>> foretell(part(half), {"others": part(~half)}).table["n"].tolist()
     [30, 30]
 
-    Confidence-based estimation, the CBPE of nannyml: probabilities are calibrated on the
-    reference (Platt's logistic curve), and then taken at their word. It is right as long
-    as films with the same score are ill as often as they were in the reference.
+    Confidence-based estimation, the CBPE of nannyml: probabilities are calibrated on
+    the reference (Platt's logistic curve), and then taken at their word. It is right as
+    long as films with the same score are ill as often as they were in the reference.
 
     Args:
         reference: labelled, of films that the model wasn't trained on.
