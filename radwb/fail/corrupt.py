@@ -1,7 +1,7 @@
 """Films as they come from a bad day: twelve corruptions, each in five severities."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ def corrupt(
 
     Args:
         images: (N, S, S) uint8.
-        kind: a key of `radwb.fail.corrupt.CORRUPTIONS`: noise, blur, motion, gamma,
+        kind: a key of `CORRUPTIONS`: noise, blur, motion, gamma,
             window, compression, collimation, rotation, inverted, resampling, text or
             grid.
         severity: 1 (hardly seen) to 5 (nobody would read it); 0 leaves the films as
@@ -168,9 +168,10 @@ def _text(film, lines, rng):
     S = len(film)
     right, low = rng.random(2) < 0.5
     size = max(6, S // 13)
-    top = S - len(LINES) * size if low else 2
+    top = max(0, S - len(LINES) * size) if low else 2
     for line in LINES[:lines]:
-        ink = letters(line, size)[: S - top, :S] / 255
+        room = max(0, S - top)
+        ink = letters(line, size)[:room, :S] / 255
         height, width = ink.shape
         left = S - width if right else 0
         place = np.s_[top : top + height, left : left + width]
@@ -266,6 +267,9 @@ class Robustness:
                 what=f"mean AUROC of {len(self.clean.values.columns)}",
                 family=len(kinds),
             )
+            # the labels are the same at each severity, and so is what they lack
+            note = self.table["note"].iloc[0]
+            comparison = replace(comparison, note=note)
             rows.append(compared("robustness", kind, comparison, control=control))
         return rows
 
