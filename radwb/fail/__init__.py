@@ -2,6 +2,8 @@
 
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
+from radwb.fail.mitigate import mitigate
+from radwb.fail.mitigations import group_dro
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
@@ -12,9 +14,11 @@ __all__ = [
     "classifier",
     "confound",
     "fit_head",
+    "group_dro",
     "group_gaps",
     "marker_auroc",
     "marker_effect",
+    "mitigate",
     "over_seeds",
     "patch_features",
     "shortcut",
