@@ -5,6 +5,7 @@ from radwb.fail.marker import add_marker, confound
 from radwb.fail.mitigate import mitigate
 from radwb.fail.mitigations import group_dro
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
+from radwb.fail.prompt_repair import repair_prompt
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 
@@ -21,6 +22,7 @@ __all__ = [
     "mitigate",
     "over_seeds",
     "patch_features",
+    "repair_prompt",
     "shortcut",
     "subgroups",
 ]

@@ -1,4 +1,4 @@
-"""Where ways to mend are tried: who learns from which films, who is asked about which."""
+"""A bench for ways to mend: who learns from which films, and who is asked of which."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -27,14 +27,14 @@ class MitigationResult:
             (heads of a mark that told nothing, the most that can be hoped for),
             control (the change that the method makes to such heads).
         by_seed: trained ("tied", "never tied"), method ("before" among them), seed,
-            measure, value.
+            measure, value; None of a model that wasn't trained.
         comparisons: (method, measure) -> Comparison of after and before.
         learnt: (trained, method, seed) -> Head, of the finding.
         test: the rows of the test images.
     """
 
     table: pd.DataFrame
-    by_seed: pd.DataFrame
+    by_seed: pd.DataFrame | None
     comparisons: dict[tuple[str, str], Comparison]
     learnt: dict[tuple[str, str, int], Head]
     test: pd.DataFrame
@@ -161,13 +161,13 @@ def _compare(by_seed, methods, measures):
                 wide[measure, method],
                 wide[measure, "before"],
                 names=(f"after {method}", "before"),
-                what=_what(measure),
+                what=said(measure),
                 family=len(methods) * len(measures),
             )
     return comparisons
 
 
-def _what(measure):
+def said(measure: str) -> str:
     """The measure in words, for the sentence of a comparison."""
     if measure == ERROR:
         return measure
@@ -181,14 +181,41 @@ def _changes(by_seed, comparisons):
     means = by_seed.groupby(["trained", "method", "measure"])["value"].mean()
     rows = []
     for (method, measure), change in comparisons.items():
-        row = {"method": method, "needs": METHODS[method].needs, "measure": measure}
-        row["before"] = means["tied", "before", measure]
-        row["after"] = means["tied", method, measure]
-        row["change"] = change.difference
-        for name in ("low", "high", "n", "unit", "verdict"):
-            row[name] = getattr(change, name)
-        row["never_tied"] = means.get(("never tied", "before", measure), np.nan)
+        values = means["tied", "before", measure], means["tied", method, measure]
+        never = means.get(("never tied", "before", measure), np.nan)
         mended = means.get(("never tied", method, measure), np.nan)
-        row["control"] = mended - row["never_tied"]
+        needs = METHODS[method].needs
+        row = change_row(
+            method, needs, measure, values, change, never=never, control=mended - never
+        )
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def change_row(
+    method: str,
+    needs: str,
+    measure: str,
+    values: tuple[float, float],
+    change: Comparison,
+    *,
+    never: float = np.nan,
+    control: float = np.nan,
+) -> dict:
+    """A row of `MitigationResult.table`; values are those before and after."""
+    before, after = values
+    return {
+        "method": method,
+        "needs": needs,
+        "measure": measure,
+        "before": before,
+        "after": after,
+        "change": change.difference,
+        "low": change.low,
+        "high": change.high,
+        "n": change.n,
+        "unit": change.unit,
+        "verdict": change.verdict,
+        "never_tied": never,
+        "control": control,
+    }
