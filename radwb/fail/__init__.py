@@ -33,8 +33,11 @@ from radwb.fail.memory import (
     membership,
     nearest_training,
 )
+from radwb.fail.mitigate import mitigate
+from radwb.fail.mitigations import group_dro
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
 from radwb.fail.planted_gap import planted_gap
+from radwb.fail.prompt_repair import repair_prompt
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 from radwb.fail.slices import Slices, describe_slice, find_slices, metadata_slices
@@ -68,6 +71,7 @@ __all__ = [
     "find_slices",
     "fit_head",
     "foretell",
+    "group_dro",
     "group_gaps",
     "group_report",
     "hidden_drain",
@@ -77,6 +81,7 @@ __all__ = [
     "measured",
     "membership",
     "metadata_slices",
+    "mitigate",
     "name_shortcuts",
     "nearest_training",
     "one_film_each",
@@ -89,6 +94,7 @@ __all__ = [
     "planted_gap",
     "prediction_sets",
     "prompt_attacks",
+    "repair_prompt",
     "robustness",
     "rows_at",
     "shortcut",
