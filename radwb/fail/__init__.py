@@ -3,11 +3,13 @@
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
+from radwb.fail.readers import ReadingEffect, planted_advice, reading_effect
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 
 __all__ = [
     "Head",
+    "ReadingEffect",
     "add_marker",
     "classifier",
     "confound",
@@ -17,6 +19,8 @@ __all__ = [
     "marker_effect",
     "over_seeds",
     "patch_features",
+    "planted_advice",
+    "reading_effect",
     "shortcut",
     "subgroups",
 ]
