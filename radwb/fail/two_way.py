@@ -61,7 +61,7 @@ def rate_gap(
 ) -> Comparison:
     """How far two shares differ, where readers and patients are both drawn by chance.
 
-    >>> a = pd.DataFrame({"reader": list("AB") * 20, "patient": np.arange(40) // 2})
+    >>> a = pd.DataFrame({"reader": list("ABCDE") * 8, "patient": np.arange(40) // 2})
     >>> a["moved"] = np.arange(40) % 4 > 0
     >>> b = a.assign(moved=np.arange(40) % 3 == 0)
     >>> print(rate_gap(a, b, names=("advice", "none"), what="share"))
@@ -78,7 +78,6 @@ def rate_gap(
     """
     share_a, share_b = a["moved"].mean(), b["moved"].mean()
     readings = pd.concat([a, b])
-    _, readers = numbered(readings["reader"])
     note = few_readings((a, b), names)
     low = high = p = np.nan
     gap = float(share_a - share_b)
@@ -87,6 +86,7 @@ def rate_gap(
         cells = _cells(readings, np.concatenate(pulls))
         variance, freedom = _variance(cells, floor=_tosses(a) + _tosses(b))
         low, high, p = interval(gap, np.sqrt(variance), freedom, family)
+        low, high = np.clip([low, high], -1, 1).tolist()
     return of_readers(names, what, gap, (low, high, p), readings, family, note)
 
 
