@@ -52,7 +52,7 @@ class Review(Judged):
         self.evidence = Evidence(audit, self.flagged)
         named = _named(self.flagged, row_names(audit.table))
         nothing = "" if len(named) else _nothing(audit)
-        words = dict(longest=LONGEST, legal=LEGAL)
+        words = dict(longest=LONGEST, legal=LEGAL, things="flagged")
         super().__init__(noted, named, self.flagged["check"], nothing, words)
 
     def allowed(self, number: int) -> list[str]:

@@ -14,6 +14,7 @@ from radwb.show.volume_planes import planes
 
 __all__ = [
     "bars",
+    "cases",
     "curve",
     "explore",
     "flow",
@@ -29,11 +30,12 @@ __all__ = [
     "scatter",
     "volume",
 ]
+WINDOWS = ("cases", "explore", "review")
 
 
 def __getattr__(name):
     # these windows stand to the right of every stage: they come when asked for
-    if name in ("explore", "review"):
+    if name in WINDOWS:
         from radwb import explore
 
         globals()[name] = getattr(explore, name)
