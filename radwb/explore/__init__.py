@@ -5,7 +5,8 @@ JavaScript (js/).
 """
 
 from radwb.explore.gallery import cases
+from radwb.explore.reading import reading_study
 from radwb.explore.review import review
 from radwb.explore.start import explore
 
-__all__ = ["cases", "explore", "review"]
+__all__ = ["cases", "explore", "reading_study", "review"]

@@ -150,7 +150,7 @@ class Gallery(Judged):
             number: of the row in `errors`.
             k: how many.
         Returns:
-            k rows of the training films, the most alike first, with a cosine `likeness`.
+            k rows of the training films, the most alike first; `likeness` is a cosine.
         """
         if self.known is None:
             self.known = embed(self.model, self.train)

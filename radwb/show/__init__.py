@@ -25,12 +25,13 @@ __all__ = [
     "live",
     "overlay",
     "planes",
+    "reading_study",
     "review",
     "scan",
     "scatter",
     "volume",
 ]
-WINDOWS = ("cases", "explore", "review")
+WINDOWS = ("cases", "explore", "reading_study", "review")
 
 
 def __getattr__(name):
