@@ -86,6 +86,9 @@ def cases(
             f"expected a score for each of {len(table)} films and a column "
             f"{finding!r}, got {len(values)} scores and the columns {list(table)[:9]}"
         )
+    methods = offers.methods(model)
+    if method is not None and method not in methods:
+        raise ValueError(f"expected a method of {methods}, got {method!r}")
     labels = table[finding].to_numpy(float)
     if train is None:
         is_train = np.zeros(len(table), dtype=bool)
@@ -116,8 +119,6 @@ class Gallery(Judged):
         self.train = train.reset_index(drop=True)
         self.known = None  # (N, E) of the training films, once somebody looks
         methods = offers.methods(model)
-        if method is not None and method not in methods:
-            raise ValueError(f"expected a method of {methods}, got {method!r}")
         self.method = method or next(iter(methods), "")
         words = dict(longest=LONGEST, legal=LEGAL, things="errors", finding=finding)
         words |= dict(methods=methods, verdicts=list(VERDICTS), training=len(train))

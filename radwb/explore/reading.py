@@ -179,8 +179,8 @@ class ReadingStudy(Framed):
         reading = self.shown.get("state") == "read"
         if not reading or not 0 <= confidence <= 100 or answer not in (0, 1):
             raise ValueError(
-                "expected a film that is shown (begin() shows one), a confidence from 0 "
-                f"to 100 and an answer of 1 or 0; got {confidence!r} and {answer!r}"
+                "expected a film that is shown (begin() shows one), a confidence from "
+                f"0 to 100 and an answer of 1 or 0; got {confidence!r} and {answer!r}"
             )
         if seconds is None:
             seconds = time.monotonic() - self.started
@@ -291,7 +291,7 @@ class ReadingStudy(Framed):
         names = [self.films.name(n) for n in range(len(self.films))]
         truth = dict(zip(names, self.films.table[self.finding], strict=True))
         try:
-            effect = reading_effect(own.assign(advice=own["advice"].round()), truth)
+            effect = reading_effect(own, truth)
         except ValueError:  # films of one kind
             return told
         pairs = effect.pairs

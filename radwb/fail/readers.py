@@ -128,8 +128,8 @@ def reading_effect(
 
     Args:
         readings: reader, case, arm ("alone" or "with help"), confidence (higher = more
-            likely there), answer and advice (1 = there, 0 = not), as
-            `rw.show.reading_study` writes them.
+            likely there), answer (1 = there, 0 = not) and advice (the same, or a
+            probability), as `rw.show.reading_study` writes them.
         truth: 1 or 0 by case.
         patients: patient by case; None = each case is a patient's only one.
     Raises:
@@ -251,7 +251,7 @@ def _help(pairs):
 def _moves(pairs, was_right, advice_right):
     """Readings of this kind: reader, patient, and whether the answer moved."""
     first = pairs[f"answer {ALONE}"]
-    advice = pairs[f"advice {HELPED}"]
+    advice = pairs[f"advice {HELPED}"] >= 0.5  # it may be a probability
     right = (first == pairs["truth"]) == was_right
     told = (advice == pairs["truth"]) == advice_right
     chosen = pairs[right & told]

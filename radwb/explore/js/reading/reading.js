@@ -15,7 +15,7 @@ function render({ model, el }) {
       "y, n: there or not · 0 to 9: how sure in tens, ← → by one · Enter: save and on · " +
       "a reading is final · a saved notebook keeps no film",
     keys: answers.key,
-    wishes: "",
+    wishes: "change:shown",
   });
   return frame.leave;
 }

@@ -32,9 +32,10 @@ function framed(
   function pressed(event) {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey)
       return;
-    const typing = event.target.matches("select, textarea, input");
+    const typing = event.target.matches("select, textarea, input:not([type=range])");
+    const slides = event.target.type === "range" && event.key.startsWith("Arrow");
     if (event.key === "Escape" && typing) root.focus();
-    if (typing || event.shiftKey || event.target.matches(".rr-text")) return;
+    if (typing || slides || event.shiftKey || event.target.matches(".rr-text")) return;
     if (keys(event.key)) event.preventDefault();
   }
 
