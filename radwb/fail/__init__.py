@@ -38,6 +38,7 @@ from radwb.fail.mitigations import group_dro
 from radwb.fail.patches import Head, classifier, fit_head, patch_features
 from radwb.fail.planted_gap import planted_gap
 from radwb.fail.prompt_repair import repair_prompt
+from radwb.fail.readers import ReadingEffect, planted_advice, reading_effect
 from radwb.fail.seeds import over_seeds
 from radwb.fail.shortcut import marker_auroc, marker_effect, shortcut
 from radwb.fail.slices import Slices, describe_slice, find_slices, metadata_slices
@@ -49,6 +50,7 @@ __all__ = [
     "Evidence",
     "FrozenFilms",
     "Head",
+    "ReadingEffect",
     "Slices",
     "abstention",
     "add_marker",
@@ -91,9 +93,11 @@ __all__ = [
     "patch_shares",
     "pgd",
     "pixel_attacks",
+    "planted_advice",
     "planted_gap",
     "prediction_sets",
     "prompt_attacks",
+    "reading_effect",
     "repair_prompt",
     "robustness",
     "rows_at",
