@@ -55,13 +55,18 @@ def _templates():
     return environment
 
 
-def html(card) -> str:
+def html(card, name: str) -> str:
     """The whole page.
 
     Args:
         card: a `Card`.
+        name: of the files beside the page.
     """
-    capability = [row for row in card.evidence if row.kind == "capability"]
+    is_capability = {
+        row: row.kind == "capability" and row.verdict == "measured"
+        for row in card.evidence
+    }
+    capability = [row for row in card.evidence if is_capability[row]]
     sections = []
     for name, heading, verdict, words in VERDICTS:
         rows = [row for row in card.evidence if row.verdict == verdict]
