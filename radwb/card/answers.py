@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from radwb.card.battery import NotTested
+from radwb.card.battery import FEATURES, IN_WORDS, OWN_HEAD, PIXELS
 from radwb.card.facts import UNKNOWN, DataFacts, ModelFacts
+from radwb.card.trial import NotTested
 from radwb.fail.evidence import Evidence
 
 FEW_PATIENTS = 100
@@ -47,25 +48,24 @@ def answered(
     return [*answers, *_limits(model, films)]
 
 
-def _row(rows, *words):
-    """The first row whose name has these words."""
+def _row(rows, ours, theirs):
+    """The row that holds the one against the other."""
     for tried, row in rows.items():
-        if all(word in tried for word in words):
+        if tried.startswith(f"{ours} against {theirs}"):
             return row
     return None
 
 
 def _when(rows):
     rule = "the model as it is, against a probe of its features that has labels"
-    row = _row(rows, "the model as it is against")
+    row = _row(rows, IN_WORDS, FEATURES) or _row(rows, OWN_HEAD, FEATURES)
     if row is None:
         return Answer("When", "Can't say: no labels to train a probe on.", rule)
-    if row.verdict == "failure":
-        advice = "Only where there are no labels: with them a probe is better"
-    elif row.verdict == "no failure seen":
+    advice = "Can't say whether labels would help"
+    if row.high < 0:
+        advice = "Where there are no labels: with them a probe is better"
+    elif row.low > 0:
         advice = "As it is: labels for a probe added nothing"
-    else:
-        advice = "Can't say whether labels would help"
     return Answer("When", f"{advice}. {_sentence(row)}", rule)
 
 
@@ -84,7 +84,7 @@ def _where(films):
 
 def _why(rows):
     rule = "a probe of its features against one of 16 x 16 grey values, same labels"
-    row = _row(rows, "features against a probe of 16 x 16 pixels")
+    row = _row(rows, FEATURES, PIXELS)
     if row is None:
         return Answer("Why", "Can't say: no labels to train a probe on.", rule)
     if row.verdict == "no failure seen":

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from radwb.card import answers, battery, chai, facts, page, pictures
+from radwb.card import answers, battery, chai, facts, page, pictures, trial
 from radwb.data.table import check_table
 from radwb.fail.evidence import Evidence
 from radwb.models import Model
@@ -46,7 +46,7 @@ class Card:
     model: facts.ModelFacts
     data: facts.DataFacts
     evidence: tuple[Evidence, ...]
-    not_tested: tuple[battery.NotTested, ...]
+    not_tested: tuple[trial.NotTested, ...]
     answers: tuple[answers.Answer, ...]
     seed: int
     software: dict[str, str]
@@ -83,9 +83,13 @@ class Card:
         values = {"form": FORM, **_plain(asdict(self))}
         return json.dumps(values, indent=1, allow_nan=False) + "\n"
 
-    def to_html(self) -> str:
-        """The page, which needs nothing but itself."""
-        return page.html(self)
+    def to_html(self, name: str = "card") -> str:
+        """The page, which needs nothing but itself.
+
+        Args:
+            name: of the JSON and the XML that lie beside it.
+        """
+        return page.html(self, name)
 
     def to_xml(self) -> str:
         """As CHAI's applied model card (mc-schema 0.2)."""
@@ -116,7 +120,7 @@ class Card:
         xml = self.to_xml()
         chai.check(xml)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_html(), "utf-8")
+        path.write_text(self.to_html(path.stem), "utf-8")
         path.with_suffix(".json").write_text(self.to_json(), "utf-8")
         path.with_suffix(".xml").write_text(xml, "utf-8")
         return path
@@ -191,11 +195,10 @@ def _tested(table):
 def _tried(model, table, test, seed):
     """The battery; without scores, each part of it with the reason."""
     try:
-        scores = battery.asked(model, test)
+        scores = trial.asked(model, test)
     except Exception as error:  # a network of one's own may break anywhere
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return [], battery.impossible(reason)
-    return battery.try_all(battery.Trial(model, table, test, scores, seed))
+        return [], battery.impossible(trial.in_one_line(error))
+    return battery.try_all(trial.Trial(model, table, test, scores, seed))
 
 
 def _rounded(row):
@@ -246,7 +249,7 @@ def read_card(path: str | os.PathLike) -> Card:
 
 LISTED = {
     "evidence": Evidence,
-    "not_tested": battery.NotTested,
+    "not_tested": trial.NotTested,
     "answers": answers.Answer,
 }
 

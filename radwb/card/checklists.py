@@ -42,19 +42,32 @@ def filled(card) -> dict[str, list[Item]]:
     return lists
 
 
+def section_of(row) -> str:
+    """The section of the page, by its id, where a row of evidence stands."""
+    if row.kind == "capability" and row.verdict == "measured":
+        return "capability"
+    return SECTIONS[row.verdict]
+
+
 def _sections(card):
     """What a checklist asks for -> the section that has it, where the card has it."""
-    there = {name: name for name in ("use", "summary", "model", "data", "how")}
+    data = card.data
+    sites = [group for group in data.groups if group[0] == "site"]
+    there = {}
+    if sites or data.card:
+        there["source"] = "data"
+    if "split by" in data.card:
+        there["split"] = "data"
+    if data.parts:
+        there["parts"] = "data"
+    there |= {name: name for name in ("use", "summary", "model", "how", "data")}
     there["untested"] = "untested"
-    kinds = {row.kind for row in card.evidence}
-    if "capability" in kinds:
-        there["capability"] = "capability"
-    if card.of("failure"):
-        there["failure"] = "failure"
-    for kind in ("group", "robustness"):
-        of_kind = [row for row in card.evidence if row.kind == kind]
-        if of_kind:
-            there[kind] = SECTIONS[of_kind[0].verdict]
+    for row in card.evidence:
+        there.setdefault(row.kind, section_of(row))
+        if row.verdict == "failure":
+            there["failure"] = "failure"
+        if row.kind == "group" and row.tried.startswith("site "):
+            there["site"] = section_of(row)
     return there
 
 

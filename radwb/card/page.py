@@ -11,34 +11,22 @@ from radwb.stats import format_interval
 
 PAGE = "evidence_page.html"
 SHORT = "evidence_short.html"
-# section id, heading, verdict of its rows, what they have in common
+# id of a section, heading, what its rows have in common
 VERDICTS = (
-    (
-        "failure",
-        "Failures found",
-        "failure",
-        "The interval leaves out that all is well.",
-    ),
+    ("failure", "Failures found", "The interval leaves out that all is well."),
     (
         "none",
         "Looked for and not found",
-        "no failure seen",
         "The interval leaves out a failure of the size that was looked for. A smaller "
         "one, or another, may be there.",
     ),
     (
         "unsure",
         "Can't tell",
-        "can't tell",
         "The interval holds both a failure and none: too few patients, or a small "
-        "effect. This isn't the same as sound.",
+        "effect. That doesn't mean sound.",
     ),
-    (
-        "measured",
-        "Measured",
-        "measured",
-        "Numbers by which nothing was looked for.",
-    ),
+    ("measured", "Measured", "Numbers by which no failure was looked for."),
 )
 
 
@@ -51,34 +39,31 @@ def _templates():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"spoken": spoken, "number": number, "span": pictures.SPAN}
+    environment.globals |= {"spoken": spoken, "number": number, "says_more": says_more}
+    environment.globals |= {"span": pictures.SPAN}
     return environment
 
 
-def html(card) -> str:
+def html(card, name: str) -> str:
     """The whole page.
 
     Args:
         card: a `Card`.
+        name: of the files beside the page.
     """
-    capability = [row for row in card.evidence if row.kind == "capability"]
-    sections = []
-    for name, heading, verdict, words in VERDICTS:
-        rows = [row for row in card.evidence if row.verdict == verdict]
-        if verdict == "measured":
-            rows = [row for row in rows if row.kind != "capability"]
-        sections.append((name, heading, words, by_kind(rows)))
-    return (
-        _templates()
-        .get_template(PAGE)
-        .render(
-            card=card,
-            capability=by_measure(capability),
-            sections=sections,
-            answers=by_question(card.answers),
-            lists=checklists.LISTS,
-            filled=checklists.filled(card),
-        )
+    rows = {id: [] for id in ("capability", *(section[0] for section in VERDICTS))}
+    for row in card.evidence:
+        rows[checklists.section_of(row)].append(row)
+    sections = [(id, head, words, by_kind(rows[id])) for id, head, words in VERDICTS]
+    template = _templates().get_template(PAGE)
+    return template.render(
+        card=card,
+        name=name,
+        capability=by_measure(rows["capability"]),
+        sections=sections,
+        answers=by_question(card.answers),
+        lists=checklists.LISTS,
+        filled=checklists.filled(card),
     )
 
 
@@ -112,6 +97,11 @@ def by_question(answers) -> list[tuple]:
 def spoken(row) -> str:
     """A row's number with its interval."""
     return format_interval({"auroc": row.value, "low": row.low, "high": row.high})
+
+
+def says_more(row) -> bool:
+    """Whether a row's sentence holds more than its number with the interval."""
+    return row.figure is not None or row.sentence != f"{row.measure}: {spoken(row)}"
 
 
 def number(value) -> str:
