@@ -629,7 +629,7 @@ for name, strength in suspects.items():
         films, finding, strength=strength, seeds=range(seeds), **setting
     )
     signs[name] = found
-    verdicts[name] = rw.fail.named(found, limits)
+    verdicts[name] = rw.fail.name_shortcuts(found, limits)
 
 # %%
 named = pd.concat([rows.assign(heads=name) for name, rows in verdicts.items()])

@@ -11,21 +11,25 @@
 #
 # In how many other ways can a model fail, and which of them would anyone have noticed?
 #
-# Notebook 5 told one story, of one mark. Here every section is a story of its own: something is broken on purpose, by
-# a dial, the damage is measured beside a control, and a detector that wasn't told is asked whether it sees it.
+# Notebook 5 tells one story, of one mark. Here every section is a story of its own: something is broken on purpose, the
+# damage is measured beside a control, and where it can be asked, a detector that wasn't told has to find it.
 #
-# **You will** TODO.
+# **You will** see who takes a bait and who doesn't; ask each group by itself and plant three reasons for a gap; spoil
+# films in twelve ways and read eight of them; attack a model with words, with ink and with grey levels; check a
+# promise of 90 %; show a model what it has never seen; change its scanner behind its back; find out what it remembers;
+# take a published model from children to adults; and measure how far a reader follows wrong advice.
 #
 # **Needs**: notebook 5; 15 minutes on two CPU cores; `pip install 'radwb[fail]'`. **Data**: the simulator and axial
 # slices of its real CT (LIDC-IDRI, CC BY 3.0); 16 real paediatric radiographs (Kermany et al., CC BY 4.0) and a
 # published classifier of such films (83 MB, no licence stated); where `RADWB_MIRROR` holds them, 260 more of these
-# radiographs, 184 from Hannover (CC BY 3.0), and 729 of adults (NIH ChestX-ray14, free use with attribution).
+# radiographs and 729 of adults (NIH ChestX-ray14, free use with attribution).
 #
 # *For teaching and research. Not for clinical use.*
 
 # %%
 import numpy as np
 import pandas as pd
+import torch
 from IPython.display import Markdown
 
 import radwb as rw
@@ -36,23 +40,51 @@ import radwb as rw
 # %% tags=["parameters"]
 n = 2400  # virtual radiographs in the cohort, as in notebook 2; fast: 600
 seeds = 5  # trainings of each kind; fast: 2
-n_train = 800  # images for each training of a head; fast: 160
-n_tower = 800  # images where a whole tower is fine-tuned; fast: 48
+n_train = 800  # films that each head learns from; fast: 160
+n_tower = 800  # films where a whole tower is fine-tuned; fast: 32
 epochs = 3  # passes over them; fast: 1
+gap_noise = 40  # of 256 grey levels: how noisy the noisy films are
+missed = 0.5  # chance that a case of one group has no label
+n_spoilt = 200  # films for the corruptions, one a patient; fast: 40
+nonsense_words = 12  # held against a finding's name; fast: 3
+n_attacked = 80  # films that are attacked by gradient; fast: 12
+attack_steps = 5  # steps of each attack; fast: 2
+level = 0.9  # how often a set of answers shall hold the truth
 k = 5  # neighbours, for unknown input
+n_streams = 20  # streams of films, each in another order; fast: 2
+n_learnt = 900  # films for the question of membership; fast: 160
+n_leaked = 400  # films of each training where patients leak; fast: 60
 n_real = 200  # real films of one kind, two a patient; fast: 32
+n_films = 80  # films that are read by simulated readers; fast: 40
+n_readers = 6  # of them; fast: 3
+trusts = (
+    0.0,
+    0.3,
+    0.6,
+    0.9,
+)  # chance that a reader takes over advice that contradicts; fast: (0.0, 0.9)
+wrong = 0.25  # share of the advice that is planted wrong
 
 # %% [markdown]
-# The model is the small one that comes with the package, and stays as it is on the whole page. We take the films of
-# patients it has not met.
+# The model is the small one that comes with the package, and its weights stay as they are on the whole page. We take
+# the films of patients that it has not met, and compute the embeddings of all films once.
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
-is_test = table["split"] == "test"
-test = table[is_test].reset_index(drop=True)
+parts = {part: rows.reset_index(drop=True) for part, rows in table.groupby("split")}
+train = parts["train"]
+val = parts["val"]
+test = parts["test"]
 model = rw.models.load("radwb-tiny")
 images = rw.data.images(test, model.size)
-test["patient_id"].nunique()
+Z_train = rw.models.embed(model, train)
+Z_val = rw.models.embed(model, val)
+Z_test = rw.models.embed(model, images)
+
+# %%
+patients = test["patient_id"].nunique()
+Markdown(f"{len(test)} films of {patients} patients are asked on this page.")
+
 
 # %% [markdown]
 # ## Who takes the bait?
@@ -130,146 +162,696 @@ Markdown(
     + "\n\nWhere single seeds differ much, one training proves nothing."
 )
 
+
 # %% [markdown]
-# ## Does it notice what it has never seen?
-# A model answers whatever it is shown. The distance of an image to its nearest training images may tell that it is
-# strange. We show it its own test films mirrored, or with black and white swapped, films of real children, and a CT.
+# ## Whom does it serve worse?
+# A mean over all patients hides those who get less. So we ask the same of each group: does the score still rank, how
+# many of the sick are called, how many of the well are left in peace? And one question more, since it decides who is
+# sent home: of the patients with *any* finding, in how many is *none* called? That is a false "no finding"
+# (Seyyed-Kalantari et al. 2021, [doi 10.1038/s41591-021-01595-0](https://doi.org/10.1038/s41591-021-01595-0)).
+
+# %% [markdown]
+# A film is called where its probability lies above a threshold. Thresholds and probabilities are set on the validation
+# patients, whom nobody has learnt from, and everything below is counted on the test patients.
 
 # %%
-folder = rw.data.fetch("lidc-ct")
-volume = rw.data.read(folder / "cxr.nii.gz")
-upwards = np.abs(volume.affine[2, :3])
-head_to_foot = int(upwards.argmax())  # which axis it is
-n_slices = volume.shape[head_to_foot]
-slices = []
-for i in range(10, n_slices - 10, 4):
-    axial = volume.slice(head_to_foot, i, (-1000, 400))
-    square = rw.data.to_input(axial.pixels, model.size)
-    slices.append(square * 255)
-ct_slices = np.stack(slices).astype(np.uint8)
-ct_slices.shape
+findings = rw.data.findings_of(table)
+raw_val = rw.probe.zero_shot(model, val, findings, embeddings=Z_val)
+raw_test = rw.probe.zero_shot(model, test, findings, embeddings=Z_test)
+stated_val = rw.fail.calibrated(raw_val, raw_val)
+stated = rw.fail.calibrated(raw_test, raw_val)
+points = rw.fail.operating_points(stated_val, specificity=0.9)
+pd.Series(points, name="threshold").to_frame().round(2)
 
 # %% [markdown]
-# Beside each stack of images we keep whose they are, since an interval needs patients. A real set that isn't on this
-# machine is left out.
+# First by hand, for the women.
 
 # %%
-patients = test["patient_id"]
-inputs = {
-    "known: test films": (images, patients),
-    "mirrored films": (images[:, :, ::-1], patients),
-    "inverted films": (255 - images, patients),
-    "CT slices": (ct_slices, ["CT"] * len(ct_slices)),
-}
+called = stated.values > pd.Series(points)
+nothing_called = ~called.any(axis=1)
+is_sick = test[findings].max(axis=1) == 1
+is_woman = test["sex"] == "F"
+by_hand = nothing_called[is_sick & is_woman].mean()
+by_hand.round(3)
+
+# %% [markdown]
+# `rw.fail.group_report` counts this and five other things in every group, each with its interval by patient.
 
 # %%
-from contextlib import suppress
-
-for name in ("kermany-16", "hannover"):
-    with suppress(rw.data.FetchError):  # the second only where RADWB_MIRROR holds it
-        films = rw.data.real(name)
-        stack = rw.data.images(films, model.size)
-        inputs[f"real: {name}"] = (stack, films["patient_id"])
+collapse = "Pneumothorax"
+kinds = ["sex", "age_years", "site", "view"]
+asked = {"threshold": points, "finding": collapse}
+report = rw.fail.group_report(stated, test, by=kinds, **asked)
+cells = report.table.set_index(["group", "metric"])["value"]
+rw.check.matches(by_hand, cells["F", "false no finding"])
 
 # %% [markdown]
-# One image of each stack, to see what the model will be asked about. The mirrored film is the subtle one: only the
-# side of the heart tells it.
+# Two of the six, since they can disagree: a group may be ranked as well as the others and be sent home more often.
 
 # %%
-examples = [stack[3] / 255 for stack, _ in inputs.values()]
-rw.show.grid(examples, titles=list(inputs), columns=3, title="Known and unknown")
-
-# %% [markdown]
-# Two distances, both in the space of the model's embeddings, both from the training films: to the k-th nearest of them
-# (Sun et al. 2022, [arXiv 2204.06507](https://arxiv.org/abs/2204.06507)), and to their mean, in units of their spread in
-# each direction (Mahalanobis).
-
-# %% [markdown]
-# Why embeddings, and not pixels? Because the model's answer is computed from them. What looks like a training film to
-# the model will be answered like one, whatever it is.
-
-# %%
-from sklearn.covariance import LedoitWolf
-from sklearn.neighbors import NearestNeighbors
-
-points = {}
-for name, (stack, _) in inputs.items():
-    points[name] = rw.models.embed(model, stack)
-train_films = table[table["split"] == "train"]
-train = rw.models.embed(model, train_films)
-known = points.pop("known: test films")
-neighbours = NearestNeighbors(n_neighbors=k).fit(train)
-spread = LedoitWolf().fit(train)
-
-
-# %% [markdown]
-# Both distances are functions from embeddings to one number a film: the larger, the stranger.
-
-
-# %%
-def to_kth_neighbour(Z):
-    distances, _ = neighbours.kneighbors(Z)
-    return distances[:, -1]
-
-
-distances = {"k-th neighbour": to_kth_neighbour, "Mahalanobis": spread.mahalanobis}
-
-
-# %% [markdown]
-# A detector of the unknown is scored like any other: how often is an unknown film farther away than a known one? That is
-# an AUROC, with 1 for unknown.
-
-
-# %% [markdown]
-# Each unknown set is held against the same known films. A patient may stand on one side only, and the interval draws
-# patients on both.
-
-
-# %%
-def unknown_against_known(distance, name):
-    """AUROC of a distance, where the films of `name` are the unknown ones."""
-    unknown = points[name]
-    _, their_patients = inputs[name]
-    values = np.concatenate([distance(known), distance(unknown)])
-    truth = np.repeat([0, 1], [len(known), len(unknown)])
-    scored = rw.probe.Scores(
-        pd.DataFrame({name: values}),
-        pd.DataFrame({name: truth}),
-        np.array([*patients, *their_patients]),
-    )
-    return scored.auroc()
-
-
-# %%
-detectors = {}
-for method, distance in distances.items():
-    rows = [unknown_against_known(distance, name) for name in points]
-    detectors[method] = pd.concat(rows)
-
-# %% [markdown]
-# An AUROC of 1 means that every unknown film lies farther away than every known one. At 0.5 the distance can't tell
-# them apart, and below 0.5 the unknown films look *more* familiar than the known ones, which is the most dangerous
-# case. Where a set has too few patients, it has no interval, and the row says so.
+shown = {}
+for metric in ("AUROC", "false no finding"):
+    rows = report.table[report.table["metric"] == metric]
+    labels = rows["by"].str.removesuffix("_years") + " " + rows["group"]
+    shown[metric] = rows.assign(finding=labels)
+rw.show.forest(
+    shown["AUROC"],
+    value="value",
+    title=f"{collapse}: does it rank in each group?",
+    caption="test films; 95 % by patient",
+)
 
 # %%
 rw.show.forest(
-    detectors,
-    x_title="AUROC, unknown against known",
-    title="Does distance tell the unknown?",
+    shown["false no finding"],
+    value="value",
+    line=None,
+    x_title="share of the sick in whom nothing is called",
+    title="Who is sent home?",
+    caption="any finding, none called; 95 % by patient",
 )
 
 # %% [markdown]
-# In words, for the first of the two distances:
+# The widest gap of a kind is the widest of several, so some gap is always there. What does chance alone give? We deal
+# the names of the groups to other patients, twenty times, and keep the widest gap each time. And each interval is
+# widened for the number of gaps that were asked for.
 
 # %%
-sentences = []
-for _, row in detectors["k-th neighbour"].iterrows():
-    interval = rw.stats.format_interval(row)
-    sentences.append(f"{row['finding']} {interval}")
-Markdown(f"We see by the k-th neighbour: {', '.join(sentences)}.")
+lines = []
+for row in report.evidence(("AUROC", "false no finding")):
+    what, _, _ = row.tried.partition(",")
+    lines.append(f"- {what}: {row.sentence}. By chance {row.control:.2f}.")
+Markdown("We see, of the gap that harms a group most:\n" + "\n".join(lines))
 
 # %% [markdown]
-# ### Exercise 1: the k-th neighbour
+# ### Does a library count the same?
+# fairlearn's `MetricFrame` splits any metric by any columns. Its intervals draw images, so we take its values only. We
+# ask both for women and men at each site. Mind how few films are left in such a corner.
+
+# %%
+from fairlearn.metrics import MetricFrame, true_positive_rate
+
+columns = ["sex", "site"]
+frame = MetricFrame(
+    metrics=true_positive_rate,
+    y_true=test[collapse],
+    y_pred=called[collapse],
+    sensitive_features=test[columns],
+)
+corners = rw.fail.group_report(stated, test, by=[tuple(columns)], **asked)
+sensitivity = corners.table.query("metric == 'sensitivity'")
+rw.check.matches(sensitivity["value"].to_numpy(), frame.by_group.to_numpy())
+sensitivity[["group", "value", "low", "high", "n", "patients"]].round(2)
+
+# %%
+least = sensitivity.loc[sensitivity["patients"].idxmin()]
+interval = rw.stats.format_interval(least, "value")
+Markdown(
+    f"We see in the smallest corner, {least['group']}, a sensitivity of {interval}, from "
+    f"{least['n']} films with the finding of {least['patients']} patients."
+)
+
+
+# %% [markdown]
+# ## Why is a group served worse?
+# A report says that a group is worse off, and never why. So we plant three reasons in the women, one at a time, and
+# look which of the numbers moves:
+#
+# - *noise*: their films are noisier, in training and in the test,
+# - *missed labels*: half of their cases were never labelled, in training and in the test,
+# - *small share*: few of the training films are theirs.
+#
+# A linear head learns on the frozen tower, once a seed and reason. Before you go on: which number would you watch for
+# which reason?
+
+# %%
+setting = {"column": "sex", "group": "F", "noise": gap_noise, "missed": missed}
+planted = rw.fail.planted_gap(
+    table, start=model, finding=collapse, seeds=seeds, n=n_train, **setting
+)
+planted.table.head()
+
+# %% [markdown]
+# A row is one head: the number in the women, in the men, and the gap between the two. We hold each gap against the one
+# that the same seed has with nothing planted.
+
+# %%
+moved = planted.moved()
+metrics = list(moved["metric"].unique())
+by_cause = moved.pivot(index="cause", columns="metric", values="difference")
+rw.show.heatmap(
+    by_cause.loc[moved["cause"].unique(), metrics],
+    label="change of the gap",
+    limits=(-0.4, 0.4),
+    width=720,
+    title="Each reason moves other numbers",
+    caption=f"women less men, mean of {seeds} seeds, less nothing planted",
+)
+
+# %% [markdown]
+# Which of these changes are more than chance? All of them are one family.
+
+# %%
+lines = []
+for cause, rows in moved.groupby("cause", sort=False):
+    sure = rows[rows["verdict"] != "can't tell"]
+    words = []
+    for _, row in sure.iterrows():
+        ends = f"{row['low']:.2f} to {row['high']:.2f}"
+        words.append(f"{row['metric']} by {row['difference']:.2f} ({ends})")
+    lines.append(f"- {cause}: {', '.join(words) or 'nothing for sure'}")
+Markdown("We see that the gap moves, with\n" + "\n".join(lines))
+
+# %% [markdown]
+# Noise takes the evidence away, so ranking suffers. Labels that are missing leave it nearly as it was. What moves is
+# how much is *overstated*: against the archive's labels the model seems to say too much of the women, though it is the
+# archive that says too little. Held against the truth, which no archive has, that picture goes.
+#
+# Would a report have noticed? It sees one head and one set of test patients. We count in how many seeds its interval by
+# patient names the women, and how often it does where nothing was planted, which is the control.
+
+# %%
+named = planted.table["verdict"] != "can't tell"
+counts = planted.table.assign(named=named)
+noticed = counts.pivot_table("named", "cause", "metric", aggfunc="sum", sort=False)
+noticed[metrics].astype(int)
+
+# %%
+most = noticed.max(axis=1)
+lines = [f"{cause} {count:.0f}" for cause, count in most.items()]
+Markdown(
+    f"We see, of {seeds} seeds, by the number that notices most often: "
+    + ", ".join(lines)
+    + "."
+)
+
+# %% [markdown]
+# ### Equal is not yet fair
+# Suppose that the noisy women are missed more often, and equality is asked for. There are two ways. *Levelling up*
+# gives them a lower threshold, and is paid for with false alarms. *Levelling down* gives the men a higher one, until
+# as many of them are missed. Both make the numbers equal. Only one of them helps anybody.
+
+# %%
+worse = planted.judged["noise", 0]
+half = np.isin(worse.patient_id, np.unique(worse.patient_id)[::2])
+sick = worse.truth[collapse] == 1
+score = worse.values[collapse]
+women = is_woman.to_numpy()
+groups = {"women": women, "men": ~women}
+
+# %% [markdown]
+# Thresholds are set on one half of the patients, and judged on the other. This is all that is needed: the threshold at
+# which a given share of the sick is called.
+
+
+# %%
+def threshold_for(sensitivity, chosen):
+    return np.quantile(score[chosen & sick & half], 1 - sensitivity)
+
+
+common = np.quantile(score[half & ~sick], 0.9)
+called_of = {}
+for name, chosen in groups.items():
+    called_of[name] = (score[chosen & sick & half] > common).mean()
+rules = {"one threshold": dict.fromkeys(groups, common)}
+targets = {"levelled down": min, "levelled up": max}
+for rule, choose in targets.items():
+    target = choose(called_of.values())
+    rules[rule] = {name: threshold_for(target, groups[name]) for name in groups}
+
+# %%
+rows = []
+for rule, thresholds in rules.items():
+    for name, chosen in groups.items():
+        for truth, what in enumerate(("well called", "sick called")):
+            judged = chosen & ~half & (sick == truth)
+            calls = score[judged] > thresholds[name]
+            share = rw.stats.clustered_mean(calls, worse.patient_id[judged], share=True)
+            rows.append({"rule": rule, "what": f"{name}: {what}", **share})
+levelled = pd.DataFrame(rows)
+
+# %%
+rw.show.bars(
+    levelled,
+    x="rule",
+    y="mean",
+    group="what",
+    y_title="share called, 95 % by patient",
+    title="Two ways to be equal",
+)
+
+# %%
+share = levelled.set_index(["rule", "what"])["mean"]
+cost_down = share["one threshold", "men: sick called"]
+cost_down -= share["levelled down", "men: sick called"]
+gain_up = share["levelled up", "women: sick called"]
+gain_up -= share["one threshold", "women: sick called"]
+cost_up = share["levelled up", "women: well called"]
+cost_up -= share["one threshold", "women: well called"]
+Markdown(
+    f"We see that levelling down takes {cost_down:.2f} of the sick men's calls away and "
+    f"gives the women nothing. Levelling up calls {gain_up:.2f} more of the sick women, "
+    f"and {cost_up:.2f} more of the well. The evidence that noise took away comes back "
+    "by neither: only better films bring it."
+)
+
+
+# %% [markdown]
+# ## Look at the worst errors
+# A number says how often a model errs, and never why. So we look. The gallery takes the films with a pleural effusion
+# that score lowest, and those without one that score highest, the worst first. Beside each film stand the outline of
+# what was planted, the model's map, the report, and the training films that the model holds for most alike.
+#
+# What would you say: is the finding **really there** and was it missed, is the **label wrong**, is it something that
+# **can't be seen**, or was the answer a **shortcut**? Each verdict is saved at once, and stands there when you come back.
+
+# %%
+read_for = "Pleural Effusion"
+effusion_scores = rw.probe.zero_shot(model, table, [read_for])
+gallery = rw.show.cases(model, effusion_scores, table, notes="../runs/verdicts.csv")
+gallery
+
+# %% [markdown]
+# An error needs no threshold here: it is a film with the finding that some film without it outranks, or the other way
+# round. How bad is the worst one of each kind?
+
+# %%
+worst_ones = gallery.errors.groupby("error", sort=False).first()
+worst_ones["outranked by"] = worst_ones["beyond"] / worst_ones["of"]
+lines = []
+for error, worst_one in worst_ones.iterrows():
+    share = worst_one["outranked by"]
+    lines.append(
+        f"- {error}: {share:.0%} of the films with the other label lie beyond it"
+    )
+Markdown("We see, of the worst film of each kind:\n" + "\n".join(lines))
+
+# %% [markdown]
+# Are the neighbours of such a film of any help to understand it? If what a model misses lies among training films
+# *without* the finding, it looks to the model like one of those.
+
+# %%
+rows = []
+for number, error in gallery.errors.iterrows():
+    near = gallery.neighbours(number, k=8)
+    share = (near[read_for] == 1).mean()
+    owner = table["patient_id"].iloc[error["row"]]
+    rows.append({"error": error["error"], "share": share, "patient": owner})
+around_errors = pd.DataFrame(rows)
+lines = []
+for error, part in around_errors.groupby("error", sort=False):
+    mean = rw.stats.clustered_mean(part["share"], part["patient"], share=True)
+    lines.append(f"- {error}: {rw.stats.format_interval(mean, 'mean')}")
+
+# %%
+in_training = (table.loc[table["split"] == "train", read_for] == 1).mean()
+Markdown(
+    "We see that so many of the eight nearest training films have the finding:\n"
+    + "\n".join(lines)
+    + f"\n\nOf all training films {in_training:.2f} have it."
+)
+
+
+# %% [markdown]
+# ## Spoil the films
+# A model that was tested on good films meets bad ones: too little dose, a breath, a wrong window. Which of them cost
+# it its AUROC, and how bad must they be?
+#
+# `rw.fail.corrupt` spoils films in twelve ways, each in five severities. Here is one of them by hand: noise. What
+# reaches the detector are photons, and they are counted. Where the chest is dense few arrive, so there the film is
+# noisiest. At severity 3 the air around the patient gets 500 photons a pixel.
+
+# %%
+strengths = rw.fail.CORRUPTIONS["noise"].strengths
+photons_in_air = strengths[3 - 1]
+film = images[0] / 255  # 0 is air, 1 the densest
+rng = np.random.default_rng([0, 0])  # seed 0, film 0
+exposure = photons_in_air * np.exp(-3 * film)
+counted = rng.poisson(exposure)
+arrived = np.maximum(counted, 0.5) / photons_in_air
+noisy = -np.log(arrived) / 3
+by_hand = np.rint(255 * noisy.clip(0, 1))
+
+# %%
+package = rw.fail.corrupt(images[:1], "noise", 3)
+rw.check.matches(by_hand, package[0], tol=0.02)  # a few roundings fall the other way
+
+# %% [markdown]
+# All twelve, at severity 3. Is each of these films still one that a radiologist would read? That is the yardstick: a
+# model may fail where nobody could read, but not before.
+
+# %%
+kinds = list(rw.fail.CORRUPTIONS)
+spoilt = [rw.fail.corrupt(images[:8], kind, 3)[6] / 255 for kind in kinds]
+rw.show.grid(
+    spoilt,
+    titles=kinds,
+    columns=6,
+    cell=150,
+    title="One film, spoilt in twelve ways (severity 3)",
+)
+
+# %% [markdown]
+# Now we ask the model for three findings on the same films, clean and spoilt. The films are the same, so the
+# difference is paired by patient. The control is a change that nobody would call a corruption: the films moved by one
+# pixel.
+#
+# Before you run it, guess: which of the twelve hurts most, and which not at all?
+
+# %%
+asked = ["Pleural Effusion", "Pneumothorax", "Cardiomegaly"]
+one_each = test.groupby("patient_id").head(1)
+some = one_each.head(n_spoilt).reset_index(drop=True)
+result = rw.fail.robustness(model, some, asked)
+change = result.table.pivot(index="kind", columns="severity", values="difference")
+change = change.loc[kinds]
+
+# %%
+clean = result.clean.mean_auroc().iloc[0]
+rw.show.heatmap(
+    change,
+    label="change of AUROC",
+    x_title="severity",
+    limits=(-0.4, 0),
+    title="What each corruption costs",
+    caption=f"mean of {len(asked)} findings; clean films {clean['auroc']:.2f}",
+)
+
+# %% [markdown]
+# A row for each kind goes to the evidence card: the mean over its five severities. Twelve are asked together, so each
+# interval is widened for their number.
+
+# %%
+evidence = result.evidence()
+failed = [row.tried for row in evidence if row.verdict == "failure"]
+worst = min(evidence, key=lambda row: row.value)
+moved = evidence[0].control
+Markdown(
+    f"We see that {len(failed)} of {len(evidence)} kinds cost something for sure: "
+    f"{', '.join(failed) or 'none'}. The worst: {worst.sentence}. "
+    f"Moving the films by a pixel changes the AUROC by {moved:.3f}."
+)
+
+
+# %% [markdown]
+# ### Exercise 1: read eight films
+# Four of these films are as they were, four are spoilt, each in another way, and mildly. Make up your mind about each,
+# and write it down, before you let the check tell you.
+
+# %%
+healthy_rows = np.flatnonzero(test["No Finding"] == 1)[:8]
+letters = "ABCDEFGH"[: len(healthy_rows)]
+order = np.random.default_rng(7).permutation(len(letters))
+spoilt_in = dict(zip(order, ("noise", "blur", "motion", "resampling"), strict=False))
+quiz = images[healthy_rows].copy()
+for place, kind in spoilt_in.items():
+    film = quiz[place : place + 1]
+    quiz[place] = rw.fail.corrupt(film, kind, 3, seed=int(place))[0]
+rw.show.grid(
+    list(quiz / 255), titles=list(letters), columns=4, title="Which are spoilt?"
+)
+
+
+# %%
+def looks_spoilt(letter):
+    """True for the letters of the films that you take for spoilt."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def looks_solution(letter):
+    return letters.index(letter) in spoilt_in
+
+
+# %% [markdown]
+# *Hints.* Look at the ribs' edges first: blur and a coarse grid take them, noise leaves them and roughens the dark lung.
+# Motion takes the edges of one direction only. The check stops at the first film that you read otherwise.
+
+
+# %%
+def was_spoilt(letter):
+    return letters.index(letter) in spoilt_in
+
+
+for reading in (looks_spoilt, looks_solution):
+    rw.check.matches(reading, was_spoilt, cases=[(letter,) for letter in letters])
+
+
+# %% [markdown]
+# ## Attack it with words
+# A model that is asked in words can fail by words. Three tries: the same question in *other words*; a *typo* that
+# every reader would read over; and a *denial*. The last goes like this: rank the films by how near they lie to "no
+# pleural effusion". A model that reads the *no* puts healthy films on top, so for the finding it gets an AUROC below
+# 0.5. A model that hears only *pleural effusion* gets one above.
+
+# %%
+rows = []
+for finding in asked:
+    attack = rw.fail.prompt_attacks(model, test, [finding], embeddings=Z_test)
+    rows.append(attack.table().assign(finding=finding))
+by_words = pd.concat(rows, ignore_index=True)
+columns = ["tried", "finding", "difference", "low", "high", "verdict", "control"]
+by_words[columns].round(2)
+
+# %% [markdown]
+# The control of the first two is a full stop behind each phrase. That of the denial is *no florb*: a word that means
+# nothing. Where *no florb* ranks the films, too, it's the sentence's tone that does it.
+
+# %%
+denials = by_words[by_words["tried"].str.startswith("denial")]
+typos = by_words[by_words["tried"] == "typo"]
+read = denials.loc[denials["verdict"] == "behind", "finding"]
+hurt = typos.loc[typos["verdict"] == "behind", "finding"]
+Markdown(
+    f"We see a *no* that is read for {', '.join(read) or 'none'} of {len(asked)} "
+    f"findings, and a typo that costs something for {', '.join(hurt) or 'none'}. "
+    f"The sentence *no florb* alone has an AUROC of 0.5 {denials['control'].min():+.2f} "
+    f"to 0.5 {denials['control'].max():+.2f}."
+)
+
+
+# %% [markdown]
+# ## Write the answer on the film
+# Large image-text models can be fooled by a word in the picture: write *iPod* on an apple and it is an iPod. Does ours
+# follow the name of a finding that is written on films without it? Ink alone changes a film. So the same letters in
+# other orders, nonsense words, stand in the same place, and the name must do more than any of them would.
+
+# %%
+attack = rw.fail.typographic_attack(model, some, asked[0], words=nonsense_words)
+by_name = attack.evidence()[0]
+verdict = {"failure": "It follows the word.", "can't tell": "We can't tell."}
+Markdown(
+    f"We see, in the mean log odds of {asked[0]}: {by_name.sentence}. One nonsense "
+    f"word differs from the others by {by_name.control:.2f}. "
+    + verdict.get(by_name.verdict, "It doesn't follow the word.")
+)
+
+
+# %% [markdown]
+# ## A few grey levels
+# Now an attacker who knows the model. He asks for the gradient: which pixel, made a little brighter, pushes the answer
+# the wrong way? One step along its sign is the oldest attack of this kind (Goodfellow et al. 2015,
+# [arXiv 1412.6572](https://arxiv.org/abs/1412.6572)). By hand, for the first two films, and at most 2 grey levels of
+# 255:
+
+# %%
+import torch
+
+finding = asked[0]
+y = test[finding].to_numpy()
+yes, no = rw.probe.Prompts.of([finding]).pair(finding)
+toward = rw.probe.class_embedding(model, yes) - rw.probe.class_embedding(model, no)
+toward = torch.from_numpy(toward)
+grey = torch.from_numpy(images[:2])[:, None] / 255  # (2, 1, S, S)
+grey.requires_grad_()
+similarity = model.encode_image(model.normalise(grey)) @ toward
+wrong_way = torch.from_numpy(np.where(y[:2] == 1, -1.0, 1.0))
+(gradient,) = torch.autograd.grad((wrong_way * similarity).sum(), grey)
+
+# %%
+steps = 2 * gradient[:, 0].sign().numpy()  # in grey levels
+by_hand = (images[:2] + steps).clip(0, 255)
+package = rw.fail.pgd(model, images[:2], y[:2], finding, epsilon=2, steps=1)
+rw.check.matches(by_hand, package)
+
+# %% [markdown]
+# Several smaller steps go further (projected gradient descent). The control is as important as the attack: the same
+# changes at other pixels, so that each film is changed as much and in the same grey levels.
+
+# %%
+ill_first = some.sort_values(finding, ascending=False)
+half = n_attacked // 2
+attacked = pd.concat([ill_first.head(half), ill_first.tail(half)])
+attack = rw.fail.pixel_attacks(
+    model, attacked, finding, epsilons=(1, 2, 4), steps=attack_steps
+)
+by_pixels = attack.table()
+by_pixels[["tried", "difference", "low", "high", "verdict", "control"]].round(2)
+
+# %%
+some_films = rw.data.images(attacked.iloc[[0, -1]], model.size)
+changed = rw.fail.pgd(model, some_films, [1, 0], finding, epsilon=4)
+pictures = [some_films[0], changed[0], some_films[1], changed[1]]
+rw.show.grid(
+    [picture / 255 for picture in pictures],
+    titles=["with it", "attacked", "without", "attacked"],
+    title=f"{finding}: the attack, 4 grey levels of 255",
+)
+
+# %%
+sentences = [str(attempt.comparison) for attempt in attack.tries]
+controls = [f"{attempt.control.difference:.2f}" for attempt in attack.tries]
+Markdown(
+    "We see, in AUROC:\n- "
+    + "\n- ".join(sentences)
+    + f"\n\nThe same changes at other pixels change it by {', '.join(controls)}. What "
+    "ruins the answer is the direction and not the amount, and one can't see it."
+)
+
+
+# %% [markdown]
+# ## A set of answers with a promise
+# Instead of one answer a model may give a set: *with*, *without*, or both where it doesn't know. Conformal prediction
+# makes such sets so that they hold the truth as often as was promised, whatever the model is worth. It needs patients
+# whom the model has not learnt from, and one idea: a film belongs in the set with an answer if that answer is no more
+# unlikely than the true answers of nearly all calibration films were (Vovk et al. 2005).
+
+# %% [markdown]
+# By hand: of each calibration film, how unlikely was the truth? The quantile of these numbers is the limit. One film a
+# patient is used, since two films of one chest are no two draws.
+
+# %%
+lesion = "Lung Lesion"
+one_each = rw.fail.one_film_each(stated_val.patient_id)
+p = stated_val.values[lesion][one_each].to_numpy()
+y = stated_val.truth[lesion][one_each].to_numpy()
+unlike = np.where(y == 1, 1 - p, p)
+rank = int(np.ceil((len(unlike) + 1) * level))
+limit = np.sort(unlike)[rank - 1]
+
+# %%
+p_test = stated.values[lesion].to_numpy()
+by_hand = np.column_stack([p_test, 1 - p_test]) <= limit  # (N, 2) without, with
+sets = rw.fail.prediction_sets(stated_val, stated, finding=lesion, level=level)
+rw.check.matches(by_hand.astype(int), sets.astype(int))
+kinds_of_set = pd.Series(sets.sum(axis=1)).map({0: "empty", 1: "one answer", 2: "both"})
+kinds_of_set.value_counts().to_frame("films")
+
+# %% [markdown]
+# The package asks MAPIE, which agrees with the few lines above. Is the promise kept? On all films, and on the sick and
+# the well by themselves? Then we break it: noise is added to the test films, and the limit stays where it was.
+
+# %%
+rng = np.random.default_rng(0)
+grain = rng.normal(0, gap_noise, images.shape)
+noisy_images = np.uint8(np.clip(images + grain, 0, 255))
+Z_noisy = rw.models.embed(model, noisy_images)
+raw_noisy = rw.probe.zero_shot(model, test, findings, embeddings=Z_noisy)
+stated_noisy = rw.fail.calibrated(raw_noisy, raw_val)
+
+# %% [markdown]
+# ### Exercise 2: predict what is left for the sick
+# Suppose that the promise is kept over all films. How often do the sets of the *sick* hold the truth, if you know how
+# often those of the *well* do, and how many are sick? Write it before you look at the figure further down.
+
+
+# %%
+def kept_for_the_sick(over_all, of_the_well, prevalence):
+    """Share of the sick whose set holds the truth."""
+    raise NotImplementedError
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+def kept_solution(over_all, of_the_well, prevalence):
+    from_the_well = (1 - prevalence) * of_the_well
+    return (over_all - from_the_well) / prevalence
+
+
+# %% [markdown]
+# *Hints.* The share over all is a mean of two shares. Which weights do they have? If the well are served better than
+# promised, can the sick be, too? A rare finding makes the sick weigh little: try a prevalence of 0.1.
+
+# %%
+cases = [(0.9, 0.95, 0.2), (0.9, 0.9, 0.5), (0.9, 0.98, 0.1)]
+for attempt in (kept_for_the_sick, kept_solution):
+    rw.check.matches(attempt, kept_solution, cases=cases)
+
+# %% [markdown]
+# A third kind of sets is calibrated on the sick and on the well by themselves (`by_label`), a promise to each.
+
+# %%
+how = {"finding": lesion, "level": level}
+noisy_sets = rw.fail.prediction_sets(stated_val, stated_noisy, **how)
+own_sets = rw.fail.prediction_sets(stated_val, stated, by_label=True, **how)
+sets_of = {
+    "as they are": (stated, sets),
+    "by label": (stated, own_sets),
+    "noisy": (stated_noisy, noisy_sets),
+}
+names = np.where(test[lesion] == 1, "with lesion", "without")
+kept = rw.fail.coverage(sets_of, groups=dict.fromkeys(sets_of, names), **how)
+
+# %%
+rw.show.bars(
+    kept.table,
+    x="films",
+    y="coverage",
+    group="group",
+    line=level,
+    y_title="share of sets that hold the truth",
+    title="A promise to all is none to the sick",
+    caption="95 % by patient; the line is what was promised",
+)
+
+# %% [markdown]
+# A set that always says both keeps every promise and says nothing. So look at the size beside it.
+
+# %%
+kept.table[["films", "group", "coverage", "low", "high", "size", "n"]].round(2)
+
+# %%
+lines = [f"- {row.sentence}: {row.verdict}" for row in kept.evidence()]
+Markdown("We see, of the coverage:\n" + "\n".join(lines))
+
+# %% [markdown]
+# ### A risk in bounds
+# A hospital may not want sets. It wants to miss no more than one case of five, and to know how sure that is. MAPIE
+# looks for the highest threshold at which this can be promised with 90 % confidence. If there is none, it says so.
+
+# %%
+bounded = rw.fail.controlled_threshold(stated_val, finding=lesion, sensitivity=0.8)
+cases = (test[lesion] == 1).to_numpy()
+owners = stated.patient_id[cases]
+words = []
+for name, scores in {"as they are": stated, "noisy": stated_noisy}.items():
+    hits = scores.values[lesion][cases] >= bounded
+    share = rw.stats.clustered_mean(hits, owners, share=True)
+    words.append(f"films {name} {rw.stats.format_interval(share, 'mean')}")
+promise = f"at the threshold of {bounded:.2f} a sensitivity of {', '.join(words)}"
+if np.isnan(bounded):
+    promise = "no threshold that can be promised: the validation cases are too few"
+Markdown(f"We see {promise}.")
+
+
+# %% [markdown]
+# ## Does it notice what it has never seen?
+# A model answers whatever it is shown. We show it its own test films mirrored, or with black and white swapped, noise, a
+# CT, and films of real children. A set that isn't on this machine is left out.
+
+# %%
+strangers = rw.fail.unknown_films(images, test["patient_id"], model)
+examples = [stack[3] / 255 for stack, _ in strangers.values()]
+rw.show.grid(examples, titles=list(strangers), columns=5, title="Strange to the model")
+
+# %% [markdown]
+# What may tell that a film is strange? Its distance from the training films, in the space of the model's embeddings: what
+# looks like a training film to the model will be answered like one, whatever it is. We take the distance to the k-th
+# nearest of them (Sun et al. 2022, [arXiv 2204.06507](https://arxiv.org/abs/2204.06507)), and to their mean, in units
+# of their spread in each direction (Mahalanobis). A third number, the *energy* (Liu et al. 2020,
+# [arXiv 2010.03759](https://arxiv.org/abs/2010.03759)), looks at the answers: low answers to everything are what it
+# takes for strange.
+#
+# ### Exercise 3: the k-th neighbour
 # Write the distance from each point to its k-th nearest reference point without a library.
 
 
@@ -292,13 +874,357 @@ def kth_solution(Z, reference, k):
 
 
 # %% [markdown]
-# Your distances are compared with those of scikit-learn, which sorts nothing but asks a tree or a blocked matrix
-# product.
+# Your distances are compared with those of scikit-learn, which asks a tree or a blocked matrix product.
 
 # %%
-expected = to_kth_neighbour(known)
+from sklearn.neighbors import NearestNeighbors
+
+neighbours = NearestNeighbors(n_neighbors=k).fit(Z_train)
+nearest, _ = neighbours.kneighbors(Z_test)
+expected = nearest[:, -1]
 for attempt in (kth_neighbour, kth_solution):
-    rw.check.matches(attempt, expected, known, train, k, tol=1e-3)
+    rw.check.matches(attempt, expected, Z_test, Z_train, k, tol=1e-3)
+
+# %% [markdown]
+# `rw.fail.strangeness` gives all three, from pytorch-ood. The energy needs logits, one a finding. Zero-shot
+# probabilities give them.
+
+
+# %%
+def strange(stack):
+    Z = rw.models.embed(model, stack)
+    rows = pd.DataFrame(index=range(len(stack)))
+    scores = rw.probe.zero_shot(model, rows, findings, embeddings=Z)
+    p = rw.fail.calibrated(scores, raw_val).values.clip(1e-6, 1 - 1e-6)
+    return rw.fail.strangeness(Z_train, Z, logits=np.log(p / (1 - p)), k=k)
+
+
+# %%
+known = strange(images)
+far = {name: (strange(stack), owners) for name, (stack, owners) in strangers.items()}
+unknown = rw.fail.unknown_report(known, test["patient_id"], far)
+
+# %% [markdown]
+# Does it measure what you wrote by hand?
+
+# %%
+rw.check.matches(expected, known["k-th neighbour"].to_numpy(), tol=1e-3)
+
+# %% [markdown]
+# A detector of the unknown is scored like any other: how often is an unknown film farther away than a known one? An AUROC
+# of 1 means always. At 0.5 the distance can't tell them apart, and below 0.5 the unknown films look *more* familiar than
+# the known ones, which is the most dangerous case. Where a set has too few patients, it has no interval.
+
+# %%
+by_detector = {}
+for detector, rows in unknown.table.groupby("detector", sort=False):
+    by_detector[detector] = rows.assign(finding=rows["films"])
+rw.show.forest(
+    by_detector,
+    x_title="AUROC, unknown against known, 95 % by patient",
+    title="Which distance sees the stranger?",
+    caption="left of the line the strange look more familiar than the known",
+)
+
+# %%
+lines = [f"- {row.sentence}" for row in unknown.evidence()]
+chance = ", ".join(f"{name} {auroc:.2f}" for name, auroc in unknown.chance.items())
+energy = unknown.table.query("detector == 'energy'")
+fooled = energy.loc[energy["high"] < 0.5, "films"]
+Markdown(
+    "We see:\n"
+    + "\n".join(lines)
+    + "\n\nThe control holds one half of the known patients "
+    f"against the other: {chance}. By the energy these look *more* familiar than the "
+    f"known, for sure: {', '.join(fooled) or 'none'}."
+)
+
+
+# %% [markdown]
+# ## Not to answer
+# A model that may refuse makes fewer mistakes, if it knows when it is unsure. How sure it is, is how far its
+# probability lies from a half. The limits are set on the validation films, and then kept: on the test films, and on
+# the noisy ones.
+
+# %%
+judged = {"as they are": stated, "noisy": stated_noisy}
+answers = rw.fail.abstention(stated_val, judged, finding=lesion)
+rw.show.bars(
+    answers.table.assign(planned=answers.table["planned"].map("{:.0%}".format)),
+    x="planned",
+    y="risk",
+    group="films",
+    y_title="share of the answers that is wrong",
+    title="Fewer answers, fewer mistakes?",
+    caption="by the share of answers that was planned; 95 % by patient",
+)
+
+# %% [markdown]
+# Two things are easily missed. On other films another share is answered than was planned. And where cases are rare, a
+# model that always says *without* is seldom wrong. So we look at the cases that it answers, too.
+
+# %%
+columns = ["films", "planned", "answered", "risk", "missed", "n", "patients"]
+answers.table[columns].round(2)
+
+# %%
+lines = []
+for name, gap in answers.gaps.items():
+    rows = answers.table[answers.table["films"] == name].set_index("planned")
+    row = rows.loc[answers.at]
+    lines.append(
+        f"- films {name}: {row['answered']:.0%} are answered where {answers.at:.0%} were "
+        f"planned, and of the cases among them {row['missed']:.2f} missed. In the share "
+        f"that is wrong, {gap}."
+    )
+Markdown("We see:\n" + "\n".join(lines) + "\n\nRefusing by chance would give 0.")
+
+# %% [markdown]
+# Where it breaks (for the notebook's last section):
+# - A gap between groups has no reason written on it. Two of our three reasons left the ranking as it was.
+# - A corner of two groups has few patients; most gaps there can't be told, which isn't the same as equal.
+# - The promise of a set holds on average over all films like those it was calibrated on: not for one patient, not for
+#   the sick alone, not after a change of the films.
+# - A detector that sees these strangers has not been asked about the next.
+
+
+# %% [markdown]
+# ## A scanner changes
+# Nobody tells the model's owner. Films come one by one, and from some film on they come from another machine. Labels
+# arrive months later, if at all. Can one notice without them?
+#
+# Two changes: a grid whose lines are seen, which costs AUROC (above), and another tone of grey, which costs hardly
+# anything. The validation films are the *reference*: what the old machine looked like.
+
+# %%
+changes = {"grid lines": ("grid", 3), "another tone": ("gamma", 4)}
+changed_films = {}
+changed_Z = {}
+for name, (kind, severity) in changes.items():
+    changed_films[name] = rw.fail.corrupt(images, kind, severity)
+    changed_Z[name] = rw.models.embed(model, changed_films[name])
+
+# %% [markdown]
+# Four detectors watch embeddings. Three are classics from the package river, and watch one number: how *strange* a film
+# is, its distance from the reference. The fourth, *window*, watches whether the mean of the last 30 films has left the
+# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm.
+
+# %%
+t0 = len(test) // 3
+how = {"t0": t0, "length": 2 * t0, "seeds": n_streams}
+watched = {}
+for name, after in changed_Z.items():
+    watched[name] = rw.fail.watch_drift(Z_val, Z_test, after, **how)
+summaries = [drift.summary().assign(change=name) for name, drift in watched.items()]
+summary = pd.concat(summaries)
+summary.round(2)
+
+# %% [markdown]
+# Two things must be read together: how *late* a detector is, and how often it cries wolf. *calm_alarm* is the share of
+# streams of the old machine alone, in the same order, in which it gave alarm. Who always cries is never late.
+
+# %%
+shares = []
+for what, column in (("noticed", "noticed"), ("false alarm", "calm_alarm")):
+    part = summary.assign(what=summary["change"] + ": " + what)
+    shares.append(part.assign(share=part[column]))
+shares = pd.concat(shares).drop(columns=["low", "high"])
+rw.show.bars(
+    shares.drop_duplicates(["detector", "what"]),
+    x="detector",
+    y="share",
+    group="what",
+    y_title=f"share of {n_streams} streams",
+    title="Who notices, and who cries wolf?",
+)
+
+# %%
+lines = []
+for name, drift in watched.items():
+    told = drift.evidence()
+    for noticed, delay in zip(told[::2], told[1::2], strict=True):
+        lines.append(
+            f"- {name}, {noticed.sentence}; {delay.sentence}, over {delay.n} streams."
+        )
+Markdown(
+    f"We see, over {n_streams} orders of the same films (not of other patients):\n"
+    + "\n".join(lines)
+)
+
+# %% [markdown]
+# ### Is the alarm a failure?
+# A change of the input isn't a loss of performance. Can performance itself be known without labels? The idea: if a
+# model says 0.8, and is *calibrated*, then 8 of 10 such films are ill. So its probabilities foretell how often it is
+# right, and even its AUROC: of films i and j, i is the case and j the control with the chance `p_i * (1 - p_j)`. By hand,
+# and beside it the package:
+
+
+# %%
+def foretold_auroc(p):
+    """Share of the weight of all pairs in which the case has the higher p."""
+    won = 0
+    total = 0
+    for i in range(len(p)):
+        for j in range(len(p)):
+            if i != j:
+                weight = p[i] * (1 - p[j])
+                total += weight
+                won += weight * ((p[i] > p[j]) + 0.5 * (p[i] == p[j]))
+    return won / total
+
+
+p = rw.probe.zero_shot(model, val, [finding]).values[finding][:60].to_numpy()
+rw.check.matches(foretold_auroc, rw.fail.expected_auroc, p)
+
+# %% [markdown]
+# The probabilities are calibrated on the validation films, and then taken at their word, in four parts: the test films
+# as they are (the control), those of patients who lay (AP), and both changes of the scanner. Which of these will be
+# foretold rightly?
+
+# %%
+on_reference = rw.probe.zero_shot(model, val, [finding], embeddings=Z_val)
+as_they_are = rw.probe.zero_shot(model, test, [finding], embeddings=Z_test)
+lay = (test["view"] == "AP").to_numpy()
+parts = {"as they are": as_they_are}
+parts["AP alone"] = rw.probe.zero_shot(
+    model, test[lay], [finding], embeddings=Z_test[lay]
+)
+for name, after in changed_Z.items():
+    parts[name] = rw.probe.zero_shot(model, test, [finding], embeddings=after)
+foretold = rw.fail.foretell(on_reference, parts)
+
+# %%
+real = foretold.table[["part", "auroc", "low", "high"]].assign(who="what came")
+told = foretold.table[["part", "foretold_auroc"]].assign(who="foretold")
+told = told.rename(columns={"foretold_auroc": "auroc"})
+told["low"] = told["high"] = told["auroc"]
+rw.show.forest(
+    {
+        "what came": real.rename(columns={"part": "finding"}),
+        "foretold without labels": told.rename(columns={"part": "finding"}),
+    },
+    title=f"{finding}: what the model foretells of itself",
+    caption=f"{len(test)} films of {test['patient_id'].nunique()} patients",
+)
+
+# %%
+lines = [f"- {part}: {c}" for (part, _), c in foretold.comparisons.items()]
+over = [
+    row.tried.split(", ")[-1] for row in foretold.evidence() if row.verdict == "failure"
+]
+Markdown(
+    "We see, in the share of right answers:\n"
+    + "\n".join(lines)
+    + f"\n\nToo much is promised for sure for: {', '.join(over) or 'none of them'}. The "
+    "estimate holds as long as a score means what it meant. A new machine can change "
+    "just that, and then the model is sure and wrong."
+)
+
+
+# %% [markdown]
+# ## What does it remember?
+# Three questions of privacy and of honest numbers. First: are there **copies** over the split? For each film we take
+# the distance to the nearest training film of *another* patient. Unseen films should lie as far from the training
+# films as these do from each other.
+
+# %%
+owners = train["patient_id"], test["patient_id"]
+near = rw.fail.nearest_training(Z_train, Z_test, *owners)
+copies = rw.fail.copies_evidence(near)
+planted = rw.fail.nearest_training(Z_train, Z_train[:40], owners[0], range(40))
+of_copies = rw.fail.copies_evidence(planted)
+
+# %%
+by_part = {part: films["distance"].to_numpy() for part, films in near.groupby("part")}
+rw.show.hist(
+    by_part,
+    density=True,
+    x_title="distance to the nearest training film of another patient (1 - cosine)",
+    title="How near are unseen films to the training?",
+)
+
+# %%
+Markdown(
+    f"We see a {copies.sentence}. By design it is {copies.control:.2f} among the "
+    f"training films themselves. If we plant 40 true copies, the {of_copies.sentence}."
+)
+
+# %% [markdown]
+# ### Was this film in the training?
+# Who has a film and the model can try to tell: a film that was learnt has a smaller **loss**. That is an attack on
+# privacy (membership inference), and a measure of learning by heart. By hand, for one head on the patches:
+
+# %%
+learner_films = train.head(n_learnt)
+heart = "Lung Lesion"
+features = rw.fail.patch_features(model, rw.data.images(learner_films, model.size))
+labels = learner_films[heart].to_numpy()
+patient = learner_films["patient_id"]
+is_learnt = patient.isin(patient.unique()[::2]).to_numpy()
+head = rw.fail.fit_head(model, features[is_learnt], labels[is_learnt])
+p = 1 / (1 + np.exp(-head.of(features)))
+loss = -np.log(np.where(labels == 1, p, 1 - p))
+one_head = rw.stats.clustered_auroc(is_learnt, -loss, patient)
+
+# %% [markdown]
+# A single head may have been given the easier films. So the films are dealt anew for each training, and a control head
+# learns from a third group of patients: it knows none of the films that it is asked about.
+
+# %%
+heads = {}
+for learner in ("patches", "embedding"):
+    heads[learner] = rw.fail.membership(
+        model, learner_films, heart, learner=learner, seeds=seeds
+    )
+by_heart = [memory.evidence()[0] for memory in heads.values()]
+
+# %%
+interval = rw.stats.format_interval(one_head)
+lines = []
+for learner, row in zip(heads, by_heart, strict=True):
+    line = f"- a head on the {learner}: {row.sentence}; the control {row.control:+.2f}"
+    lines.append(line)
+Markdown(
+    f"We see, for the one head by hand, an AUROC for membership of {interval}, and over "
+    f"{seeds} trainings, for {heart}:\n" + "\n".join(lines)
+)
+
+# %% [markdown]
+# ### What a patient on both sides fakes
+# Films were dealt out by film instead of by patient: a common slip. How much better does the model look? We train heads
+# on equally many films and ask them for the *same* films, one of each test patient who has two. Among what was learnt
+# is nobody of these patients, or their *other* film, or the *very* film.
+
+# %%
+leak = rw.fail.duplicated_patients(
+    model,
+    pd.concat([learner_films, test]),
+    heart,
+    n=n_leaked,
+    seeds=seeds,
+)
+leaked = leak.table.rename(columns={"in_training": "finding"})
+means = rw.fail.over_seeds(leaked, by=["finding"], within=(0, 1))
+
+# %%
+rw.show.forest(
+    means,
+    points=leaked,
+    x_title="AUROC: a dot a seed; mean with 95 % interval over seeds",
+    title=f"{heart}: what a leak adds to the AUROC",
+    caption="the same films are asked in each row",
+)
+
+# %%
+lines = [f"- {comparison}" for comparison in leak.comparisons.values()]
+again = next(iter(leak.controls.values()))
+Markdown(
+    f"We see, over {seeds} trainings:\n"
+    + "\n".join(lines)
+    + f"\n\nAnother honest training differs by {again:+.2f}. Nothing in the leaky number "
+    "itself tells that it is false."
+)
+
 
 # %% [markdown]
 # ## A published model leaves home
@@ -362,10 +1288,8 @@ if "nih-64" in real_films:
 # The squares that the model takes are made as it expects them, and its logit becomes a probability. That of a film is
 # what the model *states*.
 
+
 # %%
-import torch
-
-
 @torch.no_grad()
 def stated_for(squares):
     """(N, S, S) uint8 -> (N,) the probability of pneumonia that the model states."""
@@ -657,6 +1581,177 @@ Markdown(
     f"an AUROC of {rw.stats.format_interval(of_view)}; 0.5 would be a model that "
     "doesn't care."
 )
+
+
+# %% [markdown]
+# ## What does help do to a reader?
+# A model doesn't read alone. Somebody looks at the film, hears what the model says, and decides. Good advice helps, and
+# wrong advice pulls a right answer down, which is called *automation bias*. To measure it one has to know when the advice is
+# wrong, so we **plant** it: on a quarter of the films the advice is turned round, on as many with the finding as
+# without.
+
+# %%
+is_labelled = test[read_for].isin((0, 1))
+by_label = test[is_labelled].groupby(read_for)
+to_read = by_label.head(n_films // 2).reset_index(drop=True)
+truth = to_read[read_for].to_numpy(int)
+advice = rw.fail.planted_advice(truth, wrong, seed=0)
+pd.crosstab(truth, advice, rownames=["truth"], colnames=["advice"])
+
+# %% [markdown]
+# We have no class of readers at hand, so we simulate one, with a dial. A reader sees each film through a blur that
+# is partly the film's (a hard film is hard for all) and partly their own, and says how sure they are. With help they
+# look again, so an answer may change by itself. And if the advice contradicts it, they take it over with a chance
+# that we set: their **trust**.
+
+# %%
+hard = np.random.default_rng(1).normal(0, 0.35, len(truth))  # the same for all readers
+
+
+def one_reader(trust, rng):
+    """How sure a reader is of each film, 0 to 100: alone, and then with help."""
+    seen = truth + hard + rng.normal(0, 0.35, len(truth))
+    again = seen + rng.normal(0, 0.15, len(truth))
+    contradicted = (again > 0.5) != advice
+    gives_in = contradicted & (rng.random(len(truth)) < trust)
+    decided = np.where(gives_in, 1 - again, again)
+    return [100 / (1 + np.exp(-4 * (look - 0.5))) for look in (seen, decided)]
+
+
+# %% [markdown]
+# The readings of all readers become a table, a row a reading, as the reading study below writes it. The reader is
+# asked twice for each film: for a confidence, and for yes or no.
+
+
+# %%
+def readings_of(trust):
+    """A row a reader, film and arm."""
+    parts = []
+    for reader in range(n_readers):
+        rng = np.random.default_rng([2, reader])
+        for arm, sure in zip(
+            ("alone", "with help"), one_reader(trust, rng), strict=True
+        ):
+            part = pd.DataFrame({"case": to_read["study_id"], "confidence": sure})
+            part = part.assign(reader=f"R{reader}", arm=arm, advice=advice)
+            parts.append(part.assign(answer=(sure > 50).astype(int)))
+    return pd.concat(parts, ignore_index=True)
+
+
+readings = {trust: readings_of(trust) for trust in trusts}
+readings[trusts[-1]].head()
+
+# %% [markdown]
+# How often do they follow wrong advice? We count the films that a reader had right alone and on which the advice is
+# wrong, and of these the ones where the answer went over. But somebody who looks twice may change their mind anyhow. So beside
+# it we count the films that were right and where the advice was right too, and the answer was given up all the same.
+# That is the control.
+
+# %%
+most_trusting = readings[trusts[-1]].set_index(["reader", "case"])
+alone = most_trusting[most_trusting["arm"] == "alone"]
+helped = most_trusting[most_trusting["arm"] == "with help"]
+truth_of = pd.Series(truth, index=to_read["study_id"])
+is_true = truth_of[alone.index.get_level_values("case")].to_numpy()
+was_right = alone["answer"] == is_true
+gave_up = helped["answer"] != alone["answer"]
+to_wrong = gave_up[was_right & (alone["advice"] != is_true)].mean()
+by_itself = gave_up[was_right & (alone["advice"] == is_true)].mean()
+Markdown(f"By hand: {to_wrong:.2f} at wrong advice, {by_itself:.2f} at right advice.")
+
+# %% [markdown]
+# `rw.fail.reading_effect` counts the same for each way that an answer can go, and compares. Its intervals hold for
+# other readers and other patients like these: both are drawn by chance, and a study of a few readers is uncertain
+# however many films they read.
+
+# %%
+film_truth = to_read.set_index("study_id")[read_for]
+film_patient = to_read.set_index("study_id")["patient_id"]
+effects = {}
+for trust in trusts:
+    effects[trust] = rw.fail.reading_effect(
+        readings[trust], film_truth, patients=film_patient
+    )
+shares = effects[trusts[-1]].switches.set_index("switch")["mean"]
+rw.check.matches(to_wrong, shares["to wrong advice"])
+rw.check.matches(by_itself, shares["away from right advice"])
+
+# %% [markdown]
+# Now turn the dial. If the measure is worth anything, the share that goes over to wrong advice follows the trust that
+# we set, and the control stays where it is.
+
+# %%
+rows = []
+for trust, effect in effects.items():
+    kinds = effect.switches[effect.switches["switch"] != "away from wrong advice"]
+    rows.append(kinds.assign(trust=f"trust {trust:g}"))
+rw.show.bars(
+    pd.concat(rows),
+    x="trust",
+    y="mean",
+    group="switch",
+    y_title="share of answers that change, 95 % by patient",
+    title="Who trusts follows, right or wrong",
+)
+
+# %%
+lines = []
+for trust, effect in effects.items():
+    lines.append(f"- trust {trust:g}: {effect.followed}")
+Markdown(
+    "We see, in the share of right answers that are given up:\n"
+    + "\n".join(lines)
+    + "\n\nWhere wrong advice is ahead, the readers have an automation bias."
+)
+
+# %% [markdown]
+# Does the help help? Most of the advice is right, but is it right more often than these readers are by themselves? What
+# becomes of their AUROC as they trust more?
+
+# %%
+rows = []
+for trust, effect in effects.items():
+    row = {"finding": f"trust {trust:g}", "gain": effect.help.difference}
+    rows.append(row | {"low": effect.help.low, "high": effect.help.high})
+rw.show.forest(
+    pd.DataFrame(rows),
+    value="gain",
+    line=0,
+    x_title="AUROC with help less alone, interval over readers and patients",
+    title="What help does to the readers' AUROC",
+    caption=f"{n_readers} readers, {len(to_read)} films, each read twice",
+)
+
+# %%
+aurocs = effects[trusts[-1]].auroc.groupby("arm")["auroc"].mean()
+right_share = (advice == truth).mean()
+Markdown(
+    f"We see, with advice that is right on {right_share:.0%} of the films, at a trust "
+    f"of {trusts[-1]:g}: {effects[trusts[-1]].help}. Alone the readers have a mean "
+    f"AUROC of {aurocs['alone']:.2f}, with help {aurocs['with help']:.2f}."
+)
+
+# %% [markdown]
+# Somebody who follows all advice answers as the advice does: they become as good as the model, and no better. So help
+# pays only where the model is better than its reader, or where the reader can tell when to leave it.
+
+# %% [markdown]
+# ### Now you
+# Read a few films yourself: each comes twice, once alone and once with the model's advice, in an order of your own.
+# Some of the advice is wrong, and which is kept from the page until the last film is read. Your readings are saved at
+# once; run the cell again to go on. With a class, give each reader a name and one file, and put the file into
+# `rw.fail.reading_effect`.
+
+# %%
+few = to_read.groupby(read_for).head(6).reset_index(drop=True)
+rw.show.reading_study(
+    few,
+    advice=rw.fail.planted_advice(few[read_for], wrong, seed=3),
+    finding=read_for,
+    reader="A",
+    out="../runs/readings.csv",
+)
+
 
 # %% [markdown]
 # The numbers below go to the front page of the gallery.
