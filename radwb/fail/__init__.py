@@ -12,6 +12,7 @@ from radwb.fail.blind import (
     signs_of,
     worst_slice,
 )
+from radwb.fail.edits import edit_mark, edit_patients, edited, placebo
 from radwb.fail.frozen import FrozenFilms
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
@@ -36,6 +37,9 @@ __all__ = [
     "classifier",
     "confound",
     "corner_swaps",
+    "edit_mark",
+    "edit_patients",
+    "edited",
     "fit_head",
     "group_gaps",
     "hidden_drain",
@@ -46,6 +50,7 @@ __all__ = [
     "over_seeds",
     "patch_features",
     "patch_shares",
+    "placebo",
     "rows_at",
     "shortcut",
     "signs_of",
