@@ -22,7 +22,7 @@ from radwb.simulate.anatomy import FIELD_MM
 from radwb.simulate.builds import draw_built
 from radwb.stats import clustered_mean, compare
 
-EXPECTED = {"add": 1, "remove": -1, "move": 0}
+EDITS = {"add": 1, "remove": -1, "move": 0}  # the sign that the change should have
 DRAIN = ("Support Devices", "chest tube")
 STEPS = 8  # places across and down that a placebo is tried at
 
@@ -33,22 +33,21 @@ class Pairs:
 
     Attributes:
         name: what was edited, in words.
-        edit: "add", "remove" or "move".
+        expected: the sign of the change in an answer that goes by it: 1, -1 or 0.
         before, after: (N, S, S) uint8.
         patients: (N,) of each.
     """
 
     name: str
-    edit: str
+    expected: int
     before: np.ndarray
     after: np.ndarray
     patients: np.ndarray
 
-    def __post_init__(self):
-        if self.edit not in EXPECTED:
-            raise ValueError(
-                f"expected an edit of {', '.join(EXPECTED)}, got {self.edit!r}"
-            )
+
+def _check_edit(edit):
+    if edit not in EDITS:
+        raise ValueError(f"expected an edit of {', '.join(EDITS)}, got {edit!r}")
 
 
 def edit_mark(
@@ -73,6 +72,7 @@ def edit_mark(
         edit: "add", "remove" or "move".
         kind, corner, seed: as in `add_marker`.
     """
+    _check_edit(edit)
     marked = add_marker(images, kind=kind, corner=corner, seed=seed)
     across = CORNERS[3 - CORNERS.index(corner)]
     pair = {
@@ -80,8 +80,10 @@ def edit_mark(
         "remove": (marked, images),
         "move": (marked, add_marker(images, kind=kind, corner=across, seed=seed)),
     }
-    before, after = pair.get(edit, pair["add"])
-    return Pairs(f"{edit} the mark", edit, before, after, np.asarray(patients))
+    before, after = pair[edit]
+    # where a head has learnt to look, a mark that moves away is gone
+    expected = EDITS[edit] or -1
+    return Pairs(f"{edit} the mark", expected, before, after, np.asarray(patients))
 
 
 def edit_patients(
@@ -117,6 +119,7 @@ def edit_patients(
     Raises:
         ValueError: nobody to edit, or rows that aren't this cohort's.
     """
+    _check_edit(edit)
     anatomy = default_anatomy(FIELD_MM / size)
     name, kind = DRAIN if what == "drain" else (what, None)
     chosen = _to_edit(table, name, kind, edit)
@@ -125,8 +128,9 @@ def edit_patients(
             f"expected patients {'without' if edit == 'add' else 'with'} a {what}, got "
             f"none of {len(table)} rows. Try another edit or more films"
         )
+    some = list(chosen.head(n).iterrows())
     pair = [], []
-    for i, (_, row) in enumerate(tqdm(list(chosen.head(n).iterrows()), delay=2)):
+    for i, (_, row) in enumerate(tqdm(some, "edits", delay=2, leave=False)):
         rng = np.random.default_rng([seed, i])
         findings = _edited(row, name, kind, edit, anatomy, rng)
         body = _body_of(row, dials or Dials(), anatomy)
@@ -137,7 +141,8 @@ def edit_patients(
             films.append(np.uint8(np.rint(square * 255)))
     before, after = map(np.stack, pair)
     patients = chosen["patient_id"].head(n).to_numpy()
-    return Pairs(f"{edit} the {what.lower()}", edit, before, after, patients)
+    name = f"{edit} the {what.lower()}"
+    return Pairs(name, EDITS[edit], before, after, patients)
 
 
 def _findings_of(row):
@@ -232,7 +237,7 @@ def placebo(pairs: Pairs, avoid: np.ndarray | None = None) -> Pairs:
             moved[better] = np.roll(change[better], (down, across), axis=(1, 2))
     after = np.clip(pairs.before + moved, 0, 255).astype(np.uint8)
     name = f"placebo of: {pairs.name}"
-    return Pairs(name, "move", pairs.before, after, pairs.patients)
+    return Pairs(name, 0, pairs.before, after, pairs.patients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,12 +312,12 @@ def edited(answer: Callable, *edits: Pairs) -> Edited:
 
 
 def _summary(pairs, change):
-    expected = 0 if "placebo" in pairs.name else EXPECTED[pairs.edit]
     mean = clustered_mean(change, pairs.patients)
-    row = {"edit": pairs.name, "expected": expected, "change": mean.pop("mean"), **mean}
+    row = {"edit": pairs.name, "expected": pairs.expected}
+    row |= {"change": mean.pop("mean"), **mean}
     right = {"mean": np.nan, "low": np.nan, "high": np.nan}
-    if expected:
-        is_right = np.sign(change) == expected
+    if pairs.expected:
+        is_right = np.sign(change) == pairs.expected
         right = clustered_mean(is_right, pairs.patients, share=True)
     names = {"right": "mean", "right_low": "low", "right_high": "high"}
     return row | {name: right[key] for name, key in names.items()}
