@@ -32,7 +32,7 @@ def vocabulary() -> list[str]:
                 phrases += [f"{size} {side} {words}" for side in SIDES]
     phrases += list(TIPS)
     phrases += [NO_DEVICES[0], *LOOKS]
-    return phrases
+    return list(dict.fromkeys(phrases))
 
 
 def describe_slice(
