@@ -140,7 +140,8 @@ def test_limits_are_clopper_and_pearsons_where_each_patient_has_one_film():
     high_of_rest = beta.ppf(0.975, 11, 190)
     by_hand = (5 / 9 - 0.05) - np.hypot(5 / 9 - low, high_of_rest - 0.05)
     assert np.isclose(gap.low, by_hand)
-    assert gap.p < 0.05 and gap.verdict == "ahead"
+    assert gap.p < 0.05
+    assert gap.verdict == "ahead"
 
 
 def test_more_comparisons_ask_for_more():
@@ -159,7 +160,8 @@ def test_a_table_names_the_planted_site():
     slices = rw.fail.metadata_slices(scores, table, columns=["site", "sex"])
     top = slices.table.iloc[0]
     assert top["slice"].startswith("site=A") or ", site=A" in top["slice"]
-    assert top["error"] == "missed" and top["found"]
+    assert top["error"] == "missed"
+    assert top["found"]
 
 
 def test_ages_come_in_bands_and_missing_values_have_a_name():
@@ -188,8 +190,10 @@ def test_a_slice_becomes_a_row_of_the_card():
     table, Z, scores, _ = cohort()
     slices = rw.fail.find_slices(scores, Z, table, k=5)
     (row,) = slices.evidence()
-    assert row.kind == "slice" and row.verdict == "failure"
-    assert row.low > 0 and row.unit == "patients"
+    assert row.kind == "slice"
+    assert row.verdict == "failure"
+    assert row.low > 0
+    assert row.unit == "patients"
     table, Z, scores, _ = cohort(planted=False)
     (row,) = rw.fail.find_slices(scores, Z, table, k=5).evidence()
     assert row.verdict == "can't tell"
@@ -199,13 +203,20 @@ def test_a_model_that_never_errs_has_no_candidate():
     table, Z, _, _ = cohort()
     right = Scores.of(table[[FINDING]].to_numpy(float), table, [FINDING])
     slices = rw.fail.find_slices(right, Z, table, k=5)
-    assert len(slices.table) == 0 and len(slices.found) == 0
+    assert len(slices.table) == 0
+    assert len(slices.found) == 0
     (row,) = slices.evidence()
     assert row.verdict == "no failure seen"
     assert len(rw.fail.metadata_slices(right, table).table) == 0
 
 
-@pytest.mark.parametrize("look", ["embeddings", "table"])
+LOOKS = {
+    "embeddings": lambda scores, Z, table: rw.fail.find_slices(scores, Z, table, k=3),
+    "table": lambda scores, Z, table: rw.fail.metadata_slices(scores, table),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -228,10 +239,7 @@ def test_bad_input_is_one_clear_sentence(look, spoil, says):
         table["patient_id"] = None
     scores = Scores.of(values, table, [FINDING])
     with pytest.raises(ValueError, match=says):
-        if look == "embeddings":
-            rw.fail.find_slices(scores, Z, table, k=3)
-        else:
-            rw.fail.metadata_slices(scores, table)
+        LOOKS[look](scores, Z, table)
 
 
 def test_fewer_films_than_slices_and_other_slips():
@@ -249,10 +257,12 @@ def test_fewer_films_than_slices_and_other_slips():
 def test_a_slice_of_one_has_no_interval():
     wrong = np.arange(50) < 5
     gap = errs_more(wrong, np.arange(50) == 0, np.arange(50))
-    assert np.isnan(gap.low) and gap.note == "no interval: 1 patient on one side"
+    assert np.isnan(gap.low)
+    assert gap.note == "no interval: 1 patient on one side"
     assert gap.verdict == "can't tell"
     nobody = errs_more(wrong, np.zeros(50, bool), np.arange(50))
-    assert np.isnan(nobody.difference) and "0 patients" in nobody.note
+    assert np.isnan(nobody.difference)
+    assert "0 patients" in nobody.note
 
 
 def test_words_need_films_on_both_sides(model):

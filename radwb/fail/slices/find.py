@@ -107,10 +107,7 @@ def the_finding(scores: Scores, finding: str | None) -> str:
 
 def _components(model, table, answered, k, components):
     """(N, D) principal components of the films' embeddings."""
-    if isinstance(model, np.ndarray):
-        Z = model
-    else:
-        Z = embed(model, table)
+    Z = model if isinstance(model, np.ndarray) else embed(model, table)
     if len(Z) != len(table):
         raise ValueError(
             f"expected one embedding for each of {len(table)} rows, got {len(Z)}"

@@ -137,7 +137,7 @@ def confirmed(
     finding: str,
     source: pd.DataFrame,
 ) -> Slices:
-    """Test each candidate on the other half of the patients, corrected for their number.
+    """Test each candidate on the other half of the patients.
 
     Args:
         candidates: those of `best`.

@@ -66,8 +66,8 @@ def describe_slice(
         draws: random slices.
         seed: of these.
     Returns:
-        a row a phrase, nearest first: phrase, nearness (a difference of cosines), chance
-        (share of the random slices whose nearest phrase is as near), n (films).
+        a row a phrase, nearest first: phrase, nearness (a difference of cosines),
+        chance (share of the random slices whose nearest phrase is as near), n (films).
     Raises:
         ValueError: a slice or a rest without films, or a model that reads no text.
     """
