@@ -120,8 +120,9 @@ def _balanced(y, s):
 def excess(wrong: np.ndarray, inside: np.ndarray) -> float:
     """How far a slice's share of errors lies above the rest's, in standard errors.
 
-    >>> excess(np.array([1, 1, 0, 0]), np.array([True, True, False, False]))
-    2.0
+    >>> wrong, inside = np.arange(8) < 4, np.arange(8) % 2 == 0
+    >>> excess(wrong, inside)
+    0.0
     """
     n = inside.sum()
     usual = wrong.mean()
