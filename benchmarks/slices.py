@@ -89,7 +89,7 @@ PLANTS = {
 
 
 def planted_case(kind, table, clean_Z, noisy_Z, seed):
-    """(scores, embeddings, rows, planted) of the films among which slices are sought."""
+    """(scores, embeddings, rows), planted: of the films that are looked through."""
     plant, finding = PLANTS[kind]
     rng = np.random.default_rng(seed)
     training = training_films(table, rng)

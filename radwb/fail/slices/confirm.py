@@ -27,6 +27,7 @@ class Answers:
         patients: (N,) patient of each film.
         looking: (N,) bool, films of the patients among whom slices are looked for;
             those of the others confirm them.
+        threshold: the score from which on a film counts as ill.
     """
 
     rows: np.ndarray
@@ -35,12 +36,13 @@ class Answers:
     wrong: np.ndarray
     patients: np.ndarray
     looking: np.ndarray
+    threshold: float
 
     def half(self, looking: bool) -> "Answers":
         """Those of one half of the patients."""
         inside = self.looking == looking
         parts = (self.rows, self.y, self.p, self.wrong, self.patients, self.looking)
-        return Answers(*(part[inside] for part in parts))
+        return Answers(*(part[inside] for part in parts), self.threshold)
 
 
 def answers(
@@ -81,7 +83,7 @@ def answers(
     away = (s - threshold) / s[looking].std()
     p = 1 / (1 + np.exp(-2 * away))
     wrong = (s >= threshold) != (y == 1)
-    return Answers(rows, y.astype(int), p, wrong, patient, looking)
+    return Answers(rows, y.astype(int), p, wrong, patient, looking, float(threshold))
 
 
 def _check(y, s, patient, where=""):

@@ -39,6 +39,7 @@ class Slices:
 
     Attributes:
         finding: that was scored.
+        threshold: the score from which on a film counts as ill.
         table: a row a candidate, found ones first: slice, error ("missed" of films with
             the finding, or "false alarm" of those without), found (whether patients who
             did not suggest it confirm it), n and patients (of the slice, in the half
@@ -53,6 +54,7 @@ class Slices:
     """
 
     finding: str
+    threshold: float
     table: pd.DataFrame
     comparisons: tuple[Comparison, ...]
     films: tuple[np.ndarray, ...]
@@ -171,7 +173,8 @@ def confirmed(
     comparisons = tuple(comparison for comparison, _ in tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["found"] = table["found"].astype(bool)
-    return Slices(finding, table, comparisons, tuple(films), tuple(rest), source)
+    films_of = tuple(films), tuple(rest)
+    return Slices(finding, other.threshold, table, comparisons, *films_of, source)
 
 
 def _rank(pair):
