@@ -27,6 +27,7 @@ class Answers:
         patients: (N,) patient of each film.
         looking: (N,) bool, films of the patients among whom slices are looked for;
             those of the others confirm them.
+        threshold: the score from which on a film counts as ill.
     """
 
     rows: np.ndarray
@@ -35,12 +36,13 @@ class Answers:
     wrong: np.ndarray
     patients: np.ndarray
     looking: np.ndarray
+    threshold: float
 
     def half(self, looking: bool) -> "Answers":
         """Those of one half of the patients."""
         inside = self.looking == looking
         parts = (self.rows, self.y, self.p, self.wrong, self.patients, self.looking)
-        return Answers(*(part[inside] for part in parts))
+        return Answers(*(part[inside] for part in parts), self.threshold)
 
 
 def answers(
@@ -81,7 +83,7 @@ def answers(
     away = (s - threshold) / s[looking].std()
     p = 1 / (1 + np.exp(-2 * away))
     wrong = (s >= threshold) != (y == 1)
-    return Answers(rows, y.astype(int), p, wrong, patient, looking)
+    return Answers(rows, y.astype(int), p, wrong, patient, looking, float(threshold))
 
 
 def _check(y, s, patient, where=""):
@@ -120,8 +122,9 @@ def _balanced(y, s):
 def excess(wrong: np.ndarray, inside: np.ndarray) -> float:
     """How far a slice's share of errors lies above the rest's, in standard errors.
 
-    >>> excess(np.array([1, 1, 0, 0]), np.array([True, True, False, False]))
-    2.0
+    >>> wrong, inside = np.arange(8) < 4, np.arange(8) % 2 == 0
+    >>> excess(wrong, inside)
+    0.0
     """
     n = inside.sum()
     usual = wrong.mean()
@@ -161,8 +164,9 @@ def errs_more(
     wrong = np.asarray(wrong, dtype=float)
     inside = np.asarray(inside, dtype=bool)
     patients = np.asarray(patients)
-    sides = _Share.of(wrong[inside], patients[inside]), _Share.of(
-        wrong[~inside], patients[~inside]
+    sides = (
+        _Share.of(wrong[inside], patients[inside]),
+        _Share.of(wrong[~inside], patients[~inside]),
     )
     fewest = min(side.patients for side in sides)
     low = high = p = np.nan

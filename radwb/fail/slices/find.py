@@ -70,6 +70,7 @@ def find_slices(
     mixture = fit_mixture(Z_one, one.y, one.p, k=k, seed=seed, **weights)
     slice_one = mixture.log_joint(Z_one, one.y).argmax(axis=1)
     slice_other = mixture.log_joint(Z_other, other.y).argmax(axis=1)
+    like_other = mixture.log_joint(Z_other).argmax(axis=1)
     typical = _log_odds(mixture.log_joint(Z_other, other.y, other.p))  # (M, K)
     candidates = []
     for number in range(k):
@@ -81,6 +82,7 @@ def find_slices(
                     f"slice {number}",
                     label,
                     slice_other == number,
+                    like_other == number,
                     typical[:, number],
                     excess(one.wrong[alike], inside),
                 )
@@ -105,10 +107,7 @@ def the_finding(scores: Scores, finding: str | None) -> str:
 
 def _components(model, table, answered, k, components):
     """(N, D) principal components of the films' embeddings."""
-    if isinstance(model, np.ndarray):
-        Z = model
-    else:
-        Z = embed(model, table)
+    Z = model if isinstance(model, np.ndarray) else embed(model, table)
     if len(Z) != len(table):
         raise ValueError(
             f"expected one embedding for each of {len(table)} rows, got {len(Z)}"

@@ -68,10 +68,10 @@ def metadata_slices(
         for values in _sliceline(films, wrong, together, n_slices, alpha):
             name = ", ".join(f"{column}={value}" for column, value in values.items())
             inside = _has(films, values)
-            among_others = _has(about_other, values)
+            has = _has(about_other, values)
             errs = excess(wrong, inside)
-            certain = np.abs(other.p - 0.5)  # the worst errors are shown first
-            candidates.append(Candidate(name, label, among_others, certain, errs))
+            worst = np.abs(other.p - other.y)  # these are shown first
+            candidates.append(Candidate(name, label, has, has, worst, errs))
     tested = best(candidates, n_slices)
     return confirmed(tested, other, s[other.rows], finding, table)
 

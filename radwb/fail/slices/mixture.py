@@ -83,8 +83,8 @@ def fit_mixture(
     >>> fit_mixture(Z, y, p, k=2).means.shape
     (2, 3)
 
-    Expectation-maximisation from k-means. A slice is a Gaussian (one variance a
-    dimension) of embeddings, times the chance of the label, times that of the answer, so
+    Expectation-maximisation from k-means. A slice is a Gaussian of embeddings (one
+    variance a dimension), times the chance of the label, times that of the answer, so
     that a slice's films are alike in their error, too (Eyuboglu et al. 2022, arXiv
     2203.14960).
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared
-from radwb.fail.slices.confirm import ERRORS, Answers, errs_more, excess
+from radwb.fail.slices.confirm import ERRORS, Answers, errs_more
 from radwb.stats import clustered_auroc, clustered_mean
 from radwb.stats.sentence import Comparison
 
@@ -20,6 +20,7 @@ class Candidate:
         name: "slice 7", or what its films have in common, such as "site=C, view=AP".
         label: of its films, 1 (some are missed) or 0 (some are false alarms).
         inside: (M,) bool, the films of the other half that lie in it, of any label.
+        like: (M,) bool, those that look as if they did, whatever their label.
         typical: (M,) how typical each of these is; the highest are shown first.
         excess: how far it errs beyond the rest in the half that suggests it.
     """
@@ -27,6 +28,7 @@ class Candidate:
     name: str
     label: int
     inside: np.ndarray
+    like: np.ndarray
     typical: np.ndarray
     excess: float
 
@@ -37,13 +39,14 @@ class Slices:
 
     Attributes:
         finding: that was scored.
+        threshold: the score from which on a film counts as ill.
         table: a row a candidate, found ones first: slice, error ("missed" of films with
             the finding, or "false alarm" of those without), found (whether patients who
             did not suggest it confirm it), n and patients (of the slice, in the half
             that confirms), rate, low, high (share of errors in it, by patient),
             rest_rate, difference, difference_low, difference_high, p (not corrected),
-            auroc, auroc_low, auroc_high, auroc_rest (of all the slice's films, and of
-            those beside it), note.
+            auroc, auroc_low, auroc_high, auroc_rest (of all films that look as if they
+            lay in it, and of the others), note.
         comparisons: of the slice with the rest, in the same order.
         films: rows of the user's table in each slice, the most typical first.
         rest: rows of the same label beside it.
@@ -51,6 +54,7 @@ class Slices:
     """
 
     finding: str
+    threshold: float
     table: pd.DataFrame
     comparisons: tuple[Comparison, ...]
     films: tuple[np.ndarray, ...]
@@ -68,9 +72,11 @@ class Slices:
 
     def evidence(self) -> list[Evidence]:
         """Rows for the card: each slice that is found, or what came closest to one."""
-        found = int(self.table["found"].sum())
+        if not len(self.table):
+            return [_nothing(self.finding)]
+        shown = max(1, int(self.table["found"].sum()))
         rows = []
-        for place in range(max(found, min(1, len(self.table)))):
+        for place in range(shown):
             row = self.table.iloc[place]
             words = f"{row['slice']}: {row['error']} for {self.finding}"
             tried = f"{len(self.table)} slices were looked for; {words}"
@@ -78,6 +84,23 @@ class Slices:
             one = compared("slice", tried, comparison, harm="ahead")
             rows.append(one)
         return rows
+
+
+def _nothing(finding):
+    """Evidence that no slice was even suggested."""
+    sentence = "no slice errs more than the rest among those who could suggest one"
+    return Evidence(
+        kind="slice",
+        tried=f"slices were looked for in {finding}",
+        measure="difference in share of errors",
+        value=np.nan,
+        low=np.nan,
+        high=np.nan,
+        n=0,
+        unit="patients",
+        verdict="no failure seen",
+        sentence=sentence,
+    )
 
 
 COLUMNS = (
@@ -116,7 +139,7 @@ def confirmed(
     finding: str,
     source: pd.DataFrame,
 ) -> Slices:
-    """Test each candidate on the other half of the patients, corrected for their number.
+    """Test each candidate on the other half of the patients.
 
     Args:
         candidates: those of `best`.
@@ -150,7 +173,8 @@ def confirmed(
     comparisons = tuple(comparison for comparison, _ in tested)
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["found"] = table["found"].astype(bool)
-    return Slices(finding, table, comparisons, tuple(films), tuple(rest), source)
+    films_of = tuple(films), tuple(rest)
+    return Slices(finding, other.threshold, table, comparisons, *films_of, source)
 
 
 def _rank(pair):
@@ -168,8 +192,9 @@ def _row(comparison, candidate, other, scores):
     wrong = other.wrong.astype(float)
     rate = clustered_mean(wrong[within], other.patients[within], share=True)
     beside = wrong[alike & ~inside]
-    auroc = clustered_auroc(other.y[inside], scores[inside], other.patients[inside])
-    rest = clustered_auroc(other.y[~inside], scores[~inside], other.patients[~inside])
+    like = candidate.like
+    auroc = clustered_auroc(other.y[like], scores[like], other.patients[like])
+    rest = clustered_auroc(other.y[~like], scores[~like], other.patients[~like])
     return {
         "slice": candidate.name,
         "error": ERRORS[candidate.label],

@@ -32,7 +32,7 @@ def vocabulary() -> list[str]:
                 phrases += [f"{size} {side} {words}" for side in SIDES]
     phrases += list(TIPS)
     phrases += [NO_DEVICES[0], *LOOKS]
-    return phrases
+    return list(dict.fromkeys(phrases))
 
 
 def describe_slice(
@@ -66,8 +66,8 @@ def describe_slice(
         draws: random slices.
         seed: of these.
     Returns:
-        a row a phrase, nearest first: phrase, nearness (a difference of cosines), chance
-        (share of the random slices whose nearest phrase is as near), n (films).
+        a row a phrase, nearest first: phrase, nearness (a difference of cosines),
+        chance (share of the random slices whose nearest phrase is as near), n (films).
     Raises:
         ValueError: a slice or a rest without films, or a model that reads no text.
     """
