@@ -221,7 +221,7 @@ def coverage(
             held,
             level,
             owners,
-            names=(f"{films}, {group}", f"the promised {level:.0%}"),
+            names=(f"{group}, {films},", f"the promised {level:.0%}"),
             what="coverage",
             family=len(parts),
         )

@@ -191,7 +191,9 @@ def group_report(
     chance = {}
     for kind, names in groups.items():
         rows += _rows(kind, names, one, films)
-        gaps |= _gaps(kind, names, one, films, family)
+        for group in sorted(set(names) - {""}):
+            of_group = gaps_to_others(one, films, names, group, family)
+            gaps |= {(kind, group, metric): gap for metric, gap in of_group.items()}
         for metric, gap in _chance(names, one, films, shuffles).items():
             chance[kind, metric] = gap
     return GroupReport(pd.DataFrame(rows), gaps, chance)
@@ -292,33 +294,35 @@ def _share(metric, films, inside, patients):
     return row
 
 
-def _gaps(kind, names, one, films, family):
-    groups = sorted(set(names) - {""})
-    of_auroc = group_gaps(one, names, family=family)
-    gaps = {}
-    for group, gap in zip(groups, of_auroc, strict=True):
-        gaps[kind, group, "AUROC"] = gap
-        for metric in SHARES:
-            gaps[kind, group, metric] = metric_gap(
-                films[metric],
-                names == group,
-                (names != group) & (names != ""),
-                one.patient_id,
-                names=(group, "the others"),
-                what=metric,
-                family=family,
-                limits=limits_of(metric),
-            )
+def gaps_to_others(
+    one: Scores, films: pd.DataFrame, groups: pd.Series, group: str, family: int
+) -> dict[str, Comparison]:
+    """Each metric in a group, less the same in all other groups, by patient.
+
+    Args:
+        one: scores of one finding.
+        films: of `film_measures`, a column a metric.
+        groups: (N,) name of each film's group, "" for none.
+        group: the one.
+        family: number of gaps that are asked for together.
+    """
+    sides = groups.where((groups == group) | (groups == ""), "the others")
+    of_auroc = group_gaps(one, sides, family=family)
+    gaps = {"AUROC": next(gap for gap in of_auroc if gap.names[0] == group)}
+    for metric, values in films.items():
+        counts = values.notna()
+        ours = (counts & (sides == group)).to_numpy()
+        theirs = (counts & (sides == "the others")).to_numpy()
+        gaps[metric] = share_gap(
+            values[ours],
+            values[theirs],
+            (one.patient_id[ours], one.patient_id[theirs]),
+            names=(group, "the others"),
+            what=metric,
+            family=family,
+            limits=limits_of(metric),
+        )
     return gaps
-
-
-def metric_gap(values, inside, others, patients, **about) -> Comparison:
-    """What films in a group add to a metric, less what the others add."""
-    counts = values.notna().to_numpy()
-    ours = counts & np.asarray(inside)
-    theirs = counts & np.asarray(others)
-    owners = patients[ours], patients[theirs]
-    return share_gap(values[ours], values[theirs], owners, **about)
 
 
 def _chance(names, one, films, shuffles):

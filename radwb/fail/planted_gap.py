@@ -11,11 +11,9 @@ from radwb import data
 from radwb.curate.split import keep_apart
 from radwb.fail.fairness import (
     film_measures,
-    limits_of,
-    metric_gap,
+    gaps_to_others,
     operating_points,
 )
-from radwb.fail.groups import group_gaps
 from radwb.fail.patches import fit_head, patch_features
 from radwb.models import Model
 from radwb.probe import Scores
@@ -178,26 +176,15 @@ def _judged(start, table, finding, specificity, Z, labels, judged_by, rows):
 def _gap_rows(scores, points, inside):
     """A row a metric: its value in the group, in the others, and the gap's verdict."""
     (finding,) = scores.values
-    films = film_measures(scores, finding, points)
-    sides = np.where(inside, "group", "others")
-    of_auroc, _ = group_gaps(scores, sides, family=len(METRICS))
-    gaps = {"AUROC": of_auroc}
-    for metric in SHARES:
-        gaps[metric] = metric_gap(
-            films[metric],
-            inside,
-            ~inside,
-            scores.patient_id,
-            names=("group", "others"),
-            what=metric,
-            family=len(METRICS),
-            limits=limits_of(metric),
-        )
+    films = film_measures(scores, finding, points)[list(SHARES)]
+    sides = pd.Series(np.where(inside, "group", "other"))
+    gaps = gaps_to_others(scores, films, sides, "group", len(METRICS))
     y, s = scores.truth[finding], scores.values[finding]
-    aurocs = [auroc(y[side], s[side]) for side in (inside, ~inside)]
     for metric, gap in gaps.items():
-        values = aurocs
-        if metric != "AUROC":
-            values = films[metric][inside].mean(), films[metric][~inside].mean()
-        row = {"metric": metric, "inside": values[0], "others": values[1]}
-        yield row | {"gap": gap.difference, "verdict": gap.verdict}
+        row = {"metric": metric, "gap": gap.difference, "verdict": gap.verdict}
+        for name, side in (("inside", inside), ("others", ~inside)):
+            of_auroc = metric == "AUROC"
+            row[name] = (
+                auroc(y[side], s[side]) if of_auroc else films[metric][side].mean()
+            )
+        yield row
