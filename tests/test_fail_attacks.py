@@ -6,7 +6,7 @@ import pytest
 import torch
 from tables import films_table
 
-from radwb import fail, models, stats
+from radwb import fail, models
 from radwb.fail import attacks
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
@@ -172,9 +172,6 @@ def test_a_typo_costs_who_knows_whole_words_only(asked):
     assert rows.loc["typo", "verdict"] == "behind"
     assert rows.loc["paraphrase", "verdict"] == "can't tell"
     assert rows.loc["typo", "control"] == 0
-    y = table[FINDING]
-    by_hand = stats.auroc(y, Z[:, 0]) - 0.5  # of the one sentence, unread
-    assert attack.tries[2].comparison.difference < 0 < by_hand
 
 
 def test_what_cannot_be_attacked_says_so(table, asked):

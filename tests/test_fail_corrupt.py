@@ -80,7 +80,7 @@ def test_the_noise_is_that_of_counted_photons():
     for grey in (0.0, 0.5, 1.0):
         flat = np.full((1, 256, 256), round(255 * grey), np.uint8)
         noisy = fail.corrupt(flat, "noise", 1)[0] / 255
-        photons = 3000 * np.exp(-3 * flat[0, 0, 0] / 255)
+        photons = 3000 * np.exp(-3 * round(255 * grey) / 255)
         if 0 < grey < 1:  # a black and a white film are cut
             assert noisy.std() == pytest.approx(1 / np.sqrt(photons) / 3, rel=0.05)
         assert noisy.mean() == pytest.approx(grey, abs=0.02)

@@ -255,7 +255,7 @@ def expected_auroc(p: np.ndarray) -> float:
     """The AUROC that probabilities foretell of themselves, if they are calibrated.
 
     >>> expected_auroc([0.9, 0.9, 0.1, 0.1])
-    0.86...
+    0.93...
 
     Of two films i and j, i is the case and j the control with the chance p_i (1 - p_j).
     Among all pairs, the share of this weight where the case has the higher p.
