@@ -10,8 +10,10 @@ from sklearn.linear_model import LogisticRegression
 from tables import patients_table
 
 from radwb import data, fail, models, probe
-from radwb.fail import bench, mitigate, mitigations, prompt_repair
+from radwb.fail import bench, mitigations, prompt_repair
 from radwb.fail.evidence import VERDICTS
+from radwb.fail.mitigate import MitigationResult, change_row
+from radwb.stats.sentence import Comparison
 
 FINDING = "Pneumothorax"
 OTHER = "Edema"
@@ -54,7 +56,7 @@ def films(monkeypatch):
         for film, (_, row) in enumerate(table.iterrows()):
             rng = np.random.default_rng(int(row["path"].removesuffix(".png")))
             out[film] = rng.integers(0, 120, (size, size))
-            out[film, 16:24, 16:24] += np.uint8(14 * row["drawn"])
+            out[film, 16:24, 16:24] += np.uint8(30 * row["drawn"])
             out[film, 4:12, 4:12] += np.uint8(30 * row[OTHER])
         return out
 
@@ -251,8 +253,6 @@ def test_a_planted_mark_is_mended_and_a_head_that_was_never_tied_stays(films, ab
     broken = rows[0]
     assert broken.value == pytest.approx(table.loc["masking", "tie broken"]["change"])
     assert "after masking is ahead of before" in broken.sentence
-    harm = result.evidence(["tie holds"])[0]
-    assert harm.verdict == "failure"  # the mark answers no more, where it was right
 
 
 def test_heads_before_are_those_of_the_shortcut(films, about):
@@ -290,7 +290,7 @@ def test_no_test_patient_leaks_into_a_head(films, about):
 
 def test_a_patient_in_val_and_test_is_refused(films, about):
     films.loc[films["patient_id"] == "p160", "split"] = ["val", "test"]
-    with pytest.raises(ValueError, match="p160|1 patient"):
+    with pytest.raises(ValueError, match="each patient in one part, got 1 of 200"):
         fail.mitigate(films, **about)
 
 
@@ -354,7 +354,8 @@ def test_a_repaired_prompt_is_blind_to_the_mark(tiny, films, monkeypatch):
     def features(model, images, *, whole):
         rng = np.random.default_rng(len(images))
         noise = rng.normal(size=(len(images), 192)) / 10
-        return noise + np.outer(images[:, -12:, -20:].mean((1, 2)) / 60, mark) / 10
+        letters = (images[:, 100:, 70:] > 200).any(axis=(1, 2))
+        return noise + np.outer(letters, mark / np.linalg.norm(mark))
 
     monkeypatch.setattr(bench, "patch_features", features)
     monkeypatch.setattr(prompt_repair, "zero_shot_head", lambda *_: leaning)
@@ -369,12 +370,23 @@ def test_a_repaired_prompt_is_blind_to_the_mark(tiny, films, monkeypatch):
         fail.repair_prompt(films, start=FakeModel(None), **about)
 
 
-def test_the_result_is_a_table_for_the_card():
-    """The calibration error is better where it is less."""
-    gain = {"names": ("after masking", "before"), "low": 0.1, "high": 0.3, "n": 5}
-    more = mitigate.Comparison(what="error", difference=0.2, p=0.0, **gain)
-    row = mitigate.change_row("masking", "-", bench.ERROR, (0.1, 0.3), more)
-    table = pd.DataFrame([row])
-    comparisons = {("masking", bench.ERROR): more}
-    result = mitigate.MitigationResult(table, None, comparisons, {}, None)
-    assert result.evidence([bench.ERROR])[0].verdict == "failure"
+def test_what_harms_is_a_failure_and_less_error_is_none():
+    ends = {"low": 0.1, "high": 0.3, "p": 0.0, "n": 5, "unit": "seeds"}
+    names = ("after masking", "before")
+    gain = Comparison(names, "what was measured", 0.2, **ends)
+    loss = Comparison(
+        names, "what was measured", -0.2, **ends | dict(low=-1, high=-0.1)
+    )
+    verdicts = {}
+    for measure in (bench.ERROR, "no mark"):
+        for change in (gain, loss):
+            rows = [change_row("masking", "-", measure, (0.5, 0.7), change)]
+            changes = {("masking", measure): change}
+            result = MitigationResult(pd.DataFrame(rows), None, changes, {}, None)
+            verdicts[measure, change.verdict] = result.evidence([measure])[0].verdict
+    assert verdicts == {
+        (bench.ERROR, "ahead"): "failure",
+        (bench.ERROR, "behind"): "no failure seen",
+        ("no mark", "ahead"): "no failure seen",
+        ("no mark", "behind"): "failure",
+    }
