@@ -84,6 +84,7 @@ def mitigate(
 ) -> MitigationResult:
     """Mend heads that learnt a mark, in every way, and count what it costs elsewhere.
 
+    >>> table = rw.curate.split_by_patient(table, fractions=(0.4, 0.3, 0.3))
     >>> about = {"finding": "Pleural Effusion", "methods": ["cutting"], "others": []}
     >>> mended = rw.fail.mitigate(table, start=model, seeds=2, **about)
     >>> mended.table["measure"].tolist()[:4]
