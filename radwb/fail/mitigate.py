@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from radwb import data
 from radwb.fail.bench import ERROR, MEASURES, WORST, Bench
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.mitigations import METHODS, four_groups
@@ -83,6 +84,7 @@ def mitigate(
 ) -> MitigationResult:
     """Mend heads that learnt a mark, in every way, and count what it costs elsewhere.
 
+    >>> table = rw.curate.split_by_patient(table, fractions=(0.4, 0.3, 0.3))
     >>> about = {"finding": "Pleural Effusion", "methods": ["cutting"], "others": []}
     >>> mended = rw.fail.mitigate(table, start=model, seeds=2, **about)
     >>> mended.table["measure"].tolist()[:4]
@@ -115,7 +117,7 @@ def mitigate(
         ValueError: an unknown method, one seed, films of one kind only, an empty group,
             or a patient or film in two splits.
     """
-    _check(methods, seeds)
+    _check(table, methods, seeds)
     bench = Bench.of(table, start, finding, others, methods, n=n, seeds=seeds, C=C)
     if any(METHODS[name].groups for name in methods):
         for seed in range(seeds):  # before anything is computed
@@ -141,13 +143,15 @@ def mitigate(
     return MitigationResult(changes, by_seed, comparisons, learnt, bench.parts["test"])
 
 
-def _check(methods, seeds):
+def _check(table, methods, seeds):
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods or seeds < 2:
         raise ValueError(
             f"expected some of the methods {', '.join(METHODS)} and 2 seeds or more, "
             f"got {unknown or list(methods)} and {seeds}"
         )
+    if "site-balanced sampling" in methods:
+        data.check_table(table, needs=("site",))
 
 
 def _compare(by_seed, methods, measures):

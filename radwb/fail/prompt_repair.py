@@ -29,6 +29,7 @@ def repair_prompt(
 ) -> MitigationResult:
     """Take a mark's direction out of your prompts, and see what it mends and costs.
 
+    >>> table = rw.curate.split_by_patient(table, fractions=(0.4, 0.3, 0.3))
     >>> about = {"finding": "Pleural Effusion", "others": []}
     >>> repaired = rw.fail.repair_prompt(table, start=model, **about)
     >>> repaired.table["measure"].tolist()
