@@ -14,6 +14,7 @@ const ERROR_KEYS = {
 function render({ model, el }) {
   const walk = walker(model);
   const layers = layerBar(model);
+  const stage = errorStage(model);
   const verdicts = judgeBox(model, () => frame.ask(), {
     letters: ERROR_KEYS,
     names: Object.fromEntries(
@@ -33,7 +34,7 @@ function render({ model, el }) {
       wordsOfError(model),
       verdicts,
       layers,
-      errorStage(model),
+      stage,
     ],
     help:
       "← → other errors · n: next without a verdict · r, l, c, s, u: the verdicts, and on · " +
@@ -43,7 +44,7 @@ function render({ model, el }) {
     wishes: "change:at change:keep change:method change:layers",
     arrived: walk.arrived,
   });
-  const changed = () => layers.update();
+  const changed = () => [layers, stage].forEach((part) => part.update());
   model.on("change:layers change:method", changed);
   return () => {
     model.off("change:layers change:method", changed);
@@ -139,8 +140,7 @@ function errorStage(model) {
   let known;
   let drawn;
 
-  function draw(shown) {
-    const layers = model.get("layers");
+  function draw(shown, layers) {
     films.forget();
     const parts = shown.problem
       ? [make("div", { className: "rx-error", role: "note" }, shown.problem)]
@@ -154,8 +154,9 @@ function errorStage(model) {
     const shown = model.get("shown");
     root.hidden = !shown.of;
     if (!shown.of) return;
-    if (shown !== drawn) draw(shown);
-    drawn = shown;
+    const layers = model.get("layers");
+    if (shown !== drawn?.shown || layers !== drawn.layers) draw(shown, layers);
+    drawn = { shown, layers };
     if (shown.number === known) return;
     known = shown.number;
     write(name, shown.name);
