@@ -66,7 +66,7 @@ ROOMS_KNODES = {
     "models": 31.2,
     "pretrain": 29.7,
     "probe": 7.7,
-    "show": 18.9,
+    "show": 19.0,
     "simulate": 51.7,
     "stats": 7.3,
 }
