@@ -208,7 +208,9 @@ def test_what_doesnt_fit_is_refused(model, scores, table, widget):
         rw.show.cases(model, scores, table, finding=FINDING, method="guess")
     with pytest.raises(ValueError, match="really there"):
         widget.judge("drop")
-    assert widget.allowed(0) == list(VERDICTS)
+    assert widget.allowed(0) == list(VERDICTS["missed"])
+    with pytest.raises(ValueError, match="really absent"):
+        widget.judge("really there", number=1)  # a false alarm
 
 
 def test_without_training_films_it_says_so(model, scores, table):

@@ -5,8 +5,9 @@ export default { render };
 
 const ERROR_KEYS = {
   r: "really there",
-  l: "label wrong",
+  a: "really absent",
   c: "can't be seen",
+  l: "label wrong",
   s: "shortcut",
   u: "unsure",
 };
@@ -20,7 +21,7 @@ function render({ model, el }) {
     names: Object.fromEntries(
       Object.values(ERROR_KEYS).map((one) => [one, inTitle(one)]),
     ),
-    may: () => true,
+    may: (verdict, { allowed }) => Boolean(allowed?.includes(verdict)),
     isOn: (name, verdict) => name === verdict,
     told: () => "",
   });
@@ -37,7 +38,7 @@ function render({ model, el }) {
       stage,
     ],
     help:
-      "← → other errors · n: next without a verdict · r, l, c, s, u: the verdicts, and on · " +
+      "← → other errors · n: next without a verdict · r, a, c, l, s, u: the verdicts, and on · " +
       "o, m: outline, map · a saved notebook keeps the films and names seen last, no " +
       "report and no note",
     keys: (key) => layers.key(key) || walkOf(key),
