@@ -78,10 +78,10 @@ def cases(
         most: errors of each kind, the worst ones.
     Returns:
         the widget: `judge` ("really there" or "can't be seen" of a miss, "really
-        absent" of a false alarm, "label wrong", "shortcut" or "unsure" of either), `go`,
-        `filter` drive it, `errors` is what it goes through,
-        `verdicts` what was judged. A saved notebook and an exported page keep the films
-        seen last with their names: de-identify first. They keep no report and no note.
+        absent" of a false alarm, "label wrong", "shortcut" or "unsure" of either),
+        `go`, `filter` drive it, `errors` is what it goes through, `verdicts` what was
+        judged. A saved notebook and an exported page keep the films seen last with
+        their names: de-identify first. They keep no report and no note.
     Raises:
         ValueError: scores of other rows, no such finding or method, or a file in the
             place of the notes that is none of theirs.
