@@ -40,6 +40,7 @@ COLUMNS = (
     "when",
 )
 NEIGHBOURS = 4
+USUAL = ("relevance", "gradcam")  # of the finding, of a ViT and of a CNN
 THUMB = 128  # px of a neighbour's longer side
 LABELS = {1: "present", 0: "absent", -1: "uncertain"}
 NO_TRAINING = "no training films: pass train=..."
@@ -72,7 +73,7 @@ def cases(
         finding: whose errors; None = that of the scores, if they have one.
         train: films that neighbours are taken from; None = the table's rows whose split
             is "train", and errors are then looked for in its other rows.
-        method: of the first map; None = the model's first of `rw.attend.METHODS`.
+        method: of the first map; None = "relevance", for a CNN "gradcam".
         notes: a CSV for verdicts and notes, written (for its owner alone) at the first
             one, and read again the next time. None = they go with the widget.
         most: errors of each kind, the worst ones.
@@ -125,7 +126,8 @@ class Gallery(Judged):
         self.train = train.reset_index(drop=True)
         self.known = None  # (N, E) of the training films, once somebody looks
         methods = offers.methods(model)
-        self.method = method or next(iter(methods), "")
+        usual = [name for name in USUAL if name in methods]
+        self.method = method or next(iter(usual), "")
         words = dict(longest=LONGEST, legal=LEGAL, things="errors", finding=finding)
         words |= dict(methods=methods, training=len(train))
         named = [self._named(error) for error in errors.to_dict("records")]
