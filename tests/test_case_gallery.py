@@ -78,7 +78,7 @@ def test_the_worst_comes_first_and_the_kinds_by_turns(widget):
     assert widget.errors["row"].tolist() == [0, 10, 1, 11, 2, 12, 3, 13]
     assert widget.shown["check"] == "missed"
     assert widget.shown["sentence"].startswith(
-        f"{FINDING} by its label; 4 of 4 films without score higher"
+        f"{FINDING} by its label; 4 of 4 films without it score higher"
     )
     widget.filter("false alarm")
     assert (widget.shown["of"], widget.shown["check"]) == (4, "false alarm")
