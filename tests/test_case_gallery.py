@@ -78,7 +78,7 @@ def test_the_worst_comes_first_and_the_kinds_by_turns(widget):
     assert widget.errors["row"].tolist() == [0, 10, 1, 11, 2, 12, 3, 13]
     assert widget.shown["check"] == "missed"
     assert widget.shown["sentence"].startswith(
-        f"{FINDING} by its label; 4 of 4 films without score higher"
+        f"{FINDING} by its label; 4 of 4 films without it score higher"
     )
     widget.filter("false alarm")
     assert (widget.shown["of"], widget.shown["check"]) == (4, "false alarm")
@@ -208,7 +208,9 @@ def test_what_doesnt_fit_is_refused(model, scores, table, widget):
         rw.show.cases(model, scores, table, finding=FINDING, method="guess")
     with pytest.raises(ValueError, match="really there"):
         widget.judge("drop")
-    assert widget.allowed(0) == list(VERDICTS)
+    assert widget.allowed(0) == list(VERDICTS["missed"])
+    with pytest.raises(ValueError, match="really absent"):
+        widget.judge("really there", number=1)  # a false alarm
 
 
 def test_without_training_films_it_says_so(model, scores, table):

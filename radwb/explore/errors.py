@@ -70,10 +70,10 @@ def in_words(error: pd.Series | dict, finding: str) -> str:
 
     >>> row = dict(error="missed", score=0.12, beyond=83, of=100)
     >>> in_words(row, "Edema")
-    'Edema by its label; 83 of 100 films without score higher than its 0.12'
+    'Edema by its label; 83 of 100 films without it score higher than its 0.12'
     """
     beyond = f"{error['beyond']} of {error['of']} films"
     score = f"its {error['score']:.3g}"
     if error["error"] == MISSED:
-        return f"{finding} by its label; {beyond} without score higher than {score}"
+        return f"{finding} by its label; {beyond} without it score higher than {score}"
     return f"no {finding} by its label; {beyond} with it score lower than {score}"

@@ -11,7 +11,7 @@ from PIL import Image
 from radwb.explore import offers
 from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
-from radwb.explore.errors import in_words, scores_of, worst_errors
+from radwb.explore.errors import FALSE_ALARM, MISSED, in_words, scores_of, worst_errors
 from radwb.explore.film import over, small, whole
 from radwb.explore.films import Films
 from radwb.explore.framed import Judged, module, sheets
@@ -23,7 +23,11 @@ from radwb.probe import Scores
 from radwb.show.mix import ALPHA, encoded, level_of, map_image, shrink
 from radwb.show.theme import LEGAL
 
-VERDICTS = ("really there", "label wrong", "can't be seen", "shortcut", "unsure")
+OF_BOTH = ("label wrong", "shortcut", "unsure")
+VERDICTS = {
+    MISSED: ("really there", "can't be seen", *OF_BOTH),
+    FALSE_ALARM: ("really absent", *OF_BOTH),
+}
 COLUMNS = (
     "case",
     "finding",
@@ -36,6 +40,7 @@ COLUMNS = (
     "when",
 )
 NEIGHBOURS = 4
+USUAL = ("relevance", "gradcam")  # of the finding, of a ViT and of a CNN
 THUMB = 128  # px of a neighbour's longer side
 LABELS = {1: "present", 0: "absent", -1: "uncertain"}
 NO_TRAINING = "no training films: pass train=..."
@@ -68,14 +73,16 @@ def cases(
         finding: whose errors; None = that of the scores, if they have one.
         train: films that neighbours are taken from; None = the table's rows whose split
             is "train", and errors are then looked for in its other rows.
-        method: of the first map; None = the model's first of `rw.attend.METHODS`.
+        method: of the first map; None = "relevance", for a CNN "gradcam".
         notes: a CSV for verdicts and notes, written (for its owner alone) at the first
             one, and read again the next time. None = they go with the widget.
         most: errors of each kind, the worst ones.
     Returns:
-        the widget: `judge`, `go`, `filter` drive it, `errors` is what it goes through,
-        `verdicts` what was judged. A saved notebook and an exported page keep the films
-        seen last with their names: de-identify first. They keep no report and no note.
+        the widget: `judge` ("really there" or "can't be seen" of a miss, "really
+        absent" of a false alarm, "label wrong", "shortcut" or "unsure" of either),
+        `go`, `filter` drive it, `errors` is what it goes through, `verdicts` what was
+        judged. A saved notebook and an exported page keep the films seen last with
+        their names: de-identify first. They keep no report and no note.
     Raises:
         ValueError: scores of other rows, no such finding or method, or a file in the
             place of the notes that is none of theirs.
@@ -119,17 +126,18 @@ class Gallery(Judged):
         self.train = train.reset_index(drop=True)
         self.known = None  # (N, E) of the training films, once somebody looks
         methods = offers.methods(model)
-        self.method = method or next(iter(methods), "")
+        usual = [name for name in USUAL if name in methods]
+        self.method = method or next(iter(usual), "")
         words = dict(longest=LONGEST, legal=LEGAL, things="errors", finding=finding)
-        words |= dict(methods=methods, verdicts=list(VERDICTS), training=len(train))
+        words |= dict(methods=methods, training=len(train))
         named = [self._named(error) for error in errors.to_dict("records")]
         nothing = "" if named else _nothing(self.films, finding)
         super().__init__(noted, named, errors["error"], nothing, words)
         self.observe(self._show, ["method", "layers"])
 
     def allowed(self, number: int) -> list[str]:
-        """The verdicts, which are the same for each error."""
-        return list(VERDICTS)
+        """The verdicts that an error can have."""
+        return list(VERDICTS[self.kinds[number]])
 
     def found(self, number):
         row = int(self.errors["row"].iloc[number])
@@ -141,6 +149,7 @@ class Gallery(Judged):
             sentence=in_words(self.errors.iloc[number], self.finding),
             name=self.films.name(row),
             facts=facts,
+            allowed=self.allowed(number),
         )
         return found | self._pictures(row)
 

@@ -5,8 +5,9 @@ export default { render };
 
 const ERROR_KEYS = {
   r: "really there",
-  l: "label wrong",
+  a: "really absent",
   c: "can't be seen",
+  l: "label wrong",
   s: "shortcut",
   u: "unsure",
 };
@@ -14,12 +15,13 @@ const ERROR_KEYS = {
 function render({ model, el }) {
   const walk = walker(model);
   const layers = layerBar(model);
+  const stage = errorStage(model);
   const verdicts = judgeBox(model, () => frame.ask(), {
     letters: ERROR_KEYS,
     names: Object.fromEntries(
       Object.values(ERROR_KEYS).map((one) => [one, inTitle(one)]),
     ),
-    may: () => true,
+    may: (verdict, { allowed }) => Boolean(allowed?.includes(verdict)),
     isOn: (name, verdict) => name === verdict,
     told: () => "",
   });
@@ -33,17 +35,17 @@ function render({ model, el }) {
       wordsOfError(model),
       verdicts,
       layers,
-      errorStage(model),
+      stage,
     ],
     help:
-      "← → other errors · n: next without a verdict · r, l, c, s, u: the verdicts, and on · " +
+      "← → other errors · n: next without a verdict · r, a, c, l, s, u: the verdicts, and on · " +
       "o, m: outline, map · a saved notebook keeps the films and names seen last, no " +
       "report and no note",
     keys: (key) => layers.key(key) || walkOf(key),
     wishes: "change:at change:keep change:method change:layers",
     arrived: walk.arrived,
   });
-  const changed = () => layers.update();
+  const changed = () => [layers, stage].forEach((part) => part.update());
   model.on("change:layers change:method", changed);
   return () => {
     model.off("change:layers change:method", changed);
@@ -139,8 +141,7 @@ function errorStage(model) {
   let known;
   let drawn;
 
-  function draw(shown) {
-    const layers = model.get("layers");
+  function draw(shown, layers) {
     films.forget();
     const parts = shown.problem
       ? [make("div", { className: "rx-error", role: "note" }, shown.problem)]
@@ -154,8 +155,9 @@ function errorStage(model) {
     const shown = model.get("shown");
     root.hidden = !shown.of;
     if (!shown.of) return;
-    if (shown !== drawn) draw(shown);
-    drawn = shown;
+    const layers = model.get("layers");
+    if (shown !== drawn?.shown || layers !== drawn.layers) draw(shown, layers);
+    drawn = { shown, layers };
     if (shown.number === known) return;
     known = shown.number;
     write(name, shown.name);
