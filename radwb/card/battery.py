@@ -50,18 +50,21 @@ def try_all(trial: Trial) -> tuple[list[Evidence], list[NotTested]]:
     not_tested = []
     for kind, tried, attempt in BATTERY:
         try:
-            rows = attempt(trial)
+            evidence += attempt(trial)
         # a card is for the model that breaks things, too
         except Exception as error:
             not_tested.append(NotTested(kind, tried, in_one_line(error)))
-            continue
-        for row in rows:
-            # a handful of patients gives a number, but no evidence
-            if np.isnan(row.low):
-                not_tested.append(NotTested(kind, row.tried, row.sentence))
-            else:
-                evidence.append(row)
     return evidence, not_tested
+
+
+def sorted_out(rows: Sequence[Evidence]) -> tuple[list[Evidence], list[NotTested]]:
+    """The rows that have an interval, and the others as not tested, with their reason.
+
+    A handful of patients gives a number, but no evidence.
+    """
+    sure = [row for row in rows if not np.isnan(row.low)]
+    others = [row for row in rows if np.isnan(row.low)]
+    return sure, [NotTested(row.kind, row.tried, row.sentence) for row in others]
 
 
 def impossible(reason: str) -> list[NotTested]:

@@ -117,37 +117,40 @@ def followed(trial: Trial) -> list[Evidence]:
                 stated = trial.scores.values.loc[has_none, [finding]]
                 pair = Scores(stated, is_group.to_frame(finding), owners)
                 tried = f"{column} {group}, told by the score for {finding}"
-                told.append(_following(pair, tried, family, trial.seed))
-        rows += _most_followed(told)
+                told.append((_following(pair, tried, family), pair))
+        rows += _most_followed(told, trial.seed)
     return rows
 
 
-def _following(pair, tried, family, seed):
+def _following(pair, tried, family):
     """AUROC of a score for a group that it was not asked for."""
     (finding,) = pair.values
     group = pair.truth[finding]
     level = 1 - 0.05 / family
     row = clustered_auroc(group, pair.values[finding], pair.patient_id, level=level)
     row["note"] = row["note"] or f"one of {family} comparisons"
-    control = pair.shuffled(seed).auroc()["auroc"].item()
     verdict = "can't tell"
     if row["low"] > 0.5 or row["high"] < 0.5:
         verdict = "failure"
     elif row["low"] > 0.5 - SMALL and row["high"] < 0.5 + SMALL:
         verdict = "no failure seen"
     measure = "AUROC for the group, on films without a finding"
-    return measured("shortcut", tried, measure, row, verdict=verdict, control=control)
+    return measured("shortcut", tried, measure, row, verdict=verdict)
 
 
-def _most_followed(told):
-    """The rows that are failures; where none is, the one farthest from 0.5."""
-    failures = [row for row in told if row.verdict == "failure"]
-    sure = [row for row in told if not np.isnan(row.low)] or told
-    farthest = sorted(sure, key=lambda row: -abs(row.value - 0.5))[:1]
-    if failures:
-        return failures
-    tried = [f"{row.tried}, the farthest of {len(told)}" for row in farthest]
-    return [replace(row, tried=t) for row, t in zip(farthest, tried, strict=True)]
+def _most_followed(told, seed):
+    """The rows that are failures, else the farthest from 0.5; with shuffled groups."""
+    sure = [(row, pair) for row, pair in told if not np.isnan(row.low)] or told
+    far = sorted(sure, key=lambda of_row: -abs(of_row[0].value - 0.5))
+    failures = [(row, pair) for row, pair in far if row.verdict == "failure"]
+    rows = []
+    for row, pair in failures or far[:1]:
+        tried = row.tried
+        if not failures:
+            tried += f", the farthest of {len(told)}"
+        control = pair.null(seed=seed)["auroc"].iloc[0]
+        rows.append(replace(row, tried=tried, control=control))
+    return rows
 
 
 def grouped(test: pd.DataFrame) -> dict[str, pd.Series]:

@@ -160,11 +160,12 @@ def evidence_card(
         ValueError: the table breaks the schema, or has no rows.
     """
     test, chosen = _tested(check_table(table))
-    rows = list(evidence or [])
+    rows = []
     not_tested = []
     if battery_too:
-        own, not_tested = _tried(model, table, test, seed)
-        rows = own + rows
+        rows, not_tested = _tried(model, table, test, seed)
+    rows, unsure = battery.sorted_out([*rows, *(evidence or [])])
+    not_tested += unsure
     not_tested += battery.untouched(rows, not_tested)
     rows = [_rounded(row) for row in rows]
     about = facts.of_model(model)
