@@ -120,7 +120,9 @@ class Card:
         xml = self.to_xml()
         chai.check(xml)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_html(path.stem), "utf-8")
+        # half a letter, as a damaged file may bring, is no UTF-8
+        page_bytes = self.to_html(path.stem).encode("utf-8", "replace")
+        path.write_bytes(page_bytes)
         path.with_suffix(".json").write_text(self.to_json(), "utf-8")
         path.with_suffix(".xml").write_text(xml, "utf-8")
         return path
