@@ -307,7 +307,7 @@ def test_a_planted_gap_is_found_and_its_interval_is_the_bootstrap_s():
 def of_noise(tmp_path, **columns):
     """A Trial whose scores are the columns' own."""
     table = films_table(tmp_path / "films", noise_films(160), **columns)
-    return Trial(None, table, table, None)
+    return Trial(None, table, table, None, None)
 
 
 def test_a_score_that_follows_the_site_is_named_a_shortcut(tmp_path):
@@ -346,6 +346,33 @@ def test_a_small_gap_that_is_sure_is_no_failure():
     verdicts = [battery._calibrated(row).verdict for row in (near, wide)]
     assert verdicts == ["no failure seen", "can't tell"]
     assert SMALL == 0.1
+
+
+def test_the_battery_spoils_films_words_and_shows_strangers(card):
+    rows = card.table
+    tried = rows.groupby("kind")["tried"].apply(list)
+    assert tried["robustness"] == ["noise", "blur", "gamma", "inverted"]
+    assert any("written on" in words for words in tried["attack"])
+    assert "inverted films" in tried["unknown input"]
+    assert len(tried["coverage"]) == 1
+
+
+def test_an_analysis_that_breaks_costs_its_row_alone(films, monkeypatch):
+    def broken(trial):
+        raise RuntimeError("out of order\nhere")
+
+    def empty(trial):
+        return []
+
+    lines = [("memory", "m", broken), ("drift", "d", empty)]
+    monkeypatch.setattr(battery, "BATTERY", (*lines, *battery.BATTERY[:1]))
+    table = films.head(60).reset_index(drop=True)
+    values = np.random.default_rng(0).random((60, 1))
+    scores = rw.probe.Scores.of(values, table, ["Lung Opacity"])
+    rows, not_tested = battery.try_all(Trial(None, table, table, scores, None))
+    assert [row.kind for row in rows] == ["capability"]
+    reasons = [row.reason for row in not_tested]
+    assert reasons == ["out of order here", "nothing came up to be tested"]
 
 
 def test_pictures_put_a_value_inside_its_interval_on_one_axis():

@@ -40,7 +40,11 @@ def groups(trial: Trial) -> list[Evidence]:
             row = compared("group", f"{column} {gap.names[0]}{lowest_of}", gap)
             if min(gap.low for gap in told or gaps) > -SMALL:
                 row = replace(row, verdict="no failure seen")
-            rows.append(replace(row, measure=f"mean {LESS}"))
+            row = replace(row, measure=f"mean {LESS}")
+            # without any number there is no sentence but the reason
+            rows.append(
+                row if row.value == row.value else replace(row, sentence=gap.note)
+            )
     return rows
 
 

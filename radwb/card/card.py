@@ -13,7 +13,7 @@ import pandas as pd
 from radwb.card import answers, battery, chai, facts, page, pictures, trial
 from radwb.data.table import check_table
 from radwb.fail.evidence import Evidence
-from radwb.models import Model
+from radwb.models import Model, embed
 
 FORM = "radwb evidence card 1"
 USE = "For teaching and research. Not for clinical use."
@@ -198,10 +198,11 @@ def _tested(table):
 def _tried(model, table, test, seed):
     """The battery; without scores, each part of it with the reason."""
     try:
-        scores = trial.asked(model, test)
+        Z = embed(model, test)
+        scores = trial.asked(model, test, Z)
     except Exception as error:  # a network of one's own may break anywhere
         return [], battery.impossible(trial.in_one_line(error))
-    return battery.try_all(trial.Trial(model, table, test, scores, seed))
+    return battery.try_all(trial.Trial(model, table, test, scores, Z, seed))
 
 
 def _rounded(row):

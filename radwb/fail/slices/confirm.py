@@ -161,8 +161,9 @@ def errs_more(
     wrong = np.asarray(wrong, dtype=float)
     inside = np.asarray(inside, dtype=bool)
     patients = np.asarray(patients)
-    sides = _Share.of(wrong[inside], patients[inside]), _Share.of(
-        wrong[~inside], patients[~inside]
+    sides = (
+        _Share.of(wrong[inside], patients[inside]),
+        _Share.of(wrong[~inside], patients[~inside]),
     )
     fewest = min(side.patients for side in sides)
     low = high = p = np.nan
