@@ -57,12 +57,7 @@ PENALTY = 0.01  # C of the probes; choosing it would take ten times as long
 
 
 def try_all(trial: Trial) -> tuple[list[Evidence], list[NotTested]]:
-    """Run `BATTERY`: what came of it, and what could not be tried and why.
-
-    >>> tried, not_tested = try_all(Trial(model, table, table, scores, Z))
-    >>> tried[0].measure
-    'AUROC'
-    """
+    """Run `BATTERY`: what came of it, and what could not be tried and why."""
     evidence = []
     not_tested = []
     for kind, tried, attempt in BATTERY:

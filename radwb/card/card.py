@@ -228,7 +228,7 @@ def _plain(value):
 def read_card(path: str | os.PathLike) -> Card:
     """The card that `Card.save` wrote as JSON, to go on with its numbers.
 
-    >>> path = evidence_card(model, table).save("card.html")
+    >>> path = card.save("card.html")
     >>> read_card(path.with_suffix(".json")).model.name
     'radwb-tiny'
 
