@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from radwb.card.by_group import followed, groups, single_findings
+from radwb.card.by_group import followed, groups
 from radwb.card.harder import (
     covered,
     other_words,
@@ -238,7 +238,6 @@ BATTERY: tuple[tuple[str, str, Attempt], ...] = (
     ("capability", "the model against controls that know nothing", against_controls),
     ("capability", "the model against probes that have labels", labels),
     ("group", "mean AUROC by sex, age, site and view", groups),
-    ("group", "AUROC for each finding by sex, age, site and view", single_findings),
     ("shortcut", "sex, age, site and view in the scores", followed),
     ("calibration", "the share stated against the share that is so", calibration),
     ("slice", "films of a kind that are answered worse", slices),

@@ -7,7 +7,6 @@ import pandas as pd
 
 from radwb.card.trial import SMALL, Trial, of_findings, with_both
 from radwb.fail.evidence import Evidence, compared, measured
-from radwb.fail.groups import group_gaps
 from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import clustered_auroc
@@ -79,30 +78,6 @@ def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Compa
     _, people = numbered(scores.patient_id[inside])
     pair = (str(group), "the others")
     return Comparison(pair, what, gap, low, high, p, people, family=family, note=note)
-
-
-def single_findings(trial: Trial) -> list[Evidence]:
-    """Which group's AUROC for one finding lies below the others'; all are asked."""
-    groupings = grouped(trial.test)
-    findings = with_both(trial.scores)
-    family = len(findings) * n_groups(groupings)
-    gaps = {}
-    for finding in findings:
-        one = of_findings(trial.scores, [finding])
-        for column, names in groupings.items():
-            for gap in group_gaps(one, names, family=family):
-                gaps[column, finding, gap.names[0]] = gap
-    told = {key: gap for key, gap in gaps.items() if not np.isnan(gap.low)}
-    behind = [key for key, gap in told.items() if gap.verdict == "behind"]
-    lowest = sorted(told or gaps, key=lambda key: gaps[key].difference)[:1]
-    rows = []
-    for column, finding, group in behind or lowest:
-        tried = f"{column} {group}, {finding}"
-        if not behind:
-            tried += f", the lowest of {len(gaps)}"
-        row = compared("group", tried, gaps[column, finding, group])
-        rows.append(replace(row, measure=LESS))
-    return rows
 
 
 def followed(trial: Trial) -> list[Evidence]:
