@@ -9,13 +9,22 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from radwb.card.by_group import followed, groups, single_findings
+from radwb.card.by_group import followed, groups
+from radwb.card.harder import (
+    covered,
+    other_words,
+    slices,
+    spoilt,
+    strangers,
+    written_words,
+)
 from radwb.card.trial import (
     SMALL,
     NotTested,
     Trial,
     in_one_line,
     of_findings,
+    some_films,
     with_both,
 )
 from radwb.fail.evidence import KINDS, Evidence, compared, measured
@@ -36,16 +45,19 @@ IN_WORDS = "asking in words"
 OWN_HEAD = "its own head"
 FEATURES = "a probe of its features"
 PIXELS = "a probe of 16 x 16 pixels"
+# what tries a kind that takes too long for a card, or more than a table
+WOULD = {
+    "drift": "rw.fail.watch_drift",
+    "memory": "rw.fail.membership",
+    "mitigation": "rw.fail.mitigate",
+    "map": "rw.attend.sanity_check",
+    "readers": "rw.fail.reading_effect",
+}
 PENALTY = 0.01  # C of the probes; choosing it would take ten times as long
 
 
 def try_all(trial: Trial) -> tuple[list[Evidence], list[NotTested]]:
-    """Run `BATTERY`: what came of it, and what could not be tried and why.
-
-    >>> tried, not_tested = try_all(Trial(model, table, table, scores))
-    >>> tried[0].measure
-    'AUROC'
-    """
+    """Run `BATTERY`: what came of it, and what could not be tried and why."""
     evidence = []
     not_tested = []
     for kind, tried, attempt in BATTERY:
@@ -55,13 +67,20 @@ def try_all(trial: Trial) -> tuple[list[Evidence], list[NotTested]]:
         except Exception as error:
             not_tested.append(NotTested(kind, tried, in_one_line(error)))
             continue
-        for row in rows:
-            # a handful of patients gives a number, but no evidence
-            if np.isnan(row.low):
-                not_tested.append(NotTested(kind, row.tried, row.sentence))
-            else:
-                evidence.append(row)
+        evidence += rows
+        if not rows:
+            not_tested.append(NotTested(kind, tried, "nothing came up to be tested"))
     return evidence, not_tested
+
+
+def sorted_out(rows: Sequence[Evidence]) -> tuple[list[Evidence], list[NotTested]]:
+    """The rows that have an interval, and the others as not tested, with their reason.
+
+    A handful of patients gives a number, but no evidence.
+    """
+    sure = [row for row in rows if not np.isnan(row.low)]
+    others = [row for row in rows if np.isnan(row.low)]
+    return sure, [NotTested(row.kind, row.tried, row.sentence) for row in others]
 
 
 def impossible(reason: str) -> list[NotTested]:
@@ -72,12 +91,14 @@ def impossible(reason: str) -> list[NotTested]:
 def untouched(evidence: Sequence[Evidence], known: Sequence[NotTested]) -> list:
     """The kinds of failure that no row and no reason speaks of."""
     spoken_of = {row.kind for row in [*evidence, *known]}
-    tried = "anything of this kind"
-    return [
-        NotTested(kind, tried, "it was not tried in this run")
-        for kind in KINDS
-        if kind not in spoken_of
-    ]
+    not_tested = []
+    for kind in KINDS:
+        if kind not in spoken_of:
+            reason = "it was not tried in this run"
+            if kind in WOULD:
+                reason += f"; {WOULD[kind]} would"
+            not_tested.append(NotTested(kind, "anything of this kind", reason))
+    return not_tested
 
 
 def capability(trial: Trial) -> list[Evidence]:
@@ -118,12 +139,12 @@ def which_finding(trial: Trial) -> list[Evidence]:
 
 def labels(trial: Trial) -> list[Evidence]:
     """What labels would add: probes of the model's features and of bare pixels."""
-    films = _films_for_probes(trial)
+    films, Z = _for_probes(trial)
     findings, _ = enough_patients(films, with_both(trial.scores))
     if not findings:
         raise ValueError("expected 10 patients with a finding, and 10 without it")
     features = {
-        FEATURES: embed(trial.model, films),
+        FEATURES: Z,
         PIXELS: raw_pixels(films, 16, fit=trial.model.fit),
     }
     probes = baselines(features, films, label=findings, C=PENALTY)
@@ -145,17 +166,14 @@ def labels(trial: Trial) -> list[Evidence]:
     return rows
 
 
-def _films_for_probes(trial):
-    """The tested rows, and those of the training part where there is one."""
+def _for_probes(trial):
+    """The tested rows, and those of the training part where there is one, with Z."""
     split = trial.table.get("split")
     if split is None or not {"train", "test"} <= set(split):
-        return trial.test
-    train = trial.table[split == "train"]
-    people = np.random.default_rng(trial.seed).permutation(train["patient_id"].unique())
-    place = dict(zip(people, range(len(people)), strict=True))
-    order = train["patient_id"].map(place)
-    few = train.loc[order.sort_values(kind="stable").index[:MOST_FILMS]]
-    return pd.concat([few, trial.test]).reset_index(drop=True)
+        return trial.test, trial.embeddings
+    train = some_films(trial.table[split == "train"], MOST_FILMS, trial.seed)
+    films = pd.concat([train, trial.test]).reset_index(drop=True)
+    return films, np.concatenate([embed(trial.model, train), trial.embeddings])
 
 
 def _learnt_from(films):
@@ -220,7 +238,12 @@ BATTERY: tuple[tuple[str, str, Attempt], ...] = (
     ("capability", "the model against controls that know nothing", against_controls),
     ("capability", "the model against probes that have labels", labels),
     ("group", "mean AUROC by sex, age, site and view", groups),
-    ("group", "AUROC for each finding by sex, age, site and view", single_findings),
     ("shortcut", "sex, age, site and view in the scores", followed),
     ("calibration", "the share stated against the share that is so", calibration),
+    ("slice", "films of a kind that are answered worse", slices),
+    ("robustness", "noise, blur, gamma and inverted greys", spoilt),
+    ("attack", "other words for the same question", other_words),
+    ("attack", "the finding's name written on the film", written_words),
+    ("coverage", "sets that promise 90 %", covered),
+    ("unknown input", "films of another kind", strangers),
 )

@@ -7,7 +7,6 @@ import pandas as pd
 
 from radwb.card.trial import SMALL, Trial, of_findings, with_both
 from radwb.fail.evidence import Evidence, compared, measured
-from radwb.fail.groups import group_gaps
 from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import clustered_auroc
@@ -40,7 +39,11 @@ def groups(trial: Trial) -> list[Evidence]:
             row = compared("group", f"{column} {gap.names[0]}{lowest_of}", gap)
             if min(gap.low for gap in told or gaps) > -SMALL:
                 row = replace(row, verdict="no failure seen")
-            rows.append(replace(row, measure=f"mean {LESS}"))
+            row = replace(row, measure=f"mean {LESS}")
+            # without any number there is no sentence but the reason
+            rows.append(
+                row if row.value == row.value else replace(row, sentence=gap.note)
+            )
     return rows
 
 
@@ -77,30 +80,6 @@ def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Compa
     return Comparison(pair, what, gap, low, high, p, people, family=family, note=note)
 
 
-def single_findings(trial: Trial) -> list[Evidence]:
-    """Which group's AUROC for one finding lies below the others'; all are asked."""
-    groupings = grouped(trial.test)
-    findings = with_both(trial.scores)
-    family = len(findings) * n_groups(groupings)
-    gaps = {}
-    for finding in findings:
-        one = of_findings(trial.scores, [finding])
-        for column, names in groupings.items():
-            for gap in group_gaps(one, names, family=family):
-                gaps[column, finding, gap.names[0]] = gap
-    told = {key: gap for key, gap in gaps.items() if not np.isnan(gap.low)}
-    behind = [key for key, gap in told.items() if gap.verdict == "behind"]
-    lowest = sorted(told or gaps, key=lambda key: gaps[key].difference)[:1]
-    rows = []
-    for column, finding, group in behind or lowest:
-        tried = f"{column} {group}, {finding}"
-        if not behind:
-            tried += f", the lowest of {len(gaps)}"
-        row = compared("group", tried, gaps[column, finding, group])
-        rows.append(replace(row, measure=LESS))
-    return rows
-
-
 def followed(trial: Trial) -> list[Evidence]:
     """Whether the scores tell groups apart on films that have none of the findings."""
     has_none = (trial.scores.truth == 0).all(axis=1).to_numpy()
@@ -117,37 +96,40 @@ def followed(trial: Trial) -> list[Evidence]:
                 stated = trial.scores.values.loc[has_none, [finding]]
                 pair = Scores(stated, is_group.to_frame(finding), owners)
                 tried = f"{column} {group}, told by the score for {finding}"
-                told.append(_following(pair, tried, family, trial.seed))
-        rows += _most_followed(told)
+                told.append((_following(pair, tried, family), pair))
+        rows += _most_followed(told, trial.seed)
     return rows
 
 
-def _following(pair, tried, family, seed):
+def _following(pair, tried, family):
     """AUROC of a score for a group that it was not asked for."""
     (finding,) = pair.values
     group = pair.truth[finding]
     level = 1 - 0.05 / family
     row = clustered_auroc(group, pair.values[finding], pair.patient_id, level=level)
     row["note"] = row["note"] or f"one of {family} comparisons"
-    control = pair.shuffled(seed).auroc()["auroc"].item()
     verdict = "can't tell"
     if row["low"] > 0.5 or row["high"] < 0.5:
         verdict = "failure"
     elif row["low"] > 0.5 - SMALL and row["high"] < 0.5 + SMALL:
         verdict = "no failure seen"
     measure = "AUROC for the group, on films without a finding"
-    return measured("shortcut", tried, measure, row, verdict=verdict, control=control)
+    return measured("shortcut", tried, measure, row, verdict=verdict)
 
 
-def _most_followed(told):
-    """The rows that are failures; where none is, the one farthest from 0.5."""
-    failures = [row for row in told if row.verdict == "failure"]
-    sure = [row for row in told if not np.isnan(row.low)] or told
-    farthest = sorted(sure, key=lambda row: -abs(row.value - 0.5))[:1]
-    if failures:
-        return failures
-    tried = [f"{row.tried}, the farthest of {len(told)}" for row in farthest]
-    return [replace(row, tried=t) for row, t in zip(farthest, tried, strict=True)]
+def _most_followed(told, seed):
+    """The rows that are failures, else the farthest from 0.5; with shuffled groups."""
+    sure = [(row, pair) for row, pair in told if not np.isnan(row.low)] or told
+    far = sorted(sure, key=lambda of_row: -abs(of_row[0].value - 0.5))
+    failures = [(row, pair) for row, pair in far if row.verdict == "failure"]
+    rows = []
+    for row, pair in failures or far[:1]:
+        tried = row.tried
+        if not failures:
+            tried += f", the farthest of {len(told)}"
+        control = pair.null(seed=seed)["auroc"].iloc[0]
+        rows.append(replace(row, tried=tried, control=control))
+    return rows
 
 
 def grouped(test: pd.DataFrame) -> dict[str, pd.Series]:

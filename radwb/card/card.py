@@ -13,7 +13,7 @@ import pandas as pd
 from radwb.card import answers, battery, chai, facts, page, pictures, trial
 from radwb.data.table import check_table
 from radwb.fail.evidence import Evidence
-from radwb.models import Model
+from radwb.models import Model, embed
 
 FORM = "radwb evidence card 1"
 USE = "For teaching and research. Not for clinical use."
@@ -120,7 +120,9 @@ class Card:
         xml = self.to_xml()
         chai.check(xml)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_html(path.stem), "utf-8")
+        # half a letter, as a damaged file may bring, is no UTF-8
+        page_bytes = self.to_html(path.stem).encode("utf-8", "replace")
+        path.write_bytes(page_bytes)
         path.with_suffix(".json").write_text(self.to_json(), "utf-8")
         path.with_suffix(".xml").write_text(xml, "utf-8")
         return path
@@ -160,11 +162,12 @@ def evidence_card(
         ValueError: the table breaks the schema, or has no rows.
     """
     test, chosen = _tested(check_table(table))
-    rows = list(evidence or [])
+    rows = []
     not_tested = []
     if battery_too:
-        own, not_tested = _tried(model, table, test, seed)
-        rows = own + rows
+        rows, not_tested = _tried(model, table, test, seed)
+    rows, unsure = battery.sorted_out([*rows, *(evidence or [])])
+    not_tested += unsure
     not_tested += battery.untouched(rows, not_tested)
     rows = [_rounded(row) for row in rows]
     about = facts.of_model(model)
@@ -195,10 +198,11 @@ def _tested(table):
 def _tried(model, table, test, seed):
     """The battery; without scores, each part of it with the reason."""
     try:
-        scores = trial.asked(model, test)
+        Z = embed(model, test)
+        scores = trial.asked(model, test, Z)
     except Exception as error:  # a network of one's own may break anywhere
         return [], battery.impossible(trial.in_one_line(error))
-    return battery.try_all(trial.Trial(model, table, test, scores, seed))
+    return battery.try_all(trial.Trial(model, table, test, scores, Z, seed))
 
 
 def _rounded(row):
@@ -224,7 +228,7 @@ def _plain(value):
 def read_card(path: str | os.PathLike) -> Card:
     """The card that `Card.save` wrote as JSON, to go on with its numbers.
 
-    >>> path = evidence_card(model, table).save("card.html")
+    >>> path = card.save("card.html")
     >>> read_card(path.with_suffix(".json")).model.name
     'radwb-tiny'
 

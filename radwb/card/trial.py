@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from radwb import data
@@ -21,6 +22,7 @@ class Trial:
         table: all rows, with label columns.
         test: the rows it is tried on, with an index from 0.
         scores: what it says of them.
+        embeddings: (N, E) of them.
         seed: of whatever is drawn.
     """
 
@@ -28,6 +30,7 @@ class Trial:
     table: pd.DataFrame
     test: pd.DataFrame
     scores: Scores
+    embeddings: np.ndarray | None
     seed: int = 0
 
 
@@ -46,7 +49,9 @@ class NotTested:
     reason: str
 
 
-def asked(model: Model, test: pd.DataFrame) -> Scores:
+def asked(
+    model: Model, test: pd.DataFrame, embeddings: np.ndarray | None = None
+) -> Scores:
     """What your model says of each film: in words where it reads them, else its head.
 
     >>> list(asked(model, table[["path", "patient_id", "Edema"]]).values)
@@ -55,6 +60,7 @@ def asked(model: Model, test: pd.DataFrame) -> Scores:
     Args:
         model: with a text tower, or with findings of its own.
         test: rows with label columns.
+        embeddings: (N, E) of them, where they are at hand.
     Raises:
         ValueError: the model has neither, or the table no label that it can be asked.
     """
@@ -70,7 +76,7 @@ def asked(model: Model, test: pd.DataFrame) -> Scores:
             f"none: it has {_what_it_has(model)}"
         )
     if in_words:
-        return zero_shot(model, test, labelled)
+        return zero_shot(model, test, labelled, embeddings=embeddings)
     return of_findings(classify(model, test), labelled)
 
 
@@ -90,6 +96,20 @@ def of_findings(scores: Scores, findings: Sequence[str]) -> Scores:
     """
     findings = list(findings)
     return Scores(scores.values[findings], scores.truth[findings], scores.patient_id)
+
+
+def some_films(table: pd.DataFrame, most: int, seed: int) -> pd.DataFrame:
+    """All films of patients drawn at random, `most` films or fewer.
+
+    >>> len(some_films(table, 10, 0)) <= 10
+    True
+    """
+    people = table["patient_id"].unique()
+    drawn = np.random.default_rng(seed).permutation(people)
+    films = table.groupby("patient_id").size()
+    enough = films[drawn].cumsum() <= max(most, films[drawn].iloc[0])
+    few = enough.index[enough]
+    return table[table["patient_id"].isin(few)].reset_index(drop=True)
 
 
 def with_both(scores: Scores) -> list[str]:
