@@ -58,6 +58,6 @@ def frozen(monkeypatch, *, patients=120, sites=(), finding=False, films=None):
         images[table["site"] == site] += np.uint8(grey)
     if finding:
         ill = np.flatnonzero(table[FINDING] == 1)
-        images[ill, 14:26, 14:26] += 6
+        images[ill, 14:26, 14:26] += 12
     monkeypatch.setattr("radwb.data.images", lambda table, size, fit: images.copy())
     return fail.FrozenFilms(table, one_layer())
