@@ -12,7 +12,7 @@ from radwb.fail.blind import (
     signs_of,
     worst_slice,
 )
-from radwb.fail.edits import edit_mark, edit_patients, edited, placebo
+from radwb.fail.edits import edit_films, edit_mark, edited, placebo
 from radwb.fail.frozen import FrozenFilms
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound
@@ -37,8 +37,8 @@ __all__ = [
     "classifier",
     "confound",
     "corner_swaps",
+    "edit_films",
     "edit_mark",
-    "edit_patients",
     "edited",
     "fit_head",
     "group_gaps",
