@@ -121,7 +121,7 @@ def worst_slice(head: Head, part: Part, *, seed: int = 0) -> tuple[float, np.nda
     few wrong answers that lie together count as much as many that are scattered.
 
     >>> films = rw.fail.FrozenFilms(table, model)
-    >>> part = films.part(films.rows("train"), "Pleural Effusion")
+    >>> part = films.part(films.rows("train"), "Lung Opacity")
     >>> tie, rows = worst_slice(films.learn(part), part)
     >>> 0 <= tie <= 1
     True
@@ -143,7 +143,7 @@ def worst_slice(head: Head, part: Part, *, seed: int = 0) -> tuple[float, np.nda
         if k < 2:
             raise ValueError(
                 f"expected {2 * FEWEST} films of each class or more to cut in slices, "
-                f"got {len(rows)}"
+                f"got {len(rows)}. Try more films"
             )
         clusters = KMeans(k, n_init=3, random_state=seed)
         cluster = clusters.fit_predict(shape[rows].reshape(len(rows), -1))
@@ -213,7 +213,7 @@ def signs_of(head: Head, train: Part, held: Part, *, seed: int = 0) -> dict[str,
     """The numbers of all four detectors for one head; each is high for a shortcut.
 
     >>> films = rw.fail.FrozenFilms(table, model)
-    >>> part = films.part(films.rows("train"), "Pleural Effusion")
+    >>> part = films.part(films.rows("train"), "Lung Opacity")
     >>> list(signs_of(films.learn(part), part, part))
     ['audit', 'maps', 'slices', 'counterfactuals']
 
@@ -246,8 +246,9 @@ def blind_signs(
 ) -> pd.DataFrame:
     """Train heads with a mark tied to a finding, and try the four detectors on them.
 
-    >>> films = rw.fail.FrozenFilms(table, model)
-    >>> signs = blind_signs(films, "Pleural Effusion", strength=1.0, seeds=[0])
+    >>> halves = np.where(table["patient_id"] < "V0-000018", "train", "test")
+    >>> films = rw.fail.FrozenFilms(table.assign(split=halves), model)
+    >>> signs = blind_signs(films, "Lung Opacity", strength=1.0, seeds=[0])
     >>> list(signs)[2:]
     ['tie holds', 'tie broken', 'audit', 'maps', 'slices', 'counterfactuals']
 
