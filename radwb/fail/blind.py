@@ -246,7 +246,7 @@ def blind_signs(
 ) -> pd.DataFrame:
     """Train heads with a mark tied to a finding, and try the four detectors on them.
 
-    >>> halves = np.where(table["patient_id"] < "V0-000018", "train", "test")
+    >>> halves = np.where(table["patient_id"] < "V0-000012", "train", "test")
     >>> films = rw.fail.FrozenFilms(table.assign(split=halves), model)
     >>> signs = blind_signs(films, "Lung Opacity", strength=1.0, seeds=[0])
     >>> list(signs)[2:]
