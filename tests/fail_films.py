@@ -45,7 +45,7 @@ def frozen(monkeypatch, *, patients=120, sites=(), finding=False, films=None):
 
     Args:
         sites: (site, grey added to all its films).
-        finding: whether a film with the label has a bright square in its middle.
+        finding: whether a film with the label is a little brighter in its middle.
         films: other pixels than noise.
     """
     table = patients_table(patients, {}, images=(2, 2), train=2 * patients // 3)
@@ -58,6 +58,6 @@ def frozen(monkeypatch, *, patients=120, sites=(), finding=False, films=None):
         images[table["site"] == site] += np.uint8(grey)
     if finding:
         ill = np.flatnonzero(table[FINDING] == 1)
-        images[ill, 14:26, 14:26] += 60
+        images[ill, 14:26, 14:26] += 12
     monkeypatch.setattr("radwb.data.images", lambda table, size, fit: images.copy())
     return fail.FrozenFilms(table, one_layer())

@@ -22,7 +22,7 @@ from radwb.fail.coverage import (
     prediction_sets,
 )
 from radwb.fail.drift import expected_auroc, foretell, watch_drift
-from radwb.fail.edits import edit_mark, edit_patients, edited, placebo
+from radwb.fail.edits import edit_films, edit_mark, edit_patients, edited, placebo
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.fairness import calibrated, group_report, operating_points
 from radwb.fail.frozen import FrozenFilms
@@ -70,6 +70,7 @@ __all__ = [
     "coverage",
     "describe_slice",
     "duplicated_patients",
+    "edit_films",
     "edit_mark",
     "edit_patients",
     "edited",

@@ -1,29 +1,24 @@
 """Counterfactual edits: the same virtual patient with one thing added, gone or moved.
 
 A mark is burnt in or not. What lies in the patient, a lesion, a drain, is planted anew
-or left out, and the film is exposed again with the same noise and framing, so that
-nothing else differs.
+or left out, and the film is exposed again with the same noise and framing
+(`rw.simulate.refilm`), so that nothing else differs.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from radwb import data
+from radwb.data import Scan
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.marker import CORNERS, add_marker
 from radwb.models import Model
-from radwb.simulate import Dials, Finding, default_anatomy, draw, render
-from radwb.simulate.anatomy import FIELD_MM
-from radwb.simulate.builds import draw_built
 from radwb.stats import clustered_mean, compare
 
 EDITS = {"add": 1, "remove": -1, "move": 0}  # the sign that the change should have
-DRAIN = ("Support Devices", "chest tube")
 STEPS = 8  # places across and down that a placebo is tried at
 
 
@@ -86,124 +81,33 @@ def edit_mark(
     return Pairs(f"{edit} the mark", expected, before, after, np.asarray(patients))
 
 
-def edit_patients(
-    table: pd.DataFrame,
+def edit_films(
+    refilmed: tuple[Sequence[Scan], Sequence[Scan], np.ndarray],
     start: Model,
-    what: str = "Lung Lesion",
-    edit: str = "remove",
-    *,
-    n: int = 40,
-    size: int = 160,
-    dials: Dials | None = None,
-    seed: int = 0,
+    what: str,
+    edit: str,
 ) -> Pairs:
-    """Film virtual patients twice, before and after an edit of what they have.
+    """Films of patients who were filmed twice, as a model takes them.
 
-    The patients are those of the table, with their bodies and their other findings;
-    exposed anew, so that they aren't the table's films to the last grain of noise.
-
-    >>> pairs = edit_patients(table, model, "Pleural Effusion", n=2)
-    >>> pairs.before.shape
+    >>> twice = rw.simulate.refilm(table, "Pleural Effusion", "remove", n=2)
+    >>> edit_films(twice, model, "Pleural Effusion", "remove").before.shape
     (2, 128, 128)
 
     Args:
-        table: of `rw.simulate.cohort`.
+        refilmed: of `rw.simulate.refilm`.
         start: whose input size is taken.
-        what: a finding, or "drain" for a chest tube.
-        edit: "remove" and "move" (to the other side) film those who have it, "add"
-            those who don't.
-        n: films at most, one a patient.
-        size: rows and columns that are exposed.
-        dials: the cohort's, where its builds are wider.
-        seed: of noise, framing, and of what is drawn.
-    Raises:
-        ValueError: nobody to edit, or rows that aren't this cohort's.
+        what, edit: as they were given there.
     """
     _check_edit(edit)
-    anatomy = default_anatomy(FIELD_MM / size)
-    name, kind = DRAIN if what == "drain" else (what, None)
-    chosen = _to_edit(table, name, kind, edit)
-    if chosen.empty:
-        raise ValueError(
-            f"expected patients {'without' if edit == 'add' else 'with'} a {what}, got "
-            f"none of {len(table)} rows. Try another edit or more films"
-        )
-    some = list(chosen.head(n).iterrows())
-    pair = [], []
-    for i, (_, row) in enumerate(tqdm(some, "edits", delay=2, leave=False)):
-        rng = np.random.default_rng([seed, i])
-        findings = _edited(row, name, kind, edit, anatomy, rng)
-        body = _body_of(row, dials or Dials(), anatomy)
-        how = {"body": body, "view": row["view"], "site": row["site"], "size": size}
-        for films, has in zip(pair, findings, strict=True):
-            film = render(has, **how, seed=seed + i, anatomy=anatomy)
-            square = data.to_input(film.pixels, start.size, fit=start.fit)
-            films.append(np.uint8(np.rint(square * 255)))
-    before, after = map(np.stack, pair)
-    patients = chosen["patient_id"].head(n).to_numpy()
-    name = f"{edit} the {what.lower()}"
-    return Pairs(name, EDITS[edit], before, after, patients)
+    before, after, patients = refilmed
+    squares = [_squares(scans, start) for scans in (before, after)]
+    return Pairs(f"{edit} the {what.lower()}", EDITS[edit], *squares, patients)
 
 
-def _findings_of(row):
-    planted = json.loads(row["planted"])
-    return [Finding(**{**f, "centre": tuple(f["centre"])}) for f in planted]
-
-
-def _is_it(finding, name, kind):
-    return finding.name == name and kind in (None, finding.kind)
-
-
-def _to_edit(table, name, kind, edit):
-    """One row a patient, of those who have it, or who don't."""
-    has = [
-        any(_is_it(f, name, kind) for f in _findings_of(row))
-        for _, row in table.iterrows()
-    ]
-    chosen = table[np.array(has, bool) != (edit == "add")]
-    return chosen.drop_duplicates("patient_id")
-
-
-def _edited(row, name, kind, edit, anatomy, rng):
-    """(findings before, findings after)."""
-    has = _findings_of(row)
-    others = [f for f in has if not _is_it(f, name, kind)]
-    if edit == "add":
-        return has, [*has, draw(name, anatomy, rng, kind=kind)]
-    moved = []
-    if edit == "move":
-        for f in has:
-            if _is_it(f, name, kind):
-                moved.append(_across(f, anatomy, rng))
-    return has, [*others, *moved]
-
-
-def _across(finding, anatomy, rng):
-    side = {"left": "right", "right": "left"}.get(finding.side)
-    about = {"severity": finding.severity, "kind": finding.kind}
-    return draw(finding.name, anatomy, rng, side=side, **about)
-
-
-def _body_of(row, dials, anatomy):
-    """The body of a row's patient, drawn again from the patient's own streams."""
-    cohort, _, number = row["patient_id"].removeprefix("V").partition("-")
-    try:
-        key = int(cohort), int(number.partition("-")[0])
-    except ValueError:
-        key = 0, -1
-    if key[1] < 0:
-        raise ValueError(
-            "expected a patient of rw.simulate.cohort, such as V0-000012, got "
-            f"{row['patient_id']!r}"
-        )
-    streams = [np.random.default_rng([*key, k]) for k in (0, 4)]
-    patient = draw_built(*streams, dials, anatomy)
-    if (patient.sex, patient.age_years) != (row["sex"], row["age_years"]):
-        raise ValueError(
-            f"expected {row['patient_id']} to be {patient.sex}, {patient.age_years} "
-            f"years, got {row['sex']}, {row['age_years']}. Try dials= of your cohort"
-        )
-    return patient.body
+def _squares(scans, start):
+    """(N, S, S) uint8, as `rw.data.images` makes them of files."""
+    inputs = [data.to_input(s.pixels, start.size, fit=start.fit) for s in scans]
+    return np.uint8(np.rint(np.stack(inputs) * 255))
 
 
 def placebo(pairs: Pairs, avoid: np.ndarray | None = None) -> Pairs:
@@ -290,7 +194,7 @@ def edited(answer: Callable, *edits: Pairs) -> Edited:
 
     Args:
         answer: (N, S, S) uint8 -> (N,) logits, such as a head's `logits`.
-        edits: of `edit_mark`, `edit_patients` or `placebo`.
+        edits: of `edit_mark`, `edit_films` or `placebo`.
     Raises:
         ValueError: the answer is the same for all films.
     """

@@ -84,9 +84,10 @@ def rows_at(
 ) -> np.ndarray:
     """Draw rows so that a finding has another prevalence in each group of a column.
 
-    >>> rows = rows_at(table, "Edema", column="view", shares={"AP": 0.5, "PA": 0.2})
-    >>> table.iloc[rows].groupby("view")["Edema"].mean().tolist()
-    [0.5, 0.2]
+    >>> shares = {"AP": 0.5, "PA": 0.25}
+    >>> rows = rows_at(table, "Lung Opacity", column="view", shares=shares, n=8)
+    >>> table.iloc[rows].groupby("view")["Lung Opacity"].mean().tolist()
+    [0.5, 0.25]
 
     Args:
         table: whose rows are drawn, none twice.
@@ -137,8 +138,8 @@ def unequal_groups(
     """Train where a finding is common in one group of films and rare in another.
 
     >>> films = rw.fail.FrozenFilms(table, model)
-    >>> view = {"column": "view", "groups": ("AP", "PA"), "shares": [0.5, 0.6]}
-    >>> world = unequal_groups(films, "Lung Opacity", seeds=2, **view)
+    >>> by_sex = {"column": "sex", "groups": ("F", "M"), "shares": [0.5]}
+    >>> world = unequal_groups(films, "Lung Opacity", seeds=2, **by_sex)
     >>> world.table["arm"].unique().tolist()
     ['internal', 'balanced', 'group alone']
 
@@ -262,7 +263,7 @@ def travelling_mark(
 def has_drain(table: pd.DataFrame) -> np.ndarray:
     """Which of your virtual films show a chest tube, by what was planted.
 
-    >>> has_drain(table).mean() < 0.3
+    >>> bool(has_drain(table).mean() < 0.3)
     True
     """
     kinds = table["planted"].map(lambda text: [f["kind"] for f in json.loads(text)])
