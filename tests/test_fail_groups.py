@@ -93,6 +93,23 @@ def test_bands_of_age_and_rows_without_a_group():
     assert list(groups) == [f"{low} to {low + 19} years" for low in (20, 40, 60, 80)]
     n = report.table.query("metric == 'Brier score'")["n"].sum()
     assert n == len(table) - 10
+    gap = report.gaps["age_years", groups[0], "Brier score"]
+    cells = report.table.query("metric == 'Brier score'").set_index("group")
+    others = cells.drop(groups[0])  # those of no known age are in neither
+    mean = (others["value"] * others["n"]).sum() / others["n"].sum()
+    assert gap.difference == pytest.approx(cells["value"][groups[0]] - mean)
+
+
+def test_uncertain_and_unmentioned_labels_count_in_no_metric_of_the_finding():
+    table, scores = cohort_of(60)
+    truth = scores.truth.copy()
+    truth.loc[:4, FINDING] = -1
+    truth.loc[5:9, FINDING] = np.nan
+    vague = rw.probe.Scores(scores.values, truth, scores.patient_id)
+    rows = ask(vague, table).table.groupby("metric")["n"].sum()
+    labelled = truth[FINDING].isin((0, 1)).sum()
+    assert rows["Brier score"] == rows["overstated"] == labelled
+    assert rows["sensitivity"] + rows["specificity"] == labelled
 
 
 def test_probabilities_keep_the_order_and_the_mean():
