@@ -59,7 +59,7 @@ ROOMS_KNODES = {
     "cli": 3.4,
     "curate": 54.3,
     "data": 32.2,
-    "explore": 26.3,
+    "explore": 26.4,
     "fail": 14.7,
     "findings": 2.5,
     "identifiers.py": 0.8,
