@@ -74,7 +74,9 @@ def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Compa
         low, high, p = gap_interval(gap, pairs, family)
     what = f"mean AUROC of {len(pairs)}"
     left_out = len(scores.values.columns) - len(pairs)
-    note = f"{left_out} findings left out, of too few patients" if left_out else ""
+    note = ""
+    if left_out:
+        note = f"{left_out} of {len(scores.values.columns)} left out: too few patients"
     _, people = numbered(scores.patient_id[inside])
     pair = (str(group), "the others")
     return Comparison(pair, what, gap, low, high, p, people, family=family, note=note)

@@ -30,7 +30,9 @@ def commonest(trial: Trial) -> str:
     people = pd.Series(trial.scores.patient_id)
     truth = trial.scores.truth
     counts = {f: people[(truth[f] == 1).to_numpy()].nunique() for f in truth}
-    return max(with_both(trial.scores), key=counts.get)
+    findings = with_both(trial.scores)
+    ills = [finding for finding in findings if finding != "No Finding"]
+    return max(ills or findings, key=counts.get)
 
 
 def spoilt(trial: Trial) -> list[Evidence]:
