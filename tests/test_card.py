@@ -327,6 +327,22 @@ def test_a_score_that_follows_the_site_is_named_a_shortcut(tmp_path):
         assert any(row.verdict == "failure" for row in rows) is found
 
 
+def test_the_well_are_those_that_are_said_to_have_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    well = rng.random(160) < 0.5
+    site = np.where(rng.random(160) < 0.5, "A", "B")
+    labels = {"No Finding": well.astype(int), "Edema": np.zeros(160, int)}
+    labels["Edema"][:5] = ~well[:5]
+    trial = of_noise(tmp_path, site=site, **labels)
+    names = ["No Finding", "Edema"]
+    for of, found in ((well, True), (~well, False)):
+        values = rng.random(160) + ((site == "B") & of)
+        both = np.stack([values, values], axis=1)
+        scores = rw.probe.Scores.of(both, trial.table, names)
+        rows = battery.followed(replace(trial, scores=scores))
+        assert any(row.verdict == "failure" for row in rows) is found
+
+
 def test_statements_that_are_too_high_are_no_calibration(tmp_path):
     rng = np.random.default_rng(0)
     stated = rng.random(160)

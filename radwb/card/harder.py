@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from radwb import data, fail
-from radwb.card.trial import SMALL, Trial, asked, of_findings, some_films, with_both
+from radwb.card.trial import (
+    HEALTHY,
+    SMALL,
+    Trial,
+    asked,
+    of_findings,
+    some_films,
+    with_both,
+)
 from radwb.fail.evidence import Evidence
 from radwb.models import embed
 
@@ -31,7 +39,7 @@ def commonest(trial: Trial) -> str:
     truth = trial.scores.truth
     counts = {f: people[(truth[f] == 1).to_numpy()].nunique() for f in truth}
     findings = with_both(trial.scores)
-    ills = [finding for finding in findings if finding != "No Finding"]
+    ills = [finding for finding in findings if finding != HEALTHY]
     return max(ills or findings, key=counts.get)
 
 

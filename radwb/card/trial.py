@@ -11,6 +11,7 @@ from radwb.fail.evidence import Evidence
 from radwb.models import Model
 from radwb.probe import Scores, classify, zero_shot
 
+HEALTHY = "No Finding"
 SMALL = 0.1  # of AUROC or of a share: less than this isn't called a failure here
 
 
