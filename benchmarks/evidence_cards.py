@@ -14,7 +14,7 @@ import pandas as pd
 import radwb as rw
 from radwb.card.trial import some_films
 
-MOST = 260  # films of children, and of adults: the Xception takes a minute for 500
+MOST = 100  # films of children, and of adults: the Xception takes two minutes for all
 
 
 def real_films():

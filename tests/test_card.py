@@ -316,10 +316,29 @@ def of_noise(tmp_path, **columns):
 def test_a_score_that_follows_the_site_is_named_a_shortcut(tmp_path):
     rng = np.random.default_rng(0)
     site = np.where(rng.random(160) < 0.5, "A", "B")
-    trial = of_noise(tmp_path, site=site, Edema=(rng.random(160) < 0.3).astype(int))
+    ill = rng.random(160) < 0.3
+    trial = of_noise(tmp_path, site=site, Edema=ill.astype(int))
     honest = rng.random(160)
-    for values, found in ((honest, False), (honest + (site == "B"), True)):
+    of_well = honest + ((site == "B") & ~ill)
+    of_ill = honest + ((site == "B") & ill)
+    for values, found in ((honest, False), (of_well, True), (of_ill, False)):
         scores = rw.probe.Scores.of(values[:, None], trial.table, ["Edema"])
+        rows = battery.followed(replace(trial, scores=scores))
+        assert any(row.verdict == "failure" for row in rows) is found
+
+
+def test_the_well_are_those_that_are_said_to_have_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    well = rng.random(160) < 0.5
+    site = np.where(rng.random(160) < 0.5, "A", "B")
+    labels = {"No Finding": well.astype(int), "Edema": np.zeros(160, int)}
+    labels["Edema"][:5] = ~well[:5]
+    trial = of_noise(tmp_path, site=site, **labels)
+    names = ["No Finding", "Edema"]
+    for of, found in ((well, True), (~well, False)):
+        values = rng.random(160) + ((site == "B") & of)
+        both = np.stack([values, values], axis=1)
+        scores = rw.probe.Scores.of(both, trial.table, names)
         rows = battery.followed(replace(trial, scores=scores))
         assert any(row.verdict == "failure" for row in rows) is found
 

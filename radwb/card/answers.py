@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from radwb.card.battery import FEATURES, IN_WORDS, OWN_HEAD, PIXELS
 from radwb.card.facts import UNKNOWN, DataFacts, ModelFacts
-from radwb.card.trial import NotTested
+from radwb.card.trial import NotTested, silent
 from radwb.fail.evidence import Evidence
 
 FEW_PATIENTS = 100
@@ -44,7 +44,7 @@ def answered(
     """
     rows = {row.tried: row for row in evidence if row.kind == "capability"}
     answers = [_when(rows), _where(films), _why(rows), *_why_single(rows)]
-    answers += [_failures(evidence), _untested(not_tested), _costs(model)]
+    answers += [_failures(evidence), _untested(evidence, not_tested), _costs(model)]
     return [*answers, *_limits(model, films)]
 
 
@@ -120,12 +120,12 @@ def _failures(evidence):
     return Answer("Why not", answer, rule)
 
 
-def _untested(not_tested):
-    kinds = dict.fromkeys(row.kind for row in not_tested)
+def _untested(evidence, not_tested):
+    kinds = silent(evidence, not_tested)
     answer = (
-        f"Nobody looked, or could: {', '.join(kinds)}." if kinds else "All was tried."
+        f"Of these nothing is known: {', '.join(kinds)}." if kinds else "All was tried."
     )
-    return Answer("Why not", answer, "what stands under Not tested")
+    return Answer("Why not", answer, "kinds under Not tested that no row speaks of")
 
 
 def _costs(model):

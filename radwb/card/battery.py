@@ -19,6 +19,7 @@ from radwb.card.harder import (
     written_words,
 )
 from radwb.card.trial import (
+    HEALTHY,
     SMALL,
     NotTested,
     Trial,
@@ -119,7 +120,7 @@ def against_controls(trial: Trial) -> list[Evidence]:
     findings = with_both(trial.scores)
     scores = of_findings(trial.scores, findings)
     others = {"brightness": brightness(trial.test, findings, fit=trial.model.fit)}
-    if len(findings) > 1:
+    if len(findings) > 1 and HEALTHY not in findings:
         others["a blind count of the other findings"] = finding_count_control(scores)
     rows = []
     for name, control in others.items():
@@ -132,7 +133,8 @@ def against_controls(trial: Trial) -> list[Evidence]:
 
 def which_finding(trial: Trial) -> list[Evidence]:
     """The same, where each control has another finding."""
-    row = among_abnormal(trial.scores).mean_auroc().iloc[0]
+    ills = [finding for finding in trial.scores.values if finding != HEALTHY]
+    row = among_abnormal(of_findings(trial.scores, ills)).mean_auroc().iloc[0]
     tried = f"{row['finding']}, among films with some finding"
     return [measured("capability", tried, "AUROC", row)]
 

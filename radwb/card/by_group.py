@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from radwb.card.trial import SMALL, Trial, of_findings, with_both
+from radwb.card.trial import HEALTHY, SMALL, Trial, of_findings, with_both
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.identifiers import numbered
 from radwb.probe import Scores
@@ -74,7 +74,9 @@ def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Compa
         low, high, p = gap_interval(gap, pairs, family)
     what = f"mean AUROC of {len(pairs)}"
     left_out = len(scores.values.columns) - len(pairs)
-    note = f"{left_out} findings left out, of too few patients" if left_out else ""
+    note = ""
+    if left_out:
+        note = f"{left_out} of {len(scores.values.columns)} left out: too few patients"
     _, people = numbered(scores.patient_id[inside])
     pair = (str(group), "the others")
     return Comparison(pair, what, gap, low, high, p, people, family=family, note=note)
@@ -82,7 +84,7 @@ def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Compa
 
 def followed(trial: Trial) -> list[Evidence]:
     """Whether the scores tell groups apart on films that have none of the findings."""
-    has_none = (trial.scores.truth == 0).all(axis=1).to_numpy()
+    has_none = _has_none(trial)
     groupings = grouped(trial.test[has_none])
     findings = list(trial.scores.values)
     family = len(findings) * n_groups(groupings)
@@ -99,6 +101,15 @@ def followed(trial: Trial) -> list[Evidence]:
                 told.append((_following(pair, tried, family), pair))
         rows += _most_followed(told, trial.seed)
     return rows
+
+
+def _has_none(trial):
+    """(N,) whether a film has none of the findings that are asked for."""
+    ills = trial.scores.truth.drop(columns=HEALTHY, errors="ignore")
+    has_none = (ills == 0).all(axis=1)
+    if HEALTHY in trial.test:  # it says so of what isn't asked for, too
+        has_none = has_none & (pd.to_numeric(trial.test[HEALTHY]) == 1)
+    return has_none.to_numpy()
 
 
 def _following(pair, tried, family):

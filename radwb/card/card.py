@@ -71,7 +71,7 @@ class Card:
     def summary(self) -> str:
         """One sentence with the numbers of it."""
         counts = [f"{name} {len(self.of(v))}" for v, name in VERDICTS.items()]
-        kinds = dict.fromkeys(row.kind for row in self.not_tested)
+        kinds = trial.silent(self.evidence, self.not_tested)
         return (
             f"{len(self.evidence)} things were tried on {self.data.films} films of "
             f"{self.data.patients} patients: {', '.join(counts)}. Not tested: "

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from radwb import data, fail
-from radwb.card.trial import SMALL, Trial, asked, of_findings, some_films, with_both
+from radwb.card.trial import (
+    HEALTHY,
+    SMALL,
+    Trial,
+    asked,
+    of_findings,
+    some_films,
+    with_both,
+)
 from radwb.fail.evidence import Evidence
 from radwb.models import embed
 
@@ -30,7 +38,9 @@ def commonest(trial: Trial) -> str:
     people = pd.Series(trial.scores.patient_id)
     truth = trial.scores.truth
     counts = {f: people[(truth[f] == 1).to_numpy()].nunique() for f in truth}
-    return max(with_both(trial.scores), key=counts.get)
+    findings = with_both(trial.scores)
+    ills = [finding for finding in findings if finding != HEALTHY]
+    return max(ills or findings, key=counts.get)
 
 
 def spoilt(trial: Trial) -> list[Evidence]:

@@ -4,6 +4,7 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from radwb.card import checklists, pictures
@@ -106,4 +107,6 @@ def says_more(row) -> bool:
 
 def number(value) -> str:
     """A number of a table; a dash for none."""
-    return "–" if value is None or value != value else f"{value:.2f}"
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{round(value, 2) + 0:.2f}"  # no minus before 0.00

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 
 from radwb import data
+from radwb.fail.evidence import Evidence
 from radwb.models import Model
 from radwb.probe import Scores, classify, zero_shot
 
+HEALTHY = "No Finding"
 SMALL = 0.1  # of AUROC or of a share: less than this isn't called a failure here
 
 
@@ -125,6 +127,17 @@ def with_both(scores: Scores) -> list[str]:
             "expected films with a finding and films without, got one kind"
         )
     return findings
+
+
+def silent(evidence: Sequence[Evidence], not_tested: Sequence[NotTested]) -> list[str]:
+    """The kinds that weren't tested and of which no row of evidence speaks.
+
+    >>> silent([], [NotTested("drift", "a new scanner", "no stream of films")])
+    ['drift']
+    """
+    spoken_of = {row.kind for row in evidence}
+    kinds = dict.fromkeys(row.kind for row in not_tested)
+    return [kind for kind in kinds if kind not in spoken_of]
 
 
 def in_one_line(error: Exception) -> str:
