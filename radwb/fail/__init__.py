@@ -22,7 +22,7 @@ from radwb.fail.coverage import (
     prediction_sets,
 )
 from radwb.fail.drift import expected_auroc, foretell, watch_drift
-from radwb.fail.edits import edit_films, edit_mark, edit_patients, edited, placebo
+from radwb.fail.edits import edit_films, edit_mark, edited, placebo
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.fairness import calibrated, group_report, operating_points
 from radwb.fail.frozen import FrozenFilms
@@ -72,7 +72,6 @@ __all__ = [
     "duplicated_patients",
     "edit_films",
     "edit_mark",
-    "edit_patients",
     "edited",
     "expected_auroc",
     "find_slices",
