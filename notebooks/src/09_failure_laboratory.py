@@ -38,7 +38,7 @@ import radwb as rw
 # The numbers on which this page depends. A fast run takes the smaller ones behind `fast:`, and its intervals are wide.
 
 # %% tags=["parameters"]
-n = 2400  # virtual radiographs in the cohort, as in notebook 2; fast: 900
+n = 2400  # virtual radiographs in the cohort, as in notebook 2; fast: 700
 seeds = 5  # trainings of each kind; fast: 2
 n_train = 800  # films that each head learns from; fast: 160
 n_tower = 800  # films where a whole tower is fine-tuned; fast: 32
@@ -48,6 +48,7 @@ repeats = 20  # streams of films, and cohorts without any slice; fast: 2
 n_words = 12  # nonsense words that are held against a finding's name; fast: 3
 n_read = 80  # films that simulated readers read; fast: 40
 n_edited = 16  # patients who are filmed again with one thing changed; fast: 4
+level = 0.9  # how often a set of answers shall hold the truth; fast: 0.8
 
 # %% [markdown]
 # The model is the small one that comes with the package, and its weights stay as they are on the whole page. We take
@@ -1455,7 +1456,6 @@ Markdown(
 
 # %%
 lesion = "Lung Lesion"
-level = 0.9  # how often a set shall hold the truth
 head = rw.fail.fit_head(model, Z_train, train[lesion], whole=True)
 
 
