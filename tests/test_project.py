@@ -90,6 +90,8 @@ IN_NO_NOTEBOOK = {
     "explore.explore": "notebooks call it `rw.show.explore`",
     "explore.review": "notebooks call it `rw.show.review`",
     "fail.Slices": "notebook 09 (18)",
+    "fail.Evidence": "a row of the card, made by hand (README)",
+    "fail.measured": "as `compared`, for a number of one's own",
     "models.Model": "for one's own nn.Module (README)",
     "curate.read_volume": "notebook 01 (17)",
     "curate.series": "notebook 01 (17)",
