@@ -562,8 +562,7 @@ rw.show.grid(
 # None of them is told of a mark, of its place or of its look.
 
 # %%
-few = table.groupby("split").head(n_train)  # of each part, to be quick
-films = rw.fail.FrozenFilms(few, model)
+films = rw.fail.FrozenFilms(table, model)
 learnt_from = films.rows("train")[:n_train]
 looked_at = {
     "tied": films.tied(learnt_from, finding, 0.95),
