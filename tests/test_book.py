@@ -16,6 +16,7 @@ import radwb as rw
 from radwb import cli
 from radwb.book import pages, run, sync
 from radwb.book import thumbnails as pictures
+from radwb.book.beside import MIME, write_beside
 
 GOOD = """# %% [markdown]
 # # 0 · A mini notebook
@@ -42,6 +43,13 @@ rw.show.forest({"a": pd.DataFrame([row])})
 
 # %% tags=["solution"]
 answer = 42
+
+# %%
+from pathlib import Path
+card = Path("card-mini.html")
+card.write_text("<!-- default-src 'none' --><h1>A card</h1>")
+card.with_suffix(".json").write_text("{}")
+rw.book.beside(card, "The <card>")
 
 # %%
 from tqdm.auto import tqdm
@@ -109,7 +117,7 @@ def test_a_notebook_out_of_step_is_told_and_not_touched(checkout, capsys):
 
 def test_ids_come_from_positions_and_solutions_are_folded(checkout):
     nb = sync.build(checkout / "notebooks" / "src" / "00_mini.py")
-    assert [c.id for c in nb.cells] == [f"00-{n:03d}" for n in range(7)]
+    assert [c.id for c in nb.cells] == [f"00-{n:03d}" for n in range(8)]
     assert [
         c.id for c in nb.cells if c.metadata.get("jupyter", {}).get("source_hidden")
     ] == ["00-005"]
@@ -159,6 +167,38 @@ def test_the_run_says_what_each_notebook_took_and_found(ran):
     assert 0 < mini.minutes < 5
     assert tour["fast"]
     assert tour["versions"]["radwb"] == rw.__version__
+
+
+def test_a_page_of_a_notebook_stands_beside_the_gallerys(ran):
+    out, _ = ran
+    gallery = out / "gallery"
+    assert "<h1>A card</h1>" in (gallery / "card-mini.html").read_text()
+    assert (gallery / "card-mini.json").read_text() == "{}"
+    page = (gallery / "00_mini.html").read_text()
+    assert '<a href="card-mini.html">The &lt;card&gt;</a>' in page
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("index.html", "default-src 'none'"),
+        ("05_failure_modes.html", "default-src 'none'"),
+        ("../card.html", "default-src 'none'"),
+        ("card.js", ""),
+        ("card.html", "<script>fetch('//elsewhere')</script>"),
+    ],
+)
+def test_a_page_that_is_no_neighbour_is_refused(name, text, tmp_path):
+    shown = {MIME: {"words": "x", "page": name, "files": {name: text}}}
+    cell = nbformat.v4.new_code_cell(outputs=[new_output("display_data", shown)])
+    nb = nbformat.v4.new_notebook(cells=[cell])
+    with pytest.raises(ValueError, match="default-src 'none'"):
+        write_beside(nb, tmp_path)
+
+
+def test_a_page_that_was_not_saved_is_one_clear_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Try to save it first"):
+        rw.book.beside(tmp_path / "card.html", "The card")
 
 
 def test_an_error_stops_the_run_and_is_shown(ran):

@@ -57,6 +57,11 @@ def ct():
     return rw.data.Volume(voxels.astype(np.float32), affine, "CT")
 
 
+@cache
+def card():
+    return rw.card.evidence_card(model(), table(), battery_too=False)
+
+
 PROVIDED = {
     "rw": lambda: rw,
     "np": lambda: np,
@@ -75,6 +80,7 @@ PROVIDED = {
     "patients": lambda: table()["patient_id"].to_numpy(),
     "run": run,
     "ct": ct,
+    "card": card,
 }
 
 

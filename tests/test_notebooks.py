@@ -140,7 +140,12 @@ def test_the_last_section_says_where_it_breaks(source):
 
 @pytest.mark.parametrize(
     ("number", "needed"),
-    [("06", "astra-ct"), ("07", "smollm2"), ("08", "kermany-16")],
+    [
+        ("06", "astra-ct"),
+        ("07", "smollm2"),
+        ("08", "kermany-16"),
+        ("09", "kermany-xception"),
+    ],
 )
 def test_a_further_notebook_runs_fast(number, needed, tmp_path):
     try:

@@ -6,6 +6,7 @@ The pages open without a network.
 mean auroc: 0.87
 """
 
+from radwb.book.beside import beside
 from radwb.book.headline import headline
 
-__all__ = ["headline"]
+__all__ = ["beside", "headline"]

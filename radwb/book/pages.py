@@ -20,6 +20,7 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
 
+from radwb.book.beside import MIME as BESIDE
 from radwb.book.headline import MIME, number_text
 from radwb.book.thumbnails import suits, thumbnails
 from radwb.data.private import private_folder
@@ -228,5 +229,6 @@ ENVIRONMENT.globals |= {
     "legal": LEGAL,
     "plotly": PLOTLY,
     "headline_mime": MIME,
+    "beside_mime": BESIDE,
     "style": Markup(STYLESHEET + HtmlFormatter().get_style_defs(".highlight")),
 }

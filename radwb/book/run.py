@@ -20,6 +20,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from radwb.book import pages
+from radwb.book.beside import write_beside
 from radwb.book.headline import MIME
 from radwb.book.sync import build, put_fast_cell
 from radwb.data.private import private_folder
@@ -103,6 +104,7 @@ def gallery(out):
         nb = nbformat.read(out / "executed" / f"{name}.ipynb", as_version=4)
         page = out / "gallery" / f"{name}.html"
         pages.write_page(nb, page, title=note["title"])
+        write_beside(nb, page.parent)
         figures[name] = pages.headline_figure(nb)
     return pages.write_index(tour, figures, out / "gallery")
 

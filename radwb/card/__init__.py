@@ -1,3 +1,5 @@
-"""The evidence card of a model: one HTML page and JSON, made from a run."""
+"""The evidence card of a model: one HTML page, JSON and XML, made from a run."""
 
-__all__: list[str] = []
+from radwb.card.card import Card, evidence_card, read_card
+
+__all__ = ["Card", "evidence_card", "read_card"]

@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
         _probe,
         _attend,
         _fail,
+        _card,
     ):
         add_verb(commands)
     return top
@@ -214,3 +215,17 @@ def _fail(commands):
     text = "of the tie: 0.5 none, 1 always"
     add("--strengths", nargs="+", type=float, help=text)
     add("--seeds", type=int, help="trainings a strength")
+
+
+def _card(commands):
+    text = "try a model on films and write its evidence card"
+    function = "card.evidence_card"
+    add = _verb(commands, verbs.card, text, function=function).add_argument
+    add("model", help="as in probe")
+    text = "CSV; without, 600 virtual films on which nothing was chosen"
+    add("--table", type=Path, help=text)
+    text = "the page; JSON and XML lie beside it (default %(default)s)"
+    add("--out", type=Path, default=Path("card.html"), help=text)
+    text = "of the cohort, as rw.curate.publish wrote it"
+    add("--data-card", type=Path, metavar="FOLDER", help=text)
+    add("--seed", type=int, help="of whatever is drawn")

@@ -265,3 +265,20 @@ def fail(options) -> None:
     settings = chosen(options, "finding", "strengths", "seeds")
     result = room.shortcut(table, start=start, **settings)
     show(options, result.table.round(3))
+
+
+def card(options) -> None:
+    """Write a model's evidence card, and say what was found."""
+    from radwb import card as room
+    from radwb import models
+    from radwb import simulate as films
+
+    virtual = options.table is None
+    table = films.cohort(n=600, seed=7) if virtual else read_table(options.table)
+    settings = chosen(options, "data_card", "seed")
+    made = room.evidence_card(models.load(options.model), table, **settings)
+    path = made.save(options.out)
+    if options.json:
+        show(options, json.loads(made.to_json()))
+        return
+    show(options, {"written": str(path), "summary": made.summary})

@@ -1,9 +1,12 @@
-"""Two windows: maps on films in order of doubt, and what an audit flagged.
+"""Windows: maps in order of doubt, flagged films, worst errors, a reading study.
 
-Each is one widget in Python (widget.py, review.py) and JavaScript (js/).
+Each is one widget in Python (widget.py, review.py, gallery.py, reading.py) and
+JavaScript (js/).
 """
 
+from radwb.explore.gallery import cases
+from radwb.explore.reading import reading_study
 from radwb.explore.review import review
 from radwb.explore.start import explore
 
-__all__ = ["explore", "review"]
+__all__ = ["cases", "explore", "reading_study", "review"]

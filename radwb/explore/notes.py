@@ -1,11 +1,11 @@
 """What somebody noted of films, in a CSV beside the table."""
 
-import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
+
+from radwb.explore.saved import Saved
 
 COLUMNS = (
     "study_id",
@@ -45,8 +45,9 @@ class Notes:
         self, path: str | Path | None = None, columns: tuple[str, ...] = COLUMNS
     ):
         self.columns = columns
-        self.path = None if path is None else Path(path).expanduser()
-        self._keep(self._read())
+        self.saved = Saved(path, columns, "notes")
+        self.path = self.saved.path
+        self._keep(self.saved.read())
 
     def of(self, case: str) -> dict[str, str]:
         """The verdict and the note of a case, "" where there is none."""
@@ -67,7 +68,7 @@ class Notes:
             raise ValueError(
                 f"expected a note of at most {LONGEST} letters, got {len(row['note'])}"
             )
-        table = self._read()  # another window may have written meanwhile
+        table = self.saved.read()  # another window may have written meanwhile
         others = table[table["case"] != row["case"]]
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = {column: _text(row.get(column)) for column in self.columns} | {
@@ -76,44 +77,13 @@ class Notes:
         is_empty = not line["verdict"] and not line["note"]
         new = pd.DataFrame([] if is_empty else [line], columns=self.columns)
         table = pd.concat([others, new], ignore_index=True)
-        self._write(table)
+        self.saved.write(table)
         self._keep(table)
 
     def _keep(self, table):
         self.table = table
         rows = table.set_index("case")[["verdict", "note"]]
         self.by_case = rows[~rows.index.duplicated(keep="last")].to_dict("index")
-
-    def _read(self):
-        if self.path is None:
-            return getattr(self, "table", pd.DataFrame(columns=self.columns))
-        if not self.path.exists():
-            return pd.DataFrame(columns=self.columns)
-        try:
-            table = pd.read_csv(self.path, dtype=str, keep_default_na=False)
-            found = list(table.columns)
-        except (OSError, ValueError) as problem:  # pandas' own are ValueErrors
-            found = type(problem).__name__
-        if found != list(self.columns):
-            raise ValueError(
-                f"{self.path.name}: expected notes, a CSV with the columns "
-                f"{', '.join(self.columns)}; got {found}. It stays as it is. "
-                "Try another name."
-            )
-        return table
-
-    def _write(self, table):
-        if self.path is None:
-            return
-        # 0600, beside the file, so that the last step is one step
-        number, part = tempfile.mkstemp(".part", f".{self.path.name}", self.path.parent)
-        try:
-            with os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-                table.to_csv(file, index=False)
-            os.replace(part, self.path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
 
 
 def about_map(view: dict, case: int) -> dict[str, object]:

@@ -36,7 +36,7 @@ def spoken(about: dict, shown: dict) -> str:
 def heading(about, shown):
     if not shown:
         return about["nothing"]
-    return f"{shown['at'] + 1} of {shown['of']} flagged: {shown['check']}"
+    return f"{shown['at'] + 1} of {shown['of']} {about['things']}: {shown['check']}"
 
 
 def _below(about, shown):

@@ -78,6 +78,11 @@ def compared(
 ) -> Evidence:
     """A comparison as evidence: a failure where its interval leaves out zero.
 
+    >>> about = {"names": ("blurred", "sharp"), "what": "AUROC"}
+    >>> lost = rw.stats.compare_seeds([0.61, 0.62, 0.6], [0.81, 0.8, 0.8], **about)
+    >>> compared("robustness", "films blurred", lost).verdict
+    'failure'
+
     Args:
         kind, tried, control, figure: as `Evidence` has them.
         comparison: the model as it was tried, less the model as it should be.
@@ -116,6 +121,10 @@ def measured(
     figure: Any = None,
 ) -> Evidence:
     """A number with its interval as evidence.
+
+    >>> row = scores.auroc().iloc[0]
+    >>> measured("capability", row["finding"], "AUROC", row).unit
+    'patients'
 
     Args:
         kind, tried, measure, verdict, control, figure: as `Evidence` has them.

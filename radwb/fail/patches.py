@@ -53,6 +53,7 @@ def fit_head(
     *,
     C: float = 100.0,
     whole: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> Head:
     """A logistic regression on frozen features of your model.
 
@@ -68,12 +69,14 @@ def fit_head(
         C: inverse of the penalty (scikit-learn's). A small one shrinks what only a few
             features say, such as a marker on four patches, before what all of them say.
         whole: the features are pooled embeddings.
+        weights: (N,) how much each image counts; None = all the same.
     """
     middle = features.mean(axis=0)
-    fitted = LogisticRegression(C=C, max_iter=1000).fit(features - middle, y)
-    weights = fitted.coef_[0]
-    bias = float(fitted.intercept_[0] - middle @ weights)
-    return Head(start, weights, bias, whole)
+    regression = LogisticRegression(C=C, max_iter=1000)
+    regression.fit(features - middle, y, sample_weight=weights)
+    coefficients = regression.coef_[0]
+    bias = float(regression.intercept_[0] - middle @ coefficients)
+    return Head(start, coefficients, bias, whole)
 
 
 def patch_features(

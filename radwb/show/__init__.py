@@ -14,6 +14,7 @@ from radwb.show.volume_planes import planes
 
 __all__ = [
     "bars",
+    "cases",
     "curve",
     "explore",
     "flow",
@@ -24,16 +25,18 @@ __all__ = [
     "live",
     "overlay",
     "planes",
+    "reading_study",
     "review",
     "scan",
     "scatter",
     "volume",
 ]
+WINDOWS = ("cases", "explore", "reading_study", "review")
 
 
 def __getattr__(name):
     # these windows stand to the right of every stage: they come when asked for
-    if name in ("explore", "review"):
+    if name in WINDOWS:
         from radwb import explore
 
         globals()[name] = getattr(explore, name)

@@ -8,6 +8,7 @@ from radwb.simulate.identifiers import plant_identifiers
 from radwb.simulate.patient import Dials
 from radwb.simulate.ratios import add_ratios
 from radwb.simulate.realism import realism
+from radwb.simulate.refilm import refilm
 from radwb.simulate.repair import blob_response
 from radwb.simulate.scanned import ct_findings
 from radwb.simulate.statistics import report_statistics
@@ -25,6 +26,7 @@ __all__ = [
     "from_arrays",
     "plant_identifiers",
     "realism",
+    "refilm",
     "render",
     "report_statistics",
     "stream",

@@ -22,6 +22,15 @@ import radwb as rw
 model = rw.models.load("radwb-tiny")
 rw.show.explore(model, pd.read_csv("films.csv"), against="gradcam")
 """
+ERRORS = """
+films = pd.read_csv("films.csv").assign(split=["test"] * 4 + ["train"] * 2)
+rw.show.cases(model, films.index.to_numpy() % 2, films, finding="Pleural Effusion")
+"""
+STUDY = """
+study = rw.show.reading_study(films, advice=[1] * 6, finding="Pleural Effusion")
+study.begin()
+study
+"""
 LIVE = """
 plot = rw.show.live(["a", "b"], batch=8)
 plot({"step": 1, "epoch": 0, "loss": 2.0})
@@ -30,11 +39,15 @@ plot
 # a widget, and the element that it is
 WIDGETS = {
     "explorer": (EXPLORER, ".rx"),
+    "errors": (ERRORS, ".rg"),
+    "study": (STUDY, ".rs"),
     "volume": (f"{CODE}\nview", ".rv"),
     "live": (f"import radwb as rw\n{LIVE}", ".widget-vbox:has(.js-plotly-plot)"),
 }
 READY = {
     "explorer": ".rx[data-painted] .rx-label:has-text('gradcam')",
+    "errors": ".rg .rg-thumb",
+    "study": ".rs .rr-film",
     "volume": ".rv[data-painted]",
     "live": ".js-plotly-plot .main-svg",
 }

@@ -140,7 +140,7 @@ def test_a_pair_stands_side_by_side_and_a_key_drops_it(page):
     assert pressed.inner_text() == "Drop"
     page.keyboard.press("d")  # again: it is taken back
     verdicts(page, rows=0)
-    assert page.locator(".rr [aria-pressed=true]").count() == 0
+    expect(page.locator(".rr [aria-pressed=true]")).to_have_count(0)
 
 
 def test_the_mouse_judges_and_the_note_stays_with_its_thing(page):

@@ -3,20 +3,16 @@
 
 function sidesOf(model, verdicts) {
   const root = make("div", { className: "rr-sides" });
-  let addresses = []; // of pictures, to be let go of
+  const films = pictures();
   let known;
 
-  function forget() {
-    addresses.forEach((address) => URL.revokeObjectURL(address));
-    addresses = [];
-  }
   function update() {
     const { number, sides = [], pair } = model.get("shown");
     if (number === known) return;
     known = number;
-    forget();
+    films.forget();
     root.replaceChildren(
-      ...sides.map((side, n) => oneSide(side, n, sides, pair, addresses, verdicts)),
+      ...sides.map((side, n) => oneSide(side, n, sides, pair, films, verdicts)),
     );
     if (sides.length) tellPython(model, { texts: true });
   }
@@ -30,21 +26,21 @@ function sidesOf(model, verdicts) {
   }
   model.on("msg:custom", heard);
   function leave() {
-    forget();
+    films.forget();
     model.off("msg:custom", heard);
   }
   return { root, update, leave };
 }
 
-function oneSide(side, n, sides, pair, addresses, verdicts) {
+function oneSide(side, n, sides, pair, films, verdicts) {
   const root = make("section", { className: "rr-side", ariaLabel: sideName(n, sides) });
   root.append(
     make("div", { className: "rr-name", title: side.name }, side.name),
-    pictureOfSide(side, n, sides, addresses),
+    pictureOfSide(side, n, sides, films),
   );
   if (side.goes) root.append(make("div", { className: "rr-goes" }, GOES));
   if (pair) root.append(dropOne(n, verdicts));
-  root.append(factsOfSide(side), make("div", { className: "rr-report" }));
+  root.append(factsInLine(side.facts), make("div", { className: "rr-report" }));
   return root;
 }
 
@@ -54,12 +50,9 @@ function sideName(n, sides) {
   return sides.length > 1 ? ["First", "Second"][n] : "Evidence";
 }
 
-function pictureOfSide({ picture, problem, name }, n, sides, addresses) {
+function pictureOfSide({ picture, problem, name }, n, sides, films) {
   if (problem) return make("div", { className: "rx-error", role: "note" }, problem);
-  const address = URL.createObjectURL(new Blob([picture], { type: "image/jpeg" }));
-  addresses.push(address);
-  const alt = `${sideName(n, sides)} film: ${name}`;
-  return make("img", { className: "rr-film", alt, src: address });
+  return films.of(picture, `${sideName(n, sides)} film: ${name}`, "rr-film");
 }
 
 function dropOne(n, verdicts) {
@@ -67,14 +60,6 @@ function dropOne(n, verdicts) {
   return button(`Drop the ${which}`, `Drop the ${which} film (${n + 1})`, () =>
     verdicts.judge(`drop ${which}`),
   );
-}
-
-function factsOfSide({ facts }) {
-  const box = make("div", { className: "rx-facts-short rr-facts" });
-  box.append(
-    ...facts.map(([name, text]) => make("span", {}, make("i", {}, name), text)),
-  );
-  return box;
 }
 
 function textOfSide(text, n, sides) {

@@ -1,0 +1,190 @@
+"""Are planted slices found, and none where none are? Twenty seeds that nothing chose.
+
+python benchmarks/slices.py
+
+Heads on the embeddings of radwb-tiny learn from four tenths of the patients of one
+cohort; slices are looked for among the others. Three plants, each of which makes the
+head fail in truth: noise on the portable films of one site; small left effusions that
+the training labels overlook; chest tubes wherever there is a pneumothorax in training,
+and nowhere else. Controls: answers dealt to other films of the same label, and answers
+of nothing but the label and the patient.
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+import radwb as rw
+from radwb.probe import Scores
+
+SEEDS = range(100, 120)
+NOISE = 60  # grey levels of 255
+MORE = 200  # seeds of the controls
+
+
+def main():
+    table = rw.simulate.cohort(n=2400, seed=0)
+    model = rw.models.load("radwb-tiny")
+    images = rw.data.images(table, model.size)
+    noise = np.random.default_rng(0).normal(0, NOISE, images.shape)
+    noisy = np.clip(images + noise, 0, 255).astype(np.uint8)
+    clean_Z = rw.models.embed(model, images)
+    noisy_Z = rw.models.embed(model, noisy)
+    rows = []
+    for kind in PLANTS:
+        for seed in SEEDS:
+            case = planted_case(kind, table, clean_Z, noisy_Z, seed)
+            rows.append({"kind": kind, "seed": seed, **found(*case, seed)})
+    seeds = pd.DataFrame(rows)
+    seeds.to_csv("slices.csv", index=False)
+    print(seeds.groupby("kind", sort=False).mean(numeric_only=True).round(3))
+    hits = seeds.assign(hit=seeds["best_found"] >= 0.8).groupby("kind")["hit"]
+    print(hits.agg(["sum", "size"]))
+    for control in (dealt, by_chance):
+        for n in (len(SEEDS), MORE):
+            print(control.__name__, n, *false_discoveries(control, table, clean_Z, n))
+    print("clean", clean(table, clean_Z))
+
+
+def noise(table, y, rng):
+    site = rng.choice(["A", "B", "C"])
+    planted = ((table["site"] == site) & (table["view"] == "AP")).to_numpy()
+    return planted, y, ~planted
+
+
+def overlooked(table, y, rng):
+    severity = table["Pleural Effusion severity"]
+    small = severity < severity[y == 1].quantile(0.4)
+    left = table["Pleural Effusion side"] == "left"
+    planted = (small & left).to_numpy() & (y == 1)
+    return planted, np.where(planted, 0, y), np.ones(len(y), bool)
+
+
+def lesions(table, y, rng):
+    severity = table["Lung Lesion severity"]
+    small = severity < severity[y == 1].quantile(0.4)
+    left = table["Lung Lesion side"] == "left"
+    planted = (small & left).to_numpy() & (y == 1)
+    return planted, np.where(planted, 0, y), np.ones(len(y), bool)
+
+
+def drain(table, y, rng):
+    tube = table["planted"].map(has_tube).to_numpy()
+    tied = tube == (y == 1)
+    return ~tied, y, tied
+
+
+def has_tube(planted):
+    return any(one["kind"] == "chest tube" for one in json.loads(planted))
+
+
+PLANTS = {
+    "noise": (noise, "Pneumothorax"),
+    "small left effusion": (overlooked, "Pleural Effusion"),
+    "small left lesion": (lesions, "Lung Lesion"),
+    "drain": (drain, "Pneumothorax"),
+}
+
+
+def planted_case(kind, table, clean_Z, noisy_Z, seed):
+    """(scores, embeddings, rows), planted: of the films that are looked through."""
+    plant, finding = PLANTS[kind]
+    rng = np.random.default_rng(seed)
+    training = training_films(table, rng)
+    y = table[finding].to_numpy(int)
+    planted, labels, usable = plant(table, y, rng)
+    Z = np.where(planted[:, None], noisy_Z, clean_Z) if kind == "noise" else clean_Z
+    s = head_scores(Z, labels, training & usable)
+    return of_others(table, Z, s, training, finding), planted[~training]
+
+
+def training_films(table, rng, share=0.4):
+    patients = rng.permutation(table["patient_id"].unique())
+    return table["patient_id"].isin(patients[: int(share * len(patients))]).to_numpy()
+
+
+def head_scores(Z, labels, training):
+    middle = Z[training].mean(axis=0)
+    head = LogisticRegression(C=10, max_iter=500)
+    head.fit(Z[training] - middle, labels[training])
+    return head.decision_function(Z - middle)
+
+
+def of_others(table, Z, s, training, finding):
+    rows = table[~training].reset_index(drop=True)
+    return Scores.of(s[~training][:, None], rows, [finding]), Z[~training], rows
+
+
+def found(case, planted, seed):
+    """How many slices are found, and precision at 10 against the plant."""
+    slices = rw.fail.find_slices(*case, seed=seed)
+    number = int(slices.table["found"].sum())
+    precision = [planted[films[:10]].sum() / 10 for films in slices.films]
+    return {
+        "found": number,
+        "best_found": max(precision[:number], default=0.0),
+        "first_found": precision[0] if number else 0.0,
+        "best_candidate": max(precision, default=0.0),
+    }
+
+
+def clean_case(table, Z, seed):
+    rng = np.random.default_rng(seed)
+    training = training_films(table, rng)
+    y = table["Pneumothorax"].to_numpy(int)
+    s = head_scores(Z, y, training)
+    return of_others(table, Z, s, training, "Pneumothorax")
+
+
+def dealt(case, seed):
+    """Each score goes to another film of the same label."""
+    scores, _, rows = case
+    rng = np.random.default_rng(seed)
+    s = scores.values["Pneumothorax"].to_numpy().copy()
+    for label in (0, 1):
+        alike = (rows["Pneumothorax"] == label).to_numpy()
+        s[alike] = rng.permutation(s[alike])
+    return Scores.of(s[:, None], rows, ["Pneumothorax"])
+
+
+def by_chance(case, seed):
+    """Scores of the label, the patient and chance alone."""
+    _, _, rows = case
+    rng = np.random.default_rng(seed)
+    patient, names = pd.factorize(rows["patient_id"])
+    s = 2.6 * rows["Pneumothorax"] + rng.normal(size=len(rows))
+    s = s + rng.normal(size=len(names))[patient]
+    return Scores.of(s.to_numpy()[:, None], rows, ["Pneumothorax"])
+
+
+def false_discoveries(control, table, Z, n):
+    """Cohorts with a found slice, of how many: by embeddings, then by the table."""
+    counts = [0, 0]
+    for seed in range(100, 100 + n):
+        case = clean_case(table, Z, seed)
+        scores = control(case, seed)
+        by_look = rw.fail.find_slices(scores, *case[1:], seed=seed)
+        by_table = rw.fail.metadata_slices(scores, case[2], seed=seed)
+        counts[0] += bool(by_look.table["found"].any())
+        counts[1] += bool(by_table.table["found"].any())
+    return tuple(counts)
+
+
+def clean(table, Z):
+    """Cohorts with a slice where nothing was planted, and its share of chest tubes."""
+    found = 0
+    tubes = []
+    for seed in SEEDS:
+        case = clean_case(table, Z, seed)
+        slices = rw.fail.find_slices(*case, seed=seed)
+        for place in range(int(slices.table["found"].sum())):
+            films = case[2].iloc[slices.films[place]]
+            tubes.append(films["planted"].map(has_tube).mean())
+        found += bool(slices.table["found"].any())
+    return found, len(tubes), np.round(tubes, 2).tolist()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Claims about blind detectors: each sees what it is for, and no more."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from fail_films import FINDING, frozen
+
+from radwb import fail
+from radwb.fail import blind
+from radwb.fail.frozen import Part
+
+GRID = (10, 10)
+
+
+@pytest.fixture
+def films(monkeypatch):
+    return frozen(monkeypatch, finding=True)
+
+
+def head_on(films, place):
+    """A head that reads the patches of one place and no others."""
+    rng = np.random.default_rng(0)
+    weights = np.zeros((*GRID, 8))
+    weights[place] = rng.normal(size=weights[place].shape)
+    return fail.Head(films.start, weights.ravel(), 0.0)
+
+
+def with_mark(films, strength=1.0):
+    return films.tied(films.rows("train"), FINDING, strength)
+
+
+def test_the_border_tells_a_finding_that_a_mark_is_tied_to(films):
+    assert fail.border_tells(with_mark(films)) > 0.95
+    assert abs(fail.border_tells(with_mark(films, None)) - 0.5) < 0.15
+    assert abs(fail.border_tells(with_mark(films, 0.5)) - 0.5) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("place", "share"), [(np.s_[0], 1.0), (np.s_[3:6, 3:6], 0.0), (np.s_[:, 9], 1.0)]
+)
+def test_a_map_lies_where_the_head_looks(films, place, share):
+    part = with_mark(films, None)
+    assert fail.map_at_border(head_on(films, place), part) == pytest.approx(share)
+
+
+def test_an_answer_moves_along_with_the_corner_that_it_was_read_from(films):
+    part = with_mark(films)
+    head = head_on(films, np.s_[7:, 6:])
+    head = fail.Head(films.start, head.weights * read_sign(head, part), 0.0)
+    followed = fail.corner_swaps(head, part)
+    assert followed["bottom-right"] > 0.8
+    elsewhere = [share for corner, share in followed.items() if "right" not in corner]
+    assert np.allclose(elsewhere, 0, atol=1e-3)
+    centre = fail.corner_swaps(head_on(films, np.s_[3:7, 4:6]), part)
+    assert np.allclose(list(centre.values()), 0, atol=1e-3)
+
+
+def read_sign(head, part):
+    answers = head.of(part.features)
+    return np.sign(answers[part.y == 1].mean() - answers[part.y == 0].mean())
+
+
+def test_the_worst_slice_is_the_films_whose_mark_lies():
+    """An eighth of the controls is answered by one patch, and wrong."""
+    rng = np.random.default_rng(1)
+    y = np.arange(160) % 2
+    features = rng.normal(0, 0.1, (160, 100))
+    features[y == 1, 50] += 2
+    fooled = np.flatnonzero(y == 0)[::8]
+    features[fooled, 99] += 2
+    start = type("Start", (), {"grid": GRID})()
+    head = fail.Head(start, np.ones(100), -1.0)
+    part = Part(np.zeros((160, 2, 2), np.uint8), features, y, np.arange(160))
+    tie, rows = fail.worst_slice(head, part)
+    assert tie > 0.5
+    assert set(rows) <= set(fooled)
+
+
+def test_a_tied_head_is_named_and_a_clean_one_by_none(films):
+    clean = fail.blind_signs(films, FINDING, strength=None, seeds=range(20, 26), n=100)
+    limits = fail.blind_limits(clean)
+    assert list(limits) == list(blind.DETECTORS)
+    tied = fail.blind_signs(films, FINDING, strength=0.95, seeds=[0, 1], n=100)
+    assert (tied["tie holds"] > tied["tie broken"]).all()
+    verdicts = fail.name_shortcuts(tied, limits)
+    by_audit = verdicts[verdicts["detector"] == "audit"]
+    assert by_audit["named"].all()
+    assert (tied["counterfactuals"] > 0.5).all()
+    others = fail.blind_signs(films, FINDING, strength=None, seeds=[0, 1], n=100)
+    assert not fail.name_shortcuts(others, limits)["named"].any()
+
+
+def test_a_limit_leaves_its_share_of_clean_heads_below():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(3, 2, (1500, 6))
+    below = []
+    for row in draws:
+        limits = fail.blind_limits(pd.DataFrame({"maps": row[:5]}), level=0.9)
+        below.append(row[5] < limits["maps"])
+    assert abs(np.mean(below) - 0.9) < 0.02
+
+
+def test_verdicts_follow_from_the_interval_of_the_share():
+    def verdict(named):
+        rows = pd.DataFrame({"detector": "maps", "seed": range(5), "named": named})
+        return fail.blind_evidence(rows, rows, FINDING)[0].verdict
+
+    assert verdict([True] * 5) == "failure"
+    assert verdict([False] * 5) == "no failure seen"
+    assert verdict([True, False, True, False, True]) == "can't tell"
+
+
+def test_a_constant_score_is_one_clear_sentence(films):
+    part = with_mark(films, None)
+    flat = fail.Head(films.start, np.zeros(800), 0.0)
+    for ask in (fail.map_at_border, fail.corner_swaps):
+        with pytest.raises(ValueError, match="answers that differ between films"):
+            ask(flat, part)
+
+
+def test_one_patient_is_one_clear_sentence(films):
+    part = with_mark(films, None)
+    one = Part(part.images, part.features, part.y, np.zeros(len(part.y), int))
+    with pytest.raises(ValueError, match="five patients .* got 1 patients"):
+        fail.border_tells(one)
+
+
+def test_a_slice_of_one_is_one_clear_sentence(films):
+    y = films.table[FINDING].to_numpy()
+    few = [np.flatnonzero(y == value)[:4] for value in (0, 1)]
+    part = films.part(np.concatenate(few), FINDING)
+    with pytest.raises(ValueError, match="16 films of each class"):
+        fail.worst_slice(films.learn(part), part)
+
+
+def test_two_clean_heads_fix_no_limit():
+    with pytest.raises(ValueError, match="three clean heads or more, got 2"):
+        fail.blind_limits(pd.DataFrame({"maps": [0.1, 0.2]}))
+
+
+def test_a_head_on_the_embedding_has_no_patches(films):
+    head = fail.Head(films.start, np.zeros(16), 0.0, whole=True)
+    with pytest.raises(ValueError, match="a head that reads patches"):
+        fail.patch_shares(head, np.zeros((2, 16)))

@@ -1,0 +1,114 @@
+"""Claims about memory: copies are found, and what was learnt by heart shows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radwb import fail
+from radwb.fail import memory
+
+
+def unit(n, seed, E=8):
+    Z = np.random.default_rng(seed).normal(size=(n, E))
+    return Z / np.linalg.norm(Z, axis=1, keepdims=True)
+
+
+def two_each(n):
+    return np.array([f"p{film // 2}" for film in range(n)])
+
+
+def test_the_nearest_is_that_of_another_patient():
+    train, unseen = unit(20, 0), unit(6, 1)
+    train[1] = train[0]  # of one patient: no matter how near
+    owners = two_each(20)
+    near = fail.nearest_training(train, unseen, owners, [f"q{i}" for i in range(6)])
+    everyone = np.concatenate([train, unseen])
+    names = np.concatenate([owners, [f"q{i}" for i in range(6)]])
+    for film, row in near.iterrows():
+        distances = 1 - train @ everyone[film]
+        distances[owners == names[film]] = np.inf
+        assert row["nearest"] == distances.argmin()
+        assert row["distance"] == pytest.approx(distances.min(), abs=1e-6)
+    assert near["part"].tolist() == ["train"] * 20 + ["unseen"] * 6
+
+
+@pytest.mark.parametrize(
+    ("copied", "verdict"), [(0, "no failure seen"), (40, "failure")]
+)
+def test_copies_over_the_split_are_a_failure(copied, verdict):
+    train, unseen = unit(300, 0), unit(400, 1)
+    unseen[:copied] = train[:copied]
+    others = [f"q{film // 2}" for film in range(400)]
+    near = fail.nearest_training(train, unseen, two_each(300), others)
+    evidence = fail.copies_evidence(near)
+    assert evidence.verdict == verdict
+    assert evidence.value == pytest.approx(copied / 400, abs=0.03)
+    assert evidence.control == 0.01
+
+
+@pytest.fixture
+def by_heart(monkeypatch):
+    """Films of which nothing can be learnt but by heart: noise, and labels at random.
+
+    160 patients of two films; a patient's films have one label and share a part of
+    their features.
+    """
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"patient_id": two_each(320), "path": "no file"})
+    table["split"] = np.where(np.arange(320) < 240, "train", "test")
+    table["Edema"] = np.repeat(rng.integers(0, 2, 160), 2)
+    shared = np.repeat(rng.normal(size=(160, 400)), 2, axis=0)
+    features = shared + rng.normal(size=(320, 400))
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+
+    def of_table(model, table, finding, learner):
+        rows = table.reset_index(drop=True)
+        return rows, features[: len(rows)]
+
+    monkeypatch.setattr(memory, "material", of_table)
+    return table
+
+
+def test_what_is_learnt_by_heart_tells_its_films(by_heart):
+    result = fail.membership(None, by_heart, "Edema", seeds=3)
+    rows = result.table.groupby("asked")["membership"].mean()
+    assert rows["learnt"] > 0.95
+    assert rows["control"] == pytest.approx(0.5, abs=0.1)
+    (evidence,) = result.evidence()
+    assert evidence.verdict == "failure"
+    assert (evidence.n, evidence.unit) == (3, "seeds")
+    assert abs(evidence.control) < 0.1
+
+
+def test_patients_stay_together_when_they_are_dealt(by_heart):
+    group = pd.Series(memory._dealt(by_heart["patient_id"], 3))
+    assert (group.groupby(by_heart["patient_id"]).nunique() == 1).all()
+    assert set(group) == {0, 1, 2}
+
+
+def test_a_patient_on_both_sides_fakes_what_an_honest_split_has_not(by_heart):
+    result = fail.duplicated_patients(None, by_heart, "Edema", n=120, seeds=3)
+    aurocs = result.table.groupby("in_training")["auroc"].mean()
+    assert aurocs["nobody"] == pytest.approx(0.5, abs=0.15)
+    assert aurocs["same film"] == 1
+    assert aurocs["other film"] > 0.8  # it shares a part with the one that is asked
+    assert {row.verdict for row in result.evidence()} == {"failure"}
+
+
+def test_what_keeps_no_memory_says_so(monkeypatch):
+    with pytest.raises(ValueError, match="got 1 patients and 3 films"):
+        fail.nearest_training(unit(4, 0), unit(3, 1), ["p"] * 4, list("abc"))
+    with pytest.raises(ValueError, match="and 0 films"):
+        fail.nearest_training(unit(4, 0), unit(0, 1), two_each(4), [])
+    table = pd.DataFrame({"patient_id": list("abcd"), "Edema": [1, 1, 1, 1]})
+    with pytest.raises(ValueError, match="with and without Edema of three patients"):
+        fail.membership(None, table, "Edema")
+    one = table.assign(patient_id="a", Edema=[0, 1, 0, 1])
+    with pytest.raises(ValueError, match="got 4 films of 1"):
+        fail.duplicated_patients(None, one, "Edema")
+    with pytest.raises(ValueError, match="expected a learner of"):
+        fail.membership(None, table, "Edema", learner="ears")
+    alone = table.assign(Edema=[0, 1, 0, 1], split="test")
+    monkeypatch.setattr(memory, "material", lambda *_: (alone, np.eye(4)))
+    with pytest.raises(ValueError, match="with two films, got none"):
+        fail.duplicated_patients(None, alone, "Edema")
