@@ -1,12 +1,13 @@
 """One model beside another on real films: what the second gained, paired by patient.
 
-python benchmarks/real_against.py MODEL BEFORE [--half tune|report]
+python benchmarks/real_against.py MODEL BEFORE [--half tune|report] [--out FILE.csv]
 
 asks what `real_films.py` asks, of both at once. Each difference is of the same films;
 its interval is 95 % by patient, uncorrected: one question a row, and all are shown.
 """
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,9 +109,13 @@ def main():
     parser.add_argument("model")
     parser.add_argument("before")
     parser.add_argument("--half", choices=HALVES, default="tune")
+    parser.add_argument("--out", type=Path, help="the same rows, to ship")
     asked = parser.parse_args()
     models = [rw.models.load(name) for name in (asked.model, asked.before)]
-    printed(against(*models, asked.half))
+    rows = against(*models, asked.half)
+    printed(rows)
+    if asked.out:
+        rows.to_csv(asked.out, index=False, float_format="%.4f")
 
 
 if __name__ == "__main__":
