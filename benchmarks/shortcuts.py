@@ -1,6 +1,6 @@
 """What issue 18 asks of shortcuts: worlds, edits, and which detector names which head.
 
-    python benchmarks/shortcuts.py --n 1600 --limits 11 --cohort 12
+python benchmarks/shortcuts.py [--n 1600] [--limits 0] [--cohort 12]
 
 The detectors' limits are fixed on clean heads of one cohort, and tried on another, of
 other patients.
@@ -55,7 +55,7 @@ def show_worlds(films, seeds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=1600)
-    parser.add_argument("--limits", type=int, default=11)
+    parser.add_argument("--limits", type=int, default=0)
     parser.add_argument("--cohort", type=int, default=12)
     parser.add_argument("--strength", type=float, default=0.95)
     parser.add_argument("--seeds", type=int, default=5)
