@@ -134,7 +134,7 @@ def _costs(model):
         words.append(f"{model.gflop_per_film:.3g} GFLOP a film")
     minutes = UNKNOWN
     if model.training_minutes is not None:
-        minutes = f"{model.training_minutes:,.0f} minutes"
+        minutes = f"{model.training_minutes:,.1f} minutes"
     energy = UNKNOWN
     if model.energy_wh is not None:
         energy = f"{model.energy_wh:.3g} Wh, estimated"

@@ -92,7 +92,10 @@ def followed(trial: Trial) -> list[Evidence]:
     rows = []
     for column, names in groupings.items():
         told = []
-        for group in sorted(names[names != ""].unique()):
+        groups = sorted(names[names != ""].unique())
+        if len(groups) == 2:  # the other's AUROC is the same, seen from the other side
+            groups = groups[:1]
+        for group in groups:
             is_group = (names == group).astype(float).where(names != "")
             for finding in findings:
                 stated = trial.scores.values.loc[has_none, [finding]]
