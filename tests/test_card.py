@@ -325,6 +325,8 @@ def test_a_score_that_follows_the_site_is_named_a_shortcut(tmp_path):
         scores = rw.probe.Scores.of(values[:, None], trial.table, ["Edema"])
         rows = battery.followed(replace(trial, scores=scores))
         assert any(row.verdict == "failure" for row in rows) is found
+        if found:  # once: the other site's AUROC is this one, seen from the other side
+            assert [row.kind for row in rows if "site" in row.tried] == ["shortcut"]
 
 
 def test_the_well_are_those_that_are_said_to_have_nothing(tmp_path):
