@@ -452,3 +452,31 @@ def test_the_command_writes_all_three(films, tmp_path, capsys):
         "tiny.json",
         "tiny.xml",
     }
+
+
+def test_rows_that_were_learnt_from_are_left_out_where_others_are_there(tmp_path):
+    from radwb.card.card import _tested
+
+    parts = ["train"] * 4 + ["val"] * 4
+    table = pd.DataFrame({"patient_id": list("aabbccdd"), "split": parts})
+    test, chosen = _tested(table)
+    assert (test["split"] == "val").all()
+    assert "train" in chosen
+    test, chosen = _tested(table.head(4))
+    assert len(test) == 4
+    assert "has met" in chosen
+
+
+def test_a_small_group_neither_hides_a_failure_nor_vanishes(tmp_path):
+    rng = np.random.default_rng(0)
+    site = np.array(["A"] * 75 + ["B"] * 75 + ["C"] * 10)
+    ill = rng.random(160) < 0.5
+    ill[-10:] = np.arange(10) < 1
+    trial = of_noise(tmp_path, site=site, Edema=ill.astype(int))
+    values = ill + rng.normal(0, 0.2, 160)
+    values[75:150] = rng.random(75)
+    scores = rw.probe.Scores.of(values[:, None], trial.table, ["Edema"])
+    rows = battery.groups(replace(trial, scores=scores))
+    by_name = {row.tried: row for row in rows if "site" in row.tried}
+    assert by_name["site B"].verdict == "failure"
+    assert np.isnan(by_name["site C"].low)

@@ -33,18 +33,25 @@ def groups(trial: Trial) -> list[Evidence]:
         ]
         told = [gap for gap in gaps if not np.isnan(gap.low)]
         behind = [gap for gap in told if gap.verdict == "behind"]
-        lowest = sorted(told or gaps, key=lambda gap: gap.difference)[:1]
-        for gap in behind or lowest:
-            lowest_of = "" if behind else f", the lowest of {len(gaps)}"
-            row = compared("group", f"{column} {gap.names[0]}{lowest_of}", gap)
-            if min(gap.low for gap in told or gaps) > -SMALL:
+        for gap in behind:
+            rows.append(_gap_row(column, gap))
+        if told and not behind:
+            lowest = min(told, key=lambda gap: gap.difference)
+            row = _gap_row(column, lowest, f", the lowest of {len(told)}")
+            if min(gap.low for gap in told) > -SMALL:
                 row = replace(row, verdict="no failure seen")
-            row = replace(row, measure=f"mean {LESS}")
-            # without any number there is no sentence but the reason
-            rows.append(
-                row if row.value == row.value else replace(row, sentence=gap.note)
-            )
+            rows.append(row)
+        # without an interval they come to stand under "not tested", each by itself
+        rows += [_gap_row(column, gap) for gap in gaps if np.isnan(gap.low)]
     return rows
+
+
+def _gap_row(column, gap, more=""):
+    row = compared("group", f"{column} {gap.names[0]}{more}", gap)
+    row = replace(row, measure=f"mean {LESS}")
+    if np.isnan(gap.difference):  # there is no sentence but the reason
+        row = replace(row, sentence=gap.note)
+    return row
 
 
 def mean_gap(scores: Scores, names: pd.Series, group: str, family: int) -> Comparison:
@@ -136,11 +143,15 @@ def _most_followed(told, seed):
     sure = [(row, pair) for row, pair in told if not np.isnan(row.low)] or told
     far = sorted(sure, key=lambda of_row: -abs(of_row[0].value - 0.5))
     failures = [(row, pair) for row, pair in far if row.verdict == "failure"]
+    # one that can't be told from a failure may lie nearer than one that can
+    unsure = [(row, pair) for row, pair in far if row.verdict == "can't tell"]
     rows = []
-    for row, pair in failures or far[:1]:
+    for row, pair in failures or unsure[:1] or far[:1]:
         tried = row.tried
         if not failures:
-            tried += f", the farthest of {len(told)}"
+            tried += f", the farthest of {len(unsure or sure)}"
+            if 0 < len(unsure) < len(sure):
+                tried += " that can't be told"
         control = pair.null(seed=seed)["auroc"].iloc[0]
         rows.append(replace(row, tried=tried, control=control))
     return rows

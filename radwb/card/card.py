@@ -185,11 +185,18 @@ def evidence_card(
 
 def _tested(table):
     """The rows that the model is tried on, and which these are in words."""
-    test = table
-    chosen = "all rows of the table; which of them the model has met isn't stated"
-    if "split" in table and (table["split"] == "test").any():
-        test = table[table["split"] == "test"]
-        chosen = 'the rows of split "test"'
+    parts = table.get("split", pd.Series("", index=table.index))
+    is_test = parts == "test"
+    is_train = parts == "train"
+    if is_test.any():
+        test, chosen = table[is_test], 'the rows of split "test"'
+    elif is_train.all() and len(table):
+        test, chosen = table, 'rows of split "train" alone, which the model has met'
+    elif is_train.any():
+        test, chosen = table[~is_train], 'the rows that are not of split "train"'
+    else:
+        test = table
+        chosen = "all rows of the table; which the model has met isn't stated"
     if test.empty:
         raise ValueError("expected films to try the model on, got a table without rows")
     return test.reset_index(drop=True), chosen
