@@ -178,10 +178,15 @@ def test_a_file_that_is_something_else_stays(study, tmp_path):
 
 
 def test_a_film_that_cant_be_read_is_left_out(films, tmp_path):
-    films.loc[:, "path"] = "nowhere.png"
+    films.loc[:, "path"] = "edema_POSITIVE.png"
     study = opened(films, tmp_path)
     study.begin()
-    assert "can't be read" in study.shown["problem"]
+    assert study.shown["problem"] == "the film can't be read"
+    assert "POSITIVE" not in str(study.get_state())
+    assert "POSITIVE" not in study.stand_in.html()
+    ((case, why),) = study.problems.items()
+    assert case == f"secret {study.plan['film'].iloc[0]}"
+    assert "edema_POSITIVE.png" in why
     study._heard(None, {"skip": True, "number": 1}, [])
     assert study.shown["number"] == 2
     assert study.readings.empty

@@ -39,6 +39,7 @@ TWO, PAIRED = "two sittings", "one after the other"
 DESIGNS = (TWO, PAIRED)
 WIDTH = 720  # px of a still
 TYPE = 14  # px
+UNREAD = "the film can't be read"  # a file's name may say what is true
 
 
 def reading_study(
@@ -80,7 +81,8 @@ def reading_study(
         seed: of the order, which differs by reader.
     Returns:
         the widget: `begin` and `read` drive it, `readings` are those of all readers in
-        the file. A saved notebook and an exported page keep no film of it.
+        the file, `problems` says why a film can't be read. A saved notebook and an
+        exported page keep no film of it.
     Raises:
         ValueError: advice of other films or beyond 0 and 1, an unknown design, or a
             file in the place of the readings that is none of theirs.
@@ -138,6 +140,7 @@ class ReadingStudy(Framed):
         self.plan = plan
         self.saved = saved
         self.left_out = set()  # places of the plan whose film can't be read
+        self.problems = {}  # case -> why it can't be read
         self.at = None  # place in the plan, None at the end
         self.started = None
         self._advance()
@@ -274,11 +277,12 @@ class ReadingStudy(Framed):
         return f"The model says: {self.finding} {there}{share}"
 
     def _film(self, film):
-        """A JPEG without a name, or why there is none."""
+        """A JPEG without a name, or that there is none."""
         try:
             picture = whole(self.films.scan(film))
         except Exception as error:  # of a reader, on a file that is anything
-            return dict(film=b"", problem=f"the film can't be read: {sentence(error)}")
+            self.problems[self.films.name(film)] = sentence(error)
+            return dict(film=b"", problem=UNREAD)
         return dict(film=encoded(picture, "JPEG", quality=92), problem="")
 
     def _outcome(self):
