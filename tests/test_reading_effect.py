@@ -215,6 +215,11 @@ def with_help(column, value):
     return spoilt
 
 
+def two_findings(readings, truth):
+    half = len(readings) // 2
+    return readings.assign(finding=["Edema"] * half + ["Mass"] * half), truth
+
+
 def nobody_reads(readings, truth):
     return readings.replace({"reader": {"R4": None}}), truth
 
@@ -228,6 +233,7 @@ def nobody_reads(readings, truth):
         (with_help("advice", 83), "a number from 0 to 1 as 'advice with help'"),
         (with_help("confidence", np.nan), "a number as 'confidence with help'"),
         (with_help("confidence", np.inf), "a number as 'confidence with help'"),
+        (two_findings, r"got 2: Edema, Mass. Try readings\[.*'finding'\] == 'Edema'"),
         (nobody_reads, "a name as 'reader' of each reading, .* in 60 of 300"),
         (one_case, "got 1 of one kind. Try more cases"),
         (one_class, "got 60 of one kind"),

@@ -141,9 +141,9 @@ def reading_effect(
         patients: patient by case; None = each case is a patient's only one. Without
             that of each case there is no interval.
     Raises:
-        ValueError: a column is missing, or a reader, confidence, answer or advice;
-            nothing is paired, a case has no truth, there is one case, or cases are of
-            one kind.
+        ValueError: a column is missing, or a reader, confidence, answer or advice; a
+            column `finding` has several; nothing is paired, a case has no truth, there
+            is one case, or cases are of one kind.
     """
     pairs = _paired(readings, truth, patients)
     moves = {name: _moves(pairs, *kind) for name, kind in SWITCHES.items()}
@@ -178,6 +178,13 @@ def _paired(readings, truth, patients):
         raise ValueError(
             f"expected readings with the columns {', '.join(COLUMNS)}; {missing} "
             "are missing. Try the CSV that rw.show.reading_study wrote"
+        )
+    findings = readings.get("finding", pd.Series()).unique()
+    if len(findings) > 1:
+        raise ValueError(
+            f"expected readings of one finding, got {len(findings)}: "
+            f"{', '.join(map(str, findings[:5]))}. "
+            f"Try readings[readings['finding'] == {findings[0]!r}]"
         )
     if "seconds" not in readings:
         readings = readings.assign(seconds=np.nan)
