@@ -2,6 +2,7 @@
 
 import io
 import stat
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -137,6 +138,24 @@ def test_a_verdict_is_saved_at_once_and_read_again(model, scores, table, tmp_pat
     path.write_text("something else")
     with pytest.raises(ValueError, match="stays as it is"):
         again.judge("unsure")
+
+
+def test_two_models_in_one_file_keep_their_own_verdicts(model, scores, table, tmp_path):
+    path = tmp_path / "verdicts.csv"
+    noted = {"finding": FINDING, "notes": path}
+    other = replace(model, name="another")
+    rw.show.cases(model, scores, table, **noted).judge("shortcut", "a tube")
+    second = rw.show.cases(other, scores, table, **noted)
+    assert second.shown["verdict"] == ""
+    second.judge("unsure")
+    kept = pd.read_csv(path)
+    assert kept["model"].tolist() == ["radwb-tiny", "another"]
+    assert kept["verdict"].tolist() == ["shortcut", "unsure"]
+    again = rw.show.cases(model, scores, table, **noted)
+    assert again.shown["verdict"] == "shortcut"
+    kept.drop(columns="model").to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"without \['model'\], as an older radwb"):
+        rw.show.cases(model, scores, table, **noted)
 
 
 def test_a_saved_notebook_keeps_no_report_and_no_note(widget):

@@ -154,6 +154,30 @@ def test_one_reader_is_judged_alone_and_the_sentence_says_so():
     assert np.isfinite(effect.help.low)
 
 
+@pytest.mark.parametrize("nameless", [range(30), range(30, 60), range(60)])
+def test_readings_of_unknown_patients_have_no_interval(nameless):
+    readings, truth = simulated(0.8)
+    patient = {f"film {n}": None if n in nameless else f"p{n}" for n in range(N)}
+    known = rw.fail.reading_effect(readings, truth)
+    effect = rw.fail.reading_effect(readings, truth, patients=patient)
+    for which in ("help", "followed", "told_apart"):
+        comparison = getattr(effect, which)
+        assert np.isnan([comparison.low, comparison.high, comparison.p]).all()
+        assert comparison.difference == getattr(known, which).difference
+    assert "readings without a patient" in str(effect.followed)
+    assert effect.switches["low"].isna().all()
+
+
+def test_advice_is_asked_for_where_it_was_given_alone():
+    readings, truth = simulated(0.8)
+    known = rw.fail.reading_effect(readings, truth)
+    readings["advice"] = readings["advice"].where(readings["arm"] == "with help")
+    as_text = readings.astype({"answer": str, "confidence": str})  # of a CSV
+    for same in (readings, as_text):
+        effect = rw.fail.reading_effect(same, truth)
+        assert effect.followed == known.followed
+
+
 def test_shares_of_0_and_1_have_a_width():
     part = pd.DataFrame({"reader": list("AB") * 6, "patient": np.arange(12) // 2})
     gap = rate_gap(
@@ -183,9 +207,34 @@ def nothing(readings, truth):
     return readings.iloc[:0], truth
 
 
+def with_help(column, value):
+    def spoilt(readings, truth):
+        helped = readings["arm"] == "with help"
+        return readings.assign(**{column: readings[column].mask(helped, value)}), truth
+
+    return spoilt
+
+
+def two_findings(readings, truth):
+    half = len(readings) // 2
+    return readings.assign(finding=["Edema"] * half + ["Mass"] * half), truth
+
+
+def nobody_reads(readings, truth):
+    return readings.replace({"reader": {"R4": None}}), truth
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (with_help("answer", np.nan), "1 or 0 as 'answer with help' .* in 300 of 300"),
+        (with_help("answer", 2), "such as 2 for case 'film 0'. Try without"),
+        (with_help("advice", np.nan), "a number from 0 to 1 as 'advice with help'"),
+        (with_help("advice", 83), "a number from 0 to 1 as 'advice with help'"),
+        (with_help("confidence", np.nan), "a number as 'confidence with help'"),
+        (with_help("confidence", np.inf), "a number as 'confidence with help'"),
+        (two_findings, r"got 2: Edema, Mass. Try readings\[.*'finding'\] == 'Edema'"),
+        (nobody_reads, "a name as 'reader' of each reading, .* in 60 of 300"),
         (one_case, "got 1 of one kind. Try more cases"),
         (one_class, "got 60 of one kind"),
         (no_truth, "got none for 1, such as 'film 0'"),

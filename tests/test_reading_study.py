@@ -114,6 +114,35 @@ def test_a_reading_is_on_disk_at_once_and_the_study_goes_on(films, tmp_path):
     assert study.readings["reader"].tolist() == ["A", "B"]
 
 
+def test_another_finding_in_the_same_file_is_read_on_its_own(films, tmp_path):
+    films["Mass"] = films[FINDING].to_numpy()[::-1]
+    read_all(opened(films, tmp_path), follow=True)
+    other = opened(films, tmp_path, finding="Mass")
+    assert (other.shown["state"], other.shown["number"]) == ("wait", 1)
+    assert other.readings.empty
+    read_all(other)
+    assert set(other.readings["finding"]) == {"Mass"}
+    assert "All 16 readings of reader A are saved" in other.shown["words"]
+    again = opened(films, tmp_path)
+    assert again.shown["words"].endswith("you followed it on 1.")
+    assert len(again.readings) == 2 * N
+    everything = pd.read_csv(tmp_path / "r.csv")
+    assert len(everything) == 4 * N
+    with pytest.raises(ValueError, match="expected readings of one finding, got 2"):
+        rw.fail.reading_effect(everything, films.set_index("study_id")[FINDING])
+
+
+def test_readings_of_a_finding_that_isnt_known_are_refused(study, films, tmp_path):
+    study.begin()
+    study.read(50, 1)
+    path = tmp_path / "r.csv"
+    pd.read_csv(path).drop(columns="finding").to_csv(path, index=False)
+    older = path.read_text()
+    with pytest.raises(ValueError, match=r"without \['finding'\], as an older radwb"):
+        opened(films, tmp_path)
+    assert path.read_text() == older
+
+
 def test_the_analysis_takes_what_the_study_wrote(films, tmp_path):
     for reader in "ABC":
         read_all(opened(films, tmp_path, reader=reader), follow=reader != "C")
@@ -171,17 +200,22 @@ def test_a_reading_that_is_none_is_refused_and_another_kept_out(study):
 def test_a_file_that_is_something_else_stays(study, tmp_path):
     study.begin()
     (tmp_path / "r.csv").write_text("mine")
-    with pytest.raises(ValueError, match="expected readings"):
+    with pytest.raises(ValueError, match=r"got \['mine'\]. It stays as it is"):
         study.read(50, 1)
     assert (tmp_path / "r.csv").read_text() == "mine"
     assert study.shown["number"] == 1
 
 
 def test_a_film_that_cant_be_read_is_left_out(films, tmp_path):
-    films.loc[:, "path"] = "nowhere.png"
+    films.loc[:, "path"] = "edema_POSITIVE.png"
     study = opened(films, tmp_path)
     study.begin()
-    assert "can't be read" in study.shown["problem"]
+    assert study.shown["problem"] == "the film can't be read"
+    assert "POSITIVE" not in str(study.get_state())
+    assert "POSITIVE" not in study.stand_in.html()
+    ((case, why),) = study.problems.items()
+    assert case == f"secret {study.plan['film'].iloc[0]}"
+    assert "edema_POSITIVE.png" in why
     study._heard(None, {"skip": True, "number": 1}, [])
     assert study.shown["number"] == 2
     assert study.readings.empty

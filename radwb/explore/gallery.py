@@ -30,6 +30,7 @@ VERDICTS = {
 }
 COLUMNS = (
     "case",
+    "model",
     "finding",
     "error",
     "study_id",
@@ -75,7 +76,8 @@ def cases(
             is "train", and errors are then looked for in its other rows.
         method: of the first map; None = "relevance", for a CNN "gradcam".
         notes: a CSV for verdicts and notes, written (for its owner alone) at the first
-            one, and read again the next time. None = they go with the widget.
+            one, and read again the next time; several models and findings may share
+            it. None = they go with the widget.
         most: errors of each kind, the worst ones.
     Returns:
         the widget: `judge` ("really there" or "can't be seen" of a miss, "really
@@ -202,7 +204,8 @@ class Gallery(Judged):
         about = self.films.rows[row]
         named = {part: about.get(part) for part in ("study_id", "patient_id")}
         named |= dict(finding=self.finding, error=error["error"], score=error["score"])
-        return named | {"case": f"{self.finding}: {self.films.name(row)}"}
+        case = f"{self.model.name}, {self.finding}: {self.films.name(row)}"
+        return named | {"case": case, "model": self.model.name}
 
     def _pictures(self, row):
         """The film, its outline and its map, of one size; "" and why where not."""

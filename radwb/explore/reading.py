@@ -25,6 +25,7 @@ from radwb.show.theme import LEGAL
 COLUMNS = (
     "reader",
     "case",
+    "finding",
     "arm",
     "sitting",
     "number",
@@ -39,6 +40,7 @@ TWO, PAIRED = "two sittings", "one after the other"
 DESIGNS = (TWO, PAIRED)
 WIDTH = 720  # px of a still
 TYPE = 14  # px
+UNREAD = "the film can't be read"  # a file's name may say what is true
 
 
 def reading_study(
@@ -71,7 +73,7 @@ def reading_study(
         advice: (N,) what the model says of each film: 1 and 0, or a probability.
             `rw.fail.planted_advice` makes some that is wrong on a known share.
         finding: what is looked for.
-        reader: who reads; several may share one file.
+        reader: who reads; several readers and findings may share one file.
         out: a CSV, written (for its owner alone) at the first reading; the study goes
             on from there the next time. None = the readings go with the widget.
         design: "two sittings", half of the films with help in the first and the other
@@ -79,8 +81,9 @@ def reading_study(
             again with help.
         seed: of the order, which differs by reader.
     Returns:
-        the widget: `begin` and `read` drive it, `readings` are those of all readers in
-        the file. A saved notebook and an exported page keep no film of it.
+        the widget: `begin` and `read` drive it, `readings` are those of all readers of
+        this finding in the file, `problems` says why a film can't be read. A saved
+        notebook and an exported page keep no film of it.
     Raises:
         ValueError: advice of other films or beyond 0 and 1, an unknown design, or a
             file in the place of the readings that is none of theirs.
@@ -95,6 +98,7 @@ def reading_study(
         )
     plan = schedule(len(cases), reader=reader, seed=seed, design=design)
     saved = Saved(out, COLUMNS, "readings")
+    saved.read()  # a file of something else is refused before there is a window
     return ReadingStudy(Films(cases), advice, finding, reader, plan, saved)
 
 
@@ -138,6 +142,7 @@ class ReadingStudy(Framed):
         self.plan = plan
         self.saved = saved
         self.left_out = set()  # places of the plan whose film can't be read
+        self.problems = {}  # case -> why it can't be read
         self.at = None  # place in the plan, None at the end
         self.started = None
         self._advance()
@@ -146,8 +151,8 @@ class ReadingStudy(Framed):
 
     @property
     def readings(self) -> pd.DataFrame:
-        """All readings in the file, a row each."""
-        table = self.saved.read().copy()
+        """All readings of this finding in the file, a row each."""
+        table = self._of_finding()
         table[NUMBERS] = table[NUMBERS].apply(pd.to_numeric)
         return table
 
@@ -187,7 +192,8 @@ class ReadingStudy(Framed):
         row = self.plan.iloc[self.at]
         helped = row["arm"] == HELPED
         line = dict(reader=self.reader, case=self.films.name(row["film"]))
-        line |= dict(arm=row["arm"], sitting=row["sitting"], number=self.at + 1)
+        line |= dict(finding=self.finding, arm=row["arm"], sitting=row["sitting"])
+        line["number"] = self.at + 1
         line["advice"] = f"{self.advice[row['film']]:.4g}" if helped else ""
         line |= dict(answer=int(answer), confidence=f"{confidence:.4g}")
         line["seconds"] = f"{seconds:.2f}"
@@ -233,6 +239,10 @@ class ReadingStudy(Framed):
             f"kernel. {LEGAL}."
         )
 
+    def _of_finding(self):
+        table = self.saved.read()
+        return table[table["finding"] == self.finding].reset_index(drop=True)
+
     def _go_on(self):
         before = self.plan["sitting"].iloc[self.at]
         self._advance()
@@ -243,7 +253,7 @@ class ReadingStudy(Framed):
 
     def _advance(self):
         """To the first reading that is still to be made."""
-        own = self.saved.read()
+        own = self._of_finding()
         own = own[own["reader"] == self.reader]
         done = set(zip(own["case"], own["arm"], strict=True))
         self.at = None
@@ -274,11 +284,12 @@ class ReadingStudy(Framed):
         return f"The model says: {self.finding} {there}{share}"
 
     def _film(self, film):
-        """A JPEG without a name, or why there is none."""
+        """A JPEG without a name, or that there is none."""
         try:
             picture = whole(self.films.scan(film))
         except Exception as error:  # of a reader, on a file that is anything
-            return dict(film=b"", problem=f"the film can't be read: {sentence(error)}")
+            self.problems[self.films.name(film)] = sentence(error)
+            return dict(film=b"", problem=UNREAD)
         return dict(film=encoded(picture, "JPEG", quality=92), problem="")
 
     def _outcome(self):

@@ -46,9 +46,13 @@ class Saved:
         except (OSError, ValueError) as problem:  # pandas' own are ValueErrors
             found = type(problem).__name__
         if found != list(self.columns):
+            lacking = [column for column in self.columns if column not in found]
+            older = f", without {lacking}, as an older radwb may have written it"
+            if not set(found) < set(self.columns):
+                older = ""
             raise ValueError(
                 f"{self.path.name}: expected {self.what}, a CSV with the columns "
-                f"{', '.join(self.columns)}; got {found}. It stays as it is. "
+                f"{', '.join(self.columns)}; got {found}{older}. It stays as it is. "
                 "Try another name."
             )
         return table

@@ -8,6 +8,7 @@ import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.two_way import interval, obuchowski_rockette, of_readers, rate_gap
+from radwb.identifiers import numbered
 from radwb.stats import clustered_auroc, clustered_mean, compare_auroc
 from radwb.stats.pull import NO_INTERVAL, Pull
 from radwb.stats.sentence import Comparison
@@ -15,6 +16,12 @@ from radwb.stats.sentence import Comparison
 ALONE, HELPED = "alone", "with help"
 COLUMNS = ("reader", "case", "arm", "confidence", "answer", "advice")
 FAMILY = 3  # comparisons that are made together
+# what a reading says: in words, and of each number whether it is such
+GIVEN = {
+    "confidence": ("a number", np.isfinite),
+    "answer": ("1 or 0", lambda answers: answers.isin((0, 1))),
+    "advice": ("a number from 0 to 1", lambda advice: advice.between(0, 1)),
+}
 # what a reader may do with advice, by whether the first answer and the advice are right
 SWITCHES = {
     "to wrong advice": (True, False),
@@ -128,12 +135,14 @@ def reading_effect(
 
     Args:
         readings: reader, case, arm ("alone" or "with help"), confidence (higher = more
-            likely there), answer (1 = there, 0 = not) and advice (the same, or a
-            probability), as `rw.show.reading_study` writes them.
+            likely there), answer (1 = there, 0 = not) and, of those with help, advice
+            (the same, or a probability), as `rw.show.reading_study` writes them.
         truth: 1 or 0 by case.
-        patients: patient by case; None = each case is a patient's only one.
+        patients: patient by case; None = each case is a patient's only one. Without
+            that of each case there is no interval.
     Raises:
-        ValueError: a column is missing, nothing is paired, a case has no truth, there
+        ValueError: a column is missing, or a reader, confidence, answer or advice; a
+            column `finding` has several; nothing is paired, a case has no truth, there
             is one case, or cases are of one kind.
     """
     pairs = _paired(readings, truth, patients)
@@ -170,6 +179,13 @@ def _paired(readings, truth, patients):
             f"expected readings with the columns {', '.join(COLUMNS)}; {missing} "
             "are missing. Try the CSV that rw.show.reading_study wrote"
         )
+    findings = readings.get("finding", pd.Series()).unique()
+    if len(findings) > 1:
+        raise ValueError(
+            f"expected readings of one finding, got {len(findings)}: "
+            f"{', '.join(map(str, findings[:5]))}. "
+            f"Try readings[readings['finding'] == {findings[0]!r}]"
+        )
     if "seconds" not in readings:
         readings = readings.assign(seconds=np.nan)
     keys = ["reader", "case"]
@@ -202,7 +218,33 @@ def _sound(pairs):
             f"and {HELPED}, got {int(kinds.sum())} of one kind. Try more cases: five "
             "of each kind give an interval"
         )
+    return _given(pairs)
+
+
+def _given(pairs):
+    """The pairs, if each reading says who read and what is counted."""
+    nobody = numbered(pairs["reader"])[0] < 0
+    _refuse(nobody, "a name", "reader", pairs)
+    for column, (rule, is_sound) in GIVEN.items():
+        for arm in (ALONE, HELPED):
+            if (column, arm) == ("advice", ALONE):  # nobody was advised
+                continue
+            name = f"{column} {arm}"
+            numbers = pd.to_numeric(pairs[name], errors="coerce")
+            _refuse(~is_sound(numbers.astype(float)), rule, name, pairs)
+            pairs[name] = numbers
     return pairs
+
+
+def _refuse(wrong, rule, column, pairs):
+    """An error where a reading is wrong."""
+    if wrong.any():
+        first = pairs[wrong].iloc[0]
+        raise ValueError(
+            f"expected {rule} as {column!r} of each reading, got something else in "
+            f"{wrong.sum()} of {len(pairs)}, such as {first[column]} for case "
+            f"{first['case']!r}. Try without these readings"
+        )
 
 
 def _aurocs(pairs):

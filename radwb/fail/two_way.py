@@ -74,11 +74,12 @@ def rate_gap(
 
     Args:
         a, b: a row a reading: reader, patient, moved (True or False).
+            Where a reader or a patient isn't known there is no interval.
         names, what, family: as in `rw.stats.compare`.
     """
     share_a, share_b = a["moved"].mean(), b["moved"].mean()
     readings = pd.concat([a, b])
-    note = few_readings((a, b), names)
+    note = few_readings((a, b), names) or nameless(readings)
     low = high = p = np.nan
     gap = float(share_a - share_b)
     if not note:
@@ -136,6 +137,17 @@ def few_readings(parts, names):
         if len(part) < MIN_READINGS:
             few.append(f"{len(part)} readings with {name}")
     return NO_INTERVAL + ", ".join(few) if few else ""
+
+
+def nameless(readings):
+    """That readers or patients aren't known, "" where all are."""
+    for column in ("reader", "patient"):
+        row, _ = numbered(readings[column])
+        unknown = (row < 0).sum()
+        if unknown:
+            of = len(readings)
+            return f"{NO_INTERVAL}{unknown} of {of} readings without a {column}"
+    return ""
 
 
 def _pulls(part):
