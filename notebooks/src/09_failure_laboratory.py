@@ -2573,6 +2573,17 @@ for attempt in (silent_kinds, silent_solution):
 path = signed.save("../runs/card-kermany-xception.html")
 rw.book.beside(path, "The evidence card of the published Xception")
 
+# %% [markdown]
+# And the model that comes with the package? The same call, on the virtual patients of this page.
+
+# %%
+ours = rw.card.evidence_card(model, table)
+path = ours.save("../runs/card-radwb-tiny.html")
+rw.book.beside(path, "The evidence card of radwb-tiny")
+
+# %%
+Markdown(f"We see: {ours.summary}")
+
 
 # %% [markdown]
 # ## What does help do to a reader?
