@@ -303,3 +303,28 @@ def test_doubt_needs_probabilities_that_differ():
     )
     with pytest.raises(ValueError, match="got 0 labels"):
         rw.fail.abstention(scores, {"films": unlabelled})
+
+
+def test_a_film_without_a_score_is_told_and_switches_no_limit_off():
+    scores = scores_of(60)
+    others = scores_of(60, prefix="c")
+    values = scores.values.copy()
+    values.loc[[0, 3], FINDING] = np.nan
+    holed = rw.probe.Scores(values, scores.truth, scores.patient_id)
+    fail = rw.fail
+    asks = (
+        lambda: fail.operating_points(holed),
+        lambda: fail.abstention(holed, {"films": others}),
+        lambda: fail.abstention(others, {"films": holed}),
+        lambda: fail.controlled_threshold(holed),
+        lambda: fail.prediction_sets(holed, others),
+        lambda: fail.prediction_sets(others, holed),
+    )
+    for ask in asks:
+        with pytest.raises(ValueError, match="expected a score for each .* got 2 NaN"):
+            ask()
+    truth = scores.truth.copy()
+    truth.loc[[0, 3], FINDING] = np.nan  # who isn't asked needs no score
+    unasked = rw.probe.Scores(values, truth, scores.patient_id)
+    assert np.isfinite(fail.operating_points(unasked)[FINDING])
+    assert fail.prediction_sets(unasked, others, level=0.5).any()

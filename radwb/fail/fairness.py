@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.groups import group_gaps
+from radwb.fail.scored import all_scored
 from radwb.fail.shares import share_gap
 from radwb.identifiers import numbered
 from radwb.probe import Scores
@@ -107,10 +108,12 @@ def operating_points(scores: Scores, *, specificity: float = 0.9) -> dict[str, f
     called.
 
     Raises:
-        ValueError: a finding without controls, or the same score for every film.
+        ValueError: a finding without controls, a labelled film without a score, or the
+            same score for every film.
     """
     points = {}
     for finding in scores.values:
+        all_scored(scores, finding)
         values = scores.values[finding]
         controls = values[scores.truth[finding] == 0]
         if not len(controls):
