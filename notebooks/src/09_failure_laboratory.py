@@ -966,7 +966,10 @@ rw.show.forest(
 lines = []
 for row in report.evidence(("AUROC", "false no finding")):
     what, _, _ = row.tried.partition(",")
-    lines.append(f"- {what}: {row.sentence}. By chance {row.control:.2f}.")
+    told = f"{row.sentence}. By chance {row.control:.2f}."
+    if np.isnan(row.value):
+        told = "no two groups that both have a number, so no gap."
+    lines.append(f"- {what}: {told}")
 Markdown("We see, of the gap that harms a group most:\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -995,12 +998,12 @@ sensitivity[["group", "value", "low", "high", "n", "patients"]].round(2)
 
 # %%
 least = sensitivity.loc[sensitivity["patients"].idxmin()]
-interval = rw.stats.format_interval(least, "value")
-Markdown(
-    f"We see in the smallest corner, {least['group']}, a sensitivity of {interval}, from "
-    f"{least['n']} films with the finding of {least['patients']} patients."
-)
-
+told = "no film with the finding, so no sensitivity"
+if least["n"]:
+    interval = rw.stats.format_interval(least, "value")
+    told = f"a sensitivity of {interval}, from {least['n']} films with the finding of "
+    told += f"{least['patients']} patients"
+Markdown(f"We see in the smallest corner, {least['group']}, {told}.")
 
 # %% [markdown]
 # ## Why is a group served worse?
