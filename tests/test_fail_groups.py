@@ -113,6 +113,15 @@ def test_a_proven_failure_is_not_hidden_behind_a_tiny_group():
             assert expected == "can't tell" or "B is " in row.sentence
 
 
+def test_a_gap_without_a_number_says_so_in_its_sentence():
+    table, scores = sites_of({"A": 30, "B": 1}, {})  # B's one film is a control
+    report = ask(scores, table, by=["site"], shuffles=1)
+    (row,) = report.evidence(("sensitivity",))
+    assert np.isnan(row.value)
+    assert "no number (" in row.sentence
+    assert "nan" not in row.sentence
+
+
 def test_bands_of_age_and_rows_without_a_group():
     table, scores = cohort_of(60)
     table.loc[:9, "age_years"] = np.nan
