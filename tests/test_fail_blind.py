@@ -100,14 +100,47 @@ def test_a_limit_leaves_its_share_of_clean_heads_below():
     assert abs(np.mean(below) - 0.9) < 0.02
 
 
-def test_verdicts_follow_from_the_interval_of_the_share():
-    def verdict(named):
-        rows = pd.DataFrame({"detector": "maps", "seed": range(5), "named": named})
-        return fail.blind_evidence(rows, rows, FINDING)[0].verdict
+def heads_named(hits, n):
+    named = np.arange(n) < hits
+    return pd.DataFrame({"detector": "maps", "seed": range(n), "named": named})
 
-    assert verdict([True] * 5) == "failure"
-    assert verdict([False] * 5) == "no failure seen"
-    assert verdict([True, False, True, False, True]) == "can't tell"
+
+@pytest.mark.parametrize(
+    ("tied", "clean", "n", "verdict"),
+    [
+        (5, 0, 5, "failure"),
+        (5, 5, 5, "can't tell"),  # it names every head
+        (20, 20, 20, "can't tell"),
+        (3, 2, 5, "can't tell"),
+        (0, 0, 5, "can't tell"),  # up to 0.43 more
+        (0, 0, 20, "no failure seen"),
+        (0, 5, 5, "can't tell"),
+    ],
+)
+def test_verdicts_follow_from_the_difference_to_clean_heads(tied, clean, n, verdict):
+    named = heads_named(tied, n), heads_named(clean, n)
+    (row,) = fail.blind_evidence(*named, FINDING)
+    assert row.verdict == verdict
+    assert f"{tied} of {n} heads and in {clean} of {n} clean ones" in row.sentence
+
+
+@pytest.mark.parametrize(
+    ("tied", "clean", "ends"),
+    [
+        ((56, 70), (48, 80), (0.0524, 0.3339)),
+        ((9, 10), (3, 10), (0.1705, 0.8090)),
+        ((10, 10), (0, 10), (0.6075, 1)),
+    ],
+)
+def test_the_interval_is_that_of_newcombe_s_table(tied, clean, ends):
+    named = heads_named(*tied), heads_named(*clean)  # 1998, table II, method 10
+    (row,) = fail.blind_evidence(*named, FINDING)
+    assert (row.low, row.high) == pytest.approx(ends, abs=1e-4)
+
+
+def test_without_clean_heads_nothing_is_said():
+    with pytest.raises(ValueError, match="expected clean heads that maps was asked"):
+        fail.blind_evidence(heads_named(5, 5), heads_named(0, 0), FINDING)
 
 
 def test_a_constant_score_is_one_clear_sentence(films):

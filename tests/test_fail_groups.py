@@ -85,6 +85,43 @@ def test_a_group_that_is_served_worse_is_named_and_a_fair_model_is_not():
     assert -0.1 < row.control < 0  # the worst of two is below 0 by chance alone
 
 
+def sites_of(sizes, missed, *, seed=0):
+    """Patients of one film at sites; at some a share of the cases scores 0.1."""
+    site = np.repeat(list(sizes), list(sizes.values()))
+    rng = np.random.default_rng(seed)
+    y = np.arange(len(site)) % 2
+    p = np.clip(0.25 + 0.5 * y + rng.normal(0, 0.1, len(site)), 0, 1)
+    share = pd.Series(site).map(missed).fillna(0)
+    p[(y == 1) & (rng.random(len(site)) < share)] = 0.1
+    scores = rw.probe.Scores(
+        pd.DataFrame({FINDING: p}), pd.DataFrame({FINDING: y}), np.arange(len(site))
+    )
+    return pd.DataFrame({"site": site}), scores
+
+
+def test_a_proven_failure_is_not_hidden_behind_a_tiny_group():
+    sizes = {"A": 300, "B": 300, "C": 94, "D": 6}
+    for missed, expected in (({"B": 0.4, "D": 1}, "failure"), ({"D": 1}, "can't tell")):
+        table, scores = sites_of(sizes, missed)
+        report = ask(scores, table, by=["site"], shuffles=1)
+        tiny = report.gaps["site", "D", "sensitivity"]
+        assert np.isnan(tiny.low)
+        assert tiny.difference < -0.7
+        for row in report.evidence(("sensitivity", "false no finding", "overstated")):
+            assert row.verdict == expected
+            assert np.isfinite(row.low)
+            assert expected == "can't tell" or "B is " in row.sentence
+
+
+def test_a_gap_without_a_number_says_so_in_its_sentence():
+    table, scores = sites_of({"A": 30, "B": 1}, {})  # B's one film is a control
+    report = ask(scores, table, by=["site"], shuffles=1)
+    (row,) = report.evidence(("sensitivity",))
+    assert np.isnan(row.value)
+    assert "no number (" in row.sentence
+    assert "nan" not in row.sentence
+
+
 def test_bands_of_age_and_rows_without_a_group():
     table, scores = cohort_of(60)
     table.loc[:9, "age_years"] = np.nan

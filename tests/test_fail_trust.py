@@ -238,6 +238,43 @@ def test_the_strange_are_told_and_the_control_is_a_half():
         rw.fail.strangeness(reference[:3], reference)
 
 
+def unknown_of(kinds, *, seed=0, apart=1.19):
+    """A report of normal distances; at 1.19 the true AUROC is 0.8."""
+    rng = np.random.default_rng(seed)
+
+    def distances(mean):
+        return pd.DataFrame({"k-th neighbour": rng.normal(mean, 1, 100)})
+
+    films = {}
+    for kind in range(kinds):
+        owners = [f"{kind} {i}" for i in range(100)]
+        films[str(kind)] = distances(apart), owners
+    known = distances(0)
+    return known, films, rw.fail.unknown_report(known, range(100), films)
+
+
+def test_kinds_of_unknown_films_are_one_family():
+    told = []
+    for seed in range(60):
+        *_, report = unknown_of(5, seed=seed)
+        verdicts = {row.verdict for row in report.evidence()}
+        told.append(verdicts != {"can't tell"})
+    assert np.mean(told) < 0.1  # 0.05 is meant, each by itself at 95 % gives 0.2
+
+
+def test_an_interval_of_one_of_several_kinds_is_wider_and_says_so():
+    known, films, report = unknown_of(5)
+    row = report.table.iloc[0]
+    (far, owners) = films["0"]
+    values = pd.concat([known, far])["k-th neighbour"].to_numpy()
+    pair = np.repeat([0, 1], 100), values, [*range(100), *owners]
+    expected = rw.stats.clustered_auroc(*pair, level=0.99)
+    assert row[["low", "high"]].tolist() == [expected["low"], expected["high"]]
+    assert "one of 5 comparisons" in report.evidence()[0].sentence
+    *_, alone = unknown_of(1)
+    assert "comparisons" not in alone.evidence()[0].sentence
+
+
 def test_strangers_keep_their_owners(monkeypatch):
     def nothing_here(*args, **settings):
         raise rw.data.FetchError("not here")
@@ -303,3 +340,28 @@ def test_doubt_needs_probabilities_that_differ():
     )
     with pytest.raises(ValueError, match="got 0 labels"):
         rw.fail.abstention(scores, {"films": unlabelled})
+
+
+def test_a_film_without_a_score_is_told_and_switches_no_limit_off():
+    scores = scores_of(60)
+    others = scores_of(60, prefix="c")
+    values = scores.values.copy()
+    values.loc[[0, 3], FINDING] = np.nan
+    holed = rw.probe.Scores(values, scores.truth, scores.patient_id)
+    fail = rw.fail
+    asks = (
+        lambda: fail.operating_points(holed),
+        lambda: fail.abstention(holed, {"films": others}),
+        lambda: fail.abstention(others, {"films": holed}),
+        lambda: fail.controlled_threshold(holed),
+        lambda: fail.prediction_sets(holed, others),
+        lambda: fail.prediction_sets(others, holed),
+    )
+    for ask in asks:
+        with pytest.raises(ValueError, match="expected a score for each .* got 2 NaN"):
+            ask()
+    truth = scores.truth.copy()
+    truth.loc[[0, 3], FINDING] = np.nan  # who isn't asked needs no score
+    unasked = rw.probe.Scores(values, truth, scores.patient_id)
+    assert np.isfinite(fail.operating_points(unasked)[FINDING])
+    assert fail.prediction_sets(unasked, others, level=0.5).any()

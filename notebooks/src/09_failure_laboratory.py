@@ -966,7 +966,10 @@ rw.show.forest(
 lines = []
 for row in report.evidence(("AUROC", "false no finding")):
     what, _, _ = row.tried.partition(",")
-    lines.append(f"- {what}: {row.sentence}. By chance {row.control:.2f}.")
+    told = f"{row.sentence}. By chance {row.control:.2f}."
+    if np.isnan(row.value):
+        told = "no two groups that both have a number, so no gap."
+    lines.append(f"- {what}: {told}")
 Markdown("We see, of the gap that harms a group most:\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -995,12 +998,12 @@ sensitivity[["group", "value", "low", "high", "n", "patients"]].round(2)
 
 # %%
 least = sensitivity.loc[sensitivity["patients"].idxmin()]
-interval = rw.stats.format_interval(least, "value")
-Markdown(
-    f"We see in the smallest corner, {least['group']}, a sensitivity of {interval}, from "
-    f"{least['n']} films with the finding of {least['patients']} patients."
-)
-
+told = "no film with the finding, so no sensitivity"
+if least["n"]:
+    interval = rw.stats.format_interval(least, "value")
+    told = f"a sensitivity of {interval}, from {least['n']} films with the finding of "
+    told += f"{least['patients']} patients"
+Markdown(f"We see in the smallest corner, {least['group']}, {told}.")
 
 # %% [markdown]
 # ## Why is a group served worse?
@@ -1666,7 +1669,8 @@ rw.check.matches(expected, known["k-th neighbour"].to_numpy(), tol=1e-3)
 # %% [markdown]
 # A detector of the unknown is scored like any other: how often is an unknown film farther away than a known one? An AUROC
 # of 1 means always. At 0.5 the distance can't tell them apart, and below 0.5 the unknown films look *more* familiar than
-# the known ones, which is the most dangerous case. Where a set has too few patients, it has no interval.
+# the known ones, which is the most dangerous case. Where a set has too few patients, it has no interval. Each kind of
+# unknown films is one comparison more, so the intervals are widened to hold all together in 95 of 100 tries.
 
 # %%
 by_detector = {}
@@ -1674,7 +1678,7 @@ for detector, rows in unknown.table.groupby("detector", sort=False):
     by_detector[detector] = rows.assign(finding=rows["films"])
 rw.show.forest(
     by_detector,
-    x_title="AUROC, unknown against known, 95 % by patient",
+    x_title="AUROC, unknown against known, 95 % for all kinds together",
     title="Which distance sees the stranger?",
     caption="left of the line the strange look more familiar than the known",
 )

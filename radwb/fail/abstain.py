@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared
+from radwb.fail.scored import all_scored
 from radwb.fail.shares import share_gap
 from radwb.probe import Scores
 from radwb.stats import clustered_mean
@@ -77,7 +78,7 @@ def abstention(
         threshold: above it the answer is yes.
         at: share at which the refused are compared with the answered.
     Raises:
-        ValueError: the same probability for every film, or no label.
+        ValueError: a film without a probability, the same for every film, or no label.
     """
     finding = finding or next(iter(on.values))
     sure_on, _ = _sure_and_wrong(on, finding, threshold)
@@ -112,6 +113,7 @@ def limit_for(sure: np.ndarray, share: float) -> float:
 
 def _sure_and_wrong(scores, finding, threshold):
     """(N,) distance from the threshold; (N,) 1 where wrong, NaN without a label."""
+    all_scored(scores, finding, labelled=False)  # each may be answered
     values = scores.values[finding].to_numpy(float)
     y = scores.truth[finding].to_numpy(float)
     labelled = np.isin(y, (0, 1))

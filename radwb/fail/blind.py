@@ -20,6 +20,7 @@ from radwb.fail.evidence import Evidence
 from radwb.fail.frozen import FrozenFilms, Part
 from radwb.fail.marker import CORNERS
 from radwb.fail.patches import Head
+from radwb.fail.shares import square_and_add
 from radwb.identifiers import numbered
 from radwb.stats import auroc, wilson
 
@@ -27,6 +28,7 @@ DETECTORS = ("audit", "maps", "slices", "counterfactuals")
 RING = 32  # a film's border is looked at in so many rows and columns
 SLICES = 8  # clusters within each class
 FEWEST = 8  # films in a slice
+SMALL = 0.2  # of the heads: so few more than of clean ones would be no shortcut seen
 
 
 def border_tells(part: Part) -> float:
@@ -334,44 +336,64 @@ def name_shortcuts(signs: pd.DataFrame, limits: dict[str, float]) -> pd.DataFram
 def blind_evidence(
     suspected: pd.DataFrame, clean: pd.DataFrame, finding: str
 ) -> list[Evidence]:
-    """A row a detector, for the card: the share of the heads that it names.
+    """A row a detector, for the card: how many more heads it names than of clean ones.
 
     >>> signs = pd.DataFrame({"seed": range(5), "maps": 0.5})
     >>> verdicts = name_shortcuts(signs, {"maps": 0.3})
-    >>> blind_evidence(verdicts, verdicts, "Edema")[0].verdict
+    >>> others = name_shortcuts(signs.assign(maps=0.1), {"maps": 0.3})
+    >>> blind_evidence(verdicts, others, "Edema")[0].verdict
     'failure'
+    >>> blind_evidence(verdicts, verdicts, "Edema")[0].verdict
+    "can't tell"
+
+    A failure is a difference of the two shares that lies above zero for sure; none is
+    seen where it lies below 0.2 for sure, and the detector leaves most clean heads in
+    peace: one that names all could name no more.
 
     Args:
         suspected: of `name_shortcuts`.
         clean: of `name_shortcuts`, of clean heads that no limit was fixed on.
         finding: that the heads were trained for.
+    Raises:
+        ValueError: a detector without clean heads.
     """
     rows = []
     for detector, part in suspected.groupby("detector", sort=False):
-        hits = int(part["named"].sum())
-        low, high = wilson(hits, len(part))
-        verdict = "failure" if low > 0.5 else "no failure seen"
-        if low <= 0.5 <= high:
-            verdict = "can't tell"
         of_clean = clean[clean["detector"] == detector]["named"]
-        sentence = (
-            f"{detector} without knowing what to look for: a shortcut for {finding} in "
-            f"{hits} of {len(part)} heads ({low:.2f} to {high:.2f} of such), and in "
-            f"{int(of_clean.sum())} of {len(of_clean)} clean ones"
-        )
-        rows.append(
-            Evidence(
-                kind="shortcut",
-                tried=f"{finding}, found blind by {detector}",
-                measure="share of heads named",
-                value=hits / len(part),
-                low=low,
-                high=high,
-                n=len(part),
-                unit="seeds",
-                verdict=verdict,
-                sentence=sentence,
-                control=float(of_clean.mean()),
+        if not len(of_clean):
+            raise ValueError(
+                f"expected clean heads that {detector} was asked about, got none. "
+                "Try blind_signs(films, finding, strength=None) with other seeds"
             )
-        )
+        rows.append(_named_beyond_clean(part["named"], of_clean, detector, finding))
     return rows
+
+
+def _named_beyond_clean(named, of_clean, detector, finding):
+    ends = (wilson(int(heads.sum()), len(heads)) for heads in (named, of_clean))
+    gap = float(named.mean() - of_clean.mean())
+    low, high = square_and_add(named.mean(), of_clean.mean(), *ends)
+    verdict = "can't tell"
+    if low > 0:
+        verdict = "failure"
+    elif high < SMALL and of_clean.mean() < 0.5:
+        verdict = "no failure seen"
+    sentence = (
+        f"{detector} without knowing what to look for: a shortcut for {finding} in "
+        f"{int(named.sum())} of {len(named)} heads and in {int(of_clean.sum())} of "
+        f"{len(of_clean)} clean ones, a difference of {gap:.2f} "
+        f"({low:.2f} to {high:.2f})"
+    )
+    return Evidence(
+        kind="shortcut",
+        tried=f"{finding}, found blind by {detector}",
+        measure="share of heads named, less that of clean heads",
+        value=gap,
+        low=low,
+        high=high,
+        n=len(named),
+        unit="seeds",
+        verdict=verdict,
+        sentence=sentence,
+        control=float(of_clean.mean()),
+    )

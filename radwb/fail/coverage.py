@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from radwb.fail.evidence import Evidence, compared
+from radwb.fail.scored import all_scored
 from radwb.fail.shares import share_against
 from radwb.identifiers import numbered
 from radwb.probe import Scores
@@ -105,10 +106,13 @@ def prediction_sets(
         (N, 2) bool: whether "without" and "with" are in the set.
     Raises:
         ValueError: a patient is on both sides, a group or label wasn't there to
-            calibrate on, or there are too few patients for the level.
+            calibrate on, there are too few patients for the level, or a film has no
+            probability.
     """
     finding = finding or next(iter(scores.values))
     _apart(calibration, scores)
+    all_scored(calibration, finding)
+    all_scored(scores, finding, labelled=False)
     known = _labelled(calibration, finding)
     chosen = one_film_each(calibration.patient_id, known, seed=seed)
     stated, y = _pair(calibration, finding)
@@ -266,10 +270,13 @@ def controlled_threshold(
         seed: of the choice among a patient's films.
     Returns:
         called is what reaches it; NaN where too few cases allow no such promise.
+    Raises:
+        ValueError: a labelled film without a probability.
     """
     from mapie.risk_control import BinaryClassificationController
 
     finding = finding or next(iter(calibration.values))
+    all_scored(calibration, finding)
     cases = _labelled(calibration, finding)
     chosen = one_film_each(calibration.patient_id, cases, seed=seed)
     stated, y = _pair(calibration, finding)

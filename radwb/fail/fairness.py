@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.groups import group_gaps
+from radwb.fail.scored import all_scored
 from radwb.fail.shares import share_gap
 from radwb.identifiers import numbered
 from radwb.probe import Scores
@@ -40,10 +41,19 @@ class GroupReport:
     chance: dict[tuple[str, str], float]
 
     def worst(self, by: str, metric: str) -> Comparison:
-        """The gap of `by` that harms its group most."""
+        """The gap of `by` that harms its group most.
+
+        Of gaps that harm for sure if there are any, else of those with an interval over
+        zero: a tiny group without an interval hides none of these.
+        """
         gaps = [gap for key, gap in self.gaps.items() if key[::2] == (by, metric)]
-        harms = [harm(metric, gap.difference) for gap in gaps]
-        return gaps[int(np.argmax(np.nan_to_num(harms, nan=-np.inf)))]
+        sure = [gap for gap in gaps if gap.verdict in harmful(metric)]
+        unsure = [
+            gap for gap in gaps if gap.verdict == "can't tell" and np.isfinite(gap.low)
+        ]
+        asked = sure or unsure or gaps
+        harms = [harm(metric, gap.difference) for gap in asked]
+        return asked[int(np.argmax(np.nan_to_num(harms, nan=-np.inf)))]
 
     def evidence(
         self, metrics: Sequence[str] = ("AUROC", "false no finding", "overstated")
@@ -63,16 +73,21 @@ class GroupReport:
 
     def _row(self, by, metric):
         gap = self.worst(by, metric)
-        harmful = HARM.get(metric, "behind")
-        if metric == "overstated" and gap.verdict == "ahead":
-            harmful = "ahead"  # too sure or not sure enough: both harm
+        harms = harmful(metric)
         return compared(
             "calibration" if metric in CALIBRATION else "group",
             f"{metric} by {by}, the group that differs most to its harm",
             gap,
-            harm=harmful,
+            harm=gap.verdict if gap.verdict in harms else harms[0],
             control=self.chance[by, metric],
         )
+
+
+def harmful(metric: str) -> tuple[str, ...]:
+    """The verdicts on a gap, group less others, that harm the group."""
+    if metric == "overstated":  # too sure or not sure enough: both harm
+        return "behind", "ahead"
+    return (HARM.get(metric, "behind"),)
 
 
 def harm(metric: str, difference: float) -> float:
@@ -93,10 +108,12 @@ def operating_points(scores: Scores, *, specificity: float = 0.9) -> dict[str, f
     called.
 
     Raises:
-        ValueError: a finding without controls, or the same score for every film.
+        ValueError: a finding without controls, a labelled film without a score, or the
+            same score for every film.
     """
     points = {}
     for finding in scores.values:
+        all_scored(scores, finding)
         values = scores.values[finding]
         controls = values[scores.truth[finding] == 0]
         if not len(controls):

@@ -52,17 +52,32 @@ def share_gap(
     first, second = (np.mean(unit) if len(unit) else np.nan for unit, _ in sides)
 
     def interval(level):
-        first_low, first_high = share_interval(*sides[0], level)
-        second_low, second_high = share_interval(*sides[1], level)
-        below = np.hypot(first - first_low, second_high - second)
-        above = np.hypot(first_high - first, second - second_low)
-        middle = first - second
-        return width * (middle - below), width * (middle + above)
+        ends = (share_interval(*side, level) for side in sides)
+        low, high = square_and_add(first, second, *ends)
+        return width * low, width * high
 
     _, owners = numbered([*patients[0], *patients[1]])
     gap = width * (first - second)
     note = "; ".join(notes)
     return _compared(gap, interval, note, owners, names, what, family)
+
+
+def square_and_add(
+    first: float,
+    second: float,
+    first_ends: tuple[float, float],
+    second_ends: tuple[float, float],
+) -> tuple[float, float]:
+    """Newcombe's interval of a difference of two shares, from the interval of each.
+
+    >>> low, high = square_and_add(1.0, 0.0, rw.stats.wilson(5, 5), (0.0, 0.43))
+    >>> round(low, 2), high
+    (0.39, 1.0)
+    """
+    below = np.hypot(first - first_ends[0], second_ends[1] - second)
+    above = np.hypot(first_ends[1] - first, second - second_ends[0])
+    middle = first - second
+    return float(middle - below), float(middle + above)
 
 
 def share_against(

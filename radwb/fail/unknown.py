@@ -20,9 +20,10 @@ class Unknown:
     """How well each distance tells each kind of unknown films from known ones.
 
     Attributes:
-        table: films, detector, auroc, low, high (by patient; 1 is unknown), n,
-            positives, patients, note; caught: the share of the unknown beyond the
-            threshold that `alarms` of the known exceed; caught_low, caught_high.
+        table: films, detector, auroc, low, high (by patient, at 1 - 0.05 / kinds of
+            films; 1 is unknown), n, positives, patients, note; caught: the share of the
+            unknown beyond the threshold that `alarms` of the known exceed; caught_low,
+            caught_high (95 %).
         chance: {detector: AUROC of known films against other known films}.
         least: AUROC that a detector should have.
     """
@@ -35,7 +36,8 @@ class Unknown:
         """Each kind of unknown films by one detector, chosen before looking.
 
         A failure is an AUROC below `least` for sure: such films are answered as if they
-        were known.
+        were known. Each kind is one comparison more, and the intervals are widened for
+        it.
         """
         rows = self.table[self.table["detector"] == detector]
         if not len(rows):
@@ -217,7 +219,7 @@ def unknown_report(
         for detector in known:
             pair = known[detector].to_numpy(), far[detector].to_numpy()
             row = {"films": name, "detector": detector}
-            row |= _told_apart(*pair, patients, owners)
+            row |= _told_apart(*pair, patients, owners, kinds=len(unknown))
             limit = np.quantile(pair[0], 1 - alarms)
             caught = clustered_mean(pair[1] > limit, owners, share=True)
             row |= {"caught": caught["mean"], "caught_low": caught["low"]}
@@ -225,10 +227,15 @@ def unknown_report(
     return Unknown(pd.DataFrame(rows), _halves(known, patients), least)
 
 
-def _told_apart(known, unknown, patients, owners):
+def _told_apart(known, unknown, patients, owners, *, kinds=1):
+    """AUROC with its interval, widened as one of so many kinds."""
     y = np.repeat([0, 1], [len(known), len(unknown)])
     values = np.concatenate([known, unknown])
-    return clustered_auroc(y, values, np.concatenate([patients, owners]))
+    everyone = np.concatenate([patients, owners])
+    row = clustered_auroc(y, values, everyone, level=1 - 0.05 / kinds)
+    if kinds > 1 and not row["note"]:
+        row["note"] = f"one of {kinds} comparisons"
+    return row
 
 
 def _halves(known, patients):

@@ -81,8 +81,8 @@ class Comparison:
     def __str__(self):
         a, b = self.names
         if self.verdict == "can't tell":
-            about = self._about(1)
-            return f"can't tell {a} from {b}: {self.difference:.2f} ({about})"
+            gap = f"{self.difference:.2f}".replace("nan", "no number")
+            return f"can't tell {a} from {b}: {gap} ({self._about(1)})"
         # told from the one that is ahead or behind, so that the number has no sign
         about = self._about(np.sign(self.difference))
         gap = abs(self.difference)
