@@ -1751,11 +1751,13 @@ for name, (kind, severity) in changes.items():
 # %% [markdown]
 # Four detectors watch embeddings. Three are classics from the package river, and watch one number: how *strange* a film
 # is, its distance from the reference. The fourth, *window*, watches whether the mean of the last 30 films has left the
-# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm.
+# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm. Such streams are drawn
+# by patient: films of one patient are alike, and a few of them drag the mean along.
 
 # %%
 t0 = len(test) // 3
-how = {"t0": t0, "length": 2 * t0, "seeds": repeats}
+owners = val["patient_id"], test["patient_id"]
+how = {"patients": owners, "t0": t0, "length": 2 * t0, "seeds": repeats}
 watched = {}
 for name, after in changed_Z.items():
     watched[name] = rw.fail.watch_drift(Z_val, Z_test, after, **how)
@@ -1786,7 +1788,7 @@ lines = []
 for name, drift in watched.items():
     rows = drift.evidence()
     for noticed, delay in zip(rows[::2], rows[1::2], strict=True):
-        line = f"- {name}, {noticed.sentence}; {delay.sentence}, {delay.n} streams"
+        line = f"- {name}: {noticed.sentence}; {delay.sentence}, {delay.n} streams"
         lines.append(line)
 Markdown(
     f"We see, over {repeats} orders of the same films (not of other patients):\n"
