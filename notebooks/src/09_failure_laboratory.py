@@ -820,11 +820,12 @@ rw.show.grid(
 # %% [markdown]
 # ### In words
 # The text tower can be asked, too. We take the mean embedding of the slice less that of the rest, and look for the
-# phrase nearest to it. Some phrase is always nearest. So the last column is the control: in how many random slices of
-# the same size would some phrase come as near?
+# phrase nearest to it. Some phrase is always nearest. So the column *chance* is the control: in how many random slices of
+# about the same size would some phrase come as near? They are drawn patient by patient, since films of one are alike.
 
 # %%
-words = rw.fail.describe_slice(model, Z_unseen, slices.films[0], slices.rest[0])
+parts = slices.films[0], slices.rest[0]
+words = rw.fail.describe_slice(model, Z_unseen, *parts, unseen["patient_id"])
 words.head(5).round(3)
 
 # %%
