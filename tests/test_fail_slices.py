@@ -256,6 +256,21 @@ def test_a_model_that_never_errs_has_no_candidate():
     assert len(rw.fail.metadata_slices(right, table).table) == 0
 
 
+@pytest.mark.parametrize("look", ["embeddings", "table"])
+def test_where_films_are_too_few_to_suggest_a_slice_nothing_is_cleared(look):
+    table, Z, scores, _ = cohort(n=28)
+    slices = LOOKS[look](scores, Z, table)
+    assert len(slices.table) == 0
+    (row,) = slices.evidence()
+    assert row.verdict == "can't tell"
+    answered = answers(scores.truth[FINDING], scores.values[FINDING], table.patient_id)
+    ill = answered.y[answered.looking].sum()
+    healthy = answered.looking.sum() - ill
+    assert f"among {ill} films with {FINDING} and {healthy} without" in row.sentence
+    assert "under 10" in row.sentence
+    assert row.n == ill + healthy
+
+
 LOOKS = {
     "embeddings": lambda scores, Z, table: rw.fail.find_slices(scores, Z, table, k=3),
     "table": lambda scores, Z, table: rw.fail.metadata_slices(scores, table),
