@@ -60,7 +60,7 @@ ROOMS_KNODES = {
     "curate": 54.3,
     "data": 32.2,
     "explore": 26.4,
-    "fail": 42.8,
+    "fail": 43.7,
     "findings": 2.5,
     "identifiers.py": 0.8,
     "models": 31.2,

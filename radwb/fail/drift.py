@@ -66,7 +66,7 @@ def _streams(alarms, family):
     """The share of streams with an alarm, Wilson's interval, and how many there are."""
     hits = int(alarms.sum())
     low, high = wilson(hits, len(alarms), level=1 - 0.05 / family)
-    return {"share": hits / len(alarms), "low": low, "high": high, "n": len(alarms)}
+    return {"value": hits / len(alarms), "low": low, "high": high, "n": len(alarms)}
 
 
 def _noticed_evidence(detector, tried, noticed, calm):
@@ -76,20 +76,27 @@ def _noticed_evidence(detector, tried, noticed, calm):
         verdict = "failure"
     elif noticed["low"] > max(0.5, calm["high"]):  # who always cries notices nothing
         verdict = "no failure seen"
+    sentence = (
+        f"{detector} notices {format_interval(noticed, 'value')} of the changes and "
+        f"gives alarm in {format_interval(calm, 'value')} of the streams without one"
+    )
+    measure = "share of streams in which the change is noticed"
+    return _of_seeds(tried, measure, noticed, sentence, verdict, calm["value"])
+
+
+def _of_seeds(tried, measure, row, sentence, verdict="measured", control=np.nan):
     return Evidence(
         kind="drift",
         tried=tried,
-        measure="share of streams in which the change is noticed",
-        value=noticed["share"],
-        low=noticed["low"],
-        high=noticed["high"],
-        n=noticed["n"],
+        measure=measure,
+        value=row["value"],
+        low=row["low"],
+        high=row["high"],
+        n=row["n"],
         unit="seeds",
         verdict=verdict,
-        sentence=f"{detector} notices {format_interval(noticed, 'share')} of the "
-        f"changes and gives alarm in {format_interval(calm, 'share')} of the streams "
-        "without one",
-        control=calm["share"],
+        sentence=sentence,
+        control=control,
     )
 
 
@@ -105,18 +112,9 @@ def _mean_delay(delays):
 def _delay_evidence(tried, delays):
     row = _mean_delay(delays)
     measure = "films until the alarm"
-    return Evidence(
-        kind="drift",
-        tried=tried,
-        measure=measure,
-        value=row["delay"],
-        low=row["low"],
-        high=row["high"],
-        n=len(delays),
-        unit="seeds",
-        verdict="measured",
-        sentence=f"{measure}: {format_interval(row, 'delay')}",
-    )
+    sentence = f"{measure}: {format_interval(row, 'delay')}"
+    row |= {"value": row["delay"], "n": len(delays)}
+    return _of_seeds(tried, measure, row, sentence)
 
 
 def watch_drift(

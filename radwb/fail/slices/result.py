@@ -171,7 +171,25 @@ def confirmed(
         )
         tested.append((comparison, candidate))
     tested.sort(key=_rank)
+    films, rest = _films(tested, other)
     rows = [_row(*pair, other, scores) for pair in tested]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["found"] = table["found"].astype(bool)
+    return Slices(
+        finding=finding,
+        threshold=other.threshold,
+        table=table,
+        comparisons=tuple(comparison for comparison, _ in tested),
+        films=tuple(films),
+        rest=tuple(rest),
+        source=source,
+        looked={label: int((one.y == label).sum()) for label in ERRORS},
+        wrong=int(one.wrong.sum() + other.wrong.sum()),
+    )
+
+
+def _films(tested, other):
+    """Rows of the films in each slice, the most typical first, and of those beside."""
     films = []
     rest = []
     for _, candidate in tested:
@@ -180,21 +198,7 @@ def confirmed(
         order = order[(alike & candidate.inside)[order]]
         films.append(other.rows[order])
         rest.append(other.rows[alike & ~candidate.inside])
-    comparisons = tuple(comparison for comparison, _ in tested)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table["found"] = table["found"].astype(bool)
-    looked = {label: int((one.y == label).sum()) for label in ERRORS}
-    return Slices(
-        finding=finding,
-        threshold=other.threshold,
-        table=table,
-        comparisons=comparisons,
-        films=tuple(films),
-        rest=tuple(rest),
-        source=source,
-        looked=looked,
-        wrong=int(one.wrong.sum() + other.wrong.sum()),
-    )
+    return films, rest
 
 
 def _rank(pair):

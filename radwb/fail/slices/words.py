@@ -84,7 +84,13 @@ def describe_slice(
             f"got {len(inside)} and {len(rest)}"
         )
     together = np.concatenate([inside, rest])
-    owner = _owners(patients, embeddings, together)
+    owner, named = numbered(np.asarray(patients, dtype=object)[together])
+    if named < 2 or (owner < 0).any() or len(patients) != len(embeddings):
+        raise ValueError(
+            f"expected a patient of each embedding, and two or more, got {named} in "
+            f"{len(owner)} films, {(owner < 0).sum()} films without. "
+            "Try patients=table['patient_id'] of the same rows"
+        )
     phrases = vocabulary() if phrases is None else list(phrases)
     said = text_embeddings(model, phrases)
     said = said - said.mean(axis=0)  # what all phrases share tells nothing
@@ -101,24 +107,6 @@ def describe_slice(
     words = pd.DataFrame(columns)
     words = words.sort_values("nearness", ascending=False, kind="stable")
     return words.reset_index(drop=True)
-
-
-def _owners(patients, embeddings, rows):
-    """(M,) number of the patient of these rows, from 0 on."""
-    row, _ = numbered(patients)
-    if len(row) != len(embeddings):
-        raise ValueError(
-            f"expected a patient of each embedding, got {len(row)} for "
-            f"{len(embeddings)}. Try patients=table['patient_id']"
-        )
-    there, owner = np.unique(row[rows], return_inverse=True)
-    if there[0] < 0 or len(there) < 2:
-        raise ValueError(
-            f"expected films of two known patients or more, got {(there >= 0).sum()}, "
-            f"and {(row[rows] < 0).sum()} films without a patient_id. Try more films, "
-            "or rw.curate.one_patient_per_image(table)"
-        )
-    return owner
 
 
 def _whole_patients(owner, n, rng):
