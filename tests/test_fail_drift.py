@@ -17,6 +17,11 @@ def films(n, shift=0.0, seed=0, E=12):
     return rng.normal(size=(n, E)) + shift
 
 
+def named(n, each=1):
+    """Owners of n films, `each` of one patient."""
+    return [f"p{film // each:04}" for film in range(n)]
+
+
 def scores_of(p, y, patients=None):
     patients = range(len(y)) if patients is None else patients
     values = pd.DataFrame({"Edema": p})
@@ -27,6 +32,7 @@ def scores_of(p, y, patients=None):
 def test_a_great_change_is_noticed_by_all_and_no_change_is_none():
     before = films(200, seed=1)
     short = {"t0": 100, "length": 200, "seeds": 4}
+    short["patients"] = named(200), named(200)
     changed = fail.watch_drift(films(200), before, before + 3, **short)
     summary = changed.summary().set_index("detector")
     assert (summary["noticed"] + summary["false_alarm"] == 1).all()
@@ -36,13 +42,53 @@ def test_a_great_change_is_noticed_by_all_and_no_change_is_none():
     assert (late == same["calm_alarm"]).all()
 
 
-def test_the_window_s_false_alarms_are_those_it_was_set_to():
+@pytest.mark.parametrize("each", [1, 5])
+def test_the_window_s_false_alarms_are_those_it_was_set_to(each):
+    """However many films a patient has, and all of them alike."""
     calm = []
     for seed in range(60):
-        watch = drift._window_watcher(films(250, seed=seed), 150)
-        calm.append(not np.isnan(watch(films(150, seed=1000 + seed), 0)))
+        alike = np.repeat(films(350 // each, seed=seed), each, axis=0)
+        alike = alike + 0.3 * films(350, seed=1000 + seed)
+        reference, before = alike[:250], alike[250:]
+        how = {"t0": 50, "length": 100, "seeds": 1, "detectors": ["window"]}
+        how["patients"] = named(250, each), named(100, each)
+        result = fail.watch_drift(reference, before, before, **how)
+        calm.append(result.table["calm_alarm"].item())
     low, high = stats.wilson(sum(calm), len(calm))
     assert low < 0.05 < high + 0.03
+
+
+def test_an_alarm_comes_within_a_stream_that_is_shorter_than_the_window():
+    before = films(20, seed=1)
+    how = {"t0": 10, "length": 20, "seeds": 2, "detectors": ["window"]}
+    owners = named(40), named(20)
+    result = fail.watch_drift(films(40), before, before + 9, patients=owners, **how)
+    assert result.table["alarm"].tolist() == [19, 19]
+    assert result.table["delay"].tolist() == [9, 9]
+
+
+@pytest.mark.parametrize(
+    ("noticed", "calm", "n", "verdict"),
+    [
+        (0, 0, 20, "failure"),
+        (0, 0, 2, "can't tell"),
+        (2, 0, 2, "can't tell"),
+        (20, 1, 20, "no failure seen"),
+        (20, 20, 20, "can't tell"),
+        (12, 0, 20, "can't tell"),
+    ],
+)
+def test_who_notices_nothing_fails_and_two_streams_tell_nothing(
+    noticed, calm, n, verdict
+):
+    table = pd.DataFrame({"detector": "x", "seed": range(n), "alarm": np.nan})
+    table["false_alarm"] = False
+    table["delay"] = np.where(np.arange(n) < noticed, 5.0, np.nan)
+    table["calm_alarm"] = np.arange(n) < calm
+    row = drift.Drift(table, 30).evidence()[0]
+    assert row.verdict == verdict
+    assert (row.low, row.high) == stats.wilson(noticed, n)
+    assert row.low < row.high
 
 
 def test_what_a_film_is_strange_by_is_fair_to_films_that_were_not_fitted():
@@ -59,12 +105,13 @@ def test_what_a_film_is_strange_by_is_fair_to_films_that_were_not_fitted():
 def test_page_hinkley_is_rivers():
     reference, before = films(120), films(80, seed=1)
     after = before + 1
-    result = fail.watch_drift(
-        reference, before, after, t0=40, length=80, seeds=2, detectors=["page-hinkley"]
-    )
+    how = {"t0": 40, "length": 80, "seeds": 2, "detectors": ["page-hinkley"]}
+    how["patients"] = named(120), named(80)
+    result = fail.watch_drift(reference, before, after, **how)
     strange = drift.strangeness(reference)
     for seed, row in result.table.set_index("seed").iterrows():
-        order = np.random.default_rng(seed).permutation(80)
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(rng.permutation(80))
         stream = np.concatenate([before[order[:40]], after[order[40:]]])
         detector = river_drift.PageHinkley()
         alarm = np.nan
@@ -80,9 +127,9 @@ def test_page_hinkley_is_rivers():
 
 def test_evidence_of_drift_says_how_late_and_what_calm_streams_do():
     before = films(120, seed=1)
-    result = fail.watch_drift(
-        films(120), before, before + 3, t0=50, length=100, seeds=3, detectors=["window"]
-    )
+    how = {"t0": 50, "length": 100, "seeds": 3, "detectors": ["window"]}
+    how["patients"] = named(120), named(120)
+    result = fail.watch_drift(films(120), before, before + 3, **how)
     noticed, delay = result.evidence()
     assert noticed.verdict in ("no failure seen", "can't tell")
     assert noticed.control == result.table["calm_alarm"].mean()
@@ -130,11 +177,18 @@ def test_performance_is_foretold_where_calibration_holds_and_only_there():
 
 def test_what_cannot_be_watched_says_so(monkeypatch):
     before = films(40)
+    owners = {"patients": (named(40), named(40))}
     with pytest.raises(ValueError, match="the same films before and"):
-        fail.watch_drift(before, before, before[:5])
+        fail.watch_drift(before, before, before[:5], **owners)
     with pytest.raises(ValueError, match="Try length=40, t0=20"):
-        fail.watch_drift(before, before, before)
+        fail.watch_drift(before, before, before, **owners)
     short = {"t0": 10, "length": 20, "seeds": 2}
+    for unfit in (named(39), [None, *named(39)], named(40, each=5)):
+        with pytest.raises(ValueError, match="a patient_id for each film, and 10"):
+            fail.watch_drift(
+                before, before, before, patients=(unfit, named(40)), **short
+            )
+    short |= owners
     with pytest.raises(ValueError, match="expected detectors of"):
         fail.watch_drift(before, before, before, detectors=["nose"], **short)
     monkeypatch.setitem(sys.modules, "river", None)

@@ -54,7 +54,8 @@ def by_heart(monkeypatch):
     their features.
     """
     rng = np.random.default_rng(0)
-    table = pd.DataFrame({"patient_id": two_each(320), "path": "no file"})
+    table = pd.DataFrame({"patient_id": two_each(320), "path": range(320)})
+    table["path"] = "no file " + table["path"].astype(str)
     table["split"] = np.where(np.arange(320) < 240, "train", "test")
     table["Edema"] = np.repeat(rng.integers(0, 2, 160), 2)
     shared = np.repeat(rng.normal(size=(160, 400)), 2, axis=0)
@@ -93,6 +94,49 @@ def test_a_patient_on_both_sides_fakes_what_an_honest_split_has_not(by_heart):
     assert aurocs["same film"] == 1
     assert aurocs["other film"] > 0.8  # it shares a part with the one that is asked
     assert {row.verdict for row in result.evidence()} == {"failure"}
+
+
+@pytest.mark.parametrize("n", [60, 400])
+def test_all_trainings_learn_as_many_films_and_the_control_learns_others(
+    by_heart, n, monkeypatch
+):
+    """Also where more are asked for, and more leak, than an honest split has."""
+    few = by_heart.drop(range(100, 240))
+    learnt = []
+
+    def head_of(model, x, y, **how):
+        learnt.append(x)
+        return memory_of_all(model, x, y, **how)
+
+    memory_of_all = memory.fit_head
+    monkeypatch.setattr(memory, "fit_head", head_of)
+    result = fail.duplicated_patients(None, few, "Edema", n=n, seeds=2)
+    assert {len(x) for x in learnt} == {50}
+    films = {
+        name: {tuple(film) for film in x}
+        for name, x in zip("nosa", learnt[:4], strict=True)
+    }
+    assert len(films["n"]) == len(films["a"]) == 50
+    assert not films["n"] & films["a"]
+    assert all(control != 0 for control in result.controls.values())
+
+
+def test_a_patient_who_is_in_both_parts_from_the_start_is_refused(by_heart):
+    by_heart.loc[319, "patient_id"] = "p0"
+    with pytest.raises(ValueError, match="patient"):
+        fail.duplicated_patients(None, by_heart, "Edema", n=120, seeds=2)
+
+
+def test_patients_without_a_name_are_not_one_patient_nor_copies_of_each_other():
+    train, unseen = unit(20, 0), unit(6, 1)
+    owners = [np.nan, np.nan, *map(str, range(18))]
+    others = [f"q{i}" for i in range(6)]
+    with pytest.raises(ValueError, match="got 2 of 26 without"):
+        fail.nearest_training(train, unseen, owners, others)
+    as_text = [str(film) for film in range(20)]
+    as_numbers = [float(film) for film in range(20)]
+    near = fail.nearest_training(train, train, as_text, as_numbers)
+    assert near["distance"].min() > 1e-3  # 7 and 7.0 are one patient
 
 
 def test_what_keeps_no_memory_says_so(monkeypatch):

@@ -7,6 +7,7 @@ from scipy.stats import beta
 from sklearn.mixture import GaussianMixture
 
 import radwb as rw
+from radwb.fail.slices import words as words_of_slices
 from radwb.fail.slices.confirm import answers, errs_more
 from radwb.fail.slices.mixture import fit_mixture
 from radwb.probe import Scores
@@ -191,12 +192,44 @@ def test_a_slice_is_described_by_the_words_nearest_to_it(model):
     films = np.repeat(Z, 20, axis=0) + rng.normal(0, 0.05, (60, Z.shape[1]))
     inside = np.arange(20, 40)
     rest = np.r_[0:20, 40:60]
-    words = rw.fail.describe_slice(model, films, inside, rest, phrases=phrases)
+    of_films = films, inside, rest, range(60)
+    words = rw.fail.describe_slice(model, *of_films, phrases=phrases)
     assert words["phrase"][0] == "pneumothorax"
     assert words["chance"][0] < 0.05
     mixed = rng.permutation(60)
-    words = rw.fail.describe_slice(model, films, mixed[:20], mixed[20:], draws=99)
+    of_films = films, mixed[:20], mixed[20:], range(60)
+    words = rw.fail.describe_slice(model, *of_films, draws=99)
     assert words["chance"][0] > 0.05
+
+
+def test_many_films_of_few_patients_come_near_to_words_by_chance(model, monkeypatch):
+    """Ten films of each patient, and slices that are nothing but six patients."""
+    rng = np.random.default_rng(0)
+    said = rng.normal(size=(10, 16))
+    monkeypatch.setattr(words_of_slices, "text_embeddings", lambda *_: said)
+    by_chance = 0
+    patients = np.repeat(range(30), 10)
+    for _ in range(60):
+        films = rng.normal(size=(30, 16))[patients] + 0.3 * rng.normal(size=(300, 16))
+        inside = np.flatnonzero(patients < 6)
+        rest = np.flatnonzero(patients >= 6)
+        words = rw.fail.describe_slice(
+            model, films, inside, rest, patients, phrases=list("abcdefghij"), draws=99
+        )
+        by_chance += words["chance"].min() <= 0.05
+    low, _ = rw.stats.wilson(by_chance, 60)
+    assert low < 0.05
+
+
+def test_random_slices_are_of_whole_patients_and_of_about_as_many_films():
+    owner = np.repeat(range(5), [1, 2, 3, 4, 90])
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        drawn = words_of_slices._whole_patients(owner, 6, rng)
+        inside = set(owner[drawn])
+        assert inside.isdisjoint(owner[~drawn])
+        assert drawn.sum() in (*range(6, 11), *range(90, 96), 99)
+        assert not drawn.all()
 
 
 def test_a_slice_becomes_a_row_of_the_card():
@@ -221,6 +254,21 @@ def test_a_model_that_never_errs_has_no_candidate():
     (row,) = slices.evidence()
     assert row.verdict == "no failure seen"
     assert len(rw.fail.metadata_slices(right, table).table) == 0
+
+
+@pytest.mark.parametrize("look", ["embeddings", "table"])
+def test_where_films_are_too_few_to_suggest_a_slice_nothing_is_cleared(look):
+    table, Z, scores, _ = cohort(n=28)
+    slices = LOOKS[look](scores, Z, table)
+    assert len(slices.table) == 0
+    (row,) = slices.evidence()
+    assert row.verdict == "can't tell"
+    answered = answers(scores.truth[FINDING], scores.values[FINDING], table.patient_id)
+    ill = answered.y[answered.looking].sum()
+    healthy = answered.looking.sum() - ill
+    assert f"among {ill} films with {FINDING} and {healthy} without" in row.sentence
+    assert "under 10" in row.sentence
+    assert row.n == ill + healthy
 
 
 LOOKS = {
@@ -281,4 +329,10 @@ def test_a_slice_of_one_has_no_interval():
 def test_words_need_films_on_both_sides(model):
     Z = np.eye(192)[:4]
     with pytest.raises(ValueError, match="films in the slice and in the rest"):
-        rw.fail.describe_slice(model, Z, [], [0, 1])
+        rw.fail.describe_slice(model, Z, [], [0, 1], range(4))
+    with pytest.raises(ValueError, match="two or more, got 1 in 3 films"):
+        rw.fail.describe_slice(model, Z, [0], [1, 2], list("aaab"))
+    with pytest.raises(ValueError, match="1 films without"):
+        rw.fail.describe_slice(model, Z, [0], [1, 2], ["a", None, "b", "c"])
+    with pytest.raises(ValueError, match="a patient of each embedding"):
+        rw.fail.describe_slice(model, Z, [0], [1, 2], list("abc"))

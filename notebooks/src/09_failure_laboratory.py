@@ -820,11 +820,12 @@ rw.show.grid(
 # %% [markdown]
 # ### In words
 # The text tower can be asked, too. We take the mean embedding of the slice less that of the rest, and look for the
-# phrase nearest to it. Some phrase is always nearest. So the last column is the control: in how many random slices of
-# the same size would some phrase come as near?
+# phrase nearest to it. Some phrase is always nearest. So the column *chance* is the control: in how many random slices of
+# about the same size would some phrase come as near? They are drawn patient by patient, since films of one are alike.
 
 # %%
-words = rw.fail.describe_slice(model, Z_unseen, slices.films[0], slices.rest[0])
+parts = slices.films[0], slices.rest[0]
+words = rw.fail.describe_slice(model, Z_unseen, *parts, unseen["patient_id"])
 words.head(5).round(3)
 
 # %%
@@ -1756,11 +1757,13 @@ for name, (kind, severity) in changes.items():
 # %% [markdown]
 # Four detectors watch embeddings. Three are classics from the package river, and watch one number: how *strange* a film
 # is, its distance from the reference. The fourth, *window*, watches whether the mean of the last 30 films has left the
-# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm.
+# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm. Such streams are drawn
+# by patient: films of one patient are alike, and a few of them drag the mean along.
 
 # %%
 t0 = len(test) // 3
-how = {"t0": t0, "length": 2 * t0, "seeds": repeats}
+owners = val["patient_id"], test["patient_id"]
+how = {"patients": owners, "t0": t0, "length": 2 * t0, "seeds": repeats}
 watched = {}
 for name, after in changed_Z.items():
     watched[name] = rw.fail.watch_drift(Z_val, Z_test, after, **how)
@@ -1791,7 +1794,7 @@ lines = []
 for name, drift in watched.items():
     rows = drift.evidence()
     for noticed, delay in zip(rows[::2], rows[1::2], strict=True):
-        line = f"- {name}, {noticed.sentence}; {delay.sentence}, {delay.n} streams"
+        line = f"- {name}: {noticed.sentence}; {delay.sentence}, {delay.n} streams"
         lines.append(line)
 Markdown(
     f"We see, over {repeats} orders of the same films (not of other patients):\n"

@@ -21,10 +21,11 @@ from radwb.fail.coverage import (
     one_film_each,
     prediction_sets,
 )
-from radwb.fail.drift import expected_auroc, foretell, watch_drift
+from radwb.fail.drift import watch_drift
 from radwb.fail.edits import edit_films, edit_mark, edited, placebo
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.fairness import calibrated, group_report, operating_points
+from radwb.fail.foretell import expected_auroc, foretell
 from radwb.fail.frozen import FrozenFilms
 from radwb.fail.groups import group_gaps, subgroups
 from radwb.fail.marker import add_marker, confound

@@ -1,20 +1,17 @@
-"""A scanner changes: who notices, how late, and what does the model's own word say?"""
+"""A scanner changes: who notices, and how late?"""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import logit
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
 from tqdm.auto import tqdm
 
-from radwb.fail.evidence import Evidence, compared
-from radwb.probe import Scores
-from radwb.stats import auroc, clustered_auroc, compare, compare_seeds, format_interval
-from radwb.stats.sentence import Comparison
+from radwb.fail.evidence import Evidence
+from radwb.identifiers import numbered
+from radwb.stats import compare_seeds, format_interval, wilson
 
 DETECTORS = ("page-hinkley", "adwin", "kswin", "window")
 WINDOW = 30  # films whose mean is held against the reference's
@@ -58,17 +55,49 @@ class Drift:
         detectors = self.table["detector"].nunique()
         for detector, part in self.table.groupby("detector", sort=False):
             tried = f"{detector}, a change at film {self.t0}"
-            noticed = compare_seeds(
-                part["delay"].notna(),
-                part["calm_alarm"],
-                names=(f"{detector} with a change", "without one"),
-                what="share of streams with an alarm",
-                family=detectors,
-            )
-            calm = part["calm_alarm"].mean()
-            rows.append(compared("drift", tried, noticed, control=calm))
+            noticed = _streams(part["delay"].notna(), detectors)
+            calm = _streams(part["calm_alarm"], detectors)
+            rows.append(_noticed_evidence(detector, tried, noticed, calm))
             rows.append(_delay_evidence(tried, part["delay"].dropna()))
         return rows
+
+
+def _streams(alarms, family):
+    """The share of streams with an alarm, Wilson's interval, and how many there are."""
+    hits = int(alarms.sum())
+    low, high = wilson(hits, len(alarms), level=1 - 0.05 / family)
+    return {"value": hits / len(alarms), "low": low, "high": high, "n": len(alarms)}
+
+
+def _noticed_evidence(detector, tried, noticed, calm):
+    """A failure where a change is noticed in less than half of the streams, surely."""
+    verdict = "can't tell"
+    if noticed["high"] < 0.5:
+        verdict = "failure"
+    elif noticed["low"] > max(0.5, calm["high"]):  # who always cries notices nothing
+        verdict = "no failure seen"
+    sentence = (
+        f"{detector} notices {format_interval(noticed, 'value')} of the changes and "
+        f"gives alarm in {format_interval(calm, 'value')} of the streams without one"
+    )
+    measure = "share of streams in which the change is noticed"
+    return _of_seeds(tried, measure, noticed, sentence, verdict, calm["value"])
+
+
+def _of_seeds(tried, measure, row, sentence, verdict="measured", control=np.nan):
+    return Evidence(
+        kind="drift",
+        tried=tried,
+        measure=measure,
+        value=row["value"],
+        low=row["low"],
+        high=row["high"],
+        n=row["n"],
+        unit="seeds",
+        verdict=verdict,
+        sentence=sentence,
+        control=control,
+    )
 
 
 def _mean_delay(delays):
@@ -83,18 +112,9 @@ def _mean_delay(delays):
 def _delay_evidence(tried, delays):
     row = _mean_delay(delays)
     measure = "films until the alarm"
-    return Evidence(
-        kind="drift",
-        tried=tried,
-        measure=measure,
-        value=row["delay"],
-        low=row["low"],
-        high=row["high"],
-        n=len(delays),
-        unit="seeds",
-        verdict="measured",
-        sentence=f"{measure}: {format_interval(row, 'delay')}",
-    )
+    sentence = f"{measure}: {format_interval(row, 'delay')}"
+    row |= {"value": row["delay"], "n": len(delays)}
+    return _of_seeds(tried, measure, row, sentence)
 
 
 def watch_drift(
@@ -102,6 +122,7 @@ def watch_drift(
     before: np.ndarray,
     after: np.ndarray,
     *,
+    patients: tuple[Sequence, Sequence],
     t0: int = 150,
     length: int = 300,
     seeds: int = 20,
@@ -112,36 +133,47 @@ def watch_drift(
     >>> noisy = rw.fail.corrupt(rw.data.images(table, model.size), "noise", 5)
     >>> new = rw.models.embed(model, noisy)
     >>> short = {"t0": 15, "length": 30, "seeds": 2, "detectors": ["window"]}
-    >>> watch_drift(Z[:30], Z[30:], new[30:], **short).summary()["seeds"].item()
+    >>> owners = patients[:30], patients[30:]
+    >>> drift = watch_drift(Z[:30], Z[30:], new[30:], patients=owners, **short)
+    >>> drift.summary()["seeds"].item()
     2
 
-    Each seed draws an order of the films; from film `t0` on they come from the new
-    scanner. river's "page-hinkley", "adwin" and "kswin", with its own settings, watch
-    how strange each film is: its Mahalanobis distance from half of the reference, in
-    deviations of the other half. "window" watches the mean of the last 30 films; its
-    threshold is such that one in twenty streams drawn from the reference gives alarm.
+    Each seed draws whole patients and an order of their films; from film `t0` on these
+    come from the new scanner. river's "page-hinkley", "adwin" and "kswin", with its own
+    settings, watch how strange each film is: its Mahalanobis distance from half of the
+    reference, in deviations of the other half. "window" watches the mean of the last 30
+    films, in directions that half of the reference's patients give; its threshold is
+    such that one in twenty streams of whole patients of the other half gives alarm.
 
     Args:
         reference: (M, E) embeddings, or (M, 1) scores, of films of the old scanner.
         before: (N, E) of N other films on the old scanner.
         after: (N, E) of the same films on the new one.
+        patients: (M,) owners of the reference's films, (N,) of the others.
         t0: films before the change.
         length: of a stream, N at most.
         seeds: number of streams, two at least.
         detectors: of `DETECTORS`.
     Raises:
-        ValueError: the films don't pair, or are too few; another detector.
+        ValueError: the films don't pair, or are too few; a patient isn't known; another
+            detector.
     """
     check_streams(reference, before, after, t0, length)
+    of_reference = _films_of(patients[0], reference, least=10)
+    of_stream = _films_of(patients[1], before)
     unknown = set(detectors) - set(DETECTORS)
     if unknown:
         raise ValueError(
             f"expected detectors of {', '.join(DETECTORS)}, got {', '.join(unknown)}"
         )
-    watchers = {name: _watcher(name, reference, length) for name in detectors}
+    watchers = {}
+    for name in detectors:
+        watchers[name] = _watcher(name, reference, of_reference, length)
     rows = []
     for seed in tqdm(range(seeds), "streams", delay=2, leave=False):
-        order = np.random.default_rng(seed).permutation(len(before))[:length]
+        rng = np.random.default_rng(seed)
+        drawn = rng.permutation(len(of_stream))
+        order = _mixed(of_stream, drawn, length, rng)
         calm = before[order]
         changed = np.concatenate([calm[:t0], after[order[t0:]]])
         for name, watch in watchers.items():
@@ -172,10 +204,32 @@ def check_streams(reference, before, after, t0, length):
         )
 
 
-def _watcher(name, reference, length):
+def _films_of(patients, films, least=1):
+    """The rows of each patient's films.
+
+    >>> _films_of(["a", "b", "a"], np.eye(3))
+    [array([0, 2]), array([1])]
+    """
+    row, named = numbered(patients)
+    if len(row) != len(films) or (row < 0).any() or named < least:
+        raise ValueError(
+            f"expected a patient_id for each film, and {least} patients or more, got "
+            f"{len(row)} for {len(films)} films, {(row < 0).sum()} of them missing, "
+            f"and {named} patients. Try rw.curate.one_patient_per_image(table)"
+        )
+    return [np.flatnonzero(row == patient) for patient in range(named)]
+
+
+def _mixed(films_of, drawn, n, rng):
+    """That many films of whole patients, but for the last one, in random order."""
+    films = np.concatenate([films_of[patient] for patient in drawn])
+    return rng.permutation(films[:n])
+
+
+def _watcher(name, reference, films_of, length):
     """A function of a stream and a seed: the film of the first alarm, NaN without."""
     if name == "window":
-        return _window_watcher(reference, length)
+        return _window_watcher(reference, films_of, length)
     strange = strangeness(reference)
     calm = strange(reference[1::2])
 
@@ -222,23 +276,30 @@ def strangeness(reference: np.ndarray):
     return strange
 
 
-def _window_watcher(reference, length):
-    few = min(COMPONENTS, *reference.shape)
-    main = PCA(few, whiten=True).fit(reference)
-    usual = main.transform(reference)  # (M, few)
+def _window_watcher(reference, films_of, length):
+    """Directions of one half of the patients, and how far the other half wanders."""
     rng = np.random.default_rng(0)
-    M = len(usual)
+    order = rng.permutation(len(films_of))
+    fitted = np.concatenate([films_of[patient] for patient in order[::2]])
+    others = [films_of[patient] for patient in order[1::2]]
+    few = min(COMPONENTS, *reference[fitted].shape)
+    main = PCA(few, whiten=True).fit(reference[fitted])
+    usual = main.transform(reference)  # (M, few)
+
+    def drawn(n):
+        return usual[_mixed(others, rng.integers(len(others), size=n), n, rng)]
+
     furthest = []
     for _ in range(CALM_STREAMS):
-        centre = usual[rng.integers(M, size=M)].mean(axis=0)  # it isn't known either
-        stream = usual[rng.integers(M, size=length)]
-        furthest.append(_window_distances(stream - centre).max())
+        centre = drawn(len(usual)).mean(axis=0)  # it isn't known either
+        furthest.append(_window_distances(drawn(length) - centre).max())
     threshold = np.quantile(furthest, 0.95)
 
     def watch(stream, seed):
-        distances = _window_distances(main.transform(stream))
+        distances = _window_distances(main.transform(stream) - usual.mean(axis=0))
         alarms = np.flatnonzero(distances > threshold)
-        return alarms[0] + WINDOW - 1 if len(alarms) else np.nan
+        filled = min(WINDOW, len(stream))
+        return alarms[0] + filled - 1 if len(alarms) else np.nan
 
     return watch
 
@@ -249,129 +310,3 @@ def _window_distances(stream):
     sums = np.cumsum(np.insert(stream, 0, 0, axis=0), axis=0)
     means = (sums[window:] - sums[:-window]) / window
     return np.linalg.norm(means, axis=1)
-
-
-def expected_auroc(p: np.ndarray) -> float:
-    """The AUROC that probabilities foretell of themselves, if they are calibrated.
-
-    >>> expected_auroc([0.9, 0.9, 0.1, 0.1])
-    0.93...
-
-    Of two films i and j, i is the case and j the control with the chance p_i (1 - p_j).
-    Among all pairs, the share of this weight where the case has the higher p.
-
-    Args:
-        p: (N,) probabilities; a tie counts half.
-    Returns:
-        NaN where no pair has weight.
-    """
-    p = np.sort(np.asarray(p, float))
-    controls_up_to = np.cumsum(1 - p)
-    below = controls_up_to - (1 - p)
-    won = (p * below).sum()
-    pairs = p.sum() * (1 - p).sum() - (p * (1 - p)).sum()
-    return float(won / pairs) if pairs > 0 else np.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Foretold:
-    """What a model's own probabilities foretold without labels, and what came.
-
-    Attributes:
-        table: a row a part and finding: part, finding, foretold_accuracy, accuracy,
-            foretold_auroc, auroc with low and high by patient, n.
-        comparisons: (part, finding) -> accuracy foretold less real, by patient.
-    """
-
-    table: pd.DataFrame
-    comparisons: dict[tuple[str, str], Comparison]
-
-    def evidence(self) -> list[Evidence]:
-        """A row a part but the first, which is the control, and finding."""
-        first = self.table["part"].iloc[0]
-        rows = []
-        for (part, finding), comparison in self.comparisons.items():
-            if part == first:
-                continue
-            tried = f"accuracy for {finding} foretold without labels, {part}"
-            control = self.comparisons[first, finding].difference
-            row = compared("drift", tried, comparison, harm="ahead", control=control)
-            rows.append(row)
-        return rows
-
-
-def foretell(reference: Scores, watched: Mapping[str, Scores]) -> Foretold:
-    """What your model would say of its own performance where nobody has labels.
-
-    >>> half = np.arange(60) % 2 == 0
-    >>> def part(rows):
-    ...     patients = scores.patient_id[rows]
-    ...     return rw.probe.Scores(scores.values[rows], scores.truth[rows], patients)
-    >>> foretell(part(half), {"others": part(~half)}).table["n"].tolist()
-    [30, 30]
-
-    Confidence-based estimation, the CBPE of nannyml: probabilities are calibrated on
-    the reference (Platt's logistic curve), and then taken at their word. It is right as
-    long as films with the same score are ill as often as they were in the reference.
-
-    Args:
-        reference: labelled, of films that the model wasn't trained on.
-        watched: name -> Scores of other films, with labels, for these are what is
-            compared; the first is the control, where nothing has changed.
-    Raises:
-        ValueError: a reference of one class, or a part without labelled films.
-    """
-    rows = []
-    comparisons = {}
-    for finding in reference.values:
-        calibrate = calibration(reference, finding)
-        for part, scores in watched.items():
-            y, odds, patients = labelled(scores, finding, part)
-            p = calibrate(odds)
-            foretold = np.maximum(p, 1 - p)
-            right = (p > 0.5) == (y == 1)
-            comparison = compare(
-                foretold,
-                right,
-                patients,
-                names=("what was foretold", "what came"),
-                what=f"accuracy for {finding}",
-                family=len(watched) * len(reference.values.columns),
-            )
-            comparisons[part, finding] = comparison
-            row = {"part": part, "finding": finding}
-            row["foretold_accuracy"] = foretold.mean()
-            row["accuracy"] = right.mean()
-            row["foretold_auroc"] = expected_auroc(p)
-            rows.append(row | clustered_auroc(y, p, patients))
-    return Foretold(pd.DataFrame(rows), comparisons)
-
-
-def labelled(scores: Scores, finding: str, part: str):
-    """Labels, log odds and patients of the films that have a label."""
-    truth = scores.truth[finding].to_numpy(float)
-    known = np.isin(truth, (0, 1))
-    if not known.any():
-        raise ValueError(
-            f"expected films with a label for {finding} in {part!r}, "
-            f"got {len(truth)} without"
-        )
-    p = scores.values[finding].to_numpy(float)[known]
-    odds = logit(p.clip(1e-7, 1 - 1e-7))
-    return truth[known], odds, scores.patient_id[known]
-
-
-def calibration(reference: Scores, finding: str):
-    """Platt's curve: a function of log odds, fitted on the reference."""
-    y, odds, _ = labelled(reference, finding, "the reference")
-    if np.isnan(auroc(y, odds)):
-        raise ValueError(
-            f"expected a reference with and without {finding}, "
-            f"got {len(y)} films of one kind"
-        )
-    curve = LogisticRegression(C=1e6).fit(odds[:, None], y)
-
-    def calibrate(odds):
-        return curve.predict_proba(odds[:, None])[:, 1]
-
-    return calibrate

@@ -8,9 +8,11 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from radwb import data
+from radwb.curate.split import keep_apart
 from radwb.fail.evidence import Evidence, compared, measured
 from radwb.fail.patches import fit_head, patch_features
 from radwb.fail.tune import finetune
+from radwb.identifiers import numbered
 from radwb.models.model import Model
 from radwb.stats import auroc, clustered_mean, compare_seeds
 from radwb.stats.sentence import Comparison
@@ -42,22 +44,29 @@ def nearest_training(
         a row a film, training films first: part ("train" or "unseen"), patient_id,
         nearest (its row in `train`), distance (1 - cosine).
     Raises:
-        ValueError: no film of one kind, or training films of one patient.
+        ValueError: no film of one kind, training films of one patient, or a film whose
+            patient isn't known.
     """
-    owners = np.asarray(train_patients, dtype=object)
+    theirs = np.array([*train_patients, *unseen_patients], dtype=object)
+    row, _ = numbered(theirs)
+    if (row < 0).any():
+        raise ValueError(
+            f"expected a patient of each film, got {(row < 0).sum()} of {len(row)} "
+            "without. Try rw.curate.one_patient_per_image(table)"
+        )
+    owners = row[: len(train)]
     patients = len(set(owners))
     if patients < 2 or not len(unseen):
         raise ValueError(
             "expected training films of two patients and an unseen film, got "
             f"{patients} patients and {len(unseen)} films"
         )
-    _, most = np.unique(owners.astype(str), return_counts=True)
+    most = np.bincount(owners).max()
     neighbours = NearestNeighbors(metric="cosine").fit(train)
     films = np.concatenate([train, unseen])
-    theirs = np.concatenate([owners, np.asarray(unseen_patients, dtype=object)])
-    enough = min(len(train), most.max() + 1)  # one of them is another patient's
+    enough = min(len(train), most + 1)  # one of them is another patient's
     distances, rows = neighbours.kneighbors(films, n_neighbors=enough)
-    first = (owners[rows] != theirs[:, None]).argmax(axis=1)
+    first = (owners[rows] != row[:, None]).argmax(axis=1)
     every = np.arange(len(films))
     parts = ["train"] * len(train) + ["unseen"] * len(unseen)
     return pd.DataFrame(
@@ -208,24 +217,29 @@ def duplicated_patients(
     All heads learn from as many films and are asked for the same films, one of each
     test patient who has two. What differs is whether these patients' other films, or
     the very films, are among those that were learnt. The control is a second training
-    with nobody.
+    with nobody, on other films of the training split.
 
     Args:
         model: the tower, which stays as it is.
         table: rows with labels, patients and split.
         finding: label column.
-        n: films of each training; where the leaked ones are more, these alone.
+        n: films of each training, at most half of those of the training split; where
+            the leaked ones are more, n of these alone.
         seeds: of the choice of films, two at least.
         whole: a head on the pooled embedding, instead of all patches.
         C: of `fit_head`.
     Returns:
         a Memory; its table has seed, in_training, auroc.
     Raises:
-        ValueError: too few test patients with two films, or of one class.
+        ValueError: too few test patients with two films, or of one class; a patient or
+            a film on both sides of the split.
     """
     learner = "embedding" if whole else "patches"
     rows, x = material(model, table, finding, learner)
+    keep_apart(rows, rows["split"])
     y = rows[finding].to_numpy(int)
+    honest = np.flatnonzero(rows["split"] == "train")
+    n = min(n, len(honest) // 2)
     told = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -235,16 +249,23 @@ def duplicated_patients(
                 f"expected test patients of two films with and without {finding}, "
                 f"got {len(asked)} of one kind"
             )
-        honest = np.flatnonzero(rows["split"] == "train")
-        leaks = {"nobody": [], "other film": others, "same film": asked}
-        for name, leaked in {**leaks, "nobody again": []}.items():
-            fill = rng.permutation(honest)[: max(0, n - len(leaked))]
-            learnt = np.concatenate([leaked, fill]).astype(int)
+        learnt_by = _learnt(rng.permutation(honest), asked, others, n)
+        for name, learnt in learnt_by.items():
             head = fit_head(model, x[learnt], y[learnt], C=C, whole=whole)
             scored = auroc(y[asked], head.of(x[asked]))
             told.append({"seed": seed, "in_training": name, "auroc": scored})
     told = pd.DataFrame(told)
     return Memory(told, *_faked(told, finding))
+
+
+def _learnt(honest, asked, others, n):
+    """Name of each training -> n rows that it learns."""
+    return {
+        "nobody": honest[:n],
+        "other film": np.concatenate([others, honest])[:n],
+        "same film": np.concatenate([asked, honest])[:n],
+        "nobody again": honest[n : 2 * n],
+    }
 
 
 def _faked(told, finding):
@@ -313,4 +334,4 @@ def _two_films(rows, rng):
             pairs.append(films.index[:2])
     if not pairs:
         raise ValueError("expected test patients with two films, got none")
-    return np.array(pairs).T
+    return rng.permutation(pairs).T  # by row, so that pairs stay

@@ -162,8 +162,8 @@ def _weighted_auroc(y, s, row, counts):
     return aurocs
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a count of yours, which has a width at 0 and 1 too.
+def wilson(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a count of yours, which has a width at 0 and 1 too.
 
     >>> wilson(10, 10)
     (0.722467200137110..., 1.0)
@@ -171,6 +171,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     Args:
         hits: number of successes.
         n: number of tries, each independent: for images of patients `clustered_mean`.
+        level: of the interval.
     """
-    interval = binomtest(hits, n).proportion_ci(method="wilson")
+    interval = binomtest(hits, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)

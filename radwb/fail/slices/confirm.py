@@ -12,6 +12,7 @@ from radwb.stats.means import MIN_PATIENTS
 from radwb.stats.pull import NO_INTERVAL, counted, effective
 from radwb.stats.sentence import Comparison
 
+LEAST_FILMS = 10  # of a slice, or none is suggested
 ERRORS = {1: "missed", 0: "false alarm"}  # by what the film shows in truth
 
 

@@ -5,13 +5,11 @@ import pandas as pd
 from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
-from radwb.fail.slices.confirm import ERRORS, answers, excess
+from radwb.fail.slices.confirm import ERRORS, LEAST_FILMS, answers, excess
 from radwb.fail.slices.mixture import fit_mixture
 from radwb.fail.slices.result import Candidate, Slices, best, confirmed
 from radwb.models import Model, embed
 from radwb.probe import Scores
-
-LEAST_FILMS = 10
 
 
 def find_slices(
@@ -88,7 +86,7 @@ def find_slices(
                 )
                 candidates.append(candidate)
     tested = best(candidates, n_slices)
-    return confirmed(tested, other, s[other.rows], finding, table)
+    return confirmed(tested, one, other, s[other.rows], finding, table)
 
 
 def the_finding(scores: Scores, finding: str | None) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from radwb.fail.slices.confirm import ERRORS, answers, excess
-from radwb.fail.slices.find import LEAST_FILMS, the_finding
+from radwb.fail.slices.confirm import ERRORS, LEAST_FILMS, answers, excess
+from radwb.fail.slices.find import the_finding
 from radwb.fail.slices.result import Candidate, Slices, best, confirmed
 from radwb.probe import Scores
 
@@ -73,7 +73,7 @@ def metadata_slices(
             worst = np.abs(other.p - other.y)  # these are shown first
             candidates.append(Candidate(name, label, has, has, worst, errs))
     tested = best(candidates, n_slices)
-    return confirmed(tested, other, s[other.rows], finding, table)
+    return confirmed(tested, one, other, s[other.rows], finding, table)
 
 
 def _sliceline(films, wrong, together, n_slices, alpha):

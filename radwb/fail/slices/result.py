@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared
-from radwb.fail.slices.confirm import ERRORS, Answers, errs_more
+from radwb.fail.slices.confirm import ERRORS, LEAST_FILMS, Answers, errs_more
 from radwb.stats import clustered_auroc, clustered_mean
 from radwb.stats.sentence import Comparison
 
@@ -51,6 +51,8 @@ class Slices:
         films: rows of the user's table in each slice, the most typical first.
         rest: rows of the same label beside it.
         source: the user's table.
+        looked: films of those who suggest, by label 1 and 0.
+        wrong: films that are answered wrongly, of all patients.
     """
 
     finding: str
@@ -60,6 +62,8 @@ class Slices:
     films: tuple[np.ndarray, ...]
     rest: tuple[np.ndarray, ...]
     source: pd.DataFrame
+    looked: dict[int, int]
+    wrong: int
 
     @property
     def found(self) -> pd.DataFrame:
@@ -73,7 +77,7 @@ class Slices:
     def evidence(self) -> list[Evidence]:
         """Rows for the card: each slice that is found, or what came closest to one."""
         if not len(self.table):
-            return [_nothing(self.finding)]
+            return [self._nothing()]
         shown = max(1, int(self.table["found"].sum()))
         rows = []
         for place in range(shown):
@@ -85,22 +89,26 @@ class Slices:
             rows.append(one)
         return rows
 
-
-def _nothing(finding):
-    """Evidence that no slice was even suggested."""
-    sentence = "no slice errs more than the rest among those who could suggest one"
-    return Evidence(
-        kind="slice",
-        tried=f"slices were looked for in {finding}",
-        measure="difference in share of errors",
-        value=np.nan,
-        low=np.nan,
-        high=np.nan,
-        n=0,
-        unit="patients",
-        verdict="no failure seen",
-        sentence=sentence,
-    )
+    def _nothing(self):
+        """Evidence that no slice was even suggested: an all-clear if all are right."""
+        few = min(self.looked.values()) < LEAST_FILMS
+        sentence = (
+            f"no slice is suggested among {self.looked[1]} films with {self.finding} "
+            f"and {self.looked[0]} without, of which under {LEAST_FILMS} can't be one; "
+            f"{self.wrong} of all films are answered wrongly"
+        )
+        return Evidence(
+            kind="slice",
+            tried=f"slices were looked for in {self.finding}",
+            measure="difference in share of errors",
+            value=np.nan,
+            low=np.nan,
+            high=np.nan,
+            n=sum(self.looked.values()),
+            unit="films",
+            verdict="can't tell" if few or self.wrong else "no failure seen",
+            sentence=sentence,
+        )
 
 
 COLUMNS = (
@@ -134,6 +142,7 @@ def best(candidates: Sequence[Candidate], n: int) -> list[Candidate]:
 
 def confirmed(
     candidates: Sequence[Candidate],
+    one: Answers,
     other: Answers,
     scores: np.ndarray,
     finding: str,
@@ -143,6 +152,7 @@ def confirmed(
 
     Args:
         candidates: those of `best`.
+        one: answers of the half that suggests.
         other: answers of the half that confirms.
         scores: (M,) of its films.
         finding, source: as `Slices` has them.
@@ -161,7 +171,25 @@ def confirmed(
         )
         tested.append((comparison, candidate))
     tested.sort(key=_rank)
+    films, rest = _films(tested, other)
     rows = [_row(*pair, other, scores) for pair in tested]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["found"] = table["found"].astype(bool)
+    return Slices(
+        finding=finding,
+        threshold=other.threshold,
+        table=table,
+        comparisons=tuple(comparison for comparison, _ in tested),
+        films=tuple(films),
+        rest=tuple(rest),
+        source=source,
+        looked={label: int((one.y == label).sum()) for label in ERRORS},
+        wrong=int(one.wrong.sum() + other.wrong.sum()),
+    )
+
+
+def _films(tested, other):
+    """Rows of the films in each slice, the most typical first, and of those beside."""
     films = []
     rest = []
     for _, candidate in tested:
@@ -170,11 +198,7 @@ def confirmed(
         order = order[(alike & candidate.inside)[order]]
         films.append(other.rows[order])
         rest.append(other.rows[alike & ~candidate.inside])
-    comparisons = tuple(comparison for comparison, _ in tested)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table["found"] = table["found"].astype(bool)
-    films_of = tuple(films), tuple(rest)
-    return Slices(finding, other.threshold, table, comparisons, *films_of, source)
+    return films, rest
 
 
 def _rank(pair):
