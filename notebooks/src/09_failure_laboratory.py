@@ -820,8 +820,8 @@ rw.show.grid(
 # %% [markdown]
 # ### In words
 # The text tower can be asked, too. We take the mean embedding of the slice less that of the rest, and look for the
-# phrase nearest to it. Some phrase is always nearest. So the column *chance* is the control: in how many random slices of
-# about the same size would some phrase come as near? They are drawn patient by patient, since films of one are alike.
+# phrase nearest to it. Some phrase is always nearest. So the column *chance* is the control: in how many random slices
+# of about the same size would some phrase come as near? They are drawn patient by patient, since films of one are alike.
 
 # %%
 parts = slices.films[0], slices.rest[0]
@@ -1757,8 +1757,8 @@ for name, (kind, severity) in changes.items():
 # %% [markdown]
 # Four detectors watch embeddings. Three are classics from the package river, and watch one number: how *strange* a film
 # is, its distance from the reference. The fourth, *window*, watches whether the mean of the last 30 films has left the
-# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm. Such streams are drawn
-# by patient: films of one patient are alike, and a few of them drag the mean along.
+# reference's; its threshold is set so that one in twenty streams **without** a change gives alarm. Such streams are
+# drawn by patient: films of one patient are alike, and a few of them drag the mean along.
 
 # %%
 t0 = len(test) // 3
