@@ -5,7 +5,7 @@ from tables import effusion_table
 from towers import timm_model
 
 import radwb as rw
-from radwb.explore.cases import Cases
+from radwb.explore.computed import Cases
 
 MODEL = "radwb-tiny"
 

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 
 import radwb as rw
-from radwb.explore import cases as state
+from radwb.explore import computed as state
 from radwb.explore import widget as widget_module
-from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.words import finding_named
 from radwb.show import mix
 

@@ -13,10 +13,10 @@ import torch
 from ipywidgets.widgets.widget import _instances
 
 import radwb as rw
-from radwb.explore import cases as state
+from radwb.explore import computed as state
 from radwb.explore import once
-from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.kept import Kept, store_of
 
 MODEL = "radwb-tiny"

@@ -10,8 +10,8 @@ from towers import timm_model
 
 import radwb as rw
 from radwb.explore import work as work_module
-from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.scores import errors_at_median, ordinal, ranks
 
 MODEL = "radwb-tiny"

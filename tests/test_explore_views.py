@@ -10,9 +10,9 @@ from towers import film, timm_model, tiny_vit
 
 import radwb as rw
 from radwb.attend.map import Badge
-from radwb.explore import cases as cases_module
-from radwb.explore.cases import Cases
+from radwb.explore import computed as cases_module
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.film import packed
 from radwb.explore.films import Films
 from radwb.explore.lines import lines_of

@@ -9,8 +9,8 @@ import traitlets
 from PIL import Image
 
 from radwb.explore import offers
-from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.errors import FALSE_ALARM, MISSED, in_words, scores_of, worst_errors
 from radwb.explore.film import over, small, whole
 from radwb.explore.films import Films

@@ -6,8 +6,8 @@ from radwb.attend.methods import METHODS
 from radwb.attend.tower import has_attention
 from radwb.explore import offers
 from radwb.explore.about import LOOK
-from radwb.explore.cases import Cases
 from radwb.explore.choice import Choice
+from radwb.explore.computed import Cases
 from radwb.explore.notes import Notes
 from radwb.explore.state import require_state
 from radwb.explore.widget import Explorer
