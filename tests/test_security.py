@@ -134,8 +134,9 @@ def test_words_of_others_are_letters_in_every_figure(kind):
 
 
 def test_every_public_figure_is_among_them():
-    # by tests of their own: below, and in browser/test_review_widget.py
-    others = {"explore", "volume", "review"}
+    # by tests of their own: below, and in browser/test_review_widget.py and
+    # test_cases_widget.py
+    others = {"explore", "volume", "review", "cases", "reading_study"}
     assert set(rw.show.__all__) - others <= set(FIGURES)
 
 
