@@ -693,7 +693,7 @@ Markdown(
     f"the repair, the AUROC where the tie holds is {aurocs['tie holds']:.2f}, and "
     f"where it's broken {aurocs['tie broken']:.2f}. After it:\n{by_arm_text}\n\nThis "
     "model met no mark in its training. What was never learnt can't be mended, and a "
-    "repair that shows no gain here says nothing of a model that did."
+    "repair that shows next to no gain here says nothing of a model that did."
 )
 
 
