@@ -12,8 +12,8 @@ from tables import patients_table
 
 import radwb as rw
 from radwb.fail.fairness import METRICS
-from radwb.fail.shares import share_against, share_gap, two_sided_p
 from radwb.stats import clustered_mean
+from radwb.stats.shares import share_against, share_gap, two_sided_p
 
 FINDING = "Pneumothorax"
 

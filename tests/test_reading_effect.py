@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import t as student
 
 import radwb as rw
-from radwb.fail.two_way import obuchowski_rockette, rate_gap
+from radwb.stats.two_way import obuchowski_rockette, rate_gap
 
 N = 60
 

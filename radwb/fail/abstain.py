@@ -8,10 +8,10 @@ import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.scored import all_scored
-from radwb.fail.shares import share_gap
 from radwb.probe import Scores
 from radwb.stats import clustered_mean
 from radwb.stats.sentence import Comparison
+from radwb.stats.shares import share_gap
 
 SHARES_ANSWERED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 

@@ -20,9 +20,9 @@ from radwb.fail.evidence import Evidence
 from radwb.fail.frozen import FrozenFilms, Part
 from radwb.fail.marker import CORNERS
 from radwb.fail.patches import Head
-from radwb.fail.shares import square_and_add
 from radwb.identifiers import numbered
 from radwb.stats import auroc, wilson
+from radwb.stats.shares import square_and_add
 
 DETECTORS = ("audit", "maps", "slices", "counterfactuals")
 RING = 32  # a film's border is looked at in so many rows and columns

@@ -10,11 +10,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.scored import all_scored
-from radwb.fail.shares import share_against
 from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import clustered_mean
 from radwb.stats.sentence import Comparison
+from radwb.stats.shares import share_against
 
 ALL = "all films"
 

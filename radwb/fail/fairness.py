@@ -10,11 +10,11 @@ from sklearn.linear_model import LogisticRegression
 from radwb.fail.evidence import Evidence, compared
 from radwb.fail.groups import group_gaps
 from radwb.fail.scored import all_scored
-from radwb.fail.shares import share_gap
 from radwb.identifiers import numbered
 from radwb.probe import Scores
 from radwb.stats import auroc, clustered_auroc, clustered_mean
 from radwb.stats.sentence import Comparison
+from radwb.stats.shares import share_gap
 
 BAND_YEARS = 20
 SHARES = ("sensitivity", "specificity", "false no finding", "Brier score", "overstated")

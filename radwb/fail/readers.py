@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from radwb.fail.evidence import Evidence, compared, measured
-from radwb.fail.two_way import interval, obuchowski_rockette, of_readers, rate_gap
 from radwb.identifiers import numbered
 from radwb.stats import clustered_auroc, clustered_mean, compare_auroc
 from radwb.stats.pull import NO_INTERVAL, Pull
 from radwb.stats.sentence import Comparison
+from radwb.stats.two_way import interval, obuchowski_rockette, of_readers, rate_gap
 
 ALONE, HELPED = "alone", "with help"
 COLUMNS = ("reader", "case", "arm", "confidence", "answer", "advice")

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.stats import beta
 
 from radwb.identifiers import numbered
 from radwb.stats.means import MIN_PATIENTS
 from radwb.stats.pull import NO_INTERVAL, counted, effective
 from radwb.stats.sentence import Comparison
+from radwb.stats.shares import square_and_add, two_sided_p
 
 LEAST_FILMS = 10  # of a slice, or none is suggested
 ERRORS = {1: "missed", 0: "false alarm"}  # by what the film shows in truth
@@ -176,7 +176,7 @@ def errs_more(
         note = f"{NO_INTERVAL}{counted(fewest)} on one side"
     else:
         low, high = _gap_limits(*sides, 0.05 / family)
-        p = _p(*sides)
+        p = two_sided_p(lambda level: _gap_limits(*sides, 1 - level))
     return Comparison(
         names=(name, "the rest"),
         what=what,
@@ -215,25 +215,5 @@ class _Share:
 
 def _gap_limits(ours, theirs, alpha):
     """Limits of the difference of two shares at the level 1 - alpha."""
-    low, high = ours.limits(alpha)
-    low_of_rest, high_of_rest = theirs.limits(alpha)
-    gap = ours.share - theirs.share
-    below = np.hypot(ours.share - low, high_of_rest - theirs.share)
-    above = np.hypot(high - ours.share, theirs.share - low_of_rest)
-    return gap - below, gap + above
-
-
-def _p(ours, theirs):
-    """The alpha at which one limit is zero."""
-    gap = ours.share - theirs.share
-
-    def beyond(log_alpha):
-        low, high = _gap_limits(ours, theirs, np.exp(log_alpha))
-        return low if gap > 0 else -high
-
-    if beyond(0.0) <= 0:
-        return 1.0
-    least = np.log(1e-12)
-    if beyond(least) > 0:
-        return 1e-12
-    return float(np.exp(brentq(beyond, least, 0.0)))
+    ends = ours.limits(alpha), theirs.limits(alpha)
+    return square_and_add(ours.share, theirs.share, *ends)
