@@ -48,29 +48,21 @@ def main():
     print("clean", clean(table, clean_Z))
 
 
-def noise(table, y, rng):
+def noise(table, finding, y, rng):
     site = rng.choice(["A", "B", "C"])
     planted = ((table["site"] == site) & (table["view"] == "AP")).to_numpy()
     return planted, y, ~planted
 
 
-def overlooked(table, y, rng):
-    severity = table["Pleural Effusion severity"]
+def small_left(table, finding, y, rng):
+    severity = table[f"{finding} severity"]
     small = severity < severity[y == 1].quantile(0.4)
-    left = table["Pleural Effusion side"] == "left"
+    left = table[f"{finding} side"] == "left"
     planted = (small & left).to_numpy() & (y == 1)
     return planted, np.where(planted, 0, y), np.ones(len(y), bool)
 
 
-def lesions(table, y, rng):
-    severity = table["Lung Lesion severity"]
-    small = severity < severity[y == 1].quantile(0.4)
-    left = table["Lung Lesion side"] == "left"
-    planted = (small & left).to_numpy() & (y == 1)
-    return planted, np.where(planted, 0, y), np.ones(len(y), bool)
-
-
-def drain(table, y, rng):
+def drain(table, finding, y, rng):
     tube = table["planted"].map(has_tube).to_numpy()
     tied = tube == (y == 1)
     return ~tied, y, tied
@@ -82,8 +74,8 @@ def has_tube(planted):
 
 PLANTS = {
     "noise": (noise, "Pneumothorax"),
-    "small left effusion": (overlooked, "Pleural Effusion"),
-    "small left lesion": (lesions, "Lung Lesion"),
+    "small left effusion": (small_left, "Pleural Effusion"),
+    "small left lesion": (small_left, "Lung Lesion"),
     "drain": (drain, "Pneumothorax"),
 }
 
@@ -94,7 +86,7 @@ def planted_case(kind, table, clean_Z, noisy_Z, seed):
     rng = np.random.default_rng(seed)
     training = training_films(table, rng)
     y = table[finding].to_numpy(int)
-    planted, labels, usable = plant(table, y, rng)
+    planted, labels, usable = plant(table, finding, y, rng)
     Z = np.where(planted[:, None], noisy_Z, clean_Z) if kind == "noise" else clean_Z
     s = head_scores(Z, labels, training & usable)
     return of_others(table, Z, s, training, finding), planted[~training]

@@ -18,6 +18,7 @@ class OneLayer:
 
     net: torch.nn.Module
     name: str = "one layer"
+    kind: str = "image"
     size: int = SIDE
     fit: str = "pad"
     grid: tuple = (10, 10)
@@ -32,12 +33,16 @@ class OneLayer:
         return torch.nn.functional.normalize(self.net(x), dim=-1)
 
 
-def one_layer():
+def one_layer(*, dropout=None, width=16):
+    """Its embedding: `width` numbers that read all patches; None = the patches."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        cut = torch.nn.Conv2d(1, 8, 4, stride=4)
-        read = torch.nn.Flatten(), torch.nn.Linear(800, 16)
-        return OneLayer(torch.nn.Sequential(cut, *read).eval())
+        layers = [torch.nn.Conv2d(1, 8, 4, stride=4), torch.nn.Flatten()]
+        if dropout is not None:
+            layers.append(torch.nn.Dropout(dropout))
+        if width is not None:
+            layers.append(torch.nn.Linear(800, width))
+    return OneLayer(torch.nn.Sequential(*layers).eval())
 
 
 def frozen(monkeypatch, *, patients=120, sites=(), finding=False, films=None):

@@ -4,45 +4,20 @@ The tie is exact, and a planted shortcut is found out.
 """
 
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fail_films import one_layer
 from tables import patients_table
 
 from radwb import attend, data, fail, models, probe, stats
 
 
-@dataclass(eq=False)
-class FakeModel:
-    """A one-layer image tower on 40 px, 10 x 10 patches."""
-
-    net: torch.nn.Module
-    name: str = "fake"
-    size: int = 40
-    fit: str = "pad"
-    grid: tuple = (10, 10)
-    findings = None
-    device = torch.device("cpu")
-
-    def preprocess(self, images):
-        return (
-            torch.from_numpy(np.ascontiguousarray(images))[:, None].float() / 255 - 0.5
-        )
-
-    def encode_image(self, x):
-        return torch.nn.functional.normalize(self.net(x), dim=-1)
-
-
 @pytest.fixture
 def model():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        cut = torch.nn.Conv2d(1, 8, 4, stride=4)
-        read = torch.nn.Flatten(), torch.nn.Dropout(0.1), torch.nn.Linear(800, 16)
-        return FakeModel(torch.nn.Sequential(cut, *read).eval())
+    return one_layer(dropout=0.1)
 
 
 @pytest.fixture

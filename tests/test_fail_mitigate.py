@@ -1,11 +1,11 @@
 """Claims about rw.fail.mitigate: what is planted is mended, by nobody's test films."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from fail_films import OneLayer, one_layer
 from sklearn.linear_model import LogisticRegression
 from tables import patients_table
 
@@ -19,32 +19,9 @@ FINDING = "Pneumothorax"
 OTHER = "Edema"
 
 
-@dataclass(eq=False)
-class FakeModel:
-    """A one-layer image tower on 40 px, 10 x 10 patches."""
-
-    net: torch.nn.Module
-    name: str = "fake"
-    kind: str = "image"
-    size: int = 40
-    fit: str = "pad"
-    grid: tuple = (10, 10)
-    findings = None
-    device = torch.device("cpu")
-
-    def preprocess(self, images):
-        return torch.from_numpy(images)[:, None].float() / 255 - 0.5
-
-    def encode_image(self, x):
-        return torch.nn.functional.normalize(self.net(x), dim=-1)
-
-
 @pytest.fixture(scope="module")
 def tower():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        cut = torch.nn.Conv2d(1, 8, 4, stride=4)
-        return FakeModel(torch.nn.Sequential(cut, torch.nn.Flatten()).eval())
+    return one_layer(width=None)
 
 
 @pytest.fixture
@@ -367,7 +344,7 @@ def test_a_repaired_prompt_is_blind_to_the_mark(tiny, films, monkeypatch):
     assert table["control"].abs().max() < 0.1
     assert (table["unit"] == "patients").all()
     with pytest.raises(ValueError, match="expected an image-text model"):
-        fail.repair_prompt(films, start=FakeModel(None), **about)
+        fail.repair_prompt(films, start=OneLayer(None), **about)
 
 
 def test_what_harms_is_a_failure_and_less_error_is_none():

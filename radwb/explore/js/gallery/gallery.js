@@ -32,7 +32,7 @@ function render({ model, el }) {
     body: "Worst errors",
     parts: [
       walkBar(model, walk, { all: "Errors", one: "error", kept: "Kind" }),
-      wordsOfError(model),
+      foundWords(model, "check"),
       verdicts,
       layers,
       stage,
@@ -55,25 +55,6 @@ function render({ model, el }) {
 
 function inTitle(words) {
   return words[0].toUpperCase() + words.slice(1);
-}
-
-function wordsOfError(model) {
-  const error = make("span", { className: "rr-severity" });
-  const sentence = make("span", { className: "rr-sentence" });
-  const root = make(
-    "div",
-    { className: "rr-found", ariaLive: "polite" },
-    error,
-    sentence,
-  );
-  function update() {
-    const shown = model.get("shown");
-    write(error, shown.check || "");
-    error.dataset.severity = shown.check;
-    write(sentence, shown.sentence || "");
-    root.hidden = !shown.of;
-  }
-  return { root, update };
 }
 
 // What lies over the film, and which map.
@@ -124,19 +105,8 @@ function errorStage(model) {
   const facts = make("div");
   const report = make("div", { className: "rr-report" });
   const near = make("div", { className: "rg-near" });
-  const film = make(
-    "section",
-    { className: "rr-side", ariaLabel: "Film" },
-    name,
-    stack,
-  );
-  const about = make(
-    "section",
-    { className: "rr-side", ariaLabel: "About this film" },
-    facts,
-    report,
-    near,
-  );
+  const film = sideCalled("Film", name, stack);
+  const about = sideCalled("About this film", facts, report, near);
   const root = make("div", { className: "rr-sides" }, film, about);
   let known;
   let drawn;

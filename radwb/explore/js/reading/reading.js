@@ -70,12 +70,7 @@ function filmToRead(model, answers) {
   const films = pictures();
   const advice = make("div", { className: "rs-advice", role: "status" });
   const stack = make("div", { className: "rg-stack" });
-  const root = make(
-    "section",
-    { className: "rr-side", ariaLabel: "Film" },
-    advice,
-    stack,
-  );
+  const root = sideCalled("Film", advice, stack);
   let known;
   function update() {
     const { state, number, film, problem, advice: said } = model.get("shown");

@@ -16,7 +16,7 @@ function render({ model, el }) {
         one: "thing flagged",
         kept: "Flagged for",
       }),
-      foundWords(model),
+      foundWords(model, "severity", true),
       verdicts,
       sidesOf(model, verdicts),
     ],

@@ -33,8 +33,8 @@ function sidesOf(model, verdicts) {
 }
 
 function oneSide(side, n, sides, pair, films, verdicts) {
-  const root = make("section", { className: "rr-side", ariaLabel: sideName(n, sides) });
-  root.append(
+  const root = sideCalled(
+    sideName(n, sides),
     make("div", { className: "rr-name", title: side.name }, side.name),
     pictureOfSide(side, n, sides, films),
   );

@@ -1,4 +1,4 @@
-// What was found, in words, and what becomes of it.
+// What becomes of what was found: its verdicts, by button and by key.
 
 const VERDICT_KEYS = {
   d: "drop",
@@ -7,28 +7,6 @@ const VERDICT_KEYS = {
   1: "drop first",
   2: "drop second",
 };
-
-function foundWords(model) {
-  const severity = make("span", { className: "rr-severity" });
-  const sentence = make("span", { className: "rr-sentence" });
-  const value = make("b", { className: "rr-value" });
-  const root = make(
-    "div",
-    { className: "rr-found", ariaLive: "polite" },
-    severity,
-    sentence,
-    value,
-  );
-  function update() {
-    const shown = model.get("shown");
-    write(severity, shown.severity || "");
-    severity.dataset.severity = shown.severity;
-    write(sentence, shown.sentence || "");
-    write(value, shown.value || "");
-    root.hidden = !shown.of;
-  }
-  return { root, update };
-}
 
 function verdictBox(model, asked) {
   return judgeBox(model, asked, {
