@@ -7,7 +7,8 @@ cohort; slices are looked for among the others. Three plants, each of which make
 head fail in truth: noise on the portable films of one site; small left effusions that
 the training labels overlook; chest tubes wherever there is a pneumothorax in training,
 and nowhere else. Controls: answers dealt to other films of the same label, and answers
-of nothing but the label and the patient.
+of nothing but the label and the patient. `slices_again.py` asks whether what is found
+without any plant is there in other patients.
 """
 
 import json
@@ -45,7 +46,6 @@ def main():
     for control in (dealt, by_chance):
         for n in (len(SEEDS), MORE):
             print(control.__name__, n, *false_discoveries(control, table, clean_Z, n))
-    print("clean", clean(table, clean_Z))
 
 
 def noise(table, finding, y, rng):
@@ -162,20 +162,6 @@ def false_discoveries(control, table, Z, n):
         counts[0] += bool(by_look.table["found"].any())
         counts[1] += bool(by_table.table["found"].any())
     return tuple(counts)
-
-
-def clean(table, Z):
-    """Cohorts with a slice where nothing was planted, and its share of chest tubes."""
-    found = 0
-    tubes = []
-    for seed in SEEDS:
-        case = clean_case(table, Z, seed)
-        slices = rw.fail.find_slices(*case, seed=seed)
-        for place in range(int(slices.table["found"].sum())):
-            films = case[2].iloc[slices.films[place]]
-            tubes.append(films["planted"].map(has_tube).mean())
-        found += bool(slices.table["found"].any())
-    return found, len(tubes), np.round(tubes, 2).tolist()
 
 
 if __name__ == "__main__":
