@@ -57,7 +57,9 @@ level = 0.9  # how often a set of answers shall hold the truth; fast: 0.8
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
-parts = {part: rows.reset_index(drop=True) for part, rows in table.groupby("split")}
+parts = {}
+for part, rows in table.groupby("split"):
+    parts[part] = rows.reset_index(drop=True)
 train = parts["train"]
 val = parts["val"]
 test = parts["test"]
@@ -377,12 +379,15 @@ rw.check.matches(right_by_hand, on_removal["right"])
 # %%
 tied_part = films.tied(some, "Lung Lesion", 0.95)
 tied_head = films.learn(tied_part)
+
+# %%
 unseen_rows = films.rows("test")[:60]
 bare = films.part(unseen_rows, "Lung Lesion")
 added = rw.fail.edit_mark(bare.images, bare.patients, "add")
 moved = rw.fail.edit_mark(bare.images, bare.patients, "move")
 placebo = rw.fail.placebo(added, lungs)
-edits_of["a tied mark"] = rw.fail.edited(tied_head.logits, added, moved, placebo)
+edits = (added, moved, placebo)
+edits_of["a tied mark"] = rw.fail.edited(tied_head.logits, *edits)
 
 # %%
 tables = [result.table for result in edits_of.values()]
@@ -771,9 +776,12 @@ Markdown(
 finding = "Pneumothorax"
 films = rw.data.images(table, model.size)
 is_portable = table["view"] == "AP"
-is_noisy = ((table["site"] == "C") & is_portable).to_numpy()
-grain = np.random.default_rng(0).normal(0, 60, films.shape)
-noisy_films = np.clip(films + grain, 0, 255).astype(np.uint8)
+is_from_c = table["site"] == "C"
+is_noisy = (is_from_c & is_portable).to_numpy()
+rng = np.random.default_rng(0)
+grain = rng.normal(0, 60, films.shape)
+grainy = np.clip(films + grain, 0, 255)
+noisy_films = grainy.astype(np.uint8)
 films[is_noisy] = noisy_films[is_noisy]
 Z_films = rw.models.embed(model, films)  # (films, E)
 
@@ -796,10 +804,13 @@ owners = table["patient_id"].unique()
 n_learners = int(0.4 * len(owners))
 shuffled = np.random.default_rng(0).permutation(owners)
 learners = shuffled[:n_learners]
+
+# %%
 learns = table["patient_id"].isin(learners).to_numpy()
 lesson = learns & ~is_noisy
 labels = table.loc[lesson, finding].to_numpy()
-head = rw.fail.fit_head(model, Z_films[lesson], labels, C=10, whole=True)
+Z_lesson = Z_films[lesson]
+head = rw.fail.fit_head(model, Z_lesson, labels, C=10, whole=True)
 
 # %%
 unseen = table[~learns].reset_index(drop=True)
@@ -1315,11 +1326,13 @@ strengths = rw.fail.CORRUPTIONS["noise"].strengths
 photons_in_air = strengths[3 - 1]
 film = images[0] / 255  # 0 is air, 1 the densest
 rng = np.random.default_rng([0, 0])  # seed 0, film 0
-exposure = photons_in_air * np.exp(-3 * film)
+share_through = np.exp(-3 * film)
+exposure = photons_in_air * share_through
 counted = rng.poisson(exposure)
 arrived = np.maximum(counted, 0.5) / photons_in_air
 noisy = -np.log(arrived) / 3
-by_hand = np.rint(255 * noisy.clip(0, 1))
+grey = 255 * noisy.clip(0, 1)
+by_hand = np.rint(grey)
 
 # %%
 package = rw.fail.corrupt(images[:1], "noise", 3)
@@ -1458,8 +1471,10 @@ by_words[columns].round(2)
 # %%
 denials = by_words[by_words["tried"].str.startswith("denial")]
 typos = by_words[by_words["tried"] == "typo"]
-read = denials.loc[denials["verdict"] == "behind", "finding"]
-hurt = typos.loc[typos["verdict"] == "behind", "finding"]
+is_read = denials["verdict"] == "behind"
+is_hurt = typos["verdict"] == "behind"
+read = denials.loc[is_read, "finding"]
+hurt = typos.loc[is_hurt, "finding"]
 no_florb = 0.5 + denials["control"]
 
 # %%
@@ -1515,9 +1530,11 @@ wrong_way = torch.from_numpy(signs) * similarity
 (gradient,) = torch.autograd.grad(wrong_way.sum(), grey)
 
 # %%
-steps = 2 * gradient[:, 0].sign().numpy()  # in grey levels
-by_hand = (images[:2] + steps).clip(0, 255)
-package = rw.fail.pgd(model, images[:2], y[:2], finding, epsilon=2, steps=1)
+signs = gradient[:, 0].sign().numpy()
+steps = 2 * signs  # in grey levels
+two_films = images[:2]
+by_hand = (two_films + steps).clip(0, 255)
+package = rw.fail.pgd(model, two_films, y[:2], finding, epsilon=2, steps=1)
 rw.check.matches(by_hand, package)
 
 # %% [markdown]
@@ -1592,8 +1609,10 @@ of_test.auroc()[columns].round(2)
 
 # %%
 one_each = rw.fail.one_film_each(of_val.patient_id)
-p = of_val.values[lesion][one_each].to_numpy()
-y = of_val.truth[lesion][one_each].to_numpy()
+stated_lesion = of_val.values[lesion]
+true_lesion = of_val.truth[lesion]
+p = stated_lesion[one_each].to_numpy()
+y = true_lesion[one_each].to_numpy()
 unlike = np.where(y == 1, 1 - p, p)
 n_ranks = len(unlike) + 1
 rank = int(np.ceil(n_ranks * level))
@@ -1601,7 +1620,8 @@ limit = np.sort(unlike)[rank - 1]
 
 # %%
 p_test = of_test.values[lesion].to_numpy()
-by_hand = np.column_stack([p_test, 1 - p_test]) <= limit  # (N, 2) without, with
+unlike_test = np.column_stack([p_test, 1 - p_test])  # (N, 2) without, with
+by_hand = unlike_test <= limit
 sets = rw.fail.prediction_sets(of_val, of_test, level=level)
 rw.check.matches(by_hand.astype(int), sets.astype(int))
 
@@ -1697,7 +1717,8 @@ cases = (test[lesion] == 1).to_numpy()
 owners = of_test.patient_id[cases]
 words = []
 for name, scores in {"as they are": of_test, "noisy": of_noisy}.items():
-    hits = scores.values[lesion][cases] >= bounded
+    stated_for_cases = scores.values[lesion][cases]
+    hits = stated_for_cases >= bounded
     share = rw.stats.clustered_mean(hits, owners, share=True)
     interval = rw.stats.format_interval(share, "mean")
     words.append(f"{interval} on films {name}")
@@ -1778,7 +1799,8 @@ def strange(stack):
     p = rw.fail.calibrated(scores, raw_val).values
     p = p.clip(1e-6, 1 - 1e-6)
     odds = p / (1 - p)
-    return rw.fail.strangeness(Z_train, Z, logits=np.log(odds), k=k)
+    logits = np.log(odds)
+    return rw.fail.strangeness(Z_train, Z, logits=logits, k=k)
 
 
 # %%
@@ -1813,7 +1835,10 @@ rw.show.forest(
 
 # %%
 lines = [f"- {row.sentence}" for row in unknown.evidence()]
-chance = ", ".join(f"{name} {auroc:.2f}" for name, auroc in unknown.chance.items())
+by_chance = []
+for name, auroc in unknown.chance.items():
+    by_chance.append(f"{name} {auroc:.2f}")
+told_chance = ", ".join(by_chance)
 energy = unknown.table.query("detector == 'energy'")
 fooled = energy.loc[energy["high"] < 0.5, "films"]
 told_fooled = ", ".join(fooled) or "none"
@@ -1823,7 +1848,7 @@ Markdown(
     "We see:\n"
     + "\n".join(lines)
     + "\n\nThe control holds one half of the known patients "
-    f"against the other: {chance}. By the energy these look *more* familiar than the "
+    f"against the other: {told_chance}. By the energy these look *more* familiar than the "
     f"known, for sure: {told_fooled}."
 )
 
@@ -1839,6 +1864,8 @@ judged = {"as they are": of_test, "noisy": of_noisy}
 answers = rw.fail.abstention(of_val, judged)
 as_planned = answers.table.copy()
 as_planned["planned"] = as_planned["planned"].map("{:.0%}".format)
+
+# %%
 rw.show.bars(
     as_planned,
     x="planned",
@@ -2020,10 +2047,12 @@ Markdown(
 # films as these do from each other.
 
 # %%
-owners = train["patient_id"], test["patient_id"]
-near = rw.fail.nearest_training(Z_train, Z_test, *owners)
+of_train = train["patient_id"]
+of_test_films = test["patient_id"]
+near = rw.fail.nearest_training(Z_train, Z_test, of_train, of_test_films)
 copies = rw.fail.copies_evidence(near)
-planted = rw.fail.nearest_training(Z_train, Z_train[:40], owners[0], range(40))
+Z_copies = Z_train[:40]
+planted = rw.fail.nearest_training(Z_train, Z_copies, of_train, range(40))
 of_copies = rw.fail.copies_evidence(planted)
 
 # %%
@@ -2064,7 +2093,8 @@ head = rw.fail.fit_head(model, features[is_learnt], labels[is_learnt])
 p = probability(head.of(features))
 p_of_truth = np.where(labels == 1, p, 1 - p)
 loss = -np.log(p_of_truth)
-one_head = rw.stats.clustered_auroc(is_learnt, -loss, patient)
+looks_learnt = -loss
+one_head = rw.stats.clustered_auroc(is_learnt, looks_learnt, patient)
 
 # %% [markdown]
 # A single head may have been given the easier films. So the films are dealt anew for each training, and a control head
@@ -2251,6 +2281,8 @@ for _, row in well_called.iterrows():
     counted = f"{row['n']} films of {row['patients']} patients"
     share = rw.stats.format_interval(row, "mean")
     words.append(f"{row['films']} {share}, {counted}")
+
+# %%
 absent = ""
 if missing:
     names = ", ".join(missing)
@@ -2346,7 +2378,10 @@ Markdown(
 # %%
 children = people["children"]
 well = (children["sick"] == 0).to_numpy()
-threshold = np.quantile(stated["children"][well], 0.95)
+stated_for_well = stated["children"][well]
+threshold = np.quantile(stated_for_well, 0.95)
+
+# %%
 rows = []
 for who, films in people.items():
     for sick, what in enumerate(("specificity", "sensitivity")):
@@ -2393,7 +2428,7 @@ stated_small = stated_for(squares)
 owners = children["patient_id"]
 how = {"names": ("films of 64 px", "films as they are"), "family": 2}
 small_called = stated_small[well] > 0.5
-called = stated["children"][well] > 0.5
+called = stated_for_well > 0.5
 more_called = rw.stats.compare(
     small_called, called, owners[well], what="share of the well called sick", **how
 )
@@ -2427,11 +2462,14 @@ name, films = list(people.items())[-1]
 squares = rw.data.images(films, published.size, fit="squash")
 smooth = stated_for(squares)
 healthy_ones = (films["sick"] == 0).to_numpy()
-stated_of_healthy = stated[name][healthy_ones]
 owners = films["patient_id"][healthy_ones]
+stated_smooth = smooth[healthy_ones]
+stated_nearest = stated[name][healthy_ones]
+
+# %%
 by_filter = rw.stats.compare(
-    smooth[healthy_ones] > 0.5,
-    stated_of_healthy > 0.5,
+    stated_smooth > 0.5,
+    stated_nearest > 0.5,
     owners,
     names=("a smooth filter", "the nearest pixel"),
     what="share called sick",
@@ -2476,7 +2514,7 @@ rw.show.forest(
 
 # %%
 is_ap = viewed["AP"][healthy_ones]
-of_view = rw.stats.clustered_auroc(is_ap, stated_of_healthy, owners)
+of_view = rw.stats.clustered_auroc(is_ap, stated_nearest, owners)
 interval = rw.stats.format_interval(of_view)
 which_knows_more = rw.probe.comparison_sentences(told)
 Markdown(
