@@ -113,7 +113,11 @@ ARMS = ("tie holds", "independent", "tie broken")
 named = [rows.assign(finding=name) for name, rows in baits.items()]
 bait = pd.concat(named)
 
+# %% [markdown]
+# Such runs are drawn three times on this page: a dot a training, and beside the dots their mean over the seeds.
 
+
+# %%
 def forest_over_seeds(rows, group, names, **labels):
     """A forest with a dot a seed, and beside them their mean and its interval."""
     dots = {}
@@ -139,8 +143,11 @@ forest_over_seeds(
 # same in all three. So we compare the outer arms, seed by seed.
 
 # %%
-held_or_broken = {"names": ("a held tie", "a broken one"), "what": "AUROC"}
-held_or_broken["family"] = len(baits)
+held_or_broken = {
+    "names": ("a held tie", "a broken one"),
+    "what": "AUROC",
+    "family": len(baits),
+}
 lines = []
 for name, rows in baits.items():
     arms = rows.pivot(index="seed", columns="arm", values="auroc")
@@ -512,7 +519,11 @@ forest_over_seeds(
 )
 
 # %%
-weighed_or_not = {"names": ("weighed", "as they are"), "what": "AUROC", "family": 3}
+weighed_or_not = {
+    "names": ("weighed", "as they are"),
+    "what": "AUROC",
+    "family": 3,
+}
 lines = []
 for C, rows in weighing.groupby("finding", sort=False):
     by_films = rows.groupby("films")["auroc"]
@@ -543,6 +554,7 @@ def next_shares(shares, losses, step_size=0.01):
 
 # %%
 def probability(logits):
+    """The inverse of the log odds."""
     return 1 / (1 + np.exp(-logits))
 
 
@@ -932,11 +944,11 @@ by_table = rw.fail.metadata_slices(head_scores, unseen)
 by_table.table[shown].round(2)
 
 # %%
-found = by_table.found
-names = found["slice"] + " (" + found["error"] + ")"
+stood_up = by_table.found
+names = stood_up["slice"] + " (" + stood_up["error"] + ")"
 told = "; ".join(names) or "none"
 Markdown(
-    f"We see {len(found)} of {len(by_table.table)} confirmed: "
+    f"We see {len(stood_up)} of {len(by_table.table)} confirmed: "
     f"{told}. Slices of a table overlap, so several rows may "
     "be one weakness."
 )
@@ -1235,10 +1247,10 @@ rw.show.bars(
 
 # %%
 share = levelled.pivot(index="what", columns="rule", values="mean")
-one = share["one threshold"]
-gained_down = share["levelled down"] - one
-gained_up = share["levelled up"] - one
-lost_down = one - share["levelled down"]
+same_for_all = share["one threshold"]
+gained_up = share["levelled up"] - same_for_all
+gained_down = share["levelled down"] - same_for_all
+lost_down = same_for_all - share["levelled down"]
 cost_down = lost_down["men: sick called"]
 gain_down = gained_down["women: sick called"]
 gain_up = gained_up["women: sick called"]
@@ -1478,11 +1490,11 @@ hurt = typos.loc[is_hurt, "finding"]
 no_florb = 0.5 + denials["control"]
 
 # %%
-told_read = ", ".join(read) or "none"
-told_hurt = ", ".join(hurt) or "none"
+findings_read = ", ".join(read) or "none"
+findings_hurt = ", ".join(hurt) or "none"
 Markdown(
-    f"We see a *no* that is read for {told_read} of {len(asked)} "
-    f"findings, and a typo that costs something for {told_hurt}. "
+    f"We see a *no* that is read for {findings_read} of {len(asked)} "
+    f"findings, and a typo that costs something for {findings_hurt}. "
     f"The sentence *no florb* alone has an AUROC of {no_florb.min():.2f} to "
     f"{no_florb.max():.2f}."
 )
@@ -1841,7 +1853,7 @@ for name, auroc in unknown.chance.items():
 told_chance = ", ".join(by_chance)
 energy = unknown.table.query("detector == 'energy'")
 fooled = energy.loc[energy["high"] < 0.5, "films"]
-told_fooled = ", ".join(fooled) or "none"
+look_familiar = ", ".join(fooled) or "none"
 
 # %%
 Markdown(
@@ -1849,7 +1861,7 @@ Markdown(
     + "\n".join(lines)
     + "\n\nThe control holds one half of the known patients "
     f"against the other: {told_chance}. By the energy these look *more* familiar than the "
-    f"known, for sure: {told_fooled}."
+    f"known, for sure: {look_familiar}."
 )
 
 
@@ -1994,18 +2006,19 @@ rw.check.matches(foretold_auroc, rw.fail.expected_auroc, p)
 
 
 # %%
-def asked_for_it(rows, Z):
+def zero_shot_scores(rows, Z):
+    """How near each film lies to the finding's words."""
     return rw.probe.zero_shot(model, rows, [finding], embeddings=Z)
 
 
 lay = (test["view"] == "AP").to_numpy()
 parts = {
-    "as they are": asked_for_it(test, Z_test),
-    "AP alone": asked_for_it(test[lay], Z_test[lay]),
+    "as they are": zero_shot_scores(test, Z_test),
+    "AP alone": zero_shot_scores(test[lay], Z_test[lay]),
 }
 for name, after in changed_Z.items():
-    parts[name] = asked_for_it(test, after)
-foretold = rw.fail.foretell(asked_for_it(val, Z_val), parts)
+    parts[name] = zero_shot_scores(test, after)
+foretold = rw.fail.foretell(zero_shot_scores(val, Z_val), parts)
 
 # %%
 rows = foretold.table.drop(columns="finding").rename(columns={"part": "finding"})
@@ -2028,13 +2041,13 @@ for (part, _), comparison in foretold.comparisons.items():
     lines.append(f"- {part}: {comparison}")
     if comparison.verdict == "ahead":
         over.append(part)
-told_over = ", ".join(over) or "none of them"
+parts_overstated = ", ".join(over) or "none of them"
 
 # %%
 Markdown(
     "We see, in the share of right answers:\n"
     + "\n".join(lines)
-    + f"\n\nToo much is promised for sure for: {told_over}. The "
+    + f"\n\nToo much is promised for sure for: {parts_overstated}. The "
     "estimate holds as long as a score means what it meant. A new machine can change "
     "just that, and then the model is sure and wrong."
 )
