@@ -524,6 +524,8 @@ weighed_or_not = {
     "what": "AUROC",
     "family": 3,
 }
+
+# %%
 lines = []
 for C, rows in weighing.groupby("finding", sort=False):
     by_films = rows.groupby("films")["auroc"]
