@@ -148,6 +148,8 @@ held_or_broken = {
     "what": "AUROC",
     "family": len(baits),
 }
+
+# %%
 lines = []
 for name, rows in baits.items():
     arms = rows.pivot(index="seed", columns="arm", values="auroc")
