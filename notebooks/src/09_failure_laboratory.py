@@ -57,7 +57,9 @@ level = 0.9  # how often a set of answers shall hold the truth; fast: 0.8
 
 # %%
 table = rw.simulate.cohort(n=n, seed=0)
-parts = {part: rows.reset_index(drop=True) for part, rows in table.groupby("split")}
+parts = {}
+for part, rows in table.groupby("split"):
+    parts[part] = rows.reset_index(drop=True)
 train = parts["train"]
 val = parts["val"]
 test = parts["test"]
@@ -110,10 +112,27 @@ for name, change in changes.items():
 ARMS = ("tie holds", "independent", "tie broken")
 named = [rows.assign(finding=name) for name, rows in baits.items()]
 bait = pd.concat(named)
-means = rw.fail.over_seeds(bait, by=("finding", "arm"), within=(0, 1))
-rw.show.forest(
-    {arm: means[means["arm"] == arm] for arm in ARMS},
-    points={arm: bait[bait["arm"] == arm] for arm in ARMS},
+
+# %% [markdown]
+# Such runs are drawn three times on this page: a dot a training, and beside the dots their mean over the seeds.
+
+
+# %%
+def forest_over_seeds(rows, group, names, **labels):
+    """A forest with a dot a seed, and beside them their mean and its interval."""
+    dots = {}
+    means = {}
+    for name in names:
+        dots[name] = rows[rows[group] == name]
+        means[name] = rw.fail.over_seeds(dots[name], by=["finding"], within=(0, 1))
+    return rw.show.forest(means, points=dots, **labels)
+
+
+# %%
+forest_over_seeds(
+    bait,
+    "arm",
+    ARMS,
     x_title="AUROC: a dot a seed; mean with 95 % interval over seeds",
     title="Fully tied: who reads the mark?",
     caption=f"{seeds} seeds a row",
@@ -124,17 +143,20 @@ rw.show.forest(
 # same in all three. So we compare the outer arms, seed by seed.
 
 # %%
+held_or_broken = {
+    "names": ("a held tie", "a broken one"),
+    "what": "AUROC",
+    "family": len(baits),
+}
+
+# %%
 lines = []
 for name, rows in baits.items():
     arms = rows.pivot(index="seed", columns="arm", values="auroc")
-    comparison = rw.stats.compare_seeds(
-        arms["tie holds"],
-        arms["tie broken"],
-        names=("a held tie", "a broken one"),
-        what="AUROC",
-        family=len(baits),
-    )
-    drops = (arms["tie holds"] - arms["tie broken"]).map("{:.2f}".format)
+    held = arms["tie holds"]
+    broken = arms["tie broken"]
+    comparison = rw.stats.compare_seeds(held, broken, **held_or_broken)
+    drops = (held - broken).map("{:.2f}".format)
     lines.append(f"- **{name}**: {comparison}. Drops by seed: {', '.join(drops)}.")
 
 # %% [markdown]
@@ -177,9 +199,11 @@ two_sites = table.iloc[drawn]
 is_ill = (two_sites["Lung Lesion"] == 1).to_numpy()
 from_a = (two_sites["site"] == "A").to_numpy()
 ill_from_a = from_a[is_ill].mean()
-well_from_b = (~from_a)[~is_ill].mean()
+from_b = ~from_a
+well_from_b = from_b[~is_ill].mean()
 by_hand = (ill_from_a + well_from_b) / 2
-rw.check.matches(by_hand, rw.stats.auroc(is_ill, from_a))
+by_package = rw.stats.auroc(is_ill, from_a)
+rw.check.matches(by_hand, by_package)
 
 # %% [markdown]
 # Now the heads. *Internal* are unseen patients of the same two sites in the same proportions; *balanced* the same sites
@@ -208,9 +232,13 @@ rw.show.bars(
 
 # %%
 lines = [f"- {comparison}" for comparison in sites.comparisons().values()]
-steepest = by_arm[by_arm["dial"] == world_shares[-1]].set_index("arm")["auroc"]
+top_share = world_shares[-1]
+at_top = by_arm[by_arm["dial"] == top_share]
+steepest = at_top.set_index("arm")["auroc"]
+
+# %%
 Markdown(
-    f"We see, at a share of {world_shares[-1]:g}, internal {steepest['internal']:.2f}, "
+    f"We see, at a share of {top_share:g}, internal {steepest['internal']:.2f}, "
     f"balanced {steepest['balanced']:.2f}, external {steepest['external']:.2f}, and "
     f"{steepest['group alone']:.2f} for the site alone:\n" + "\n".join(lines)
 )
@@ -295,8 +323,17 @@ unseen = table[table["split"] != "train"]
 of_lungs = []
 for seed, site in enumerate("ABC"):
     bare = rw.simulate.render([], site=site, seed=seed, organs=True)
-    of_lungs.append(np.float32(bare.truth["Lungs"]))
-lungs = rw.data.to_input(np.mean(of_lungs, axis=0), model.size, fit="squash")
+    outline = bare.truth["Lungs"]
+    of_lungs.append(np.float32(outline))
+mean_lungs = np.mean(of_lungs, axis=0)
+lungs = rw.data.to_input(mean_lungs, model.size, fit="squash")
+
+
+# %% [markdown]
+# One function films the same patients twice, with and without what is edited.
+
+
+# %%
 
 
 def filmed_twice(what, edit, n):
@@ -320,24 +357,30 @@ rw.show.grid(
 # is at the placebo. The sign is asked of each film by itself.
 
 # %%
-some = np.random.default_rng(0).permutation(films.rows("train"))[:n_train]
+shuffled = np.random.default_rng(0).permutation(films.rows("train"))
+some = shuffled[:n_train]
+n_filmed = {"Pleural Effusion": n_edited, "Lung Lesion": 2 * n_edited}
+heads = {}
 edits_of = {}
-for name, n_films in (("Pleural Effusion", n_edited), ("Lung Lesion", 2 * n_edited)):
-    head = films.learn(films.part(some, name))
+for name, n_films in n_filmed.items():
+    heads[name] = films.learn(films.part(some, name))
     removed = filmed_twice(name, "remove", n_films)
+    placebo = rw.fail.placebo(removed, lungs)
     added = filmed_twice(name, "add", n_films)
-    edits = (removed, rw.fail.placebo(removed, lungs), added)
-    edits_of[name] = rw.fail.edited(head.logits, *edits)
+    edits_of[name] = rw.fail.edited(heads[name].logits, removed, placebo, added)
 
 # %% [markdown]
 # By hand once, for the effusion: the change of each film, and the share with the right sign.
 
 # %%
-head = films.learn(films.part(some, "Pleural Effusion"))
-change = head.logits(gone.after) - head.logits(gone.before)
+head = heads["Pleural Effusion"]
+before = head.logits(gone.before)
+after = head.logits(gone.after)
+change = after - before
 right_by_hand = (change < 0).mean()
 by_edit = edits_of["Pleural Effusion"].table.set_index("edit")
-rw.check.matches(right_by_hand, by_edit.loc["remove the pleural effusion", "right"])
+on_removal = by_edit.loc["remove the pleural effusion"]
+rw.check.matches(right_by_hand, on_removal["right"])
 
 # %% [markdown]
 # The mark beside it, on a head that was tied to one.
@@ -345,14 +388,21 @@ rw.check.matches(right_by_hand, by_edit.loc["remove the pleural effusion", "righ
 # %%
 tied_part = films.tied(some, "Lung Lesion", 0.95)
 tied_head = films.learn(tied_part)
-few = films.part(films.rows("test")[:60], "Lung Lesion")
-mark_edits = [
-    rw.fail.edit_mark(few.images, few.patients, edit) for edit in ("add", "move")
-]
-mark_edits.append(rw.fail.placebo(mark_edits[0], lungs))
-edits_of["a tied mark"] = rw.fail.edited(tied_head.logits, *mark_edits)
-changed = pd.concat([result.table for result in edits_of.values()])
-changed.set_index("edit")[["change", "low", "high", "right", "n", "patients"]].round(2)
+
+# %%
+unseen_rows = films.rows("test")[:60]
+bare = films.part(unseen_rows, "Lung Lesion")
+added = rw.fail.edit_mark(bare.images, bare.patients, "add")
+moved = rw.fail.edit_mark(bare.images, bare.patients, "move")
+placebo = rw.fail.placebo(added, lungs)
+edits = (added, moved, placebo)
+edits_of["a tied mark"] = rw.fail.edited(tied_head.logits, *edits)
+
+# %%
+tables = [result.table for result in edits_of.values()]
+changed = pd.concat(tables)
+columns = ["change", "low", "high", "right", "n", "patients"]
+changed.set_index("edit")[columns].round(2)
 
 # %%
 lines = []
@@ -379,7 +429,8 @@ Markdown(
 lesion = "Lung Lesion"
 tie = 0.95
 mend_films = table.head(3 * n_train).reset_index(drop=True)
-learn_films = mend_films[mend_films["split"] == "train"].head(n_train)
+to_train = mend_films[mend_films["split"] == "train"]
+learn_films = to_train.head(n_train)
 y_learn = learn_films[lesion].to_numpy(int)
 carries_mark = rw.fail.confound(y_learn, tie)
 four_groups = 2 * y_learn + carries_mark  # lesion and mark, as one number
@@ -413,14 +464,20 @@ rw.check.matches(by_hand, compute_sample_weight("balanced", four_groups))
 #
 # We read the features of the films once, without and with the mark.
 
+
 # %%
-mend_test = mend_films[mend_films["split"] == "test"]
-read = {}
-for part, rows in {"learn": learn_films, "test": mend_test}.items():
+def read_twice(rows, **how):
+    """Features of the films as they are, and with the mark pasted on."""
     squares = rw.data.images(rows, model.size)
-    pasted = rw.fail.add_marker(squares, **mark)
-    plain = rw.fail.patch_features(model, squares)
-    read[part] = plain, rw.fail.patch_features(model, pasted)
+    marked_squares = rw.fail.add_marker(squares, **mark)
+    plain = rw.fail.patch_features(model, squares, **how)
+    pasted = rw.fail.patch_features(model, marked_squares, **how)
+    return plain, pasted
+
+
+mend_test = mend_films[mend_films["split"] == "test"]
+plain_learn, pasted_learn = read_twice(learn_films)
+plain_test, pasted_test = read_twice(mend_test)
 
 # %% [markdown]
 # Each seed deals the marks out anew. Then the same films are learnt from twice, as they are and weighed.
@@ -430,49 +487,54 @@ for part, rows in {"learn": learn_films, "test": mend_test}.items():
 def tied_features(seed):
     """What a head learns from at a seed: features, and the weights of the films."""
     marked = rw.fail.confound(y_learn, tie, seed=seed)
-    plain, pasted = read["learn"]
-    features = np.where(marked[:, None], pasted, plain)
-    weights = compute_sample_weight("balanced", 2 * y_learn + marked)
+    features = np.where(marked[:, None], pasted_learn, plain_learn)
+    groups = 2 * y_learn + marked
+    weights = compute_sample_weight("balanced", groups)
     return features, {"as they are": None, "weighed": weights}
 
 
 # %%
 y_mend = mend_test[lesion].to_numpy(int)
-where_broken = rw.fail.confound(y_mend, 0)[:, None]  # marked where no lesion is
-broken_features = np.where(where_broken, read["test"][1], read["test"][0])
+where_broken = rw.fail.confound(y_mend, 0)  # marked where no lesion is
+broken_features = np.where(where_broken[:, None], pasted_test, plain_test)
+
+# %%
 rows = []
 for seed in range(seeds):
     features, weighings = tied_features(seed)
     for C in (100, 10, 1):
         for name, weights in weighings.items():
             head = rw.fail.fit_head(model, features, y_learn, C=C, weights=weights)
-            auroc = rw.stats.auroc(y_mend, head.of(broken_features))
+            logits = head.of(broken_features)
+            auroc = rw.stats.auroc(y_mend, logits)
             rows.append({"finding": f"C = {C}", "films": name, "auroc": auroc})
 weighing = pd.DataFrame(rows)
 
 # %%
-dots = dict(list(weighing.groupby("films", sort=False)))
-means = {}
-for name, rows in dots.items():
-    means[name] = rw.fail.over_seeds(rows, by=["finding"], within=(0, 1))
-rw.show.forest(
-    means,
-    points=dots,
+forest_over_seeds(
+    weighing,
+    "films",
+    ["as they are", "weighed"],
     title="Weights alone, at three penalties",
     x_title="AUROC where the tie is broken: a dot a seed; mean, 95 % over seeds",
     caption=f"{seeds} seeds a row; a penalty rises as C falls",
 )
 
 # %%
+weighed_or_not = {
+    "names": ("weighed", "as they are"),
+    "what": "AUROC",
+    "family": 3,
+}
+
+# %%
 lines = []
-for C in ("C = 100", "C = 10", "C = 1"):
-    auroc = {
-        name: rows.loc[rows["finding"] == C, "auroc"].to_numpy()
-        for name, rows in dots.items()
-    }
-    one = {"names": ("weighed", "as they are"), "what": "AUROC", "family": 3}
-    comparison = rw.stats.compare_seeds(auroc["weighed"], auroc["as they are"], **one)
-    lines.append(f"- {C}: {comparison}, to {auroc['weighed'].mean():.2f}")
+for C, rows in weighing.groupby("finding", sort=False):
+    by_films = rows.groupby("films")["auroc"]
+    weighed = by_films.get_group("weighed").to_numpy()
+    as_are = by_films.get_group("as they are").to_numpy()
+    comparison = rw.stats.compare_seeds(weighed, as_are, **weighed_or_not)
+    lines.append(f"- {C}: {comparison}, to {weighed.mean():.2f}")
 Markdown("We see, where the tie is broken, at\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -493,6 +555,20 @@ def next_shares(shares, losses, step_size=0.01):
 # The rest is gradient descent on a logistic regression, in which a film of group g counts as much as its group's share,
 # divided by the number of its films. At the start all four groups have a quarter.
 
+
+# %%
+def probability(logits):
+    """The inverse of the log odds."""
+    return 1 / (1 + np.exp(-logits))
+
+
+def group_losses(logits):
+    """Mean logistic loss of the films in each group."""
+    towards_truth = np.where(y_learn == 1, logits, -logits)
+    losses = np.logaddexp(0, -towards_truth)
+    return np.bincount(dro_groups, losses) / sizes
+
+
 # %%
 n_steps = 200
 dealt = rw.fail.confound(y_learn, tie, seed=0)
@@ -500,7 +576,8 @@ dro_groups = 2 * y_learn + dealt
 sizes = np.bincount(dro_groups)
 features, _ = tied_features(0)
 x = features - features.mean(axis=0)
-rate = 4 / (x**2).sum(axis=1).max()  # a step that can't overshoot
+lengths = (x**2).sum(axis=1)
+rate = 4 / lengths.max()  # a step that can't overshoot
 w = np.zeros(x.shape[1], np.float32)
 b = 0.0
 shares = np.full(4, 0.25)
@@ -509,12 +586,13 @@ trace = []
 # %%
 for _ in range(n_steps):
     logits = x @ w + b
-    losses = np.logaddexp(0, np.where(y_learn == 1, -logits, logits))
-    shares = next_shares(shares, np.bincount(dro_groups, losses) / sizes)
-    stated = 1 / (1 + np.exp(-logits))
-    pull = (shares / sizes)[dro_groups] * (stated - y_learn)
+    shares = next_shares(shares, group_losses(logits))
+    a_film = shares / sizes
+    error = probability(logits) - y_learn
+    pull = a_film[dro_groups] * error
+    downhill = pull.astype(np.float32) @ x
     shrink = w / (100 * len(x))  # the penalty at C = 100
-    w = w - rate * (pull.astype(np.float32) @ x + shrink)
+    w = w - rate * (downhill + shrink)
     b = b - rate * pull.sum()
     trace.append(shares)
 
@@ -574,16 +652,14 @@ bench_rows = pd.concat([tied_rows, untied])
 bench_rows["finding"] = bench_rows["method"]
 
 # %%
-dots = {arm: bench_rows[bench_rows["arm"] == arm] for arm in ARMS}
-means = {}
-for arm, rows in dots.items():
-    means[arm] = rw.fail.over_seeds(rows, by=["finding"], within=(0, 1))
-rw.show.forest(
-    means,
-    points=dots,
+n_patients = bench.test["patient_id"].nunique()
+forest_over_seeds(
+    bench_rows,
+    "arm",
+    ARMS,
     title="Eight repairs, in all three arms",
     x_title="AUROC: a dot a seed; mean with 95 % interval over seeds",
-    caption=f"{seeds} seeds a row; {bench.test['patient_id'].nunique()} test patients",
+    caption=f"{seeds} seeds a row; {n_patients} test patients",
 )
 
 # %% [markdown]
@@ -597,10 +673,13 @@ for method, row in broken.iterrows():
     comparison = bench.comparisons[method, "tie broken"]
     lines.append(f"- {comparison}; to {row['after']:.2f}")
 best = broken["after"].idxmax()
+first = broken.iloc[0]
+
+# %%
 Markdown(
     "We see, where the tie is broken:\n" + "\n".join(lines) + "\n\nBefore, it was "
-    f"{broken['before'].iloc[0]:.2f}. Most has *{best}*; heads that were never tied "
-    f"have {broken['never_tied'].iloc[0]:.2f}."
+    f"{first['before']:.2f}. Most has *{best}*; heads that were never tied "
+    f"have {first['never_tied']:.2f}."
 )
 
 # %% [markdown]
@@ -609,10 +688,12 @@ Markdown(
 # %%
 largest = broken["control"].abs().idxmax()
 in_vain = broken.index[broken["verdict"] != "ahead"]
+moved_by = broken.loc[largest, "control"]
+names = ", ".join(in_vain) or "none"
 Markdown(
     f"We see that of heads that were never tied *{largest}* moves the AUROC most, by "
-    f"{broken.loc[largest, 'control']:+.2f}. Of tied heads, no gain can be told after: "
-    f"{', '.join(in_vain) or 'none'}. By the way the marks were dealt out here, they "
+    f"{moved_by:+.2f}. Of tied heads, no gain can be told after: "
+    f"{names}. By the way the marks were dealt out here, they "
     "have nothing to do with the hospital: evening out hospitals is the wrong repair, "
     "however carefully it is done."
 )
@@ -628,17 +709,18 @@ order = ["before", *needs.index, "never tied"]
 at_first = bench.table.drop_duplicates("measure").set_index("measure")
 wide.loc["before"] = at_first["before"]
 wide.loc["never tied"] = at_first["never_tied"]
-wide.loc[order].drop(columns=list(ARMS)).round(2)
+elsewhere = wide.loc[order].drop(columns=list(ARMS))
+elsewhere.round(2)
 
 # %% [markdown]
 # All are AUROCs, but for two: *worst group* is the least accuracy among films with and without lesion and mark, and the
 # *calibration error* is how far a stated probability lies from the share that is so, where less is better.
 
 # %%
-elsewhere = ["no mark", "Pleural Effusion", "Pneumothorax"]
+may_cost = ["no mark", "Pleural Effusion", "Pneumothorax"]
 costs = []
 for (_, measure), comparison in bench.comparisons.items():
-    if measure in elsewhere and comparison.verdict == "behind":
+    if measure in may_cost and comparison.verdict == "behind":
         costs.append(f"- {measure}: {comparison}")
 told_costs = "\n".join(costs) or "- none, which isn't to say that there is none"
 after = wide.loc[list(needs.index)]
@@ -661,18 +743,18 @@ Markdown(
 
 # %%
 mend_val = mend_films[mend_films["split"] == "val"]
-squares = rw.data.images(mend_val, model.size)
-squares_marked = rw.fail.add_marker(squares, **mark)
-plain = rw.fail.patch_features(model, squares, whole=True)  # the pooled embedding
-pasted = rw.fail.patch_features(model, squares_marked, whole=True)
+plain, pasted = read_twice(mend_val, whole=True)  # the pooled embedding
 mean_change = (pasted - plain).mean(axis=0)
 towards_mark = mean_change / np.linalg.norm(mean_change)
 
 # %%
 yes, no = rw.probe.Prompts.of([lesion]).pair(lesion)
-words = rw.probe.class_embedding(model, yes) - rw.probe.class_embedding(model, no)
+lesion_there = rw.probe.class_embedding(model, yes)
+lesion_absent = rw.probe.class_embedding(model, no)
+words = lesion_there - lesion_absent
 words = float(model.logit_scale) * words
-repaired_words = words - (words @ towards_mark) * towards_mark
+along_mark = words @ towards_mark
+repaired_words = words - along_mark * towards_mark
 
 # %%
 prompts = rw.fail.repair_prompt(mend_films, start=model, **mark)
@@ -681,7 +763,7 @@ rw.check.matches(repaired_words, package_words, tol=1e-3)
 
 # %%
 aurocs = prompts.table.set_index("measure")["before"]
-leaning = (words @ towards_mark) / np.linalg.norm(words)
+leaning = along_mark / np.linalg.norm(words)
 lines = []
 for arm in ARMS:
     lines.append(f"- {arm}: {prompts.comparisons['prompt repair', arm]}")
@@ -710,14 +792,19 @@ Markdown(
 finding = "Pneumothorax"
 films = rw.data.images(table, model.size)
 is_portable = table["view"] == "AP"
-is_noisy = ((table["site"] == "C") & is_portable).to_numpy()
-grain = np.random.default_rng(0).normal(0, 60, films.shape)
-noisy_films = np.clip(films + grain, 0, 255).astype(np.uint8)
+is_from_c = table["site"] == "C"
+is_noisy = (is_from_c & is_portable).to_numpy()
+rng = np.random.default_rng(0)
+grain = rng.normal(0, 60, films.shape)
+grainy = np.clip(films + grain, 0, 255)
+noisy_films = grainy.astype(np.uint8)
 films[is_noisy] = noisy_films[is_noisy]
 Z_films = rw.models.embed(model, films)  # (films, E)
 
 # %%
-two_of_each = np.r_[np.flatnonzero(is_noisy)[:2], np.flatnonzero(~is_noisy)[:2]]
+noisy_rows = np.flatnonzero(is_noisy)
+clean_rows = np.flatnonzero(~is_noisy)
+two_of_each = np.r_[noisy_rows[:2], clean_rows[:2]]
 rw.show.grid(
     list(films[two_of_each] / 255),
     titles=["site C, AP", "site C, AP", "any other", "any other"],
@@ -730,11 +817,16 @@ rw.show.grid(
 
 # %%
 owners = table["patient_id"].unique()
-learners = np.random.default_rng(0).permutation(owners)[: int(0.4 * len(owners))]
+n_learners = int(0.4 * len(owners))
+shuffled = np.random.default_rng(0).permutation(owners)
+learners = shuffled[:n_learners]
+
+# %%
 learns = table["patient_id"].isin(learners).to_numpy()
 lesson = learns & ~is_noisy
 labels = table.loc[lesson, finding].to_numpy()
-head = rw.fail.fit_head(model, Z_films[lesson], labels, C=10, whole=True)
+Z_lesson = Z_films[lesson]
+head = rw.fail.fit_head(model, Z_lesson, labels, C=10, whole=True)
 
 # %%
 unseen = table[~learns].reset_index(drop=True)
@@ -774,15 +866,17 @@ slices.table[shown].round(2)
 
 # %%
 called_ill = logits >= slices.threshold
-is_wrong = called_ill != (unseen[finding] == 1).to_numpy()
-wrong_inside = is_wrong[slices.films[0]].mean()
-wrong_outside = is_wrong[slices.rest[0]].mean()
-rw.check.matches(wrong_inside - wrong_outside, slices.table["difference"][0])
+is_ill = (unseen[finding] == 1).to_numpy()
+is_wrong = called_ill != is_ill
+inside = slices.films[0]
+outside = slices.rest[0]
+by_hand = is_wrong[inside].mean() - is_wrong[outside].mean()
+by_package = slices.table["difference"][0]
+rw.check.matches(by_hand, by_package)
 
 # %%
-rates = slices.table.assign(
-    finding=slices.table["slice"] + ", " + slices.table["error"]
-)
+rates = slices.table.copy()
+rates["finding"] = rates["slice"] + ", " + rates["error"]
 rest = rates.assign(rate=rates["rest_rate"], low=np.nan, high=np.nan)
 rw.show.forest(
     {"in the slice": rates, "all other films with this label": rest},
@@ -798,9 +892,11 @@ rw.show.forest(
 # were planted? If a slice turns up that we didn't plant, it need not be wrong. The head may have a weakness of its own.
 
 # %%
+n_found = len(slices.found)
 lines = []
-for place, comparison in enumerate(slices.comparisons[: len(slices.found)]):
-    precision = noisy[slices.films[place][:10]].mean()
+for place, comparison in enumerate(slices.comparisons[:n_found]):
+    most_typical = slices.films[place][:10]
+    precision = noisy[most_typical].mean()
     error = slices.table["error"][place]
     lines.append(f"- {error}: {comparison}. Precision at 10 is {precision:.1f}.")
 found_text = "\n".join(lines) or "- no slice"
@@ -810,10 +906,14 @@ Markdown(f"We see, in the share of wrong answers, what is confirmed:\n{found_tex
 # Now look at the films. What would you call the first slice?
 
 # %%
-typical = slices.films[0][:4]
+typical = inside[:4]
+pictures = films[~learns][typical] / 255
+sites_and_views = []
+for _, film in unseen.loc[typical].iterrows():
+    sites_and_views.append(f"site {film['site']}, {film['view']}")
 rw.show.grid(
-    list(films[~learns][typical] / 255),
-    titles=[f"site {unseen['site'][film]}, {unseen['view'][film]}" for film in typical],
+    list(pictures),
+    titles=sites_and_views,
     title="The four most typical films of the first slice",
 )
 
@@ -824,8 +924,8 @@ rw.show.grid(
 # of about the same size would some phrase come as near? They are drawn patient by patient, since films of one are alike.
 
 # %%
-parts = slices.films[0], slices.rest[0]
-words = rw.fail.describe_slice(model, Z_unseen, *parts, unseen["patient_id"])
+owners = unseen["patient_id"]
+words = rw.fail.describe_slice(model, Z_unseen, inside, outside, owners)
 words.head(5).round(3)
 
 # %%
@@ -848,10 +948,12 @@ by_table = rw.fail.metadata_slices(head_scores, unseen)
 by_table.table[shown].round(2)
 
 # %%
-names = by_table.found["slice"] + " (" + by_table.found["error"] + ")"
+stood_up = by_table.found
+names = stood_up["slice"] + " (" + stood_up["error"] + ")"
+told = "; ".join(names) or "none"
 Markdown(
-    f"We see {len(by_table.found)} of {len(by_table.table)} confirmed: "
-    f"{'; '.join(names) or 'none'}. Slices of a table overlap, so several rows may "
+    f"We see {len(stood_up)} of {len(by_table.table)} confirmed: "
+    f"{told}. Slices of a table overlap, so several rows may "
     "be one weakness."
 )
 
@@ -916,7 +1018,8 @@ pd.Series(points, name="threshold").to_frame().round(2)
 # %%
 called = stated.values > pd.Series(points)
 nothing_called = ~called.any(axis=1)
-is_sick = test[findings].max(axis=1) == 1
+any_finding = test[findings].max(axis=1)
+is_sick = any_finding == 1
 is_woman = test["sex"] == "F"
 by_hand = nothing_called[is_sick & is_woman].mean()
 f"{by_hand:.0%} of the sick women"
@@ -993,9 +1096,11 @@ frame = MetricFrame(
 corners = rw.fail.group_report(stated, test, by=[tuple(columns)], **asked)
 sensitivity = corners.table.query("metric == 'sensitivity'")
 has_cases = sensitivity["n"].to_numpy() > 0
-by_library = frame.by_group.to_numpy()[has_cases]
-rw.check.matches(sensitivity["value"].to_numpy()[has_cases], by_library)
-sensitivity[["group", "value", "low", "high", "n", "patients"]].round(2)
+by_package = sensitivity["value"].to_numpy()
+by_library = frame.by_group.to_numpy()
+rw.check.matches(by_package[has_cases], by_library[has_cases])
+columns = ["group", "value", "low", "high", "n", "patients"]
+sensitivity[columns].round(2)
 
 # %%
 least = sensitivity.loc[sensitivity["patients"].idxmin()]
@@ -1034,9 +1139,10 @@ planted.table.head()
 # %%
 moved = planted.moved()
 metrics = list(moved["metric"].unique())
+causes = moved["cause"].unique()
 by_cause = moved.pivot(index="cause", columns="metric", values="difference")
 rw.show.heatmap(
-    by_cause.loc[moved["cause"].unique(), metrics],
+    by_cause.loc[causes, metrics],
     label="change of the gap",
     limits=(-0.4, 0.4),
     width=720,
@@ -1055,7 +1161,8 @@ for cause, rows in moved.groupby("cause", sort=False):
     for _, row in sure.iterrows():
         ends = f"{row['low']:.2f} to {row['high']:.2f}"
         words.append(f"{row['metric']} by {row['difference']:.2f} ({ends})")
-    lines.append(f"- {cause}: {', '.join(words) or 'nothing for sure'}")
+    told = ", ".join(words) or "nothing for sure"
+    lines.append(f"- {cause}: {told}")
 Markdown("We see that the gap moves, with\n" + "\n".join(lines))
 
 # %% [markdown]
@@ -1106,14 +1213,19 @@ def threshold_for(sensitivity, chosen):
 
 
 common = np.quantile(score[~sick], 0.9)
-called_of = {}
-for name, chosen in groups.items():
-    called_of[name] = (score[chosen & sick] > common).mean()
+rates = []
+for chosen in groups.values():
+    is_called = score[chosen & sick] > common
+    rates.append(is_called.mean())
+
+# %%
 rules = {"one threshold": dict.fromkeys(groups, common)}
-targets = {"levelled down": min, "levelled up": max}
-for rule, choose in targets.items():
-    target = choose(called_of.values())
-    rules[rule] = {name: threshold_for(target, groups[name]) for name in groups}
+targets = {"levelled down": min(rates), "levelled up": max(rates)}
+for rule, target in targets.items():
+    thresholds = {}
+    for name, chosen in groups.items():
+        thresholds[name] = threshold_for(target, chosen)
+    rules[rule] = thresholds
 
 # %%
 rows = []
@@ -1122,7 +1234,8 @@ for rule, thresholds in rules.items():
         for truth, what in enumerate(("well called", "sick called")):
             judged = chosen & (sick == truth)
             calls = score[judged] > thresholds[name]
-            share = rw.stats.clustered_mean(calls, worse.patient_id[judged], share=True)
+            owners = worse.patient_id[judged]
+            share = rw.stats.clustered_mean(calls, owners, share=True)
             rows.append({"rule": rule, "what": f"{name}: {what}", **share})
 levelled = pd.DataFrame(rows)
 
@@ -1137,15 +1250,15 @@ rw.show.bars(
 )
 
 # %%
-share = levelled.set_index(["rule", "what"])["mean"]
-cost_down = share["one threshold", "men: sick called"]
-cost_down -= share["levelled down", "men: sick called"]
-gain_down = share["levelled down", "women: sick called"]
-gain_down -= share["one threshold", "women: sick called"]
-gain_up = share["levelled up", "women: sick called"]
-gain_up -= share["one threshold", "women: sick called"]
-cost_up = share["levelled up", "women: well called"]
-cost_up -= share["one threshold", "women: well called"]
+share = levelled.pivot(index="what", columns="rule", values="mean")
+same_for_all = share["one threshold"]
+gained_up = share["levelled up"] - same_for_all
+gained_down = share["levelled down"] - same_for_all
+lost_down = same_for_all - share["levelled down"]
+cost_down = lost_down["men: sick called"]
+gain_down = gained_down["women: sick called"]
+gain_up = gained_up["women: sick called"]
+cost_up = gained_up["women: well called"]
 
 # %%
 Markdown(
@@ -1194,17 +1307,20 @@ Markdown("We see, of the worst film of each kind:\n" + "\n".join(lines))
 rows = []
 for number, error in gallery.errors.iterrows():
     near = gallery.neighbours(number, k=8)
-    share = (near[read_for] == 1).mean()
-    owner = table["patient_id"].iloc[error["row"]]
-    rows.append({"error": error["error"], "share": share, "patient": owner})
+    have_it = near[read_for] == 1
+    film = table.iloc[error["row"]]
+    row = {"error": error["error"], "patient": film["patient_id"]}
+    rows.append({**row, "share": have_it.mean()})
 around_errors = pd.DataFrame(rows)
+
+# %%
 lines = []
 for error, part in around_errors.groupby("error", sort=False):
     mean = rw.stats.clustered_mean(part["share"], part["patient"], share=True)
     lines.append(f"- {error}: {rw.stats.format_interval(mean, 'mean')}")
 
 # %%
-in_training = (table.loc[table["split"] == "train", read_for] == 1).mean()
+in_training = (train[read_for] == 1).mean()
 Markdown(
     "We see that so many of the eight nearest training films have the finding:\n"
     + "\n".join(lines)
@@ -1226,11 +1342,13 @@ strengths = rw.fail.CORRUPTIONS["noise"].strengths
 photons_in_air = strengths[3 - 1]
 film = images[0] / 255  # 0 is air, 1 the densest
 rng = np.random.default_rng([0, 0])  # seed 0, film 0
-exposure = photons_in_air * np.exp(-3 * film)
+share_through = np.exp(-3 * film)
+exposure = photons_in_air * share_through
 counted = rng.poisson(exposure)
 arrived = np.maximum(counted, 0.5) / photons_in_air
 noisy = -np.log(arrived) / 3
-by_hand = np.rint(255 * noisy.clip(0, 1))
+grey = 255 * noisy.clip(0, 1)
+by_hand = np.rint(grey)
 
 # %%
 package = rw.fail.corrupt(images[:1], "noise", 3)
@@ -1242,7 +1360,10 @@ rw.check.matches(by_hand, package[0], tol=0.02)  # a few roundings fall the othe
 
 # %%
 kinds = list(rw.fail.CORRUPTIONS)
-spoilt = [rw.fail.corrupt(images[:8], kind, 3)[6] / 255 for kind in kinds]
+spoilt = []
+for kind in kinds:
+    eight_films = rw.fail.corrupt(images[:8], kind, 3)
+    spoilt.append(eight_films[6] / 255)
 rw.show.grid(
     spoilt,
     titles=kinds,
@@ -1286,9 +1407,10 @@ evidence = result.evidence()
 failed = [row.tried for row in evidence if row.verdict == "failure"]
 worst = min(evidence, key=lambda row: row.value)
 moved = evidence[0].control
+told = ", ".join(failed) or "none"
 Markdown(
     f"We see that {len(failed)} of {len(evidence)} kinds cost something for sure: "
-    f"{', '.join(failed) or 'none'}. The worst: {worst.sentence}. "
+    f"{told}. The worst: {worst.sentence}. "
     f"Moving the films by a pixel changes the AUROC by {moved:.3f}."
 )
 
@@ -1299,15 +1421,18 @@ Markdown(
 # and write it down, before you let the check tell you.
 
 # %%
-has_none = test[rw.data.findings_of(test)].max(axis=1) == 0
-healthy_rows = np.flatnonzero(has_none)[:8]
+healthy_rows = np.flatnonzero(any_finding == 0)[:8]
 letters = "ABCDEFGH"[: len(healthy_rows)]
 order = np.random.default_rng(7).permutation(len(letters))
-spoilt_in = dict(zip(order, ("noise", "blur", "motion", "resampling"), strict=False))
+ways = ("noise", "blur", "motion", "resampling")
+spoilt_in = dict(zip(order, ways, strict=False))
+
+# %%
 quiz = images[healthy_rows].copy()
 for place, kind in spoilt_in.items():
     film = quiz[place : place + 1]
-    quiz[place] = rw.fail.corrupt(film, kind, 3, seed=int(place))[0]
+    spoilt_film = rw.fail.corrupt(film, kind, 3, seed=int(place))
+    quiz[place] = spoilt_film[0]
 rw.show.grid(
     list(quiz / 255), titles=list(letters), columns=4, title="Which are spoilt?"
 )
@@ -1334,8 +1459,9 @@ def was_spoilt(letter):
     return letters.index(letter) in spoilt_in
 
 
+cases = [(letter,) for letter in letters]
 for reading in (looks_spoilt, looks_solution):
-    rw.check.matches(reading, was_spoilt, cases=[(letter,) for letter in letters])
+    rw.check.matches(reading, was_spoilt, cases=cases)
 
 
 # %% [markdown]
@@ -1361,12 +1487,18 @@ by_words[columns].round(2)
 # %%
 denials = by_words[by_words["tried"].str.startswith("denial")]
 typos = by_words[by_words["tried"] == "typo"]
-read = denials.loc[denials["verdict"] == "behind", "finding"]
-hurt = typos.loc[typos["verdict"] == "behind", "finding"]
+is_read = denials["verdict"] == "behind"
+is_hurt = typos["verdict"] == "behind"
+read = denials.loc[is_read, "finding"]
+hurt = typos.loc[is_hurt, "finding"]
 no_florb = 0.5 + denials["control"]
+
+# %%
+findings_read = ", ".join(read) or "none"
+findings_hurt = ", ".join(hurt) or "none"
 Markdown(
-    f"We see a *no* that is read for {', '.join(read) or 'none'} of {len(asked)} "
-    f"findings, and a typo that costs something for {', '.join(hurt) or 'none'}. "
+    f"We see a *no* that is read for {findings_read} of {len(asked)} "
+    f"findings, and a typo that costs something for {findings_hurt}. "
     f"The sentence *no florb* alone has an AUROC of {no_florb.min():.2f} to "
     f"{no_florb.max():.2f}."
 )
@@ -1397,23 +1529,28 @@ Markdown(
 # 255:
 
 # %%
-import torch
-
 finding = asked[0]
 y = test[finding].to_numpy()
 yes, no = rw.probe.Prompts.of([finding]).pair(finding)
-toward = rw.probe.class_embedding(model, yes) - rw.probe.class_embedding(model, no)
-toward = torch.from_numpy(toward)
-grey = torch.from_numpy(images[:2])[:, None] / 255  # (2, 1, S, S)
-grey.requires_grad_()
-similarity = model.encode_image(model.normalise(grey)) @ toward
-wrong_way = torch.from_numpy(np.where(y[:2] == 1, -1.0, 1.0))
-(gradient,) = torch.autograd.grad((wrong_way * similarity).sum(), grey)
+finding_there = rw.probe.class_embedding(model, yes)
+finding_absent = rw.probe.class_embedding(model, no)
+toward = torch.from_numpy(finding_there - finding_absent)
 
 # %%
-steps = 2 * gradient[:, 0].sign().numpy()  # in grey levels
-by_hand = (images[:2] + steps).clip(0, 255)
-package = rw.fail.pgd(model, images[:2], y[:2], finding, epsilon=2, steps=1)
+grey = torch.from_numpy(images[:2])[:, None] / 255  # (2, 1, S, S)
+grey.requires_grad_()
+x = model.normalise(grey)
+similarity = model.encode_image(x) @ toward
+signs = np.where(y[:2] == 1, -1.0, 1.0)
+wrong_way = torch.from_numpy(signs) * similarity
+(gradient,) = torch.autograd.grad(wrong_way.sum(), grey)
+
+# %%
+signs = gradient[:, 0].sign().numpy()
+steps = 2 * signs  # in grey levels
+two_films = images[:2]
+by_hand = (two_films + steps).clip(0, 255)
+package = rw.fail.pgd(model, two_films, y[:2], finding, epsilon=2, steps=1)
 rw.check.matches(by_hand, package)
 
 # %% [markdown]
@@ -1426,7 +1563,8 @@ half = n_some // 5
 attacked = pd.concat([ill_first.head(half), ill_first.tail(half)])
 attack = rw.fail.pixel_attacks(model, attacked, finding, epsilons=(1, 2, 4), steps=5)
 by_pixels = attack.table()
-by_pixels[["tried", "difference", "low", "high", "verdict", "control"]].round(2)
+columns = ["tried", "difference", "low", "high", "verdict", "control"]
+by_pixels[columns].round(2)
 
 # %%
 some_films = rw.data.images(attacked.iloc[[0, -1]], model.size)
@@ -1439,12 +1577,18 @@ rw.show.grid(
 )
 
 # %%
-sentences = [str(attempt.comparison) for attempt in attack.tries]
-controls = [f"{attempt.control.difference:.2f}" for attempt in attack.tries]
+sentences = []
+controls = []
+for attempt in attack.tries:
+    sentences.append(str(attempt.comparison))
+    controls.append(f"{attempt.control.difference:.2f}")
+told_controls = ", ".join(controls)
+
+# %%
 Markdown(
     "We see, in AUROC:\n- "
     + "\n- ".join(sentences)
-    + f"\n\nThe same changes at other pixels change it by {', '.join(controls)}: not how "
+    + f"\n\nThe same changes at other pixels change it by {told_controls}: not how "
     "much is changed counts, but where."
 )
 
@@ -1466,13 +1610,14 @@ head = rw.fail.fit_head(model, Z_train, train[lesion], whole=True)
 
 
 def stated_by_head(Z, rows):
-    p = 1 / (1 + np.exp(-head.of(Z)))
+    p = probability(head.of(Z))
     return rw.probe.Scores.of(p[:, None], rows, [lesion])
 
 
 of_val = stated_by_head(Z_val, val)
 of_test = stated_by_head(Z_test, test)
-of_test.auroc()[["finding", "auroc", "low", "high", "n", "patients"]].round(2)
+columns = ["finding", "auroc", "low", "high", "n", "patients"]
+of_test.auroc()[columns].round(2)
 
 # %% [markdown]
 # By hand: of each calibration film, how unlikely was the truth? The quantile of these numbers is the limit. One film a
@@ -1480,18 +1625,25 @@ of_test.auroc()[["finding", "auroc", "low", "high", "n", "patients"]].round(2)
 
 # %%
 one_each = rw.fail.one_film_each(of_val.patient_id)
-p = of_val.values[lesion][one_each].to_numpy()
-y = of_val.truth[lesion][one_each].to_numpy()
+stated_lesion = of_val.values[lesion]
+true_lesion = of_val.truth[lesion]
+p = stated_lesion[one_each].to_numpy()
+y = true_lesion[one_each].to_numpy()
 unlike = np.where(y == 1, 1 - p, p)
-rank = int(np.ceil((len(unlike) + 1) * level))
+n_ranks = len(unlike) + 1
+rank = int(np.ceil(n_ranks * level))
 limit = np.sort(unlike)[rank - 1]
 
 # %%
 p_test = of_test.values[lesion].to_numpy()
-by_hand = np.column_stack([p_test, 1 - p_test]) <= limit  # (N, 2) without, with
+unlike_test = np.column_stack([p_test, 1 - p_test])  # (N, 2) without, with
+by_hand = unlike_test <= limit
 sets = rw.fail.prediction_sets(of_val, of_test, level=level)
 rw.check.matches(by_hand.astype(int), sets.astype(int))
-kinds_of_set = pd.Series(sets.sum(axis=1)).map({0: "empty", 1: "one answer", 2: "both"})
+
+# %%
+n_answers = pd.Series(sets.sum(axis=1))
+kinds_of_set = n_answers.map({0: "empty", 1: "one answer", 2: "both"})
 kinds_of_set.value_counts().to_frame("films")
 
 # %% [markdown]
@@ -1563,7 +1715,8 @@ rw.show.bars(
 # A set that always says both keeps every promise and says nothing. So look at the size beside it.
 
 # %%
-kept.table[["films", "group", "coverage", "low", "high", "size", "n"]].round(2)
+columns = ["films", "group", "coverage", "low", "high", "size", "n"]
+kept.table[columns].round(2)
 
 # %%
 lines = [f"- {row.sentence}" for row in kept.evidence()]
@@ -1580,10 +1733,15 @@ cases = (test[lesion] == 1).to_numpy()
 owners = of_test.patient_id[cases]
 words = []
 for name, scores in {"as they are": of_test, "noisy": of_noisy}.items():
-    hits = scores.values[lesion][cases] >= bounded
+    stated_for_cases = scores.values[lesion][cases]
+    hits = stated_for_cases >= bounded
     share = rw.stats.clustered_mean(hits, owners, share=True)
-    words.append(f"{rw.stats.format_interval(share, 'mean')} on films {name}")
-promise = f"at the threshold of {bounded:.2f} a sensitivity of {', '.join(words)}"
+    interval = rw.stats.format_interval(share, "mean")
+    words.append(f"{interval} on films {name}")
+
+# %%
+told = ", ".join(words)
+promise = f"at the threshold of {bounded:.2f} a sensitivity of {told}"
 if np.isnan(bounded):
     promise = "no threshold that can be promised: the validation cases are too few"
 Markdown(f"We see {promise}.")
@@ -1596,7 +1754,9 @@ Markdown(f"We see {promise}.")
 
 # %%
 strangers = rw.fail.unknown_films(images, test["patient_id"], model)
-examples = [stack[3] / 255 for stack, _ in strangers.values()]
+examples = []
+for stack, _ in strangers.values():
+    examples.append(stack[3] / 255)
 rw.show.grid(examples, titles=list(strangers), columns=5, title="Strange to the model")
 
 # %% [markdown]
@@ -1652,13 +1812,18 @@ def strange(stack):
     Z = rw.models.embed(model, stack)
     rows = pd.DataFrame(index=range(len(stack)))
     scores = rw.probe.zero_shot(model, rows, findings, embeddings=Z)
-    p = rw.fail.calibrated(scores, raw_val).values.clip(1e-6, 1 - 1e-6)
-    return rw.fail.strangeness(Z_train, Z, logits=np.log(p / (1 - p)), k=k)
+    p = rw.fail.calibrated(scores, raw_val).values
+    p = p.clip(1e-6, 1 - 1e-6)
+    odds = p / (1 - p)
+    logits = np.log(odds)
+    return rw.fail.strangeness(Z_train, Z, logits=logits, k=k)
 
 
 # %%
 known = strange(images)
-far = {name: (strange(stack), owners) for name, (stack, owners) in strangers.items()}
+far = {}
+for name, (stack, owners) in strangers.items():
+    far[name] = strange(stack), owners
 unknown = rw.fail.unknown_report(known, test["patient_id"], far)
 
 # %% [markdown]
@@ -1686,15 +1851,21 @@ rw.show.forest(
 
 # %%
 lines = [f"- {row.sentence}" for row in unknown.evidence()]
-chance = ", ".join(f"{name} {auroc:.2f}" for name, auroc in unknown.chance.items())
+by_chance = []
+for name, auroc in unknown.chance.items():
+    by_chance.append(f"{name} {auroc:.2f}")
+told_chance = ", ".join(by_chance)
 energy = unknown.table.query("detector == 'energy'")
 fooled = energy.loc[energy["high"] < 0.5, "films"]
+look_familiar = ", ".join(fooled) or "none"
+
+# %%
 Markdown(
     "We see:\n"
     + "\n".join(lines)
     + "\n\nThe control holds one half of the known patients "
-    f"against the other: {chance}. By the energy these look *more* familiar than the "
-    f"known, for sure: {', '.join(fooled) or 'none'}."
+    f"against the other: {told_chance}. By the energy these look *more* familiar than the "
+    f"known, for sure: {look_familiar}."
 )
 
 
@@ -1707,8 +1878,12 @@ Markdown(
 # %%
 judged = {"as they are": of_test, "noisy": of_noisy}
 answers = rw.fail.abstention(of_val, judged)
+as_planned = answers.table.copy()
+as_planned["planned"] = as_planned["planned"].map("{:.0%}".format)
+
+# %%
 rw.show.bars(
-    answers.table.assign(planned=answers.table["planned"].map("{:.0%}".format)),
+    as_planned,
     x="planned",
     y="risk",
     group="films",
@@ -1728,8 +1903,8 @@ answers.table[columns].round(2)
 # %%
 lines = []
 for name, gap in answers.gaps.items():
-    rows = answers.table[answers.table["films"] == name].set_index("planned")
-    row = rows.loc[answers.at]
+    rows = answers.table[answers.table["films"] == name]
+    row = rows.set_index("planned").loc[answers.at]
     lines.append(
         f"- films {name}: {row['answered']:.0%} are answered where {answers.at:.0%} were "
         f"planned, and of the cases among them {row['missed']:.2f} missed. In the share "
@@ -1767,7 +1942,11 @@ how = {"patients": owners, "t0": t0, "length": 2 * t0, "seeds": repeats}
 watched = {}
 for name, after in changed_Z.items():
     watched[name] = rw.fail.watch_drift(Z_val, Z_test, after, **how)
-summaries = [drift.summary().assign(change=name) for name, drift in watched.items()]
+
+# %%
+summaries = []
+for name, drift in watched.items():
+    summaries.append(drift.summary().assign(change=name))
 summary = pd.concat(summaries)
 summary.round(2)
 
@@ -1821,7 +2000,6 @@ def foretold_auroc(p):
 
 
 # %%
-# %%
 p = rw.probe.zero_shot(model, val, [finding]).values[finding].to_numpy()
 rw.check.matches(foretold_auroc, rw.fail.expected_auroc, p)
 
@@ -1830,17 +2008,21 @@ rw.check.matches(foretold_auroc, rw.fail.expected_auroc, p)
 # as they are (the control), those of patients who lay (AP), and both changes of the scanner. Which of these will be
 # foretold rightly?
 
+
 # %%
-on_reference = rw.probe.zero_shot(model, val, [finding], embeddings=Z_val)
-as_they_are = rw.probe.zero_shot(model, test, [finding], embeddings=Z_test)
+def zero_shot_scores(rows, Z):
+    """How near each film lies to the finding's words."""
+    return rw.probe.zero_shot(model, rows, [finding], embeddings=Z)
+
+
 lay = (test["view"] == "AP").to_numpy()
-parts = {"as they are": as_they_are}
-parts["AP alone"] = rw.probe.zero_shot(
-    model, test[lay], [finding], embeddings=Z_test[lay]
-)
+parts = {
+    "as they are": zero_shot_scores(test, Z_test),
+    "AP alone": zero_shot_scores(test[lay], Z_test[lay]),
+}
 for name, after in changed_Z.items():
-    parts[name] = rw.probe.zero_shot(model, test, [finding], embeddings=after)
-foretold = rw.fail.foretell(on_reference, parts)
+    parts[name] = zero_shot_scores(test, after)
+foretold = rw.fail.foretell(zero_shot_scores(val, Z_val), parts)
 
 # %%
 rows = foretold.table.drop(columns="finding").rename(columns={"part": "finding"})
@@ -1848,6 +2030,8 @@ real = rows[["finding", "auroc", "low", "high"]]
 told = rows[["finding"]].copy()
 for column in ("auroc", "low", "high"):
     told[column] = rows["foretold_auroc"]  # a number without an interval
+
+# %%
 rw.show.forest(
     {"what came": real, "foretold without labels": told},
     title=f"{finding}: what the model foretells of itself",
@@ -1855,15 +2039,19 @@ rw.show.forest(
 )
 
 # %%
-lines = [f"- {part}: {c}" for (part, _), c in foretold.comparisons.items()]
+lines = []
 over = []
 for (part, _), comparison in foretold.comparisons.items():
+    lines.append(f"- {part}: {comparison}")
     if comparison.verdict == "ahead":
         over.append(part)
+parts_overstated = ", ".join(over) or "none of them"
+
+# %%
 Markdown(
     "We see, in the share of right answers:\n"
     + "\n".join(lines)
-    + f"\n\nToo much is promised for sure for: {', '.join(over) or 'none of them'}. The "
+    + f"\n\nToo much is promised for sure for: {parts_overstated}. The "
     "estimate holds as long as a score means what it meant. A new machine can change "
     "just that, and then the model is sure and wrong."
 )
@@ -1876,14 +2064,18 @@ Markdown(
 # films as these do from each other.
 
 # %%
-owners = train["patient_id"], test["patient_id"]
-near = rw.fail.nearest_training(Z_train, Z_test, *owners)
+of_train = train["patient_id"]
+of_test_films = test["patient_id"]
+near = rw.fail.nearest_training(Z_train, Z_test, of_train, of_test_films)
 copies = rw.fail.copies_evidence(near)
-planted = rw.fail.nearest_training(Z_train, Z_train[:40], owners[0], range(40))
+Z_copies = Z_train[:40]
+planted = rw.fail.nearest_training(Z_train, Z_copies, of_train, range(40))
 of_copies = rw.fail.copies_evidence(planted)
 
 # %%
-by_part = {part: films["distance"].to_numpy() for part, films in near.groupby("part")}
+by_part = {}
+for part, films in near.groupby("part"):
+    by_part[part] = films["distance"].to_numpy()
 rw.show.hist(
     by_part,
     density=True,
@@ -1906,14 +2098,20 @@ Markdown(
 # %%
 learner_films = train.head(n_train)
 heart = "Lung Lesion"
-features = rw.fail.patch_features(model, rw.data.images(learner_films, model.size))
+squares = rw.data.images(learner_films, model.size)
+features = rw.fail.patch_features(model, squares)
 labels = learner_films[heart].to_numpy()
 patient = learner_films["patient_id"]
-is_learnt = patient.isin(patient.unique()[::2]).to_numpy()
+every_other = patient.unique()[::2]
+is_learnt = patient.isin(every_other).to_numpy()
+
+# %%
 head = rw.fail.fit_head(model, features[is_learnt], labels[is_learnt])
-p = 1 / (1 + np.exp(-head.of(features)))
-loss = -np.log(np.where(labels == 1, p, 1 - p))
-one_head = rw.stats.clustered_auroc(is_learnt, -loss, patient)
+p = probability(head.of(features))
+p_of_truth = np.where(labels == 1, p, 1 - p)
+loss = -np.log(p_of_truth)
+looks_learnt = -loss
+one_head = rw.stats.clustered_auroc(is_learnt, looks_learnt, patient)
 
 # %% [markdown]
 # A single head may have been given the easier films. So the films are dealt anew for each training, and a control head
@@ -2007,7 +2205,6 @@ for name in ("kermany-16", "kermany", "nih-64"):
         real_films[name] = films.assign(sick=1 - films["No Finding"])
     except rw.data.FetchError:
         missing.append(name)
-any_finding = test[rw.data.findings_of(test)].max(axis=1)
 virtual = test.assign(sick=any_finding)
 
 # %% [markdown]
@@ -2101,12 +2298,16 @@ for _, row in well_called.iterrows():
     counted = f"{row['n']} films of {row['patients']} patients"
     share = rw.stats.format_interval(row, "mean")
     words.append(f"{row['films']} {share}, {counted}")
+
+# %%
 absent = ""
 if missing:
-    absent = f"Not on this machine, so not shown: {', '.join(missing)}."
+    names = ", ".join(missing)
+    absent = f"Not on this machine, so not shown: {names}."
 if "kermany" in missing:
     absent += f" {len(people['children'])} films of children: wide intervals."
-Markdown(f"We see, of the well, a share called sick: {'; '.join(words)}. {absent}")
+told = "; ".join(words)
+Markdown(f"We see, of the well, a share called sick: {told}. {absent}")
 
 # %% [markdown]
 # ### Does it still rank, and can its probability be believed?
@@ -2119,9 +2320,8 @@ rows = []
 for who, films in people.items():
     for what, column in columns.items():
         if column in films:
-            row = rw.stats.clustered_auroc(
-                films[column], stated[who], films["patient_id"]
-            )
+            owners = films["patient_id"]
+            row = rw.stats.clustered_auroc(films[column], stated[who], owners)
             rows.append({"finding": f"{who}: {what}", **row})
 ranking = pd.DataFrame(rows)
 rw.show.forest(ranking, title="The same model, other patients", caption="")
@@ -2158,9 +2358,8 @@ for who, films in people.items():
         chosen = binned[who] == name
         if chosen.any():
             some = films[chosen]
-            share = rw.stats.clustered_mean(
-                some["sick"], some["patient_id"], share=True
-            )
+            owners = some["patient_id"]
+            share = rw.stats.clustered_mean(some["sick"], owners, share=True)
             middle = stated[who][chosen].mean()
             rows.append({"said": name, "of": who, "stated": middle, **share})
 reliability = pd.DataFrame(rows)
@@ -2196,7 +2395,10 @@ Markdown(
 # %%
 children = people["children"]
 well = (children["sick"] == 0).to_numpy()
-threshold = np.quantile(stated["children"][well], 0.95)
+stated_for_well = stated["children"][well]
+threshold = np.quantile(stated_for_well, 0.95)
+
+# %%
 rows = []
 for who, films in people.items():
     for sick, what in enumerate(("specificity", "sensitivity")):
@@ -2210,8 +2412,9 @@ travelled = pd.DataFrame(rows)
 # %%
 lines = []
 for who, rows in travelled.groupby("films", sort=False):
-    shares = [rw.stats.format_interval(row, "mean") for _, row in rows.iterrows()]
-    specificity, sensitivity = shares
+    by_share = rows.set_index("share")
+    specificity = rw.stats.format_interval(by_share.loc["specificity"], "mean")
+    sensitivity = rw.stats.format_interval(by_share.loc["sensitivity"], "mean")
     lines.append(f"- {who}: specificity {specificity}, sensitivity {sensitivity}")
 Markdown(
     f"We see, at the children's threshold of {threshold:.2f}:\n"
@@ -2242,7 +2445,7 @@ stated_small = stated_for(squares)
 owners = children["patient_id"]
 how = {"names": ("films of 64 px", "films as they are"), "family": 2}
 small_called = stated_small[well] > 0.5
-called = stated["children"][well] > 0.5
+called = stated_for_well > 0.5
 more_called = rw.stats.compare(
     small_called, called, owners[well], what="share of the well called sick", **how
 )
@@ -2251,15 +2454,18 @@ ranks_worse = rw.stats.compare_auroc(
 )
 
 # %%
-at_64 = rw.stats.clustered_mean(small_called, owners[well], share=True)
+share = rw.stats.clustered_mean(small_called, owners[well], share=True)
+at_64 = rw.stats.format_interval(share, "mean")
 real = called_sick.query("films == 'real adults' and truth == 'well'")
 adults = "not shown here"
 if len(real):
     adults = rw.stats.format_interval(real.iloc[0], "mean")
+
+# %%
 Markdown(
     "We see, in the share of the well children that is called sick: "
     f"{more_called}. In AUROC: {ranks_worse}. At 64 px "
-    f"{rw.stats.format_interval(at_64, 'mean')} of the well children are called sick; "
+    f"{at_64} of the well children are called sick; "
     f"of the well real adults, at 64 px too: {adults}. What the pixels alone do must "
     "not be put down to the patients."
 )
@@ -2273,10 +2479,15 @@ name, films = list(people.items())[-1]
 squares = rw.data.images(films, published.size, fit="squash")
 smooth = stated_for(squares)
 healthy_ones = (films["sick"] == 0).to_numpy()
+owners = films["patient_id"][healthy_ones]
+stated_smooth = smooth[healthy_ones]
+stated_nearest = stated[name][healthy_ones]
+
+# %%
 by_filter = rw.stats.compare(
-    smooth[healthy_ones] > 0.5,
-    stated[name][healthy_ones] > 0.5,
-    films["patient_id"][healthy_ones],
+    stated_smooth > 0.5,
+    stated_nearest > 0.5,
+    owners,
     names=("a smooth filter", "the nearest pixel"),
     what="share called sick",
 )
@@ -2319,15 +2530,14 @@ rw.show.forest(
 # view than for the other.
 
 # %%
-of_view = rw.stats.clustered_auroc(
-    viewed["AP"][healthy_ones],
-    stated[name][healthy_ones],
-    films.patient_id[healthy_ones],
-)
+is_ap = viewed["AP"][healthy_ones]
+of_view = rw.stats.clustered_auroc(is_ap, stated_nearest, owners)
+interval = rw.stats.format_interval(of_view)
+which_knows_more = rw.probe.comparison_sentences(told)
 Markdown(
-    f"We see, in telling the view of the {name}, {rw.probe.comparison_sentences(told)}. "
+    f"We see, in telling the view of the {name}, {which_knows_more}. "
     "Among the well alone, what the model states for *pneumonia* tells AP from PA with "
-    f"an AUROC of {rw.stats.format_interval(of_view)}; 0.5 would be a model that "
+    f"an AUROC of {interval}; 0.5 would be a model that "
     "doesn't care."
 )
 
@@ -2350,8 +2560,8 @@ for name in ("covid-text", "nih-64", "hannover"):
     with suppress(rw.data.FetchError):
         films = rw.data.real(name)
         owners = name + " " + films["patient_id"]
-        frontal = films["view"].isin(["PA", "AP"])
-        archives[name] = films.assign(patient_id=owners)[frontal]
+        films = films.assign(patient_id=owners)
+        archives[name] = films[films["view"].isin(["PA", "AP"])]
 list(archives)
 
 # %% [markdown]
@@ -2406,15 +2616,26 @@ def learnt(features, y, owners):
 
 
 # %%
-def answers_of(border):
-    """{group: (N,) the probability of COVID}, from the border or from the middle."""
-    x = {name: grey_means(films, border) for name, films in groups_of_films.items()}
-    pair = pd.concat([groups_of_films["COVID"], groups_of_films["NIH"]])
-    features = np.concatenate([x["COVID"], x["NIH"]])
+def means_of_groups(border):
+    """{group: (N, values) grey means} of the border or of the middle."""
+    x = {}
+    for name, films in groups_of_films.items():
+        x[name] = grey_means(films, border)
+    return x
+
+
+# %%
+def answers_of(x):
+    """{group: (N,) the probability of COVID}, from the grey means of each group."""
     n_covid = len(x["COVID"])
-    y = np.arange(len(pair)) < n_covid
-    probe, held_out = learnt(features, y, pair["patient_id"])
-    stated = {name: probe.predict_proba(values)[:, 1] for name, values in x.items()}
+    features = np.concatenate([x["COVID"], x["NIH"]])
+    y = np.arange(len(features)) < n_covid
+    pair = [groups_of_films["COVID"], groups_of_films["NIH"]]
+    owners = pd.concat(pair)["patient_id"]
+    probe, held_out = learnt(features, y, owners)
+    stated = {}
+    for name, values in x.items():
+        stated[name] = probe.predict_proba(values)[:, 1]
     return stated | {"COVID": held_out[:n_covid], "NIH": held_out[n_covid:]}
 
 
@@ -2427,8 +2648,9 @@ def answers_of(border):
 def against(stated, name):
     """AUROC of COVID against one other group, by patient."""
     pair = [groups_of_films["COVID"], groups_of_films[name]]
-    y = np.repeat([1, 0], [len(films) for films in pair])
     values = np.concatenate([stated["COVID"], stated[name]])
+    n_covid = len(stated["COVID"])
+    y = np.arange(len(values)) < n_covid
     owners = pd.concat(pair)["patient_id"]
     return rw.stats.clustered_auroc(y, values, owners)
 
@@ -2436,18 +2658,25 @@ def against(stated, name):
 # %%
 rows = {"border alone": [], "middle": []}
 called = {}
+
+# %%
 if groups_of_films:
     owners = groups_of_films["Hannover"]["patient_id"]
     for where in rows:
-        stated = answers_of(where == "border alone")
+        x = means_of_groups(where == "border alone")
+        stated = answers_of(x)
         for name in ("NIH", "same collection"):
             row = against(stated, name)
             rows[where].append({"finding": f"COVID against {name}", **row})
-        caught = stated["Hannover"] > np.quantile(stated["NIH"], 0.95)
+        limit = np.quantile(stated["NIH"], 0.95)
+        caught = stated["Hannover"] > limit
         called[where] = rw.stats.clustered_mean(caught, owners, share=True)
 
 # %%
-told = {where: pd.DataFrame(found) for where, found in rows.items() if found}
+told = {}
+for where, found in rows.items():
+    if found:
+        told[where] = pd.DataFrame(found)
 picture = Markdown("These films aren't on this machine, so nothing is shown.")
 if told:
     picture = rw.show.forest(told, title="COVID, told from where no lung is")
@@ -2488,7 +2717,8 @@ kinds_of_films = [children, "nih-64"]
 for_card = []
 for name in kinds_of_films:
     if name in real_films:
-        for_card.append(some_of(real_films[name]).head(n_some // 2))
+        drawn = some_of(real_films[name])
+        for_card.append(drawn.head(n_some // 2))
 for_card = pd.concat(for_card, ignore_index=True).drop(columns="sick")
 for_card["site"].value_counts()
 
@@ -2513,15 +2743,19 @@ spoilt = signed.table.query("kind == 'robustness'")
 by_hand = (spoilt["high"] < 0).sum()
 on_the_card = (spoilt["verdict"] == "failure").sum()
 rw.check.matches(by_hand, on_the_card)
-spoilt[["tried", "value", "low", "high", "control", "verdict"]].round(2)
+columns = ["tried", "value", "low", "high", "control", "verdict"]
+spoilt[columns].round(2)
 
 # %% [markdown]
 # The control of these rows is a film that was moved by one pixel. Nobody would call that spoilt, so a change of that size
 # says nothing about a model.
 
 # %%
-weak_rows = [f"- {row.kind}: {row.sentence}" for row in signed.of("failure")]
-Markdown("We see these failures:\n" + ("\n".join(weak_rows) or "- none was found"))
+lines = []
+for row in signed.of("failure"):
+    lines.append(f"- {row.kind}: {row.sentence}")
+failures = "\n".join(lines) or "- none was found"
+Markdown("We see these failures:\n" + failures)
 
 # %% [markdown]
 # A card is worth as much as what ties it to its model. Its *hash* is computed from all weights. Does it notice if one of
@@ -2619,14 +2853,21 @@ n_readers = 6
 hard = np.random.default_rng(1).normal(0, 0.35, len(truth))  # the same for all readers
 
 
+def how_sure(look):
+    """0 to 100, from what a reader makes of each film."""
+    return 100 / (1 + np.exp(-4 * (look - 0.5)))
+
+
+# %%
 def one_reader(trust, rng):
-    """How sure a reader is of each film, 0 to 100: alone, and then with help."""
+    """How sure a reader is of each film: alone, and then with help."""
     seen = truth + hard + rng.normal(0, 0.35, len(truth))
     again = seen + rng.normal(0, 0.15, len(truth))
     contradicted = (again > 0.5) != advice
-    gives_in = contradicted & (rng.random(len(truth)) < trust)
+    is_led = rng.random(len(truth)) < trust
+    gives_in = contradicted & is_led
     decided = np.where(gives_in, 1 - again, again)
-    return [100 / (1 + np.exp(-4 * (look - 0.5))) for look in (seen, decided)]
+    return {"alone": how_sure(seen), "with help": how_sure(decided)}
 
 
 # %% [markdown]
@@ -2640,12 +2881,11 @@ def readings_of(trust):
     parts = []
     for reader in range(n_readers):
         rng = np.random.default_rng([2, reader])
-        for arm, sure in zip(
-            ("alone", "with help"), one_reader(trust, rng), strict=True
-        ):
+        for arm, sure in one_reader(trust, rng).items():
             part = pd.DataFrame({"case": to_read["study_id"], "confidence": sure})
             part = part.assign(reader=f"R{reader}", arm=arm, advice=advice)
-            parts.append(part.assign(answer=(sure > 50).astype(int)))
+            part["answer"] = (sure > 50).astype(int)
+            parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 
@@ -2662,14 +2902,19 @@ readings[trusts[-1]].head()
 
 # %%
 most_trusting = readings[trusts[-1]].set_index(["reader", "case"])
-alone = most_trusting[most_trusting["arm"] == "alone"]
-helped = most_trusting[most_trusting["arm"] == "with help"]
+is_alone = most_trusting["arm"] == "alone"
+alone = most_trusting[is_alone]
+helped = most_trusting[~is_alone]
+case = alone.index.get_level_values("case")
 truth_of = pd.Series(truth, index=to_read["study_id"])
-is_true = truth_of[alone.index.get_level_values("case")].to_numpy()
+is_true = truth_of[case].to_numpy()
+
+# %%
 was_right = alone["answer"] == is_true
 gave_up = helped["answer"] != alone["answer"]
-to_wrong = gave_up[was_right & (alone["advice"] != is_true)].mean()
-by_itself = gave_up[was_right & (alone["advice"] == is_true)].mean()
+right_advice = alone["advice"] == is_true
+to_wrong = gave_up[was_right & ~right_advice].mean()
+by_itself = gave_up[was_right & right_advice].mean()
 Markdown(f"By hand: {to_wrong:.2f} at wrong advice, {by_itself:.2f} at right advice.")
 
 # %% [markdown]
@@ -2678,13 +2923,12 @@ Markdown(f"By hand: {to_wrong:.2f} at wrong advice, {by_itself:.2f} at right adv
 # however many films they read.
 
 # %%
-film_truth = to_read.set_index("study_id")[read_for]
-film_patient = to_read.set_index("study_id")["patient_id"]
+by_film = to_read.set_index("study_id")
+film_truth = by_film[read_for]
+owners = by_film["patient_id"]
 effects = {}
-for trust in trusts:
-    effects[trust] = rw.fail.reading_effect(
-        readings[trust], film_truth, patients=film_patient
-    )
+for trust, read in readings.items():
+    effects[trust] = rw.fail.reading_effect(read, film_truth, patients=owners)
 shares = effects[trusts[-1]].switches.set_index("switch")["mean"]
 rw.check.matches(to_wrong, shares["to wrong advice"])
 rw.check.matches(by_itself, shares["away from right advice"])
@@ -2736,11 +2980,12 @@ rw.show.forest(
 )
 
 # %%
-aurocs = effects[trusts[-1]].auroc.groupby("arm")["auroc"].mean()
+at_most_trust = effects[trusts[-1]]
+aurocs = at_most_trust.auroc.groupby("arm")["auroc"].mean()
 right_share = (advice == truth).mean()
 Markdown(
     f"We see, with advice that is right on {right_share:.0%} of the films, at a trust "
-    f"of {trusts[-1]:g}: {effects[trusts[-1]].help}. Alone the readers have a mean "
+    f"of {trusts[-1]:g}: {at_most_trust.help}. Alone the readers have a mean "
     f"AUROC of {aurocs['alone']:.2f}, with help {aurocs['with help']:.2f}."
 )
 
@@ -2779,13 +3024,17 @@ rw.book.headline(
 )
 
 # %%
-reached = bench.table.query("measure == 'tie broken'").set_index("method")["after"]
+broken = bench.table.query("measure == 'tie broken'")
+reached = broken.set_index("method")["after"]
+called = "; ".join(words)
+
+# %%
 lines = [
     f"- **Repairs**, where the tie is broken: {reached.idxmax()} gets to "
     f"{reached.max():.2f}, {reached.idxmin()} to {reached.min():.2f}.",
-    f"- **Readers** who trust most: {effects[trusts[-1]].followed}.",
+    f"- **Readers** who trust most: {at_most_trust.followed}.",
     f"- **On the published model's card**: {signed.summary}",
-    f"- **A published model**, the well whom it calls sick: {'; '.join(words)}.",
+    f"- **A published model**, the well whom it calls sick: {called}.",
 ]
 Markdown("## What we found\n" + "\n".join(lines))
 
