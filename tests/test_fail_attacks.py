@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import logit
 from tables import films_table
 
 from radwb import fail, models
 from radwb.fail import attacks
+from radwb.probe import zero_shot
 
 GREY = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
 FINDING = "Pneumothorax"
@@ -188,3 +190,31 @@ def test_what_cannot_be_attacked_says_so(table, asked):
     one = table.assign(patient_id="p0")
     (evidence,) = fail.pixel_attacks(model, one, FINDING, epsilons=[2]).evidence()
     assert "no interval" in evidence.sentence
+
+
+def test_log_odds_of_films_are_those_of_zero_shot():
+    model = models.load("radwb-tiny")
+    films = np.random.default_rng(0).integers(0, 255, (4, model.size, model.size))
+    films = films.astype(np.uint8)
+    answers = attacks._answers(attacks.log_odds(model, FINDING), films, model.size)
+    Z = models.embed(model, films)
+    table = pd.DataFrame({"path": list("abcd"), FINDING: [0, 1, 0, 1]})
+    stated = zero_shot(model, table, [FINDING], embeddings=Z).values[FINDING]
+    np.testing.assert_allclose(answers, logit(stated), atol=0.05)  # bf16
+    assert np.abs(answers).min() > 0.1
+
+
+def test_a_name_is_written_on_those_who_are_without_it(table):
+    table[FINDING] = np.arange(30) < 10
+    attack = fail.typographic_attack(
+        linear_model(np.ones((64, 64))), table.astype({FINDING: int}), FINDING, words=2
+    )
+    assert attack.tries[0].tried.endswith("written on 20 films without it")
+
+
+def test_attacks_that_are_tried_together_are_one_family(table, asked):
+    model = linear_model(np.random.default_rng(1).normal(size=(64, 64)))
+    by_pixels = fail.pixel_attacks(model, table, FINDING, epsilons=[1, 2], steps=1)
+    in_words = fail.prompt_attacks(Words(True), asked[0], embeddings=asked[1])
+    for attack, family in ((by_pixels, 2), (in_words, 3)):
+        assert {one.comparison.family for one in attack.tries} == {family}

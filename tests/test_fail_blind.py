@@ -175,3 +175,41 @@ def test_a_head_on_the_embedding_has_no_patches(films):
     head = fail.Head(films.start, np.zeros(16), 0.0, whole=True)
     with pytest.raises(ValueError, match="a head that reads patches"):
         fail.patch_shares(head, np.zeros((2, 16)))
+
+
+def test_a_border_by_which_patients_are_known_tells_nothing():
+    """A patient's films are one picture twice: in two folds, it would be found again.
+
+    Labels are by patient and random.
+    """
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (60, 32, 32), dtype=np.uint8).repeat(2, axis=0)
+    y = rng.integers(0, 2, 60).repeat(2)
+    part = Part(images, np.zeros((120, 1)), y, np.arange(120) // 2)
+    assert fail.border_tells(part) == pytest.approx(0.5, abs=0.2)
+
+
+def test_a_map_varies_where_films_differ_and_not_where_they_are_bright(films):
+    part = with_mark(films, None)
+    head = fail.Head(films.start, np.ones(800), 0.0)
+    brighter = part.features.reshape(-1, *GRID, 8).astype(float)
+    brighter[:, 0] += 5
+    flat = brighter.reshape(len(brighter), -1)
+    moved = Part(part.images, flat, part.y, part.patients)
+    same = fail.map_at_border(head, part)
+    assert fail.map_at_border(head, moved) == pytest.approx(same, rel=1e-3)
+
+
+def test_a_suspected_head_has_met_no_film_that_it_is_asked_about(films, monkeypatch):
+    learnt = []
+    learn = films.learn
+
+    def watched(part, C):
+        learnt.append(set(part.patients))
+        return learn(part, C)
+
+    monkeypatch.setattr(films, "learn", watched)
+    fail.blind_signs(films, FINDING, strength=None, seeds=[0], n=100)
+    (of_head,) = learnt
+    unseen = films.table["patient_id"][films.table["split"] == "test"]
+    assert not of_head & set(unseen)

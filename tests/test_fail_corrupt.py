@@ -191,3 +191,58 @@ def test_a_constant_score_has_half_an_auroc_and_no_cost(model, bright_and_ill):
     result = fail.robustness(model, bright_and_ill, kinds=["blur"], severities=[5])
     assert result.table["auroc"].item() == 0.5
     assert result.evidence()[0].verdict == "can't tell"
+
+
+def test_a_breath_moves_the_chest_along_its_length():
+    """Stripes from head to foot stay as they are, those across run together."""
+    stripes = np.zeros((1, 64, 64), np.uint8)
+    stripes[:, :, ::2] = 255
+    np.testing.assert_array_equal(fail.corrupt(stripes, "motion", 5), stripes)
+    across = stripes.transpose(0, 2, 1)
+    moved = fail.corrupt(across, "motion", 5)
+    assert moved[:, 8:-8].std() < 0.2 * across.std()
+
+
+def test_a_blur_is_as_wide_on_a_large_film(films):
+    """An edge runs over the same share of the film."""
+    widths = []
+    for side in (64, 256):
+        edge = np.zeros((1, side, side), np.uint8)
+        edge[:, :, side // 2 :] = 250
+        row = fail.corrupt(edge, "blur", 5)[0, 0]
+        widths.append(((row > 40) & (row < 210)).sum() / side)
+    assert widths[0] == pytest.approx(widths[1], abs=0.02)
+
+
+def test_a_window_keeps_as_many_greys_as_it_is_wide():
+    ramp = np.linspace(0, 255, 1024).astype(np.uint8).reshape(1, 32, 32)
+    for severity, width in enumerate(fail.CORRUPTIONS["window"].strengths, start=1):
+        seen = fail.corrupt(ramp, "window", severity)
+        kept = ((seen > 0) & (seen < 255)).mean()
+        assert kept == pytest.approx(width, abs=0.02)
+
+
+class LeftEdge(Brightness):
+    """A model whose answer for either finding is the grey of the leftmost column."""
+
+    def forward(self, x):
+        return x[..., :1].mean((2, 3)).repeat(1, 2)
+
+
+def test_rows_are_one_family_of_mean_aurocs_and_the_control_is_moved(bright_and_ill):
+    rng = np.random.default_rng(1)
+    table = bright_and_ill.assign(Pneumonia=rng.integers(0, 2, 40))
+    names = ["Edema", "Pneumonia"]
+    grey = {"channels": 1, "mean": (0.5,), "std": (0.25,)}
+    about = {"size": 32, "fit": "pad", "grid": (2, 2), "findings": names}
+    model = models.Model(LeftEdge(), "left", "image", **grey, **about)
+    result = fail.robustness(model, table, kinds=["gamma", "grid"], severities=[1, 5])
+    for _, row in result.table.iterrows():
+        scores = result.spoilt[row["kind"], row["severity"]]
+        assert row["auroc"] == pytest.approx(scores.auroc()["auroc"].mean())
+        expected = scores.against(result.clean, ("a", "b"), family=4)
+        assert (row["low"], row["high"]) == (expected.low, expected.high)
+    films = data.images(table, 32, fit="pad")
+    moved = scored(model, np.roll(films, 1, axis=2), table, names)
+    np.testing.assert_array_equal(result.moved.values, moved.values)
+    assert (result.moved.values != result.clean.values).any(axis=None)

@@ -209,3 +209,37 @@ def test_what_cannot_be_foretold_says_so():
     alone = scores_of(p, np.arange(12) % 2, patients=[0] * 12)
     (evidence,) = fail.foretell(both, {"before": both, "now": alone}).evidence()
     assert "no interval" in evidence.sentence
+
+
+def test_detectors_are_one_family_and_no_delay_lies_below_zero():
+    rows = []
+    for detector in ("x", "y"):
+        for seed in range(20):
+            about = {"detector": detector, "seed": seed, "alarm": 30.0}
+            about |= {"false_alarm": False, "calm_alarm": False}
+            rows.append(about | {"delay": 300.0 * (seed == 0)})
+    result = drift.Drift(pd.DataFrame(rows), 30)
+    noticed, delay, *_ = result.evidence()
+    assert (noticed.low, noticed.high) == stats.wilson(20, 20, level=0.975)
+    assert delay.low == 0 < delay.high
+    assert (result.summary()["low"] == 0).all()
+
+
+def test_an_alarm_at_the_first_changed_film_is_no_false_one(monkeypatch):
+    for alarm, false, delay in ((9, True, np.nan), (10, False, 0), (12, False, 2)):
+        monkeypatch.setattr(
+            drift, "_watcher", lambda *_, alarm=alarm: lambda stream, seed: alarm
+        )
+        how = {"t0": 10, "length": 20, "seeds": 2, "detectors": ["window"]}
+        how["patients"] = named(20), named(20)
+        table = fail.watch_drift(films(20), films(20), films(20), **how).table
+        assert (table["false_alarm"] == false).all()
+        np.testing.assert_array_equal(table["delay"], [delay] * 2)
+
+
+def test_what_is_foretold_together_is_one_family():
+    rng = np.random.default_rng(0)
+    p = rng.random(80)
+    scores = scores_of(p, rng.random(80) < p)
+    made = fail.foretell(scores, {"one": scores, "other": scores}).comparisons
+    assert [comparison.family for comparison in made.values()] == [2, 2]

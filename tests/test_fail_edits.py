@@ -9,6 +9,8 @@ from tables import noise_films
 from radwb import fail, models, simulate
 from radwb.data import images as films_of
 from radwb.fail.edits import Pairs
+from radwb.simulate.anatomy import FIELD_MM, default_anatomy
+from radwb.simulate.refilm import _edited, _to_edit
 
 PATIENTS = np.arange(12)
 FINDING = "Pleural Effusion"
@@ -144,3 +146,45 @@ def test_one_patient_gets_no_interval(films):
     row = fail.edited(brightness, one).table.iloc[0]
     assert np.isnan(row["low"])
     assert "1 patient" in row["note"]
+
+
+def test_the_size_of_a_change_counts_by_patient_whichever_way_it_goes(films):
+    gone = fail.edit_mark(films, PATIENTS, "remove")
+    (row,) = fail.edited(letters_in_corner, gone, fail.placebo(gone)).evidence("ahead")
+    assert row.verdict == "failure"
+    assert row.low > 0
+    of_one = fail.edit_mark(films, ["a"] * 12, "remove")
+    (row,) = fail.edited(letters_in_corner, of_one, fail.placebo(of_one)).evidence(
+        "ahead"
+    )
+    assert row.verdict == "can't tell"
+    assert np.isnan(row.low)
+
+
+def test_what_moves_goes_to_the_other_side_and_the_rest_stays(table):
+    anatomy = default_anatomy(FIELD_MM / 160)
+    rng = np.random.default_rng(0)
+    sides = 0
+    for _, row in table.head(8).iterrows():
+        for name in {f["name"] for f in json.loads(row["planted"])}:
+            has, moved = _edited(row, name, None, "move", anatomy, rng)
+            _, gone = _edited(row, name, None, "remove", anatomy, rng)
+            others = [f for f in has if f.name != name]
+            assert gone == others
+            assert moved[: len(others)] == others
+            ours = [f for f in has if f.name == name]
+            for old, new in zip(ours, moved[len(others) :], strict=True):
+                assert (new.name, new.kind) == (name, old.kind)
+                assert new.severity == old.severity
+                if old.side in ("left", "right"):
+                    assert {old.side, new.side} == {"left", "right"}
+                    sides += 1
+    assert sides > 2
+
+
+def test_each_patient_is_filmed_once(table):
+    twice = table.loc[table.index.repeat(2)].reset_index(drop=True)
+    for edit in ("add", "remove"):
+        chosen = _to_edit(twice, FINDING, None, edit)
+        assert chosen["patient_id"].is_unique
+        assert set(chosen[FINDING]) <= {int(edit == "remove")}

@@ -11,6 +11,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from tables import patients_table
 
 import radwb as rw
+from radwb.fail import fairness
 from radwb.fail.fairness import METRICS
 from radwb.stats import clustered_mean
 from radwb.stats.shares import share_against, share_gap, two_sided_p
@@ -351,3 +352,103 @@ def test_the_report_names_every_metric_once():
     rows = ask(scores, table).table
     assert list(rows["metric"].unique()) == list(METRICS)
     assert not rows.duplicated(["by", "group", "metric"]).any()
+
+
+def test_who_stands_at_the_threshold_is_not_called():
+    p = pd.DataFrame({FINDING: [0.5, 0.5, 0.6, 0.6]})
+    y = pd.DataFrame({FINDING: [1, 0, 1, 0]})
+    films = fairness.film_measures(rw.probe.Scores(p, y, list("abcd")), FINDING, 0.5)
+    assert films["sensitivity"].dropna().tolist() == [0, 1]
+    assert films["specificity"].dropna().tolist() == [1, 0]
+
+
+def test_films_that_stand_three_times_make_no_gap_surer():
+    table, scores = cohort_of(80)
+    rows = np.arange(len(table)).repeat(3)
+    pair = scores.values.iloc[rows], scores.truth.iloc[rows]
+    pair = [part.reset_index(drop=True) for part in pair]
+    thrice = rw.probe.Scores(*pair, scores.patient_id[rows])
+    once = ask(scores, table, shuffles=1).gaps
+    often = ask(thrice, table.iloc[rows], shuffles=1).gaps
+    for key, gap in once.items():
+        assert often[key].n == gap.n
+        assert often[key].low == pytest.approx(gap.low, abs=0.02)
+        assert often[key].high == pytest.approx(gap.high, abs=0.02)
+
+
+def test_a_gap_of_wider_values_is_as_much_wider_and_n_are_patients():
+    a, b = np.arange(60) % 3 > 0, np.arange(60) % 2 > 0
+    owners = np.arange(60) // 2, 100 + np.arange(60) // 2
+    words = {"names": ("a", "b"), "what": "share"}
+    unit = share_gap(a, b, owners, **words)
+    wide = share_gap(2 * a - 1, 2 * b - 1, owners, limits=(-1, 1), **words)
+    assert wide.n == unit.n == 60
+    for name in ("difference", "low", "high"):
+        assert getattr(wide, name) == pytest.approx(2 * getattr(unit, name))
+    assert wide.p == pytest.approx(unit.p)
+
+
+def test_a_family_of_shares_has_wider_intervals():
+    values = np.arange(50) % 5 > 0
+    words = {"names": ("a", "b"), "what": "share", "family": 4}
+    gap = share_against(values, 0.9, range(50), **words)
+    row = clustered_mean(values, range(50), share=True, level=1 - 0.05 / 4)
+    assert (gap.low, gap.high) == pytest.approx((row["low"] - 0.9, row["high"] - 0.9))
+
+
+def test_of_two_groups_one_gap_counts_and_of_three_each():
+    table, scores = cohort_of(60)
+    for by, groups in ((["sex"], 1), (["site"], 3), (["sex", "site"], 4)):
+        gaps = ask(scores, table, by=by, shuffles=1).gaps.values()
+        assert {gap.family for gap in gaps} == {groups * len(METRICS)}
+
+
+def test_chance_deals_groups_to_patients_and_takes_what_harms_most(monkeypatch):
+    table, scores = cohort_of(60)
+    names = table["site"]
+    films = fairness.film_measures(scores, FINDING, 0.5)
+    one = rw.probe.Scores(
+        scores.values[[FINDING]], scores.truth[[FINDING]], scores.patient_id
+    )
+    worst = fairness._worst_gaps(names, one, films)
+    gaps = {name: fairness.gaps_to_others(one, films, names, name, 1) for name in "ABC"}
+    for metric, most in (("sensitivity", min), ("Brier score", max)):
+        of_metric = [gaps[name][metric].difference for name in "ABC"]
+        assert worst[metric] == pytest.approx(most(of_metric))
+    dealt = []
+
+    def kept(groups, one, films):
+        dealt.append(pd.Series(groups))
+        return dict.fromkeys(METRICS, 0.0)
+
+    monkeypatch.setattr(fairness, "_worst_gaps", kept)
+    fairness._chance(names, one, films, 3)
+    for groups in dealt:
+        assert (groups.groupby(table["patient_id"]).nunique() == 1).all()
+        assert (groups != names).any()
+
+
+def test_an_archive_sets_its_threshold_by_its_own_labels(faint, monkeypatch):
+    """And heads learn of the training part, whose films have a mark of their own."""
+    table, films = faint
+    films[:, 0, 0] = table["split"].map({"train": 10, "val": 20, "test": 30})
+    module = import_module("radwb.fail.planted_gap")
+    learnt = []
+    thresholds = []
+    fit, points = module.fit_head, module.operating_points
+
+    def fitted(start, Z, y, whole):
+        learnt.append(set(np.rint(255 * Z[:, 0])))
+        return fit(start, Z, y, whole=whole)
+
+    def pointed(scores, specificity):
+        thresholds.append(scores.truth[FINDING].sum())
+        return points(scores, specificity=specificity)
+
+    monkeypatch.setattr(module, "fit_head", fitted)
+    monkeypatch.setattr(module, "operating_points", pointed)
+    settings = {"finding": FINDING, "missed": 0.6, "noise": 0, "seeds": 1}
+    rw.fail.planted_gap(table, start=START, **settings)
+    assert learnt == [{10}] * 5
+    nothing, noise, missed, by_truth, few = thresholds
+    assert missed == by_truth < nothing == noise == few

@@ -156,3 +156,46 @@ def test_what_keeps_no_memory_says_so(monkeypatch):
     monkeypatch.setattr(memory, "material", lambda *_: (alone, np.eye(4)))
     with pytest.raises(ValueError, match="with two films, got none"):
         fail.duplicated_patients(None, alone, "Edema")
+
+
+def near_of(close, owners):
+    """A table of `nearest_training`: of 100 training films one lies near another."""
+    of_train = np.r_[0.1, np.full(99, 1.0)]
+    unseen = np.where(close, 0.05, 1.0)
+    parts = ["train"] * 100 + ["unseen"] * len(unseen)
+    distance = np.concatenate([of_train, unseen])
+    names = [f"t{i}" for i in range(100)] + list(owners)
+    return pd.DataFrame({"part": parts, "patient_id": names, "distance": distance})
+
+
+def test_copies_are_told_for_sure_and_by_patient():
+    few = np.arange(100) < 2  # above 0.01, but not for sure
+    owners = [f"u{i}" for i in range(100)]
+    evidence = fail.copies_evidence(near_of(few, owners))
+    assert evidence.value == 0.02
+    assert evidence.verdict == "can't tell"
+    of_one = fail.copies_evidence(near_of(np.ones(50, bool), ["u"] * 50))
+    assert of_one.verdict == "can't tell"
+    assert np.isnan(of_one.low)
+
+
+def test_the_auroc_beside_membership_is_of_films_that_nobody_learnt(by_heart):
+    table = fail.membership(None, by_heart, "Edema", seeds=4).table
+    assert table.groupby("asked")["auroc"].mean().tolist() == pytest.approx(
+        [0.5, 0.5], abs=0.12
+    )
+
+
+def test_each_training_learns_what_its_name_says(by_heart):
+    rows = by_heart.reset_index(drop=True)
+    asked, others = memory._two_films(rows, np.random.default_rng(0))
+    owner = rows["patient_id"].to_numpy()
+    assert (owner[asked] == owner[others]).all()
+    assert not set(asked) & set(others)
+    assert (rows["split"][asked] == "test").all()
+    learnt = memory._learnt(np.arange(240), asked, others, 100)
+    assert set(others) <= set(learnt["other film"])
+    assert not set(asked) & set(learnt["other film"])
+    assert set(asked) <= set(learnt["same film"])
+    for name in ("nobody", "nobody again"):
+        assert not set(owner[learnt[name]]) & set(owner[asked])

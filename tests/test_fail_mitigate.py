@@ -1,6 +1,7 @@
 """Claims about rw.fail.mitigate: what is planted is mended, by nobody's test films."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from radwb import data, fail, models, probe
 from radwb.fail import bench, mitigations, prompt_repair
 from radwb.fail.evidence import VERDICTS
 from radwb.fail.mitigate import MitigationResult, change_row
+from radwb.stats import auroc
 from radwb.stats.sentence import Comparison
 
 FINDING = "Pneumothorax"
@@ -367,3 +369,99 @@ def test_what_harms_is_a_failure_and_less_error_is_none():
         ("no mark", "ahead"): "no failure seen",
         ("no mark", "behind"): "failure",
     }
+
+
+def test_what_the_mark_adds_is_taken_out_and_not_what_all_films_share(monkeypatch):
+    """Films have a mean of their own, far from zero; the mark is one direction."""
+    rng = np.random.default_rng(0)
+    plain = 5 + rng.normal(size=(40, 6))
+    pasted = plain + np.eye(6)[2]
+    head = fail.Head(None, np.arange(1.0, 7.0), 0.5, whole=True)
+    monkeypatch.setattr(prompt_repair, "zero_shot_head", lambda *_: head)
+    films = {"val": {"plain": plain, "pasted": pasted}}
+    stub = SimpleNamespace(start=None, features=films)
+    heads = prompt_repair._repaired(stub, FINDING)
+    mended, control = heads[prompt_repair.METHOD], heads["control"]
+    np.testing.assert_allclose(mended.of(pasted), mended.of(plain))
+    np.testing.assert_allclose(mended.weights, [1, 2, 0, 4, 5, 6], atol=1e-12)
+    assert mended.of(plain).mean() == pytest.approx(head.of(plain).mean())
+    assert np.abs(control.of(pasted) - control.of(plain)).min() > 0.5
+
+
+def test_a_repair_is_judged_by_patient_and_as_one_family(tiny, films, monkeypatch):
+    def features(model, images, *, whole):
+        rng = np.random.default_rng(images.max())  # another with the mark
+        return rng.normal(size=(len(images), 192))
+
+    monkeypatch.setattr(bench, "patch_features", features)
+    result = fail.repair_prompt(films, start=tiny, finding=FINDING, others=[OTHER])
+    made = result.comparisons.values()
+    assert {change.family for change in made} == {len(made)} == {5}
+    patients = films.loc[films["split"] == "test", "patient_id"].nunique()
+    assert {change.n for change in made} == {patients}
+
+
+def test_a_cost_is_asked_for_the_other_finding_in_every_part():
+    """On validation films, too: there some methods choose, and one learns."""
+    told = known()
+    rng = np.random.default_rng(3)
+    labels = {part: rng.integers(0, 2, 60) for part in ("train", "val", "test")}
+    asked = []
+
+    def heads(of):
+        asked.append(of)
+        return {"before": None}
+
+    stub = SimpleNamespace(
+        others=[OTHER],
+        rows=[np.arange(60)[::-1]],
+        labels=lambda part, finding: labels[part],
+        heads=heads,
+        answers=lambda name, head: (labels["test"] * 1.0, None),
+    )
+    (row,) = bench.Bench.costs(stub, told)
+    np.testing.assert_array_equal(asked[0].y, labels["train"][::-1])
+    np.testing.assert_array_equal(asked[0].val_y, labels["val"])
+    np.testing.assert_array_equal(asked[0].groups, told.groups)
+    assert (row["measure"], row["value"]) == (OTHER, 1.0)
+
+
+def test_as_many_directions_are_cut_as_rank_validation_films_best():
+    told = known(C=100.0)
+    chosen = mitigations.cut(told)
+    directions = mitigations.main_directions(told.val_pasted - told.val_plain)
+    y = np.tile(told.val_y, 2)
+    scores = []
+    for k in range(1, len(directions) + 1):
+        head = mitigations.without(told.untouched, directions[:k], told.seen)
+        of_both = [head.of(told.val_plain), head.of(told.val_pasted)]
+        scores.append(auroc(y, np.concatenate(of_both)))
+    of_both = [chosen.of(told.val_plain), chosen.of(told.val_pasted)]
+    assert min(scores) < max(scores) == auroc(y, np.concatenate(of_both))
+
+
+def test_validation_films_know_no_tie(films, about):
+    """Of the four groups each has a quarter there, however tight the tie is."""
+    made = bench.Bench.of(
+        films, about["start"], FINDING, [], ["cutting"], n=160, seeds=1, C=1.0
+    )
+    made.read({"kind": "room", "corner": "bottom-right", "seed": 0})
+    told = made.known(0, 0.95)
+    marked = told.val_groups % 2 == 1
+    for value in (0, 1):
+        assert marked[told.val_y == value].mean() == pytest.approx(0.5, abs=0.02)
+    seen = told.groups % 2 == 1
+    assert seen[told.y == 1].mean() > 0.9 > 0.1 > seen[told.y == 0].mean()
+    plain = made.features["train"]["plain"][made.rows[0]]
+    np.testing.assert_array_equal(told.seen[seen], told.pasted[seen])
+    np.testing.assert_array_equal(told.seen[~seen], plain[~seen])
+
+
+def test_the_last_layer_meets_the_mark_where_it_was_dealt(monkeypatch):
+    told = known()
+    met = []
+    monkeypatch.setattr(mitigations, "fit_head", lambda start, x, y, **_: met.append(x))
+    mitigations.retrained(told)
+    marked = told.val_groups % 2
+    added = met[0][:, 0] - told.val_plain[:, 0]
+    np.testing.assert_allclose(added, 3 * marked, atol=1e-5)

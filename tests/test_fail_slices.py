@@ -9,6 +9,7 @@ from sklearn.mixture import GaussianMixture
 import radwb as rw
 from radwb.fail.slices import words as words_of_slices
 from radwb.fail.slices.confirm import answers, errs_more
+from radwb.fail.slices.find import _components
 from radwb.fail.slices.mixture import fit_mixture
 from radwb.probe import Scores
 from radwb.probe.text import text_embeddings
@@ -336,3 +337,41 @@ def test_words_need_films_on_both_sides(model):
         rw.fail.describe_slice(model, Z, [0], [1, 2], ["a", None, "b", "c"])
     with pytest.raises(ValueError, match="a patient of each embedding"):
         rw.fail.describe_slice(model, Z, [0], [1, 2], list("abc"))
+
+
+def test_a_film_at_the_threshold_counts_as_ill():
+    s = np.resize([0.2, 0.5, 0.7, 0.5], 40)
+    answered = answers(np.resize([0, 1, 1, 0], 40), s, range(40), threshold=0.5)
+    assert answered.wrong.tolist() == [False, False, False, True] * 10
+
+
+def test_components_know_nothing_of_the_half_that_confirms():
+    table, Z, scores, _ = cohort(n=200)
+    y, s = scores.truth[FINDING], scores.values[FINDING]
+    answered = answers(y, s, scores.patient_id)
+    other = Z.copy()
+    other[answered.rows[~answered.looking]] *= [9, 1, 1, 5, 1, 1]
+    first, second = (_components(of, table, answered, 4, 3) for of in (Z, other))
+    np.testing.assert_allclose(first[answered.looking], second[answered.looking])
+
+
+def test_a_band_of_age_begins_with_its_first_year_and_the_worst_is_shown_first():
+    table, _, scores, cloud = cohort()
+    table["age_years"] = np.where(cloud == 0, 40, 39)
+    slices = rw.fail.metadata_slices(scores, table, columns=["age_years"])
+    assert slices.table["slice"][0] == "age_years=[40, 60)"
+    assert slices.table["error"][0] == "missed"
+    shown = scores.values[FINDING].to_numpy()[slices.films[0]]
+    assert (np.diff(shown) >= 0).all()
+
+
+def test_nearness_is_to_what_sets_a_phrase_apart_from_the_others(model):
+    phrases = ["pleural effusion", "pneumothorax", "cardiomegaly"]
+    said = text_embeddings(model, phrases)
+    films = np.random.default_rng(0).normal(size=(30, said.shape[1]))
+    of_films = films, range(10), range(10, 30), range(30)
+    words = rw.fail.describe_slice(model, *of_films, phrases=phrases, draws=20)
+    apart = films[:10].mean(axis=0) - films[10:].mean(axis=0)
+    expected = said @ apart
+    nearness = words.set_index("phrase")["nearness"][phrases]
+    np.testing.assert_allclose(nearness, expected - expected.mean(), atol=1e-5)

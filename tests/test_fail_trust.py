@@ -1,6 +1,8 @@
 """Claims about trust: sets hold what they promise, strangers are seen, doubt helps."""
 
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -365,3 +367,81 @@ def test_a_film_without_a_score_is_told_and_switches_no_limit_off():
     unasked = rw.probe.Scores(values, truth, scores.patient_id)
     assert np.isfinite(fail.operating_points(unasked)[FINDING])
     assert fail.prediction_sets(unasked, others, level=0.5).any()
+
+
+def repeated(scores, times):
+    """Each film so many times, of the same patient."""
+    rows = np.repeat(np.arange(len(scores.values)), times)
+    values = scores.values.iloc[rows].reset_index(drop=True)
+    truth = scores.truth.iloc[rows].reset_index(drop=True)
+    return rw.probe.Scores(values, truth, scores.patient_id[rows])
+
+
+def one_each(patients, *, seed=0, prefix="p"):
+    scores = scores_of(patients, seed=seed, prefix=prefix)
+    rows = np.flatnonzero(rw.fail.one_film_each(scores.patient_id))
+    values = scores.values.iloc[rows].reset_index(drop=True)
+    truth = scores.truth.iloc[rows].reset_index(drop=True)
+    return rw.probe.Scores(values, truth, scores.patient_id[rows])
+
+
+def test_a_controlled_threshold_is_the_highest_and_counts_patients():
+    calibration = one_each(300, prefix="c")
+    threshold = rw.fail.controlled_threshold(calibration, sensitivity=0.8)
+    cases = calibration.values[FINDING][calibration.truth[FINDING] == 1]
+    assert 0.8 < (cases >= threshold).mean() < 0.95
+    often = repeated(calibration, 10)
+    assert rw.fail.controlled_threshold(often, sensitivity=0.8) == threshold
+
+
+def test_all_promises_that_are_checked_together_are_one_family():
+    scores = scores_of(60)
+    sets = np.ones((len(scores.values), 2), bool)
+    films = {"one": (scores, sets), "other": (scores, sets)}
+    names = np.where(scores.truth[FINDING] == 1, "sick", "well")
+    groups = dict.fromkeys(films, names)
+    gaps = rw.fail.coverage(films, groups=groups).gaps
+    assert {gap.family for gap in gaps.values()} == {len(gaps)} == {6}
+    answers = rw.fail.abstention(scores, {"one": scores, "other": scores})
+    assert [gap.family for gap in answers.gaps.values()] == [2, 2]
+
+
+def test_what_is_refused_and_wrong_is_told_from_the_threshold_and_by_patient():
+    scores = scores_of(200)
+    p = scores.values[FINDING].to_numpy()
+    y = scores.truth[FINDING].to_numpy()
+    about = {"shares": (1.0,), "threshold": 0.2}
+    (row,) = rw.fail.abstention(scores, {"x": scores}, **about).table.to_dict("records")
+    assert row["risk"] == ((p > 0.2) != (y == 1)).mean()
+    of_one = rw.probe.Scores(scores.values, scores.truth, ["a"] * len(p))
+    (row,) = rw.fail.abstention(scores, {"x": of_one}, **about).table.to_dict("records")
+    assert np.isnan(row["low"])
+
+
+def test_what_is_caught_is_by_patient_and_the_control_is_two_halves():
+    """With two known patients, one that lies nearer, halves are told for sure."""
+    known = pd.DataFrame({"Mahalanobis": [1.0, 1.1, 3.0, 3.1]})
+    far = pd.DataFrame({"Mahalanobis": np.arange(30.0)})
+    report = rw.fail.unknown_report(known, list("aabb"), {"x": (far, ["s"] * 30)})
+    assert report.chance["Mahalanobis"] in (0, 1)
+    assert np.isnan(report.table["caught_low"][0])
+    many = rw.fail.unknown_report(known, list("aabb"), {"x": (far, range(30))})
+    assert many.table["caught_low"][0] > 0.5
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_axial_slices_lie_across_the_way_from_foot_to_head(monkeypatch, axis):
+    asked = []
+
+    def cut(along, i, window):
+        asked.append(along)
+        return SimpleNamespace(pixels=np.zeros((8, 8), np.float32))
+
+    affine = np.zeros((4, 4))
+    affine[2, axis] = -3.0
+    volume = SimpleNamespace(affine=affine, shape=(40, 40, 40), slice=cut)
+    monkeypatch.setattr("radwb.data.fetch", lambda name: Path(name))
+    monkeypatch.setattr("radwb.data.read", lambda path: volume)
+    monkeypatch.setattr("radwb.data.to_input", lambda pixels, size: pixels)
+    rw.fail.unknown._ct_slices(8)
+    assert set(asked) == {axis}

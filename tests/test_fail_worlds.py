@@ -8,6 +8,7 @@ from scipy.stats import ttest_rel
 
 from radwb import fail
 from radwb.fail import worlds
+from radwb.fail.frozen import Part
 
 SITES = (("A", 0), ("B", 40), ("C", 20))
 
@@ -130,3 +131,74 @@ def test_films_in_the_store_stay_as_they_are(films):
     marked = films.tied(rows, FINDING, 1.0).images
     assert (marked != before).any()
     assert np.array_equal(films.part(rows, FINDING).images, before)
+
+
+def test_leads_are_one_family_and_each_has_the_control_s_beside_it():
+    rng = np.random.default_rng(0)
+    means = {"internal": 0.8, "near": 0.7, "far": 0.9}
+    rows = []
+    for dial in ("none", "some", "tied"):
+        for name, mean in means.items():
+            for seed in range(3):
+                value = mean if dial == "none" else rng.random()
+                about = {"dial": dial, "seed": seed, "arm": name}
+                rows.append(about | {"auroc": value})
+    order = (("internal", "near"), ("internal", "far"))
+    world = worlds.World("x", pd.DataFrame(rows), order, "none")
+    made = world.comparisons().values()
+    assert [comparison.family for comparison in made] == [4] * 4
+    controls = [row.control for row in world.evidence()]
+    assert controls == pytest.approx([0.1, -0.1] * 2)
+
+
+@pytest.fixture
+def learnt(films, monkeypatch):
+    """The patients that each head learns from, as heads are made."""
+    learnt = []
+    learn = films.learn
+
+    def watched(part, C):
+        learnt.append(set(part.patients))
+        return learn(part, C)
+
+    monkeypatch.setattr(films, "learn", watched)
+    return learnt
+
+
+def test_no_head_learns_of_the_test_or_of_the_site_outside(films, learnt):
+    patients = films.table["patient_id"].to_numpy()
+    fail.unequal_groups(films, FINDING, shares=(0.5, 0.8), seeds=1)
+    fail.hidden_drain(films, FINDING, seeds=1)
+    before = len(learnt)
+    fail.travelling_mark(films, FINDING, seeds=1)
+    assert before == 4
+    assert len(learnt) == 6
+    for of_head in learnt:
+        assert not of_head & set(patients[films.table["split"] == "test"])
+    outside = set(patients[films.table["site"] == "C"])
+    for of_head in learnt[before:]:
+        assert not of_head & outside
+
+
+def test_no_planted_tube_is_learnt_from_in_the_control(films, learnt):
+    patients = films.table["patient_id"].to_numpy()
+    treated = set(pd.unique(patients)[::2])
+    tube = '[{"kind": "chest tube"}]'
+    films.table["planted"] = [tube if p in treated else "[]" for p in patients]
+    fail.hidden_drain(films, FINDING, shares=None, seeds=1)
+    control, tied = learnt
+    everyone = set(patients[films.table["split"] == "train"])
+    assert control == everyone - treated
+    assert tied == everyone
+
+
+def test_a_film_that_stands_twice_makes_no_part_surer():
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    answers = y + rng.normal(size=60)
+    blank = np.zeros((60, 1, 1), np.uint8)
+    once = Part(blank, blank, y, np.arange(60)).auroc(answers)
+    of_two = (np.repeat(values, 2, axis=0) for values in (blank, blank, y))
+    twice = Part(*of_two, np.arange(120) // 2).auroc(np.repeat(answers, 2))
+    assert twice["low"] == pytest.approx(once["low"], abs=0.01)
+    assert twice["high"] == pytest.approx(once["high"], abs=0.01)
