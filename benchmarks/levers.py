@@ -6,11 +6,11 @@ python benchmarks/levers.py --release       candidates for radwb-tiny, too
 
 Each lever changes one thing of `radwb-tiny`'s recipe, at a budget of its own that is
 the same for all: as many virtual films, as many passes; real films without labels come
-on top of them. A run is a process of its own, which
-trains and then asks the protocol of `real_films.py`. NAME-SEED.tune.json holds what
-levers are chosen by; NAME-SEED.report.json, of those that `REPORTED` names, is read
-once, at the end. A run that is there already isn't run again. Cohorts are made beside
-each other, and a training begins when its films are there.
+on top of them. A run is a process of its own, which trains and then asks the protocol
+of `real_films.py`. NAME-SEED.tune.json holds what levers are chosen by; NAME-
+SEED.report.json, of those that `REPORTED` names and that begin anew, is read once, at
+the end. A run that is there already isn't run again. Cohorts are made beside each
+other, and a training begins when its films are there.
 """
 
 import argparse
@@ -70,11 +70,13 @@ class Lever:
         dials: of the simulator.
         fit: arguments of `rw.pretrain.fit`.
         real: sets of real films that are seen without labels beside the virtual ones.
+        shape: of the model; weights that it goes on from are grown to it (`grow.py`).
     """
 
     dials: dict = field(default_factory=dict)
     fit: dict = field(default_factory=dict)
     real: tuple[str, ...] = ()
+    shape: dict[str, int] = field(default_factory=dict)
 
 
 LOOKS = {"looks": 1.0}
@@ -98,7 +100,10 @@ LEVERS = {
     "looks": Lever(LOOKS),
     "builds": Lever(BUILDS),
     "wording": Lever(WORDS),
-    "larger": Lever(fit={"size": 160, "shape": {"layers": 5}}),
+    "160 px": Lever(shape={"size": 160}),
+    "224 px": Lever(shape={"size": 224}),
+    "one more block": Lever(shape={"layers": 5}),
+    "larger": Lever(shape={"size": 160, "layers": 5}),
 }
 CANDIDATES = {
     "release together": LEVERS["together"],
@@ -134,7 +139,11 @@ def run(name: str, seed: int, budget: Budget, out: Path) -> None:
     lever = (LEVERS | CANDIDATES)[name]
     options = {"recipe": "sentences-tiny", "batch": 64, "lr": budget.lr} | lever.fit
     if budget.start:
-        options["start"] = budget.start
+        options["start"] = begun(
+            budget.start, lever.shape, out / "grown" / f"{name}-{seed}"
+        )
+    elif lever.shape:
+        options["shape"] = lever.shape
     if lever.real:
         films = unlabelled(lever.real)
         options["beside"] = rw.pretrain.Beside(films, "dino-tiny", share=0.5)
@@ -153,12 +162,22 @@ def run(name: str, seed: int, budget: Budget, out: Path) -> None:
     asked(model, about, budget, out)
 
 
+def begun(start: str, shape: dict[str, int], folder: Path) -> str:
+    """The name of the weights to go on from, or the folder where they are grown."""
+    from grow import grown
+
+    if not shape:
+        return start
+    return str(rw.models.save(grown(rw.models.load(start), **shape), folder))
+
+
 def asked(model: rw.models.Model, about: dict, budget: Budget, out: Path) -> None:
     """The protocol's rows; of the reporting half where something hangs on it."""
     from real_films import as_json, headline, measure
 
     about = about | {"virtual": on_virtual(model, budget)}
-    halves = ("tune", "report") if about["lever"] in REPORTED else ("tune",)
+    reported = about["lever"] in REPORTED and not budget.start
+    halves = ("tune", "report") if reported else ("tune",)
     for half in halves:
         rows = measure(model, half, seed=about["seed"], towers=False)
         found = about | {"headline": headline(rows), "rows": as_json(rows)}
@@ -226,11 +245,6 @@ class Schedule:
         print(f"{begun:4.0f} to {ended:4.0f} s", *words, f"exit {code}", flush=True)
 
 
-def possible(name: str, size: str) -> bool:
-    """Whether a lever has the shape of the weights that it would go on from."""
-    return not (BUDGETS[size].start and "shape" in LEVERS[name].fit)
-
-
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("levers", nargs="*", help=", ".join(LEVERS))
@@ -255,7 +269,7 @@ def main(words: list[str]) -> None:
         name, seed = given.run
         return run(name, int(seed), budget, given.out)
     size = "small" if given.small else "continued" if given.continued else "full"
-    levers = [name for name in given.levers or LEVERS if possible(name, size)]
+    levers = given.levers or list(LEVERS)
     given.out.mkdir(parents=True, exist_ok=True)
     schedule = Schedule(given.out, given.workers)
     schedule.makers.submit(schedule.alone, ["--cohort", "unseen", "7"])

@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tables import films_table, patients_table
+from torch.nn import functional
 
 import radwb as rw
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import grow  # noqa: E402
 import real_against  # noqa: E402
 import real_films  # noqa: E402
 import real_halves  # noqa: E402
@@ -425,3 +428,38 @@ def test_what_is_kept_is_of_these_films_and_labels():
     other_labels = labelled.assign(Edema=[1, 1])
     assert first != real_kept.films_digest(other_labels, ["Edema"])
     assert first != real_kept.films_digest(labelled[::-1], ["Edema"])
+
+
+# Levers
+
+
+def grown_answers(**shape):
+    """What radwb-tiny and its grown form say of the same noise, (4, embed) each."""
+    model = rw.models.load("radwb-tiny")
+    larger = grow.grown(model, **shape)
+    noise = np.random.default_rng(0).integers(0, 256, (4, larger.size, larger.size))
+    images = noise.astype(np.uint8)
+    return larger, rw.models.embed(larger, images), rw.models.embed(model, images)
+
+
+def test_a_new_block_says_nothing_until_it_has_learnt():
+    larger, after, before = grown_answers(layers=6)
+    assert len(larger.net.visual.transformer.resblocks) == 6
+    np.testing.assert_allclose(after, before, atol=1e-5)
+
+
+def test_a_larger_input_keeps_weights_and_resizes_positions():
+    model = rw.models.load("radwb-tiny")
+    larger = grow.grown(model, size=160)
+    assert larger.grid == (10, 10)
+    old, new = (each.net.visual.positional_embedding for each in (model, larger))
+    squares = old[1:].reshape(1, 8, 8, -1).permute(0, 3, 1, 2)
+    wanted = functional.interpolate(squares, (10, 10), mode="bicubic", antialias=True)
+    found = new[1:].reshape(1, 10, 10, -1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, wanted)
+    assert torch.equal(larger.net.visual.proj, model.net.visual.proj)
+
+
+def test_a_model_does_not_grow_smaller():
+    with pytest.raises(ValueError, match="at least 4 layers"):
+        grow.grown(rw.models.load("radwb-tiny"), layers=3)
