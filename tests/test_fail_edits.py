@@ -135,6 +135,19 @@ def test_an_unknown_edit_is_refused(films, table, model):
         refilmed(table, model, FINDING, "blur")
 
 
+def test_a_more_visible_finding_changes_the_same_place_more(table, model):
+    changed = []
+    for cnr in (1, 4):
+        dials = simulate.Dials(cnr=cnr)
+        before, after, _ = simulate.refilm(table, FINDING, "add", n=3, dials=dials)
+        films = zip(before, after, strict=True)
+        moved = [b.pixels.astype(int) - a.pixels for a, b in films]
+        inside = [scan.truth[FINDING] for scan in after]
+        changed.append([m[i].mean() for m, i in zip(moved, inside, strict=True)])
+    faint, clear = np.array(changed)
+    assert (clear > 2 * faint).all()
+
+
 def test_a_constant_score_is_one_clear_sentence(films):
     added = fail.edit_mark(films, PATIENTS)
     with pytest.raises(ValueError, match="answers that differ between films"):

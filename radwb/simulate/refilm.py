@@ -43,7 +43,8 @@ def refilm(
             those who don't.
         n: patients at most, a film each.
         size: rows and columns.
-        dials: the cohort's, where its builds are wider.
+        dials: the cohort's, where its builds are wider; with `cnr` all findings of both
+            films are as visible as that.
         seed: of noise, framing, and of what is drawn.
     Returns:
         Scans before, Scans after, and the (n,) patient of each.
@@ -60,14 +61,15 @@ def refilm(
             f"expected patients {'without' if edit == 'add' else 'with'} a {what}, got "
             f"none of {len(table)} rows. Try another edit or more films"
         )
+    dials = dials or Dials()
     before, after = [], []
     rows = [row for _, row in chosen.iterrows()]
     for i, row in enumerate(tqdm(rows, "edits", delay=2, leave=False)):
         rng = np.random.default_rng([seed, i])
         has, will_have = _edited(row, name, kind, edit, anatomy, rng)
-        body = _body_of(row, dials or Dials(), anatomy)
+        body = _body_of(row, dials, anatomy)
         how = {"body": body, "view": row["view"], "site": row["site"], "size": size}
-        how |= {"seed": seed + i, "anatomy": anatomy}
+        how |= {"seed": seed + i, "anatomy": anatomy, "cnr": dials.cnr}
         before.append(render(has, **how))
         after.append(render(will_have, **how))
     return before, after, chosen["patient_id"].to_numpy()
