@@ -48,6 +48,7 @@ n_some = 200  # films where each takes its time: spoilt, attacked, real; fast: 3
 repeats = 20  # streams of films, and cohorts without any slice; fast: 2
 n_words = 12  # nonsense words that are held against a finding's name; fast: 3
 n_read = 80  # films that simulated readers read; fast: 40
+contrasts = (0.25, 0.5, 1, 2, 4)  # of lesions to noise; fast: (0.5, 2)
 n_edited = 16  # patients who are filmed again with one thing changed; fast: 4
 level = 0.9  # how often a set of answers shall hold the truth; fast: 0.8
 
@@ -413,6 +414,59 @@ for _, row in changed.iterrows():
 Markdown(
     "We see a change of the logit of\n" + "\n".join(lines) + "\n\nA small lesion that "
     "the tower doesn't see can't move an answer either way."
+)
+
+# %% [markdown]
+# ### How clear must a lesion be?
+# No head can answer to what a film doesn't show. The simulator has a dial for that: the *contrast to noise* of a finding,
+# its mean signal over the spread of the anatomy around it. So we add lesions to the same patients, at the same places,
+# once faint and then ever clearer, and ask for the sign again.
+
+# %%
+clear_as = {}
+for cnr in contrasts:
+    dials = rw.simulate.Dials(cnr=cnr)
+    twice = rw.simulate.refilm(
+        unseen, "Lung Lesion", "add", n=2 * n_edited, dials=dials
+    )
+    clear_as[cnr] = rw.fail.edit_films(twice, model, "Lung Lesion", "add")
+
+# %%
+first_film = [pairs.after[0] / 255 for pairs in clear_as.values()]
+rw.show.grid(
+    first_film,
+    titles=[f"contrast to noise {cnr:g}" for cnr in clear_as],
+    columns=len(clear_as),
+    cell=190,
+    title="One lesion, fainter and clearer",
+)
+
+# %%
+ends = {"right_low": "low", "right_high": "high"}
+by_contrast = []
+for cnr, pairs in clear_as.items():
+    answers = rw.fail.edited(heads["Lung Lesion"].logits, pairs)
+    share = answers.table[["right", *ends, "n"]].rename(columns=ends)
+    by_contrast.append(share.assign(cnr=f"{cnr:g}"))
+signs_right = pd.concat(by_contrast)
+rw.show.bars(
+    signs_right,
+    x="cnr",
+    y="right",
+    line=0.5,
+    y_title="share with the right sign, 95 % by patient",
+    title="Contrast of a lesion to noise, and whether the answer rises",
+)
+
+# %%
+lines = []
+for _, row in signs_right.iterrows():
+    share = rw.stats.format_interval(row, "right")
+    lines.append(f"{share} at {row['cnr']}")
+Markdown(
+    f"We see the sign right in a share of {', '.join(lines)}, of {row['n']} films each. "
+    "Where even clear lesions leave answers unmoved, the limit is the tower's and no "
+    "longer the film's."
 )
 
 
