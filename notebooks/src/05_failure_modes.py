@@ -624,6 +624,7 @@ pd.Series(limits, name="limit").to_frame().round(2)
 suspects = {"tied": 0.95, "untied": 0.5, "clean": None}
 
 
+# %%
 def look_blind(films, limits):
     """What the detectors say of heads of each kind, and which they name."""
     signs = {}
@@ -635,6 +636,7 @@ def look_blind(films, limits):
     return signs, verdicts
 
 
+# %%
 signs, verdicts = look_blind(films, limits)
 
 
@@ -644,6 +646,7 @@ def verdict_table(verdicts):
     return pd.concat([rows.assign(heads=name) for name, rows in verdicts.items()])
 
 
+# %%
 def count_named(verdicts):
     """How many heads of each kind a detector names."""
     rows = verdict_table(verdicts)
@@ -651,6 +654,7 @@ def count_named(verdicts):
     return rows.pivot_table(**by, aggfunc="sum", sort=False)
 
 
+# %%
 counts = count_named(verdicts)
 counts.rename_axis(columns=f"named, of {seeds}")
 
@@ -662,6 +666,8 @@ named = verdict_table(verdicts)
 named["times its limit"] = named["value"] / named["limit"]
 spread = named.groupby(["detector", "heads"], sort=False)["times its limit"]
 far = spread.agg(mean="mean", low="min", high="max").reset_index()
+
+# %%
 rw.show.bars(
     far,
     x="detector",
@@ -675,13 +681,11 @@ rw.show.bars(
 
 # %%
 def in_words(signs, counts):
-    """What came of looking blind, in a sentence."""
     tied = signs["tied"]
     told = []
     for name, rows in counts.iterrows():
-        told.append(
-            f"{name} {rows['tied']} of the tied, {rows['untied']} of the untied"
-        )
+        tied_named, untied_named = rows["tied"], rows["untied"]
+        told.append(f"{name} {tied_named} of the tied, {untied_named} of the untied")
     return (
         f"heads with a mean AUROC of {tied['tie holds'].mean():.2f} where the tie holds "
         f"and of {tied['tie broken'].mean():.2f} where it's broken. Of {seeds} heads each "
@@ -690,6 +694,7 @@ def in_words(signs, counts):
     )
 
 
+# %%
 Markdown(f"We see {in_words(signs, counts)}")
 
 # %% [markdown]
@@ -703,6 +708,8 @@ its_clean = rw.fail.blind_signs(
     its_films, finding, strength=None, seeds=clean_seeds, **setting
 )
 its_limits = rw.fail.blind_limits(its_clean)
+
+# %%
 its_signs, its_verdicts = look_blind(its_films, its_limits)
 its_counts = count_named(its_verdicts)
 

@@ -449,6 +449,8 @@ for cnr, pairs in clear_as.items():
     share = answers.table[["right", *ends, "n"]].rename(columns=ends)
     by_contrast.append(share.assign(cnr=f"{cnr:g}"))
 signs_right = pd.concat(by_contrast)
+
+# %%
 rw.show.bars(
     signs_right,
     x="cnr",
