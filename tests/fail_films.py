@@ -66,3 +66,16 @@ def frozen(monkeypatch, *, patients=120, sites=(), finding=False, films=None):
         images[ill, 14:26, 14:26] += 12
     monkeypatch.setattr("radwb.data.images", lambda table, size, fit: images.copy())
     return fail.FrozenFilms(table, one_layer())
+
+
+def watch_learning(films, monkeypatch):
+    """A list that takes the patients of each head as `films` learns it."""
+    learnt = []
+    learn = films.learn
+
+    def watched(part, C):
+        learnt.append(set(part.patients))
+        return learn(part, C)
+
+    monkeypatch.setattr(films, "learn", watched)
+    return learnt

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fail_films import FINDING, frozen
+from fail_films import FINDING, frozen, watch_learning
 
 from radwb import fail
 from radwb.fail import blind
@@ -201,14 +201,7 @@ def test_a_map_varies_where_films_differ_and_not_where_they_are_bright(films):
 
 
 def test_a_suspected_head_has_met_no_film_that_it_is_asked_about(films, monkeypatch):
-    learnt = []
-    learn = films.learn
-
-    def watched(part, C):
-        learnt.append(set(part.patients))
-        return learn(part, C)
-
-    monkeypatch.setattr(films, "learn", watched)
+    learnt = watch_learning(films, monkeypatch)
     fail.blind_signs(films, FINDING, strength=None, seeds=[0], n=100)
     (of_head,) = learnt
     unseen = films.table["patient_id"][films.table["split"] == "test"]

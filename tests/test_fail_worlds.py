@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fail_films import FINDING, frozen
+from fail_films import FINDING, frozen, watch_learning
 from scipy.stats import ttest_rel
 
 from radwb import fail
@@ -154,15 +154,7 @@ def test_leads_are_one_family_and_each_has_the_control_s_beside_it():
 @pytest.fixture
 def learnt(films, monkeypatch):
     """The patients that each head learns from, as heads are made."""
-    learnt = []
-    learn = films.learn
-
-    def watched(part, C):
-        learnt.append(set(part.patients))
-        return learn(part, C)
-
-    monkeypatch.setattr(films, "learn", watched)
-    return learnt
+    return watch_learning(films, monkeypatch)
 
 
 def test_no_head_learns_of_the_test_or_of_the_site_outside(films, learnt):

@@ -399,17 +399,22 @@ def test_open_i_is_read_as_its_experts_coded_it():
     assert np.mean(list(scores.values())) > 0.89, scores
 
 
-def test_a_thousand_reports_a_second_where_other_work_shares_the_core():
-    # two thousand are the goal of a core alone; a busy neighbour takes up to half
+def test_two_thousand_reports_a_second_of_a_core_at_full_speed():
+    # a core whose neighbour works halves its speed, also by its own clock: so against a
+    # yardstick, 20 times finding the words, which such a core does in 1/15 s
     rng = np.random.default_rng(4)
     texts = [report_and_key(study(rng), rng)[0] for _ in range(400)]
     label_reports(texts[:1])
-    seconds = []
+    ratios = []
     for _ in range(3):
         start = time.process_time()
         label_reports(texts)
-        seconds.append(time.process_time() - start)
-    assert len(texts) / min(seconds) > 1000
+        labelled = time.process_time()
+        for text in texts * 20:
+            re.findall(r"\w+", text.lower())
+        words = time.process_time() - labelled
+        ratios.append((labelled - start) / words)
+    assert len(texts) / (min(ratios) / 15) > 2000
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,9 @@ class Scores:
     def null(self, n: int = 20, *, seed: int = 0) -> pd.DataFrame:
         """What labels of other patients would have given: `n` shuffles and their range.
 
-        >>> rw.stats.format_interval(scores.null().iloc[-1])
-        '0.49 (0.29 to 0.63; range of 20 shuffles)'
+        >>> mean = scores.null().iloc[-1]
+        >>> round(float(mean["auroc"]), 1), mean["note"]
+        (0.5, 'range of 20 shuffles')
 
         Args:
             n: draws of `shuffled`.
